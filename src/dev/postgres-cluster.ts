@@ -1,0 +1,182 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { chmod, chown, mkdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { findPostgresBinaries, makeOpenDirectory, type PostgresBinaries } from './postgres-binaries.ts';
+import {
+  findServerUser,
+  isRoot,
+  isServerOf,
+  type ProcessUser,
+  runProgram,
+  sendSignal,
+  startOfProcess,
+  waitForEnd,
+} from './processes.ts';
+
+export interface ClusterOptions {
+  /** Where the cluster, its password and its marks are kept; made when it is missing. Nothing else may be in it. */
+  dataDirectory: string;
+  /** `true`: the data stays, for the next start. `false`: `stop` removes the directory, and so does the death of this process. */
+  persistent: boolean;
+  /** Of the superuser `postgres`, when the cluster is made; a random one otherwise. A cluster that exists keeps its own. */
+  password?: string;
+  /** Server settings by name, as in `postgresql.conf`. */
+  settings?: Record<string, string>;
+}
+
+/** A cluster on disk that no server uses, claimed by this process until `close`. */
+export interface Cluster {
+  binaries: PostgresBinaries;
+  baseDirectory: string;
+  /** PGDATA, below `baseDirectory`. */
+  directory: string;
+  password: string;
+  user: ProcessUser | undefined;
+  /** Puts a file into PGDATA that only the server may read. */
+  writeFile(name: string, text: string): Promise<void>;
+  close(options: { remove: boolean }): Promise<void>;
+}
+
+/** Where root keeps what the server's user must reach, when a checkout lies in a directory that is closed to others. */
+const sharedDirectory = '/var/lib/loom-dev';
+
+export async function openCluster(options: ClusterOptions): Promise<Cluster> {
+  if (process.platform === 'win32') throw new Error('The embedded PostgreSQL runs on Linux and macOS only.');
+  const { baseDirectory, user } = await makeBaseDirectory(resolve(options.dataDirectory));
+  const release = await claim(baseDirectory);
+  const close = async ({ remove }: { remove: boolean }): Promise<void> => {
+    if (remove) await rm(baseDirectory, { recursive: true, force: true, maxRetries: 5 });
+    if (remove) await rmdir(sharedDirectory).catch(() => undefined);
+    await release();
+  };
+  try {
+    const directory = join(baseDirectory, 'cluster');
+    const binaries = await findPostgresBinaries(isRoot() ? sharedDirectory : baseDirectory, user);
+    if (await exists(directory)) {
+      await requireSameMajorVersion(directory, binaries);
+      await endOrphan(directory);
+    } else {
+      await makeCluster(directory, binaries, user, options);
+    }
+    const password = await readFile(join(baseDirectory, 'password'), 'utf8');
+    const write = (name: string, text: string): Promise<void> => writeOwned(join(directory, name), text, user);
+    return { binaries, baseDirectory, directory, password, user, writeFile: write, close };
+  } catch (error) {
+    await close({ remove: !options.persistent });
+    throw error;
+  }
+}
+
+/** Makes the directory, or one elsewhere that stands for it when the server's user cannot reach it. */
+async function makeBaseDirectory(
+  wantedDirectory: string,
+): Promise<{ baseDirectory: string; user: ProcessUser | undefined }> {
+  const serverUser = await findServerUser();
+  const key = createHash('sha256').update(wantedDirectory).digest('hex').slice(0, 16);
+  const candidates = serverUser === undefined ? [wantedDirectory] : [wantedDirectory, join(sharedDirectory, key)];
+  for (const baseDirectory of candidates) {
+    if (baseDirectory !== wantedDirectory) await makeOpenDirectory(sharedDirectory);
+    await mkdir(baseDirectory, { recursive: true });
+    const owner = await stat(baseDirectory);
+    // A cluster that another user made (a checkout used by root and by its owner, in turns) goes on as that user's.
+    const user = serverUser === undefined || owner.uid === 0 ? serverUser : { uid: owner.uid, gid: owner.gid };
+    if (user === undefined) return { baseDirectory, user };
+    await chown(baseDirectory, user.uid, user.gid);
+    await chmod(baseDirectory, 0o700);
+    const entered = await runProgram('/bin/sh', ['-c', 'cd "$1"', 'sh', baseDirectory], user);
+    if (entered.code === 0) return { baseDirectory, user };
+    await rmdir(baseDirectory).catch(() => undefined);
+  }
+  throw new Error(`The user that runs PostgreSQL can reach neither ${wantedDirectory} nor ${sharedDirectory}.`);
+}
+
+/**
+ * Two servers on one data directory would destroy it, and the second start must not take the first one's server for an
+ * orphan. So the directory names its owner; an owner that is dead, or whose pid is another process by now, is none.
+ */
+async function claim(baseDirectory: string): Promise<() => Promise<void>> {
+  const path = join(baseDirectory, 'owner');
+  const mark = `${process.pid} ${await startOfProcess(process.pid)}`;
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await writeFile(path, mark, { flag: 'wx' });
+      return () => rm(path, { force: true });
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST') || attempt === 3) throw error;
+    }
+    const ownerMark = await readFile(path, 'utf8').catch(() => '');
+    const ownerPid = Number.parseInt(ownerMark, 10);
+    if (ownerPid > 0 && ownerMark === `${ownerPid} ${await startOfProcess(ownerPid)}`) {
+      throw new Error(`The data in ${baseDirectory} is in use by process ${ownerPid}.`);
+    }
+    await rm(path, { force: true });
+  }
+}
+
+/** Ends a server whose starter was killed together with its guard, so that its data can be served again. */
+async function endOrphan(directory: string): Promise<void> {
+  const path = join(directory, 'postmaster.pid');
+  const pid = Number.parseInt(await readFile(path, 'utf8').catch(() => ''), 10);
+  if (!(pid > 0)) return;
+  if (await isServerOf(pid, directory)) {
+    sendSignal(pid, 'SIGCONT');
+    sendSignal(pid, 'SIGINT');
+    if (!(await waitForEnd(pid, 15_000))) sendSignal(pid, 'SIGQUIT');
+    if (!(await waitForEnd(pid, 10_000))) throw new Error(`A server of an earlier run (process ${pid}) does not end.`);
+  }
+  // PostgreSQL would not start if by now the pid belonged to another process of the same user.
+  await rm(path, { force: true });
+}
+
+async function requireSameMajorVersion(directory: string, binaries: PostgresBinaries): Promise<void> {
+  const dataVersion = (await readFile(join(directory, 'PG_VERSION'), 'utf8')).trim();
+  const { output } = await runProgram(binaries.postgres, ['--version']);
+  const serverVersion = /(\d+)\./.exec(output)?.[1];
+  if (serverVersion === dataVersion) return;
+  throw new Error(
+    `The data in ${directory} is of PostgreSQL ${dataVersion}, the embedded one is ${serverVersion}: remove the directory to begin anew.`,
+  );
+}
+
+/** Made aside and renamed: a first start that is interrupted leaves nothing that looks like a cluster. */
+async function makeCluster(
+  directory: string,
+  binaries: PostgresBinaries,
+  user: ProcessUser | undefined,
+  options: ClusterOptions,
+): Promise<void> {
+  const partDirectory = `${directory}.part`;
+  const passwordPath = join(directory, '..', 'password');
+  await rm(partDirectory, { recursive: true, force: true });
+  await writeOwned(passwordPath, options.password ?? randomBytes(18).toString('base64url'), user);
+  // Sorting and case mapping by PostgreSQL's own C.UTF-8: the same on every machine, whatever locales it has.
+  const parameters = ['--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'];
+  const { code, output } = await runProgram(
+    binaries.initdb,
+    [
+      `--pgdata=${partDirectory}`,
+      '--username=postgres',
+      '--auth=scram-sha-256',
+      `--pwfile=${passwordPath}`,
+      '--no-instructions',
+      ...(options.settings?.fsync === 'off' ? ['--no-sync'] : []),
+      ...parameters,
+    ],
+    user,
+  );
+  if (code !== 0) throw new Error(`The data directory could not be made:\n${output.trim()}`);
+  await rename(partDirectory, directory);
+}
+
+async function writeOwned(path: string, text: string, user: ProcessUser | undefined): Promise<void> {
+  await rm(path, { force: true });
+  await writeFile(path, text, { mode: 0o600, flag: 'wx' });
+  if (user !== undefined) await chown(path, user.uid, user.gid);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}

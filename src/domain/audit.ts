@@ -1,0 +1,39 @@
+/** The chain's last entry. An empty chain has seq 0 and the genesis hash. */
+export interface AuditHead {
+  seq: number;
+  /** Lower-case hex, 64 digits. */
+  hash: string;
+}
+
+/** What the first entry's hash is linked to: 32 zero bytes. */
+export const GENESIS_HASH = '0'.repeat(64);
+
+/** Which entries to read, by seq. `document` keeps those whose changes name the document. */
+export interface AuditQuery {
+  after?: number;
+  before?: number;
+  limit: number;
+  order: 'asc' | 'desc';
+  action?: string;
+  document?: string;
+}
+
+/** One entry as JSON text: the entry's members, and `hash`. */
+export interface AuditLine {
+  seq: number;
+  text: string;
+}
+
+/** Why a chain does not hold. */
+export type ChainFault =
+  | 'hash_mismatch'
+  | 'seq_gap'
+  | 'seq_mismatch'
+  | 'column_mismatch'
+  | 'head_mismatch'
+  | 'entries_missing';
+
+/** The verdict over a whole chain in the database. */
+export type AuditVerdict =
+  | { ok: true; entries: number; head: AuditHead }
+  | { ok: false; entries: number; head: AuditHead; first_bad_seq: number; reason: ChainFault; detail: string };

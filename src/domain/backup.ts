@@ -1,0 +1,75 @@
+import type { AuditHead } from './audit.ts';
+
+export const BACKUP_VERSION = 1;
+
+/** What stands before `state` in a backup. Times are RFC 3339 in UTC with microseconds. */
+export interface BackupHeader {
+  loom_backup_version: number;
+  backend: string;
+  instance_id: string;
+  state_key: string;
+  schema_version: number;
+  epoch: string;
+  revision: number;
+  exported_at: string;
+  state_updated_at: string;
+}
+
+/**
+ * The last member of a backup. Digests are lower-case hex of SHA-256 and cover values, not bytes:
+ * - `state_sha256`: over sha256(name) ‖ sha256(canonical text of the value), documents in byte order of their names;
+ * - `sha256`: over the canonical text of one object with all header members and all manifest members but `sha256`.
+ */
+export interface BackupManifest {
+  documents: number;
+  state_sha256: string;
+  audit_included: boolean;
+  audit_entries: number;
+  audit_first: { seq: number; previous_hash: string } | null;
+  audit_head: AuditHead;
+  audit_verified: boolean;
+  sha256: string;
+}
+
+export interface BackupOptions {
+  includeAudit: boolean;
+  /** The last N entries only; all when undefined. */
+  auditLimit?: number;
+}
+
+/** The members of a restore body beside `backup`. */
+export interface RestoreOptions {
+  replaceState: boolean;
+  truncateAudit: boolean;
+  dryRun: boolean;
+  expectRevision?: number;
+  acceptStateKey?: string;
+}
+
+export interface DocumentNames {
+  added: string[];
+  changed: string[];
+  removed: string[];
+  /** True when one of the lists was cut at the limit. */
+  truncated: boolean;
+}
+
+/** What a restore did, or with `dry_run` would do. */
+export interface RestoreReport {
+  dry_run: boolean;
+  restored_at: string | null;
+  replaced_state: boolean;
+  truncated_audit: boolean;
+  imported_audit_count: number;
+  replaced_audit_count: number;
+  verified: boolean;
+  revision: number;
+  epoch: string;
+  /** The live revision that the figures were computed against: pass it as `expect_revision`. */
+  based_on_revision: number;
+  event_id: string | null;
+  documents: { added: number; changed: number; removed: number; unchanged: number };
+  document_names: DocumentNames;
+  audit: { previous_head: AuditHead; backup_head: AuditHead; head: AuditHead | null };
+  warnings: string[];
+}

@@ -1,0 +1,61 @@
+import type { JsonType } from './visit.ts';
+
+/** The bytes that JSON's grammar (RFC 8259) names, and tables that tell kinds of bytes apart in one look. */
+export const BYTE = {
+  space: 0x20,
+  quote: 0x22,
+  plus: 0x2b,
+  comma: 0x2c,
+  minus: 0x2d,
+  point: 0x2e,
+  slash: 0x2f,
+  zero: 0x30,
+  nine: 0x39,
+  colon: 0x3a,
+  openBracket: 0x5b,
+  backslash: 0x5c,
+  closeBracket: 0x5d,
+  openBrace: 0x7b,
+  closeBrace: 0x7d,
+} as const;
+
+/** 1 for the bytes that end the plain run of a string: quote, backslash, control characters, and all beyond ASCII. */
+export const ENDS_PLAIN_RUN = table(
+  (byte) => byte < 0x20 || byte === BYTE.quote || byte === BYTE.backslash || byte > 0x7f,
+);
+
+/** 1 for the bytes that a number may consist of; a run of them is judged as one token. */
+export const OF_NUMBER = table(
+  (byte) => (byte >= BYTE.zero && byte <= BYTE.nine) || '+-.eE'.includes(String.fromCharCode(byte)),
+);
+
+/** 1 for JSON's four whitespace characters. */
+export const WHITESPACE = table((byte) => byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d);
+
+/** The type of the value that begins with this byte; undefined when none does. */
+export function typeOf(byte: number): JsonType | undefined {
+  switch (byte) {
+    case BYTE.openBrace:
+      return 'object';
+    case BYTE.openBracket:
+      return 'array';
+    case BYTE.quote:
+      return 'string';
+    case 0x74:
+    case 0x66:
+      return 'boolean';
+    case 0x6e:
+      return 'null';
+    default:
+      return byte === BYTE.minus || (byte >= BYTE.zero && byte <= BYTE.nine) ? 'number' : undefined;
+  }
+}
+
+/** A byte as an error message shows it: never a raw control character or half a character. */
+export function showByte(byte: number): string {
+  return byte > 0x20 && byte < 0x7f ? `'${String.fromCharCode(byte)}'` : `byte 0x${byte.toString(16).padStart(2, '0')}`;
+}
+
+function table(holds: (byte: number) => boolean): Uint8Array {
+  return Uint8Array.from({ length: 256 }, (_, byte) => (holds(byte) ? 1 : 0));
+}

@@ -1,0 +1,97 @@
+import type { SpanOutput } from './output.ts';
+
+/** Up to this many names an object's are compared one by one by hash; a Set of strings costs more below it. */
+const NAMES_WITHOUT_SET = 32;
+
+export interface NameIndex {
+  /** An object of the capture begins. */
+  enter(): void;
+  /** The innermost object ends. */
+  leave(): void;
+  /**
+   * Adds a name to the innermost object; false when it has it already. `start` and `end` are text positions of the name in
+   * its canonical spelling, which is the same for all spellings of one name. The text's last bytes may still be in the
+   * open span of `chunk`, which reaches to `position`.
+   */
+  add(start: number, end: number, chunk: Buffer, position: number): boolean;
+  reset(): void;
+}
+
+/** The member names of the open objects of a capture. They are kept as positions in its text, not as copies. */
+export function createNameIndex(output: SpanOutput): NameIndex {
+  const hashes: number[] = [];
+  const starts: number[] = [];
+  const ends: number[] = [];
+  /** How many entries of the three are in use. */
+  let count = 0;
+  /** One a level: its first entry, and its Set once it has outgrown the entries. */
+  const firsts: number[] = [];
+  const sets: (Set<string> | undefined)[] = [];
+
+  function add(start: number, end: number, chunk: Buffer, position: number): boolean {
+    const level = firsts.length - 1;
+    const first = firsts[level] as number;
+    const set = sets[level];
+    if (set !== undefined || count - first >= NAMES_WITHOUT_SET) {
+      output.cut(chunk, position);
+      return addToSet(set ?? moveToSet(level, first), start, end);
+    }
+    const hash = hashOf(start, end, chunk, position);
+    for (let index = first; index < count; index += 1) {
+      if (hashes[index] === hash && isName(index, start, end, chunk, position)) return false;
+    }
+    hashes[count] = hash;
+    starts[count] = start;
+    ends[count] = end;
+    count += 1;
+    return true;
+  }
+
+  function hashOf(start: number, end: number, chunk: Buffer, position: number): number {
+    const inSpan = output.spanStart >= 0 && start >= output.length;
+    if (!inSpan) output.cut(chunk, position);
+    const bytes = inSpan ? chunk : output.bytes;
+    const shift = inSpan ? output.spanStart - output.length : 0;
+    let hash = end - start;
+    for (let index = start + shift; index < end + shift; index += 1) {
+      hash = Math.imul(hash ^ (bytes[index] as number), 0x01000193);
+    }
+    return hash & 0x3fffffff;
+  }
+
+  function isName(index: number, start: number, end: number, chunk: Buffer, position: number): boolean {
+    output.cut(chunk, position);
+    const { bytes } = output;
+    return bytes.compare(bytes, starts[index], ends[index], start, end) === 0;
+  }
+
+  function addToSet(names: Set<string>, start: number, end: number): boolean {
+    const before = names.size;
+    names.add(output.bytes.toString('latin1', start, end));
+    return names.size > before;
+  }
+
+  function moveToSet(level: number, first: number): Set<string> {
+    const names = new Set<string>();
+    for (let index = first; index < count; index += 1) addToSet(names, starts[index] as number, ends[index] as number);
+    sets[level] = names;
+    return names;
+  }
+
+  return {
+    add,
+    enter() {
+      firsts.push(count);
+      sets.push(undefined);
+    },
+    leave() {
+      sets.pop();
+      count = firsts.pop() ?? 0;
+    },
+    reset() {
+      firsts.length = 0;
+      sets.length = 0;
+      count = 0;
+    },
+  };
+}

@@ -1,0 +1,124 @@
+import { BYTE } from './bytes.ts';
+
+// Numbers pass through `JSON.parse` and `JSON.stringify` in anybody's hands, and through PostgreSQL's `numeric`. All
+// functions here take a JSON number text (RFC 8259 §6), but for `numberFault`, and are linear in its length.
+
+/** Whether the text has the same decimal value as the shortest text of its double: a round trip gives the same number. */
+export function isExactNumber(text: string): boolean {
+  return exactNormalNumber(text) !== undefined;
+}
+
+/** The normal form of a number that is exact, `undefined` for another: `isExactNumber` and `normalNumber` in one go. */
+export function exactNormalNumber(text: string): string | undefined {
+  const value = Number(text);
+  if (!Number.isFinite(value)) return undefined;
+  const normal = String(value);
+  if (normal === text) return normal;
+  const asked = decimalOf(text);
+  const kept = decimalOf(normal);
+  const same = asked.digits === kept.digits && asked.exponent === kept.exponent && asked.negative === kept.negative;
+  return same ? normal : undefined;
+}
+
+/** The text that `JSON.stringify(JSON.parse(text))` gives: `1.0` → `1`, `-0` → `0`, `1e21` → `1e+21`. */
+export function normalNumber(text: string): string {
+  return String(Number(text));
+}
+
+/** PostgreSQL's `jsonb` text of the normal form: `1e+21` → `1000000000000000000000`, `1e-7` → `0.0000001`. */
+export function plainNumber(text: string): string {
+  const normal = normalNumber(text);
+  if (!normal.includes('e')) return normal;
+  const { negative, digits, exponent } = decimalOf(normal);
+  const sign = negative ? '-' : '';
+  if (exponent >= 0) return sign + digits + '0'.repeat(exponent);
+  const whole = digits.length + exponent;
+  if (whole > 0) return `${sign}${digits.slice(0, whole)}.${digits.slice(whole)}`;
+  return `${sign}0.${'0'.repeat(-whole)}${digits}`;
+}
+
+/** Length of `plainNumber(text)`, without building it. */
+export function plainNumberLength(text: string): number {
+  const normal = normalNumber(text);
+  if (!normal.includes('e')) return normal.length;
+  const { negative, digits, exponent } = decimalOf(normal);
+  const sign = negative ? 1 : 0;
+  if (exponent >= 0) return sign + digits.length + exponent;
+  return sign + Math.max(digits.length, -exponent) + (digits.length + exponent > 0 ? 1 : 2);
+}
+
+/** Index of the first character that breaks the grammar of a number (the length when more is needed), -1 when none does. */
+export function numberFault(text: string): number {
+  let index = text.charCodeAt(0) === BYTE.minus ? 1 : 0;
+  const whole = digitsEnd(text, index);
+  if (whole === index) return index;
+  if (text.charCodeAt(index) === BYTE.zero && whole > index + 1) return index + 1;
+  index = whole;
+  if (text.charCodeAt(index) === BYTE.point) {
+    const fraction = digitsEnd(text, index + 1);
+    if (fraction === index + 1) return fraction;
+    index = fraction;
+  }
+  if (text[index] === 'e' || text[index] === 'E') {
+    const sign = text[index + 1];
+    const first = sign === '+' || sign === '-' ? index + 2 : index + 1;
+    index = digitsEnd(text, first);
+    if (index === first) return first;
+  }
+  return index === text.length ? -1 : index;
+}
+
+/**
+ * Whether a run of number bytes is certainly a JSON number that is exact, in normal form and plain: at most 15 digits, no
+ * exponent, no needless zero. `false` says nothing. It spares nearly every number the way through strings.
+ */
+export function isPlainlyNormal(bytes: Uint8Array, start: number, end: number): boolean {
+  const first = bytes[start] === BYTE.minus ? start + 1 : start;
+  if (end - first > 16 || end === first) return false;
+  let point = -1;
+  for (let index = first; index < end; index += 1) {
+    const byte = bytes[index] as number;
+    if (byte >= BYTE.zero && byte <= BYTE.nine) continue;
+    if (byte !== BYTE.point || point >= 0) return false;
+    point = index;
+  }
+  if (point < 0) return end - first <= 15 && (bytes[first] !== BYTE.zero || (end === first + 1 && first === start));
+  if (point === first || bytes[end - 1] === BYTE.zero || bytes[end - 1] === BYTE.point) return false;
+  if (bytes[first] !== BYTE.zero) return true;
+  // Below 0.000001 the normal form has an exponent: something must stand in the first six places.
+  if (point !== first + 1) return false;
+  for (let index = point + 1; index < end && index <= point + 6; index += 1)
+    if (bytes[index] !== BYTE.zero) return true;
+  return false;
+}
+
+interface Decimal {
+  negative: boolean;
+  /** Significant digits without zeros at either end; empty for zero, which has exponent 0 and no sign. */
+  digits: string;
+  /** Power of ten of the last digit. */
+  exponent: number;
+}
+
+function decimalOf(text: string): Decimal {
+  const negative = text.charCodeAt(0) === BYTE.minus;
+  const mark = text.search(/[eE]/);
+  const mantissa = text.slice(negative ? 1 : 0, mark < 0 ? undefined : mark);
+  const point = mantissa.indexOf('.');
+  const all = point < 0 ? mantissa : mantissa.slice(0, point) + mantissa.slice(point + 1);
+  let start = 0;
+  while (start < all.length && all.charCodeAt(start) === BYTE.zero) start += 1;
+  if (start === all.length) return { negative: false, digits: '', exponent: 0 };
+  let end = all.length;
+  while (all.charCodeAt(end - 1) === BYTE.zero) end -= 1;
+  const decimals = point < 0 ? 0 : mantissa.length - point - 1;
+  // Beyond 2^53 the exponent is rounded; no text that a computer holds has the digits to bring such a value into range.
+  const exponent = (mark < 0 ? 0 : Number(text.slice(mark + 1))) - decimals + (all.length - end);
+  return { negative, digits: all.slice(start, end), exponent };
+}
+
+function digitsEnd(text: string, from: number): number {
+  let index = from;
+  while (index < text.length && text.charCodeAt(index) >= BYTE.zero && text.charCodeAt(index) <= BYTE.nine) index += 1;
+  return index;
+}

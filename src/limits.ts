@@ -1,0 +1,151 @@
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** Every bound of LOOM, each with its reason. What an operator may want to change is a configuration variable too. */
+export const limits = {
+  /** PostgreSQL compares and indexes names byte by byte; 512 bytes keep an index entry well below a page's limit of 2,704. */
+  documentNameBytes: 512,
+
+  /**
+   * Canonical text of one document, unless `LOOM_MAX_DOCUMENT_BYTES` says otherwise. A change rewrites the documents that it
+   * touches, so a larger one makes every small change slow: split it. PostgreSQL's own bound for one jsonb is 255 MiB.
+   */
+  documentBytes: 8 * MiB,
+
+  /** The largest value that `LOOM_MAX_DOCUMENT_BYTES` may have: an audit entry must hold the change, and an import the entry. */
+  documentBytesMost: 32 * MiB,
+
+  /** A PUT or PATCH of the whole state travels in one commit and is kept in one audit entry (jsonb: 255 MiB at most). */
+  stateBodyBytes: 32 * MiB,
+
+  /** One audit entry in a backup: the largest change, and room for what surrounds it. */
+  auditEntryBytes: 40 * MiB,
+
+  /** A backup's manifest, and each other small member beside state and audit entries. */
+  backupMemberBytes: 64 * KiB,
+
+  /** Names that a backup's header may have; it has nine, and other tools may add some. */
+  backupMembers: 64,
+
+  /** An entry wraps a document in its changes, and an imported one is wrapped again. */
+  auditEntryDepth: 128 + 16,
+
+  /**
+   * Nesting of one document. Merging and parsing recurse in PostgreSQL, whose stack is 2 MiB by default, and `jq` 1.6 refuses
+   * more than 256 levels: a backup in a restore body adds a few.
+   */
+  nestingDepth: 128,
+
+  /**
+   * One number as it is written: a double has 767 significant digits at most, the rest can only be zeros, but `1.000…0` is
+   * legal. Far above what any program writes, and little enough to hold in memory.
+   */
+  numberBytes: 64 * KiB,
+
+  /** A member name that the scanner hands to the code around it: a document's name, all escaped, has 3 KiB. */
+  memberNameBytes: 64 * KiB,
+
+  /** Documents that one commit may change. */
+  changesPerCommit: 10_000,
+
+  /** Commits in one batch: beyond this the gain of one more in the same fsync is below what the last one waits for. */
+  batchCommits: 128,
+
+  /** Text of the commits in one batch; a single larger commit travels alone. */
+  batchBytes: 8 * MiB,
+
+  /** Commits waiting in one node: at 1,000 a second the last one waits for about as long as a client is patient. */
+  queueCommits: 4_096,
+
+  /** Text of the commits waiting in one node: bounds its memory, with room for two bodies of the largest size. */
+  queueBytes: 96 * MiB,
+
+  /** A commit without an answer after this long has an unknown outcome; well above any healthy fsync. */
+  commitTimeoutMs: 30_000,
+
+  /** A short read without an answer after this long meets a database that is down or frozen. */
+  queryTimeoutMs: 10_000,
+
+  /** How long a commit waits for the state row, which only another node's batch or a restore's last step holds. */
+  commitLockTimeoutMs: 10_000,
+
+  /** How long a restore waits for the state row: any batch in flight is over by then. */
+  restoreLockTimeoutMs: 30_000,
+
+  /** `Idempotency-Key`: room for any uuid or ulid with a prefix. */
+  idempotencyKeyBytes: 255,
+
+  /** `x-request-id` that is taken over; a longer or odd one is replaced by a fresh one. */
+  requestIdBytes: 128,
+
+  /** Rows of one page of documents or of audit entries: default and most. */
+  pageDefault: 100,
+  pageMost: 1_000,
+
+  /** A percent-encoded document name has three bytes for one; find-my-way answers 404 to a longer parameter. */
+  routeParameterLength: 8 * KiB,
+
+  /** Wrong tokens from one address within the window before 429. The right token is let in whatever came before. */
+  wrongTokens: 20,
+  wrongTokensWindowSeconds: 60,
+
+  /** Fewer characters than this can be guessed. */
+  tokenCharacters: 16,
+
+  /** Node refuses a request whose headers have more than 16 KiB together. */
+  tokenCharactersMost: 1_024,
+
+  /** A body from which no byte comes for this long is given up, so that a stalled upload frees its connection. */
+  bodyIdleMs: 60_000,
+
+  /** Names that a restore's answer lists for each of added, changed and removed. */
+  planNames: 100,
+
+  /** Probe: between checks, for one check, and how many bad ones in a row make a verdict (§8: outage seen within 10 s). */
+  probeIntervalMs: 1_000,
+  probeDeadlineMs: 2_000,
+  probeBadChecks: 2,
+
+  /** `Retry-After` while the database is away: what a node needs at most to see a recovery is 5 s, and most take less. */
+  databaseRetrySeconds: 2,
+
+  /** A rollback is immediate unless the connection is stuck; then closing it does the same. */
+  rollbackTimeoutMs: 2_000,
+
+  /** `LOOM_PG_STATE_KEY` stands in every index entry beside a document's name. */
+  stateKeyBytes: 128,
+
+  /** An idle connection is probed after this long, before the timeouts of common firewalls and load balancers. */
+  keepAliveDelayMs: 10_000,
+
+  /** Pause between two attempts to reconnect the probe: grows to a second, so that a recovery still shows within 5 s. */
+  probeBackoffFirstMs: 250,
+  probeBackoffMostMs: 1_000,
+
+  /**
+   * Raw bytes of a body for one byte of its canonical text: a `\\u0041` escape takes six for a character of one. Nothing is
+   * held of what is over the canonical bound, so this only bounds time. The slack is for the whitespace of tiny documents.
+   */
+  rawBodyFactor: 6,
+  rawBodySlackBytes: 64 * KiB,
+
+  /** A body that nobody reads any more is taken in for so long, so that the client gets to read why. */
+  lingerMs: 2_000,
+  lingerBytes: 16 * MiB,
+
+  /** A small rest of a body that is already on its way: waited for, so that the connection can be kept. */
+  lingerSmallBytes: 64 * KiB,
+  lingerSmallMs: 500,
+
+  /** What status and metrics wait for the database: they must answer while it does not. */
+  observeDeadlineMs: 1_000,
+
+  /** Addresses are counted in so many buckets: bounds the memory that wrong tokens from everywhere can take. */
+  addressBuckets: 4_096,
+
+  /** A header of a request must be complete after this long (slow senders keep sockets). */
+  headersTimeoutMs: 60_000,
+
+  /** An idle connection is kept for longer than the 60 s of common load balancers, so that they close first. */
+  keepAliveTimeoutMs: 72_000,
+} as const;

@@ -1,0 +1,147 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { Readiness } from './domain/readiness.ts';
+import type { StateHead } from './domain/state.ts';
+import type { StoreObservation } from './domain/store.ts';
+
+/** Where the gauges get their values from, each time that somebody scrapes. */
+export interface MetricSources {
+  observe(): StoreObservation;
+  readiness(): Readiness;
+  /** Must answer soon, and `undefined` when the database does not. */
+  readHead(): Promise<StateHead | undefined>;
+}
+
+export interface RequestMeasure {
+  method: string;
+  /** The route's pattern, never the path: names of documents would make endless series. */
+  route: string;
+  status: number;
+  durationMs: number;
+}
+
+export interface Metrics {
+  countRequest(measure: RequestMeasure): void;
+  /** For `onBatch` of the group commit: a batch that was made. */
+  countBatch(batch: { commits: number; durationMs: number }): void;
+  countOperation(kind: 'backup' | 'restore' | 'verify', outcome: 'ok' | 'failed' | 'aborted'): void;
+  /** Gauges are absent from a scrape until this has been called. */
+  watch(sources: MetricSources): void;
+  /** Prometheus' text format. */
+  scrape(): Promise<{ contentType: string; text: string }>;
+  close(): void;
+}
+
+/** All series of a node, in a registry of its own: two nodes in one process do not mix. */
+export function createMetrics(): Metrics {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const counters = createCounters(registry);
+  let updateGauges: (() => Promise<void>) | undefined;
+
+  return {
+    ...counters,
+    watch: (sources) => {
+      updateGauges ??= createGauges(registry, sources);
+    },
+    scrape: async () => {
+      await updateGauges?.();
+      return { contentType: registry.contentType, text: await registry.metrics() };
+    },
+    close: () => registry.clear(),
+  };
+}
+
+/** One bucket boundary a power of two or so: a commit takes milliseconds, a restore minutes. */
+const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
+const batchBuckets = [1, 2, 4, 8, 16, 32, 64, 128];
+
+function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'countBatch' | 'countOperation'> {
+  const registers = [registry];
+  const requests = new Histogram({
+    name: 'loom_http_request_duration_seconds',
+    help: 'Time from the request head to the last byte of the answer.',
+    labelNames: ['method', 'route', 'status'],
+    buckets: secondsBuckets,
+    registers,
+  });
+  const commits = new Counter({ name: 'loom_commits_total', help: 'Commits made by this node.', registers });
+  const batchSize = new Histogram({
+    name: 'loom_commit_batch_size',
+    help: 'Commits in one transaction.',
+    buckets: batchBuckets,
+    registers,
+  });
+  const batchDuration = new Histogram({
+    name: 'loom_commit_batch_duration_seconds',
+    help: 'Time of one transaction of commits.',
+    buckets: secondsBuckets,
+    registers,
+  });
+  const operations = new Counter({
+    name: 'loom_operations_total',
+    help: 'Backups, restores and verifications of this node that have ended, by outcome.',
+    labelNames: ['kind', 'outcome'],
+    registers,
+  });
+  for (const kind of ['backup', 'restore', 'verify']) {
+    // A series that is there from the start: otherwise the first failure is no increase.
+    for (const outcome of ['ok', 'failed', 'aborted']) operations.inc({ kind, outcome }, 0);
+  }
+  return {
+    countRequest: ({ method, route, status, durationMs }) =>
+      requests.observe({ method, route, status: String(status) }, durationMs / 1000),
+    countBatch: ({ commits: size, durationMs }) => {
+      commits.inc(size);
+      batchSize.observe(size);
+      batchDuration.observe(durationMs / 1000);
+    },
+    countOperation: (kind, outcome) => operations.inc({ kind, outcome }),
+  };
+}
+
+function createGauges(registry: Registry, sources: MetricSources): () => Promise<void> {
+  const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers: [registry] });
+  const ready = gauge('loom_ready', '1 when /ready answers 200.');
+  const databaseOk = gauge('loom_database_ok', '1 when the last checks of the database were good.');
+  const queueDepth = gauge('loom_commit_queue_depth', 'Commits that wait or are in flight.');
+  const running = gauge('loom_operations_running', 'Backups, restores and verifications under way.');
+  const pool = new Gauge({
+    name: 'loom_pool_connections',
+    help: 'Connections to PostgreSQL by condition; "waiting" counts who waits for one.',
+    labelNames: ['condition'],
+    registers: [registry],
+  });
+  const updateHead = createHeadGauges(gauge);
+  return async () => {
+    const readiness = sources.readiness();
+    ready.set(readiness.ok ? 1 : 0);
+    databaseOk.set(readiness.checks.database === 'ok' ? 1 : 0);
+    const observation = sources.observe();
+    queueDepth.set(observation.queueDepth);
+    running.set(observation.operations.length);
+    for (const [condition, count] of Object.entries(observation.pool)) pool.set({ condition }, count);
+    updateHead(await sources.readHead());
+  };
+}
+
+/** What only the database knows. NaN says "unknown" in Prometheus: an old value would look like a live one. */
+function createHeadGauges(gauge: (name: string, help: string) => Gauge): (head: StateHead | undefined) => void {
+  const revision = gauge('loom_state_revision', 'Revision of the state.');
+  const documents = gauge('loom_state_documents', 'Documents of the state.');
+  const bytes = gauge('loom_state_bytes', 'Canonical text of all documents, in bytes.');
+  const auditSeq = gauge('loom_audit_entries', 'Seq of the last audit entry.');
+  const backup = gauge('loom_last_backup_timestamp_seconds', 'When the last backup was taken; 0: never.');
+  const restore = gauge('loom_last_restore_timestamp_seconds', 'When the last restore was made; 0: never.');
+  return (head) => {
+    revision.set(head?.revision ?? Number.NaN);
+    documents.set(head?.documents ?? Number.NaN);
+    bytes.set(head?.bytes ?? Number.NaN);
+    auditSeq.set(head?.head.seq ?? Number.NaN);
+    backup.set(head === undefined ? Number.NaN : secondsOf(head.lastBackupAt));
+    restore.set(head === undefined ? Number.NaN : secondsOf(head.lastRestoreAt));
+  };
+}
+
+function secondsOf(time: string | null): number {
+  return time === null ? 0 : Date.parse(time) / 1000;
+}

@@ -1,0 +1,113 @@
+import type { Pool } from 'pg';
+import type { OperationContext, RunningOperation, Store } from '../domain/store.ts';
+import { openAudit, readAudit, verifyChain } from './audit.ts';
+import { commitBatch } from './commit.ts';
+import { createEventId } from './event-id.ts';
+import { openExport, recordBackup } from './export.ts';
+import { createGroupCommit } from './group-commit.ts';
+import type { Migration } from './migrations.ts';
+import { queryRows } from './query.ts';
+import { listDocuments, openState, readDocument, readStateHead } from './read-state.ts';
+import { restore } from './restore.ts';
+import { readSchemaStatus } from './schema.ts';
+import { toLoomError } from './sqlstate.ts';
+import { inTransaction } from './transaction.ts';
+
+export interface StoreOptions {
+  pool: Pool;
+  stateKey: string;
+  maxDocumentBytes: number;
+  poolMax: number;
+  migrations: Migration[];
+  onBatch?(batch: { commits: number; durationMs: number }): void;
+  /** Told when a backup or restore has ended; `error` is undefined when it went well. */
+  onOperation?(operation: RunningOperation, error: unknown): void;
+}
+
+export interface StoreHandle extends Store {
+  /** Refuses new commits and answers the accepted ones; the pool stays open. */
+  close(): Promise<void>;
+}
+
+/** Everything that the HTTP side asks of PostgreSQL, bound to one pool and one state key. */
+export function createStore(options: StoreOptions): StoreHandle {
+  const { pool, stateKey, maxDocumentBytes, migrations } = options;
+  const operations = new Set<RunningOperation>();
+  const groupCommit = createGroupCommit({
+    commitBatch: (commits) => commitBatch(pool, commits, { stateKey, maxDocumentBytes }),
+    createEventId,
+    ...(options.onBatch === undefined ? {} : { onBatch: options.onBatch }),
+  });
+
+  function begin(kind: RunningOperation['kind'], context: OperationContext): RunningOperation {
+    const operation: RunningOperation = {
+      kind,
+      started_at: new Date().toISOString(),
+      request_id: context.requestId,
+      documents: 0,
+      audit_entries: 0,
+      bytes: 0,
+    };
+    operations.add(operation);
+    return operation;
+  }
+
+  function finish(operation: RunningOperation, error: unknown): void {
+    if (!operations.delete(operation)) return;
+    options.onOperation?.(operation, error);
+  }
+
+  async function track<T>(operation: RunningOperation, run: () => Promise<T>): Promise<T> {
+    try {
+      const result = await run();
+      finish(operation, undefined);
+      return result;
+    } catch (error) {
+      const known = toLoomError(error);
+      finish(operation, known);
+      throw known;
+    }
+  }
+
+  return {
+    submitCommit: groupCommit.submit,
+    readHead: () => readStateHead(pool, stateKey),
+    readDocument: (name) => readDocument(pool, stateKey, name),
+    listDocuments: (query) => listDocuments(pool, stateKey, query),
+    openState: () => openState(pool, stateKey),
+    readAudit: (query) => readAudit(pool, stateKey, query),
+    openAudit: (query) => openAudit(pool, stateKey, query),
+    verifyAudit: (context) =>
+      track(begin('verify', context), () => inTransaction(pool, 'snapshot', (client) => verifyChain(client, stateKey))),
+    openBackup: async (backup, context) => {
+      const progress = begin('backup', context);
+      try {
+        return await openExport(
+          pool,
+          { ...backup, stateKey, progress, onClose: (error) => finish(progress, error) },
+          context,
+        );
+      } catch (error) {
+        finish(progress, error);
+        throw toLoomError(error);
+      }
+    },
+    recordBackup: () => recordBackup(pool, stateKey),
+    restore: (body, context) => {
+      const progress = begin('restore', context);
+      return track(progress, () => restore(pool, body, { stateKey, progress }, context));
+    },
+    readSchema: () => readSchemaStatus(pool, migrations),
+    readDatabase: async () => {
+      const startedMs = performance.now();
+      const rows = await queryRows<{ server_version: string }>(pool, 'show server_version');
+      return { version: rows[0]?.server_version ?? '', latencyMs: performance.now() - startedMs };
+    },
+    observe: () => ({
+      queueDepth: groupCommit.depth(),
+      pool: { total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount, max: options.poolMax },
+      operations: [...operations],
+    }),
+    close: () => groupCommit.close(),
+  };
+}

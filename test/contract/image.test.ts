@@ -1,0 +1,72 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { expect, test } from 'vitest';
+
+const root = new URL('../../', import.meta.url);
+const stages = parseStages(await readFile(new URL('Dockerfile', root), 'utf8'));
+const last = stages.at(-1) ?? [];
+
+test('the image is made in stages, all from the same Node 24', () => {
+  const bases = stages.map((stage) => valuesOf(stage, 'FROM')[0]?.split(' ')[0]);
+  expect(stages.length).toBeGreaterThan(1);
+  expect(new Set(bases)).toEqual(new Set(['node:24-slim']));
+});
+
+test('the image holds production dependencies only', () => {
+  const source = /--from=(\w+) \S*node_modules/.exec(valuesOf(last, 'COPY').join('\n'))?.[1];
+  const installing = stages.find((stage) => valuesOf(stage, 'FROM')[0]?.endsWith(` AS ${source}`)) ?? [];
+  expect(valuesOf(installing, 'RUN').join('\n')).toContain('npm ci --omit=dev');
+  expect(valuesOf(last, 'RUN')).toEqual([]);
+});
+
+test('the node runs without root, without a shell in between, and answers its health check', async () => {
+  const [uid] = (valuesOf(last, 'USER')[0] ?? '0').split(':');
+  expect(Number(uid)).toBeGreaterThan(0);
+  expect(execForm('ENTRYPOINT')).toEqual(['node', 'dist/main.js']);
+  expect(execForm('CMD')).toEqual(['serve']);
+  const healthcheck = valuesOf(last, 'HEALTHCHECK')[0] ?? '';
+  expect(JSON.parse(healthcheck.slice(healthcheck.indexOf('[')))).toEqual(['node', 'dist/main.js', 'healthcheck']);
+  const manifest = JSON.parse(await readFile(new URL('package.json', root), 'utf8'));
+  expect(manifest.scripts.start).toBe('node dist/main.js serve');
+});
+
+test('the node in the image is reachable from outside of it', () => {
+  expect(valuesOf(last, 'ENV').join(' ').split(' ')).toContain('LOOM_HOST=0.0.0.0');
+});
+
+test('everything that is copied exists and is let through to the engine', async () => {
+  const ignored = (await readFile(new URL('.dockerignore', root), 'utf8')).trim().split('\n');
+  const sources = stages
+    .flatMap((stage) => valuesOf(stage, 'COPY'))
+    .filter((value) => !value.startsWith('--from='))
+    .flatMap((value) => value.split(' ').slice(0, -1));
+  expect(ignored[0]).toBe('*');
+  expect(sources.filter((source) => !existsSync(new URL(source, root)))).toEqual([]);
+  expect([...new Set(sources)].sort()).toEqual(
+    ignored
+      .slice(1)
+      .map((line) => line.replace(/^!/, ''))
+      .sort(),
+  );
+});
+
+/** Instructions of each stage, without comments, continued lines joined. */
+function parseStages(dockerfile: string): string[][] {
+  const found: string[][] = [];
+  for (const line of dockerfile
+    .replace(/^#.*\n/gm, '')
+    .replace(/\\\n\s*/g, ' ')
+    .split('\n')) {
+    if (line.startsWith('FROM ')) found.push([]);
+    if (line !== '') found.at(-1)?.push(line);
+  }
+  return found;
+}
+
+function valuesOf(stage: string[], instruction: string): string[] {
+  return stage.filter((line) => line.startsWith(`${instruction} `)).map((line) => line.slice(instruction.length + 1));
+}
+
+function execForm(instruction: string): unknown {
+  return JSON.parse(valuesOf(last, instruction)[0] ?? 'null');
+}

@@ -1,0 +1,149 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import pg from 'pg';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/dev/postgres.ts';
+import { childrenOf, isRoot, startOfProcess, waitForEnd } from '../../src/dev/processes.ts';
+
+let scratch: string;
+let dataDirectory: string;
+let started: EmbeddedPostgres[];
+beforeEach(async () => {
+  scratch = await mkdtemp(join(tmpdir(), 'loom-test-dev-'));
+  // As open as /tmp is.
+  await chmod(scratch, 0o1777);
+  dataDirectory = join(scratch, 'data');
+  started = [];
+});
+afterEach(async () => {
+  for (const server of started) await server.stop();
+  await rm(scratch, { recursive: true, force: true });
+});
+
+test('data and password survive a restart, the port may change, and only this machine is served', async () => {
+  const first = await start({ persistent: true, settings: { work_mem: '5MB' } });
+  await ask(first.url, 'create table kept (id int)');
+  expect(await ask(first.url, `select current_setting('listen_addresses') as answer`)).toBe('127.0.0.1');
+  expect(await ask(first.url, `select current_setting('work_mem') as answer`)).toBe('5MB');
+  expect(await ask(first.url, `select current_setting('server_encoding') as answer`)).toBe('UTF8');
+  await first.stop();
+  const second = await start({ persistent: true, password: 'another-one' });
+  expect(new URL(second.url).password).toBe(new URL(first.url).password);
+  expect(await ask(second.url, `select to_regclass('kept')::text as answer`)).toBe('kept');
+});
+
+test('nobody gets in without the password', async () => {
+  const server = await start({ persistent: false });
+  const url = new URL(server.url);
+  url.password = 'guess';
+  await expect(ask(url.href, 'select 1')).rejects.toThrow('password authentication failed');
+});
+
+test('data that is not persistent is removed by stop, and a file asked for lies where only the server can read it', async () => {
+  const server = await start({ persistent: false, files: { 'extra.conf': `work_mem = '7MB'` }, settings: {} });
+  expect(await ask(server.url, `select pg_read_file('extra.conf') as answer`)).toBe(`work_mem = '7MB'`);
+  await server.stop();
+  expect(existsSync(server.dataDirectory)).toBe(false);
+});
+
+test('a second server on the same data is refused with the process that has it', async () => {
+  await start({ persistent: true });
+  await expect(start({ persistent: true })).rejects.toThrow(`in use by process ${process.pid}`);
+});
+
+test('a port that is taken is a clear error and leaves the data free for the next start', async () => {
+  const other = await startEmbeddedPostgres({ dataDirectory: join(scratch, 'other'), persistent: false });
+  started.push(other);
+  await expect(start({ persistent: true, port: other.port })).rejects.toThrow(`Port ${other.port} is in use`);
+  await start({ persistent: true });
+});
+
+test('a server that does not start tells its last words', async () => {
+  await expect(start({ persistent: false, settings: { work_mem: 'plenty' } })).rejects.toThrow(
+    'invalid value for parameter "work_mem"',
+  );
+  expect(existsSync(dataDirectory)).toBe(false);
+});
+
+test('when its starter is killed the server ends by itself, and data that is not persistent is gone', async () => {
+  const { child, pid } = await startInOtherProcess('false');
+  child.kill('SIGKILL');
+  expect(await waitForEnd(pid, 20_000)).toBe(true);
+  await expect.poll(() => existsSync(dataDirectory), { timeout: 20_000 }).toBe(false);
+});
+
+test('a server that outlived its starter and its guard is ended by the next start, which has its data', async () => {
+  const { child, pid, url } = await startInOtherProcess('true');
+  await ask(url, 'create table kept (id int)');
+  const guards = (await childrenOf(child.pid ?? 0)).filter((one) => one !== pid);
+  for (const guard of guards) process.kill(-guard, 'SIGKILL');
+  child.kill('SIGKILL');
+  await waitForEnd(child.pid ?? 0, 10_000);
+  expect(await startOfProcess(pid)).toBeDefined();
+  const next = await start({ persistent: true });
+  expect(await startOfProcess(pid)).toBeUndefined();
+  expect(await ask(next.url, `select to_regclass('kept')::text as answer`)).toBe('kept');
+});
+
+test('marks of a dead run that name living processes of others do not stand in the way, and those live on', async () => {
+  const first = await start({ persistent: true });
+  const cluster = join(first.dataDirectory, 'cluster');
+  await first.stop();
+  const bystander = spawn('sleep', ['60']);
+  try {
+    await writeFile(join(cluster, 'postmaster.pid'), `${bystander.pid}\n${cluster}\n`);
+    await writeFile(join(first.dataDirectory, 'owner'), `${bystander.pid} 12345`);
+    await start({ persistent: true });
+    expect(await startOfProcess(bystander.pid ?? 0)).toBeDefined();
+  } finally {
+    bystander.kill();
+  }
+});
+
+test('in a directory that the server cannot enter the data is kept elsewhere', async () => {
+  const closed = join(scratch, 'closed');
+  await mkdir(closed, { mode: 0o700 });
+  dataDirectory = join(closed, 'data');
+  const server = await start({ persistent: false });
+  expect(await ask(server.url, 'select 1 as answer')).toBe(1);
+  // Only root runs the server as another user, to whom the directory is closed.
+  expect(server.dataDirectory === dataDirectory).toBe(!isRoot());
+  expect(await readdir(closed)).toEqual(isRoot() ? [] : ['data']);
+  await server.stop();
+  expect(existsSync(server.dataDirectory)).toBe(false);
+});
+
+async function start(options: Partial<Parameters<typeof startEmbeddedPostgres>[0]>): Promise<EmbeddedPostgres> {
+  const server = await startEmbeddedPostgres({
+    dataDirectory,
+    persistent: false,
+    ...options,
+    settings: { fsync: 'off', ...options.settings },
+  });
+  started.push(server);
+  return server;
+}
+
+async function startInOtherProcess(persistent: string): Promise<{ child: ChildProcess; pid: number; url: string }> {
+  const script = fileURLToPath(new URL('./starter.ts', import.meta.url));
+  const child = spawn(process.execPath, ['--import', 'tsx', script, dataDirectory, persistent], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  for await (const line of createInterface({ input: child.stdout })) return { child, ...JSON.parse(line) };
+  throw new Error('The starter ended without a server');
+}
+
+async function ask(url: string, text: string): Promise<unknown> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return (await client.query(text)).rows[0]?.answer;
+  } finally {
+    await client.end();
+  }
+}

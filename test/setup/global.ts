@@ -1,0 +1,66 @@
+import { randomBytes } from 'node:crypto';
+import pg from 'pg';
+import type { TestProject } from 'vitest/node';
+import { applyMigrations } from './migrations.ts';
+import { findTestServer } from './test-server.ts';
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    /** Superuser URL of the run's server, for `create database` and `drop database`. */
+    serverUrl: string;
+    /** Begins the name of every database of this run, so that the end of the run finds what a test left behind. */
+    databasePrefix: string;
+    /** Has all migrations applied; cloned by `createTestDatabase`. */
+    templateDatabase: string;
+  }
+}
+
+/** One server and one migrated template for a run. What it returns takes both away again. (Vitest looks for a function of this name.) */
+export async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const server = await findTestServer();
+  const databasePrefix = `loom_test_${randomBytes(4).toString('hex')}_`;
+  const templateDatabase = `${databasePrefix}template`;
+  const tearDown = async (): Promise<void> => {
+    try {
+      await dropDatabases(server.url, databasePrefix);
+    } finally {
+      await server.stop();
+    }
+  };
+  try {
+    await query(server.url, `create database ${templateDatabase} template template0 encoding 'UTF8'`);
+    await applyMigrations(databaseUrl(server.url, templateDatabase));
+    // A database that somebody is connected to cannot be cloned.
+    await query(server.url, `alter database ${templateDatabase} with allow_connections false`);
+  } catch (error) {
+    await tearDown();
+    throw error;
+  }
+  project.provide('serverUrl', server.url);
+  project.provide('databasePrefix', databasePrefix);
+  project.provide('templateDatabase', templateDatabase);
+  return tearDown;
+}
+
+export function databaseUrl(serverUrl: string, database: string): string {
+  const url = new URL(serverUrl);
+  url.pathname = `/${database}`;
+  return url.href;
+}
+
+async function dropDatabases(serverUrl: string, prefix: string): Promise<void> {
+  const names = await query(serverUrl, 'select datname as name from pg_database where starts_with(datname, $1)', [
+    prefix,
+  ]);
+  for (const { name } of names) await query(serverUrl, `drop database if exists "${name}" with (force)`);
+}
+
+async function query(url: string, text: string, values: string[] = []): Promise<{ name: string }[]> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    return (await client.query<{ name: string }>(text, values)).rows;
+  } finally {
+    await client.end();
+  }
+}
