@@ -99,11 +99,9 @@ const schema = z.object({
   LOOM_PG_STATE_KEY: checked((text) => stateKeyFault(text, limits.stateKeyBytes))
     .default('default')
     .meta({ description: `Names the state that this node serves: 1 to ${limits.stateKeyBytes} bytes.` }),
-  LOOM_PG_POOL_MAX: integer(2, 200)
-    .default(10)
-    .meta({
-      description: 'Most connections of the node to PostgreSQL, besides the one that watches the database: 2 to 200.',
-    }),
+  LOOM_PG_POOL_MAX: integer(2, 200).default(10).meta({
+    description: 'Most connections of the node to PostgreSQL, besides the one that watches the database: 2 to 200.',
+  }),
   LOOM_PG_IDLE_TIMEOUT_MS: integer(1_000, 24 * HOUR_MS)
     .default(30_000)
     .meta({ description: 'A connection without work is closed after this long: 1000 to 86400000 milliseconds.' }),
@@ -113,12 +111,10 @@ const schema = z.object({
   LOOM_PG_SSL: boolean()
     .default(false)
     .meta({ description: 'Whether to speak TLS with PostgreSQL, and nothing else. Checks certificate and host name.' }),
-  LOOM_PG_SSL_REJECT_UNAUTHORIZED: boolean()
-    .default(true)
-    .meta({
-      description:
-        'With false, any certificate will do: encrypted, but without knowing to whom. For LOOM_PG_SSL=true only.',
-    }),
+  LOOM_PG_SSL_REJECT_UNAUTHORIZED: boolean().default(true).meta({
+    description:
+      'With false, any certificate will do: encrypted, but without knowing to whom. For LOOM_PG_SSL=true only.',
+  }),
   LOOM_PG_SSL_CA: z.string().optional().meta({
     description:
       'Whom to trust instead of the authorities that Node knows: path of a PEM file, or the PEM text itself. For LOOM_PG_SSL=true only.',
@@ -139,12 +135,10 @@ const schema = z.object({
     description:
       'After SIGTERM /ready says draining, but requests are served for this long, so that a load balancer can notice: 0 to 3600000 milliseconds. On Kubernetes 5000 is a good start.',
   }),
-  LOOM_SHUTDOWN_TIMEOUT_MS: integer(0, HOUR_MS)
-    .default(30_000)
-    .meta({
-      description:
-        'How long open requests may take to finish after that, before they are cut off: 0 to 3600000 milliseconds.',
-    }),
+  LOOM_SHUTDOWN_TIMEOUT_MS: integer(0, HOUR_MS).default(30_000).meta({
+    description:
+      'How long open requests may take to finish after that, before they are cut off: 0 to 3600000 milliseconds.',
+  }),
   LOOM_MIGRATE: oneOf(['auto', 'manual']).default('auto').meta({
     description:
       'auto: the node applies pending migrations when it starts. manual: it waits until `migrate` has been run.',
@@ -272,7 +266,7 @@ function resolveSecretFiles(given: Map<string, string>, readFile: ReadFile, prob
       continue;
     }
     const content = readOrReport(fileName, path, readFile, problems)?.replace(/\r?\n$/, '');
-    if (content === '') problems.push(`${fileName} names a file that is empty: ${path}`);
+    if (content === '') problems.push(`${fileName} names a file that is empty${shownPath(path)}`);
     if (content === undefined || content === '') resolved.failed.add(name);
     else Object.assign(resolved.values, { [name]: content });
     resolved.origins.set(name, fileName);
@@ -299,9 +293,14 @@ function readOrReport(name: string, path: string, readFile: ReadFile, problems: 
     return readFile(path);
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? ` (${String(error.code)})` : '';
-    problems.push(`${name} names a file that cannot be read${code}: ${path}`);
+    problems.push(`${name} names a file that cannot be read${code}${shownPath(path)}`);
     return undefined;
   }
+}
+
+/** Who mixes up the two forms puts the secret itself where its path belongs: only what is clearly a path is shown. */
+function shownPath(path: string): string {
+  return /^(\.{0,2}\/|[A-Za-z]:\\)/.test(path) ? `: ${path}` : '';
 }
 
 /** A client token that is an admin token too would open everything. */

@@ -42,6 +42,9 @@ export const limits = {
    */
   numberBytes: 64 * KiB,
 
+  /** A JSON pointer in an error: names in it are the client's, and an answer must not be as large as the request. */
+  pointerCharacters: 2_048,
+
   /** A member name that the scanner hands to the code around it: a document's name, all escaped, has 3 KiB. */
   memberNameBytes: 64 * KiB,
 
@@ -148,4 +151,11 @@ export const limits = {
 
   /** An idle connection is kept for longer than the 60 s of common load balancers, so that they close first. */
   keepAliveTimeoutMs: 72_000,
+
+  /** Between attempts to bring the database up at start: short at first, and a recovery must show within 5 s (§8). */
+  startBackoffFirstMs: 100,
+  startBackoffMostMs: 2_000,
+
+  /** What is still on a connection when a node closes is cut off after this long. */
+  poolCloseMs: 5_000,
 } as const;

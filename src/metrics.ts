@@ -1,7 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Readiness } from './domain/readiness.ts';
 import type { StateHead } from './domain/state.ts';
-import type { StoreObservation } from './domain/store.ts';
+import type { RunningOperation, StoreObservation } from './domain/store.ts';
 
 /** Where the gauges get their values from, each time that somebody scrapes. */
 export interface MetricSources {
@@ -23,7 +23,8 @@ export interface Metrics {
   countRequest(measure: RequestMeasure): void;
   /** For `onBatch` of the group commit: a batch that was made. */
   countBatch(batch: { commits: number; durationMs: number }): void;
-  countOperation(kind: 'backup' | 'restore' | 'verify', outcome: 'ok' | 'failed' | 'aborted'): void;
+  /** For `onOperation` of the store: a backup, restore or verification that has ended. */
+  countOperation(kind: RunningOperation['kind'], outcome: 'ok' | 'failed'): void;
   /** Gauges are absent from a scrape until this has been called. */
   watch(sources: MetricSources): void;
   /** Prometheus' text format. */
@@ -85,7 +86,7 @@ function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'cou
   });
   for (const kind of ['backup', 'restore', 'verify']) {
     // A series that is there from the start: otherwise the first failure is no increase.
-    for (const outcome of ['ok', 'failed', 'aborted']) operations.inc({ kind, outcome }, 0);
+    for (const outcome of ['ok', 'failed']) operations.inc({ kind, outcome }, 0);
   }
   return {
     countRequest: ({ method, route, status, durationMs }) =>

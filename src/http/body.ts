@@ -86,7 +86,11 @@ class RequestBody extends ReadableStream {
   constructor(source: IncomingMessage, { idleMs, maxBytes }: { idleMs: number; maxBytes: number }) {
     super();
     this.source = source;
-    this.timer = setTimeout(() => this.destroy(timedOut(idleMs)), idleMs);
+    this.timer = setTimeout(() => {
+      // A reader that is slow, such as a database under load, is not a client that is silent.
+      if (source.isPaused()) this.timer.refresh();
+      else this.destroy(timedOut(idleMs));
+    }, idleMs);
     this.onData = (chunk) => {
       this.timer.refresh();
       this.received += chunk.length;
@@ -98,10 +102,10 @@ class RequestBody extends ReadableStream {
     source.on('error', this.onBreak);
     source.on('close', this.onBreak);
     source.pause();
+    if (source.destroyed) this.onBreak();
   }
 
   override _read(): void {
-    // A reader that is slow, such as a database under load, is not a client that is silent.
     this.timer.refresh();
     this.source.resume();
   }
@@ -161,7 +165,8 @@ function gunzip(raw: Readable, maxBytes: number, truncatedCode: 'backup_incomple
 
 function damaged(error: Error, offset: number, truncatedCode: 'backup_incomplete' | 'malformed_request'): LoomError {
   const isTruncated = 'code' in error && error.code === 'Z_BUF_ERROR';
-  if (isTruncated) return new LoomError(truncatedCode, `The gzip data ends too early, after ${offset} decoded bytes.`, { offset });
+  if (isTruncated)
+    return new LoomError(truncatedCode, `The gzip data ends too early, after ${offset} decoded bytes.`, { offset });
   return new LoomError('malformed_request', `The gzip data is damaged, after ${offset} decoded bytes.`, { offset });
 }
 

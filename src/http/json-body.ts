@@ -41,7 +41,10 @@ export async function readStateBody(
     return captureDocument(options.maxDocumentBytes, (value) => {
       bytes += value.canonicalBytes + name.length;
       if (bytes > limits.stateBodyBytes) {
-        throw new LoomError('body_too_large', `One commit can have at most ${limits.stateBodyBytes} bytes of documents.`);
+        throw new LoomError(
+          'body_too_large',
+          `One commit can have at most ${limits.stateBodyBytes} bytes of documents.`,
+        );
       }
       changes.push(toChange(name, value));
     });
@@ -51,10 +54,14 @@ export async function readStateBody(
     uniqueNames: 'check',
     onMember,
     onOther: (type, offset) => {
-      throw new LoomError('state_not_object', `The body must be an object of documents by name, not ${withArticle(type)}.`, {
-        pointer: '',
-        offset,
-      });
+      throw new LoomError(
+        'state_not_object',
+        `The body must be an object of documents by name, not ${withArticle(type)}.`,
+        {
+          pointer: '',
+          offset,
+        },
+      );
     },
   });
   return changes;

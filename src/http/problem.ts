@@ -49,7 +49,10 @@ export function toLoomError(thrown: unknown): LoomError {
   const code = memberOf(thrown, 'code');
   const status = memberOf(thrown, 'statusCode');
   if (code === 'FST_ERR_BAD_URL') {
-    return new LoomError('malformed_request', 'The path is not valid: a % must be followed by two hex digits, of UTF-8.');
+    return new LoomError(
+      'malformed_request',
+      'The path is not valid: a % must be followed by two hex digits, of UTF-8.',
+    );
   }
   if (code === 'FST_ERR_MAX_PARAM_LENGTH') {
     return new LoomError('invalid_document_name', 'The document name in the path is too long.');

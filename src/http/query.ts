@@ -9,7 +9,9 @@ export function assertKnownParameters(query: unknown, known: readonly string[]):
     if (known.includes(name)) continue;
     // What may be a secret in the wrong place is not echoed.
     const isHarmless = name.length < limits.tokenCharacters && /^[a-z_]+$/.test(name);
-    const subject = isHarmless ? `The query parameter "${name}" is not known here` : 'A query parameter is not known here';
+    const subject = isHarmless
+      ? `The query parameter "${name}" is not known here`
+      : 'A query parameter is not known here';
     const allowed = known.length === 0 ? 'this route has none' : `this route knows ${known.join(', ')}`;
     throw new LoomError('invalid_parameter', `${subject}: ${allowed}.`);
   }

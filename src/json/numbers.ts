@@ -35,8 +35,18 @@ export function createNumberReader(output: SpanOutput, fail: Fail): NumberReader
       output.open(from);
       return position;
     }
-    output.cut(chunk, from);
     const text = carried + chunk.toString('latin1', from, position);
+    if (
+      closed &&
+      text.length === position - from &&
+      judging &&
+      exactNormalNumber(text) === text &&
+      !text.includes('e')
+    ) {
+      output.open(from);
+      return position;
+    }
+    output.cut(chunk, from);
     if (text.length > limits.numberBytes) {
       fail('invalid_number', `A number has more than ${limits.numberBytes} characters`, position, startOffset);
     }
@@ -58,7 +68,7 @@ export function createNumberReader(output: SpanOutput, fail: Fail): NumberReader
       fail('invalid_number', `The number ${shown} is not exactly that of a double`, position, startOffset);
     }
     output.push(normal);
-    output.extra += plainNumberLength(normal) - normal.length;
+    if (normal.includes('e')) output.extra += plainNumberLength(normal) - normal.length;
   }
 
   return {

@@ -1,4 +1,4 @@
-const FIRST_CAPACITY = 4096;
+const FIRST_CAPACITY = 1024;
 /** Below this many bytes a loop is quicker than a call into the runtime. */
 const SHORT_COPY = 32;
 
@@ -7,7 +7,7 @@ const SHORT_COPY = 32;
  * remembered where the span began. Fields are open because the scanner's inner loops read them.
  */
 export class SpanOutput {
-  bytes: Buffer = Buffer.allocUnsafeSlow(FIRST_CAPACITY);
+  bytes: Buffer = Buffer.allocUnsafe(FIRST_CAPACITY);
   /** Bytes collected, without the open span. */
   length = 0;
   /** By how much the canonical text is longer than the collected one. */
@@ -49,7 +49,19 @@ export class SpanOutput {
   push(text: string): void {
     if (!this.keeping) return;
     this.reserve(text.length * 3);
-    this.length += this.bytes.write(text, this.length, 'utf8');
+    if (text.length > SHORT_COPY || !this.pushAscii(text)) this.length += this.bytes.write(text, this.length, 'utf8');
+  }
+
+  /** A short text of ASCII, quicker than a call into the runtime; false and no change when it is not ASCII. */
+  private pushAscii(text: string): boolean {
+    const { bytes, length } = this;
+    for (let index = 0; index < text.length; index += 1) {
+      const code = text.charCodeAt(index);
+      if (code > 0x7f) return false;
+      bytes[length + index] = code;
+    }
+    this.length += text.length;
+    return true;
   }
 
   /** Where the input byte at `position` of the chunk is, or would be, in the text. */

@@ -1,4 +1,13 @@
+import { limits } from '../limits.ts';
+
 /** One step of a JSON pointer (RFC 6901 §3), with its slash. */
 export function pointerToken(name: string): string {
   return `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`;
+}
+
+/** The pointer, cut where it is too long for an error; an ellipsis then says so. */
+export function shortPointer(pointer: string): string {
+  if (pointer.length <= limits.pointerCharacters) return pointer;
+  const cut = pointer.slice(0, limits.pointerCharacters);
+  return `${cut.replace(/[\ud800-\udbff]$/, '')}…`;
 }

@@ -1,10 +1,12 @@
-import { type ErrorCode, type ErrorPlace, LoomError, type LoomErrorOptions } from '../errors.ts';
+import { type ErrorCode, LoomError, type LoomErrorOptions } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { BYTE, showByte, typeOf, WHITESPACE } from './bytes.ts';
 import { createDescents } from './descent.ts';
+import { createLiteralReader } from './literals.ts';
 import { createNesting } from './nesting.ts';
 import { createNumberReader } from './numbers.ts';
 import { SpanOutput } from './output.ts';
+import { shortPointer } from './pointer.ts';
 import { createStringReader } from './strings.ts';
 import type { ArrayVisit, CaptureVisit, JsonType, ObjectVisit, SkipVisit, Visit } from './visit.ts';
 
@@ -51,6 +53,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
   const output = new SpanOutput();
   const strings = createStringReader(output, fail);
   const numbers = createNumberReader(output, fail);
+  const literals = createLiteralReader(fail);
   const nesting = createNesting(output);
   const descents = createDescents(root);
   let state = VALUE;
@@ -68,16 +71,13 @@ export function createJsonScanner(root: Visit): JsonScanner {
   let captureOffset = 0;
   let nameStart = 0;
   let nameOffset = 0;
-  let literal = '';
-  let literalIndex = 0;
 
   function scanChunk(): void {
     const end = chunk.length;
     let position = 0;
     while (position < end) {
       if (state === IN_STRING) {
-        position = strings.read(chunk, position, base);
-        if (strings.closed) endString(position);
+        position = readString(position);
       } else if (state === IN_NUMBER) {
         position = readNumber(position);
       } else if (state === IN_LITERAL) {
@@ -153,13 +153,9 @@ export function createJsonScanner(root: Visit): JsonScanner {
       return readNumber(position);
     }
     output.open(position);
-    if (type === 'string') {
-      beginString(false);
-    } else {
-      state = IN_LITERAL;
-      literal = byte === 0x74 ? 'true' : byte === 0x66 ? 'false' : 'null';
-      literalIndex = 1;
-    }
+    if (type === 'string') return beginString(position, false);
+    state = IN_LITERAL;
+    literals.begin(byte);
     return position + 1;
   }
 
@@ -227,14 +223,20 @@ export function createJsonScanner(root: Visit): JsonScanner {
     output.open(position);
     nameStart = output.textPosition(position + 1);
     nameOffset = base + position;
-    beginString(true);
-    return position + 1;
+    return beginString(position, true);
   }
 
-  function beginString(isName: boolean): void {
+  function beginString(position: number, isName: boolean): number {
     stringIsName = isName;
     strings.begin();
     state = IN_STRING;
+    return readString(position + 1);
+  }
+
+  function readString(from: number): number {
+    const position = strings.read(chunk, from, base);
+    if (strings.closed) endString(position);
+    return position;
   }
 
   function endString(position: number): void {
@@ -268,13 +270,9 @@ export function createJsonScanner(root: Visit): JsonScanner {
   }
 
   function readLiteral(from: number): number {
-    let position = from;
-    while (position < chunk.length && literalIndex < literal.length) {
-      if (chunk[position] !== literal.charCodeAt(literalIndex)) failUnexpected(`'${literal}'`, position);
-      position += 1;
-      literalIndex += 1;
-    }
-    if (literalIndex === literal.length) endValue(position);
+    output.open(from);
+    const position = literals.read(chunk, from);
+    if (literals.closed) endValue(position);
     return position;
   }
 
@@ -287,7 +285,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
     if (state === VALUE && descents.depth === 0 && current === undefined) {
       fail('invalid_json', 'The text is empty: expected a value', 0);
     }
-    throw new JsonTruncatedError(`The text ends too early, at byte ${base}.`, { ...placeHere(), offset: base });
+    throw new JsonTruncatedError(`The text ends too early, at byte ${base}.`, placeAt(base));
   }
 
   /** Throws `document_too_large` when what has been read of the capture up to `position` is. It comes before other errors. */
@@ -295,7 +293,8 @@ export function createJsonScanner(root: Visit): JsonScanner {
     const ownName = current === undefined && state === IN_STRING;
     const most = ownName ? limits.memberNameBytes : current?.kind === 'capture' ? current.maxBytes : Infinity;
     if (output.canonicalSize(position) <= most) return;
-    const place = { ...descents.place(current), offset: captureOffset };
+    const { pointer, ...rest } = descents.place(current);
+    const place = { ...rest, pointer: shortPointer(pointer), offset: captureOffset };
     if (ownName) throw new LoomError('invalid_string', `A member name has more than ${most} bytes.`, place);
     throw new LoomError('document_too_large', `The value has more than ${most} bytes.`, place);
   }
@@ -303,7 +302,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
   function fail(code: ErrorCode, message: string, position: number, faultOffset = base + position): never {
     output.cut(chunk, position);
     checkSize(position);
-    throw new LoomError(code, `${message}, at byte ${faultOffset}.`, { ...placeHere(), offset: faultOffset });
+    throw new LoomError(code, `${message}, at byte ${faultOffset}.`, placeAt(faultOffset));
   }
 
   function failUnexpected(expected: string, position: number): never {
@@ -314,10 +313,10 @@ export function createJsonScanner(root: Visit): JsonScanner {
     return fail('duplicate_member', 'An object has two members of this name', position, nameOffset);
   }
 
-  function placeHere(): ErrorPlace {
-    const place = descents.place(current);
-    if (current?.kind === 'capture') place.pointer += nesting.pointer();
-    return place;
+  function placeAt(offset: number): LoomErrorOptions {
+    const { pointer, ...place } = descents.place(current);
+    const inner = current?.kind === 'capture' ? nesting.pointer() : '';
+    return { ...place, pointer: shortPointer(pointer + inner), offset };
   }
 
   function guarded(step: () => void): void {
@@ -344,14 +343,4 @@ export function createJsonScanner(root: Visit): JsonScanner {
       return base;
     },
   };
-}
-
-/** Scans a whole text at once. Errors as `createJsonScanner`; a JavaScript string must be well-formed (`invalid_string`). */
-export function scanJson(bytes: Uint8Array | string, root: Visit): void {
-  if (typeof bytes === 'string' && !bytes.isWellFormed()) {
-    throw new LoomError('invalid_string', 'A text must not hold a lone surrogate.');
-  }
-  const scanner = createJsonScanner(root);
-  scanner.write(typeof bytes === 'string' ? Buffer.from(bytes) : bytes);
-  scanner.end();
 }

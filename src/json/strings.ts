@@ -48,10 +48,15 @@ export function createStringReader(output: SpanOutput, fail: Fail): StringReader
         output.open(position);
         while (position < end && ENDS_PLAIN_RUN[chunk[position] as number] === 0) position += 1;
         if (position === end) return end;
-        leaveRun(chunk, position, base + position);
+        const byte = chunk[position] as number;
         position += 1;
-        if (closed) return position;
+        if (byte === BYTE.quote) {
+          closed = true;
+          return position;
+        }
+        leaveRun(chunk, byte, position - 1, base + position - 1);
       } else if (mode === IN_CHARACTER) {
+        output.open(position);
         continueCharacter(chunk[position] as number, position);
         position += 1;
       } else if (mode === HEX) {
@@ -65,11 +70,8 @@ export function createStringReader(output: SpanOutput, fail: Fail): StringReader
     return position;
   }
 
-  function leaveRun(chunk: Buffer, position: number, offset: number): void {
-    const byte = chunk[position] as number;
-    if (byte === BYTE.quote) {
-      closed = true;
-    } else if (byte === BYTE.backslash) {
+  function leaveRun(chunk: Buffer, byte: number, position: number, offset: number): void {
+    if (byte === BYTE.backslash) {
       output.cut(chunk, position);
       mode = ESCAPE;
       startOffset = offset;

@@ -50,6 +50,7 @@ export function createProbe(options: ProbeOptions): Probe {
   let client: Client | undefined;
   let running: Promise<void> | undefined;
   let closed = false;
+  let lastFault = '';
 
   return {
     verdict: () => state.verdict,
@@ -81,7 +82,11 @@ export function createProbe(options: ProbeOptions): Probe {
     const after = state.verdict;
     if (before.ok === after.ok && before.reason === after.reason) return;
     if (after.ok) log.info({ latencyMs: after.latencyMs }, 'the database is ready');
-    else log.warn({ reason: after.reason }, `the database is not ready: ${after.reason}`);
+    else
+      log.warn(
+        { reason: after.reason },
+        `the database is not ready: ${after.database === 'ok' ? after.reason : lastFault}`,
+      );
     onChange?.(after);
   }
 
@@ -96,7 +101,8 @@ export function createProbe(options: ProbeOptions): Probe {
       return { kind: 'answered', latencyMs: Math.round((now() - startedAt) * 10) / 10, ...versions };
     } catch (error) {
       drop();
-      if (!closed) log.debug({ err: error }, `a check of the database failed: ${describeFault(error)}`);
+      lastFault = describeFault(error);
+      if (!closed) log.debug({ err: error }, `a check of the database failed: ${lastFault}`);
       return { kind: error instanceof DeadlineError && connected ? 'slow' : 'unreachable' };
     } finally {
       deadline.clear();

@@ -45,7 +45,9 @@ describe('the pool', () => {
     ]);
     const { postgres } = testConfig(`${database.url}?application_name=billing`);
     const named = createPool(postgres, { log: captured.log, applicationName: 'loom' });
-    expect((await named.query(`select current_setting('application_name') as name`)).rows).toEqual([{ name: 'billing' }]);
+    expect((await named.query(`select current_setting('application_name') as name`)).rows).toEqual([
+      { name: 'billing' },
+    ]);
     await closePool(named, { deadlineMs: 1_000 });
   });
 
@@ -58,7 +60,9 @@ describe('the pool', () => {
   });
 
   test('reads int8 as a number, and refuses one that would be rounded', async () => {
-    const { rows } = await pool.query(`select 9007199254740991::int8 as most, -1::int8 as negative, count(*) from note`);
+    const { rows } = await pool.query(
+      `select 9007199254740991::int8 as most, -1::int8 as negative, count(*) from note`,
+    );
     expect(rows).toEqual([{ most: Number.MAX_SAFE_INTEGER, negative: -1, count: 0 }]);
     await expect(pool.query('select 9007199254740992::int8')).rejects.toThrow('does not fit into a number');
     expect((await pool.query('select 1 as one')).rows).toEqual([{ one: 1 }]);

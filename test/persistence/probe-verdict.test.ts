@@ -13,7 +13,7 @@ const behind: CheckOutcome = { ...good, schemaVersion: 2, compatibleFrom: 1 };
 const slow: CheckOutcome = { kind: 'slow' };
 const unreachable: CheckOutcome = { kind: 'unreachable' };
 
-function after(...outcomes: CheckOutcome[]) {
+function stateAfter(...outcomes: CheckOutcome[]) {
   return outcomes.reduce((state, outcome) => nextProbeState(state, outcome, rules), startingState);
 }
 
@@ -30,13 +30,13 @@ describe('the verdict', () => {
 
   test('turns good with the first good check', () => {
     const verdict = { ok: true, database: 'ok', schema: 'ok', latencyMs: 4 };
-    expect(after(good).verdict).toEqual(verdict);
-    expect(after(slow, unreachable, slow, unreachable, good).verdict).toEqual(verdict);
+    expect(stateAfter(good).verdict).toEqual(verdict);
+    expect(stateAfter(slow, unreachable, slow, unreachable, good).verdict).toEqual(verdict);
   });
 
   test('stays "starting" after one bad check, and names the outage after two', () => {
-    expect(after(unreachable).verdict.reason).toBe('starting');
-    expect(after(unreachable, unreachable).verdict).toEqual({
+    expect(stateAfter(unreachable).verdict.reason).toBe('starting');
+    expect(stateAfter(unreachable, unreachable).verdict).toEqual({
       ok: false,
       database: 'unreachable',
       schema: 'unknown',
@@ -46,20 +46,23 @@ describe('the verdict', () => {
   });
 
   test('is of the last bad check when they differ', () => {
-    expect(after(good, slow, slow).verdict.reason).toBe('db_slow');
-    expect(after(good, slow, unreachable).verdict.reason).toBe('db_unreachable');
-    expect(after(good, slow, slow, unreachable, slow).verdict.reason).toBe('db_slow');
+    expect(stateAfter(good, slow, slow).verdict.reason).toBe('db_slow');
+    expect(stateAfter(good, slow, unreachable).verdict.reason).toBe('db_unreachable');
+    expect(stateAfter(good, slow, slow, unreachable, slow).verdict.reason).toBe('db_slow');
   });
 
   test('keeps a schema fault through a single bad check', () => {
-    expect(after(behind, slow).verdict.reason).toBe('schema_behind');
-    expect(after(behind, slow, good).verdict.ok).toBe(true);
+    expect(stateAfter(behind, slow).verdict.reason).toBe('schema_behind');
+    expect(stateAfter(behind, slow, good).verdict.ok).toBe(true);
   });
 
   test('over every sequence of six checks: good after a good check, bad only after two bad ones in a row', () => {
     const outcomes = [good, behind, slow, unreachable];
     const sequences = Array.from({ length: outcomes.length ** 6 }, (_, number) =>
-      Array.from({ length: 6 }, (_, place) => outcomes[Math.floor(number / outcomes.length ** place) % outcomes.length]),
+      Array.from(
+        { length: 6 },
+        (_, place) => outcomes[Math.floor(number / outcomes.length ** place) % outcomes.length],
+      ),
     );
     for (const sequence of sequences) {
       let state = startingState;
@@ -95,7 +98,7 @@ describe('the schema', () => {
   });
 
   test('that does not fit is not a fault of the database', () => {
-    expect(after({ ...good, schemaVersion: 4, compatibleFrom: 4 }).verdict).toEqual({
+    expect(stateAfter({ ...good, schemaVersion: 4, compatibleFrom: 4 }).verdict).toEqual({
       ok: false,
       database: 'ok',
       schema: 'ahead',

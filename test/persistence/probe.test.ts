@@ -96,22 +96,22 @@ describe('on a healthy server', () => {
     const verdicts: ProbeVerdict[] = [];
     const probe = startProbe(database.url, {
       intervalMs: 20,
-      deadlineMs: 300,
+      deadlineMs: 1_500,
       badChecks: 2,
       onChange: (verdict) => verdicts.push(verdict),
     });
     await untilReason(probe, undefined, 5_000);
     const blocker = await database.pool.connect();
-    const badChecks = () => captured.lines.filter((line) => line.includes('no answer within 300 ms')).length;
+    const badChecks = () => captured.lines.filter((line) => line.includes('no answer within 1500 ms')).length;
     try {
       const before = badChecks();
       await blocker.query('begin; lock table loom_meta in access exclusive mode');
-      await expect.poll(badChecks, { timeout: 5_000, interval: 5 }).toBe(before + 1);
+      await expect.poll(badChecks, { timeout: 10_000, interval: 5 }).toBe(before + 1);
       await blocker.query('rollback');
       await sleep(600);
       expect(verdicts).toEqual([expect.objectContaining({ ok: true })]);
       await blocker.query('begin; lock table loom_meta in access exclusive mode');
-      await untilReason(probe, 'db_slow', 5_000);
+      await untilReason(probe, 'db_slow', 10_000);
       await blocker.query('rollback');
       await untilReason(probe, undefined, 5_000);
       expect(verdicts.map(({ reason }) => reason)).toEqual([undefined, 'db_slow', undefined]);
@@ -212,8 +212,9 @@ describe('on a server that only pretends', () => {
     const probe = startProbe(await listen((socket) => socket.destroy()), { intervalMs: 10 });
     await untilReason(probe, 'db_unreachable', 5_000);
     const before = connections;
+    const since = performance.now();
     await sleep(2_000);
-    // The back-off is 500 ms and more by now: four at most, whatever the speed of the machine.
-    expect(connections - before).toBeLessThanOrEqual(4);
+    // By now the back-off is 500 ms and more.
+    expect(connections - before).toBeLessThanOrEqual(1 + (performance.now() - since) / 500);
   });
 });

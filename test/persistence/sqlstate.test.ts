@@ -116,7 +116,13 @@ test('a LoomError stays what it is', () => {
 });
 
 test('anything else is an internal error that keeps its cause and tells nothing', () => {
-  for (const cause of [new TypeError('x of undefined, password=hunter2'), 'a string', undefined, null, { code: '57P01' }]) {
+  for (const cause of [
+    new TypeError('x of undefined, password=hunter2'),
+    'a string',
+    undefined,
+    null,
+    { code: '57P01' },
+  ]) {
     const error = toLoomError(cause);
     expect(error.code).toBe('internal');
     expect(error.message).toBe('An internal error.');

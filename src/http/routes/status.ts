@@ -1,0 +1,121 @@
+import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
+import type { FastifyInstance } from 'fastify';
+import type { StateHead } from '../../domain/state.ts';
+import type { DatabaseStatus } from '../../domain/store.ts';
+import { isLoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
+import type { RouteContext } from '../context.ts';
+import { operatorRoute } from '../route-config.ts';
+import { createTimedReader } from '../timed-reader.ts';
+
+/** Everything that an operator asks first. It answers soon whatever the database does: what only that knows is null then. */
+export function registerStatus(app: FastifyInstance, context: RouteContext): void {
+  const { store, peekHead } = context;
+  const readSchema = createTimedReader(() => store.readSchema());
+  const readDatabase = createTimedReader(() => store.readDatabase());
+  const eventLoop = createEventLoopWatch();
+  app.addHook('onClose', async () => eventLoop.close());
+
+  app.get('/v1/admin/status', operatorRoute('admin'), async () => {
+    const [head, schema, database] = await Promise.all([
+      peekHead(),
+      readSchema().catch(() => undefined),
+      readDatabase().then(databaseView, databaseFault),
+    ]);
+    return {
+      ...nodeView(context),
+      ...headView(head),
+      schema: {
+        version: schema?.schemaVersion ?? null,
+        supported: context.node.supportedSchemaVersion,
+        compatible_from: schema?.compatibleFrom ?? null,
+        pending: schema?.pending.length ?? null,
+      },
+      database,
+      ...activityView(context),
+      event_loop: eventLoop.view(),
+      memory: memoryView(),
+      scratch_states: [],
+    };
+  });
+}
+
+function nodeView({ node, config, readiness, now }: RouteContext): Record<string, unknown> {
+  return {
+    ready: readiness(),
+    version: node.version,
+    node_version: process.version,
+    started_at: node.startedAt.toISOString(),
+    uptime_seconds: Math.max(0, Math.round((now().getTime() - node.startedAt.getTime()) / 1000)),
+    state_key: config.postgres.stateKey,
+  };
+}
+
+function headView(head: StateHead | undefined): Record<string, unknown> {
+  return {
+    state: {
+      revision: head?.revision ?? null,
+      epoch: head?.epoch ?? null,
+      documents: head?.documents ?? null,
+      bytes: head?.bytes ?? null,
+      updated_at: head?.updatedAt ?? null,
+    },
+    audit: { entries: head?.head.seq ?? null, head: head?.head ?? null },
+    last_backup_at: head?.lastBackupAt ?? null,
+    last_restore_at: head?.lastRestoreAt ?? null,
+  };
+}
+
+function activityView({ store }: RouteContext): Record<string, unknown> {
+  const { queueDepth, pool, operations } = store.observe();
+  return { pool, queue: { depth: queueDepth, max: limits.queueCommits }, operations };
+}
+
+function databaseView({ version, latencyMs }: DatabaseStatus): Record<string, unknown> {
+  return { ok: true, version, latency_ms: roundMs(latencyMs) };
+}
+
+function databaseFault(error: unknown): Record<string, unknown> {
+  return { ok: false, version: null, latency_ms: null, code: isLoomError(error) ? error.code : 'internal' };
+}
+
+function memoryView(): Record<string, number> {
+  const { rss, heapUsed, heapTotal, external } = process.memoryUsage();
+  return { rss_bytes: rss, heap_used_bytes: heapUsed, heap_total_bytes: heapTotal, external_bytes: external };
+}
+
+const WINDOW_MS = 60_000;
+
+/** How late the event loop was within the last minute or so; since the start it would hide what is wrong now. */
+function createEventLoopWatch(): { view(): Record<string, number | null>; close(): void } {
+  const histogram = monitorEventLoopDelay({ resolution: 20 });
+  histogram.enable();
+  let before = eventLoopView(histogram);
+  const timer = setInterval(() => {
+    before = eventLoopView(histogram);
+    histogram.reset();
+  }, WINDOW_MS);
+  timer.unref();
+  return {
+    view: () => (histogram.count === 0 ? before : eventLoopView(histogram)),
+    close: () => {
+      clearInterval(timer);
+      histogram.disable();
+    },
+  };
+}
+
+function eventLoopView(histogram: IntervalHistogram): Record<string, number | null> {
+  const known = histogram.count > 0;
+  const ms = (nanoseconds: number): number | null => (known ? roundMs(nanoseconds / 1e6) : null);
+  return {
+    delay_mean_ms: ms(histogram.mean),
+    delay_p50_ms: ms(histogram.percentile(50)),
+    delay_p99_ms: ms(histogram.percentile(99)),
+    delay_max_ms: ms(histogram.max),
+  };
+}
+
+function roundMs(ms: number): number {
+  return Math.round(ms * 100) / 100;
+}

@@ -1,0 +1,53 @@
+#!/usr/bin/env node
+import { config as readDotenv } from 'dotenv';
+import { type Command, type CommandContext, USAGE_EXIT_CODE } from './cli/command.ts';
+import { dev } from './cli/dev.ts';
+import { healthcheck } from './cli/healthcheck.ts';
+import { migrate } from './cli/migrate.ts';
+import { serve } from './cli/serve.ts';
+import { CONFIG_EXIT_CODE, ConfigError } from './config.ts';
+
+const commands: Record<string, Command> = { serve, migrate, healthcheck, dev };
+
+/** argv → command → exit code. The only place that exits, handles signals, and reads the environment. */
+async function main(argv: string[]): Promise<number> {
+  const [name = 'help', ...args] = argv;
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (command === undefined) {
+    const known = name === 'help' || name === '--help' || name === '-h';
+    (known ? process.stdout : process.stderr).write(`${known ? '' : `Unknown command: ${name}\n\n`}${usage()}`);
+    return known ? 0 : USAGE_EXIT_CODE;
+  }
+  readDotenv({ quiet: true });
+  const stop = stopSignal();
+  const context: CommandContext = { args, env: process.env, stop, write: (text) => process.stdout.write(text) };
+  try {
+    return await command.run(context);
+  } catch (error) {
+    if (error instanceof ConfigError) {
+      process.stderr.write(`${error.message}\n`);
+      return CONFIG_EXIT_CODE;
+    }
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    return 1;
+  }
+}
+
+/** Aborts at the first SIGTERM or SIGINT; at the second, the process ends at once. */
+function stopSignal(): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      if (controller.signal.aborted) process.exit(1);
+      controller.abort();
+    });
+  }
+  return controller.signal;
+}
+
+function usage(): string {
+  const lines = Object.entries(commands).map(([name, command]) => `  ${name.padEnd(12)} ${command.summary}`);
+  return `Usage: node dist/main.js <command>\n\n${lines.join('\n')}\n\nConfiguration comes from the environment and .env: see docs/configuration.md.\n`;
+}
+
+process.exit(await main(process.argv.slice(2)));

@@ -1,0 +1,136 @@
+import { readFileSync } from 'node:fs';
+import type { Config } from './config.ts';
+import { type Readiness, readinessOf } from './domain/readiness.ts';
+import type { RunningOperation } from './domain/store.ts';
+import { isLoomError } from './errors.ts';
+import { createServer } from './http/server.ts';
+import { limits } from './limits.ts';
+import type { Log } from './log.ts';
+import { createMetrics } from './metrics.ts';
+import { createInitializer } from './persistence/initialize.ts';
+import { loadMigrations } from './persistence/migrations.ts';
+import { closePool, createPool } from './persistence/pool.ts';
+import { createProbe } from './persistence/probe.ts';
+import { CURRENT_SCHEMA_VERSION } from './persistence/schema.ts';
+import { createStore } from './persistence/store.ts';
+
+export interface LoomNode {
+  /** Where it listens; the port is a real one also when 0 was configured. */
+  url: string;
+  readiness(): Readiness;
+  /** SIGTERM's way: not ready at once, then the configured delay, open requests, the database. */
+  close(): Promise<void>;
+}
+
+const APPLICATION_NAME = 'loom';
+
+/**
+ * Starts a node: it listens at once and says `starting` until the database has been reached, however long that takes.
+ * Rejects only when it cannot listen, or when its own migration files are broken.
+ */
+export async function startNode(config: Config, { log }: { log: Log }): Promise<LoomNode> {
+  const migrations = await loadMigrations();
+  const metrics = createMetrics();
+  const pool = createPool(config.postgres, { log, applicationName: APPLICATION_NAME });
+  const initializer = createInitializer({
+    pool,
+    migrations,
+    stateKey: config.postgres.stateKey,
+    migrate: config.migrate,
+    log,
+    onDone: () => probe.wake(),
+  });
+  const probe = createProbe({
+    postgres: config.postgres,
+    log,
+    applicationName: `${APPLICATION_NAME}-probe`,
+    supportedSchemaVersion: CURRENT_SCHEMA_VERSION,
+    onChange: (verdict) => {
+      log.info({ ok: verdict.ok, reason: verdict.reason }, verdict.ok ? 'ready' : `not ready: ${verdict.reason ?? ''}`);
+      // The database was emptied or replaced under a running node.
+      if (verdict.schema === 'behind') initializer.start();
+    },
+  });
+  let draining = false;
+  const readiness = () => readinessOf(startingUntil(initializer.done(), probe.verdict()), draining);
+  const store = createStore({
+    pool,
+    migrations,
+    stateKey: config.postgres.stateKey,
+    maxDocumentBytes: config.maxDocumentBytes,
+    poolMax: config.postgres.poolMax,
+    onBatch: metrics.countBatch,
+    onOperation: (operation, error) => reportOperation(operation, error, log, metrics.countOperation),
+  });
+  const server = createServer({
+    config,
+    store,
+    readiness,
+    node: { version: readVersion(), startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
+    log,
+    metrics,
+  });
+
+  async function closeDatabase(): Promise<void> {
+    await initializer.close();
+    await store.close();
+    await probe.close();
+    await closePool(pool, { deadlineMs: limits.poolCloseMs });
+    metrics.close();
+  }
+
+  const address = await server.listen().catch(async (error: unknown) => {
+    await closeDatabase();
+    throw error;
+  });
+  probe.start();
+  initializer.start();
+  log.info({ url: address.url, state_key: config.postgres.stateKey }, 'listening');
+
+  let closing: Promise<void> | undefined;
+  async function close(): Promise<void> {
+    draining = true;
+    log.info('shutting down: open requests are finished first');
+    await new Promise((resolve) => setTimeout(resolve, config.shutdown.delayMs));
+    await server.close({ timeoutMs: config.shutdown.timeoutMs });
+    await closeDatabase();
+    log.info('stopped');
+  }
+
+  return {
+    url: address.url,
+    readiness,
+    close: () => {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+/** A database that is well but whose state has no row yet is still a node that is starting. */
+function startingUntil(initialized: boolean, verdict: ReturnType<ReturnType<typeof createProbe>['verdict']>) {
+  return initialized || !verdict.ok ? verdict : { ...verdict, ok: false, reason: 'starting' as const };
+}
+
+function reportOperation(
+  operation: RunningOperation,
+  error: unknown,
+  log: Log,
+  count: (kind: RunningOperation['kind'], outcome: 'ok' | 'failed' | 'aborted') => void,
+): void {
+  const { kind } = operation;
+  if (error === undefined) {
+    count(kind, 'ok');
+    log.info({ operation }, `${kind} done`);
+    return;
+  }
+  const aborted = isLoomError(error) && error.code === 'draining';
+  count(kind, aborted ? 'aborted' : 'failed');
+  log.warn({ operation, err: error }, `${kind} ${aborted ? 'given up' : 'failed'}`);
+}
+
+function readVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  const { version } = JSON.parse(text) as { version: string };
+  return version;
+}

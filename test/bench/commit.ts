@@ -1,0 +1,111 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import autocannon from 'autocannon';
+import pg from 'pg';
+import { startEmbeddedPostgres } from '../../src/dev/postgres.ts';
+import { startProgram } from '../setup/program.ts';
+import { findPgbench, runPgbench } from './pgbench.ts';
+
+const TOKEN = 'benchmark-admin-token';
+const WARM_UP_SECONDS = 2;
+const SECONDS = 6;
+const CLIENTS = [1, 32];
+
+const document = JSON.stringify({ counter: 1, text: 'x'.repeat(100) });
+
+/** One row that every transaction updates and one row that it inserts, as a commit of LOOM does: its entry is of this size. */
+const tables = `
+  create table bench_state (state_key text primary key, revision bigint not null, hash bytea not null) with (fillfactor = 50);
+  create table bench_audit (state_key text not null, seq bigint not null, entry jsonb not null, hash bytea not null, primary key (state_key, seq));
+  create sequence bench_seq;
+  insert into bench_state values ('default', 0, decode(repeat('00', 32), 'hex'))`;
+
+const script = `
+begin;
+update bench_state set revision = revision + 1, hash = decode(repeat('11', 32), 'hex') where state_key = 'default';
+insert into bench_audit values ('default', nextval('bench_seq'), '{"action": "document.put", "changes": [{"op": "put", "name": "doc", "value": ${document}}], "request_id": "6f1b1b1a-0000-4000-8000-000000000000"}', decode(repeat('11', 32), 'hex'));
+commit;
+`;
+
+/**
+ * Durable commits per second over HTTP on one state key, beside the same update and insert by pgbench, on one server with
+ * fsync on, one after the other. Aim: with 32 clients at least 2 × pgbench.
+ */
+export async function benchmarkCommit(): Promise<void> {
+  const pgbench = await findPgbench();
+  const directory = await mkdtemp(join(tmpdir(), 'loom-bench-'));
+  const server = await startEmbeddedPostgres({
+    dataDirectory: join(directory, 'data'),
+    persistent: false,
+    settings: { fsync: 'on', synchronous_commit: 'on' },
+  });
+  try {
+    const database = await createDatabases(server.url);
+    const scriptFile = join(directory, 'update-and-insert.sql');
+    await writeFile(scriptFile, script);
+    const program = await startProgram({
+      env: { LOOM_PG_URL: database.loom, LOOM_ADMIN_TOKEN: TOKEN, LOOM_PORT: '0', LOOM_LOG_LEVEL: 'warn' },
+    });
+    try {
+      for (const clients of CLIENTS) {
+        await measureLoom(program.url, clients, WARM_UP_SECONDS);
+        const loom = await measureLoom(program.url, clients, SECONDS);
+        const tps =
+          pgbench === undefined
+            ? undefined
+            : await runPgbench({ pgbench, url: database.pgbench, scriptFile, clients, seconds: SECONDS });
+        print(clients, loom, tps);
+      }
+    } finally {
+      await program.stop();
+    }
+  } finally {
+    await server.stop();
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function createDatabases(url: string): Promise<{ loom: string; pgbench: string }> {
+  const at = (name: string) => Object.assign(new URL(url), { pathname: `/${name}` }).href;
+  const admin = new pg.Client({ connectionString: url });
+  await admin.connect();
+  await admin.query('create database bench_loom');
+  await admin.query('create database bench_pgbench');
+  await admin.end();
+  const client = new pg.Client({ connectionString: at('bench_pgbench') });
+  await client.connect();
+  await client.query(tables);
+  await client.end();
+  return { loom: at('bench_loom'), pgbench: at('bench_pgbench') };
+}
+
+/** Commits per second: every one answered 200 or 201, which LOOM says only after its transaction has committed. */
+async function measureLoom(url: string, clients: number, seconds: number): Promise<number> {
+  let next = 0;
+  const result = await autocannon({
+    url,
+    connections: clients,
+    duration: seconds,
+    method: 'PUT',
+    headers: { 'x-loom-admin-token': TOKEN, 'content-type': 'application/json' },
+    body: document,
+    setupClient: (client) => {
+      client.setRequest({ path: `/v1/documents/doc-${next}` });
+      next += 1;
+    },
+  });
+  const refused = result.non2xx + result.errors + result.timeouts;
+  if (refused > 0) throw new Error(`${refused} of the commits failed`);
+  return result['2xx'] / result.duration;
+}
+
+function print(clients: number, loom: number, tps: number | undefined): void {
+  const beside =
+    tps === undefined
+      ? 'pgbench was not found (Debian: apt-get install postgresql-contrib), so there is nothing to compare with'
+      : `pgbench ${tps.toFixed(0)}/s, LOOM is ${(loom / tps).toFixed(2)} × pgbench`;
+  process.stdout.write(
+    `${String(clients).padStart(3)} clients: LOOM ${loom.toFixed(0)} commits/s over HTTP; ${beside}\n`,
+  );
+}

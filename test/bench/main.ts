@@ -1,0 +1,17 @@
+import { benchmarkCommit } from './commit.ts';
+
+const benchmarks: Record<string, () => Promise<void>> = { commit: benchmarkCommit };
+
+/** Runs the named benchmarks, or all of them. Only ratios within one run mean anything: machines and their neighbours differ. */
+async function main(names: string[]): Promise<void> {
+  for (const name of names.length > 0 ? names : Object.keys(benchmarks)) {
+    const benchmark = benchmarks[name];
+    if (benchmark === undefined) {
+      throw new Error(`There is no benchmark "${name}"; there are: ${Object.keys(benchmarks).join(', ')}.`);
+    }
+    process.stdout.write(`== ${name}\n`);
+    await benchmark();
+  }
+}
+
+await main(process.argv.slice(2));

@@ -1,0 +1,60 @@
+import { deepStrictEqual } from 'node:assert';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { canonicalize, canonicalText } from '../../src/json/canonical.ts';
+import { normalizeDocument, scanJson } from '../../src/json/normalize.ts';
+import { anyJson, spellOddly } from './samples.ts';
+
+const options = { maxBytes: 1_000_000, maxDepth: 64 };
+
+describe('normalizeDocument', () => {
+  test('gives text, type and canonical size', () => {
+    expect(normalizeDocument(' {"b": [1.0, "\\u0041"]}\n', options)).toEqual({
+      text: '{"b":[1,"A"]}',
+      canonicalBytes: 15,
+      type: 'object',
+    });
+    expect(normalizeDocument(Buffer.from('1E2'), options)).toEqual({ text: '100', canonicalBytes: 3, type: 'number' });
+  });
+
+  test('whatever the spelling, the text has the value, and is the same as of the plain spelling', () => {
+    fc.assert(
+      fc.property(anyJson, fc.nat(), (value, seed) => {
+        const { text, canonicalBytes } = normalizeDocument(spellOddly(value, seed), options);
+        deepStrictEqual(JSON.parse(text), value);
+        expect(text).toBe(normalizeDocument(JSON.stringify(value), options).text);
+        expect(canonicalBytes).toBe(Buffer.byteLength(canonicalText(value)));
+        expect(Buffer.byteLength(text)).toBeLessThanOrEqual(canonicalBytes);
+        // biome-ignore lint/suspicious/noControlCharactersInRegex: COPY relies on there being none
+        expect(text).not.toMatch(/[\u0000-\u001f]/);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('its own text is in normal form', () => {
+    fc.assert(
+      fc.property(anyJson, (value) => {
+        const { text } = normalizeDocument(JSON.stringify(value), options);
+        expect(normalizeDocument(text, options).text).toBe(text);
+        expect(normalizeDocument(canonicalize(text), options).canonicalBytes).toBe(
+          Buffer.byteLength(canonicalize(text)),
+        );
+      }),
+    );
+  });
+
+  test('passes the place on to errors', () => {
+    expect(() => normalizeDocument('[1e999]', { ...options, place: { pointer: '/changes/0' } })).toThrow(
+      expect.objectContaining({ code: 'invalid_number', place: { pointer: '/changes/0/0', offset: 1 } }),
+    );
+  });
+
+  test('refuses a JavaScript string with a lone surrogate instead of replacing it', () => {
+    expect(() => normalizeDocument('"\ud800"', options)).toThrow(expect.objectContaining({ code: 'invalid_string' }));
+  });
+
+  test('scanJson ends the input', () => {
+    expect(() => scanJson('[', { kind: 'skip', maxDepth: 1 })).toThrow('ends too early, at byte 1');
+  });
+});

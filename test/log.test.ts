@@ -1,0 +1,146 @@
+import pg from 'pg';
+import { describe, expect, test } from 'vitest';
+import { LoomError } from '../src/errors.ts';
+import { createLogger, requestForLog } from '../src/log.ts';
+import { createEmptyDatabase } from './setup/database.ts';
+import { captureLog } from './setup/log.ts';
+
+const SECRET = 'hunter2-hunter2-hunter2';
+
+function lineOf(write: (log: ReturnType<typeof captureLog>['log']) => void, secrets: string[] = []) {
+  const captured = captureLog(secrets);
+  write(captured.log);
+  expect(captured.lines).toHaveLength(1);
+  return { text: captured.text(), line: JSON.parse(captured.text()) };
+}
+
+test('a line is one JSON object with time, level by name and message', () => {
+  const { line } = lineOf((log) => log.warn({ attempts: 3 }, 'careful'));
+  expect(line).toMatchObject({ level: 'warn', service: 'loom', attempts: 3, msg: 'careful' });
+  expect(Date.parse(line.time)).not.toBeNaN();
+  expect(line).not.toHaveProperty('hostname');
+});
+
+test('nothing below the level is written', () => {
+  const lines: string[] = [];
+  const stream = { write: (line: string) => void lines.push(line) };
+  const log = createLogger({ level: 'warn', stream });
+  log.info('quiet');
+  log.warn('loud');
+  createLogger({ level: 'silent', stream }).fatal('nothing');
+  expect(lines).toHaveLength(1);
+});
+
+test.each([
+  'authorization',
+  'Authorization',
+  'proxy-authorization',
+  'cookie',
+  'set-cookie',
+  'x-loom-admin-token',
+  'password',
+  'token',
+  'tokens',
+  'connectionString',
+  'LOOM_PG_URL',
+  'LOOM_ADMIN_TOKEN',
+  'LOOM_CLIENT_TOKEN',
+])('a member named %s is redacted, three levels deep', (name) => {
+  for (const nested of [{ [name]: SECRET }, { a: { [name]: SECRET } }, { a: { b: { [name]: [SECRET] } } }]) {
+    const { text } = lineOf((log) => log.info(nested, 'something'));
+    expect(text).not.toContain('hunter2');
+    expect(text).toContain('[redacted]');
+  }
+});
+
+test('a redacted object stays as it was for who logged it', () => {
+  const headers = { authorization: SECRET };
+  lineOf((log) => log.info({ headers }));
+  expect(headers.authorization).toBe(SECRET);
+});
+
+describe('an error', () => {
+  test('is logged with its type, message, code, stack and causes', () => {
+    const cause = Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED', syscall: 'connect' });
+    const error = new LoomError('invalid_number', 'No.', { pointer: '/a', cause });
+    expect(lineOf((log) => log.error({ err: error })).line.err).toMatchObject({
+      type: 'LoomError',
+      message: 'No.',
+      code: 'invalid_number',
+      place: { pointer: '/a' },
+      stack: expect.stringContaining('log.test.ts'),
+      cause: { code: 'ECONNREFUSED', syscall: 'connect' },
+    });
+  });
+
+  test('shows nothing that hangs on to it, however deep', () => {
+    const inner = Object.assign(new Error('inner'), { client: { connectionParameters: { password: SECRET } } });
+    const error = Object.assign(new Error('outer', { cause: inner }), {
+      config: { url: SECRET },
+      headers: { 'x-loom-admin-token': SECRET },
+      parameters: [SECRET],
+    });
+    for (const record of [error, { err: error }, { error }, { err: new AggregateError([error], 'several') }]) {
+      const { text } = lineOf((log) => log.error(record, 'failed'));
+      expect(text).not.toContain('hunter2');
+      expect(text).toContain('inner');
+    }
+  });
+
+  test('of PostgreSQL is logged without the data that it quotes', async () => {
+    const database = await createEmptyDatabase();
+    await database.pool.query('create table account (name text, constraint account_name unique (name))');
+    const insert = () => database.pool.query('insert into account values ($1)', [SECRET]);
+    await insert();
+    const error: unknown = await insert().catch((cause: unknown) => cause);
+    await database.drop();
+    expect(error instanceof pg.DatabaseError ? error.detail : '').toContain(SECRET);
+    const { line, text } = lineOf((log) => log.error({ err: error }));
+    expect(text).not.toContain('hunter2');
+    expect(line.err).toMatchObject({ code: '23505', constraint: 'account_name', table: 'account' });
+  });
+
+  test('that is its own cause ends somewhere', () => {
+    const error = new Error('round');
+    error.cause = error;
+    expect(lineOf((log) => log.error({ err: error })).text.length).toBeLessThan(50_000);
+  });
+
+  test('may be anything that was thrown', () => {
+    for (const thrown of ['a string', 7, null, undefined, { token: SECRET }])
+      expect(lineOf((log) => log.error({ err: thrown, there: true })).text).not.toContain('hunter2');
+  });
+});
+
+describe('the last line of defence', () => {
+  test('blots out a known secret wherever it stands, and leaves the line JSON', () => {
+    const secret = 'quote"and\\backslash-0123';
+    const { line, text } = lineOf((log) => log.info({ note: `see ${secret}!` }, `the token is ${secret}`), [secret]);
+    expect(line).toMatchObject({ note: 'see [redacted]!', msg: 'the token is [redacted]' });
+    expect(text).not.toContain('backslash-0123');
+  });
+
+  test('blots out user and password of a connection URL that nobody knew of', () => {
+    const { line } = lineOf((log) => log.info('trying postgresql://loom:hunter2@db/loom and postgres://db/loom'));
+    expect(line.msg).toBe('trying postgresql://[redacted]@db/loom and postgres://db/loom');
+  });
+
+  test('holds for child loggers too', () => {
+    const { text } = lineOf((log) => log.child({ who: SECRET }).info({ password: SECRET }, SECRET), [SECRET]);
+    expect(text).not.toContain('hunter2');
+  });
+});
+
+test('a request is logged by method, path, address and id, without query and headers', () => {
+  const request = {
+    id: 'req-1',
+    method: 'GET',
+    url: `/v1/state?token=${SECRET}`,
+    ip: '10.0.0.9',
+    headers: { authorization: SECRET },
+  };
+  expect(requestForLog(request)).toEqual({ id: 'req-1', method: 'GET', path: '/v1/state', remoteAddress: '10.0.0.9' });
+  const { line, text } = lineOf((log) => log.info({ req: request }));
+  expect(line.req.path).toBe('/v1/state');
+  expect(text).not.toContain('hunter2');
+});
