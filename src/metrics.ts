@@ -24,7 +24,7 @@ export interface Metrics {
   /** For `onBatch` of the group commit: a batch that was made. */
   countBatch(batch: { commits: number; durationMs: number }): void;
   /** For `onOperation` of the store: a backup, restore or verification that has ended. */
-  countOperation(kind: RunningOperation['kind'], outcome: 'ok' | 'failed'): void;
+  countOperation(kind: RunningOperation['kind'], outcome: 'ok' | 'failed' | 'aborted'): void;
   /** Gauges are absent from a scrape until this has been called. */
   watch(sources: MetricSources): void;
   /** Prometheus' text format. */
@@ -86,7 +86,7 @@ function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'cou
   });
   for (const kind of ['backup', 'restore', 'verify']) {
     // A series that is there from the start: otherwise the first failure is no increase.
-    for (const outcome of ['ok', 'failed']) operations.inc({ kind, outcome }, 0);
+    for (const outcome of ['ok', 'failed', 'aborted']) operations.inc({ kind, outcome }, 0);
   }
   return {
     countRequest: ({ method, route, status, durationMs }) =>

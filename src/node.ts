@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import type { Config } from './config.ts';
 import { type Readiness, readinessOf } from './domain/readiness.ts';
 import type { RunningOperation } from './domain/store.ts';
-import { isLoomError } from './errors.ts';
 import { createServer } from './http/server.ts';
 import { limits } from './limits.ts';
 import type { Log } from './log.ts';
@@ -116,7 +115,7 @@ function reportOperation(
   operation: RunningOperation,
   error: unknown,
   log: Log,
-  count: (kind: RunningOperation['kind'], outcome: 'ok' | 'failed' | 'aborted') => void,
+  count: (kind: RunningOperation['kind'], outcome: 'ok' | 'failed') => void,
 ): void {
   const { kind } = operation;
   if (error === undefined) {
@@ -124,9 +123,8 @@ function reportOperation(
     log.info({ operation }, `${kind} done`);
     return;
   }
-  const aborted = isLoomError(error) && error.code === 'draining';
-  count(kind, aborted ? 'aborted' : 'failed');
-  log.warn({ operation, err: error }, `${kind} ${aborted ? 'given up' : 'failed'}`);
+  count(kind, 'failed');
+  log.warn({ operation, err: error }, `${kind} failed`);
 }
 
 function readVersion(): string {

@@ -36,7 +36,7 @@ export async function readStateBody(
   const onMember = (name: string): CaptureVisit => {
     assertDocumentName(name, pointerToken(name));
     if (changes.length === limits.changesPerCommit) {
-      throw new LoomError('body_too_large', `One commit can change at most ${limits.changesPerCommit} documents.`);
+      throw new LoomError('too_many_changes', `One commit can change at most ${limits.changesPerCommit} documents.`);
     }
     return captureDocument(options.maxDocumentBytes, (value) => {
       bytes += value.canonicalBytes + name.length;

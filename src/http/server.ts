@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import { limits } from '../limits.ts';
+import { trackConnections } from './connections.ts';
 import type { RouteContext, ServerOptions } from './context.ts';
 import { registerAuthentication } from './plugins/authentication.ts';
 import { registerGate } from './plugins/gate.ts';
@@ -43,6 +44,7 @@ export function createServer(options: ServerOptions): HttpServer {
     peekHead: () => head().catch(() => undefined),
   };
   const app = createApp(context);
+  const connections = trackConnections(app.server);
   let closing = false;
   metrics.watch({ observe: store.observe, readiness, readHead: context.peekHead });
 
@@ -69,7 +71,9 @@ export function createServer(options: ServerOptions): HttpServer {
       closing = true;
       const cutOff =
         timeoutMs === undefined ? undefined : setTimeout(() => app.server.closeAllConnections(), timeoutMs).unref();
-      await app.close();
+      const closed = app.close();
+      connections.closeWhenIdle();
+      await closed;
       clearTimeout(cutOff);
     },
   };

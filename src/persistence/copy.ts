@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { finished } from 'node:stream/promises';
 import type { PoolClient } from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
+import { limits } from '../limits.ts';
 import { toLoomError } from './sqlstate.ts';
 
 /**
@@ -72,12 +73,14 @@ export interface CopyIn {
   write(...fields: (string | Buffer)[]): Promise<void> | undefined;
   /** Resolves when PostgreSQL has taken all lines. */
   end(): Promise<void>;
+  /** Gives it up before its end; resolves when PostgreSQL has let go of it and takes statements again, never rejects. */
+  abort(): Promise<void>;
 }
 
 const SEPARATOR = Buffer.from([FIELD_SEPARATOR]);
 const END_OF_LINE = Buffer.from([LINE_END]);
 
-/** Opens `copy target from stdin`. When it is given up before its end, the connection must be cut. */
+/** Opens `copy target from stdin`. Until it has ended or was given up, the connection is of no other use. */
 export function openCopyIn(client: PoolClient, target: string): CopyIn {
   const stream = client.query(copyFrom(`copy ${target} from stdin ${COPY_OPTIONS}`));
   let failure: unknown;
@@ -119,6 +122,14 @@ export function openCopyIn(client: PoolClient, target: string): CopyIn {
       } catch (error) {
         throw toLoomError(failure ?? error);
       }
+    },
+    abort: async () => {
+      // What PostgreSQL or the network has ended is over already.
+      if (failure !== undefined || stream.writableFinished) return;
+      const timer = setTimeout(() => cutConnection(client), limits.rollbackTimeoutMs);
+      stream.destroy();
+      await finished(stream).catch(() => undefined);
+      clearTimeout(timer);
     },
   };
 }

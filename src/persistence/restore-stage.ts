@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { PoolClient } from 'pg';
-import { type BackupItem, createRestoreDecoder, type Decoded } from '../backup/decoder.ts';
+import { type BackupItem, createRestoreDecoder, type Decoded, type RestoreDecoder } from '../backup/decoder.ts';
 import type { RunningOperation } from '../domain/store.ts';
 import { type CopyIn, openCopyIn } from './copy.ts';
 
@@ -34,12 +34,31 @@ const targets: Record<BackupItem['kind'], string> = {
 
 /**
  * Decodes the body as it arrives and copies its documents, digests and entries into the staging tables. `client` must be in
- * a transaction; when this rejects, a COPY may be open and the connection must be cut.
+ * a transaction; when this rejects, no COPY is left open, so that the transaction can be rolled back.
  */
 export async function stageBackup(client: PoolClient, body: Readable, progress: RunningOperation): Promise<Decoded> {
   await client.query(STAGE);
   const decoder = createRestoreDecoder();
   const copier = createCopier(client);
+  try {
+    const decoded = await decodeInto(copier, decoder, body, progress);
+    await copier.close();
+    await client.query('analyze loom_stage_document');
+    await client.query('create index on loom_stage_audit (seq)');
+    await client.query('analyze loom_stage_audit');
+    return decoded;
+  } catch (error) {
+    await copier.abort();
+    throw error;
+  }
+}
+
+async function decodeInto(
+  copier: Copier,
+  decoder: RestoreDecoder,
+  body: Readable,
+  progress: RunningOperation,
+): Promise<Decoded> {
   for await (const chunk of body as AsyncIterable<Buffer>) {
     progress.bytes += chunk.length;
     for (const item of decoder.write(chunk)) {
@@ -48,16 +67,17 @@ export async function stageBackup(client: PoolClient, body: Readable, progress: 
       await copier.accept(item);
     }
   }
-  const decoded = decoder.end();
-  await copier.close();
-  await client.query('analyze loom_stage_document');
-  await client.query('create index on loom_stage_audit (seq)');
-  await client.query('analyze loom_stage_audit');
-  return decoded;
+  return decoder.end();
+}
+
+interface Copier {
+  accept(item: BackupItem): Promise<void>;
+  close(): Promise<void>;
+  abort(): Promise<void>;
 }
 
 /** One COPY is open at a time; members of a backup come in any order, but the items of each stand together. */
-function createCopier(client: PoolClient): { accept(item: BackupItem): Promise<void>; close(): Promise<void> } {
+function createCopier(client: PoolClient): Copier {
   let kind: BackupItem['kind'] | undefined;
   let copy: CopyIn | undefined;
 
@@ -77,6 +97,7 @@ function createCopier(client: PoolClient): { accept(item: BackupItem): Promise<v
       await copy?.write(...fieldsOf(item));
     },
     close,
+    abort: async () => copy?.abort(),
   };
 }
 

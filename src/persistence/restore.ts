@@ -36,14 +36,19 @@ export async function restore(
   { stateKey, progress }: RestoreTarget,
   { requestId, signal }: OperationContext,
 ): Promise<RestoreReport> {
+  // While it waits for a connection nobody reads it; whoever reads it is told as well.
+  body.on('error', () => undefined);
   return inTransaction(pool, 'write', async (client) => {
-    const cut = () => cutConnection(client);
+    const cut = () => {
+      cutConnection(client);
+      body.destroy(givenUp());
+    };
     signal.addEventListener('abort', cut, { once: true });
     try {
-      if (signal.aborted) throw new LoomError('draining', 'The restore was given up.');
+      if (signal.aborted) throw givenUp();
       await lockRestores(client, stateKey);
       await assertSchemaServes(client);
-      const decoded = await stageOrCut(client, body, progress);
+      const decoded = await stageBackup(client, body, progress);
       const request = checkRequest(decoded, { stateKey, schemaVersion: CURRENT_SCHEMA_VERSION });
       await checkStage(client, request.backup);
       return await planAndApply(client, stateKey, request, requestId);
@@ -53,14 +58,8 @@ export async function restore(
   });
 }
 
-/** A COPY that was given up midway leaves the connection in the middle of a message: it must not be used again. */
-async function stageOrCut(client: PoolClient, body: Readable, progress: RunningOperation) {
-  try {
-    return await stageBackup(client, body, progress);
-  } catch (error) {
-    cutConnection(client);
-    throw error;
-  }
+function givenUp(): LoomError {
+  return new LoomError('draining', 'The restore was given up.');
 }
 
 async function lockRestores(client: PoolClient, stateKey: string): Promise<void> {
@@ -106,6 +105,8 @@ async function planAndApply(
   const { options, backup } = request;
   // From here on commits of others wait. A dry run reads the same without making anyone wait.
   const live = await readLive(client, stateKey, options.dryRun ? '' : 'for no key update');
+  // The body may have taken hours to arrive, and somebody may have migrated meanwhile.
+  await assertSchemaServes(client);
   if (options.expectRevision !== undefined && options.expectRevision !== live.revision) {
     throw new LoomError(
       'revision_mismatch',

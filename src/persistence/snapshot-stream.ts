@@ -29,6 +29,9 @@ const BODY_BUFFER_BYTES = 512 * 1024;
 export function openSnapshot<Head>(pool: Pool, plan: SnapshotPlan<Head>): Promise<{ head: Head; body: Readable }> {
   const body = new PassThrough({ highWaterMark: BODY_BUFFER_BYTES });
   const abort = () => body.destroy(new LoomError('draining', 'The operation was given up.'));
+  // Before it has a reader, nobody else listens; a reader is told as well.
+  body.on('error', () => undefined);
+  if (plan.signal?.aborted === true) abort();
   plan.signal?.addEventListener('abort', abort, { once: true });
   return new Promise((resolve, reject) => {
     const reading = inTransaction(pool, 'snapshot', async (client) => {

@@ -88,7 +88,7 @@ export interface TestServer extends BareServer {
   store: Store;
   database: TestDatabase;
   pool: Pool;
-  /** With the client token and `application/json`, unless headers say otherwise. */
+  /** With the client token unless there is an admin token, and `application/json`, unless headers say otherwise. */
   request(method: NonNullable<InjectOptions['method']>, url: string, more?: RequestMore): Promise<TestResponse>;
 }
 
@@ -133,11 +133,11 @@ export async function createTestServer(
       inject(server, {
         method,
         url,
-        headers: { ...asClient, ...json, ...headers },
+        headers: { ...('x-loom-admin-token' in headers ? {} : asClient), ...json, ...headers },
         ...(body === undefined ? {} : { body }),
       }),
-    close: async () => {
-      await server.close();
+    close: async (options) => {
+      await server.close(options);
       await store.close();
       await closePool(pool, { deadlineMs: 5_000 });
       await database.drop();

@@ -72,7 +72,7 @@ describe('the state', () => {
     const bodyOf = (count: number): string =>
       `{${Array.from({ length: count }, (_, index) => `"${index}":${index}`).join()}}`;
     const refused = await server.request('PUT', '/v1/state', { body: bodyOf(limits.changesPerCommit + 1) });
-    expect(refused.json()).toMatchObject({ status: 413, code: 'body_too_large' });
+    expect(refused.json()).toMatchObject({ status: 422, code: 'too_many_changes' });
     expect((await server.request('PUT', '/v1/state', { body: bodyOf(limits.changesPerCommit) })).status).toBe(200);
     expect(Object.keys(await readState())).toHaveLength(limits.changesPerCommit);
   });

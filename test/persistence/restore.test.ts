@@ -107,7 +107,9 @@ describe('backup and restore', () => {
       expect(await fresh.state()).toEqual(JSON.parse(early).state);
       expect(await verify(fresh)).toMatchObject({ ok: true, entries: entries + 1 });
       const adopted = await fresh.store.readAudit({ limit: 100, order: 'asc' });
-      expect(adopted.entries.slice(0, entries).map((one) => JSON.parse(one.text))).toEqual(JSON.parse(early).audit_entries);
+      expect(adopted.entries.slice(0, entries).map((one) => JSON.parse(one.text))).toEqual(
+        JSON.parse(early).audit_entries,
+      );
       // Its own restore entry makes it another line: the original's later entry has no place in it.
       await expect(fresh.restore(late)).rejects.toMatchObject({ code: 'audit_diverged' });
       expect(await fresh.state()).toEqual(JSON.parse(early).state);
@@ -122,7 +124,11 @@ describe('backup and restore', () => {
   it('the last entries alone restore on the same database', async () => {
     await fill();
     const backup = await node.backup({ auditLimit: 3 });
-    expect(JSON.parse(backup).manifest).toMatchObject({ audit_entries: 3, audit_verified: true, audit_first: { seq: 6 } });
+    expect(JSON.parse(backup).manifest).toMatchObject({
+      audit_entries: 3,
+      audit_verified: true,
+      audit_first: { seq: 6 },
+    });
     await node.put('later', 1);
     expect(await node.restore(backup)).toMatchObject({ verified: true, imported_audit_count: 0 });
     expect(await verify(node)).toMatchObject({ ok: true });

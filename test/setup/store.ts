@@ -1,14 +1,14 @@
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import pg from 'pg';
+import type pg from 'pg';
 import type { BackupOptions, RestoreReport } from '../../src/domain/backup.ts';
 import type { CommitReceipt, CommitRequest } from '../../src/domain/commit.ts';
 import { limits } from '../../src/limits.ts';
+import { createLogger } from '../../src/log.ts';
 import { ensureState } from '../../src/persistence/ensure-state.ts';
 import { loadMigrations } from '../../src/persistence/migrations.ts';
 import { createPool } from '../../src/persistence/pool.ts';
 import { createStore, type StoreHandle } from '../../src/persistence/store.ts';
-import { createLogger } from '../../src/log.ts';
 
 export interface TestStore {
   store: StoreHandle;

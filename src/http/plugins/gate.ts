@@ -13,27 +13,30 @@ export function registerGate(
   app: FastifyInstance,
   { readiness, isClosing }: { readiness: () => Readiness; isClosing: () => boolean },
 ): void {
-  app.addHook('onRequest', (request, reply, done) => {
+  app.addHook('onRequest', (request, _reply, done) => {
     const { gated, query } = request.routeOptions.config;
-    const { checks } = readiness();
-    // Whoever keeps a connection open should take the next one elsewhere.
-    if (checks.http === 'draining') reply.header('connection', 'close');
+    const now = readiness();
     try {
       if (query !== undefined && query !== 'any') assertKnownParameters(request.query, query);
-      if (gated === true && !request.is404) assertUsable(checks, isClosing());
+      if (gated === true && !request.is404) assertUsable(now, isClosing());
     } catch (error) {
       done(error instanceof Error ? error : new Error(String(error)));
       return;
     }
     done();
   });
+  app.addHook('onSend', (_request, reply, payload, done) => {
+    // Whoever keeps a connection open should take the next request elsewhere.
+    if (isClosing() || readiness().checks.http === 'draining') reply.header('connection', 'close');
+    done(null, payload);
+  });
 }
 
-function assertUsable({ database, schema }: Readiness['checks'], closing: boolean): void {
+function assertUsable({ reason, checks: { database, schema } }: Readiness, closing: boolean): void {
   const retryAfterSeconds = limits.databaseRetrySeconds;
   if (closing) throw new LoomError('draining', 'The node is shutting down.', { retryAfterSeconds });
-  if (database === 'starting') {
-    throw new LoomError('starting', 'The node is starting: it has not reached its database yet.', {
+  if (reason === 'starting' || database === 'starting') {
+    throw new LoomError('starting', 'The node is starting: its database is not ready for it yet.', {
       retryAfterSeconds,
     });
   }

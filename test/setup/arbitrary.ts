@@ -1,0 +1,74 @@
+import fc from 'fast-check';
+
+/** Any text that LOOM can store: every character but NUL, and no lone surrogate. */
+export const storableText = fc
+  .oneof(
+    { weight: 4, arbitrary: fc.string({ unit: 'binary', maxLength: 12 }) },
+    { weight: 2, arbitrary: fc.string({ maxLength: 12 }) },
+    fc.constantFrom(
+      '',
+      '__proto__',
+      'constructor',
+      'toString',
+      '\u0001',
+      '\u007f',
+      '\u0085',
+      '\u2028',
+      '\ufeff',
+      '\\N',
+      '\\.',
+      '"',
+      '🧵',
+      '\u{10ffff}',
+    ),
+  )
+  .map((text) => text.replaceAll('\u0000', '0'));
+
+/** Doubles as JSON writes them, the odd ones among them. */
+const numberText = fc
+  .oneof(
+    fc.double({ noNaN: true, noDefaultInfinity: true }),
+    fc.maxSafeInteger(),
+    fc.constantFrom(
+      0,
+      1,
+      -1,
+      5e-324,
+      -5e-324,
+      2.2250738585072014e-308,
+      Number.MAX_VALUE,
+      -Number.MAX_VALUE,
+      1e21,
+      1e-7,
+      0.1,
+      2 ** 53,
+    ),
+  )
+  .map((value) => JSON.stringify(value));
+
+/**
+ * The text of any JSON value, rather than the value: in JavaScript a member called `__proto__` is made by nothing as surely as by
+ * `JSON.parse`.
+ */
+export const jsonText: fc.Arbitrary<string> = fc.letrec<{ value: string }>((tie) => ({
+  value: fc.oneof(
+    { maxDepth: 4, depthSize: 'small' },
+    numberText,
+    storableText.map((text) => JSON.stringify(text)),
+    fc.constantFrom('null', 'true', 'false', '{}', '[]'),
+    fc.array(tie('value'), { maxLength: 4 }).map((elements) => `[${elements.join()}]`),
+    objectText(tie('value')),
+  ),
+})).value;
+
+function objectText(value: fc.Arbitrary<string>): fc.Arbitrary<string> {
+  return fc
+    .uniqueArray(fc.tuple(storableText, value), { maxLength: 4, selector: ([name]) => name })
+    .map((members) => `{${members.map(([name, text]) => `${JSON.stringify(name)}:${text}`).join()}}`);
+}
+
+/** A valid document name. */
+export const documentName = storableText
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: names hold no control characters
+  .map((text) => text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '_'))
+  .map((text) => (text === '' || text === '.' || text === '..' ? 'name' : text));
