@@ -19,6 +19,7 @@ const catalogue = {
   document_too_large: { status: 413, title: 'The document is too large' },
   unsupported_media_type: { status: 415, title: 'The content type or encoding is not supported' },
   headers_too_large: { status: 431, title: 'The request head is too large' },
+  client_gone: { status: 499, title: 'The client went away' },
   too_many_attempts: { status: 429, title: 'Too many wrong tokens' },
 
   // The JSON in it

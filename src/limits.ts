@@ -24,6 +24,9 @@ export const limits = {
   /** A backup's manifest, and each other small member beside state and audit entries. */
   backupMemberBytes: 64 * KiB,
 
+  /** A restored state goes on counting from its backup's revision, and must not come to numbers that a double cannot count. */
+  backupRevision: 2 ** 52,
+
   /** Names that a backup's header may have; it has nine, and other tools may add some. */
   backupMembers: 64,
 
@@ -97,6 +100,9 @@ export const limits = {
 
   /** Node refuses a request whose headers have more than 16 KiB together. */
   tokenCharactersMost: 1_024,
+
+  /** A reader of a stream that takes nothing for this long is given up: it holds a snapshot and a connection. */
+  readerIdleMs: 60_000,
 
   /** A body from which no byte comes for this long is given up, so that a stalled upload frees its connection. */
   bodyIdleMs: 60_000,

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { BACKUP_VERSION, type BackupHeader, type BackupManifest, type RestoreOptions } from '../domain/backup.ts';
 import { LoomError } from '../errors.ts';
+import { limits } from '../limits.ts';
 import type { BackupFrame, Decoded } from './decoder.ts';
 import { manifestDigest } from './digests.ts';
 
@@ -14,7 +15,7 @@ const headerSchema = z.looseObject({
   state_key: z.string(),
   schema_version: z.int().min(1),
   epoch: z.string().min(1),
-  revision: z.int().min(0),
+  revision: z.int().min(0).max(limits.backupRevision),
   exported_at: z.string(),
   state_updated_at: z.string(),
 }) satisfies z.ZodType<BackupHeader>;

@@ -28,19 +28,23 @@ export interface ChainCheck {
   /** `text` is the canonical text of the entry, without its hash; both hashes are lower-case hex. */
   add(seq: number, hash: string, text: Buffer): void;
   holds(): boolean;
+  /** Seq of the first entry that does not fit; null while the chain holds. */
+  firstBadSeq(): number | null;
   last(): { seq: number; hash: string };
 }
 
 /** Starts after entry `seq` with `hash`; a whole chain starts after entry 0 with the genesis hash. */
 export function createChainCheck(after: { seq: number; hash: string } = { seq: 0, hash: GENESIS_HASH }): ChainCheck {
   let last = after;
-  let holds = true;
+  let firstBadSeq: number | null = null;
   return {
     add: (seq, hash, text) => {
-      if (seq !== last.seq + 1 || chainHash(last.hash, text) !== hash) holds = false;
+      const fits = seq === last.seq + 1 && chainHash(last.hash, text) === hash;
+      if (!fits) firstBadSeq ??= last.seq + 1;
       last = { seq, hash };
     },
-    holds: () => holds,
+    holds: () => firstBadSeq === null,
+    firstBadSeq: () => firstBadSeq,
     last: () => last,
   };
 }

@@ -1,6 +1,6 @@
 import type { AuditHead } from '../domain/audit.ts';
 import type { BackupHeader, BackupManifest } from '../domain/backup.ts';
-import { createChainCheck, createStateDigest, manifestDigest, sha256 } from './digests.ts';
+import { type ChainCheck, createChainCheck, createStateDigest, manifestDigest, sha256 } from './digests.ts';
 
 /**
  * Writes one backup, section by section and in this order: `begin`, `document`*, `beginDigests`, `digest`*, then either
@@ -17,6 +17,8 @@ export interface BackupEncoder {
   /** `text` is the canonical text of the entry without its hash. */
   entry(seq: number, hash: string, text: Buffer): Buffer;
   end(head: AuditHead): string;
+  /** After `end`: whether the entries hold, and where they first do not; undefined when the backup has none to check. */
+  chainVerdict(): { ok: boolean; firstBadSeq: number | null } | undefined;
 }
 
 type Section = 'nothing' | 'state' | 'digests' | 'audit' | 'done';
@@ -29,6 +31,7 @@ export function createBackupEncoder(): BackupEncoder {
   let digests = 0;
   let previous: AuditHead | undefined;
   let chain = createChainCheck();
+  let verdict: { ok: boolean; firstBadSeq: number | null } | undefined;
   const written = createStateDigest();
   const kept = createStateDigest();
 
@@ -74,6 +77,7 @@ export function createBackupEncoder(): BackupEncoder {
       if (header === undefined || digests !== documents) throw new Error('a backup must have one digest a document');
       const stateSha256 = written.end();
       if (kept.end() !== stateSha256) throw new Error('a document differs from the digest that is kept beside it');
+      if (auditIncluded) verdict = judge(chain, head);
       const manifest: Omit<BackupManifest, 'sha256'> = {
         documents,
         state_sha256: stateSha256,
@@ -81,11 +85,12 @@ export function createBackupEncoder(): BackupEncoder {
         audit_entries: entries,
         audit_first: previous && entries > 0 ? { seq: previous.seq + 1, previous_hash: previous.hash } : null,
         audit_head: head,
-        audit_verified: auditIncluded && chain.holds() && isSame(chain.last(), head),
+        audit_verified: verdict?.ok ?? false,
       };
       const complete: BackupManifest = { ...manifest, sha256: manifestDigest({ ...header }, manifest) };
       return `\n${auditIncluded ? ']' : '}'},\n"manifest":${JSON.stringify(complete)}}\n`;
     },
+    chainVerdict: () => verdict,
   };
 }
 
@@ -93,6 +98,10 @@ function separator(count: number): string {
   return count === 0 ? '\n' : ',\n';
 }
 
-function isSame(left: AuditHead, right: AuditHead): boolean {
-  return left.seq === right.seq && left.hash === right.hash;
+/** Entries that hold among themselves must also end at the head that the state row names. */
+function judge(chain: ChainCheck, head: AuditHead): { ok: boolean; firstBadSeq: number | null } {
+  const last = chain.last();
+  if (!chain.holds()) return { ok: false, firstBadSeq: chain.firstBadSeq() };
+  if (last.seq === head.seq && last.hash === head.hash) return { ok: true, firstBadSeq: null };
+  return { ok: false, firstBadSeq: Math.min(last.seq + 1, Math.max(head.seq, 1)) };
 }

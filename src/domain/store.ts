@@ -79,8 +79,18 @@ export interface DatabaseStatus {
   latencyMs: number;
 }
 
+/** What this node last saw of the chain: a verification checks all of it, a backup the entries that it holds. */
+export interface ChainCheckRecord {
+  ok: boolean;
+  by: 'verify' | 'backup';
+  checked_at: string;
+  first_bad_seq: number | null;
+}
+
 export interface StoreObservation {
   queueDepth: number;
   pool: { total: number; idle: number; waiting: number; max: number };
   operations: RunningOperation[];
+  /** Null until the first backup or verification by this node. */
+  lastChainCheck: ChainCheckRecord | null;
 }

@@ -68,7 +68,7 @@ function selectedEntries(order: 'asc' | 'desc'): string {
     where state_key = current_setting('loom.state_key')
       and seq > current_setting('loom.after')::bigint and seq < current_setting('loom.before')::bigint
       and (current_setting('loom.action') = '' or action = current_setting('loom.action'))
-      and (current_setting('loom.document') = '' or entry -> 'changes' @> current_setting('loom.document')::jsonb)
+      and (current_setting('loom.document') = '' or entry -> 'changes' @> nullif(current_setting('loom.document'), '')::jsonb)
     order by seq ${order === 'desc' ? 'desc' : 'asc'}`;
 }
 

@@ -17,6 +17,8 @@ export interface ExportOptions extends BackupOptions {
   /** Counted up while the backup is written. */
   progress: RunningOperation;
   onClose?(error: unknown): void;
+  /** Told whether the chain of the entries in the backup holds, once it is complete. */
+  onChainVerdict?(verdict: { ok: boolean; firstBadSeq: number | null }): void;
 }
 
 interface ExportHead {
@@ -76,6 +78,8 @@ async function writeBackup(
   await writeDigests(client, encoder, sink);
   if (options.includeAudit) await writeAudit(client, encoder, sink, state.head, options);
   await sink.write(encoder.end(state.head));
+  const verdict = encoder.chainVerdict();
+  if (verdict !== undefined) options.onChainVerdict?.(verdict);
 }
 
 async function writeDocuments(

@@ -2,6 +2,7 @@ import type { PoolClient, QueryResultRow } from 'pg';
 import type { CheckedBackup } from '../backup/check.ts';
 import { type AuditHead, GENESIS_HASH } from '../domain/audit.ts';
 import { LoomError } from '../errors.ts';
+import { limits } from '../limits.ts';
 
 /**
  * Checks what was staged against the manifest: counts, digests, then the chain. Throws the first fault with its own code,
@@ -83,12 +84,17 @@ async function checkEntryForms(client: PoolClient): Promise<void> {
                when seq is null then 'seq'
                when hash is null then 'hash'
                when coalesce(line ->> 'event_id' !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$', true) then 'event_id'
-               when coalesce(line ->> 'recorded_at' !~ '^\\d{4}-(0\\d|1[0-2])-([0-2]\\d|3[01])T([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d\\.\\d{6}Z$', true)
+               when coalesce(line ->> 'recorded_at' !~ '^(?!0000)\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])T([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d\\.\\d{6}Z$', true)
+                 then 'recorded_at'
+               when substr(line ->> 'recorded_at', 9, 2)::int >
+                    extract(day from (substr(line ->> 'recorded_at', 1, 7) || '-01')::date + interval '1 month - 1 day')
                  then 'recorded_at'
                when coalesce(jsonb_typeof(line -> 'action') <> 'string', true) then 'action'
-               when jsonb_typeof(line -> 'idempotency_key') <> 'string' then 'idempotency_key'
+               when jsonb_typeof(line -> 'idempotency_key') <> 'string'
+                 or octet_length(line ->> 'idempotency_key') not between 1 and $1 then 'idempotency_key'
              end as member from loom_stage_audit) judged
       where member is not null order by position limit 1`,
+    [limits.idempotencyKeyBytes],
   );
   if (bad === undefined) return;
   throw new LoomError('backup_malformed', `Audit entry ${bad.position} of the backup has no valid "${bad.member}".`, {

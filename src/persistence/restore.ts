@@ -59,7 +59,7 @@ export async function restore(
 }
 
 function givenUp(): LoomError {
-  return new LoomError('draining', 'The restore was given up.');
+  return new LoomError('client_gone', 'The client went away before the restore was done.');
 }
 
 async function lockRestores(client: PoolClient, stateKey: string): Promise<void> {

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { PassThrough, type Readable } from 'node:stream';
 import type { Pool, PoolClient } from 'pg';
 import { LoomError } from '../errors.ts';
+import { limits } from '../limits.ts';
 import { cutConnection } from './copy.ts';
 import { inTransaction } from './transaction.ts';
 
@@ -28,7 +29,7 @@ const BODY_BUFFER_BYTES = 512 * 1024;
  */
 export function openSnapshot<Head>(pool: Pool, plan: SnapshotPlan<Head>): Promise<{ head: Head; body: Readable }> {
   const body = new PassThrough({ highWaterMark: BODY_BUFFER_BYTES });
-  const abort = () => body.destroy(new LoomError('draining', 'The operation was given up.'));
+  const abort = () => body.destroy(readerGone());
   // Before it has a reader, nobody else listens; a reader is told as well.
   body.on('error', () => undefined);
   if (plan.signal?.aborted === true) abort();
@@ -69,14 +70,24 @@ function sinkOf(body: PassThrough): Sink {
     write: (bytes) => {
       if (body.destroyed) return Promise.reject(readerGone());
       if (body.write(bytes)) return undefined;
-      return once(body, 'drain', { signal: gone.signal }).then(
-        () => undefined,
-        () => Promise.reject(readerGone()),
-      );
+      return drained(body, gone.signal);
     },
   };
 }
 
+/**
+ * Resolves when the reader has made room. One that stands still without going away is given up in the end: its snapshot
+ * keeps PostgreSQL from cleaning up, and it holds a connection.
+ */
+async function drained(body: PassThrough, gone: AbortSignal): Promise<void> {
+  const signal = AbortSignal.any([gone, AbortSignal.timeout(limits.readerIdleMs)]);
+  try {
+    await once(body, 'drain', { signal });
+  } catch {
+    throw readerGone();
+  }
+}
+
 function readerGone(): LoomError {
-  return new LoomError('draining', 'The reader went away.');
+  return new LoomError('client_gone', 'The reader went away, or stood still for too long.');
 }

@@ -1,5 +1,5 @@
 import type { Pool } from 'pg';
-import type { OperationContext, RunningOperation, Store } from '../domain/store.ts';
+import type { ChainCheckRecord, OperationContext, RunningOperation, Store } from '../domain/store.ts';
 import { openAudit, readAudit, verifyChain } from './audit.ts';
 import { commitBatch } from './commit.ts';
 import { createEventId } from './event-id.ts';
@@ -33,6 +33,7 @@ export interface StoreHandle extends Store {
 export function createStore(options: StoreOptions): StoreHandle {
   const { pool, stateKey, maxDocumentBytes, migrations } = options;
   const operations = new Set<RunningOperation>();
+  let lastChainCheck: ChainCheckRecord | null = null;
   const groupCommit = createGroupCommit({
     commitBatch: (commits) => commitBatch(pool, commits, { stateKey, maxDocumentBytes }),
     createEventId,
@@ -57,6 +58,10 @@ export function createStore(options: StoreOptions): StoreHandle {
     options.onOperation?.(operation, error);
   }
 
+  function recordChainCheck(by: ChainCheckRecord['by'], ok: boolean, firstBadSeq: number | null): void {
+    lastChainCheck = { ok, by, checked_at: new Date().toISOString(), first_bad_seq: firstBadSeq };
+  }
+
   async function track<T>(operation: RunningOperation, run: () => Promise<T>): Promise<T> {
     try {
       const result = await run();
@@ -78,13 +83,23 @@ export function createStore(options: StoreOptions): StoreHandle {
     readAudit: (query) => readAudit(pool, stateKey, query),
     openAudit: (query) => openAudit(pool, stateKey, query),
     verifyAudit: (context) =>
-      track(begin('verify', context), () => inTransaction(pool, 'snapshot', (client) => verifyChain(client, stateKey))),
+      track(begin('verify', context), async () => {
+        const verdict = await inTransaction(pool, 'snapshot', (client) => verifyChain(client, stateKey));
+        recordChainCheck('verify', verdict.ok, verdict.ok ? null : verdict.first_bad_seq);
+        return verdict;
+      }),
     openBackup: async (backup, context) => {
       const progress = begin('backup', context);
       try {
         return await openExport(
           pool,
-          { ...backup, stateKey, progress, onClose: (error) => finish(progress, error) },
+          {
+            ...backup,
+            stateKey,
+            progress,
+            onClose: (error) => finish(progress, error),
+            onChainVerdict: ({ ok, firstBadSeq }) => recordChainCheck('backup', ok, firstBadSeq),
+          },
           context,
         );
       } catch (error) {
@@ -107,6 +122,7 @@ export function createStore(options: StoreOptions): StoreHandle {
       queueDepth: groupCommit.depth(),
       pool: { total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount, max: options.poolMax },
       operations: [...operations],
+      lastChainCheck,
     }),
     close: () => groupCommit.close(),
   };

@@ -115,7 +115,14 @@ describe('status', () => {
     const status = (await get('/v1/admin/status')).json();
     const state = (await get('/v1/documents')).json();
     expect(status.state).toMatchObject({ revision: state.revision, epoch: state.epoch, documents: 1, bytes: 8 });
-    expect(status.audit).toEqual({ entries: 1, head: { seq: 1, hash: expect.stringMatching(/^[0-9a-f]{64}$/) } });
+    expect(status.audit).toEqual({
+      entries: 1,
+      head: { seq: 1, hash: expect.stringMatching(/^[0-9a-f]{64}$/) },
+      last_check: null,
+    });
+    await get('/v1/audit/verify');
+    const checked = (await get('/v1/admin/status')).json().audit.last_check;
+    expect(checked).toMatchObject({ ok: true, by: 'verify', first_bad_seq: null });
     expect(status).toMatchObject({
       version: '0.0.0-test',
       node_version: process.version,

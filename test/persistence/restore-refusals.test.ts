@@ -1,21 +1,13 @@
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { manifestDigest } from '../../src/backup/digests.ts';
-import type { BackupHeader, BackupManifest } from '../../src/domain/backup.ts';
+import { type ParsedBackup, seal } from '../setup/chain.ts';
 import { digestTables } from '../setup/digest.ts';
 import { openNodes, outcomeOf, type TestNodes } from '../setup/nodes.ts';
 import { verify } from '../setup/store.ts';
 
-interface Backup extends BackupHeader {
-  state: Record<string, unknown>;
-  document_sha256: Record<string, string>;
-  audit_entries: Record<string, unknown>[];
-  manifest: BackupManifest;
-}
-
 let nodes: TestNodes;
 let text: string;
-let backup: Backup;
+let backup: ParsedBackup;
 let before: string;
 
 beforeAll(async () => {
@@ -44,13 +36,6 @@ const unchanged = async () => expect(await digestTables(nodes.database.pool)).to
 async function expectRefused(sent: string | Readable, error: Record<string, unknown>): Promise<void> {
   await expect(nodes.node.restoreBody(sent)).rejects.toMatchObject(error);
   await unchanged();
-}
-
-/** Makes header and manifest fit each other again, so that a later check is reached. */
-function seal(spoiled: Backup): Backup {
-  const { state: _state, document_sha256: _digests, audit_entries: _entries, manifest, ...header } = spoiled;
-  spoiled.manifest.sha256 = manifestDigest(header, manifest);
-  return spoiled;
 }
 
 describe('a restore request is refused', () => {
@@ -133,7 +118,7 @@ describe('a restore request is refused', () => {
 });
 
 describe('a backup is refused', () => {
-  const spoilings: [string, (spoiled: Backup) => unknown, Record<string, unknown>][] = [
+  const spoilings: [string, (spoiled: ParsedBackup) => unknown, Record<string, unknown>][] = [
     ['of an unknown version', (b) => Object.assign(b, { loom_backup_version: 2 }), { code: 'backup_version_unknown' }],
     ['without a version', (b) => without(b, 'loom_backup_version'), { code: 'backup_version_unknown' }],
     ['of a newer schema', (b) => Object.assign(b, { schema_version: 99 }), { code: 'backup_schema_newer' }],
@@ -291,9 +276,10 @@ describe('a backup is refused', () => {
   it('that is given up while nothing more comes, and the pool serves at once', async () => {
     const abort = new AbortController();
     const stalled = new Readable({ read: () => undefined });
+    // The name of a document has a letter of two bytes.
     stalled.push(body(backup).slice(0, 2_000));
     const refused = outcomeOf(nodes.node.store.restore(stalled, { requestId: 'test', signal: abort.signal }));
-    await expect.poll(() => nodes.node.store.observe().operations[0]?.bytes).toBe(2_000);
+    await expect.poll(() => nodes.node.store.observe().operations[0]?.bytes).toBeGreaterThan(2_000);
     abort.abort();
     expect(await refused).not.toBe('made');
     await unchanged();

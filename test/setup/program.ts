@@ -67,8 +67,12 @@ export async function runCommandLine(
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   // `node` is to be the one that runs the tests.
   const path = `${dirname(process.execPath)}:${plainEnvironment.PATH}`;
-  const child = spawn('bash', ['-c', line], { cwd: directory, env: { ...plainEnvironment, PATH: path, ...env } });
-  child.stdin.end();
+  const child = spawn('bash', ['--norc', '-c', line], {
+    cwd: directory,
+    env: { ...plainEnvironment, PATH: path, ...env },
+    // Not a pipe: Node's are sockets, and a bash that reads from a socket takes itself for a remote shell's.
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];
   return { code: await endOf(child), stdout: stdout(), stderr: stderr() };
 }
@@ -134,9 +138,12 @@ function endOf(child: ChildProcess): Promise<number> {
 /** The log line that says where the node listens, which `info` shows. */
 function listening(child: ChildProcess, output: () => string): Promise<string> {
   return new Promise((resolve) => {
-    child.stdout?.on('data', () => {
+    const look = (): void => {
       const url = /"url":"([^"]+)"[^\n]*"msg":"listening"\}\n/.exec(output())?.[1];
-      if (url !== undefined) resolve(url);
-    });
+      if (url === undefined) return;
+      child.stdout?.off('data', look);
+      resolve(url);
+    };
+    child.stdout?.on('data', look);
   });
 }

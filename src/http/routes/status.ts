@@ -25,6 +25,7 @@ export function registerStatus(app: FastifyInstance, context: RouteContext): voi
     return {
       ...nodeView(context),
       ...headView(head),
+      audit: { entries: head?.head.seq ?? null, head: head?.head ?? null, last_check: store.observe().lastChainCheck },
       schema: {
         version: schema?.schemaVersion ?? null,
         supported: context.node.supportedSchemaVersion,
@@ -60,7 +61,6 @@ function headView(head: StateHead | undefined): Record<string, unknown> {
       bytes: head?.bytes ?? null,
       updated_at: head?.updatedAt ?? null,
     },
-    audit: { entries: head?.head.seq ?? null, head: head?.head ?? null },
     last_backup_at: head?.lastBackupAt ?? null,
     last_restore_at: head?.lastRestoreAt ?? null,
   };
@@ -86,9 +86,12 @@ function memoryView(): Record<string, number> {
 
 const WINDOW_MS = 60_000;
 
+/** How often the histogram looks; what it records is the time between two looks, so an idle loop shows this much. */
+const RESOLUTION_MS = 20;
+
 /** How late the event loop was within the last minute or so; since the start it would hide what is wrong now. */
 function createEventLoopWatch(): { view(): Record<string, number | null>; close(): void } {
-  const histogram = monitorEventLoopDelay({ resolution: 20 });
+  const histogram = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   histogram.enable();
   let before = eventLoopView(histogram);
   const timer = setInterval(() => {
@@ -107,7 +110,8 @@ function createEventLoopWatch(): { view(): Record<string, number | null>; close(
 
 function eventLoopView(histogram: IntervalHistogram): Record<string, number | null> {
   const known = histogram.count > 0;
-  const ms = (nanoseconds: number): number | null => (known ? roundMs(nanoseconds / 1e6) : null);
+  const ms = (nanoseconds: number): number | null =>
+    known ? roundMs(Math.max(0, nanoseconds / 1e6 - RESOLUTION_MS)) : null;
   return {
     delay_mean_ms: ms(histogram.mean),
     delay_p50_ms: ms(histogram.percentile(50)),

@@ -1,0 +1,44 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { expect, it } from 'vitest';
+import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema.ts';
+import type { ParsedBackup } from '../setup/chain.ts';
+import { openNodes } from '../setup/nodes.ts';
+import { verify } from '../setup/store.ts';
+
+const folder = new URL('../fixtures/backups/', import.meta.url);
+const files = await readdir(folder);
+
+it('there is one backup of every schema version that ever was', () => {
+  const versions = Array.from({ length: CURRENT_SCHEMA_VERSION }, (_, index) => `schema-${index + 1}.json`);
+  expect(files.toSorted()).toEqual(versions.toSorted());
+});
+
+it.each(files)('%s restores into an empty database, and goes on from there', async (file) => {
+  const text = await readFile(new URL(file, folder), 'utf8');
+  const backup: ParsedBackup = JSON.parse(text);
+  expect(file).toBe(`schema-${backup.schema_version}.json`);
+  const nodes = await openNodes();
+  const { node } = nodes;
+  try {
+    const { length: entries } = backup.audit_entries;
+    expect(entries).toBeGreaterThan(15);
+    const report = await node.restore(text);
+    expect(report).toMatchObject({
+      verified: true,
+      imported_audit_count: entries,
+      revision: backup.revision + 1,
+      documents: { added: backup.manifest.documents },
+    });
+    expect(await node.state()).toEqual(backup.state);
+    expect(await verify(node)).toMatchObject({ ok: true, entries: entries + 1 });
+    const adopted = await node.store.readAudit({ limit: entries, order: 'asc' });
+    expect(adopted.entries.map((one) => JSON.parse(one.text))).toEqual(backup.audit_entries);
+
+    const again: ParsedBackup = JSON.parse(await node.backup());
+    expect(again.manifest).toMatchObject({ state_sha256: backup.manifest.state_sha256, audit_verified: true });
+    await node.put('after', 1);
+    expect(await verify(node)).toMatchObject({ ok: true, entries: entries + 2 });
+  } finally {
+    await nodes.close();
+  }
+});

@@ -1,0 +1,200 @@
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
+import { describe, expect, test } from 'vitest';
+import { createBackupEncoder } from '../../src/backup/encoder.ts';
+import { configVariables } from '../../src/config.ts';
+import { GENESIS_HASH } from '../../src/domain/audit.ts';
+import type { StateHead } from '../../src/domain/state.ts';
+import { errorCodes } from '../../src/errors.ts';
+import { limits } from '../../src/limits.ts';
+import { createMetrics } from '../../src/metrics.ts';
+
+const root = new URL('../../', import.meta.url);
+const read = (path: string): Promise<string> => readFile(new URL(path, root), 'utf8');
+const names = (await readdir(new URL('docs/', root))).filter((name) => name.endsWith('.md'));
+const pages = new Map(
+  await Promise.all(
+    ['README.md', ...names.map((name) => `docs/${name}`)].map(async (path) => [path, await read(path)] as const),
+  ),
+);
+const page = (path: string): string => {
+  const text = pages.get(path);
+  if (text === undefined) throw new Error(`there is no ${path}`);
+  return text;
+};
+
+/** What these pages say is held to the code; others have tests of their own. */
+const prose = ['README.md', 'docs/operations.md', 'docs/architecture.md', 'docs/backup-format.md'];
+const statusOf = new Map<string, number>(errorCodes().map(({ code, status }) => [code, status]));
+
+/** Rows of the table under a line that begins with `| ` and the heading of its first column: the cells of each. */
+function tableRows(text: string, heading: string): string[][] {
+  const after = text
+    .slice(text.indexOf(`| ${heading} |`))
+    .split('\n')
+    .slice(2);
+  const rows = after.slice(
+    0,
+    after.findIndex((line) => !line.startsWith('|')),
+  );
+  return rows.map((row) =>
+    row
+      .split(/(?<!\\)\|/)
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  );
+}
+
+const codesIn = (text: string): string[] => [...text.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? '');
+
+test('the runbook is the one that was agreed on, byte for byte', () => {
+  expect(createHash('sha256').update(page('docs/runbook.md')).digest('hex')).toBe(
+    'ae8b3f01b808d1901af5efcc51ddb2dd51c241bea95a8e5601c72ada7dd61e25',
+  );
+});
+
+test.each(prose)('%s names only variables, codes with their status, scripts and files that exist', async (path) => {
+  const text = page(path);
+  const variables = configVariables().flatMap(({ name, secret }) => (secret ? [name, `${name}_FILE`] : [name]));
+  const known = [...variables, 'LOOM_TEST_PG_URL'];
+  expect([...text.matchAll(/\bLOOM_[A-Z_]+\b/g)].map(([name]) => name).filter((name) => !known.includes(name))).toEqual(
+    [],
+  );
+
+  const withStatus = [...text.matchAll(/`([a-z]+(?:_[a-z]+)*)`(?:, | \()(\d{3})\b/g)];
+  const wrong = withStatus.filter(([, code = '', status]) => statusOf.get(code) !== Number(status));
+  expect(wrong.map(([found]) => found)).toEqual([]);
+
+  const { scripts } = JSON.parse(await read('package.json'));
+  const used = [...text.matchAll(/npm (?:run )?([a-z]+)/g)].map((match) => match[1] ?? '');
+  expect(used.filter((name) => name !== 'ci' && !(name in scripts))).toEqual([]);
+
+  const paths = [...text.matchAll(/\b(?:src|test|migrations)\/[a-z0-9/-]*(?:\.[a-z.]+)?/g)].map(([found]) => found);
+  expect(paths.filter((file) => !existsSync(new URL(file, root)))).toEqual([]);
+});
+
+test('every link to a heading leads to one', () => {
+  const broken = [...pages].flatMap(([path, text]) =>
+    [...text.matchAll(/\]\(([\w./-]*)#([^)\s]+)\)/g)]
+      .filter(([, file = '', anchor = '']) => !anchorsOf(page(resolve(path, file))).includes(anchor))
+      .map(([link]) => `${path}: ${link}`),
+  );
+  expect(broken).toEqual([]);
+});
+
+function resolve(from: string, file: string): string {
+  return file === '' ? from : new URL(file, `file:///${from}`).pathname.slice(1);
+}
+
+/** As the usual viewers make them. */
+function anchorsOf(text: string): string[] {
+  return [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+      .trim()
+      .replaceAll(' ', '-'),
+  );
+}
+
+describe('docs/operations.md', () => {
+  test('names only metrics that a node has', async () => {
+    const metrics = createMetrics();
+    const head: StateHead = {
+      stateKey: 'default',
+      epoch: 'e',
+      revision: 0,
+      documents: 0,
+      bytes: 0,
+      head: { seq: 0, hash: GENESIS_HASH },
+      lastBackupAt: null,
+      lastRestoreAt: null,
+      updatedAt: '2026-01-01T00:00:00.000000Z',
+    };
+    metrics.watch({
+      observe: () => ({
+        queueDepth: 0,
+        pool: { total: 0, idle: 0, waiting: 0, max: 1 },
+        operations: [],
+        lastChainCheck: null,
+      }),
+      readiness: () => ({ ok: true, checks: { http: 'ok', database: 'ok', schema: 'ok' } }),
+      readHead: () => Promise.resolve(head),
+    });
+    metrics.countRequest({ method: 'GET', route: '/ready', status: 200, durationMs: 1 });
+    const { text } = await metrics.scrape();
+    metrics.close();
+    const alarms = tableRows(page('docs/operations.md'), 'alarm').map(([, expression = '']) => expression);
+    const named = alarms.flatMap((expression) => [...expression.matchAll(/\bloom_[a-z_]+/g)].map(([name]) => name));
+    expect(named.length).toBeGreaterThanOrEqual(alarms.length);
+    expect(named.filter((name) => !new RegExp(`^${name}(?:\\{| )`, 'm').test(text))).toEqual([]);
+    const labels = alarms.flatMap((expression) =>
+      [...expression.matchAll(/\{(\w+="[^"]+")\}/g)].map((match) => match[1] ?? ''),
+    );
+    expect(labels.filter((label) => !text.includes(label))).toEqual([]);
+  });
+
+  test.each([
+    `${limits.wrongTokens} wrong tokens a minute`,
+    `up to ${limits.queueCommits.toLocaleString('en')} deep`,
+    `Up to ${limits.queueBytes / 2 ** 20} MiB of commits`,
+    `given up after ${limits.queryTimeoutMs / 1000} s, commits after ${limits.commitTimeoutMs / 1000} s`,
+    `sent again for up to ${limits.commitTimeoutMs / 1000} s`,
+    `up to ${limits.commitLockTimeoutMs / 1000} s, and are then answered \`state_busy\``,
+    `no answer within ${limits.probeDeadlineMs / 1000} s`,
+    `a reader that takes nothing for ${limits.readerIdleMs / 1000} s is given up`,
+  ])('says what the limits say: %s', (words) => {
+    expect(page('docs/operations.md').replace(/\s+/g, ' ')).toContain(words);
+  });
+});
+
+describe('docs/backup-format.md', () => {
+  const text = page('docs/backup-format.md');
+
+  test('lists the members that a backup has, and no other', () => {
+    const backup = JSON.parse(exampleBackup());
+    expect(tableRows(text, 'member').flatMap(([members = '']) => codesIn(members))).toEqual(Object.keys(backup));
+    const manifest = text.slice(text.indexOf('**Manifest.**'));
+    expect(tableRows(manifest, 'member').map(([member = '']) => codesIn(member)[0])).toEqual(
+      Object.keys(backup.manifest),
+    );
+  });
+
+  test('names codes of the catalogue for everything that can be wrong, and all those of a backup', () => {
+    const codes = tableRows(text, 'check').flatMap(([, cell = '']) => codesIn(cell));
+    expect(codes.filter((code) => !statusOf.has(code))).toEqual([]);
+    const ofBackups = [...statusOf.keys()].filter((code) => code.startsWith('backup_'));
+    expect(ofBackups.filter((code) => !codes.includes(code))).toEqual([]);
+  });
+
+  test('says how large each part may be', () => {
+    const MiB = 2 ** 20;
+    expect(text).toContain(
+      `a document ${limits.documentBytesMost / MiB} MiB, an entry ${limits.auditEntryBytes / MiB} MiB`,
+    );
+    expect(text).toContain(`with ${limits.auditEntryDepth} levels of nesting`);
+    expect(text).toContain(`any other member ${limits.backupMemberBytes / 1024} KiB, ${limits.backupMembers} members`);
+    expect(text).toContain(`at most ${limits.nestingDepth} levels of nesting`);
+    expect(text).toContain(`1 to ${limits.documentNameBytes} bytes of UTF-8`);
+    expect(text).toContain(`a string of 1 to ${limits.idempotencyKeyBytes} bytes`);
+    expect(text).toContain(`from 0 to 2^${Math.log2(limits.backupRevision)}`);
+  });
+});
+
+function exampleBackup(): string {
+  const encoder = createBackupEncoder();
+  const begin = encoder.begin({
+    loom_backup_version: 1,
+    backend: 'postgres',
+    instance_id: '00000000-0000-4000-8000-000000000000',
+    state_key: 'default',
+    schema_version: 1,
+    epoch: 'e',
+    revision: 0,
+    exported_at: '2026-01-01T00:00:00.000000Z',
+    state_updated_at: '2026-01-01T00:00:00.000000Z',
+  });
+  const head = { seq: 0, hash: GENESIS_HASH };
+  return [begin, encoder.beginDigests(), encoder.beginAudit(head), encoder.end(head)].join('');
+}

@@ -1,0 +1,72 @@
+import { parse } from 'libpg-query';
+
+type Node = Record<string, unknown>;
+
+/** Kinds of `alter table` that take something away from a node of the version before, or ask of it what it does not give. */
+const takingAlterations: Record<string, string> = {
+  AT_DropColumn: 'drops a column',
+  AT_DropConstraint: 'drops a constraint',
+  AT_AlterColumnType: 'changes the type of a column',
+  AT_SetNotNull: 'makes a column not null',
+  AT_DropExpression: 'drops what a column is generated from',
+  AT_DropIdentity: 'drops an identity',
+  AT_DetachPartition: 'detaches a partition',
+};
+
+/** Statements that are destructive, whatever is in them. */
+const takingStatements: Record<string, string> = {
+  DropStmt: 'drops an object',
+  DropOwnedStmt: 'drops objects',
+  DropdbStmt: 'drops a database',
+  DropRoleStmt: 'drops a role',
+  DropTableSpaceStmt: 'drops a tablespace',
+  TruncateStmt: 'truncates a table',
+  RenameStmt: 'renames an object',
+  AlterObjectSchemaStmt: 'moves an object',
+  // Nobody can tell by the grammar what it runs.
+  DoStmt: 'runs a block of code',
+  CallStmt: 'calls a procedure',
+};
+
+/**
+ * What in a migration takes something away, by PostgreSQL's own grammar; nothing when it only adds. Rejects when PostgreSQL
+ * could not parse it. The bodies of functions do not run during a migration, so they are not looked into.
+ */
+export async function destructiveStatements(sql: string): Promise<string[]> {
+  const { stmts = [] } = await parse(sql);
+  return stmts.flatMap(({ stmt }) => Object.entries({ ...stmt }).flatMap(([kind, node]) => judge(kind, asNode(node))));
+}
+
+function judge(kind: string, node: Node): string[] {
+  const fault = takingStatements[kind];
+  if (fault !== undefined) return [fault];
+  switch (kind) {
+    case 'DeleteStmt':
+      return node.whereClause === undefined ? ['deletes every row'] : [];
+    case 'UpdateStmt':
+      return node.whereClause === undefined ? ['rewrites every row'] : [];
+    case 'AlterTableStmt':
+      return list(node.cmds).flatMap((command) => judgeAlteration(asNode(command.AlterTableCmd)));
+    case 'AlterEnumStmt':
+      return node.oldVal === undefined ? [] : ['renames a value'];
+    default:
+      return [];
+  }
+}
+
+function judgeAlteration(command: Node): string[] {
+  const fault = takingAlterations[String(command.subtype)];
+  if (fault !== undefined) return [fault];
+  if (command.subtype !== 'AT_AddColumn') return [];
+  const kinds = list(asNode(asNode(command.def).ColumnDef).constraints).map((one) => asNode(one.Constraint).contype);
+  const isFilled = ['CONSTR_DEFAULT', 'CONSTR_GENERATED', 'CONSTR_IDENTITY'].some((kind) => kinds.includes(kind));
+  return kinds.includes('CONSTR_NOTNULL') && !isFilled ? ['adds a column that older nodes leave empty'] : [];
+}
+
+function list(value: unknown): Node[] {
+  return Array.isArray(value) ? value.map(asNode) : [];
+}
+
+function asNode(value: unknown): Node {
+  return typeof value === 'object' && value !== null ? { ...value } : {};
+}

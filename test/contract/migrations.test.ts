@@ -1,0 +1,81 @@
+import { describe, expect, it } from 'vitest';
+import { loadMigrations } from '../../src/persistence/migrations.ts';
+import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema.ts';
+import { destructiveStatements } from './migration-rules.ts';
+
+const migrations = await loadMigrations();
+
+describe('the migrations', () => {
+  it('lead to the schema that this node calls its own', () => {
+    expect(migrations.at(-1)?.version).toBe(CURRENT_SCHEMA_VERSION);
+  });
+
+  it.each(migrations.map(({ name, kind, sql }) => ({ name, kind, sql })))(
+    '$name is PostgreSQL, and destroys nothing if it calls itself compatible',
+    async ({ kind, sql }) => {
+      const found = await destructiveStatements(sql);
+      expect(kind === 'compatible' ? found : []).toEqual([]);
+    },
+  );
+
+  it.each(migrations.map(({ name, sql }) => ({ name, sql })))('$name says why, and which locks it takes', ({ sql }) => {
+    const [, why, locks] = sql.split('\n');
+    expect(why).toMatch(/^-- Why: \S/);
+    expect(locks).toMatch(/^-- Locks: \S/);
+  });
+
+  it.each(migrations.map(({ name, sql }) => ({ name, sql })))(
+    '$name leaves its transaction to the runner',
+    ({ sql }) => {
+      expect(sql).not.toMatch(/^\s*(?:begin|commit|rollback|start transaction)\s*;/im);
+    },
+  );
+});
+
+describe('the rule finds', () => {
+  it.each([
+    ['drop table a', 'drops an object'],
+    ['drop table if exists a cascade', 'drops an object'],
+    ['drop index a', 'drops an object'],
+    ['drop function f(int)', 'drops an object'],
+    ['drop trigger t on a', 'drops an object'],
+    ['drop owned by someone', 'drops objects'],
+    ['truncate a', 'truncates a table'],
+    ['delete from a', 'deletes every row'],
+    ['update a set x = 1', 'rewrites every row'],
+    ['alter table a drop column x', 'drops a column'],
+    ['alter table a add column y int, drop column x', 'drops a column'],
+    ['alter table a drop constraint c', 'drops a constraint'],
+    ['alter table a alter column x type text', 'changes the type of a column'],
+    ['alter table a alter column x set not null', 'makes a column not null'],
+    ['alter table a add column x int not null', 'adds a column that older nodes leave empty'],
+    ['alter table a rename to b', 'renames an object'],
+    ['alter table a rename column x to y', 'renames an object'],
+    ['alter function f() rename to g', 'renames an object'],
+    [`alter type mood rename value 'sad' to 'blue'`, 'renames a value'],
+    ['alter table a set schema elsewhere', 'moves an object'],
+    [`do $$ begin execute 'drop table a'; end $$`, 'runs a block of code'],
+    ['create table b (x int); -- drop nothing\ndrop view v', 'drops an object'],
+  ])('%s', async (sql, fault) => {
+    expect(await destructiveStatements(sql)).toEqual([fault]);
+  });
+
+  it.each([
+    'create table a (x int not null)',
+    'create index concurrently i on a (x)',
+    'alter table a add column x int',
+    'alter table a add column x int not null default 0',
+    'alter table a add column x int generated always as (1) stored not null',
+    'alter table a alter column x set default 1',
+    'alter table a alter column x drop not null',
+    'delete from a where x = 1',
+    `insert into a values ('drop table a')`,
+    'create or replace function f() returns void language plpgsql as $$ begin truncate a; drop table a; end $$',
+  ])('nothing in: %s', async (sql) => {
+    expect(await destructiveStatements(sql)).toEqual([]);
+  });
+
+  it('what is no SQL at all', async () => {
+    await expect(destructiveStatements('create tabel a (x int)')).rejects.toThrow(/syntax error/);
+  });
+});

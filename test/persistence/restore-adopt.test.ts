@@ -1,0 +1,142 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { type ParsedBackup, relink } from '../setup/chain.ts';
+import { createTestDatabase, type TestDatabase } from '../setup/database.ts';
+import { digestTables } from '../setup/digest.ts';
+import { openNodes, type TestNodes } from '../setup/nodes.ts';
+import { openTestStore, type TestStore, verify } from '../setup/store.ts';
+
+let nodes: TestNodes;
+let other: TestDatabase;
+let fresh: TestStore;
+beforeEach(async () => {
+  nodes = await openNodes();
+  other = await createTestDatabase();
+  fresh = await openTestStore(other.url);
+});
+afterEach(async () => {
+  await fresh.close();
+  await other.drop();
+  await nodes.close();
+});
+
+const tables = ['loom_state', 'loom_document', 'loom_audit'];
+
+/** Makes the other database a copy of this one as it stands, as a file-system backup of an older day would. */
+async function copyDatabase(): Promise<void> {
+  await other.pool.query('delete from loom_state');
+  for (const table of tables) {
+    const { rows } = await nodes.database.pool.query(
+      `select to_jsonb(t)::text as row from ${table} t where state_key = 'default'`,
+    );
+    const generated = table === 'loom_document' ? 'state_key, name, value, revision, updated_at' : '*';
+    const columns = generated === '*' ? '' : `(${generated})`;
+    for (const { row } of rows) {
+      await other.pool.query(
+        `insert into ${table} ${columns} select ${generated} from jsonb_populate_record(null::${table}, $1)`,
+        [row],
+      );
+    }
+  }
+}
+
+async function entriesOf(node: TestStore): Promise<string[]> {
+  return (await node.store.readAudit({ limit: 1_000, order: 'asc' })).entries.map(({ text }) => text);
+}
+
+describe('an older database whose chain is the beginning of the backup’s', () => {
+  it.each([{ auditLimit: undefined }, { auditLimit: 4 }, { auditLimit: 3 }])(
+    'adopts only the entries that it lacks, from the last $auditLimit',
+    async ({ auditLimit }) => {
+      for (let index = 0; index < 5; index += 1) await nodes.node.put(`early-${index % 3}`, index);
+      await copyDatabase();
+      await nodes.node.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'late', json: '1' }] });
+      await nodes.node.put('early-0', 'changed');
+      await nodes.node.commit({ action: 'document.delete', changes: [{ op: 'delete', name: 'early-1' }] });
+      const backup = await nodes.node.backup(auditLimit === undefined ? {} : { auditLimit });
+      expect(await verify(fresh)).toMatchObject({ ok: true, entries: 5 });
+
+      const report = await fresh.restore(backup);
+      expect(report).toMatchObject({ imported_audit_count: 3, replaced_audit_count: 0, revision: 9 });
+      expect(report.documents).toEqual({ added: 1, changed: 1, removed: 1, unchanged: 1 });
+      expect(await fresh.state()).toEqual(await nodes.node.state());
+      expect((await entriesOf(fresh)).slice(0, 8)).toEqual(await entriesOf(nodes.node));
+      expect(await verify(fresh)).toMatchObject({ ok: true, entries: 9 });
+      // What was adopted counts as done here, too.
+      const again = await fresh.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'late', json: '1' }] });
+      expect(again).toMatchObject({ replayed: true, revision: 6 });
+    },
+  );
+
+  it('is refused when there is a hole between them', async () => {
+    for (let index = 0; index < 3; index += 1) await nodes.node.put('a', index);
+    await copyDatabase();
+    for (let index = 0; index < 5; index += 1) await nodes.node.put('a', index);
+    const backup = await nodes.node.backup({ auditLimit: 4 });
+    const before = await digestTables(other.pool);
+    await expect(fresh.restore(backup)).rejects.toMatchObject({ code: 'audit_diverged', place: { seq: 4 } });
+    expect(await digestTables(other.pool)).toBe(before);
+  });
+
+  it('is refused when an entry of it was edited since', async () => {
+    for (let index = 0; index < 3; index += 1) await nodes.node.put('a', index);
+    await copyDatabase();
+    await other.pool.query(`begin; set local session_replication_role = replica;
+      update loom_audit set entry = entry || '{"actor":"x"}' where seq = 2; commit`);
+    const before = await digestTables(other.pool);
+    await expect(fresh.restore(await nodes.node.backup())).rejects.toMatchObject({
+      code: 'audit_diverged',
+      place: { seq: 2 },
+    });
+    expect(await digestTables(other.pool)).toBe(before);
+  });
+});
+
+describe('a backup that somebody has forged well', () => {
+  const forgeries: [string, Record<string, unknown>, string][] = [
+    ['a day that does not exist', { recorded_at: '2024-02-30T00:00:00.000000Z' }, 'recorded_at'],
+    ['the year 0', { recorded_at: '0000-01-01T00:00:00.000000Z' }, 'recorded_at'],
+    ['month 0', { recorded_at: '2024-00-01T00:00:00.000000Z' }, 'recorded_at'],
+    ['an event id of another form', { event_id: 'x' }, 'event_id'],
+    ['an action that is no text', { action: 1 }, 'action'],
+    ['an idempotency key that no index can hold', { idempotency_key: 'k'.repeat(10_000) }, 'idempotency_key'],
+  ];
+
+  it.each(forgeries)('is refused for its entry with %s', async (_what, members, member) => {
+    await nodes.node.put('a', 1);
+    await nodes.node.put('a', 2);
+    const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
+    Object.assign(backup.audit_entries[1] ?? {}, members);
+    const before = await digestTables(other.pool);
+    await expect(fresh.restore(JSON.stringify(relink(backup)))).rejects.toMatchObject({
+      code: 'backup_malformed',
+      place: { pointer: `/backup/audit_entries/1/${member}`, seq: 2 },
+    });
+    expect(await digestTables(other.pool)).toBe(before);
+  });
+
+  it('is refused for an event id or idempotency key that comes twice', async () => {
+    await nodes.node.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'a', json: '1' }] });
+    await nodes.node.put('a', 2);
+    for (const member of ['event_id', 'idempotency_key']) {
+      const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
+      Object.assign(backup.audit_entries[1] ?? {}, { [member]: backup.audit_entries[0]?.[member] });
+      await expect(fresh.restore(JSON.stringify(relink(backup)))).rejects.toMatchObject({
+        code: 'backup_malformed',
+        place: { seq: 2 },
+      });
+    }
+  });
+
+  it('is refused for a revision after which none could be counted, and one that is left alone restores', async () => {
+    await nodes.node.put('a', 1);
+    const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
+    const forged = relink({ ...structuredClone(backup), revision: Number.MAX_SAFE_INTEGER });
+    await expect(fresh.restore(JSON.stringify(forged))).rejects.toMatchObject({
+      code: 'backup_malformed',
+      place: { pointer: '/backup/revision' },
+    });
+    expect(relink(structuredClone(backup))).toEqual(backup);
+    await fresh.restore(JSON.stringify(relink(backup)));
+    expect(await verify(fresh)).toMatchObject({ ok: true, entries: 2 });
+  });
+});
