@@ -18,7 +18,7 @@ export interface BackupHeader {
 /**
  * The last member of a backup. Digests are lower-case hex of SHA-256 and cover values, not bytes:
  * - `state_sha256`: over sha256(name) ‖ sha256(canonical text of the value), documents in byte order of their names;
- * - `sha256`: over the canonical text of one object with all header members and all manifest members but `sha256`.
+ * - `sha256`: over the canonical text of `{"header": …, "manifest": …}`, all members of both but the manifest's own `sha256`.
  */
 export interface BackupManifest {
   documents: number;

@@ -12,6 +12,8 @@ export interface PreparedCommit {
   eventId: string;
   request: CommitRequest;
   text: string;
+  /** Length of the text in UTF-8. */
+  bytes: number;
 }
 
 /** What became of one commit of a batch. */
@@ -39,7 +41,8 @@ export function prepareCommit(request: CommitRequest, eventId: string): Prepared
     const value = change.op === 'delete' ? '' : `,"value":${change.json}`;
     return `{"op":"${change.op}","name":${JSON.stringify(change.name)}${value}}`;
   });
-  return { eventId, request, text: `${head.slice(0, -1)},"changes":[${changes.join()}]}` };
+  const text = `${head.slice(0, -1)},"changes":[${changes.join()}]}`;
+  return { eventId, request, text, bytes: Buffer.byteLength(text) };
 }
 
 function preconditionRow(precondition: Precondition): Record<string, unknown> {

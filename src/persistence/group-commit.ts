@@ -42,12 +42,12 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
     if (closing)
       return Promise.reject(new LoomError('draining', 'The node is shutting down.', { retryAfterSeconds: 1 }));
     const prepared = prepareCommit(request, options.createEventId());
-    if (queue.length >= limits.queueCommits || queuedBytes + prepared.text.length > limits.queueBytes) {
+    if (queue.length >= limits.queueCommits || queuedBytes + prepared.bytes > limits.queueBytes) {
       return Promise.reject(queueFull(queue.length));
     }
     return new Promise((resolve, reject) => {
       queue.push({ ...prepared, resolve, reject });
-      queuedBytes += prepared.text.length;
+      queuedBytes += prepared.bytes;
       running ??= run();
     });
   }
@@ -57,7 +57,7 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
     await new Promise(setImmediate);
     while (queue.length > 0) {
       const batch = takeBatch(queue);
-      queuedBytes -= textLength(batch);
+      queuedBytes -= batch.reduce((sum, one) => sum + one.bytes, 0);
       inFlight = batch.length;
       await commitAll(batch, options);
       inFlight = 0;
@@ -80,7 +80,7 @@ function takeBatch(queue: Waiting[]): Waiting[] {
   let bytes = 0;
   let count = 0;
   for (const one of queue) {
-    bytes += one.text.length;
+    bytes += one.bytes;
     if (count > 0 && (count >= limits.batchCommits || bytes > limits.batchBytes)) break;
     count += 1;
   }
@@ -147,10 +147,6 @@ function isOneCommitsFault(error: unknown): boolean {
 
 function queueFull(waiting: number): LoomError {
   return new LoomError('queue_full', `${waiting} commits are waiting already.`, { retryAfterSeconds: 1 });
-}
-
-function textLength(batch: PreparedCommit[]): number {
-  return batch.reduce((sum, one) => sum + one.text.length, 0);
 }
 
 function waitFor(delayMs: number): Promise<void> {

@@ -80,11 +80,13 @@ function sinkOf(body: PassThrough): Sink {
  * keeps PostgreSQL from cleaning up, and it holds a connection.
  */
 async function drained(body: PassThrough, gone: AbortSignal): Promise<void> {
-  const signal = AbortSignal.any([gone, AbortSignal.timeout(limits.readerIdleMs)]);
+  const patience = setTimeout(() => body.destroy(readerGone()), limits.readerIdleMs);
   try {
-    await once(body, 'drain', { signal });
+    await once(body, 'drain', { signal: gone });
   } catch {
     throw readerGone();
+  } finally {
+    clearTimeout(patience);
   }
 }
 

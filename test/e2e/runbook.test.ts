@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { canonicalize, canonicalText } from '../../src/json/canonical.ts';
 import { createEmptyDatabase, type TestDatabase } from '../setup/database.ts';
-import { mergePatch, oddDocument, oddNames, oddPatch } from '../setup/odd-documents.ts';
+import { mergePatch } from '../setup/merge-patch.ts';
+import { oddDocument, oddNames, oddPatch } from '../setup/odd-documents.ts';
 import { type Program, portOrAnother, runCommandLine, startProgram, waitUntilReady } from '../setup/program.ts';
 
 const runbook = await readFile(new URL('../../docs/runbook.md', import.meta.url), 'utf8');

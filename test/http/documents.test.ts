@@ -1,5 +1,6 @@
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { mergePatchExamples } from '../setup/merge-patch.ts';
 import { createTestServer, mergePatch, type TestServer } from './fixture.ts';
 
 let server: TestServer;
@@ -178,27 +179,8 @@ test('a gzipped body is unpacked', async () => {
   expect((await server.request('GET', documentUrl('packed'))).json()).toEqual({ z: 1 });
 });
 
-// RFC 7396, appendix A: original, patch, result.
-const mergeExamples = [
-  ['{"a":"b"}', '{"a":"c"}', '{"a":"c"}'],
-  ['{"a":"b"}', '{"b":"c"}', '{"a":"b","b":"c"}'],
-  ['{"a":"b"}', '{"a":null}', '{}'],
-  ['{"a":"b","b":"c"}', '{"a":null}', '{"b":"c"}'],
-  ['{"a":["b"]}', '{"a":"c"}', '{"a":"c"}'],
-  ['{"a":"c"}', '{"a":["b"]}', '{"a":["b"]}'],
-  ['{"a":{"b":"c"}}', '{"a":{"b":"d","c":null}}', '{"a":{"b":"d"}}'],
-  ['{"a":[{"b":"c"}]}', '{"a":[1]}', '{"a":[1]}'],
-  ['["a","b"]', '["c","d"]', '["c","d"]'],
-  ['{"a":"b"}', '["c"]', '["c"]'],
-  ['{"a":"foo"}', 'null', 'null'],
-  ['{"a":"foo"}', '"bar"', '"bar"'],
-  ['{"e":null}', '{"a":1}', '{"e":null,"a":1}'],
-  ['[1,2]', '{"a":"b","c":null}', '{"a":"b"}'],
-  ['{}', '{"a":{"bb":{"ccc":null}}}', '{"a":{"bb":{}}}'],
-] as const;
-
 describe('a merge patch', () => {
-  test.each(mergeExamples)('makes of %s by %s: %s', async (original, patch, result) => {
+  test.each(mergePatchExamples)('makes of %s by %s: %s', async (original, patch, result) => {
     await server.request('PUT', documentUrl('merged'), { body: original });
     const patched = await server.request('PATCH', documentUrl('merged'), { body: patch, headers: mergePatch });
     expect(patched.status).toBe(200);

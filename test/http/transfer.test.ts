@@ -197,8 +197,8 @@ describe('a backup', () => {
     expect(refused.json()).toMatchObject({ status: 400, code: 'invalid_parameter' });
   });
 
-  test('whose reader goes away, 20 times, leaves pool and node as they were', async () => {
-    for (let count = 0; count < 20; count += 1) {
+  test('whose reader goes away, 50 times, leaves pool and node as they were', async () => {
+    for (let count = 0; count < 50; count += 1) {
       const response = await open(BACKUP, count % 2 === 0 ? asAdmin : { ...asAdmin, 'accept-encoding': 'gzip' });
       await once(response, 'data');
       response.destroy();

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Change, CommitAction } from '../../src/domain/commit.ts';
+import { mergePatch } from '../setup/merge-patch.ts';
 import { openNodes, outcomeOf, type TestNodes } from '../setup/nodes.ts';
 import { openTestStore, type TestStore, verify } from '../setup/store.ts';
 
@@ -32,20 +33,6 @@ const commit: fc.Arbitrary<ModelCommit> = fc.oneof(
     .map((changes): ModelCommit => ({ action: 'state.patch', changes })),
   fc.uniqueArray(put, distinct).map((changes): ModelCommit => ({ action: 'state.put', changes })),
 );
-
-function mergePatch(target: unknown, given: unknown): unknown {
-  if (!isObject(given)) return given;
-  const result = new Map(isObject(target) ? Object.entries(target) : []);
-  for (const [member, one] of Object.entries(given)) {
-    if (one === null) result.delete(member);
-    else result.set(member, mergePatch(result.get(member), one));
-  }
-  return Object.fromEntries(result);
-}
-
-function isObject(one: unknown): one is Record<string, unknown> {
-  return typeof one === 'object' && one !== null && !Array.isArray(one);
-}
 
 /** Answers what the commit must come to, having changed the model if it is made. */
 function applyTo(model: Model, { action, changes }: ModelCommit): string {

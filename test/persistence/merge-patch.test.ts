@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { mergePatchExamples } from '../setup/merge-patch.ts';
 import { openNodes, type TestNodes } from '../setup/nodes.ts';
 
 let nodes: TestNodes;
@@ -7,32 +8,13 @@ beforeAll(async () => {
 });
 afterAll(() => nodes.close());
 
-/** RFC 7396 appendix A: original, patch, result. */
-const examples: [original: string, patch: string, result: string][] = [
-  ['{"a":"b"}', '{"a":"c"}', '{"a":"c"}'],
-  ['{"a":"b"}', '{"b":"c"}', '{"a":"b","b":"c"}'],
-  ['{"a":"b"}', '{"a":null}', '{}'],
-  ['{"a":"b","b":"c"}', '{"a":null}', '{"b":"c"}'],
-  ['{"a":["b"]}', '{"a":"c"}', '{"a":"c"}'],
-  ['{"a":"c"}', '{"a":["b"]}', '{"a":["b"]}'],
-  ['{"a":{"b":"c"}}', '{"a":{"b":"d","c":null}}', '{"a":{"b":"d"}}'],
-  ['{"a":[{"b":"c"}]}', '{"a":[1]}', '{"a":[1]}'],
-  ['["a","b"]', '["c","d"]', '["c","d"]'],
-  ['{"a":"b"}', '["c"]', '["c"]'],
-  ['{"a":"foo"}', 'null', 'null'],
-  ['{"a":"foo"}', '"bar"', '"bar"'],
-  ['{"e":null}', '{"a":1}', '{"e":null,"a":1}'],
-  ['[1,2]', '{"a":"b","c":null}', '{"a":"b"}'],
-  ['{}', '{"a":{"bb":{"ccc":null}}}', '{"a":{"bb":{}}}'],
-];
-
 async function merge(name: string, patch: string): Promise<unknown> {
   await nodes.node.commit({ action: 'document.patch', changes: [{ op: 'merge', name, json: patch }] });
   return JSON.parse((await nodes.node.store.readDocument(name))?.text ?? 'undefined');
 }
 
 describe('a merge patch', () => {
-  it.each(examples)('of %s by %s gives %s', async (original, patch, result) => {
+  it.each(mergePatchExamples)('of %s by %s gives %s', async (original, patch, result) => {
     const { rows } = await nodes.database.pool.query('select loom_merge_patch($1, $2)::text as merged', [
       original,
       patch,

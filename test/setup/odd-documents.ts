@@ -31,18 +31,3 @@ export function oddDocument(index: number): string {
 /** A merge patch (RFC 7396) for it that changes it on several levels. */
 export const oddPatch =
   '{"nested":{"drop":null,"keep":{"__proto__":{"deep":true},"a":null},"replace":{"d":[null]}},"":"not empty","new 😀":{"x":null,"y":1e21}}';
-
-/** RFC 7396 section 2, to compare with. Handles `__proto__` like any name. */
-export function mergePatch(target: unknown, patch: unknown): unknown {
-  if (!isObject(patch)) return patch;
-  const members = new Map(isObject(target) ? Object.entries(target) : []);
-  for (const [name, value] of Object.entries(patch)) {
-    if (value === null) members.delete(name);
-    else members.set(name, mergePatch(members.get(name), value));
-  }
-  return Object.fromEntries(members);
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
