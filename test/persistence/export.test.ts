@@ -134,10 +134,12 @@ describe('a backup', () => {
   it('whose connection breaks midway fails, and does not end as if it were whole', async () => {
     await fillWithLargeDocuments();
     const body = await node.store.openBackup({ includeAudit: true }, context());
-    await nodes.database.pool.query(
-      `select pg_terminate_backend(pid) from pg_stat_activity
-        where datname = current_database() and query like 'copy %' and pid <> pg_backend_pid()`,
-    );
+    const terminate = () =>
+      nodes.database.pool.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+          where datname = current_database() and query like 'copy %' and pid <> pg_backend_pid()`,
+      );
+    await expect.poll(async () => (await terminate()).rowCount, { timeout: 10_000 }).toBe(1);
     const chunks: Buffer[] = [];
     const read = (async () => {
       for await (const chunk of body) chunks.push(chunk);
