@@ -45,7 +45,6 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
     applicationName: `${APPLICATION_NAME}-probe`,
     supportedSchemaVersion: CURRENT_SCHEMA_VERSION,
     onChange: (verdict) => {
-      log.info({ ok: verdict.ok, reason: verdict.reason }, verdict.ok ? 'ready' : `not ready: ${verdict.reason ?? ''}`);
       // The database was emptied or replaced under a running node.
       if (verdict.schema === 'behind') initializer.start();
     },

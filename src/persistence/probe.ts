@@ -82,11 +82,14 @@ export function createProbe(options: ProbeOptions): Probe {
     const after = state.verdict;
     if (before.ok === after.ok && before.reason === after.reason) return;
     if (after.ok) log.info({ latencyMs: after.latencyMs }, 'the database is ready');
-    else
-      log.warn(
+    else {
+      // A new database, which the node that finds it is about to set up.
+      const ordinary = before.reason === 'starting' && after.reason === 'schema_behind';
+      log[ordinary ? 'info' : 'warn'](
         { reason: after.reason },
         `the database is not ready: ${after.database === 'ok' ? after.reason : lastFault}`,
       );
+    }
     onChange?.(after);
   }
 

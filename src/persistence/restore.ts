@@ -151,7 +151,7 @@ function reportOf(plan: Plan, { options, backup }: CheckedRequest): RestoreRepor
   }
   if (!backup.manifest.audit_included) warnings.push('The backup holds no audit trail.');
   if (plan.audit.replace > 0) {
-    warnings.push(`${plan.audit.replace} live audit entries made after the backup are taken out of the trail.`);
+    warnings.push(`Live audit entries made after the backup are taken out of the trail: ${plan.audit.replace}.`);
   }
   return {
     dry_run: options.dryRun,
