@@ -164,4 +164,7 @@ export const limits = {
 
   /** What is still on a connection when a node closes is cut off after this long. */
   poolCloseMs: 5_000,
+
+  /** Names, or ids, that the offline verifier holds at once: some 20 MB. A file of any size takes as many readings as it needs. */
+  verifyWindow: 50_000,
 } as const;

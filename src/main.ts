@@ -5,9 +5,10 @@ import { dev } from './cli/dev.ts';
 import { healthcheck } from './cli/healthcheck.ts';
 import { migrate } from './cli/migrate.ts';
 import { serve } from './cli/serve.ts';
+import { verify } from './cli/verify.ts';
 import { CONFIG_EXIT_CODE, ConfigError } from './config.ts';
 
-const commands: Record<string, Command> = { serve, migrate, healthcheck, dev };
+const commands: Record<string, Command> = { serve, migrate, verify, healthcheck, dev };
 
 /** argv → command → exit code. The only place that exits, handles signals, and reads the environment. */
 async function main(argv: string[]): Promise<number> {

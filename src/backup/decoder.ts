@@ -74,11 +74,40 @@ function endScan(scanner: { end(): void; offset: number }): void {
     scanner.end();
   } catch (error) {
     if (!(error instanceof JsonTruncatedError) || scanner.offset === 0) throw error;
-    throw new LoomError('backup_incomplete', `The body ends too early, after ${scanner.offset} bytes.`, {
+    throw new LoomError('backup_incomplete', `The backup ends too early, after ${scanner.offset} bytes.`, {
       ...error.place,
       cause: error,
     });
   }
+}
+
+export interface BackupDecoder {
+  /** Takes the next bytes, cut anywhere, and answers what they completed. */
+  write(chunk: Uint8Array): BackupItem[];
+  /** The file has ended. Throws `backup_incomplete` when a value is still open. */
+  end(): BackupFrame;
+}
+
+/** As `createRestoreDecoder`, for a backup on its own: a file. */
+export function createBackupDecoder(): BackupDecoder {
+  let items: BackupItem[] = [];
+  const frame: BackupFrame = { header: {}, manifest: undefined, hasState: false, hasAudit: false };
+  const scanner = createJsonScanner(
+    backupVisit(frame, '', (item) => {
+      items.push(item);
+    }),
+  );
+  return {
+    write: (chunk) => {
+      items = [];
+      scanner.write(chunk);
+      return items;
+    },
+    end: () => {
+      endScan(scanner);
+      return frame;
+    },
+  };
 }
 
 /** How to scan one backup that stands at `pointer`. */

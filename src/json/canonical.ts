@@ -32,9 +32,23 @@ export function canonicalize(text: string | Uint8Array): string {
   return canonical;
 }
 
+/**
+ * PostgreSQL's `jsonb::text` of an object that the scanner has captured (`CapturedValue.text`), without its member `omit`: what
+ * `(value - 'omit')::text` is in SQL.
+ */
+export function canonicalWithout(captured: Buffer, omit: string): string {
+  return rewrite(captured.toString('utf8'), JSON.stringify(omit));
+}
+
+/** PostgreSQL's `jsonb::text` of a value that the scanner has captured (`CapturedValue.text`). */
+export function canonicalOfCaptured(captured: Buffer): string {
+  return rewrite(captured.toString('utf8'));
+}
+
 /** Orders and spaces a text that the scanner has normalised: its strings are canonical already, and nothing in it is wrong. */
-function rewrite(text: string): string {
+function rewrite(text: string, omit?: string): string {
   let index = 0;
+  let level = 0;
 
   function value(): string {
     switch (text[index]) {
@@ -51,6 +65,7 @@ function rewrite(text: string): string {
 
   function object(): string {
     const members = new Map<string, string>();
+    level += 1;
     while (text[index] !== '}' && text[index + 1] !== '}') {
       index += 1;
       const name = string();
@@ -58,6 +73,8 @@ function rewrite(text: string): string {
       members.set(name, value());
     }
     index += text[index] === '}' ? 1 : 2;
+    level -= 1;
+    if (level === 0 && omit !== undefined) members.delete(omit);
     return `{${orderNames([...members.keys()])
       .map((name) => `${name}: ${members.get(name)}`)
       .join(', ')}}`;

@@ -1,8 +1,22 @@
 import type { PoolClient, QueryResultRow } from 'pg';
 import type { CheckedBackup } from '../backup/check.ts';
+import {
+  brokenLink,
+  digestMismatch,
+  documentCountMismatch,
+  duplicateDigest,
+  duplicateDocument,
+  entryCountMismatch,
+  headMismatch,
+  malformedEntry,
+  repeatedMember,
+  stateDigestMismatch,
+} from '../backup/faults.ts';
 import { type AuditHead, GENESIS_HASH } from '../domain/audit.ts';
-import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
+
+/** Where the backup stands in the body of a restore. */
+const BACKUP = '/backup';
 
 /**
  * Checks what was staged against the manifest: counts, digests, then the chain. Throws the first fault with its own code,
@@ -23,18 +37,14 @@ async function checkDocuments(client: PoolClient, { manifest }: CheckedBackup): 
     `select name from loom_stage_document group by name having count(*) > 1 order by name limit 1`,
   );
   if (twice !== undefined) {
-    throw new LoomError('backup_duplicate_document', `Document ${quote(twice.name)} stands in the backup twice.`, {
-      document: twice.name,
-    });
+    throw duplicateDocument(twice.name);
   }
   const digestTwice = await first<{ name: string }>(
     client,
     `select name from loom_stage_digest group by name having count(*) > 1 order by name limit 1`,
   );
   if (digestTwice !== undefined) {
-    throw new LoomError('duplicate_member', `document_sha256 has ${quote(digestTwice.name)} twice.`, {
-      document: digestTwice.name,
-    });
+    throw duplicateDigest(digestTwice.name);
   }
   await checkDigests(client);
   const state = await first<{ documents: number; sha256: string }>(
@@ -45,16 +55,10 @@ async function checkDocuments(client: PoolClient, { manifest }: CheckedBackup): 
        from loom_stage_document`,
   );
   if (state?.documents !== manifest.documents) {
-    throw new LoomError(
-      'backup_count_mismatch',
-      `The manifest counts ${manifest.documents} documents, and the backup holds ${state?.documents ?? 0}.`,
-      { pointer: '/backup/manifest/documents' },
-    );
+    throw documentCountMismatch(BACKUP, manifest.documents, state?.documents ?? 0);
   }
   if (state.sha256 !== manifest.state_sha256) {
-    throw new LoomError('backup_digest_mismatch', 'The digest of the state does not hold.', {
-      pointer: '/backup/manifest/state_sha256',
-    });
+    throw stateDigestMismatch(BACKUP);
   }
 }
 
@@ -66,13 +70,7 @@ async function checkDigests(client: PoolClient): Promise<void> {
       where encode(s.sha256, 'hex') is distinct from d.sha256
       order by name limit 1`,
   );
-  if (wrong === undefined) return;
-  const faults = {
-    lost: `Document ${quote(wrong.name)} is missing: the backup has its digest, but not the document.`,
-    added: `Document ${quote(wrong.name)} was added: the backup has no digest of it.`,
-    changed: `Document ${quote(wrong.name)} is not as it was exported: its digest does not hold.`,
-  };
-  throw new LoomError('backup_digest_mismatch', faults[wrong.fault], { document: wrong.name });
+  if (wrong !== undefined) throw digestMismatch(wrong.name, wrong.fault);
 }
 
 /** Columns are made of these members when entries are adopted, so each must have the form that LOOM writes. */
@@ -96,21 +94,13 @@ async function checkEntryForms(client: PoolClient): Promise<void> {
       where member is not null order by position limit 1`,
     [limits.idempotencyKeyBytes],
   );
-  if (bad === undefined) return;
-  throw new LoomError('backup_malformed', `Audit entry ${bad.position} of the backup has no valid "${bad.member}".`, {
-    pointer: `/backup/audit_entries/${bad.position - 1}/${bad.member}`,
-    ...(bad.seq === null ? {} : { seq: bad.seq }),
-  });
+  if (bad !== undefined) throw malformedEntry(BACKUP, bad.position, bad.member, bad.seq);
 }
 
 async function checkEntryCount(client: PoolClient, { manifest }: CheckedBackup): Promise<void> {
   const counted = await first<{ entries: number }>(client, 'select count(*) as entries from loom_stage_audit');
   if (counted?.entries === manifest.audit_entries && counted.entries > 0 === (manifest.audit_first !== null)) return;
-  throw new LoomError(
-    'backup_count_mismatch',
-    `The manifest counts ${manifest.audit_entries} audit entries, and the backup holds ${counted?.entries ?? 0}.`,
-    { pointer: '/backup/manifest/audit_entries' },
-  );
+  throw entryCountMismatch(BACKUP, manifest.audit_entries, counted?.entries ?? 0);
 }
 
 async function checkChain(client: PoolClient, { manifest }: CheckedBackup): Promise<void> {
@@ -126,7 +116,7 @@ async function checkChain(client: PoolClient, { manifest }: CheckedBackup): Prom
       order by position limit 1`,
     [previous.seq, previous.previous_hash],
   );
-  if (broken !== undefined) throw chainBroken(broken.seq, broken.expected_seq);
+  if (broken !== undefined) throw brokenLink(broken.seq, broken.expected_seq);
   await checkUniqueness(client);
   const head = await first<AuditHead>(
     client,
@@ -134,11 +124,7 @@ async function checkChain(client: PoolClient, { manifest }: CheckedBackup): Prom
   );
   const { audit_head: expected } = manifest;
   if (head === undefined ? expected.seq === 0 : head.seq === expected.seq && head.hash === expected.hash) return;
-  throw new LoomError(
-    'backup_chain_broken',
-    `The chain ends at seq ${head?.seq ?? 0}, and the manifest names entry ${expected.seq} as its head.`,
-    { seq: expected.seq },
-  );
+  throw headMismatch(head?.seq ?? 0, expected.seq);
 }
 
 async function checkUniqueness(client: PoolClient): Promise<void> {
@@ -150,23 +136,7 @@ async function checkUniqueness(client: PoolClient): Promise<void> {
       where line ? 'idempotency_key' group by line ->> 'idempotency_key' having count(*) > 1
       limit 1`,
   );
-  if (twice === undefined) return;
-  throw new LoomError('backup_malformed', `Audit entry ${twice.seq} repeats the ${twice.member} of an earlier one.`, {
-    seq: twice.seq,
-  });
-}
-
-function chainBroken(seq: number, expectedSeq: number): LoomError {
-  if (seq !== expectedSeq) {
-    return new LoomError('backup_chain_broken', `Audit entry ${seq} stands where entry ${expectedSeq} must.`, {
-      seq: expectedSeq,
-    });
-  }
-  return new LoomError(
-    'backup_chain_broken',
-    `The hash of audit entry ${seq} is not that of its content after the hash of the entry before it.`,
-    { seq },
-  );
+  if (twice !== undefined) throw repeatedMember(twice.seq, twice.member);
 }
 
 async function first<Row extends QueryResultRow>(
@@ -175,8 +145,4 @@ async function first<Row extends QueryResultRow>(
   values: unknown[] = [],
 ): Promise<Row | undefined> {
   return (await client.query<Row>(text, values)).rows[0];
-}
-
-function quote(name: string): string {
-  return JSON.stringify(name);
 }

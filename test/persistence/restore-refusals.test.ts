@@ -3,6 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type ParsedBackup, seal } from '../setup/chain.ts';
 import { digestTables } from '../setup/digest.ts';
 import { openNodes, outcomeOf, type TestNodes } from '../setup/nodes.ts';
+import { change, scalarsOf, without } from '../setup/spoil.ts';
 import { verify } from '../setup/store.ts';
 
 let nodes: TestNodes;
@@ -298,31 +299,3 @@ it('after all these refusals the same backup restores', async () => {
   expect(await nodes.node.state()).toEqual(backup.state);
   expect(await verify(nodes.node)).toMatchObject({ ok: true });
 });
-
-function without(value: object, member: string): object {
-  Reflect.deleteProperty(value, member);
-  return value;
-}
-
-type Path = (string | number)[];
-
-function scalarsOf(value: unknown, path: Path): Path[] {
-  if (Array.isArray(value)) return value.flatMap((element, index) => scalarsOf(element, [...path, index]));
-  if (typeof value !== 'object' || value === null) return [path];
-  return Object.entries(value).flatMap(([name, member]) => scalarsOf(member, [...path, name]));
-}
-
-/** Another value of the same type, as near as can be. */
-function change(target: object, path: Path): void {
-  const last = path.at(-1) ?? '';
-  const holder = path.slice(0, -1).reduce<object>((one, step) => Reflect.get(one, step), target);
-  const old: unknown = Reflect.get(holder, last);
-  Reflect.set(holder, last, other(old));
-}
-
-function other(value: unknown): unknown {
-  if (typeof value === 'number') return value + 1;
-  if (typeof value === 'boolean') return !value;
-  if (typeof value !== 'string') return false;
-  return /\d$/.test(value) ? value.slice(0, -1) + ((Number(value.at(-1)) + 1) % 10) : `${value.slice(0, -1)}~`;
-}
