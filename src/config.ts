@@ -179,10 +179,39 @@ export function configVariables(): ConfigVariable[] {
  * count as unset. Throws a ConfigError that lists every problem at once.
  */
 export function parseConfig(env: Environment, { readFile }: { readFile: ReadFile }): Config {
+  return toConfig(...parseVariables(schema, env, readFile));
+}
+
+/** Only what is needed to reach the database, as `parseConfig`: no token has to be set. */
+export function parseDatabaseConfig(
+  env: Environment,
+  { readFile }: { readFile: ReadFile },
+): Pick<Config, 'postgres' | 'log'> {
+  const [values, ca] = parseVariables(schema.omit({ LOOM_ADMIN_TOKEN: true }), env, readFile);
+  return { postgres: toPostgresConfig(values, ca), log: { level: values.LOOM_LOG_LEVEL } };
+}
+
+/** Only where the node listens, as `parseConfig`: neither a database nor a token has to be set. */
+export function parseListenConfig(env: Environment): Pick<Config['http'], 'host' | 'port'> {
+  const part = schema.pick({ LOOM_HOST: true, LOOM_PORT: true });
+  const [values] = parseVariables(part, env, () => '');
+  return { host: values.LOOM_HOST, port: values.LOOM_PORT };
+}
+
+function parseVariables<Part extends z.ZodObject>(
+  part: Part,
+  env: Environment,
+  readFile: ReadFile,
+): [values: z.infer<Part>, ca: string | undefined] {
   const given = definedVariables(env);
   const problems = unknownProblems(given);
-  const { values, origins, failed } = resolveSecretFiles(given, readFile, problems);
-  const parsed = schema.safeParse(values);
+  const wanted = new Map(
+    [...given].filter(
+      ([name]) => name.replace(/_FILE$/, '') in part.shape || !(name.replace(/_FILE$/, '') in schema.shape),
+    ),
+  );
+  const { values, origins, failed } = resolveSecretFiles(wanted, readFile, problems);
+  const parsed = part.safeParse(values);
   for (const issue of parsed.error?.issues ?? []) {
     const name = String(issue.path[0]);
     if (!failed.has(name)) problems.push(`${origins.get(name) ?? name} ${issue.message}${requiredHint(issue, name)}`);
@@ -191,7 +220,7 @@ export function parseConfig(env: Environment, { readFile }: { readFile: ReadFile
   const ca = resolveCertificates(values, readFile, problems);
   checkTokensDiffer(values, problems);
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems);
-  return toConfig(parsed.data, ca);
+  return [parsed.data, ca];
 }
 
 /** The values that must not appear in any output: for the logger's last line of defence. */
@@ -199,19 +228,25 @@ export function configSecrets(config: Config): string[] {
   return [config.postgres.url, ...config.tokens.admin, ...config.tokens.client];
 }
 
+type DatabaseValues = Omit<z.infer<typeof schema>, 'LOOM_ADMIN_TOKEN'>;
+
+function toPostgresConfig(values: DatabaseValues, ca: string | undefined): PostgresConfig {
+  return {
+    url: values.LOOM_PG_URL,
+    stateKey: values.LOOM_PG_STATE_KEY,
+    poolMax: values.LOOM_PG_POOL_MAX,
+    idleTimeoutMs: values.LOOM_PG_IDLE_TIMEOUT_MS,
+    connectTimeoutMs: values.LOOM_PG_CONNECT_TIMEOUT_MS,
+    ssl: values.LOOM_PG_SSL && {
+      rejectUnauthorized: values.LOOM_PG_SSL_REJECT_UNAUTHORIZED,
+      ...(ca === undefined ? {} : { ca }),
+    },
+  };
+}
+
 function toConfig(values: z.infer<typeof schema>, ca: string | undefined): Config {
   return {
-    postgres: {
-      url: values.LOOM_PG_URL,
-      stateKey: values.LOOM_PG_STATE_KEY,
-      poolMax: values.LOOM_PG_POOL_MAX,
-      idleTimeoutMs: values.LOOM_PG_IDLE_TIMEOUT_MS,
-      connectTimeoutMs: values.LOOM_PG_CONNECT_TIMEOUT_MS,
-      ssl: values.LOOM_PG_SSL && {
-        rejectUnauthorized: values.LOOM_PG_SSL_REJECT_UNAUTHORIZED,
-        ...(ca === undefined ? {} : { ca }),
-      },
-    },
+    postgres: toPostgresConfig(values, ca),
     http: {
       host: values.LOOM_HOST,
       port: values.LOOM_PORT,

@@ -7,17 +7,33 @@ import { migrate } from './cli/migrate.ts';
 import { serve } from './cli/serve.ts';
 import { verify } from './cli/verify.ts';
 import { CONFIG_EXIT_CODE, ConfigError } from './config.ts';
+import { readVersion } from './version.ts';
 
-const commands: Record<string, Command> = { serve, migrate, verify, healthcheck, dev };
+const version: Command = {
+  summary: 'print the version',
+  run: async ({ write }) => {
+    write(`${readVersion()}\n`);
+    return 0;
+  },
+};
+
+const commands: Record<string, Command> = { serve, migrate, verify, healthcheck, dev, version };
 
 /** argv → command → exit code. The only place that exits, handles signals, and reads the environment. */
 async function main(argv: string[]): Promise<number> {
-  const [name = 'help', ...args] = argv;
+  const [given = 'help', ...args] = argv;
+  const name = given === '--version' ? 'version' : given;
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command === undefined) {
     const known = name === 'help' || name === '--help' || name === '-h';
     (known ? process.stdout : process.stderr).write(`${known ? '' : `Unknown command: ${name}\n\n`}${usage()}`);
     return known ? 0 : USAGE_EXIT_CODE;
+  }
+  if (args.length > 0 && command.takesArguments !== true) {
+    process.stderr.write(
+      `${name} takes no arguments: it is configured by the environment. See docs/configuration.md.\n`,
+    );
+    return USAGE_EXIT_CODE;
   }
   readDotenv({ quiet: true });
   const stop = stopSignal();
@@ -34,12 +50,17 @@ async function main(argv: string[]): Promise<number> {
   }
 }
 
-/** Aborts at the first SIGTERM or SIGINT; at the second, the process ends at once. */
+/** A terminal and a wrapper such as npm may both hand over the same Ctrl-C. */
+const SAME_SIGNAL_MS = 1_000;
+
+/** Aborts at the first SIGTERM or SIGINT; at another one that comes later, the process ends at once. */
 function stopSignal(): AbortSignal {
   const controller = new AbortController();
+  let stoppedAt = 0;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
-      if (controller.signal.aborted) process.exit(1);
+      if (controller.signal.aborted && performance.now() - stoppedAt > SAME_SIGNAL_MS) process.exit(1);
+      if (!controller.signal.aborted) stoppedAt = performance.now();
       controller.abort();
     });
   }

@@ -11,6 +11,9 @@ export interface MetricSources {
   readHead(): Promise<StateHead | undefined>;
 }
 
+/** `refused`: the request was at fault. `aborted`: the client went away. `failed`: the node or its database was. */
+export type OperationOutcome = 'ok' | 'refused' | 'aborted' | 'failed';
+
 export interface RequestMeasure {
   method: string;
   /** The route's pattern, never the path: names of documents would make endless series. */
@@ -24,7 +27,7 @@ export interface Metrics {
   /** For `onBatch` of the group commit: a batch that was made. */
   countBatch(batch: { commits: number; durationMs: number }): void;
   /** For `onOperation` of the store: a backup, restore or verification that has ended. */
-  countOperation(kind: RunningOperation['kind'], outcome: 'ok' | 'failed' | 'aborted'): void;
+  countOperation(kind: RunningOperation['kind'], outcome: OperationOutcome): void;
   /** Gauges are absent from a scrape until this has been called. */
   watch(sources: MetricSources): void;
   /** Prometheus' text format. */
@@ -80,13 +83,13 @@ function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'cou
   });
   const operations = new Counter({
     name: 'loom_operations_total',
-    help: 'Backups, restores and verifications of this node that have ended, by outcome.',
+    help: 'Backups, restores, plans (dry runs) and verifications of this node that have ended, by outcome.',
     labelNames: ['kind', 'outcome'],
     registers,
   });
-  for (const kind of ['backup', 'restore', 'verify']) {
+  for (const kind of ['backup', 'restore', 'plan', 'verify']) {
     // A series that is there from the start: otherwise the first failure is no increase.
-    for (const outcome of ['ok', 'failed', 'aborted']) operations.inc({ kind, outcome }, 0);
+    for (const outcome of ['ok', 'refused', 'aborted', 'failed']) operations.inc({ kind, outcome }, 0);
   }
   return {
     countRequest: ({ method, route, status, durationMs }) =>

@@ -1,17 +1,18 @@
-import { readFileSync } from 'node:fs';
 import type { Config } from './config.ts';
 import { type Readiness, readinessOf } from './domain/readiness.ts';
 import type { RunningOperation } from './domain/store.ts';
+import { isLoomError } from './errors.ts';
 import { createServer } from './http/server.ts';
 import { limits } from './limits.ts';
 import type { Log } from './log.ts';
-import { createMetrics } from './metrics.ts';
+import { createMetrics, type Metrics, type OperationOutcome } from './metrics.ts';
 import { createInitializer } from './persistence/initialize.ts';
 import { loadMigrations } from './persistence/migrations.ts';
 import { closePool, createPool } from './persistence/pool.ts';
 import { createProbe } from './persistence/probe.ts';
 import { CURRENT_SCHEMA_VERSION } from './persistence/schema.ts';
 import { createStore } from './persistence/store.ts';
+import { readVersion } from './version.ts';
 
 export interface LoomNode {
   /** Where it listens; the port is a real one also when 0 was configured. */
@@ -58,7 +59,7 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
     maxDocumentBytes: config.maxDocumentBytes,
     poolMax: config.postgres.poolMax,
     onBatch: metrics.countBatch,
-    onOperation: (operation, error) => reportOperation(operation, error, log, metrics.countOperation),
+    onOperation: (operation, error) => reportOperation(operation, error, log, metrics),
   });
   const server = createServer({
     config,
@@ -79,7 +80,7 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
 
   const address = await server.listen().catch(async (error: unknown) => {
     await closeDatabase();
-    throw error;
+    throw listenFault(error, config.http);
   });
   probe.start();
   initializer.start();
@@ -105,29 +106,33 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
   };
 }
 
+function listenFault(error: unknown, { host, port }: Config['http']): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'EADDRINUSE')
+    return new Error(`Port ${port} of ${host} is taken: set LOOM_PORT to another.`, { cause: error });
+  if (code === 'EADDRNOTAVAIL') return new Error(`LOOM_HOST ${host} is no address of this machine.`, { cause: error });
+  return error;
+}
+
 /** A database that is well but whose state has no row yet is still a node that is starting. */
 function startingUntil(initialized: boolean, verdict: ReturnType<ReturnType<typeof createProbe>['verdict']>) {
   return initialized || !verdict.ok ? verdict : { ...verdict, ok: false, reason: 'starting' as const };
 }
 
-function reportOperation(
-  operation: RunningOperation,
-  error: unknown,
-  log: Log,
-  count: (kind: RunningOperation['kind'], outcome: 'ok' | 'failed') => void,
-): void {
-  const { kind } = operation;
-  if (error === undefined) {
-    count(kind, 'ok');
-    log.info({ operation }, `${kind} done`);
-    return;
-  }
-  count(kind, 'failed');
-  log.warn({ operation, err: error }, `${kind} failed`);
+/** Who was at fault that an operation did not succeed: an alarm is for `failed` only. */
+function outcomeOf(error: unknown): OperationOutcome {
+  if (error === undefined) return 'ok';
+  if (!isLoomError(error)) return 'failed';
+  if (error.code === 'client_gone') return 'aborted';
+  return error.status < 500 ? 'refused' : 'failed';
 }
 
-function readVersion(): string {
-  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
-  const { version } = JSON.parse(text) as { version: string };
-  return version;
+function reportOperation(operation: RunningOperation, error: unknown, log: Log, metrics: Metrics): void {
+  const { kind } = operation;
+  const outcome = outcomeOf(error);
+  metrics.countOperation(kind, outcome);
+  if (outcome === 'failed') log.error({ operation, err: error }, `${kind} failed`);
+  else if (isLoomError(error))
+    log.info({ operation, code: error.code, place: error.place }, `${kind} ${outcome}: ${error.message}`);
+  else log.info({ operation }, `${kind} done`);
 }

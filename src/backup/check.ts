@@ -69,9 +69,6 @@ export function checkRequest({ request, backup }: Decoded, context: CheckContext
     throw new LoomError('invalid_restore_request', 'The member "backup" is missing.', { pointer: '/backup' });
   }
   const checked = checkFrame(backup, '/backup', context.schemaVersion);
-  if (!checked.hasState && !checked.hasAudit) {
-    throw new LoomError('backup_empty', 'The backup has neither "state" nor "audit_entries".', { pointer: '/backup' });
-  }
   const stateKey = checked.header.state_key;
   if (stateKey !== context.stateKey && stateKey !== options.acceptStateKey) {
     throw new LoomError(
@@ -108,6 +105,9 @@ function checkOptions(request: Record<string, unknown>): RestoreOptions {
 
 /** Version, schema, header, manifest and the digest over both. `pointer` is where the backup stands. */
 export function checkFrame(frame: BackupFrame, pointer: string, schemaVersion: number): CheckedBackup {
+  if (!frame.hasState && !frame.hasAudit) {
+    throw new LoomError('backup_empty', 'The backup has neither "state" nor "audit_entries".', { pointer });
+  }
   const version = frame.header.loom_backup_version;
   if (version !== BACKUP_VERSION) {
     throw new LoomError(
@@ -161,9 +161,21 @@ function fault(code: 'invalid_restore_request' | 'backup_malformed', error: z.Zo
   const issue = error.issues[0];
   const unknown = issue?.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [];
   const at = [...(issue?.path ?? []), ...unknown].map((step) => `/${String(step)}`).join('');
-  return new LoomError(code, `${at === '' ? 'The value' : `"${at.slice(1)}"`} is not valid: ${issue?.message ?? ''}.`, {
+  return new LoomError(code, `${at === '' ? 'The value' : `"${at.slice(1)}"`} ${expectationOf(issue)}.`, {
     pointer: `${pointer}${at}`,
   });
+}
+
+function expectationOf(issue: z.core.$ZodIssue | undefined): string {
+  if (issue?.code === 'unrecognized_keys') return 'is not known here';
+  if (issue?.code === 'invalid_type')
+    return `must be ${issue.expected === 'int' ? 'a whole number' : `of type ${issue.expected}`}`;
+  if (issue?.code === 'invalid_value')
+    return `must be ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
+  if (issue?.code === 'invalid_format') return 'does not have the form that it must have';
+  if (issue?.code === 'too_small') return `must be at least ${issue.minimum}`;
+  if (issue?.code === 'too_big') return `must be at most ${issue.maximum}`;
+  return 'is not valid';
 }
 
 function shortText(value: unknown): string {

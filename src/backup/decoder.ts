@@ -48,7 +48,10 @@ export function createRestoreDecoder(): RestoreDecoder {
     kind: 'object',
     uniqueNames: 'check',
     onMember: (name) => {
-      if (name !== 'backup') return captureMember(decoded.request, name, pointerToken(name));
+      if (name !== 'backup') {
+        assertRequestMember(name);
+        return captureMember(decoded.request, name, pointerToken(name));
+      }
       decoded.backup = { header: {}, manifest: undefined, hasState: false, hasAudit: false };
       return backupVisit(decoded.backup, '/backup', emit);
     },
@@ -67,6 +70,29 @@ export function createRestoreDecoder(): RestoreDecoder {
       return decoded;
     },
   };
+}
+
+const requestMembers = new Set([
+  'confirm',
+  'replace_state',
+  'truncate_audit',
+  'dry_run',
+  'expect_revision',
+  'accept_state_key',
+  'accept_unverified',
+]);
+
+/** Refused as soon as it is seen: what follows may be of any size. */
+function assertRequestMember(name: string): void {
+  if (requestMembers.has(name)) return;
+  const isBackup = /^(loom_backup_version|backend|state|document_sha256|audit_entries|manifest)$/.test(name);
+  throw new LoomError(
+    'invalid_restore_request',
+    isBackup
+      ? 'The body is a backup on its own: wrap it as {"confirm":"restore","backup":…}.'
+      : `A restore has no member ${JSON.stringify(name)}.`,
+    { pointer: pointerToken(name) },
+  );
 }
 
 function endScan(scanner: { end(): void; offset: number }): void {

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { type Config, parseConfig } from '../config.ts';
+import { type Config, parseConfig, parseDatabaseConfig } from '../config.ts';
 
 /** sysexits.h EX_USAGE: the command line is wrong. */
 export const USAGE_EXIT_CODE = 64;
@@ -18,11 +18,20 @@ export interface Command {
   summary: string;
   /** Resolves with the exit code. */
   run(context: CommandContext): Promise<number>;
+  /** Whether it takes arguments; otherwise they are refused, because somebody meant something by them. */
+  takesArguments?: true;
 }
+
+const readFile = (path: string): string => readFileSync(path, 'utf8');
 
 /** Throws a ConfigError that lists every problem. */
 export function readConfig(env: CommandContext['env']): Config {
-  return parseConfig(env, { readFile: (path) => readFileSync(path, 'utf8') });
+  return parseConfig(env, { readFile });
+}
+
+/** As `readConfig`, for a command that needs the database only. */
+export function readDatabaseConfig(env: CommandContext['env']): Pick<Config, 'postgres' | 'log'> {
+  return parseDatabaseConfig(env, { readFile });
 }
 
 /** Resolves when the process is asked to stop. */

@@ -1,5 +1,6 @@
 import { request } from 'node:http';
-import { type Command, readConfig } from './command.ts';
+import { parseListenConfig } from '../config.ts';
+import type { Command } from './command.ts';
 
 const TIMEOUT_MS = 3_000;
 
@@ -10,7 +11,7 @@ const TIMEOUT_MS = 3_000;
 export const healthcheck: Command = {
   summary: 'ask the node on this machine for /live: exit code 0 or 1',
   run: async ({ env, write }) => {
-    const { host, port } = readConfig(env).http;
+    const { host, port } = parseListenConfig(env);
     const fault = await askLive(reachable(host), port);
     write(fault === undefined ? 'live\n' : `not live: ${fault}\n`);
     return fault === undefined ? 0 : 1;

@@ -1,23 +1,26 @@
-import { configSecrets } from '../config.ts';
 import { createLogger } from '../log.ts';
 import { migrate as migrateDatabase } from '../persistence/migrate.ts';
 import { loadMigrations } from '../persistence/migrations.ts';
 import { createPool } from '../persistence/pool.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema.ts';
-import { type Command, readConfig } from './command.ts';
+import { describeFault, toLoomError } from '../persistence/sqlstate.ts';
+import { type Command, readDatabaseConfig } from './command.ts';
 
 /** Brings the database up to this version's schema and ends: for `LOOM_MIGRATE=manual`. */
 export const migrate: Command = {
   summary: 'bring the database up to the schema of this version, and end',
   run: async ({ env, write }) => {
-    const config = readConfig(env);
-    const log = createLogger({ level: config.log.level, secrets: configSecrets(config) });
+    const config = readDatabaseConfig(env);
+    const log = createLogger({ level: config.log.level, secrets: [config.postgres.url] });
     const pool = createPool(config.postgres, { log, applicationName: 'loom-migrate' });
     try {
       const applied = await migrateDatabase(pool, await loadMigrations());
       for (const name of applied) write(`applied ${name}\n`);
       write(`The schema is at version ${CURRENT_SCHEMA_VERSION} or newer.\n`);
       return 0;
+    } catch (error) {
+      if (toLoomError(error).code !== 'database_unavailable') throw error;
+      throw new Error(`The database cannot be reached: ${describeFault(error)}.`, { cause: error });
     } finally {
       await pool.end();
     }

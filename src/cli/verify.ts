@@ -7,6 +7,7 @@ import { type Command, USAGE_EXIT_CODE } from './command.ts';
 /** Checks a backup file without a database and without a network, as a restore would. */
 export const verify: Command = {
   summary: 'check a backup file, plain or gzip, without a database: exit code 0 or 1',
+  takesArguments: true,
   run: async ({ args, write }) => {
     const [path, ...others] = args;
     if (path === undefined || others.length > 0) {

@@ -64,7 +64,8 @@ export interface RestoreReport {
   replaced_audit_count: number;
   verified: boolean;
   revision: number;
-  epoch: string;
+  /** Null in a dry run that would replace the state: a new one is made by the deed only. */
+  epoch: string | null;
   /** The live revision that the figures were computed against: pass it as `expect_revision`. */
   based_on_revision: number;
   event_id: string | null;

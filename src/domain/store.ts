@@ -37,7 +37,8 @@ export interface StateSnapshot {
 
 /** An operation that takes long, as status shows it. */
 export interface RunningOperation {
-  kind: 'backup' | 'restore' | 'verify';
+  /** A restore becomes a `plan` as soon as its body has said that it is a dry run. */
+  kind: 'backup' | 'restore' | 'plan' | 'verify';
   started_at: string;
   request_id: string;
   documents: number;

@@ -50,6 +50,7 @@ export async function restore(
       await assertSchemaServes(client);
       const decoded = await stageBackup(client, body, progress);
       const request = checkRequest(decoded, { stateKey, schemaVersion: CURRENT_SCHEMA_VERSION });
+      if (request.options.dryRun) progress.kind = 'plan';
       await checkStage(client, request.backup);
       return await planAndApply(client, stateKey, request, requestId);
     } finally {
@@ -162,7 +163,7 @@ function reportOf(plan: Plan, { options, backup }: CheckedRequest): RestoreRepor
     replaced_audit_count: plan.audit.replace,
     verified: true,
     revision: plan.revision,
-    epoch: plan.epoch,
+    epoch: options.dryRun && options.replaceState ? null : plan.epoch,
     based_on_revision: plan.live.revision,
     event_id: null,
     documents: plan.documents.counts,

@@ -42,7 +42,9 @@ function ask(url: string, path: string): Promise<Answer> {
       );
     });
     asked.on('error', (error) =>
-      'code' in error && error.code === 'ECONNREFUSED' ? resolve({ status: 0, body: {} }) : reject(error),
+      'code' in error && (error.code === 'ECONNREFUSED' || error.code === 'ECONNRESET')
+        ? resolve({ status: 0, body: {} })
+        : reject(error),
     );
     asked.end();
   });

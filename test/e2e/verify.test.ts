@@ -35,7 +35,7 @@ it('a good backup is found good, plain and gzip, and what was not checked is sai
 
 it.each([
   ['changed', (whole: string) => whole.replace(/"state_sha256":"./, '"state_sha256":"x'), 'backup_malformed'],
-  ['cut off', (whole: string) => whole.slice(0, 3000), 'backup_incomplete (byte 3000'],
+  ['cut off', (whole: string) => Buffer.from(whole).subarray(0, 3000), 'backup_incomplete (byte 3000'],
   ['cut off in its gzip', (whole: string) => gzipSync(whole).subarray(0, 500), 'backup_incomplete (byte'],
   ['empty', () => '', 'invalid_json (byte 0'],
   ['an error page', () => '<html>Bad gateway</html>', 'invalid_json (byte 0'],

@@ -185,6 +185,21 @@ describe('a backup', () => {
     await node.close();
   });
 
+  test.each([BACKUP, '/v1/state', '/v1/audit/verify'])('claims no length for HEAD %s', async (url) => {
+    const answer = await server.app.inject({ method: 'HEAD', url, headers: asAdmin });
+    expect(answer.statusCode).toBe(200);
+    expect(answer.headers['content-type']).toContain('application/json');
+    expect(answer.headers).not.toHaveProperty('content-length');
+    expect(answer.body).toBe('');
+  });
+
+  test('claims for HEAD /v1/audit the length that GET has', async () => {
+    const [head, get] = await Promise.all(
+      (['HEAD', 'GET'] as const).map((method) => server.app.inject({ method, url: '/v1/audit', headers: asAdmin })),
+    );
+    expect(head?.headers['content-length']).toBe(get?.headers['content-length']);
+  });
+
   test.each([
     'include_audit=yes',
     'include_audit=',
@@ -192,6 +207,7 @@ describe('a backup', () => {
     'audit_limit=-1',
     'audit_limit=1.5',
     'audit_limit=1&audit_limit=2',
+    'include_audit=false&audit_limit=2',
   ])('refuses ?%s', async (query) => {
     const refused = await server.request('GET', `${BACKUP}?${query}`, { headers: asAdmin });
     expect(refused.json()).toMatchObject({ status: 400, code: 'invalid_parameter' });

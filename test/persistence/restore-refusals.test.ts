@@ -71,6 +71,13 @@ describe('a restore request is refused', () => {
     await expectRefused(body(backup, request), { code: 'invalid_restore_request', place: { pointer } });
   });
 
+  it('that is a backup on its own, whatever its size', async () => {
+    const error = { code: 'invalid_restore_request', message: expect.stringContaining('wrap it as {"confirm"') };
+    await expectRefused(text, error);
+    // Members of a size that a request's own may never have.
+    await expectRefused(`{"state":{"large":"${'x'.repeat(100_000)}"}}`, error);
+  });
+
   it('that has a member twice', async () => {
     await expectRefused(`{"confirm":"restore","dry_run":true,"dry_run":false,"backup":${text}}`, {
       code: 'duplicate_member',
@@ -127,7 +134,11 @@ describe('a backup is refused', () => {
     ['without entries', (b) => without(b, 'audit_entries'), { code: 'backup_count_mismatch' }],
     ['without state', (b) => without(b, 'state'), { code: 'backup_count_mismatch' }],
     ['with a null state', (b) => Object.assign(b, { state: null }), { code: 'backup_count_mismatch' }],
-    ['with neither', (b) => without(without(b, 'state'), 'audit_entries'), {}],
+    [
+      'with neither state nor entries',
+      (b) => without(without(b, 'state'), 'audit_entries'),
+      { code: 'backup_empty', place: { pointer: '/backup' } },
+    ],
     ['with a list for a state', (b) => Object.assign(b, { state: [] }), { code: 'backup_malformed' }],
     ['with an entry that is no object', (b) => b.audit_entries.push(1 as never), { code: 'backup_malformed' }],
     ['with a member of its own', (b) => Object.assign(b, { note: 'x' }), { code: 'backup_digest_mismatch' }],

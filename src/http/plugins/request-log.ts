@@ -1,6 +1,5 @@
 import { finished } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { requestForLog } from '../../log.ts';
 import type { RouteContext } from '../context.ts';
 
 /** One line and one measure for each request, whatever became of it. Never a query, a header or a body. */
@@ -18,7 +17,7 @@ export function registerRequestLog(
       metrics.countRequest({ method: request.method, route, status, durationMs });
       log[levelOf(request, reply)](
         {
-          req: requestForLog(request),
+          req: request,
           status,
           durationMs: Math.round(durationMs * 10) / 10,
           ...(request.actor === undefined ? {} : { actor: request.actor }),

@@ -19,14 +19,14 @@ export function registerAudit(app: FastifyInstance, { store }: RouteContext): vo
       reply.header('vary', 'accept');
       if (acceptsType(request, NDJSON)) {
         reply.type(NDJSON);
-        if (request.method === 'HEAD') return reply.send(null);
+        if (request.method === 'HEAD') return reply.send();
         return await sendStream(reply, await store.openAudit(query));
       }
       const { entries, next, head } = await store.readAudit({ ...query, limit: limitParameter(request) });
       // The entries are JSON as PostgreSQL wrote it, which is what their hashes are about: not to be parsed and rewritten.
       const texts = entries.map((entry) => entry.text).join(',');
       const text = `{"entries":[${texts}],"next":${JSON.stringify(next)},"head":${JSON.stringify(head)}}`;
-      return reply.type('application/json').send(request.method === 'HEAD' ? null : text);
+      return reply.type('application/json').send(text);
     },
   });
 
@@ -35,7 +35,7 @@ export function registerAudit(app: FastifyInstance, { store }: RouteContext): vo
     url: '/v1/audit/verify',
     ...dataRoute('admin'),
     handler: async (request, reply) => {
-      if (request.method === 'HEAD') return reply.type('application/json').send(null);
+      if (request.method === 'HEAD') return reply.type('application/json').send();
       return reply.send(await store.verifyAudit({ requestId: request.id, signal: abortSignalOf(reply) }));
     },
   });

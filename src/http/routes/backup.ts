@@ -2,6 +2,7 @@ import { Transform } from 'node:stream';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { BackupOptions } from '../../domain/backup.ts';
+import { LoomError } from '../../errors.ts';
 import type { RouteContext } from '../context.ts';
 import { booleanParameter, integerParameter } from '../query.ts';
 import { dataRoute } from '../route-config.ts';
@@ -19,7 +20,7 @@ export function registerBackup(app: FastifyInstance, { store, config, log, now }
         'content-disposition': `attachment; filename="${fileName(config.postgres.stateKey, now())}"`,
         vary: 'accept-encoding',
       });
-      if (request.method === 'HEAD') return reply.send(null);
+      if (request.method === 'HEAD') return reply.send();
       const source = await store.openBackup(options, { requestId: request.id, signal: abortSignalOf(reply) });
       const record = async (): Promise<void> => {
         // The backup is whole, whether or not the database can note that it was taken.
@@ -58,8 +59,15 @@ const POLL_MOST_MS = 200;
 
 function backupOptionsOf(request: FastifyRequest): BackupOptions {
   const auditLimit = integerParameter(request, 'audit_limit', { least: 1, most: Number.MAX_SAFE_INTEGER });
+  const includeAudit = booleanParameter(request, 'include_audit', true);
+  if (!includeAudit && auditLimit !== undefined) {
+    throw new LoomError(
+      'invalid_parameter',
+      'audit_limit means nothing with include_audit=false: leave one of them out.',
+    );
+  }
   return {
-    includeAudit: booleanParameter(request, 'include_audit', true),
+    includeAudit,
     ...(auditLimit === undefined ? {} : { auditLimit }),
   };
 }

@@ -45,7 +45,7 @@ async function readState(
   // The head alone answers what needs no documents.
   if (precondition !== undefined || request.method === 'HEAD') {
     if (isNotModified(reply, precondition, await store.readHead())) return reply.code(304).send();
-    if (request.method === 'HEAD') return reply.send(null);
+    if (request.method === 'HEAD') return reply.send();
   }
   const snapshot = await store.openState();
   try {

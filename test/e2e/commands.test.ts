@@ -1,0 +1,69 @@
+import { createServer } from 'node:net';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { createEmptyDatabase, type TestDatabase } from '../setup/database.ts';
+import { runProgramToEnd, startProgram, waitUntilReady } from '../setup/program.ts';
+
+const TOKEN = 'admin-token-of-the-commands';
+let database: TestDatabase;
+
+beforeAll(async () => {
+  database = await createEmptyDatabase();
+});
+afterAll(() => database.drop());
+
+it('migrate needs the database only, healthcheck nothing but the address', async () => {
+  const migrated = await runProgramToEnd(['migrate'], { LOOM_PG_URL: database.url });
+  expect(migrated).toMatchObject({ code: 0, output: expect.stringContaining('applied 0001_first_schema.sql') });
+  const away = await runProgramToEnd(['migrate'], { LOOM_PG_URL: 'postgres://u:a-password@127.0.0.1:1/x' });
+  expect(away).toMatchObject({ code: 1, output: expect.stringContaining('ECONNREFUSED') });
+  expect(away.output).not.toContain('a-password');
+  const dead = await runProgramToEnd(['healthcheck'], { LOOM_PORT: '1' });
+  expect(dead).toMatchObject({ code: 1, output: expect.stringContaining('not live: ') });
+});
+
+it('what a command cannot take is refused, and the version is told', async () => {
+  const refused = await runProgramToEnd(['serve', '--port', '9999'], {});
+  expect(refused).toMatchObject({ code: 64, output: expect.stringContaining('serve takes no arguments') });
+  expect(await runProgramToEnd(['nonsense'], {})).toMatchObject({ code: 64 });
+  expect(await runProgramToEnd(['--version'], {})).toMatchObject({
+    code: 0,
+    output: expect.stringMatching(/^\d+\.\d+/),
+  });
+});
+
+it('a port that is taken is named, with the variable to set', async () => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => taken.once('listening', resolve));
+  const address = taken.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const env = { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: TOKEN, LOOM_PORT: String(port) };
+  const refused = await runProgramToEnd(['serve'], env);
+  taken.close();
+  expect(refused).toMatchObject({ code: 1, output: expect.stringContaining(`Port ${port} of 127.0.0.1 is taken`) });
+  expect(refused.output).toContain('LOOM_PORT');
+});
+
+it('a refused restore, a plan and a restore are told apart in metrics and log, and each request shows its path', async () => {
+  const program = await startProgram({ env: { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: TOKEN } });
+  try {
+    await waitUntilReady(program.url);
+    const headers = { 'x-loom-admin-token': TOKEN, 'content-type': 'application/json' };
+    const persistence = `${program.url}/v1/admin/persistence`;
+    const backup = await (await fetch(`${persistence}/backup`, { headers })).text();
+    const restore = async (members: string) =>
+      (await fetch(`${persistence}/restore`, { method: 'POST', headers, body: `{${members}"backup":${backup}}` }))
+        .status;
+    expect(await restore('')).toBe(400);
+    expect(await restore('"confirm":"restore","dry_run":true,')).toBe(200);
+    expect(await restore('"confirm":"restore",')).toBe(200);
+    const metrics = await (await fetch(`${program.url}/metrics`, { headers })).text();
+    expect(metrics).toContain('loom_operations_total{kind="restore",outcome="refused"} 1');
+    expect(metrics).toContain('loom_operations_total{kind="plan",outcome="ok"} 1');
+    expect(metrics).toContain('loom_operations_total{kind="restore",outcome="ok"} 1');
+    expect(metrics).toContain('loom_operations_total{kind="restore",outcome="failed"} 0');
+    expect(program.output()).toContain('restore refused: The body must have');
+    expect(program.output()).toContain('"path":"/v1/admin/persistence/restore"');
+  } finally {
+    await program.stop();
+  }
+});
