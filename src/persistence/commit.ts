@@ -120,7 +120,9 @@ function outcome(commit: PreparedCommit, row: ResultRow | undefined, maxDocument
       return { error: preconditionFailed(commit.request.precondition, row.current_tag) };
     case 'document_not_found':
       return {
-        error: new LoomError('document_not_found', `There is no document "${row.name}".`, { document: row.name }),
+        error: new LoomError('document_not_found', `There is no document ${JSON.stringify(row.name)}.`, {
+          document: row.name,
+        }),
       };
     case 'document_too_large':
       return {

@@ -90,5 +90,5 @@ function listingOf(request: FastifyRequest): DocumentQuery {
 }
 
 function notFound(name: string): LoomError {
-  return new LoomError('document_not_found', 'There is no document of this name.', { document: name });
+  return new LoomError('document_not_found', `There is no document ${JSON.stringify(name)}.`, { document: name });
 }
