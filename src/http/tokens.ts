@@ -51,7 +51,7 @@ function tokenOf(name: string, value: string): string | undefined {
 
 /** Parameters by which people pass tokens; compared without case, `-`, `_` and `.`. */
 const telling =
-  /^(?:x?loom)?(?:admin|client|access|auth|api|bearer|id|refresh)?(?:token|key|secret|password|authorization|auth|bearer|apikey)s?$/;
+  /^x?(?:loom)?(?:admin|client|access|auth|api|bearer|id|refresh)?(?:token|key|secret|password|authorization|auth|bearer|apikey)s?$/;
 
 /**
  * Throws `token_in_query` when a parameter looks like a token, by its name, or is one, by its value: URLs end up in logs

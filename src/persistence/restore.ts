@@ -49,8 +49,8 @@ export async function restore(
       await lockRestores(client, stateKey);
       await assertSchemaServes(client);
       const decoded = await stageBackup(client, body, progress);
+      if (decoded.request.dry_run === true) progress.kind = 'plan';
       const request = checkRequest(decoded, { stateKey, schemaVersion: CURRENT_SCHEMA_VERSION });
-      if (request.options.dryRun) progress.kind = 'plan';
       await checkStage(client, request.backup);
       return await planAndApply(client, stateKey, request, requestId);
     } finally {

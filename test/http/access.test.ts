@@ -73,6 +73,7 @@ describe('every route', () => {
       'token=x',
       'admin_token=x',
       'access_token=',
+      'x-api-key=1',
       'X-Loom-Admin-Token=x',
       'Authorization=x',
       'api_key=x',
