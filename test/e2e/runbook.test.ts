@@ -48,17 +48,22 @@ afterEach(async () => {
 async function startNode(): Promise<{ database: TestDatabase; directory: string; port: number }> {
   database = await createEmptyDatabase();
   directory = await mkdtemp(join(tmpdir(), 'loom-runbook-'));
-  const port = await portOrAnother(RUNBOOK_PORT);
-  await startProgramOn(database, port);
+  const port = await startProgramOn(database, await portOrAnother(RUNBOOK_PORT));
   return { database, directory, port };
 }
 
-async function startProgramOn({ url }: TestDatabase, port: number): Promise<void> {
-  program = await startProgram({
-    env: { LOOM_PG_URL: url, LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_PORT: String(port) },
+/** Answers the port: another one when somebody has taken this one in the meantime, such as a second run of the tests. */
+async function startProgramOn({ url }: Pick<TestDatabase, 'url'>, port: number): Promise<number> {
+  const env = { LOOM_PG_URL: url, LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_PORT: String(port) };
+  const started = await startProgram({ env }).catch((error: unknown) => {
+    if (String(error).includes(`Port ${port} of 127.0.0.1 is taken`)) return undefined;
+    throw error;
   });
+  if (started === undefined) return startProgramOn({ url }, await portOrAnother(0));
+  program = started;
   expect(program.url).toBe(`http://127.0.0.1:${port}`);
   await waitUntilReady(program.url);
+  return port;
 }
 
 async function send(method: string, path: string, body?: string): Promise<Response> {
