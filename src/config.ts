@@ -20,7 +20,7 @@ export interface Config {
   readonly postgres: PostgresConfig;
   readonly http: {
     readonly host: string;
-    /** 0: any free port. */
+    /** 0 takes a free port. */
     readonly port: number;
     readonly trustProxy: boolean;
     readonly metricsPublic: boolean;

@@ -75,7 +75,7 @@ export const limits = {
   /** How long a commit waits for the state row, which only another node's batch or a restore's last step holds. */
   commitLockTimeoutMs: 10_000,
 
-  /** How long a restore waits for the state row: any batch in flight is over by then. */
+  /** How long a restore waits for the state row; a batch in flight is over by then. */
   restoreLockTimeoutMs: 30_000,
 
   /** `Idempotency-Key`: room for any uuid or ulid with a prefix. */

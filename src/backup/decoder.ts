@@ -27,24 +27,21 @@ export interface Decoded {
   backup: BackupFrame | undefined;
 }
 
-export interface RestoreDecoder {
+/** Takes a text in chunks, and hands out what they complete; `Whole` is what stands in it once. */
+export interface Decoder<Whole> {
   /** Takes the next bytes, cut anywhere, and answers what they completed. */
   write(chunk: Uint8Array): BackupItem[];
-  /** The body has ended. Throws `backup_incomplete` when a value is still open. */
-  end(): Decoded;
+  /** The input has ended. Throws `backup_incomplete` when a value is still open. */
+  end(): Whole;
 }
 
 /**
  * Decodes the body of a restore as it arrives: memory holds one document or entry at a time, members come in any order.
  * Throws what the scanner throws, `invalid_document_name`, and `backup_malformed` for a member of another shape.
  */
-export function createRestoreDecoder(): RestoreDecoder {
-  let items: BackupItem[] = [];
+export function createRestoreDecoder(): Decoder<Decoded> {
   const decoded: Decoded = { request: {}, backup: undefined };
-  const emit = (item: BackupItem) => {
-    items.push(item);
-  };
-  const scanner = createJsonScanner({
+  return createDecoder(decoded, (emit) => ({
     kind: 'object',
     uniqueNames: 'check',
     onMember: (name) => {
@@ -58,7 +55,22 @@ export function createRestoreDecoder(): RestoreDecoder {
     onOther: (type) => {
       throw new LoomError('invalid_restore_request', `The body must be a JSON object, and it is ${aOrAn(type)}.`);
     },
-  });
+  }));
+}
+
+/** As `createRestoreDecoder`, for a backup on its own: a file. */
+export function createBackupDecoder(): Decoder<BackupFrame> {
+  const frame: BackupFrame = { header: {}, manifest: undefined, hasState: false, hasAudit: false };
+  return createDecoder(frame, (emit) => backupVisit(frame, '', emit));
+}
+
+function createDecoder<Whole>(whole: Whole, rootOf: (emit: (item: BackupItem) => void) => Visit): Decoder<Whole> {
+  let items: BackupItem[] = [];
+  const scanner = createJsonScanner(
+    rootOf((item) => {
+      items.push(item);
+    }),
+  );
   return {
     write: (chunk) => {
       items = [];
@@ -67,7 +79,7 @@ export function createRestoreDecoder(): RestoreDecoder {
     },
     end: () => {
       endScan(scanner);
-      return decoded;
+      return whole;
     },
   };
 }
@@ -107,37 +119,8 @@ function endScan(scanner: { end(): void; offset: number }): void {
   }
 }
 
-export interface BackupDecoder {
-  /** Takes the next bytes, cut anywhere, and answers what they completed. */
-  write(chunk: Uint8Array): BackupItem[];
-  /** The file has ended. Throws `backup_incomplete` when a value is still open. */
-  end(): BackupFrame;
-}
-
-/** As `createRestoreDecoder`, for a backup on its own: a file. */
-export function createBackupDecoder(): BackupDecoder {
-  let items: BackupItem[] = [];
-  const frame: BackupFrame = { header: {}, manifest: undefined, hasState: false, hasAudit: false };
-  const scanner = createJsonScanner(
-    backupVisit(frame, '', (item) => {
-      items.push(item);
-    }),
-  );
-  return {
-    write: (chunk) => {
-      items = [];
-      scanner.write(chunk);
-      return items;
-    },
-    end: () => {
-      endScan(scanner);
-      return frame;
-    },
-  };
-}
-
 /** How to scan one backup that stands at `pointer`. */
-export function backupVisit(frame: BackupFrame, pointer: string, emit: (item: BackupItem) => void): ObjectVisit {
+function backupVisit(frame: BackupFrame, pointer: string, emit: (item: BackupItem) => void): ObjectVisit {
   let members = 0;
   return {
     kind: 'object',

@@ -8,7 +8,7 @@ import { type Cluster, type ClusterOptions, openCluster } from './postgres-clust
 import { plainEnvironment, sendSignal } from './processes.ts';
 
 export interface EmbeddedPostgresOptions extends ClusterOptions {
-  /** Undefined or 0: any free port. A port that is taken is an error. */
+  /** Undefined or 0 takes a free port. A port that is taken is an error. */
   port?: number;
   /** Texts by file name, written into the cluster's own directory before each start: certificates, keys, `pg_hba.conf`. */
   files?: Record<string, string>;

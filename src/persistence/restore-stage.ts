@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { PoolClient } from 'pg';
-import { type BackupItem, createRestoreDecoder, type Decoded, type RestoreDecoder } from '../backup/decoder.ts';
+import { type BackupItem, createRestoreDecoder, type Decoded, type Decoder } from '../backup/decoder.ts';
 import type { RunningOperation } from '../domain/store.ts';
 import { type CopyIn, openCopyIn } from './copy.ts';
 
@@ -55,7 +55,7 @@ export async function stageBackup(client: PoolClient, body: Readable, progress: 
 
 async function decodeInto(
   copier: Copier,
-  decoder: RestoreDecoder,
+  decoder: Decoder<Decoded>,
   body: Readable,
   progress: RunningOperation,
 ): Promise<Decoded> {
