@@ -3,6 +3,7 @@ import { config as readDotenv } from 'dotenv';
 import { type Command, type CommandContext, USAGE_EXIT_CODE } from './cli/command.ts';
 import { dev } from './cli/dev.ts';
 import { healthcheck } from './cli/healthcheck.ts';
+import { inspect } from './cli/inspect.ts';
 import { migrate } from './cli/migrate.ts';
 import { serve } from './cli/serve.ts';
 import { verify } from './cli/verify.ts';
@@ -17,7 +18,7 @@ const version: Command = {
   },
 };
 
-const commands: Record<string, Command> = { serve, migrate, verify, healthcheck, dev, version };
+const commands: Record<string, Command> = { serve, migrate, verify, inspect, healthcheck, dev, version };
 
 /** argv → command → exit code. The only place that exits, handles signals, and reads the environment. */
 async function main(argv: string[]): Promise<number> {

@@ -49,3 +49,21 @@ it('a file that is not there, and a missing argument, are errors of their own', 
   expect(await runProgramToEnd(['verify', join(directory, 'nothing')], {})).toMatchObject({ code: 1 });
   expect(await runProgramToEnd(['verify'], {})).toMatchObject({ code: 64, output: expect.stringContaining('Usage') });
 });
+
+it('inspect shows what is in a backup, and says that it checks nothing', async () => {
+  const { code, output } = await runProgramToEnd(['inspect', good], {});
+  const { state, audit_entries: entries } = JSON.parse(text) as { state: object; audit_entries: { action: string }[] };
+  expect(code).toBe(0);
+  expect(output).toContain('state key default');
+  expect(output).toMatch(new RegExp(`documents +${Object.keys(state).length}, \\d+ bytes`));
+  expect(output).toMatch(new RegExp(`audit entries +${entries.length}, seq 1 to 21, from 2026-`));
+  const puts = entries.filter(({ action }) => action === 'document.put').length;
+  expect(output).toContain(`${puts} × "document.put"`);
+  expect(output).toContain('Nothing was checked');
+  const path = join(directory, 'cut.json');
+  await writeFile(path, Buffer.from(text).subarray(0, 3000));
+  expect(await runProgramToEnd(['inspect', path], {})).toMatchObject({
+    code: 1,
+    output: expect.stringContaining('not readable: backup_incomplete'),
+  });
+});

@@ -1,0 +1,58 @@
+import { openBackupFile } from '../backup/file.ts';
+import { type BackupSummary, summarizeBackup } from '../backup/summary.ts';
+import { isLoomError } from '../errors.ts';
+import { type Command, USAGE_EXIT_CODE } from './command.ts';
+
+/** Shows what is in a backup file. It believes what it reads: `verify` is what checks it. */
+export const inspect: Command = {
+  summary: 'show what is in a backup file, plain or gzip, without checking it',
+  takesArguments: true,
+  run: async ({ args, write }) => {
+    const [path, ...others] = args;
+    if (path === undefined || others.length > 0) {
+      write('Usage: node dist/main.js inspect FILE\n');
+      return USAGE_EXIT_CODE;
+    }
+    try {
+      write(textOf(await summarizeBackup(await openBackupFile(path))));
+      return 0;
+    } catch (error) {
+      if (!isLoomError(error)) throw error;
+      write(`not readable: ${error.code}\n${error.message}\n`);
+      return 1;
+    }
+  },
+};
+
+function textOf(summary: BackupSummary): string {
+  const { header, manifest } = summary.frame;
+  const rows: [string, string][] = [
+    [
+      'made of',
+      `state key ${shown(header.state_key)}, epoch ${shown(header.epoch)}, revision ${shown(header.revision)}`,
+    ],
+    ['by', `instance ${shown(header.instance_id)}, schema ${shown(header.schema_version)}`],
+    ['exported', shown(header.exported_at)],
+    ['last changed', shown(header.state_updated_at)],
+    ['size', `${summary.bytes} bytes of JSON`],
+    ['documents', `${summary.documents}, ${summary.documentBytes} bytes`],
+    ...summary.largest.map(({ name, bytes }): [string, string] => ['', `${bytes} bytes  ${JSON.stringify(name)}`]),
+    ['audit entries', trailOf(summary)],
+    ...[...summary.actions].map(([action, count]): [string, string] => ['', `${count} × ${JSON.stringify(action)}`]),
+    ['manifest', manifest === undefined ? 'none: not whole, or of another tool' : 'present'],
+  ];
+  const lines = rows.map(([label, text]) => `${label.padEnd(14)} ${text}`);
+  return `${lines.join('\n')}\n\nNothing was checked: node dist/main.js verify does that.\n`;
+}
+
+function trailOf({ entries, first, last }: BackupSummary): string {
+  if (first === undefined || last === undefined) return 'none';
+  const range = `seq ${shown(first.seq)} to ${shown(last.seq)}`;
+  return `${entries}, ${range}, from ${shown(first.recorded_at)} to ${shown(last.recorded_at)}`;
+}
+
+/** Strings as they are if they are harmless on a terminal; anything else as JSON, which escapes control characters. */
+function shown(value: unknown): string {
+  if (value === undefined) return '(none)';
+  return typeof value === 'string' && /^[\w.:+-]+$/.test(value) ? value : JSON.stringify(value).slice(0, 80);
+}
