@@ -53,7 +53,7 @@ export function requestForLog(request: LoggableRequest): Record<string, unknown>
  * `internalQuery` and the like, which quote data; errors of pg may hang on to a client with its password; and any error
  * may have members that somebody attached.
  */
-export function errorForLog(error: unknown): unknown {
+function errorForLog(error: unknown): unknown {
   return describeError(error, 0);
 }
 

@@ -1,28 +1,13 @@
-import { openBackupFile } from '../backup/file.ts';
 import { type BackupSummary, summarizeBackup } from '../backup/summary.ts';
-import { isLoomError } from '../errors.ts';
-import { type Command, USAGE_EXIT_CODE } from './command.ts';
+import { createFileCommand } from './file-command.ts';
 
 /** Shows what is in a backup file. It believes what it reads: `verify` is what checks it. */
-export const inspect: Command = {
+export const inspect = createFileCommand({
+  name: 'inspect',
   summary: 'show what is in a backup file, plain or gzip, without checking it',
-  takesArguments: true,
-  run: async ({ args, write }) => {
-    const [path, ...others] = args;
-    if (path === undefined || others.length > 0) {
-      write('Usage: node dist/main.js inspect FILE\n');
-      return USAGE_EXIT_CODE;
-    }
-    try {
-      write(textOf(await summarizeBackup(await openBackupFile(path))));
-      return 0;
-    } catch (error) {
-      if (!isLoomError(error)) throw error;
-      write(`not readable: ${error.code}\n${error.message}\n`);
-      return 1;
-    }
-  },
-};
+  report: async (open) => textOf(await summarizeBackup(open)),
+  faultText: (error) => `not readable: ${error.code}\n${error.message}\n`,
+});
 
 function textOf(summary: BackupSummary): string {
   const { header, manifest } = summary.frame;

@@ -1,30 +1,15 @@
-import { openBackupFile } from '../backup/file.ts';
 import { type VerifiedBackup, verifyBackup } from '../backup/verifier.ts';
-import { isLoomError, type LoomError } from '../errors.ts';
+import type { LoomError } from '../errors.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema.ts';
-import { type Command, USAGE_EXIT_CODE } from './command.ts';
+import { createFileCommand } from './file-command.ts';
 
-/** Checks a backup file without a database and without a network, as a restore would. */
-export const verify: Command = {
+/** Checks a backup file as a restore would. */
+export const verify = createFileCommand({
+  name: 'verify',
   summary: 'check a backup file, plain or gzip, without a database: exit code 0 or 1',
-  takesArguments: true,
-  run: async ({ args, write }) => {
-    const [path, ...others] = args;
-    if (path === undefined || others.length > 0) {
-      write('Usage: node dist/main.js verify FILE\n');
-      return USAGE_EXIT_CODE;
-    }
-    try {
-      const backup = await verifyBackup(await openBackupFile(path), { schemaVersion: CURRENT_SCHEMA_VERSION });
-      write(verdictOf(backup));
-      return 0;
-    } catch (error) {
-      if (!isLoomError(error)) throw error;
-      write(`not ok: ${error.code}${placeOf(error)}\n${error.message}\n`);
-      return 1;
-    }
-  },
-};
+  report: async (open) => verdictOf(await verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION })),
+  faultText: (error) => `not ok: ${error.code}${placeOf(error)}\n${error.message}\n`,
+});
 
 function verdictOf({ header, manifest, documents, auditEntries, bytes }: VerifiedBackup): string {
   const { audit_head: head, audit_first: first } = manifest;

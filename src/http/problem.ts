@@ -8,7 +8,7 @@ export interface Problem {
   body: string;
 }
 
-export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
+const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
 /**
  * What the client gets to see of an error. Of what was not expected it sees nothing but the request id, because such a

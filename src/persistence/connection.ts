@@ -29,7 +29,7 @@ function createTypes(): pg.TypeOverrides {
   return types;
 }
 
-export function parseInt8(text: string): number {
+function parseInt8(text: string): number {
   const value = Number(text);
   if (!Number.isSafeInteger(value)) throw new RangeError(`The int8 ${text} does not fit into a number.`);
   return value;

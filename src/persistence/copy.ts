@@ -9,7 +9,7 @@ import { toLoomError } from './sqlstate.ts';
  * Options of COPY under which a row is one line and a field stands in it byte for byte: neither JSON text (RFC 8259
  * §7) nor a document name can hold a control character, so nothing is ever quoted or escaped.
  */
-export const COPY_OPTIONS = `(format csv, delimiter E'\\x02', quote E'\\x01', encoding 'UTF8')`;
+const COPY_OPTIONS = `(format csv, delimiter E'\\x02', quote E'\\x01', encoding 'UTF8')`;
 export const FIELD_SEPARATOR = 0x02;
 const LINE_END = 0x0a;
 

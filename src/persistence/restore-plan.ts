@@ -52,21 +52,14 @@ export interface AuditPlan {
   linkTo: AuditHead;
 }
 
-/**
- * Compares the backup's chain with the live one. A hash covers everything before it, but the live entries are compared
- * one by one all the same: whoever edited one by SQL must not have it taken for the backup's.
- * Throws `audit_diverged` when neither chain holds the other.
- */
-export async function planAudit(
-  client: PoolClient,
-  stateKey: string,
+/** Throws `audit_diverged` when neither chain holds the other; `different` is what `firstDifference` found up to the live head. */
+export function planAudit(
   live: AuditHead,
   backup: CheckedBackup,
-  truncate: boolean,
-): Promise<AuditPlan> {
+  { truncate, different }: { truncate: boolean; different: number | undefined },
+): AuditPlan {
   const { audit_first: first, audit_head: head } = backup.manifest;
   if (first === null) return { adopt: 0, replace: 0, linkTo: live };
-  const different = await firstDifference(client, stateKey, live.seq);
   if (different !== undefined) throw diverged(different, live, head);
   if (head.seq <= live.seq) {
     const replace = truncate ? live.seq - head.seq : 0;
@@ -77,13 +70,21 @@ export async function planAudit(
   return { adopt: head.seq - live.seq, replace: 0, linkTo: head };
 }
 
-/** The first seq at which the backup has an entry, and the live chain up to `liveSeq` has another or none. */
-async function firstDifference(client: PoolClient, stateKey: string, liveSeq: number): Promise<number | undefined> {
+/**
+ * The first seq after `after` and up to `upTo` at which the backup has an entry, and the live chain has another or none. A hash
+ * covers everything before it, but the entries are compared one by one all the same: whoever edited one by SQL must not
+ * have it taken for the backup's.
+ */
+export async function firstDifference(
+  client: PoolClient,
+  stateKey: string,
+  { after, upTo }: { after: number; upTo: number },
+): Promise<number | undefined> {
   const { rows } = await client.query<{ seq: number | null }>(
     `select min(s.seq) as seq
        from loom_stage_audit s left join loom_audit a on a.state_key = $1 and a.seq = s.seq
-      where s.seq <= $2 and (a.hash is distinct from s.hash or a.entry is distinct from s.line - 'hash')`,
-    [stateKey, liveSeq],
+      where s.seq > $2 and s.seq <= $3 and (a.hash is distinct from s.hash or a.entry is distinct from s.line - 'hash')`,
+    [stateKey, after, upTo],
   );
   return rows[0]?.seq ?? undefined;
 }

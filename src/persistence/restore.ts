@@ -10,7 +10,7 @@ import { cutConnection } from './copy.ts';
 import { createEpoch, createEventId } from './event-id.ts';
 import { appendRestoreEntry, applyAudit, applyDocuments } from './restore-apply.ts';
 import { checkStage } from './restore-check.ts';
-import { type AuditPlan, type DocumentsPlan, planAudit, planDocuments } from './restore-plan.ts';
+import { type AuditPlan, type DocumentsPlan, firstDifference, planAudit, planDocuments } from './restore-plan.ts';
 import { stageBackup } from './restore-stage.ts';
 import { CURRENT_SCHEMA_VERSION } from './schema.ts';
 import { inTransaction } from './transaction.ts';
@@ -104,6 +104,10 @@ async function planAndApply(
   requestId: string,
 ): Promise<RestoreReport> {
   const { options, backup } = request;
+  // Entries are only ever appended, but for a restore, and there is no other one: most of the trail is compared before
+  // anybody has to wait for it.
+  const { seq: comparedTo } = (await readLive(client, stateKey, '')).head;
+  const early = await firstDifference(client, stateKey, { after: 0, upTo: comparedTo });
   // From here on commits of others wait. A dry run reads the same without making anyone wait.
   const live = await readLive(client, stateKey, options.dryRun ? '' : 'for no key update');
   // The body may have taken hours to arrive, and somebody may have migrated meanwhile.
@@ -115,10 +119,12 @@ async function planAndApply(
       { pointer: '/expect_revision' },
     );
   }
+  const late = { after: comparedTo, upTo: live.head.seq };
+  const different = early ?? (await firstDifference(client, stateKey, late));
   const plan: Plan = {
     live,
     documents: options.replaceState ? await planDocuments(client, stateKey) : untouched,
-    audit: await planAudit(client, stateKey, live.head, backup, options.truncateAudit),
+    audit: planAudit(live.head, backup, { truncate: options.truncateAudit, different }),
     revision: Math.max(live.revision, backup.header.revision) + 1,
     epoch: options.replaceState ? createEpoch() : live.epoch,
   };
