@@ -2,7 +2,7 @@
 export type Actor = 'admin' | 'client';
 
 /**
- * One change of one document. `json` is JSON text that has passed `json/normalize.ts`: it goes to PostgreSQL as it is.
+ * One change of one document. `json` is JSON text as the scanner captures it: it goes to PostgreSQL as it is.
  * `merge` is a merge patch (RFC 7396).
  */
 export type Change =

@@ -1,5 +1,5 @@
-import { scanJson } from './normalize.ts';
 import { plainNumber } from './number.ts';
+import { scanJson } from './scan.ts';
 
 /** Far deeper than anything LOOM stores or exports, and well within what recursion can bear. */
 const MOST_LEVELS = 1000;

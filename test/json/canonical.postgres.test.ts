@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { canonicalize, canonicalText } from '../../src/json/canonical.ts';
-import { normalizeDocument } from '../../src/json/normalize.ts';
 import { createEmptyDatabase, type TestDatabase } from '../setup/database.ts';
+import { normalizeDocument } from './normalize-document.ts';
 import { anyJson, hardNumbers, spellOddly } from './samples.ts';
 
 let database: TestDatabase;

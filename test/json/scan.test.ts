@@ -2,7 +2,8 @@ import { deepStrictEqual } from 'node:assert';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { canonicalize, canonicalText } from '../../src/json/canonical.ts';
-import { normalizeDocument, scanJson } from '../../src/json/normalize.ts';
+import { scanJson } from '../../src/json/scan.ts';
+import { normalizeDocument } from './normalize-document.ts';
 import { anyJson, spellOddly } from './samples.ts';
 
 const options = { maxBytes: 1_000_000, maxDepth: 64 };

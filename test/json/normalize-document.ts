@@ -1,6 +1,5 @@
-import { LoomError } from '../errors.ts';
-import { createJsonScanner } from './scanner.ts';
-import type { JsonType, Visit, VisitPlace } from './visit.ts';
+import { scanJson } from '../../src/json/scan.ts';
+import type { JsonType, VisitPlace } from '../../src/json/visit.ts';
 
 export interface NormalizeOptions {
   /** Most bytes of the canonical text. */
@@ -30,14 +29,4 @@ export function normalizeDocument(bytes: Uint8Array | string, options: Normalize
   });
   if (document === undefined) throw new Error('a scan that ended well has captured its value');
   return document;
-}
-
-/** Scans a whole text at once. Errors as `createJsonScanner`; a JavaScript string must be well-formed (`invalid_string`). */
-export function scanJson(bytes: Uint8Array | string, root: Visit): void {
-  if (typeof bytes === 'string' && !bytes.isWellFormed()) {
-    throw new LoomError('invalid_string', 'A text must not hold a lone surrogate.');
-  }
-  const scanner = createJsonScanner(root);
-  scanner.write(typeof bytes === 'string' ? Buffer.from(bytes) : bytes);
-  scanner.end();
 }
