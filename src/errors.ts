@@ -49,7 +49,13 @@ const catalogue = {
   state_key_mismatch: { status: 409, title: 'The backup was made for another state key' },
   revision_mismatch: { status: 409, title: 'The live revision is not the expected one' },
   restore_in_progress: { status: 409, title: 'Another restore of this state is under way' },
-  audit_diverged: { status: 409, title: "The backup's audit trail diverges from the live one" },
+  audit_entry_too_large: { status: 422, title: 'An audit entry is too large to be imported' },
+  scratch_exists: { status: 409, title: 'There is a state of this name already' },
+  scratch_not_found: { status: 404, title: 'There is no scratch state of this name' },
+  invalid_undo_request: { status: 400, title: 'The undo request is not valid' },
+  nothing_to_undo: { status: 409, title: 'There is nothing to undo' },
+  audit_history_lost: { status: 409, title: 'The trail does not hold what an earlier backup holds' },
+  audit_history_unproven: { status: 409, title: 'It cannot be told whether the trail holds what an earlier backup holds' },
 
   // The service
   starting: { status: 503, title: 'The node is starting' },
@@ -82,6 +88,8 @@ export interface LoomErrorOptions extends ErrorPlace {
   cause?: unknown;
   /** Seconds after which trying again makes sense; answered as `Retry-After`. */
   retryAfterSeconds?: number;
+  /** For `restore_in_progress`: when the other one began, RFC 3339. */
+  since?: string;
   /** For `precondition_failed`: the entity tag that the target has now, `null` when it does not exist. */
   currentEtag?: string | null;
 }
@@ -92,6 +100,7 @@ export class LoomError extends Error {
   readonly place: ErrorPlace;
   readonly retryAfterSeconds: number | undefined;
   readonly currentEtag: string | null | undefined;
+  readonly since: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: LoomErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
@@ -100,6 +109,7 @@ export class LoomError extends Error {
     this.place = pickPlace(options);
     this.retryAfterSeconds = options.retryAfterSeconds;
     this.currentEtag = options.currentEtag;
+    this.since = options.since;
   }
 
   get status(): number {

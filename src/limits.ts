@@ -30,8 +30,21 @@ export const limits = {
   /** Names that a backup's header may have; it has nine, and other tools may add some. */
   backupMembers: 64,
 
-  /** An entry wraps a document in its changes, and an imported one is wrapped again. */
-  auditEntryDepth: 128 + 16,
+  /**
+   * An entry wraps a document in three levels, and each import of it adds two more: room for 34 of them. With what is around an
+   * entry in the body of a restore it stays below the 256 levels of `jq` 1.6.
+   */
+  auditEntryDepth: 128 + 3 + 2 * 34 + 1,
+
+  /** What an import adds to an entry: two levels, and some hundred bytes beside a state key. */
+  auditImportDepth: 2,
+  auditImportBytes: 4 * KiB,
+
+  /** Restores and undos of which a state keeps what they replaced (design §7). */
+  snapshotsKept: 3,
+
+  /** The body of an undo: a few short members. */
+  undoBodyBytes: 4 * KiB,
 
   /**
    * Nesting of one document. Merging and parsing recurse in PostgreSQL, whose stack is 2 MiB by default, and `jq` 1.6 refuses
@@ -164,6 +177,22 @@ export const limits = {
 
   /** What is still on a connection when a node closes is cut off after this long. */
   poolCloseMs: 5_000,
+
+  /** Client commands: a node that cannot be connected to after this long is not there. */
+  clientConnectTimeoutMs: 10_000,
+
+  /** Client commands: status, and dropping a scratch state, are short; only plan, restore, undo and verifying take any time. */
+  clientAnswerTimeoutMs: 60_000,
+
+  /** Client commands: an answer that stands still for this long is given up; a node that reads a large state may take its time. */
+  clientIdleMs: 600_000,
+
+  /** Client commands: what is read of an answer that should be short. A status or report has some tens of KiB. */
+  clientAnswerBytes: 8 * MiB,
+
+  /** A `.part` that nobody has touched for this long was left behind by a process that was killed; a living one touches its own. */
+  partStaleMs: 120_000,
+  partTouchMs: 30_000,
 
   /** Names, or ids, that the offline verifier holds at once: some 20 MB. A file of any size takes as many readings as it needs. */
   verifyWindow: 50_000,

@@ -1,21 +1,24 @@
 import { z } from 'zod';
-import { BACKUP_VERSION, type BackupHeader, type BackupManifest, type RestoreOptions } from '../domain/backup.ts';
+import { BACKUP_VERSION, type BackupHeader, type BackupManifest } from '../domain/backup.ts';
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
-import type { BackupFrame, Decoded } from './decoder.ts';
+import type { BackupFrame } from './decoder.ts';
 import { manifestDigest } from './digests.ts';
+import { shapeFault } from './shape.ts';
 
 const seq = z.int().min(0);
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
+const revision = z.int().min(0).max(limits.backupRevision);
+const schemaVersion = z.int().min(1);
 
 const headerSchema = z.looseObject({
   loom_backup_version: z.literal(BACKUP_VERSION),
   backend: z.literal('postgres'),
   instance_id: z.string(),
   state_key: z.string(),
-  schema_version: z.int().min(1),
+  schema_version: schemaVersion,
   epoch: z.string().min(1),
-  revision: z.int().min(0).max(limits.backupRevision),
+  revision,
   exported_at: z.string(),
   state_updated_at: z.string(),
 }) satisfies z.ZodType<BackupHeader>;
@@ -31,81 +34,61 @@ const manifestSchema = z.strictObject({
   sha256: hex,
 }) satisfies z.ZodType<BackupManifest>;
 
-const requestSchema = z.strictObject({
-  confirm: z.unknown(),
-  replace_state: z.boolean().default(true),
-  truncate_audit: z.boolean().default(false),
-  dry_run: z.boolean().default(false),
-  expect_revision: z.int().min(0).optional(),
-  accept_state_key: z.string().optional(),
-  accept_unverified: z.boolean().default(false),
+/** What LOOM makes use of in the header of a backup without manifest, where it is there. */
+const unverifiedSchema = z.looseObject({
+  state_key: z.string().nullish(),
+  schema_version: schemaVersion.nullish(),
+  instance_id: z.string().nullish(),
+  epoch: z.string().nullish(),
+  revision: revision.nullish(),
+  exported_at: z.string().nullish(),
 });
 
-/** A backup whose frame is sound: what remains to be checked are its documents and entries. */
-export interface CheckedBackup {
-  header: BackupHeader;
-  manifest: BackupManifest;
+/** Where a backup says that it comes from; null is what it does not say. */
+export interface BackupOrigin {
+  instanceId: string | null;
+  stateKey: string | null;
+  epoch: string | null;
+  /** 0 when it does not say. */
+  revision: number;
+  exportedAt: string | null;
+}
+
+interface BackupParts {
+  origin: BackupOrigin;
   hasState: boolean;
+  hasDigests: boolean;
   hasAudit: boolean;
 }
 
-export interface CheckedRequest {
-  options: RestoreOptions;
-  backup: CheckedBackup;
+/** Whoever has the manifest can tell whether documents and entries are as they were; `checkStage` and `verifyBackup` do. */
+export interface VerifiableBackup extends BackupParts {
+  verified: true;
+  header: BackupHeader;
+  manifest: BackupManifest;
 }
 
-export interface CheckContext {
-  stateKey: string;
+/** There is nothing to verify it by. */
+export interface UnverifiedBackup extends BackupParts {
+  verified: false;
+}
+
+/** A backup whose frame is sound: what remains to be checked are its documents and entries. */
+export type CheckedBackup = VerifiableBackup | UnverifiedBackup;
+
+export interface FrameOptions {
+  /** The newest that counts as known. */
   schemaVersion: number;
+  /** Whether a backup without manifest may pass. One of a public LOOM node always does. */
+  acceptUnverified: boolean;
 }
 
 /**
- * Judges everything of a restore request that needs no database: the request's own members, then version, schema, header,
- * manifest and its digest, then whether this state may take it. Throws the first fault with its own code.
+ * Version, schema, header, manifest and the digest over both. `pointer` is where the backup stands. A manifest that is there
+ * is always held to, whatever may be accepted without one.
  */
-export function checkRequest({ request, backup }: Decoded, context: CheckContext): CheckedRequest {
-  const options = checkOptions(request);
-  if (backup === undefined) {
-    throw new LoomError('invalid_restore_request', 'The member "backup" is missing.', { pointer: '/backup' });
-  }
-  const checked = checkFrame(backup, '/backup', context.schemaVersion);
-  const stateKey = checked.header.state_key;
-  if (stateKey !== context.stateKey && stateKey !== options.acceptStateKey) {
-    throw new LoomError(
-      'state_key_mismatch',
-      `The backup was made for state key ${JSON.stringify(stateKey)}, and this node serves ${JSON.stringify(context.stateKey)}. ` +
-        'To restore it here all the same, name its state key in "accept_state_key".',
-      { pointer: '/backup/state_key' },
-    );
-  }
-  assertFits(options, checked);
-  return { options, backup: checked };
-}
-
-function checkOptions(request: Record<string, unknown>): RestoreOptions {
-  if (request.confirm !== 'restore') {
-    throw new LoomError('confirm_missing', 'The body must have "confirm":"restore".', { pointer: '/confirm' });
-  }
-  const parsed = requestSchema.safeParse(request);
-  if (!parsed.success) throw fault('invalid_restore_request', parsed.error, '');
-  const { replace_state, truncate_audit, dry_run, expect_revision, accept_state_key, accept_unverified } = parsed.data;
-  if (accept_unverified) {
-    throw new LoomError('invalid_restore_request', 'This node restores only backups that it can verify.', {
-      pointer: '/accept_unverified',
-    });
-  }
-  return {
-    replaceState: replace_state,
-    truncateAudit: truncate_audit,
-    dryRun: dry_run,
-    ...(expect_revision === undefined ? {} : { expectRevision: expect_revision }),
-    ...(accept_state_key === undefined ? {} : { acceptStateKey: accept_state_key }),
-  };
-}
-
-/** Version, schema, header, manifest and the digest over both. `pointer` is where the backup stands. */
-export function checkFrame(frame: BackupFrame, pointer: string, schemaVersion: number): CheckedBackup {
-  if (!frame.hasState && !frame.hasAudit) {
+export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOptions): CheckedBackup {
+  if (!frame.hasState && !(frame.hasAudit && (frame.auditEntries > 0 || frame.manifest !== undefined))) {
     throw new LoomError('backup_empty', 'The backup has neither "state" nor "audit_entries".', { pointer });
   }
   const version = frame.header.loom_backup_version;
@@ -117,22 +100,53 @@ export function checkFrame(frame: BackupFrame, pointer: string, schemaVersion: n
     );
   }
   const backupSchema = frame.header.schema_version;
-  if (typeof backupSchema === 'number' && backupSchema > schemaVersion) {
+  if (typeof backupSchema === 'number' && backupSchema > options.schemaVersion) {
     throw new LoomError(
       'backup_schema_newer',
-      `The backup has schema_version ${backupSchema}; this node knows schemas up to ${schemaVersion}.`,
+      `The backup has schema_version ${backupSchema}; this node knows schemas up to ${options.schemaVersion}.`,
       { pointer: `${pointer}/schema_version` },
     );
   }
-  if (frame.manifest === undefined) {
-    throw new LoomError('backup_unverified', 'The backup has no manifest: it is not whole, or of another tool.', {
-      pointer: `${pointer}/manifest`,
-    });
+  return frame.manifest === undefined ? checkUnverified(frame, pointer, options) : checkManifest(frame, pointer);
+}
+
+/**
+ * A public LOOM node writes no manifest, epoch or digests; its backups are told by that. With one of them there, a LOOM backup
+ * has lost the others.
+ */
+export function isOfPublicNode({ header, manifest, hasDigests }: BackupFrame): boolean {
+  const isSilent = header.epoch === undefined && manifest === undefined && !hasDigests;
+  return isSilent && header.loom_backup_version === BACKUP_VERSION && typeof header.state_key === 'string';
+}
+
+function checkUnverified(frame: BackupFrame, pointer: string, { acceptUnverified }: FrameOptions): UnverifiedBackup {
+  if (!acceptUnverified && !isOfPublicNode(frame)) {
+    throw new LoomError(
+      'backup_unverified',
+      'The backup has no manifest: it is not whole, or of another tool. Nobody can tell what is missing.',
+      { pointer: `${pointer}/manifest` },
+    );
   }
+  const header = unverifiedSchema.safeParse(frame.header);
+  if (!header.success) throw shapeFault('backup_malformed', header.error, pointer);
+  const { instance_id, state_key, epoch, revision, exported_at } = header.data;
+  return {
+    verified: false,
+    ...partsOf(frame, {
+      instanceId: instance_id ?? null,
+      stateKey: state_key ?? null,
+      epoch: epoch ?? null,
+      revision: revision ?? 0,
+      exportedAt: exported_at ?? null,
+    }),
+  };
+}
+
+function checkManifest(frame: BackupFrame, pointer: string): VerifiableBackup {
   const header = headerSchema.safeParse(frame.header);
-  if (!header.success) throw fault('backup_malformed', header.error, pointer);
+  if (!header.success) throw shapeFault('backup_malformed', header.error, pointer);
   const manifest = manifestSchema.safeParse(frame.manifest);
-  if (!manifest.success) throw fault('backup_malformed', manifest.error, `${pointer}/manifest`);
+  if (!manifest.success) throw shapeFault('backup_malformed', manifest.error, `${pointer}/manifest`);
   if (manifestDigest(frame.header, manifest.data) !== manifest.data.sha256) {
     throw new LoomError('backup_digest_mismatch', 'The header or the manifest is not as it was written.', {
       pointer: `${pointer}/manifest/sha256`,
@@ -144,38 +158,17 @@ export function checkFrame(frame: BackupFrame, pointer: string, schemaVersion: n
       pointer: `${pointer}/${missing}`,
     });
   }
-  return { header: header.data, manifest: manifest.data, hasState: frame.hasState, hasAudit: frame.hasAudit };
+  const { instance_id: instanceId, state_key: stateKey, epoch, revision, exported_at: exportedAt } = header.data;
+  return {
+    verified: true,
+    header: header.data,
+    manifest: manifest.data,
+    ...partsOf(frame, { instanceId, stateKey, epoch, revision, exportedAt }),
+  };
 }
 
-function assertFits(options: RestoreOptions, backup: CheckedBackup): void {
-  if (options.truncateAudit && backup.manifest.audit_entries === 0) {
-    throw new LoomError(
-      'invalid_restore_request',
-      'truncate_audit needs a backup with audit entries: this one would leave no history.',
-      { pointer: '/truncate_audit' },
-    );
-  }
-}
-
-function fault(code: 'invalid_restore_request' | 'backup_malformed', error: z.ZodError, pointer: string): LoomError {
-  const issue = error.issues[0];
-  const unknown = issue?.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [];
-  const at = [...(issue?.path ?? []), ...unknown].map((step) => `/${String(step)}`).join('');
-  return new LoomError(code, `${at === '' ? 'The value' : `"${at.slice(1)}"`} ${expectationOf(issue)}.`, {
-    pointer: `${pointer}${at}`,
-  });
-}
-
-function expectationOf(issue: z.core.$ZodIssue | undefined): string {
-  if (issue?.code === 'unrecognized_keys') return 'is not known here';
-  if (issue?.code === 'invalid_type')
-    return `must be ${issue.expected === 'int' ? 'a whole number' : `of type ${issue.expected}`}`;
-  if (issue?.code === 'invalid_value')
-    return `must be ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
-  if (issue?.code === 'invalid_format') return 'does not have the form that it must have';
-  if (issue?.code === 'too_small') return `must be at least ${issue.minimum}`;
-  if (issue?.code === 'too_big') return `must be at most ${issue.maximum}`;
-  return 'is not valid';
+function partsOf({ hasState, hasDigests, hasAudit }: BackupFrame, origin: BackupOrigin): BackupParts {
+  return { origin, hasState, hasDigests, hasAudit };
 }
 
 function shortText(value: unknown): string {

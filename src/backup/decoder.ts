@@ -17,7 +17,9 @@ export interface BackupFrame {
   header: Record<string, unknown>;
   manifest: unknown;
   hasState: boolean;
+  hasDigests: boolean;
   hasAudit: boolean;
+  auditEntries: number;
 }
 
 export interface Decoded {
@@ -29,6 +31,8 @@ export interface Decoded {
 
 /** Takes a text in chunks, and hands out what they complete; `Whole` is what stands in it once. */
 export interface Decoder<Whole> {
+  /** What has been read of it so far. */
+  readonly whole: Whole;
   /** Takes the next bytes, cut anywhere, and answers what they completed. */
   write(chunk: Uint8Array): BackupItem[];
   /** The input has ended. Throws `backup_incomplete` when a value is still open. */
@@ -49,7 +53,7 @@ export function createRestoreDecoder(): Decoder<Decoded> {
         assertRequestMember(name);
         return captureMember(decoded.request, name, pointerToken(name));
       }
-      decoded.backup = { header: {}, manifest: undefined, hasState: false, hasAudit: false };
+      decoded.backup = emptyFrame();
       return backupVisit(decoded.backup, '/backup', emit);
     },
     onOther: (type) => {
@@ -60,8 +64,12 @@ export function createRestoreDecoder(): Decoder<Decoded> {
 
 /** As `createRestoreDecoder`, for a backup on its own: a file. */
 export function createBackupDecoder(): Decoder<BackupFrame> {
-  const frame: BackupFrame = { header: {}, manifest: undefined, hasState: false, hasAudit: false };
+  const frame = emptyFrame();
   return createDecoder(frame, (emit) => backupVisit(frame, '', emit));
+}
+
+function emptyFrame(): BackupFrame {
+  return { header: {}, manifest: undefined, hasState: false, hasDigests: false, hasAudit: false, auditEntries: 0 };
 }
 
 function createDecoder<Whole>(whole: Whole, rootOf: (emit: (item: BackupItem) => void) => Visit): Decoder<Whole> {
@@ -72,6 +80,7 @@ function createDecoder<Whole>(whole: Whole, rootOf: (emit: (item: BackupItem) =>
     }),
   );
   return {
+    whole,
     write: (chunk) => {
       items = [];
       scanner.write(chunk);
@@ -92,6 +101,7 @@ const requestMembers = new Set([
   'expect_revision',
   'accept_state_key',
   'accept_unverified',
+  'into_scratch',
 ]);
 
 /** Refused as soon as it is seen: what follows may be of any size. */
@@ -137,12 +147,11 @@ function backupVisit(frame: BackupFrame, pointer: string, emit: (item: BackupIte
             frame.hasState = false;
           });
         case 'document_sha256':
+          frame.hasDigests = true;
           return digestsVisit(at, emit);
         case 'audit_entries':
           frame.hasAudit = true;
-          return entriesVisit(at, emit, () => {
-            frame.hasAudit = false;
-          });
+          return entriesVisit(at, frame, emit);
         case 'manifest':
           return captureInto(at, (value) => {
             frame.manifest = value;
@@ -199,7 +208,7 @@ function digestsVisit(pointer: string, emit: (item: BackupItem) => void): Visit 
   };
 }
 
-function entriesVisit(pointer: string, emit: (item: BackupItem) => void, onNull: () => void): Visit {
+function entriesVisit(pointer: string, frame: BackupFrame, emit: (item: BackupItem) => void): Visit {
   return {
     kind: 'array',
     onElement: (index) => ({
@@ -208,16 +217,18 @@ function entriesVisit(pointer: string, emit: (item: BackupItem) => void, onNull:
       maxDepth: limits.auditEntryDepth,
       place: { pointer: `${pointer}/${index}` },
       onValue: ({ text, type, offset }) => {
-        if (type === 'object') emit({ kind: 'entry', text });
-        else
-          throw malformed(
-            `An audit entry must be an object, and this is ${aOrAn(type)}.`,
-            `${pointer}/${index}`,
-            offset,
-          );
+        if (type !== 'object') {
+          const detail = `An audit entry must be an object, and this is ${aOrAn(type)}.`;
+          throw malformed(detail, `${pointer}/${index}`, offset);
+        }
+        frame.auditEntries += 1;
+        emit({ kind: 'entry', text });
       },
     }),
-    onOther: (type, offset) => nullOrMalformed('audit_entries', 'an array', type, pointer, offset, onNull),
+    onOther: (type, offset) =>
+      nullOrMalformed('audit_entries', 'an array', type, pointer, offset, () => {
+        frame.hasAudit = false;
+      }),
   };
 }
 

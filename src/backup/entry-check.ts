@@ -1,4 +1,4 @@
-import { type AuditHead, GENESIS_HASH } from '../domain/audit.ts';
+import { type AuditHead, EMPTY_HEAD } from '../domain/audit.ts';
 import type { BackupManifest } from '../domain/backup.ts';
 import type { LoomError } from '../errors.ts';
 import { canonicalWithout } from '../json/canonical.ts';
@@ -31,7 +31,7 @@ export function createEntryCheck(): EntryCheck {
   let malformed: LoomError | undefined;
   let broken: LoomError | undefined;
   let first: { seq: number; hash: string; text: Buffer } | undefined;
-  let last: AuditHead = { seq: 0, hash: GENESIS_HASH };
+  let last: AuditHead = EMPTY_HEAD;
 
   return {
     add: (captured) => {
@@ -45,7 +45,7 @@ export function createEntryCheck(): EntryCheck {
       // The first one's link is in the manifest, which is still to come.
       if (first === undefined) first = { ...entry, text };
       else if (entry.seq !== last.seq + 1 || chainHash(last.hash, text) !== entry.hash) {
-        broken ??= brokenLink(entry.seq, last.seq + 1);
+        broken ??= brokenLink('', count, entry.seq, last.seq + 1);
       }
       last = entry;
     },
@@ -56,13 +56,13 @@ export function createEntryCheck(): EntryCheck {
       if (count !== manifest.audit_entries || !startsRight) throw entryCountMismatch('', manifest.audit_entries, count);
       if (first !== undefined && manifest.audit_first !== null) {
         const { seq, previous_hash: previousHash } = manifest.audit_first;
-        if (first.seq !== seq || chainHash(previousHash, first.text) !== first.hash) throw brokenLink(first.seq, seq);
+        if (first.seq !== seq || chainHash(previousHash, first.text) !== first.hash)
+          throw brokenLink('', 1, first.seq, seq);
       }
       if (broken !== undefined) throw broken;
     },
     assertHead: ({ audit_head: head }) => {
-      const fits = count === 0 ? head.seq === 0 : last.seq === head.seq && last.hash === head.hash;
-      if (!fits) throw headMismatch(count === 0 ? 0 : last.seq, head.seq);
+      if (last.seq !== head.seq || last.hash !== head.hash) throw headMismatch('', last.seq, head.seq);
     },
   };
 }

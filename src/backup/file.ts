@@ -29,6 +29,8 @@ async function* readGzip(path: string): AsyncGenerator<Uint8Array> {
       bytes += chunk.length;
       yield chunk;
     }
+    // Node's gunzip takes a zero byte for the end, and whatever stands behind it for padding.
+    if (unpacker.bytesWritten < source.bytesRead) throw damagedAfter(bytes);
   } catch (error) {
     throw gzipFault(error, bytes);
   } finally {
@@ -45,5 +47,9 @@ function gzipFault(error: unknown, offset: number): unknown {
     });
   }
   if (typeof code !== 'string' || !code.startsWith('Z_')) return error;
+  return damagedAfter(offset);
+}
+
+function damagedAfter(offset: number): LoomError {
   return new LoomError('malformed_request', `The gzip data is damaged, after ${offset} decoded bytes.`, { offset });
 }

@@ -19,6 +19,15 @@ export async function decodeAll(
   return { frame: decoder.end(), bytes };
 }
 
+/** The texts of the audit entries alone, in their order, as they are asked for: for two trails side by side, or a part of one. */
+export async function* readEntries(open: OpenBackup): AsyncGenerator<Buffer> {
+  const decoder = createBackupDecoder();
+  for await (const chunk of open()) {
+    for (const item of decoder.write(chunk)) if (item.kind === 'entry') yield item.text;
+  }
+  decoder.end();
+}
+
 export function documentSha256(captured: Buffer): Buffer {
   return sha256(Buffer.from(canonicalOfCaptured(captured)));
 }

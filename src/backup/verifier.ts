@@ -1,5 +1,6 @@
+import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
-import { type CheckedBackup, checkFrame } from './check.ts';
+import { checkFrame, type VerifiableBackup } from './check.ts';
 import { createStateDigest } from './digests.ts';
 import { createEntryCheck } from './entry-check.ts';
 import { documentCountMismatch, stateDigestMismatch } from './faults.ts';
@@ -8,7 +9,7 @@ import { checkRepeats } from './repeats.ts';
 import { checkByWindows } from './windows.ts';
 
 /** What was checked, of a backup that holds. */
-export interface VerifiedBackup extends CheckedBackup {
+export interface VerifiedBackup extends VerifiableBackup {
   bytes: number;
   documents: number;
   auditEntries: number;
@@ -38,7 +39,8 @@ export async function verifyBackup(
     else if (item.kind === 'digest') digests.add(item.name, Buffer.from(item.sha256, 'hex'));
     else entries.add(item.text);
   });
-  const backup = checkFrame(frame, '', schemaVersion);
+  const backup = checkFrame(frame, '', { schemaVersion, acceptUnverified: false });
+  if (!backup.verified) throw nothingToVerifyBy();
   const { manifest } = backup;
   const fits = documents.isOrdered() && digests.isOrdered() && documents.sha256() === digests.sha256();
   const stateSha256 = fits ? documents.sha256() : await checkByWindows(open, window);
@@ -50,6 +52,14 @@ export async function verifyBackup(
     entries.assertHead(manifest);
   }
   return { ...backup, bytes, documents: documents.count(), auditEntries: entries.count() };
+}
+
+function nothingToVerifyBy(): LoomError {
+  return new LoomError(
+    'backup_unverified',
+    'This is the backup of a public LOOM node, which has nothing to verify it by. A restore takes it, as unverified.',
+    { pointer: '/manifest' },
+  );
 }
 
 /** A state digest made on the way, good as long as the names come in the order of their bytes, each once. */

@@ -24,7 +24,7 @@ export async function checkByWindows(open: OpenBackup, window: number): Promise<
   for (;;) {
     const { pairs, complete } = await readWindow(open, after, window);
     for (const pair of pairs) {
-      if (pair.documents > 1) throw duplicateDocument(pair.name);
+      if (pair.documents > 1) throw duplicateDocument('', pair.name);
       if (pair.digests > 1) digestTwice ??= pair.name;
       const fault = faultOf(pair);
       if (fault !== undefined) wrong ??= { name: pair.name, fault };
@@ -33,8 +33,8 @@ export async function checkByWindows(open: OpenBackup, window: number): Promise<
     after = pairs.at(-1)?.bytes;
     if (complete) break;
   }
-  if (digestTwice !== undefined) throw duplicateDigest(digestTwice);
-  if (wrong !== undefined) throw digestMismatch(wrong.name, wrong.fault);
+  if (digestTwice !== undefined) throw duplicateDigest('', digestTwice);
+  if (wrong !== undefined) throw digestMismatch('', wrong.name, wrong.fault);
   return state.end();
 }
 

@@ -8,6 +8,9 @@ export interface AuditHead {
 /** What the first entry's hash is linked to: 32 zero bytes. */
 export const GENESIS_HASH = '0'.repeat(64);
 
+/** The head of a chain without entries. */
+export const EMPTY_HEAD: AuditHead = { seq: 0, hash: GENESIS_HASH };
+
 /** Which entries to read, by seq. `document` keeps those whose changes name the document. */
 export interface AuditQuery {
   after?: number;

@@ -44,6 +44,16 @@ export interface RestoreOptions {
   dryRun: boolean;
   expectRevision?: number;
   acceptStateKey?: string;
+  acceptUnverified: boolean;
+  /** Restore into a new state of this key, and leave the node's own alone. */
+  intoScratch?: string;
+}
+
+export interface DocumentCounts {
+  added: number;
+  changed: number;
+  removed: number;
+  unchanged: number;
 }
 
 export interface DocumentNames {
@@ -59,9 +69,12 @@ export interface RestoreReport {
   dry_run: boolean;
   restored_at: string | null;
   replaced_state: boolean;
+  /** As it was asked for; `replaced_audit_count` says how many entries were taken out. */
   truncated_audit: boolean;
+  /** Entries of the backup that came into the trail, adopted or imported. */
   imported_audit_count: number;
   replaced_audit_count: number;
+  /** Whether the backup had a manifest to be verified by. What does not hold is never restored. */
   verified: boolean;
   revision: number;
   /** Null in a dry run that would replace the state: a new one is made by the deed only. */
@@ -69,8 +82,23 @@ export interface RestoreReport {
   /** The live revision that the figures were computed against: pass it as `expect_revision`. */
   based_on_revision: number;
   event_id: string | null;
-  documents: { added: number; changed: number; removed: number; unchanged: number };
+  documents: DocumentCounts;
   document_names: DocumentNames;
-  audit: { previous_head: AuditHead; backup_head: AuditHead; head: AuditHead | null };
+  audit: {
+    /** Taken over as they are, seq and hash. */
+    adopted: number;
+    /** Appended as `audit.import` entries that contain the original. */
+    imported: number;
+    /** Live entries taken out. */
+    replaced: number;
+    /** The first seq at which the two trails differ; null when one of them holds the other. */
+    parted_at: number | null;
+    previous_head: AuditHead;
+    /** Null when the backup is unverified. */
+    backup_head: AuditHead | null;
+    head: AuditHead | null;
+  };
+  /** What a restore into a scratch state has made, as read from there; null otherwise, and in a dry run. */
+  scratch: { state_key: string; state_sha256: string; audit_head: AuditHead } | null;
   warnings: string[];
 }

@@ -1,3 +1,4 @@
+import { limits } from '../limits.ts';
 import type { AuditHead } from './audit.ts';
 
 /** The keyed row: where a state stands. */
@@ -22,4 +23,27 @@ export interface SchemaStatus {
   instanceId: string | null;
   applied: { version: number; name: string; sha256: string; applied_at: string }[];
   pending: { version: number; name: string }[];
+}
+
+/** A state that a restore made beside the node's own (`into_scratch`). */
+export interface ScratchState {
+  state_key: string;
+  created_at: string;
+  documents: number;
+  /** Sum of the canonical texts of its documents. */
+  bytes: number;
+  audit_entries: number;
+}
+
+export function stateKeyFault(key: string): string | undefined {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
+  const isStorable = key.isWellFormed() && !/[\u0000-\u001f\u007f-\u009f]/.test(key);
+  if (!isStorable) return 'must not have control characters or lone surrogates';
+  return Buffer.byteLength(key) > limits.stateKeyBytes ? `must have at most ${limits.stateKeyBytes} bytes` : undefined;
+}
+
+/** As `stateKeyFault`; besides, its route must be able to name it. */
+export function scratchKeyFault(key: string): string | undefined {
+  if (key === '' || key === '.' || key === '..') return 'must not be empty, "." or "..", which no URL can name';
+  return stateKeyFault(key);
 }

@@ -3,7 +3,8 @@ import type { AuditHead, AuditLine, AuditQuery, AuditVerdict } from './audit.ts'
 import type { BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentSummary, StoredDocument } from './document.ts';
-import type { SchemaStatus, StateHead } from './state.ts';
+import type { SchemaStatus, ScratchState, StateHead } from './state.ts';
+import type { Snapshot, UndoReport, UndoRequest } from './undo.ts';
 
 export interface DocumentQuery {
   prefix?: string;
@@ -37,8 +38,8 @@ export interface StateSnapshot {
 
 /** An operation that takes long, as status shows it. */
 export interface RunningOperation {
-  /** A restore becomes a `plan` as soon as its body has said that it is a dry run. */
-  kind: 'backup' | 'restore' | 'plan' | 'verify';
+  /** A restore or undo becomes a `plan` as soon as it is known to be a dry run. */
+  kind: 'backup' | 'restore' | 'plan' | 'undo' | 'verify';
   started_at: string;
   request_id: string;
   documents: number;
@@ -62,13 +63,21 @@ export interface Store {
   readAudit(query: AuditQuery): Promise<AuditPage>;
   /** Newline-delimited JSON of all entries that `query` selects; its limit does not count. */
   openAudit(query: Omit<AuditQuery, 'limit'>): Promise<Readable>;
-  verifyAudit(context: OperationContext): Promise<AuditVerdict>;
+  /** `scratch`: the key of a scratch state, to verify its chain instead. */
+  verifyAudit(context: OperationContext, scratch?: string): Promise<AuditVerdict>;
   /** Resolves once the snapshot is taken; fails afterwards by destroying the stream with a LoomError. */
   openBackup(options: BackupOptions, context: OperationContext): Promise<Readable>;
   /** To be called when a backup's last byte has been handed to its reader. */
   recordBackup(): Promise<void>;
   /** `body` is the decoded (not gzipped) request body. */
   restore(body: Readable, context: OperationContext): Promise<RestoreReport>;
+  undo(request: UndoRequest, context: OperationContext): Promise<UndoReport>;
+  /** What can be undone, newest first. */
+  readSnapshots(): Promise<Snapshot[]>;
+  /** All scratch states of the database, of whichever state key they were made for. */
+  readScratchStates(): Promise<ScratchState[]>;
+  /** Answers what the scratch state held. Rejects with `scratch_not_found` for a state that is none. */
+  dropScratch(stateKey: string): Promise<Pick<ScratchState, 'state_key' | 'documents' | 'audit_entries'>>;
   readSchema(): Promise<SchemaStatus>;
   readDatabase(): Promise<DatabaseStatus>;
   /** What status and metrics show without asking the database. */

@@ -28,6 +28,7 @@ export function toProblem(thrown: unknown, requestId: string): Problem {
       code: error.code,
       detail,
       ...error.place,
+      ...(error.since === undefined ? {} : { since: error.since }),
       request_id: requestId,
     }),
   };

@@ -17,8 +17,10 @@ import { registerMetrics } from './routes/metrics.ts';
 import { registerProbes } from './routes/probes.ts';
 import { registerRestore } from './routes/restore.ts';
 import { registerSchema } from './routes/schema.ts';
+import { registerScratch } from './routes/scratch.ts';
 import { registerState } from './routes/state.ts';
 import { registerStatus } from './routes/status.ts';
+import { registerUndo } from './routes/undo.ts';
 import { createTimedReader } from './timed-reader.ts';
 
 export interface HttpServer {
@@ -89,6 +91,8 @@ const allRoutes: ((app: FastifyInstance, context: RouteContext) => void)[] = [
   registerSchema,
   registerBackup,
   registerRestore,
+  registerUndo,
+  registerScratch,
 ];
 
 function createApp({ config, log, createRequestId }: RouteContext): FastifyInstance {

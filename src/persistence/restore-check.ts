@@ -12,54 +12,61 @@ import {
   repeatedMember,
   stateDigestMismatch,
 } from '../backup/faults.ts';
-import { type AuditHead, GENESIS_HASH } from '../domain/audit.ts';
+import { type AuditHead, EMPTY_HEAD, GENESIS_HASH } from '../domain/audit.ts';
+import type { BackupManifest } from '../domain/backup.ts';
 import { limits } from '../limits.ts';
+import { stateDigest } from './state-digest.ts';
 
 /** Where the backup stands in the body of a restore. */
 const BACKUP = '/backup';
 
-/**
- * Checks what was staged against the manifest: counts, digests, then the chain. Throws the first fault with its own code,
- * naming the document or the seq. Nothing outside the staging tables is read or changed.
- */
-export async function checkStage(client: PoolClient, backup: CheckedBackup): Promise<void> {
-  await checkDocuments(client, backup);
-  if (backup.hasAudit) {
-    await checkEntryForms(client);
-    await checkEntryCount(client, backup);
-    await checkChain(client, backup);
-  }
+/** What was staged, as PostgreSQL counted and digested it. */
+export interface StagedBackup {
+  stateSha256: string;
+  entries: number;
 }
 
-async function checkDocuments(client: PoolClient, { manifest }: CheckedBackup): Promise<void> {
+/**
+ * Checks what was staged against the manifest: counts, digests, then the chain. Throws the first fault with its own code,
+ * naming the document or the seq. Without a manifest it holds only to what must be so of any documents. Nothing outside the
+ * staging tables is read or changed.
+ */
+export async function checkStage(client: PoolClient, backup: CheckedBackup): Promise<StagedBackup> {
+  const stateSha256 = await checkDocuments(client, backup);
+  const counted = await first<{ entries: number }>(client, 'select count(*) as entries from loom_stage_audit');
+  const entries = counted?.entries ?? 0;
+  if (backup.verified && backup.hasAudit) {
+    await checkEntryForms(client);
+    checkEntryCount(entries, backup.manifest);
+    await checkChain(client, backup.manifest);
+  }
+  return { stateSha256, entries };
+}
+
+async function checkDocuments(client: PoolClient, backup: CheckedBackup): Promise<string> {
   const twice = await first<{ name: string }>(
     client,
     `select name from loom_stage_document group by name having count(*) > 1 order by name limit 1`,
   );
-  if (twice !== undefined) {
-    throw duplicateDocument(twice.name);
-  }
+  if (twice !== undefined) throw duplicateDocument(BACKUP, twice.name);
   const digestTwice = await first<{ name: string }>(
     client,
     `select name from loom_stage_digest group by name having count(*) > 1 order by name limit 1`,
   );
-  if (digestTwice !== undefined) {
-    throw duplicateDigest(digestTwice.name);
-  }
-  await checkDigests(client);
+  if (digestTwice !== undefined) throw duplicateDigest(BACKUP, digestTwice.name);
+  if (backup.verified || backup.hasDigests) await checkDigests(client);
   const state = await first<{ documents: number; sha256: string }>(
     client,
-    `select count(*) as documents,
-            encode(sha256(coalesce(string_agg(sha256(convert_to(name, 'UTF8')) || sha256, ''::bytea order by name), '')), 'hex')
-              as sha256
-       from loom_stage_document`,
+    `select count(*) as documents, ${stateDigest('loom_stage_document')} as sha256 from loom_stage_document`,
   );
-  if (state?.documents !== manifest.documents) {
-    throw documentCountMismatch(BACKUP, manifest.documents, state?.documents ?? 0);
+  const { documents = 0, sha256 = '' } = state ?? {};
+  if (backup.verified) {
+    if (documents !== backup.manifest.documents) {
+      throw documentCountMismatch(BACKUP, backup.manifest.documents, documents);
+    }
+    if (sha256 !== backup.manifest.state_sha256) throw stateDigestMismatch(BACKUP);
   }
-  if (state.sha256 !== manifest.state_sha256) {
-    throw stateDigestMismatch(BACKUP);
-  }
+  return sha256;
 }
 
 async function checkDigests(client: PoolClient): Promise<void> {
@@ -70,7 +77,7 @@ async function checkDigests(client: PoolClient): Promise<void> {
       where encode(s.sha256, 'hex') is distinct from d.sha256
       order by name limit 1`,
   );
-  if (wrong !== undefined) throw digestMismatch(wrong.name, wrong.fault);
+  if (wrong !== undefined) throw digestMismatch(BACKUP, wrong.name, wrong.fault);
 }
 
 /** Columns are made of these members when entries are adopted, so each must have the form that LOOM writes. */
@@ -97,17 +104,16 @@ async function checkEntryForms(client: PoolClient): Promise<void> {
   if (bad !== undefined) throw malformedEntry(BACKUP, bad.position, bad.member, bad.seq);
 }
 
-async function checkEntryCount(client: PoolClient, { manifest }: CheckedBackup): Promise<void> {
-  const counted = await first<{ entries: number }>(client, 'select count(*) as entries from loom_stage_audit');
-  if (counted?.entries === manifest.audit_entries && counted.entries > 0 === (manifest.audit_first !== null)) return;
-  throw entryCountMismatch(BACKUP, manifest.audit_entries, counted?.entries ?? 0);
+function checkEntryCount(held: number, manifest: BackupManifest): void {
+  if (held === manifest.audit_entries && held > 0 === (manifest.audit_first !== null)) return;
+  throw entryCountMismatch(BACKUP, manifest.audit_entries, held);
 }
 
-async function checkChain(client: PoolClient, { manifest }: CheckedBackup): Promise<void> {
+async function checkChain(client: PoolClient, manifest: BackupManifest): Promise<void> {
   const previous = manifest.audit_first ?? { seq: 1, previous_hash: GENESIS_HASH };
-  const broken = await first<{ seq: number; expected_seq: number }>(
+  const broken = await first<{ position: number; seq: number; expected_seq: number }>(
     client,
-    `select seq, expected_seq
+    `select position, seq, expected_seq
        from (select position, seq, hash,
                     coalesce(lag(seq) over chain + 1, $1) as expected_seq,
                     loom_chain_hash(coalesce(lag(hash) over chain, decode($2, 'hex')), line - 'hash') as expected_hash
@@ -116,27 +122,43 @@ async function checkChain(client: PoolClient, { manifest }: CheckedBackup): Prom
       order by position limit 1`,
     [previous.seq, previous.previous_hash],
   );
-  if (broken !== undefined) throw brokenLink(broken.seq, broken.expected_seq);
+  if (broken !== undefined) throw brokenLink(BACKUP, broken.position, broken.seq, broken.expected_seq);
   await checkUniqueness(client);
-  const head = await first<AuditHead>(
+  const last = await first<AuditHead>(
     client,
     `select seq, encode(hash, 'hex') as hash from loom_stage_audit order by position desc limit 1`,
   );
+  const { seq, hash } = last ?? EMPTY_HEAD;
   const { audit_head: expected } = manifest;
-  if (head === undefined ? expected.seq === 0 : head.seq === expected.seq && head.hash === expected.hash) return;
-  throw headMismatch(head?.seq ?? 0, expected.seq);
+  if (seq !== expected.seq || hash !== expected.hash) throw headMismatch(BACKUP, seq, expected.seq);
 }
 
 async function checkUniqueness(client: PoolClient): Promise<void> {
-  const twice = await first<{ seq: number; member: string }>(
+  const twice = await first<{ position: number; seq: number; member: string }>(
     client,
-    `select max(seq) as seq, 'event_id' as member from loom_stage_audit group by line ->> 'event_id' having count(*) > 1
-      union all
-     select max(seq), 'idempotency_key' from loom_stage_audit
-      where line ? 'idempotency_key' group by line ->> 'idempotency_key' having count(*) > 1
-      limit 1`,
+    `select position, seq, member
+       from (select position, seq, member, row_number() over (partition by member, line ->> member order by position) as nth
+               from loom_stage_audit, unnest(array['event_id', 'idempotency_key']) as member
+              where line ? member) numbered
+      where nth > 1 order by position, member limit 1`,
   );
-  if (twice !== undefined) throw repeatedMember(twice.seq, twice.member);
+  if (twice !== undefined) throw repeatedMember(BACKUP, twice.position, twice.seq, twice.member);
+}
+
+/**
+ * Of entries that nobody can verify: the position of the first that says of the entry before it what is not so, counted from 1.
+ * The members are those of a public LOOM node.
+ */
+export async function firstUnlinked(client: PoolClient): Promise<number | undefined> {
+  const unlinked = await first<{ position: number }>(
+    client,
+    `select position
+       from (select position, line ->> 'prev_hash' as prev_hash, lag(line ->> 'hash') over (order by position) as hash
+               from loom_stage_audit where line ? 'prev_hash') linked
+      where position > 1 and prev_hash is distinct from hash
+      order by position limit 1`,
+  );
+  return unlinked?.position;
 }
 
 async function first<Row extends QueryResultRow>(

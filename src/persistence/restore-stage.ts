@@ -7,14 +7,14 @@ import { type CopyIn, openCopyIn } from './copy.ts';
 /**
  * Temporary tables, gone with the transaction: the one place where DDL does not live in `migrations/`. What they derive
  * is derived by PostgreSQL in the same way as in the real tables. A member of an entry that has the wrong form
- * becomes null, for `checkStage` to find.
+ * becomes null, for `checkStage` to find. `loom_stage_missing` holds the entries that the live trail does not, and
+ * `loom_stage_change` the names of the documents that are to change, and how.
  */
 const STAGE = `
   create temporary table loom_stage_document (
     name text collate "C" not null,
     value jsonb not null,
-    sha256 bytea not null generated always as (loom_value_sha256(value)) stored,
-    bytes integer not null generated always as (octet_length(value::text)) stored
+    sha256 bytea not null generated always as (loom_value_sha256(value)) stored
   ) on commit drop;
   create temporary table loom_stage_digest (name text collate "C" not null, sha256 text not null) on commit drop;
   create temporary table loom_stage_audit (
@@ -24,7 +24,9 @@ const STAGE = `
       case when jsonb_typeof(line -> 'seq') = 'number' and line ->> 'seq' ~ '^[1-9][0-9]{0,14}$' then (line ->> 'seq')::bigint end) stored,
     hash bytea generated always as (
       case when line ->> 'hash' ~ '^[0-9a-f]{64}$' then decode(line ->> 'hash', 'hex') end) stored
-  ) on commit drop`;
+  ) on commit drop;
+  create temporary table loom_stage_missing (position bigint primary key) on commit drop;
+  create temporary table loom_stage_change (name text collate "C" primary key, kind text not null) on commit drop`;
 
 const targets: Record<BackupItem['kind'], string> = {
   document: 'loom_stage_document (name, value)',
@@ -32,20 +34,35 @@ const targets: Record<BackupItem['kind'], string> = {
   entry: 'loom_stage_audit (line)',
 };
 
+export async function createStage(client: PoolClient): Promise<void> {
+  await client.query(STAGE);
+}
+
+/** To be called when everything is staged: without it PostgreSQL plans for tables of unknown size. */
+export async function analyzeStage(client: PoolClient): Promise<void> {
+  await client.query('analyze loom_stage_document');
+  await client.query('create index on loom_stage_audit (seq)');
+  await client.query('analyze loom_stage_audit');
+}
+
+export interface StageOptions {
+  progress: RunningOperation;
+  /** Called once, when the first bytes have been decoded and before anything is staged, with what they say of the request. */
+  onBegin(request: Record<string, unknown>): Promise<void>;
+}
+
 /**
  * Decodes the body as it arrives and copies its documents, digests and entries into the staging tables. `client` must be in
  * a transaction; when this rejects, no COPY is left open, so that the transaction can be rolled back.
  */
-export async function stageBackup(client: PoolClient, body: Readable, progress: RunningOperation): Promise<Decoded> {
-  await client.query(STAGE);
+export async function stageBackup(client: PoolClient, body: Readable, options: StageOptions): Promise<Decoded> {
+  await createStage(client);
   const decoder = createRestoreDecoder();
   const copier = createCopier(client);
   try {
-    const decoded = await decodeInto(copier, decoder, body, progress);
+    const decoded = await decodeInto(copier, decoder, body, options);
     await copier.close();
-    await client.query('analyze loom_stage_document');
-    await client.query('create index on loom_stage_audit (seq)');
-    await client.query('analyze loom_stage_audit');
+    await analyzeStage(client);
     return decoded;
   } catch (error) {
     await copier.abort();
@@ -57,11 +74,14 @@ async function decodeInto(
   copier: Copier,
   decoder: Decoder<Decoded>,
   body: Readable,
-  progress: RunningOperation,
+  { progress, onBegin }: StageOptions,
 ): Promise<Decoded> {
   for await (const chunk of body as AsyncIterable<Buffer>) {
+    const isFirst = progress.bytes === 0;
     progress.bytes += chunk.length;
-    for (const item of decoder.write(chunk)) {
+    const items = decoder.write(chunk);
+    if (isFirst) await onBegin(decoder.whole.request);
+    for (const item of items) {
       if (item.kind === 'document') progress.documents += 1;
       if (item.kind === 'entry') progress.audit_entries += 1;
       await copier.accept(item);

@@ -1,18 +1,23 @@
 import type { Readable } from 'node:stream';
 import type { Pool, PoolClient } from 'pg';
-import { type CheckedRequest, checkRequest } from '../backup/check.ts';
+import { type CheckedRequest, checkRequest } from '../backup/request.ts';
 import type { AuditHead } from '../domain/audit.ts';
 import type { RestoreReport } from '../domain/backup.ts';
 import type { OperationContext, RunningOperation } from '../domain/store.ts';
 import { LoomError } from '../errors.ts';
-import { limits } from '../limits.ts';
 import { cutConnection } from './copy.ts';
 import { createEpoch, createEventId } from './event-id.ts';
-import { appendRestoreEntry, applyAudit, applyDocuments } from './restore-apply.ts';
-import { checkStage } from './restore-check.ts';
-import { type AuditPlan, type DocumentsPlan, firstDifference, planAudit, planDocuments } from './restore-plan.ts';
+import { assertRevision, assertSchemaServes, planAtOneRevision } from './live-state.ts';
+import { checkStage, firstUnlinked, type StagedBackup } from './restore-check.ts';
+import { applyDocuments, NO_DOCUMENTS, planDocuments } from './restore-documents.ts';
+import { appendOperationEntry } from './restore-entry.ts';
+import { lockRestores } from './restore-lock.ts';
+import { type RestorePlan, reportOf, restoreDetail } from './restore-report.ts';
 import { stageBackup } from './restore-stage.ts';
+import { adoptEntries, compareTrails, importEntries, planTrail, removeEntries } from './restore-trail.ts';
 import { CURRENT_SCHEMA_VERSION } from './schema.ts';
+import { createScratch, digestState } from './scratch.ts';
+import { keepDocuments, keepEntries, sealSnapshot } from './snapshots.ts';
 import { inTransaction } from './transaction.ts';
 
 export interface RestoreTarget {
@@ -21,14 +26,11 @@ export interface RestoreTarget {
   progress: RunningOperation;
 }
 
-/** Keeps the advisory locks of restores apart from all others; spells "rest" in ASCII. */
-const RESTORE_LOCK = 0x72_65_73_74;
-
 /**
  * Restores the backup in `body`, which is a whole restore request, in one transaction on one connection: decode and stage,
- * check everything, lock the state row, apply, commit. Until that commit nobody sees anything of it, and whatever fails
- * leaves the database exactly as it was. Rejects with the codes of the section "Backup and restore" of the catalogue,
- * and with those of the scanner.
+ * check everything, lock the state row, keep what is replaced, apply, commit. Until that commit nobody sees anything of it, and
+ * whatever fails leaves the database exactly as it was. Rejects with the codes of the section "Backup and restore" of the
+ * catalogue, and with those of the scanner.
  */
 export async function restore(
   pool: Pool,
@@ -46,13 +48,22 @@ export async function restore(
     signal.addEventListener('abort', cut, { once: true });
     try {
       if (signal.aborted) throw givenUp();
-      await lockRestores(client, stateKey);
       await assertSchemaServes(client);
-      const decoded = await stageBackup(client, body, progress);
+      let lockedKey = stateKey;
+      const decoded = await stageBackup(client, body, {
+        progress,
+        // Who says at once that the state is another one does not keep restores of this one waiting.
+        onBegin: (request) => {
+          if (typeof request.into_scratch === 'string') lockedKey = request.into_scratch;
+          return lockRestores(client, lockedKey);
+        },
+      });
       if (decoded.request.dry_run === true) progress.kind = 'plan';
       const request = checkRequest(decoded, { stateKey, schemaVersion: CURRENT_SCHEMA_VERSION });
-      await checkStage(client, request.backup);
-      return await planAndApply(client, stateKey, request, requestId);
+      const staged = await checkStage(client, request.backup);
+      const target = request.options.intoScratch ?? stateKey;
+      if (target !== lockedKey) await lockRestores(client, target);
+      return await restoreStaged(client, target, request, staged, requestId);
     } finally {
       signal.removeEventListener('abort', cut);
     }
@@ -63,162 +74,109 @@ function givenUp(): LoomError {
   return new LoomError('client_gone', 'The client went away before the restore was done.');
 }
 
-async function lockRestores(client: PoolClient, stateKey: string): Promise<void> {
-  const { rows } = await client.query<{ locked: boolean }>(
-    'select pg_try_advisory_xact_lock(hashtextextended($1, $2)) as locked',
-    [stateKey, RESTORE_LOCK],
-  );
-  if (rows[0]?.locked === true) return;
-  throw new LoomError('restore_in_progress', `Another restore of state ${JSON.stringify(stateKey)} is under way.`, {
-    retryAfterSeconds: 5,
-  });
-}
-
-async function assertSchemaServes(client: PoolClient): Promise<void> {
-  const { rows } = await client.query(
-    `select from loom_meta where key = 'schema_compatible_from' and value::int <= $1`,
-    [CURRENT_SCHEMA_VERSION],
-  );
-  if (rows.length > 0) return;
-  throw new LoomError('schema_ahead', 'The database has a newer schema, which this node must not write to.');
-}
-
-interface LiveState {
-  epoch: string;
-  revision: number;
-  head: AuditHead;
-}
-
-interface Plan {
-  live: LiveState;
-  documents: DocumentsPlan;
-  audit: AuditPlan;
-  revision: number;
-  epoch: string;
-}
-
-async function planAndApply(
+async function restoreStaged(
   client: PoolClient,
   stateKey: string,
   request: CheckedRequest,
+  staged: StagedBackup,
   requestId: string,
 ): Promise<RestoreReport> {
   const { options, backup } = request;
-  // Entries are only ever appended, but for a restore, and there is no other one: most of the trail is compared before
-  // anybody has to wait for it.
-  const { seq: comparedTo } = (await readLive(client, stateKey, '')).head;
-  const early = await firstDifference(client, stateKey, { after: 0, upTo: comparedTo });
-  // From here on commits of others wait. A dry run reads the same without making anyone wait.
-  const live = await readLive(client, stateKey, options.dryRun ? '' : 'for no key update');
-  // The body may have taken hours to arrive, and somebody may have migrated meanwhile.
-  await assertSchemaServes(client);
-  if (options.expectRevision !== undefined && options.expectRevision !== live.revision) {
-    throw new LoomError(
-      'revision_mismatch',
-      `The live revision is ${live.revision}, and "expect_revision" is ${options.expectRevision}.`,
-      { pointer: '/expect_revision' },
-    );
+  if (options.intoScratch !== undefined) {
+    await client.query('savepoint scratch');
+    await createScratch(client, stateKey);
   }
-  const late = { after: comparedTo, upTo: live.head.seq };
-  const different = early ?? (await firstDifference(client, stateKey, late));
-  const plan: Plan = {
-    live,
-    documents: options.replaceState ? await planDocuments(client, stateKey) : untouched,
-    audit: planAudit(live.head, backup, { truncate: options.truncateAudit, different }),
-    revision: Math.max(live.revision, backup.header.revision) + 1,
-    epoch: options.replaceState ? createEpoch() : live.epoch,
-  };
+  const compared = await compareTrails(client, stateKey, backup);
+  const unlinked = backup.verified ? undefined : await firstUnlinked(client);
+  const replaceState = options.replaceState && backup.hasState;
+  // A dry run reads without making anyone wait; otherwise commits of others wait from here on.
+  const plan = await planAtOneRevision(client, { stateKey, dryRun: options.dryRun }, async (live) => {
+    // The body may have taken hours to arrive, and somebody may have migrated meanwhile.
+    await assertSchemaServes(client);
+    assertRevision(live, options.expectRevision);
+    return {
+      live,
+      documents: replaceState ? await planDocuments(client, stateKey) : NO_DOCUMENTS,
+      trail: await planTrail(client, { stateKey, truncate: options.truncateAudit }, live.head, backup, compared),
+      replaceState,
+      revision: Math.max(live.revision, backup.origin.revision) + 1,
+      epoch: replaceState ? createEpoch() : live.epoch,
+      unlinked,
+    };
+  });
   const report = reportOf(plan, request);
-  if (options.dryRun) return report;
-  return apply(client, stateKey, plan, request, report, requestId);
+  if (!options.dryRun) return apply(client, stateKey, plan, { request, staged, report, requestId });
+  if (options.intoScratch !== undefined) await client.query('rollback to savepoint scratch');
+  return report;
 }
 
-const untouched: DocumentsPlan = {
-  counts: { added: 0, changed: 0, removed: 0, unchanged: 0 },
-  names: { added: [], changed: [], removed: [], truncated: false },
-};
-
-async function readLive(client: PoolClient, stateKey: string, lock: '' | 'for no key update'): Promise<LiveState> {
-  await client.query(`select set_config('lock_timeout', $1, true)`, [String(limits.restoreLockTimeoutMs)]);
-  const { rows } = await client.query<{ epoch: string; revision: number; seq: number; hash: string }>(
-    `select epoch, revision, audit_seq as seq, encode(audit_hash, 'hex') as hash
-       from loom_state where state_key = $1 ${lock}`,
-    [stateKey],
-  );
-  const row = rows[0];
-  if (row === undefined) throw new LoomError('starting', 'The state does not exist yet.', { retryAfterSeconds: 1 });
-  return { epoch: row.epoch, revision: row.revision, head: { seq: row.seq, hash: row.hash } };
-}
-
-/** What the plan comes to; a dry run answers it as it is. */
-function reportOf(plan: Plan, { options, backup }: CheckedRequest): RestoreReport {
-  const warnings: string[] = [];
-  if (backup.manifest.audit_included && backup.manifest.audit_entries < backup.manifest.audit_head.seq) {
-    warnings.push('The backup holds the last entries of its audit trail only.');
-  }
-  if (!backup.manifest.audit_included) warnings.push('The backup holds no audit trail.');
-  if (plan.audit.replace > 0) {
-    warnings.push(`Live audit entries made after the backup are taken out of the trail: ${plan.audit.replace}.`);
-  }
-  return {
-    dry_run: options.dryRun,
-    restored_at: null,
-    replaced_state: options.replaceState,
-    truncated_audit: options.truncateAudit,
-    imported_audit_count: plan.audit.adopt,
-    replaced_audit_count: plan.audit.replace,
-    verified: true,
-    revision: plan.revision,
-    epoch: options.dryRun && options.replaceState ? null : plan.epoch,
-    based_on_revision: plan.live.revision,
-    event_id: null,
-    documents: plan.documents.counts,
-    document_names: plan.documents.names,
-    audit: { previous_head: plan.live.head, backup_head: backup.manifest.audit_head, head: null },
-    warnings,
-  };
+interface Deed {
+  request: CheckedRequest;
+  staged: StagedBackup;
+  report: RestoreReport;
+  requestId: string;
 }
 
 async function apply(
   client: PoolClient,
   stateKey: string,
-  plan: Plan,
-  { options, backup }: CheckedRequest,
-  report: RestoreReport,
-  requestId: string,
+  plan: RestorePlan,
+  { request, staged, report, requestId }: Deed,
 ): Promise<RestoreReport> {
-  if (options.replaceState) await applyDocuments(client, stateKey, plan.revision);
-  await applyAudit(client, stateKey, plan.live.head, plan.audit);
-  const { header, manifest } = backup;
+  const { live, revision, epoch } = plan;
+  const isScratch = request.options.intoScratch !== undefined;
+  if (!isScratch) await keepReplaced(client, stateKey, plan);
+  if (plan.replaceState) await applyDocuments(client, stateKey, revision);
+  const linkTo = await applyTrail(client, stateKey, plan, request, requestId);
   const eventId = createEventId();
-  const { head, recordedAt } = await appendRestoreEntry(client, {
+  const { head, recordedAt } = await appendOperationEntry(client, {
+    action: 'restore',
     stateKey,
-    linkTo: plan.audit.linkTo,
+    linkTo,
     eventId,
-    revision: plan.revision,
-    epoch: plan.epoch,
+    revision,
+    epoch,
     requestId,
-    restore: {
-      replaced_state: options.replaceState,
-      truncated_audit: options.truncateAudit,
-      previous_revision: plan.live.revision,
-      previous_epoch: plan.live.epoch,
-      previous_head: plan.live.head,
-      adopted_entries: plan.audit.adopt,
-      replaced_entries: plan.audit.replace,
-      documents: plan.documents.counts,
-      document_names: plan.documents.names,
-      backup: {
-        instance_id: header.instance_id,
-        state_key: header.state_key,
-        epoch: header.epoch,
-        revision: header.revision,
-        exported_at: header.exported_at,
-        state_sha256: manifest.state_sha256,
-        sha256: manifest.sha256,
-        head: manifest.audit_head,
-      },
-    },
+    detail: restoreDetail(plan, request, staged),
   });
-  return { ...report, restored_at: recordedAt, event_id: eventId, audit: { ...report.audit, head } };
+  const done = { ...report, restored_at: recordedAt, event_id: eventId, audit: { ...report.audit, head } };
+  if (isScratch) {
+    const stateSha256 = await digestState(client, stateKey);
+    return { ...done, scratch: { state_key: stateKey, state_sha256: stateSha256, audit_head: head } };
+  }
+  await sealSnapshot(client, stateKey, {
+    event_id: eventId,
+    kind: 'restore',
+    taken_at: recordedAt,
+    revision,
+    previous_revision: live.revision,
+    replaced_state: plan.replaceState,
+  });
+  return done;
+}
+
+async function keepReplaced(client: PoolClient, stateKey: string, plan: RestorePlan): Promise<void> {
+  if (plan.replaceState) await keepDocuments(client, stateKey, plan.revision);
+  if (plan.trail.replace > 0) await keepEntries(client, stateKey, plan.revision, plan.trail.base.seq);
+}
+
+/** Answers the head that the restore's own entry is to be linked to. */
+async function applyTrail(
+  client: PoolClient,
+  stateKey: string,
+  { trail, live, revision, epoch }: RestorePlan,
+  { backup: { verified, origin } }: CheckedRequest,
+  requestId: string,
+): Promise<AuditHead> {
+  if (trail.replace > 0) await removeEntries(client, stateKey, trail.base.seq);
+  if (trail.adopt > 0) await adoptEntries(client, stateKey, live.head);
+  if (trail.import === 0) return trail.base;
+  return importEntries(client, {
+    stateKey,
+    after: trail.base,
+    revision,
+    epoch,
+    requestId,
+    origin: { verified, instance_id: origin.instanceId, state_key: origin.stateKey },
+  });
 }

@@ -1,5 +1,6 @@
 import type { Pool } from 'pg';
 import type { ChainCheckRecord, OperationContext, RunningOperation, Store } from '../domain/store.ts';
+import { LoomError } from '../errors.ts';
 import { openAudit, readAudit, verifyChain } from './audit.ts';
 import { commitBatch } from './commit.ts';
 import { createEventId } from './event-id.ts';
@@ -10,8 +11,11 @@ import { queryRows } from './query.ts';
 import { listDocuments, openState, readDocument, readStateHead } from './read-state.ts';
 import { restore } from './restore.ts';
 import { readSchemaStatus } from './schema.ts';
+import { assertScratch, dropScratch, listScratchStates } from './scratch.ts';
+import { readSnapshots } from './snapshots.ts';
 import { toLoomError } from './sqlstate.ts';
 import { inTransaction } from './transaction.ts';
+import { undo } from './undo.ts';
 
 export interface StoreOptions {
   pool: Pool;
@@ -82,10 +86,13 @@ export function createStore(options: StoreOptions): StoreHandle {
     openState: () => openState(pool, stateKey),
     readAudit: (query) => readAudit(pool, stateKey, query),
     openAudit: (query) => openAudit(pool, stateKey, query),
-    verifyAudit: (context) =>
+    verifyAudit: (context, scratch) =>
       track(begin('verify', context), async () => {
-        const verdict = await inTransaction(pool, 'snapshot', (client) => verifyChain(client, stateKey));
-        recordChainCheck('verify', verdict.ok, verdict.ok ? null : verdict.first_bad_seq);
+        const verdict = await inTransaction(pool, 'snapshot', async (client) => {
+          if (scratch !== undefined) await assertScratch(client, scratch);
+          return verifyChain(client, scratch ?? stateKey);
+        });
+        if (scratch === undefined) recordChainCheck('verify', verdict.ok, verdict.ok ? null : verdict.first_bad_seq);
         return verdict;
       }),
     openBackup: async (backup, context) => {
@@ -111,6 +118,14 @@ export function createStore(options: StoreOptions): StoreHandle {
     restore: (body, context) => {
       const progress = begin('restore', context);
       return track(progress, () => restore(pool, body, { stateKey, progress }, context));
+    },
+    undo: (request, context) =>
+      track(begin(request.dryRun ? 'plan' : 'undo', context), () => undo(pool, stateKey, request, context)),
+    readSnapshots: () => readSnapshots(pool, stateKey),
+    readScratchStates: () => listScratchStates(pool),
+    dropScratch: async (scratch) => {
+      if (scratch !== stateKey) return dropScratch(pool, scratch);
+      throw new LoomError('scratch_not_found', 'This node serves that state: it is not to be dropped.');
     },
     readSchema: () => readSchemaStatus(pool, migrations),
     readDatabase: async () => {

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { checkFrame, checkRequest } from '../../src/backup/check.ts';
+import { checkFrame } from '../../src/backup/check.ts';
 import { type BackupItem, createRestoreDecoder } from '../../src/backup/decoder.ts';
 import { chainHash, createStateDigest, sha256 } from '../../src/backup/digests.ts';
 import { createBackupEncoder } from '../../src/backup/encoder.ts';
+import { checkRequest } from '../../src/backup/request.ts';
 import { GENESIS_HASH } from '../../src/domain/audit.ts';
 import type { BackupHeader } from '../../src/domain/backup.ts';
 
@@ -92,7 +93,7 @@ describe('what the encoder writes', () => {
       expect(decode(whole.subarray(0, cut), whole.subarray(cut))).toEqual(uncut);
     }
     const checked = checkRequest(uncut.decoded, { stateKey: 'default', schemaVersion: 1 });
-    expect(checked.options).toEqual({ replaceState: true, truncateAudit: false, dryRun: true });
+    expect(checked.options).toMatchObject({ replaceState: true, truncateAudit: false, dryRun: true, acceptUnverified: false });
     expect(checked.backup).toMatchObject({ header, hasState: true, hasAudit: true });
   });
 
@@ -109,12 +110,13 @@ describe('what the encoder writes', () => {
   it('without a section is what the check calls incomplete', () => {
     const { decoded } = decode(body(encode()));
     if (decoded.backup === undefined) throw new Error('the backup was not decoded');
+    const known = { schemaVersion: 1, acceptUnverified: false };
     const { manifest: _manifest, ...frame } = decoded.backup;
-    expect(() => checkFrame({ ...frame, manifest: undefined }, '', 1)).toThrow(
+    expect(() => checkFrame({ ...frame, manifest: undefined }, '', known)).toThrow(
       expect.objectContaining({ code: 'backup_unverified' }),
     );
     expect(() =>
-      checkFrame({ ...decoded.backup, hasAudit: false } as typeof frame & { manifest: unknown }, '', 1),
+      checkFrame({ ...decoded.backup, hasAudit: false } as typeof frame & { manifest: unknown }, '', known),
     ).toThrow(expect.objectContaining({ code: 'backup_count_mismatch' }));
   });
 });

@@ -103,8 +103,8 @@ describe('the schema route', () => {
       backend: 'postgres',
       state_key: 'default',
       initialized: true,
-      schema_version: 1,
-      supported_schema_version: 1,
+      schema_version: 2,
+      supported_schema_version: 2,
       pending: [],
     });
   });
@@ -128,7 +128,7 @@ describe('status', () => {
       node_version: process.version,
       state_key: 'default',
       ready: { ok: true },
-      schema: { version: 1, supported: 1, pending: 0 },
+      schema: { version: 2, supported: 2, pending: 0 },
       database: { ok: true, version: expect.stringMatching(/^\d+/), latency_ms: expect.any(Number) },
       pool: { max: 10, waiting: 0 },
       queue: { depth: 0 },

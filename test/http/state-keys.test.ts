@@ -46,14 +46,21 @@ const steps: Step[] = [
 test('no route of one state shows or touches another in the same database', async () => {
   const backup = (await server.request('GET', '/v1/admin/persistence/backup', { headers: asAdmin })).text;
   const restore = `{"confirm":"restore","truncate_audit":false,"backup":${backup}}`;
-  const all: Step[] = [...steps, ['POST', '/v1/admin/persistence/restore', restore]];
+  const all: Step[] = [
+    ...steps,
+    ['POST', '/v1/admin/persistence/restore', restore],
+    ['POST', '/v1/admin/persistence/undo', '{"confirm":"undo"}'],
+    ['POST', '/v1/admin/persistence/restore', restore.replace('{', '{"into_scratch":"trial",')],
+    ['GET', '/v1/audit/verify?scratch=trial'],
+    ['DELETE', '/v1/admin/persistence/scratch/trial'],
+  ];
   const tried = new Set<string>();
   for (const [method, url, body] of all) {
     const headers = { ...asAdmin, ...(method === 'PATCH' ? mergePatch : {}) };
     const answer = await server.request(method, url, { headers, ...(body === undefined ? {} : { body }) });
     expect(answer.status, `${method} ${url}: ${answer.text}`).toBeLessThan(300);
     expect(answer.text, `${method} ${url}`).not.toContain(SECRET);
-    tried.add(`${method} ${url.replace(/\?.*/, '').replace('documents/shared', 'documents/:name')}`);
+    tried.add(`${method} ${url.replace(/\?.*/, '').replace('documents/shared', 'documents/:name').replace('trial', ':state_key')}`);
   }
   expect(await digestTables(server.database.pool, 'other')).toBe(before);
   // A route that is added must be added here as well.

@@ -33,10 +33,11 @@ export function registerAudit(app: FastifyInstance, { store }: RouteContext): vo
   app.route({
     method: ['GET', 'HEAD'],
     url: '/v1/audit/verify',
-    ...dataRoute('admin'),
+    ...dataRoute('admin', ['scratch']),
     handler: async (request, reply) => {
       if (request.method === 'HEAD') return reply.type('application/json').send();
-      return reply.send(await store.verifyAudit({ requestId: request.id, signal: abortSignalOf(reply) }));
+      const scratch = textParameter(request, 'scratch');
+      return reply.send(await store.verifyAudit({ requestId: request.id, signal: abortSignalOf(reply) }, scratch));
     },
   });
 }

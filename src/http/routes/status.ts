@@ -2,6 +2,7 @@ import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import type { FastifyInstance } from 'fastify';
 import type { StateHead } from '../../domain/state.ts';
 import type { DatabaseStatus } from '../../domain/store.ts';
+import type { Snapshot } from '../../domain/undo.ts';
 import { isLoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { RouteContext } from '../context.ts';
@@ -13,14 +14,18 @@ export function registerStatus(app: FastifyInstance, context: RouteContext): voi
   const { store, peekHead } = context;
   const readSchema = createTimedReader(() => store.readSchema());
   const readDatabase = createTimedReader(() => store.readDatabase());
+  const readSnapshots = createTimedReader(() => store.readSnapshots());
+  const readScratchStates = createTimedReader(() => store.readScratchStates());
   const eventLoop = createEventLoopWatch();
   app.addHook('onClose', async () => eventLoop.close());
 
   app.get('/v1/admin/status', operatorRoute('admin'), async () => {
-    const [head, schema, database] = await Promise.all([
+    const [head, schema, database, snapshots, scratchStates] = await Promise.all([
       peekHead(),
       readSchema().catch(() => undefined),
       readDatabase().then(databaseView, databaseFault),
+      readSnapshots().catch(() => null),
+      readScratchStates().catch(() => null),
     ]);
     return {
       ...nodeView(context),
@@ -36,7 +41,8 @@ export function registerStatus(app: FastifyInstance, context: RouteContext): voi
       ...activityView(context),
       event_loop: eventLoop.view(),
       memory: memoryView(),
-      scratch_states: [],
+      undo: undoView(snapshots, context.now()),
+      scratch_states: scratchStates,
     };
   });
 }
@@ -47,7 +53,7 @@ function nodeView({ node, config, readiness, now }: RouteContext): Record<string
     version: node.version,
     node_version: process.version,
     started_at: node.startedAt.toISOString(),
-    uptime_seconds: Math.max(0, Math.round((now().getTime() - node.startedAt.getTime()) / 1000)),
+    uptime_seconds: secondsBetween(node.startedAt, now()),
     state_key: config.postgres.stateKey,
   };
 }
@@ -64,6 +70,17 @@ function headView(head: StateHead | undefined): Record<string, unknown> {
     last_backup_at: head?.lastBackupAt ?? null,
     last_restore_at: head?.lastRestoreAt ?? null,
   };
+}
+
+/** What can be undone, newest first, and what keeping it costs. */
+function undoView(snapshots: Snapshot[] | null, now: Date): Record<string, unknown> {
+  const aged = snapshots?.map((one) => ({ ...one, age_seconds: secondsBetween(new Date(one.taken_at), now) }));
+  const bytes = snapshots?.reduce((sum, one) => sum + one.bytes, 0);
+  return { kept_most: limits.snapshotsKept, bytes: bytes ?? null, kept: aged ?? null };
+}
+
+function secondsBetween(earlier: Date, later: Date): number {
+  return Math.max(0, Math.round((later.getTime() - earlier.getTime()) / 1000));
 }
 
 function activityView({ store }: RouteContext): Record<string, unknown> {

@@ -1,0 +1,19 @@
+import type { FastifyInstance } from 'fastify';
+import { checkUndoRequest } from '../../backup/request.ts';
+import { limits } from '../../limits.ts';
+import type { RouteContext } from '../context.ts';
+import { readDocumentBody } from '../json-body.ts';
+import { dataRoute } from '../route-config.ts';
+import { abortSignalOf } from '../stream-reply.ts';
+
+export function registerUndo(app: FastifyInstance, { store, bodyIdleMs }: RouteContext): void {
+  app.post('/v1/admin/persistence/undo', dataRoute('admin'), async (request, reply) => {
+    const signal = abortSignalOf(reply);
+    const text = await readDocumentBody(request, {
+      mediaTypes: ['application/json'],
+      maxDocumentBytes: limits.undoBodyBytes,
+      idleMs: bodyIdleMs,
+    });
+    return await store.undo(checkUndoRequest(JSON.parse(text)), { requestId: request.id, signal });
+  });
+}

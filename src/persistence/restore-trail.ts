@@ -1,0 +1,197 @@
+import type { PoolClient } from 'pg';
+import type { CheckedBackup } from '../backup/check.ts';
+import type { AuditHead } from '../domain/audit.ts';
+import { LoomError } from '../errors.ts';
+import { limits } from '../limits.ts';
+import { readLive } from './live-state.ts';
+
+/** What restoring the staged entries would do to the live chain. */
+export interface TrailPlan {
+  /** Entries to adopt as they are: those after the live head. */
+  adopt: number;
+  /** Entries to append as `audit.import`. */
+  import: number;
+  /** Live entries after the backup's head to take out. */
+  replace: number;
+  /** The first seq at which the trails differ; null when one holds the other, or when the entries cannot be compared. */
+  partedAt: number | null;
+  /** The entry that what is appended is linked to. */
+  base: AuditHead;
+}
+
+/** What was found out about both trails before anybody had to wait. */
+export interface TrailComparison {
+  /** Seq of the live head by then. */
+  comparedTo: number;
+  different: number | undefined;
+  /** How many entries are missing; undefined while nobody has had to look. */
+  missing: number | undefined;
+}
+
+/**
+ * Compares most of the trail before the state row is locked. Entries are only ever appended, but for a restore, and there is no
+ * other one: what is found now still holds then.
+ */
+export async function compareTrails(
+  client: PoolClient,
+  stateKey: string,
+  backup: CheckedBackup,
+): Promise<TrailComparison> {
+  const { head } = await readLive(client, stateKey, '');
+  const compared: TrailComparison = { comparedTo: head.seq, different: undefined, missing: undefined };
+  if (!backup.hasAudit) return compared;
+  if (backup.verified) compared.different = await firstDifference(client, stateKey, { after: 0, upTo: head.seq });
+  if (isImported(head, backup, compared.different)) compared.missing = await stageMissing(client, stateKey);
+  return compared;
+}
+
+/** `live` is the head by now, under the lock of the state row. May throw `audit_entry_too_large`. */
+export async function planTrail(
+  client: PoolClient,
+  { stateKey, truncate }: { stateKey: string; truncate: boolean },
+  live: AuditHead,
+  backup: CheckedBackup,
+  compared: TrailComparison,
+): Promise<TrailPlan> {
+  const nothing: TrailPlan = { adopt: 0, import: 0, replace: 0, partedAt: null, base: live };
+  if (!backup.hasAudit) return nothing;
+  const late = { after: compared.comparedTo, upTo: live.seq };
+  const different = compared.different ?? (backup.verified ? await firstDifference(client, stateKey, late) : undefined);
+  if (!backup.verified || isImported(live, backup, different)) {
+    compared.missing ??= await stageMissing(client, stateKey);
+    await assertImportable(client);
+    const partedAt = backup.verified ? (different ?? firstBeyond(live, backup.manifest.audit_first)) : null;
+    return { ...nothing, import: compared.missing, partedAt };
+  }
+  const { audit_head: head } = backup.manifest;
+  if (head.seq > live.seq) return { ...nothing, adopt: head.seq - live.seq, base: head };
+  return truncate ? { ...nothing, replace: live.seq - head.seq, base: head } : nothing;
+}
+
+/**
+ * Whether the backup's entries cannot stand in the live trail as they are: the two differ, or the backup's begin after a gap, or
+ * nobody can verify them.
+ */
+function isImported(live: AuditHead, backup: CheckedBackup, different: number | undefined): boolean {
+  if (!backup.verified || different !== undefined) return true;
+  const { audit_first: first, audit_head: head } = backup.manifest;
+  if (first === null || head.seq <= live.seq || first.seq <= live.seq) return false;
+  return first.seq !== live.seq + 1 || first.previous_hash !== live.hash;
+}
+
+function firstBeyond(live: AuditHead, first: { seq: number } | null): number {
+  return Math.min(first?.seq ?? live.seq + 1, live.seq + 1);
+}
+
+/**
+ * The first seq after `after` and up to `upTo` at which the backup has an entry, and the live chain has another or none. A hash
+ * covers everything before it, but the entries are compared one by one all the same: whoever edited one by SQL must not
+ * have it taken for the backup's.
+ */
+async function firstDifference(
+  client: PoolClient,
+  stateKey: string,
+  { after, upTo }: { after: number; upTo: number },
+): Promise<number | undefined> {
+  const { rows } = await client.query<{ seq: number | null }>(
+    `select min(s.seq) as seq
+       from loom_stage_audit s left join loom_audit a on a.state_key = $1 and a.seq = s.seq
+      where s.seq > $2 and s.seq <= $3 and (a.hash is distinct from s.hash or a.entry is distinct from s.line - 'hash')`,
+    [stateKey, after, upTo],
+  );
+  return rows[0]?.seq ?? undefined;
+}
+
+/**
+ * Notes which staged entries the live trail does not hold, neither as they are nor inside an `audit.import` entry, and answers how
+ * many there are. So the same restore twice imports nothing the second time.
+ */
+export async function stageMissing(client: PoolClient, stateKey: string): Promise<number> {
+  const { rowCount } = await client.query(
+    `with imported as materialized (
+       select distinct entry #>> '{import,sha256}' as sha256 from loom_audit where state_key = $1 and action = 'audit.import'
+     )
+     insert into loom_stage_missing (position)
+     select position from loom_stage_audit s
+      where not exists (
+              select from loom_audit a
+               where a.state_key = $1 and a.seq = s.seq and a.hash = s.hash and a.entry = s.line - 'hash')
+        and not exists (select from imported i where i.sha256 = encode(loom_value_sha256(s.line), 'hex'))`,
+    [stateKey],
+  );
+  await client.query('analyze loom_stage_missing');
+  return rowCount ?? 0;
+}
+
+/** What is imported becomes larger and deeper, and must still fit into a backup that can be restored. */
+export async function assertImportable(client: PoolClient): Promise<void> {
+  const { rows } = await client.query<{ position: number; seq: number | null }>(
+    `select position, seq from loom_stage_audit join loom_stage_missing using (position)
+      where octet_length(line::text) > $1 or jsonb_path_exists(line, $2::text::jsonpath)
+      order by position limit 1`,
+    [limits.auditEntryBytes - limits.auditImportBytes, `$.**{${limits.auditEntryDepth - limits.auditImportDepth}}`],
+  );
+  const large = rows[0];
+  if (large === undefined) return;
+  throw new LoomError(
+    'audit_entry_too_large',
+    `Audit entry ${large.seq ?? large.position} is too large, or nested too deeply, to be imported into another trail.`,
+    { pointer: `/backup/audit_entries/${large.position - 1}`, ...(large.seq === null ? {} : { seq: large.seq }) },
+  );
+}
+
+export interface ImportEntry {
+  stateKey: string;
+  /** The head that the first one is linked to. */
+  after: AuditHead;
+  revision: number;
+  epoch: string;
+  requestId: string;
+  /** What each entry says of where its original comes from. */
+  origin: { verified: boolean; instance_id: string | null; state_key: string | null };
+}
+
+/** Appends the missing entries, each inside an entry of its own, and answers the new head. */
+export async function importEntries(client: PoolClient, { after, ...entry }: ImportEntry): Promise<AuditHead> {
+  const { rows } = await client.query<AuditHead>(
+    `with moment as (
+       select clock_timestamp() as at
+     ), missing as materialized (
+       select $2 + row_number() over (order by position) as seq, gen_random_uuid() as event_id, at, position, line
+         from loom_stage_audit join loom_stage_missing using (position), moment
+     ), imports as (
+       select seq, event_id, at, jsonb_build_object('seq', seq, 'event_id', event_id,
+                'recorded_at', to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                'action', 'audit.import', 'actor', 'admin', 'request_id', $4::text, 'revision', $5::bigint, 'epoch', $6::text,
+                'changes', '[]'::jsonb, 'import', $7::jsonb || jsonb_build_object('position', position,
+                  'sha256', encode(loom_value_sha256(line), 'hex'), 'original', line)) as entry
+         from missing
+     ), appended as (
+       insert into loom_audit (state_key, seq, event_id, recorded_at, action, entry, hash)
+       select $1, seq, event_id, at, 'audit.import', entry, loom_chain_after(decode($3, 'hex'), entry) over (order by seq)
+         from imports
+       returning seq, hash
+     )
+     select seq, encode(hash, 'hex') as hash from appended order by seq desc limit 1`,
+    [entry.stateKey, after.seq, after.hash, entry.requestId, entry.revision, entry.epoch, JSON.stringify(entry.origin)],
+  );
+  return rows[0] ?? after;
+}
+
+/** Adopts the backup's entries that come after the live head. */
+export async function adoptEntries(client: PoolClient, stateKey: string, live: AuditHead): Promise<void> {
+  await client.query(
+    `insert into loom_audit (state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash)
+     select $1, seq, (line ->> 'event_id')::uuid, line ->> 'idempotency_key', (line ->> 'recorded_at')::timestamptz,
+            line ->> 'action', line - 'hash', hash
+       from loom_stage_audit where seq > $2 order by seq`,
+    [stateKey, live.seq],
+  );
+}
+
+/** Takes out the entries after `seq`. Nothing else does, but dropping a scratch state. */
+export async function removeEntries(client: PoolClient, stateKey: string, seq: number): Promise<void> {
+  await client.query(`select set_config('loom.audit_rewrite', 'restore', true)`);
+  await client.query('delete from loom_audit where state_key = $1 and seq > $2', [stateKey, seq]);
+  await client.query(`select set_config('loom.audit_rewrite', '', true)`);
+}

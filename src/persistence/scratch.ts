@@ -1,0 +1,78 @@
+import type { Pool, PoolClient } from 'pg';
+import type { ScratchState } from '../domain/state.ts';
+import { LoomError } from '../errors.ts';
+import { createEpoch } from './event-id.ts';
+import { queryRows } from './query.ts';
+import { lockRestores } from './restore-lock.ts';
+import { removeEntries } from './restore-trail.ts';
+import { stateDigest } from './state-digest.ts';
+import { rfc3339 } from './time.ts';
+import { inTransaction } from './transaction.ts';
+
+/** Makes the row of a scratch state. Throws `scratch_exists` when there is a state of this key, scratch or not. */
+export async function createScratch(client: PoolClient, stateKey: string): Promise<void> {
+  const { rowCount } = await client.query(
+    `insert into loom_state (state_key, epoch, scratch) values ($1, $2, true) on conflict (state_key) do nothing`,
+    [stateKey, createEpoch()],
+  );
+  if (rowCount === 1) return;
+  throw new LoomError(
+    'scratch_exists',
+    `There is a state ${JSON.stringify(stateKey)} already: choose another name for the scratch state, or drop it.`,
+    { pointer: '/into_scratch' },
+  );
+}
+
+/** What stands in the tables by now. */
+export async function digestState(client: PoolClient, stateKey: string): Promise<string> {
+  const { rows } = await client.query<{ sha256: string }>(
+    `select ${stateDigest('loom_document')} as sha256 from loom_document where state_key = $1`,
+    [stateKey],
+  );
+  return rows[0]?.sha256 ?? '';
+}
+
+export function listScratchStates(pool: Pool): Promise<ScratchState[]> {
+  return queryRows<ScratchState>(
+    pool,
+    `select state_key, ${rfc3339('coalesce(last_restore_at, updated_at)')} as created_at, documents, bytes,
+            audit_seq as audit_entries
+       from loom_state where scratch order by state_key`,
+  );
+}
+
+/** Throws `scratch_not_found` unless there is a scratch state of this key. */
+export async function assertScratch(client: PoolClient, stateKey: string): Promise<void> {
+  const rows = await queryRows(client, 'select from loom_state where state_key = $1 and scratch', [stateKey]);
+  if (rows.length === 0) throw noScratch(stateKey);
+}
+
+/** Removes a scratch state with all that is in it, and answers what it held. Any other state is left alone. */
+export async function dropScratch(
+  pool: Pool,
+  stateKey: string,
+): Promise<Pick<ScratchState, 'state_key' | 'documents' | 'audit_entries'>> {
+  return inTransaction(pool, 'write', async (client) => {
+    await lockRestores(client, stateKey);
+    const { rows } = await client.query<{ audit_entries: number }>(
+      'delete from loom_state where state_key = $1 and scratch returning audit_seq as audit_entries',
+      [stateKey],
+    );
+    const state = rows[0];
+    if (state === undefined) throw noScratch(stateKey);
+    const { rowCount } = await client.query('delete from loom_document where state_key = $1', [stateKey]);
+    await removeEntries(client, stateKey, 0);
+    // Kept when a node has served it, and made restores there.
+    for (const table of ['loom_snapshot_document', 'loom_snapshot_audit', 'loom_snapshot']) {
+      await client.query(`delete from ${table} where state_key = $1`, [stateKey]);
+    }
+    return { state_key: stateKey, documents: rowCount ?? 0, audit_entries: state.audit_entries };
+  });
+}
+
+function noScratch(stateKey: string): LoomError {
+  return new LoomError(
+    'scratch_not_found',
+    `There is no scratch state ${JSON.stringify(stateKey)}. States that are not scratch are never dropped.`,
+  );
+}
