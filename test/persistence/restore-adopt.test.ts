@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type ParsedBackup, relink } from '../setup/chain.ts';
+import { copyState } from '../setup/copy-state.ts';
 import { createTestDatabase, type TestDatabase } from '../setup/database.ts';
 import { digestTables } from '../setup/digest.ts';
 import { openNodes, type TestNodes } from '../setup/nodes.ts';
@@ -19,25 +20,7 @@ afterEach(async () => {
   await nodes.close();
 });
 
-const tables = ['loom_state', 'loom_document', 'loom_audit'];
-
-/** Makes the other database a copy of this one as it stands, as a file-system backup of an older day would. */
-async function copyDatabase(): Promise<void> {
-  await other.pool.query('delete from loom_state');
-  for (const table of tables) {
-    const { rows } = await nodes.database.pool.query(
-      `select to_jsonb(t)::text as row from ${table} t where state_key = 'default'`,
-    );
-    const generated = table === 'loom_document' ? 'state_key, name, value, revision, updated_at' : '*';
-    const columns = generated === '*' ? '' : `(${generated})`;
-    for (const { row } of rows) {
-      await other.pool.query(
-        `insert into ${table} ${columns} select ${generated} from jsonb_populate_record(null::${table}, $1)`,
-        [row],
-      );
-    }
-  }
-}
+const copyDatabase = () => copyState(nodes.database.pool, other.pool);
 
 async function entriesOf(node: TestStore): Promise<string[]> {
   return (await node.store.readAudit({ limit: 1_000, order: 'asc' })).entries.map(({ text }) => text);
@@ -86,7 +69,10 @@ describe('an older database whose chain is the beginning of the backup’s', () 
     const report = await fresh.restore(JSON.stringify(backup));
     expect(report.audit).toMatchObject({ adopted: 0, imported: 1, parted_at: 2 });
     const imported: unknown = JSON.parse((await entriesOf(fresh))[3] ?? '');
-    expect(imported).toMatchObject({ action: 'audit.import', import: { position: 2, original: backup.audit_entries[1] } });
+    expect(imported).toMatchObject({
+      action: 'audit.import',
+      import: { position: 2, original: backup.audit_entries[1] },
+    });
     // The edit is still there to be seen: a restore does not wash it away.
     expect(await verify(fresh)).toMatchObject({ ok: false, first_bad_seq: 2 });
   });

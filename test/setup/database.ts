@@ -23,6 +23,11 @@ export function createEmptyDatabase(): Promise<TestDatabase> {
   return createDatabase('template0');
 }
 
+/** As it is at this moment. Whoever is connected to it must have gone. */
+export function cloneDatabase({ name }: TestDatabase): Promise<TestDatabase> {
+  return createDatabase(name);
+}
+
 const cloneAttempts = 20;
 
 async function createDatabase(template: string): Promise<TestDatabase> {

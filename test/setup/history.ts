@@ -16,7 +16,9 @@ export async function trailOf({ store }: TestStore): Promise<Entry[]> {
 
 /** The originals that a trail holds inside its `audit.import` entries. */
 export function importedOf(trail: Entry[]): Entry[] {
-  return trail.filter(({ action }) => action === 'audit.import').map((entry) => (entry.import as { original: Entry }).original);
+  return trail
+    .filter(({ action }) => action === 'audit.import')
+    .map((entry) => (entry.import as { original: Entry }).original);
 }
 
 /** The entries of `wanted` that `trail` holds neither as they are nor as an import. */

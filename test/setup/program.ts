@@ -21,6 +21,8 @@ export interface Program {
   terminate(): void;
   /** SIGTERM, unless it has ended; answers the exit code. May be called twice. */
   stop(): Promise<number>;
+  /** SIGKILL; resolves when the process is gone. */
+  kill(): Promise<void>;
 }
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
@@ -29,16 +31,18 @@ const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
 /**
  * The real program in a process of its own, as an operator starts it, on a free port unless `LOOM_PORT` says otherwise. Its
  * environment is `env` and nothing of ours, and no `.env` lies in its directory. Resolves when it listens; rejects with
- * its output when it ends before.
+ * its output when it ends before. `entry`: of a program that was built (built.ts), instead of the sources.
  */
 export async function startProgram({
   env,
   command = 'serve',
+  entry,
 }: {
   env: Environment;
   command?: string;
+  entry?: string;
 }): Promise<Program> {
-  const { child, output, ended } = launch([command], { LOOM_PORT: '0', ...env });
+  const { child, output, ended } = launch([command], { LOOM_PORT: '0', ...env }, entry);
   const url = await Promise.race([listening(child, output), ended.then(() => undefined)]);
   if (url === undefined) throw new Error(`The program ended before it listened: ${output()}`);
   return {
@@ -50,6 +54,10 @@ export async function startProgram({
     stop: async () => {
       if (child.exitCode === null) child.kill('SIGTERM');
       return await ended;
+    },
+    kill: async () => {
+      child.kill('SIGKILL');
+      await ended;
     },
   };
 }
@@ -107,8 +115,9 @@ export function portOrAnother(port: number): Promise<number> {
   });
 }
 
-function launch(args: string[], env: Environment) {
-  const child = spawn(process.execPath, ['--import', loader, main, ...args], {
+function launch(args: string[], env: Environment, entry?: string) {
+  const program = entry === undefined ? ['--import', loader, main] : [entry];
+  const child = spawn(process.execPath, [...program, ...args], {
     cwd: tmpdir(),
     env: { ...plainEnvironment, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

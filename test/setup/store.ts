@@ -3,6 +3,7 @@ import { text } from 'node:stream/consumers';
 import type pg from 'pg';
 import type { BackupOptions, RestoreReport } from '../../src/domain/backup.ts';
 import type { CommitReceipt, CommitRequest } from '../../src/domain/commit.ts';
+import type { UndoReport, UndoRequest } from '../../src/domain/undo.ts';
 import { limits } from '../../src/limits.ts';
 import { createLogger } from '../../src/log.ts';
 import { ensureState } from '../../src/persistence/ensure-state.ts';
@@ -21,6 +22,8 @@ export interface TestStore {
   backup(options?: Partial<BackupOptions>): Promise<string>;
   /** Restores a backup's text, with the runbook's options unless others are given. */
   restore(backup: string, options?: Record<string, unknown>): Promise<RestoreReport>;
+  /** Undoes the last restore, unless the members of the request say otherwise. */
+  undo(options?: Partial<UndoRequest>): Promise<UndoReport>;
   /** Sends a whole restore body as it is. */
   restoreBody(body: string | Buffer | Readable): Promise<RestoreReport>;
   close(): Promise<void>;
@@ -55,6 +58,7 @@ export async function openTestStore(url: string, options: TestStoreOptions = {})
     state: async () => JSON.parse(await text((await store.openState()).body)) as Record<string, unknown>,
     backup: async (backup) => text(await store.openBackup({ includeAudit: true, ...backup }, context())),
     restoreBody,
+    undo: (request) => store.undo({ dryRun: false, ...request }, context()),
     restore: (backup, given = {}) => {
       const members = JSON.stringify({ confirm: 'restore', replace_state: true, truncate_audit: false, ...given });
       return restoreBody(`${members.slice(0, -1)},"backup":${backup}}`);

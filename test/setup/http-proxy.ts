@@ -1,0 +1,60 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+type Handler = (asked: IncomingMessage, answer: ServerResponse) => void;
+
+export interface HttpProxy {
+  url: string;
+  /** Answers in place of the node where it resolves with true; nothing is changed with undefined. */
+  intercept(handler: ((asked: IncomingMessage, answer: ServerResponse) => boolean) | undefined): void;
+  /** Method and path of all that came. */
+  asked: string[];
+  close(): Promise<void>;
+}
+
+/** An HTTP proxy before a node, for what a node never does: it spoils, cuts off and answers with pages of its own. */
+export async function startHttpProxy(nodeUrl: string): Promise<HttpProxy> {
+  let intercept: ((asked: IncomingMessage, answer: ServerResponse) => boolean) | undefined;
+  const asked: string[] = [];
+  const server = await listen((question, answer) => {
+    asked.push(`${question.method} ${question.url}`);
+    if (intercept?.(question, answer) !== true) forward(nodeUrl, question, answer);
+  });
+  return {
+    url: server.url,
+    asked,
+    intercept: (handler) => {
+      intercept = handler;
+    },
+    close: server.close,
+  };
+}
+
+/** A server that is no node. */
+export async function listen(handler: Handler): Promise<{ url: string; close(): Promise<void> }> {
+  const server: Server = createServer(handler);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}`,
+    close: async () => {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+function forward(nodeUrl: string, question: IncomingMessage, answer: ServerResponse): void {
+  const { hostname, port } = new URL(nodeUrl);
+  const { method, url, headers } = question;
+  const onward = request({ hostname, port, method, path: url, headers, agent: false }, (found) => {
+    answer.writeHead(found.statusCode ?? 500, found.headers);
+    found.pipe(answer);
+    found.on('error', () => answer.destroy());
+  });
+  onward.on('error', () => answer.destroy());
+  answer.on('close', () => onward.destroy());
+  question.pipe(onward);
+}
