@@ -22,7 +22,8 @@ chain as (
               or entry ->> 'event_id' is distinct from event_id::text
               or entry ->> 'idempotency_key' is distinct from idempotency_key
               or entry ->> 'action' is distinct from action
-              or (entry ->> 'recorded_at')::timestamptz is distinct from recorded_at
+              or entry ->> 'recorded_at' is distinct from
+                 to_char(recorded_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
          ) as first_bad_seq
     from linked
 ),
@@ -35,7 +36,7 @@ head as (
 select entries,
        first_bad_seq is null and head.matches as ok,
        coalesce(first_bad_seq, case when head.matches then null
-                                    when last_seq = head.seq then head.seq
+                                    when last_seq = head.seq then greatest(head.seq, 1)
                                     else least(last_seq, head.seq) + 1 end) as first_bad_seq,
        head.matches as head_matches
   from chain, head;

@@ -1,12 +1,13 @@
 import { type BackupSummary, summarizeBackup } from '../backup/summary.ts';
 import { createFileCommand } from './file-command.ts';
+import { printable } from './text.ts';
 
 /** Shows what is in a backup file. It believes what it reads: `verify` is what checks it. */
 export const inspect = createFileCommand({
   name: 'inspect',
   summary: 'show what is in a backup file, plain or gzip, without checking it',
-  report: async (open) => textOf(await summarizeBackup(open)),
-  faultText: (error) => `not readable: ${error.code}\n${error.message}\n`,
+  report: async (open) => printable(textOf(await summarizeBackup(open))),
+  verdict: 'not readable',
 });
 
 function textOf(summary: BackupSummary): string {

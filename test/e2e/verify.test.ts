@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { runProgramToEnd } from '../setup/program.ts';
+import { backupOf, put, truncate } from '../setup/trails.ts';
 
 const good = fileURLToPath(new URL('../fixtures/backups/schema-1.json', import.meta.url));
 let directory: string;
@@ -16,11 +17,23 @@ beforeAll(async () => {
 });
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
+async function write(name: string, content: string | Buffer): Promise<string> {
+  const path = join(directory, name);
+  await writeFile(path, content);
+  return path;
+}
+
 /** No environment at all: neither a database nor a token is needed. */
 async function verifyFile(content: string | Buffer): Promise<{ code: number; output: string }> {
-  const path = join(directory, 'backup.json');
-  await writeFile(path, content);
-  return await runProgramToEnd(['verify', path], {});
+  return await runProgramToEnd(['verify', await write('backup.json', content)], {});
+}
+
+async function verifyAgainst(
+  file: string | Buffer,
+  earlier: string | Buffer,
+): Promise<{ code: number; output: string }> {
+  const paths = [await write('earlier.json', earlier), await write('backup.json', file)];
+  return await runProgramToEnd(['verify', '--against', ...paths], {});
 }
 
 it('a good backup is found good, plain and gzip, and what was not checked is said', async () => {
@@ -50,6 +63,89 @@ it('a file that is not there, and a missing argument, are errors of their own', 
   expect(await runProgramToEnd(['verify'], {})).toMatchObject({ code: 64, output: expect.stringContaining('Usage') });
 });
 
+const trail = put([], 'a', 'b', 'c', 'd', 'e');
+const early = { exportedAt: '2026-01-01T00:00:00.000000Z' };
+
+it('against an earlier backup, plain or gzip, a trail that lives on is found good, and why', async () => {
+  const header = { epoch: 'other\u001b[2J\nepoch' };
+  const { code, output } = await verifyAgainst(
+    gzipSync(backupOf(put(trail, 'f'), { header })),
+    gzipSync(backupOf(trail)),
+  );
+  expect(output).toMatch(/^ok: state "default" at revision 6/);
+  expect(output).toContain(`ok against EARLIER: its audit trail lives on; entry 5, ${trail[4]?.hash}`);
+  expect(output).toContain(String.raw`note: the epoch was "epoch" and is "other\u001b[2J\nepoch"`);
+  expect(code).toBe(0);
+});
+
+it('against an earlier backup, a tail that was cut off is found, with the entry at which', async () => {
+  const { code, output } = await verifyAgainst(backupOf(trail.slice(0, 3)), backupOf(trail, early));
+  expect(output).toMatch(/^not ok: audit_history_lost \(audit entry 4\)\nThe tail is missing/);
+  expect(code).toBe(1);
+  const older = await verifyAgainst(backupOf(trail, early), backupOf(put(trail, 'f')));
+  expect(older.output).toMatch(/^not ok: audit_history_unproven\nThe file is older than the earlier backup/);
+  expect(older.code).toBe(1);
+});
+
+it('against an earlier backup, what a restore took out is said loudly', async () => {
+  const restored = put(truncate(trail, 2, 'the "drill"'), 'g');
+  const { code, output } = await verifyAgainst(backupOf(restored), backupOf(trail));
+  expect(output).toContain('\nATTENTION: entries 3 to 5 of EARLIER are not in the file');
+  expect(output).toContain(
+    String.raw`The restore of entry 3, recorded at 2026-01-01T00:00:00.000000Z with request id "the \"drill\""`,
+  );
+  expect(output).toContain('took 3 entries out of the trail, 3 to 5');
+  expect(code).toBe(0);
+});
+
+it('an earlier backup that is at fault is told apart from a file that is', async () => {
+  const bad = backupOf(trail).replace('"value":"c"', '"value":"x"');
+  expect(await verifyAgainst(backupOf(trail), bad)).toMatchObject({
+    code: 1,
+    output: expect.stringMatching(/^not ok: EARLIER: backup_chain_broken \(audit entry 3/),
+  });
+  expect(await verifyAgainst(bad, backupOf(trail))).toMatchObject({
+    code: 1,
+    output: expect.stringMatching(/^not ok: backup_chain_broken \(audit entry 3/),
+  });
+  const missing = await runProgramToEnd(['verify', good, '--against', join(directory, 'nothing')], {});
+  expect(missing).toMatchObject({ code: 1, output: expect.stringContaining('nothing') });
+});
+
+it('options may stand anywhere, and what is not known is not guessed at', async () => {
+  const path = await write('earlier.json', backupOf(trail));
+  for (const args of [
+    [path, '--against', path],
+    [path, `--against=${path}`],
+    ['--against', path, path],
+  ]) {
+    expect(await runProgramToEnd(['verify', ...args], {})).toMatchObject({ code: 0 });
+  }
+  const wrong = [
+    [path, path],
+    [path, '--against'],
+    [path, '--agianst', path],
+    [path, '--against', path, '--against', path],
+  ];
+  for (const args of [...wrong, ['--against', path]]) {
+    const usage = 'Usage: node dist/main.js verify FILE [--against EARLIER]\n';
+    expect(await runProgramToEnd(['verify', ...args], {})).toEqual({ code: 64, output: usage });
+  }
+  expect(await runProgramToEnd(['inspect', path, '--against', path], {})).toMatchObject({ code: 64 });
+});
+
+it('the backup of a public LOOM node is not called good, and a restore of it is pointed at', async () => {
+  const { loom_backup_version, backend, state_key, schema_version, exported_at, state } = JSON.parse(text);
+  const entry = { event_id: 'e', timestamp: 't', action: 'a', payload: {}, prev_hash: null, hash: 'h' };
+  const audit_entries = [entry];
+  const { code, output } = await verifyFile(
+    JSON.stringify({ loom_backup_version, backend, state_key, schema_version, exported_at, state, audit_entries }),
+  );
+  expect(output).toMatch(/^not ok: backup_unverified/);
+  expect(output).toContain('A restore takes it, as unverified');
+  expect(code).toBe(1);
+});
+
 it('inspect shows what is in a backup, and says that it checks nothing', async () => {
   const { code, output } = await runProgramToEnd(['inspect', good], {});
   const { state, audit_entries: entries } = JSON.parse(text) as { state: object; audit_entries: { action: string }[] };
@@ -60,8 +156,7 @@ it('inspect shows what is in a backup, and says that it checks nothing', async (
   const puts = entries.filter(({ action }) => action === 'document.put').length;
   expect(output).toContain(`${puts} × "document.put"`);
   expect(output).toContain('Nothing was checked');
-  const path = join(directory, 'cut.json');
-  await writeFile(path, Buffer.from(text).subarray(0, 3000));
+  const path = await write('cut.json', Buffer.from(text).subarray(0, 3000));
   expect(await runProgramToEnd(['inspect', path], {})).toMatchObject({
     code: 1,
     output: expect.stringContaining('not readable: backup_incomplete'),

@@ -13,7 +13,7 @@ export interface Operation {
 }
 
 /** How many in a hundred operations are an undo, where there is a restore to be undone. */
-const UNDO_PERCENT = 20;
+const UNDO_PERCENT = 15;
 
 /**
  * Goes to and fro between two states: the earlier backup replaces the later one's documents, and the later one truncates the
