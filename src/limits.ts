@@ -43,6 +43,9 @@ export const limits = {
   /** Restores and undos of which a state keeps what they replaced (design §7). */
   snapshotsKept: 3,
 
+  /** Truncating restores that a restore names because it takes their entries out: some 300 bytes each, in its own entry. */
+  replacedRestores: 100,
+
   /** The body of an undo: a few short members. */
   undoBodyBytes: 4 * KiB,
 

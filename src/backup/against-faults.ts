@@ -54,19 +54,22 @@ function lossText(file: Trail, earlier: Trail, { seq, how }: Loss): string {
       return `Entry ${seq} differs: the file does not hold the earlier backup's, and nothing in it says why.`;
     default:
       return (
-        `${restoreText(how)}, but entry ${seq} is not in the file either, and the earlier backup's trail goes on to entry ${headSeq(earlier)}. ` +
-        'If that restore took out another restore, a backup from between the two can show it.'
+        `${restoreText(how)}, but entry ${seq} is not in the file either, and the earlier backup's trail goes on to entry ` +
+        `${headSeq(earlier)}.`
       );
   }
 }
 
 /** What a truncating restore has done, as a sentence without its end. */
-export function restoreText({ seq, recordedAt, requestId, replacedEntries, previousHead }: Truncation): string {
+export function restoreText(truncation: Truncation): string {
+  const { seq, recordedAt, requestId, replacedEntries, previousHead, isTogether } = truncation;
   const range =
     replacedEntries === 1
       ? `1 entry out of the trail, ${seq}`
       : `${replacedEntries} entries out of the trail, ${seq} to ${previousHead.seq}`;
-  return `The restore of entry ${seq}, recorded at ${recordedAt} with request id ${JSON.stringify(requestId)}, took ${range}`;
+  const others = isTogether ? ' and an earlier one, whose own entry it took out,' : ',';
+  const which = `The restore of entry ${seq}, recorded at ${recordedAt} with request id ${JSON.stringify(requestId)}`;
+  return `${which}${others} took ${range}`;
 }
 
 function unproven(detail: string): LoomError {

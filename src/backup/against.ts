@@ -38,8 +38,7 @@ export async function checkAgainst(
   if (common === head.seq) return { kind: 'held' };
   const from = common === undefined ? firstEntrySeq(earlier) : common + 1;
   const { truncation, hasImports } = await readHistory(file, (one) => rankOf(one, common, file, earlier));
-  const by =
-    truncation !== undefined && rankOf(truncation, common, file, earlier) === EXPLAINS ? truncation : undefined;
+  const by = truncation !== undefined && rankOf(truncation, common, file, earlier) >= EXPLAINS ? truncation : undefined;
   const excusedTo = by?.previousHead.seq ?? 0;
   const { imported, lost } = hasImports
     ? await findImported(file, earlier, { from, excusedTo, window })
@@ -52,6 +51,7 @@ export async function checkAgainst(
   throw faultOf(file, earlier, { common, lost, by, maybe: truncation });
 }
 
+const NAMES_HEAD = 3;
 const EXPLAINS = 2;
 const MAY_EXPLAIN = 1;
 
@@ -63,9 +63,9 @@ function rankOf({ seq, previousHead }: Truncation, common: number | undefined, f
   const head = earlier.manifest.audit_head;
   const isHead = previousHead.hash === head.hash;
   if (previousHead.seq === head.seq && !isHead) return 0;
-  if (common !== undefined) return seq === common + 1 ? EXPLAINS : 0;
+  if (common !== undefined) return seq !== common + 1 ? 0 : isHead ? NAMES_HEAD : EXPLAINS;
   if (seq > Math.max(trailStart(file), trailStart(earlier))) return 0;
-  if (isHead) return EXPLAINS;
+  if (isHead) return NAMES_HEAD;
   return seq <= head.seq && head.seq <= previousHead.seq ? MAY_EXPLAIN : 0;
 }
 

@@ -10,6 +10,8 @@ export interface Truncation {
   replacedEntries: number;
   /** Last of the entries that it took out. */
   previousHead: { seq: number; hash: string };
+  /** Whether part of them had been taken out before, by a restore whose own entry it then took out, too. */
+  isTogether: boolean;
 }
 
 /** What a trail says of its own past. */
@@ -17,6 +19,8 @@ export interface History {
   truncation: Truncation | undefined;
   hasImports: boolean;
 }
+
+const headSchema = z.object({ seq: z.int().min(1), hash: z.string() });
 
 const truncationSchema = z
   .object({
@@ -26,13 +30,17 @@ const truncationSchema = z
     request_id: z.string(),
     restore: z.object({
       replaced_entries: z.int().min(1),
-      previous_head: z.object({ seq: z.int().min(1), hash: z.string() }),
+      previous_head: headSchema,
+      replaced_restores: z.array(z.object({ previous_head: headSchema })).default([]),
     }),
   })
   // Its own entry stands where the first stood that it took out.
   .refine(({ seq, restore }) => seq === restore.previous_head.seq - restore.replaced_entries + 1);
 
-/** Reads the whole trail once. Keeps the truncating restore of the highest rank, the first of equals; none of rank 0. */
+/**
+ * Reads the whole trail once. Keeps the truncating restore of the highest rank; of equals the one that took out most, or came first.
+ * None of rank 0.
+ */
 export async function readHistory({ open }: Trail, rankOf: (truncation: Truncation) => number): Promise<History> {
   const history: History = { truncation: undefined, hasImports: false };
   let highest = 0;
@@ -40,10 +48,13 @@ export async function readHistory({ open }: Trail, rankOf: (truncation: Truncati
     const entry: unknown = JSON.parse(text.toString('utf8'));
     if (actionOf(entry) === 'audit.import') history.hasImports = true;
     if (actionOf(entry) !== 'restore') continue;
-    const truncation = truncationOf(entry);
-    if (truncation === undefined || rankOf(truncation) <= highest) continue;
-    history.truncation = truncation;
-    highest = rankOf(truncation);
+    for (const truncation of truncationsOf(entry)) {
+      const rank = rankOf(truncation);
+      const isMore = rank === highest && truncation.previousHead.seq > (history.truncation?.previousHead.seq ?? 0);
+      if (rank === 0 || (rank <= highest && !isMore)) continue;
+      history.truncation = truncation;
+      highest = rank;
+    }
   }
   return history;
 }
@@ -52,9 +63,14 @@ function actionOf(entry: unknown): unknown {
   return (entry as { action?: unknown }).action;
 }
 
-function truncationOf(entry: unknown): Truncation | undefined {
+/** What a restore took out, and what it did together with each earlier one whose entry it took out. */
+function truncationsOf(entry: unknown): Truncation[] {
   const { data } = truncationSchema.safeParse(entry);
-  if (data === undefined) return undefined;
+  if (data === undefined) return [];
   const { seq, recorded_at: recordedAt, request_id: requestId, restore } = data;
-  return { seq, recordedAt, requestId, replacedEntries: restore.replaced_entries, previousHead: restore.previous_head };
+  const upTo = (previousHead: Truncation['previousHead'], isTogether: boolean): Truncation => {
+    return { seq, recordedAt, requestId, replacedEntries: previousHead.seq - seq + 1, previousHead, isTogether };
+  };
+  const earlier = restore.replaced_restores.filter((one) => one.previous_head.seq >= seq);
+  return [upTo(restore.previous_head, false), ...earlier.map((one) => upTo(one.previous_head, true))];
 }

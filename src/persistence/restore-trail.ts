@@ -189,6 +189,31 @@ export async function adoptEntries(client: PoolClient, stateKey: string, live: A
   );
 }
 
+/**
+ * The truncating restores among the entries after `seq`, and those that they took out in their turn, newest first: whoever takes them
+ * out must say so, or nothing would explain any more where the entries went that they took out.
+ */
+export async function readTruncations(client: PoolClient, stateKey: string, seq: number): Promise<unknown[]> {
+  const { rows } = await client.query<{ truncation: unknown }>(
+    `with removed as (
+       select entry from loom_audit
+        where state_key = $1 and seq > $2 and action = 'restore' and entry #> '{restore,replaced_entries}' > '0'
+     )
+     select truncation from (
+       select jsonb_build_object('seq', entry -> 'seq', 'recorded_at', entry -> 'recorded_at',
+                'request_id', entry -> 'request_id', 'replaced_entries', entry #> '{restore,replaced_entries}',
+                'previous_head', entry #> '{restore,previous_head}') as truncation
+         from removed
+        union
+       select jsonb_array_elements(entry #> '{restore,replaced_restores}')
+         from removed where jsonb_typeof(entry #> '{restore,replaced_restores}') = 'array'
+     ) truncations
+      order by truncation ->> 'recorded_at' desc limit $3`,
+    [stateKey, seq, limits.replacedRestores],
+  );
+  return rows.map(({ truncation }) => truncation);
+}
+
 /** Takes out the entries after `seq`. Nothing else does, but dropping a scratch state. */
 export async function removeEntries(client: PoolClient, stateKey: string, seq: number): Promise<void> {
   await client.query(`select set_config('loom.audit_rewrite', 'restore', true)`);

@@ -14,7 +14,7 @@ import { appendOperationEntry } from './restore-entry.ts';
 import { lockRestores } from './restore-lock.ts';
 import { type RestorePlan, reportOf, restoreDetail } from './restore-report.ts';
 import { stageBackup } from './restore-stage.ts';
-import { adoptEntries, compareTrails, importEntries, planTrail, removeEntries } from './restore-trail.ts';
+import { adoptEntries, compareTrails, importEntries, planTrail, readTruncations, removeEntries } from './restore-trail.ts';
 import { CURRENT_SCHEMA_VERSION } from './schema.ts';
 import { createScratch, digestState } from './scratch.ts';
 import { keepDocuments, keepEntries, sealSnapshot } from './snapshots.ts';
@@ -126,6 +126,7 @@ async function apply(
   const { live, revision, epoch } = plan;
   const isScratch = request.options.intoScratch !== undefined;
   if (!isScratch) await keepReplaced(client, stateKey, plan);
+  const replacedRestores = plan.trail.replace > 0 ? await readTruncations(client, stateKey, plan.trail.base.seq) : [];
   if (plan.replaceState) await applyDocuments(client, stateKey, revision);
   const linkTo = await applyTrail(client, stateKey, plan, request, requestId);
   const eventId = createEventId();
@@ -137,7 +138,7 @@ async function apply(
     revision,
     epoch,
     requestId,
-    detail: restoreDetail(plan, request, staged),
+    detail: { ...restoreDetail(plan, request, staged), replaced_restores: replacedRestores },
   });
   const done = { ...report, restored_at: recordedAt, event_id: eventId, audit: { ...report.audit, head } };
   if (isScratch) {

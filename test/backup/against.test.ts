@@ -184,10 +184,17 @@ describe('a restore that took entries out', () => {
     expect(await judge(put(truncate(fork, 8), 'after'), ten)).toMatchObject({ ...lost, seq: 8 });
   });
 
-  it('does not explain what was taken out by another that is gone as well, and a backup from between does', async () => {
+  it('does not explain what was taken out by another that is gone as well, unless it names that', async () => {
     const twice = put(truncate(restored, 4, 'again'), 'once more');
-    const detail = expect.stringContaining('a backup from between');
-    expect(await judge(twice, ten)).toMatchObject({ kind: 'audit_history_lost', seq: 7, detail });
+    expect(await judge(twice, ten)).toMatchObject({ kind: 'audit_history_lost', seq: 7 });
+    const replaced_restores = [{ previous_head: { seq: 10, hash: ten[9]?.hash } }];
+    const { seq, hash } = restored.at(-1) ?? { seq: 0, hash: '' };
+    const restore = { replaced_entries: seq - 2, previous_head: { seq, hash }, replaced_restores };
+    const named = put(append(ten.slice(0, 2), { action: 'restore', restore }), 'once more');
+    const by = { seq: 3, replacedEntries: 8, previousHead: { seq: 10 }, isTogether: true };
+    expect(await judge(named, ten)).toMatchObject({ kind: 'taken_out', from: 3, by });
+    expect(await judge(named, ten.slice(0, 8))).toMatchObject({ kind: 'taken_out', from: 3, by });
+    expect(await judge(named, put(ten, 'x'))).toMatchObject({ kind: 'audit_history_lost', seq: 11 });
     expect(await judge(twice, restored)).toMatchObject({ kind: 'taken_out', by: { requestId: 'again' } });
     expect(await judge(restored, ten)).toMatchObject({ kind: 'taken_out', by: { requestId: 'drill' } });
   });

@@ -93,7 +93,12 @@ describe('what the encoder writes', () => {
       expect(decode(whole.subarray(0, cut), whole.subarray(cut))).toEqual(uncut);
     }
     const checked = checkRequest(uncut.decoded, { stateKey: 'default', schemaVersion: 1 });
-    expect(checked.options).toMatchObject({ replaceState: true, truncateAudit: false, dryRun: true, acceptUnverified: false });
+    expect(checked.options).toMatchObject({
+      replaceState: true,
+      truncateAudit: false,
+      dryRun: true,
+      acceptUnverified: false,
+    });
     expect(checked.backup).toMatchObject({ header, hasState: true, hasAudit: true });
   });
 

@@ -145,6 +145,20 @@ it('a restore that took entries out is named, and does not cover up for a cut be
   });
 });
 
+it('a restore that takes out another one names what that had taken out, however far back each goes', async () => {
+  await onCopy(async (node) => {
+    for (const to of [8, 8, 5, 6, 2]) {
+      await node.restore(backupAt(to), { truncate_audit: true });
+      await node.put('after', to);
+    }
+    const after = await node.backup();
+    const kinds = await Promise.all(backups.map(async (earlier) => (await against(after, earlier)).kind));
+    expect(kinds).toEqual(backups.map((_, entries) => (entries <= 2 ? 'held' : 'taken_out')));
+    const by = { seq: 3, isTogether: true, previousHead: { seq: LENGTH } };
+    expect(await against(after, backupAt(LENGTH))).toMatchObject({ by });
+  });
+});
+
 it('two copies of a database that went on apart are told apart, until one has the other imported', async () => {
   await onCopy(async (node) => {
     await onCopy(async (other) => {
