@@ -81,7 +81,7 @@ function contentEncoding(request: FastifyRequest): 'identity' | 'gzip' {
 class RequestBody extends ReadableStream {
   private readonly source: IncomingMessage;
   private readonly timer: NodeJS.Timeout;
-  private received = 0;
+  received = 0;
 
   constructor(source: IncomingMessage, { idleMs, maxBytes }: { idleMs: number; maxBytes: number }) {
     super();
@@ -132,14 +132,16 @@ class RequestBody extends ReadableStream {
   };
 }
 
-/** Counts what comes out of gunzip, which is where a bomb shows. */
+/** Counts what comes out of gunzip, which is where a bomb shows. `faultAtEnd` has the last word. */
 class DecodedBody extends Transform {
   length = 0;
   private readonly maxBytes: number;
+  private readonly faultAtEnd: () => LoomError | undefined;
 
-  constructor(maxBytes: number) {
+  constructor(maxBytes: number, faultAtEnd: () => LoomError | undefined) {
     super();
     this.maxBytes = maxBytes;
+    this.faultAtEnd = faultAtEnd;
   }
 
   override _transform(chunk: Buffer, _encoding: string, done: TransformCallback): void {
@@ -147,12 +149,22 @@ class DecodedBody extends Transform {
     if (this.length > this.maxBytes) done(tooLarge(this.maxBytes));
     else done(null, chunk);
   }
+
+  override _flush(done: TransformCallback): void {
+    done(this.faultAtEnd());
+  }
 }
 
 /** Not `pipeline`: that would turn the errors of each part into "premature close" of the others. */
-function gunzip(raw: Readable, maxBytes: number, truncatedCode: 'backup_incomplete' | 'malformed_request'): Readable {
+function gunzip(
+  raw: RequestBody,
+  maxBytes: number,
+  truncatedCode: 'backup_incomplete' | 'malformed_request',
+): Readable {
   const unpacker = createGunzip({ chunkSize: 64 * 1024 });
-  const decoded = new DecodedBody(maxBytes);
+  // Node's gunzip takes a zero byte for the end, and whatever stands behind it for padding.
+  const isWhole = (): boolean => unpacker.bytesWritten === raw.received;
+  const decoded = new DecodedBody(maxBytes, () => (isWhole() ? undefined : damagedAfter(decoded.length)));
   raw.on('error', (error) => decoded.destroy(error));
   unpacker.on('error', (error) => decoded.destroy(damaged(error, decoded.length, truncatedCode)));
   decoded.on('close', () => {
@@ -167,6 +179,10 @@ function damaged(error: Error, offset: number, truncatedCode: 'backup_incomplete
   const isTruncated = 'code' in error && error.code === 'Z_BUF_ERROR';
   if (isTruncated)
     return new LoomError(truncatedCode, `The gzip data ends too early, after ${offset} decoded bytes.`, { offset });
+  return damagedAfter(offset);
+}
+
+function damagedAfter(offset: number): LoomError {
   return new LoomError('malformed_request', `The gzip data is damaged, after ${offset} decoded bytes.`, { offset });
 }
 

@@ -46,8 +46,8 @@ export interface Arena {
   backendsOf(node: ArenaNode): Promise<number[]>;
   /** Resolves when the server has none of this node any more: what it had begun for it is done or undone by then. */
   backendsGone(node: ArenaNode): Promise<void>;
-  /** Runs what makes the server start all its processes again; resolves when it serves again. */
-  throughCrash(crash: () => Promise<void>): Promise<void>;
+  /** Watches for a crash of the server from when it resolves; `over` does when all its processes were started again. */
+  watchCrash(): Promise<{ over(): Promise<void> }>;
   close(): Promise<void>;
 }
 
@@ -89,15 +89,13 @@ export async function openArena(): Promise<Arena> {
     backendsGone: async (node) => {
       await waitForIt(async () => (await backendsOf(node)).length === 0);
     },
-    throughCrash: async (crash) => {
+    watchCrash: async () => {
       const witness = new pg.Client({ connectionString: server.url });
       witness.on('error', () => undefined);
       await witness.connect();
-      const ended = new Promise((resolve) => witness.once('end', resolve));
-      await crash();
       // Every other process of the server is ended as well, before any is started again.
-      await ended;
-      await waitForIt(() => answers(server.url));
+      const ended = new Promise((resolve) => witness.once('end', resolve));
+      return { over: () => ended.then(() => waitForIt(() => answers(server.url))) };
     },
     close: async () => {
       const nodes = await Promise.allSettled(begun);

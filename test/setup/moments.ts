@@ -8,8 +8,8 @@ export interface Moments {
 }
 
 /** Of the moments that look for the commit, how far from where it was last they may lie, and how far that then moves. */
-const NEAR = 0.1;
-const STEP = 0.04;
+const NEAR = 0.12;
+const STEP = 0.06;
 
 /**
  * Every other moment lies anywhere in the operation and a little after it; those between look for its commit, by going
