@@ -55,7 +55,10 @@ const catalogue = {
   invalid_undo_request: { status: 400, title: 'The undo request is not valid' },
   nothing_to_undo: { status: 409, title: 'There is nothing to undo' },
   audit_history_lost: { status: 409, title: 'The trail does not hold what an earlier backup holds' },
-  audit_history_unproven: { status: 409, title: 'It cannot be told whether the trail holds what an earlier backup holds' },
+  audit_history_unproven: {
+    status: 409,
+    title: 'It cannot be told whether the trail holds what an earlier backup holds',
+  },
 
   // The service
   starting: { status: 503, title: 'The node is starting' },

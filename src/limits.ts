@@ -64,6 +64,9 @@ export const limits = {
   /** A JSON pointer in an error: names in it are the client's, and an answer must not be as large as the request. */
   pointerCharacters: 2_048,
 
+  /** Whitespace between two tokens of JSON: no tool indents so far, and packed it is next to nothing, however much it unpacks to. */
+  whitespaceBytes: 1 * MiB,
+
   /** A member name that the scanner hands to the code around it: a document's name, all escaped, has 3 KiB. */
   memberNameBytes: 64 * KiB,
 

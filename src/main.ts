@@ -1,11 +1,17 @@
 #!/usr/bin/env node
 import { config as readDotenv } from 'dotenv';
+import { backup } from './cli/backup.ts';
 import { type Command, type CommandContext, USAGE_EXIT_CODE } from './cli/command.ts';
 import { dev } from './cli/dev.ts';
+import { drill } from './cli/drill.ts';
 import { healthcheck } from './cli/healthcheck.ts';
 import { inspect } from './cli/inspect.ts';
 import { migrate } from './cli/migrate.ts';
+import { restore } from './cli/restore.ts';
 import { serve } from './cli/serve.ts';
+import { status } from './cli/status.ts';
+import { createAsk } from './cli/terminal.ts';
+import { undo } from './cli/undo.ts';
 import { verify } from './cli/verify.ts';
 import { CONFIG_EXIT_CODE, ConfigError } from './config.ts';
 import { readVersion } from './version.ts';
@@ -18,7 +24,20 @@ const version: Command = {
   },
 };
 
-const commands: Record<string, Command> = { serve, migrate, verify, inspect, healthcheck, dev, version };
+const commands: Record<string, Command> = {
+  serve,
+  migrate,
+  backup,
+  restore,
+  undo,
+  status,
+  drill,
+  verify,
+  inspect,
+  healthcheck,
+  dev,
+  version,
+};
 
 /** argv → command → exit code. The only place that exits, handles signals, and reads the environment. */
 async function main(argv: string[]): Promise<number> {
@@ -38,7 +57,20 @@ async function main(argv: string[]): Promise<number> {
   }
   readDotenv({ quiet: true });
   const stop = stopSignal();
-  const context: CommandContext = { args, env: process.env, stop, write: (text) => process.stdout.write(text) };
+  const context: CommandContext = {
+    args,
+    env: process.env,
+    stop,
+    write: (text) => process.stdout.write(text),
+    writeError: (text) => process.stderr.write(text),
+    isWatched: process.stderr.isTTY,
+    ask: createAsk({
+      input: process.stdin,
+      output: process.stderr,
+      stop,
+      interrupt: () => process.kill(process.pid, 'SIGINT'),
+    }),
+  };
   try {
     return await command.run(context);
   } catch (error) {

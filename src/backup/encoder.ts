@@ -69,7 +69,7 @@ export function createBackupEncoder(): BackupEncoder {
     entry: (seq, hash, text) => {
       enter('audit', 'audit');
       chain.add(seq, hash, text);
-      return Buffer.concat([Buffer.from(`${separator(entries++)}{"hash":"${hash}",`), text.subarray(1)]);
+      return Buffer.concat([Buffer.from(`${separator(entries++)}{"hash":"${hash}"`), membersOf(text)]);
     },
     end: (head) => {
       const auditIncluded = section === 'audit';
@@ -94,6 +94,19 @@ export function createBackupEncoder(): BackupEncoder {
   };
 }
 
+/**
+ * What follows the hash in an entry's object. Somebody who tampers with the table may have left no members, or something
+ * that is no object: that breaks the chain, but must not break the file.
+ */
+function membersOf(entry: Buffer): Buffer {
+  if (entry[0] !== OPENING_BRACE) return Buffer.concat([Buffer.from(',"entry":'), entry, Buffer.from('}')]);
+  const members = entry.subarray(1);
+  return members[0] === CLOSING_BRACE ? members : Buffer.concat([Buffer.from(','), members]);
+}
+
+const OPENING_BRACE = 0x7b;
+const CLOSING_BRACE = 0x7d;
+
 function separator(count: number): string {
   return count === 0 ? '\n' : ',\n';
 }
@@ -103,5 +116,5 @@ function judge(chain: ChainCheck, head: AuditHead): { ok: boolean; firstBadSeq: 
   const last = chain.last();
   if (!chain.holds()) return { ok: false, firstBadSeq: chain.firstBadSeq() };
   if (last.seq === head.seq && last.hash === head.hash) return { ok: true, firstBadSeq: null };
-  return { ok: false, firstBadSeq: Math.min(last.seq + 1, Math.max(head.seq, 1)) };
+  return { ok: false, firstBadSeq: last.seq === head.seq ? Math.max(head.seq, 1) : Math.min(last.seq, head.seq) + 1 };
 }

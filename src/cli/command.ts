@@ -11,6 +11,12 @@ export interface CommandContext {
   stop: AbortSignal;
   /** Writes to standard output. */
   write(text: string): void;
+  /** Writes to standard error. */
+  writeError(text: string): void;
+  /** Whether somebody watches standard error: progress is for them. */
+  isWatched: boolean;
+  /** Asks on the terminal and resolves with the line that was typed; undefined where there is no terminal. */
+  ask: ((question: string) => Promise<string>) | undefined;
 }
 
 export interface Command {
@@ -22,7 +28,7 @@ export interface Command {
   takesArguments?: true;
 }
 
-const readFile = (path: string): string => readFileSync(path, 'utf8');
+export const readFile = (path: string): string => readFileSync(path, 'utf8');
 
 /** Throws a ConfigError that lists every problem. */
 export function readConfig(env: CommandContext['env']): Config {

@@ -59,13 +59,17 @@ export function tokensFault(
   return undefined;
 }
 
-export function stateKeyFault(key: string, bytesMost: number): string | undefined {
-  if (!key.isWellFormed() || hasControlCharacter(key)) return 'must not have control characters or lone surrogates';
-  return Buffer.byteLength(key) > bytesMost ? `must have at most ${bytesMost} bytes` : undefined;
-}
-
 export function hostFault(host: string): string | undefined {
   return isVisible(host) && !/[/@?#]/.test(host) ? undefined : 'must be an address or host name to listen on';
+}
+
+/** A path is fine, for a node behind a proxy; a user or password is not: it would be shown. */
+export function nodeUrlFault(text: string): string | undefined {
+  const fault = 'must have the form http://host:8787 or https://host, without user, password, query or fragment';
+  if (!isVisible(text) || !URL.canParse(text)) return fault;
+  const { protocol, username, password, search, hash } = new URL(text);
+  const isPlain = [username, password, search, hash].every((part) => part === '');
+  return isPlain && ['http:', 'https:'].includes(protocol) ? undefined : fault;
 }
 
 /** Checks that the text is one PEM certificate or several: a file cut in half would refuse every server only later. */

@@ -9,6 +9,7 @@ import { SpanOutput } from './output.ts';
 import { shortPointer } from './pointer.ts';
 import { createStringReader } from './strings.ts';
 import type { ArrayVisit, CaptureVisit, JsonType, ObjectVisit, SkipVisit, Visit } from './visit.ts';
+import { createWhitespaceReader } from './whitespace.ts';
 
 /** An incremental scanner of one JSON text (RFC 8259, strictly; UTF-8 without a byte order mark). */
 export interface JsonScanner {
@@ -46,7 +47,7 @@ const EMPTY: Buffer = Buffer.alloc(0);
  * Errors are LoomErrors with `offset`, and `pointer` from the root (or from `place.pointer` of the visit):
  * `invalid_json` (also for an empty text, a byte order mark and anything after the value), `invalid_utf8`,
  * `invalid_string` (`\u0000`, lone surrogates, endless names), `invalid_number`, `duplicate_member`, `nested_too_deeply`,
- * `document_too_large`. What a callback throws passes through. After any throw the scanner throws the same error again.
+ * `document_too_large`, `body_too_large` (endless whitespace). What a callback throws passes through. After any throw the scanner throws the same error again.
  * The result, errors included, does not depend on where the chunks are cut.
  */
 export function createJsonScanner(root: Visit): JsonScanner {
@@ -54,6 +55,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
   const strings = createStringReader(output, fail);
   const numbers = createNumberReader(output, fail);
   const literals = createLiteralReader(fail);
+  const whitespace = createWhitespaceReader(fail);
   const nesting = createNesting(output);
   const descents = createDescents(root);
   let state = VALUE;
@@ -84,9 +86,9 @@ export function createJsonScanner(root: Visit): JsonScanner {
         position = readLiteral(position);
       } else if (WHITESPACE[chunk[position] as number] === 1) {
         output.cut(chunk, position);
-        position += 1;
-        while (position < end && WHITESPACE[chunk[position] as number] === 1) position += 1;
+        position = whitespace.read(chunk, position);
       } else {
+        whitespace.reset();
         position = readStructure(position);
       }
     }

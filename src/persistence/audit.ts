@@ -1,6 +1,13 @@
 import type { Readable } from 'node:stream';
 import type { Pool, PoolClient } from 'pg';
-import type { AuditHead, AuditLine, AuditQuery, AuditVerdict, ChainFault } from '../domain/audit.ts';
+import {
+  type AuditHead,
+  type AuditLine,
+  type AuditQuery,
+  type AuditVerdict,
+  type ChainFault,
+  GENESIS_HASH,
+} from '../domain/audit.ts';
 import type { AuditPage } from '../domain/store.ts';
 import { copyLines } from './copy.ts';
 import { queryRows } from './query.ts';
@@ -8,8 +15,12 @@ import { readStateHead, selectStateKey } from './read-state.ts';
 import { openSnapshot } from './snapshot-stream.ts';
 import { rfc3339 } from './time.ts';
 
-/** Text of an entry with its hash: `{"hash": "…", ` and the members of the entry. */
-const LINE = `'{"hash": "' || encode(hash, 'hex') || '", ' || substr(entry::text, 2)`;
+/**
+ * Text of an entry with its hash: `{"hash": "…", ` and the members of the entry. Somebody who tampers with the table may have left
+ * none, or something that is no object; that is shown under the name `entry`.
+ */
+const LINE = `'{"hash": "' || encode(hash, 'hex') || '", ' ||
+  case when jsonb_typeof(entry) = 'object' and entry <> '{}' then substr(entry::text, 2) else '"entry": ' || entry::text || '}' end`;
 
 /** One page of entries, by seq. */
 export async function readAudit(pool: Pool, stateKey: string, query: AuditQuery): Promise<AuditPage> {
@@ -80,12 +91,13 @@ interface BadEntry {
 
 /**
  * Recomputes every hash of the chain in the database, and checks links, seqs, the columns beside the entry, and the head in
- * the state row. `client` must be in a snapshot transaction, so that row and chain are of one instant.
+ * the state row. `client` must be in a snapshot transaction, so that row and chain are of one instant. A seq that somebody has
+ * made larger than a number can be is one to be found, not to fail at.
  */
 export async function verifyChain(client: PoolClient, stateKey: string): Promise<AuditVerdict> {
   const { head } = await readStateHead(client, stateKey);
   const counted = await client.query<{ entries: number; last_seq: number; last_hash: string | null }>(
-    `select count(*) as entries, coalesce(max(seq), 0) as last_seq,
+    `select count(*) as entries, least(coalesce(max(seq), 0), ${Number.MAX_SAFE_INTEGER}) as last_seq,
             (select encode(hash, 'hex') from loom_audit where state_key = $1 order by seq desc limit 1) as last_hash
        from loom_audit where state_key = $1`,
     [stateKey],
@@ -102,7 +114,7 @@ export async function verifyChain(client: PoolClient, stateKey: string): Promise
 
 async function firstBadEntry(client: PoolClient, stateKey: string): Promise<BadEntry | undefined> {
   const { rows } = await client.query<{ seq: number; reason: ChainFault; expected_seq: number }>(
-    `select seq, expected_seq,
+    `select least(seq, ${Number.MAX_SAFE_INTEGER}) as seq, expected_seq,
             case when seq <> expected_seq then 'seq_gap'
                  when hash <> expected_hash then 'hash_mismatch'
                  when entry -> 'seq' is distinct from to_jsonb(seq) then 'seq_mismatch'
@@ -119,7 +131,7 @@ async function firstBadEntry(client: PoolClient, stateKey: string): Promise<BadE
          or entry ->> 'idempotency_key' is distinct from idempotency_key
          or entry ->> 'action' is distinct from action
          or entry ->> 'recorded_at' is distinct from ${rfc3339('recorded_at')}
-      order by seq limit 1`,
+      order by linked.seq limit 1`,
     [stateKey],
   );
   const row = rows[0];
@@ -142,6 +154,7 @@ function headFault(head: AuditHead, lastSeq: number, lastHash: string | null): B
   const at = (seq: number, reason: ChainFault): BadEntry => ({ seq, reason, detail: details[reason](seq) });
   if (lastSeq < head.seq) return at(lastSeq + 1, 'entries_missing');
   if (lastSeq > head.seq) return at(head.seq + 1, 'head_mismatch');
-  if (lastHash !== null && lastHash !== head.hash) return at(head.seq, 'head_mismatch');
+  // Without entries it is the first one that would be linked to a wrong hash.
+  if ((lastHash ?? GENESIS_HASH) !== head.hash) return at(Math.max(head.seq, 1), 'head_mismatch');
   return undefined;
 }

@@ -121,7 +121,8 @@ async function writeAudit(
   const previous = await headBefore(client, auditLimit === undefined ? 1 : Math.max(1, head.seq - auditLimit + 1));
   await client.query(`select set_config('loom.after', $1, true)`, [String(previous.seq)]);
   await sink.write(encoder.beginAudit(previous));
-  const query = `select seq, encode(hash, 'hex'), entry::text from loom_audit
+  // A reader has the entry alone, and not the column: one that says another seq of itself must not pass for checked.
+  const query = `select case when entry -> 'seq' = to_jsonb(seq) then seq else 0 end, encode(hash, 'hex'), entry::text from loom_audit
     where state_key = current_setting('loom.state_key') and seq > current_setting('loom.after')::bigint order by seq`;
   for await (const lines of copyLines(client, query)) {
     progress.audit_entries += lines.length;

@@ -14,7 +14,14 @@ import { appendOperationEntry } from './restore-entry.ts';
 import { lockRestores } from './restore-lock.ts';
 import { type RestorePlan, reportOf, restoreDetail } from './restore-report.ts';
 import { stageBackup } from './restore-stage.ts';
-import { adoptEntries, compareTrails, importEntries, planTrail, readTruncations, removeEntries } from './restore-trail.ts';
+import {
+  adoptEntries,
+  compareTrails,
+  importEntries,
+  planTrail,
+  readTruncations,
+  removeEntries,
+} from './restore-trail.ts';
 import { CURRENT_SCHEMA_VERSION } from './schema.ts';
 import { createScratch, digestState } from './scratch.ts';
 import { keepDocuments, keepEntries, sealSnapshot } from './snapshots.ts';

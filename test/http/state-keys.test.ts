@@ -60,7 +60,9 @@ test('no route of one state shows or touches another in the same database', asyn
     const answer = await server.request(method, url, { headers, ...(body === undefined ? {} : { body }) });
     expect(answer.status, `${method} ${url}: ${answer.text}`).toBeLessThan(300);
     expect(answer.text, `${method} ${url}`).not.toContain(SECRET);
-    tried.add(`${method} ${url.replace(/\?.*/, '').replace('documents/shared', 'documents/:name').replace('trial', ':state_key')}`);
+    tried.add(
+      `${method} ${url.replace(/\?.*/, '').replace('documents/shared', 'documents/:name').replace('trial', ':state_key')}`,
+    );
   }
   expect(await digestTables(server.database.pool, 'other')).toBe(before);
   // A route that is added must be added here as well.

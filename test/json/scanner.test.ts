@@ -307,4 +307,22 @@ describe('life of a scanner', () => {
     scanner.end();
     expect(kept.at(-1)?.text.toString()).toBe('12.5');
   });
+
+  test.each([1, 1000, 65_536])(
+    'whitespace has an end, and where it is does not depend on chunks of %i',
+    (chunkBytes) => {
+      const scan = (before: number) => {
+        const scanner = createJsonScanner(visit);
+        const text = Buffer.from(`[1,${' '.repeat(before)}2]`);
+        for (let at = 0; at < text.length; at += chunkBytes) scanner.write(text.subarray(at, at + chunkBytes));
+        scanner.end();
+      };
+      scan(limits.whitespaceBytes);
+      expect(kept.at(-1)?.text.toString()).toBe('[1,2]');
+      const place = { pointer: '/1', offset: 3 + limits.whitespaceBytes };
+      expect(() => scan(limits.whitespaceBytes + 1)).toThrow(
+        expect.objectContaining({ code: 'body_too_large', place }),
+      );
+    },
+  );
 });

@@ -178,20 +178,26 @@ describe('an undo is refused', () => {
 
   it('of a restore that is not kept', async () => {
     await node.restore(await fill());
-    await expectRefused({ eventId: '00000000-0000-4000-8000-000000000000' }, {
-      code: 'nothing_to_undo',
-      place: { pointer: '/event_id' },
-    });
+    await expectRefused(
+      { eventId: '00000000-0000-4000-8000-000000000000' },
+      {
+        code: 'nothing_to_undo',
+        place: { pointer: '/event_id' },
+      },
+    );
   });
 
   it('when something was committed since the plan', async () => {
     await node.restore(await fill());
     const plan = await node.undo({ dryRun: true });
     await node.put('since', 1);
-    await expectRefused({ expectRevision: plan.based_on_revision }, {
-      code: 'revision_mismatch',
-      place: { pointer: '/expect_revision' },
-    });
+    await expectRefused(
+      { expectRevision: plan.based_on_revision },
+      {
+        code: 'revision_mismatch',
+        place: { pointer: '/expect_revision' },
+      },
+    );
   });
 
   it('after a restore by a node of version 1, which kept nothing', async () => {

@@ -1,0 +1,160 @@
+import type { VerifiedBackup } from '../../backup/verifier.ts';
+import type { AuditHead, AuditVerdict } from '../../domain/audit.ts';
+import type { RestoreReport } from '../../domain/backup.ts';
+import type { NodeClient, StatusReport } from '../../http/client.ts';
+import { counted, quoted } from '../text.ts';
+import { type DrillFacts, known } from './facts.ts';
+import { DrillFault } from './steps.ts';
+
+/** The plan counts every document of the backup; in place, a backup just taken must be what the state still is. */
+export function assertPlanFits(
+  { backup, plan }: DrillFacts,
+  { inPlace, isFresh }: { inPlace: boolean; isFresh: boolean },
+): string {
+  const { documents, dry_run: isPlan, warnings } = known(plan);
+  if (!isPlan) throw new DrillFault('The node has answered a dry run as a deed.');
+  assertEqual(
+    'documents that the plan has',
+    documents.added + documents.changed + documents.unchanged,
+    known(backup).documents,
+  );
+  const lost = documents.added + documents.changed + documents.removed;
+  if (inPlace && isFresh && lost > 0) {
+    throw new DrillFault(
+      `The state has changed since the backup was taken: a restore would set ${counted(lost, 'document')} back. Try again when nobody writes.`,
+    );
+  }
+  const warned = warnings.length === 0 ? '' : `; the node warns: ${warnings.join(' ')}`;
+  return `${documents.added} to add, ${documents.changed} to change, ${documents.removed} to remove, ${documents.unchanged} unchanged${warned}`;
+}
+
+/** Digest and count of what was stored against those of the file, which were computed here. `again`: of a drill in place. */
+export function assertRestoredFits({ backup, plan, restored }: DrillFacts, again?: VerifiedBackup): string {
+  const wanted = known(backup);
+  const report = known(restored);
+  assertPlanKept(known(plan), report);
+  const found = again === undefined ? report.scratch?.state_sha256 : again.manifest.state_sha256;
+  assertEqual('digest of the documents', found, wanted.manifest.state_sha256);
+  const { added, changed, unchanged } = report.documents;
+  assertEqual('number of documents', again?.documents ?? added + changed + unchanged, wanted.documents);
+  return `${counted(wanted.documents, 'document')} with the digest ${wanted.manifest.state_sha256}, as in the file`;
+}
+
+function assertPlanKept(plan: RestoreReport, report: RestoreReport): void {
+  for (const member of ['added', 'changed', 'removed', 'unchanged'] as const) {
+    assertEqual(`documents ${member}, by the plan`, report.documents[member], plan.documents[member]);
+  }
+  for (const member of ['adopted', 'imported', 'replaced'] as const) {
+    assertEqual(`audit entries ${member}, by the plan`, report.audit[member], plan.audit[member]);
+  }
+}
+
+export function assertChainHolds(verdict: AuditVerdict): string {
+  if (!verdict.ok) {
+    throw new DrillFault(
+      `The chain does not hold at entry ${verdict.first_bad_seq} (${verdict.reason}): ${verdict.detail}`,
+    );
+  }
+  return `${counted(verdict.entries, 'entry', 'entries')} hold, up to entry ${verdict.head.seq}, ${verdict.head.hash}`;
+}
+
+/** The restored chain holds, ends where the restore said, and has the backup's entries before the restore's own. */
+export function assertScratchChainFits({ backup, restored }: DrillFacts, verdict: AuditVerdict): string {
+  const holds = assertChainHolds(verdict);
+  const { manifest } = known(backup);
+  const { audit, scratch } = known(restored);
+  assertEqual('head of the restored chain', headText(verdict.head), headText(scratch?.audit_head));
+  assertEqual("backup's head, as the node has read it", headText(audit.backup_head), headText(manifest.audit_head));
+  assertEqual('audit entries brought in', audit.adopted + audit.imported, manifest.audit_entries);
+  // Adopted entries keep their seq; imported ones, of a partial trail, are numbered anew. The restore's own follows.
+  const last = audit.adopted > 0 ? manifest.audit_head.seq : audit.imported;
+  assertEqual("seq of the restore's own entry", verdict.head.seq, last + 1);
+  return holds;
+}
+
+/** Whether the living trail still has the entry that the backup ends with, seq and hash. */
+export async function assertBackupIsOfTrail(
+  { backup }: DrillFacts,
+  client: NodeClient,
+  isFresh: boolean,
+): Promise<string> {
+  const { audit_head: head } = known(backup).manifest;
+  if (head.seq === 0) return 'the backup is from before its first entry';
+  const found = await entryAt(client, head.seq);
+  if (found?.hash === head.hash) return `entry ${head.seq}, in which the backup ends, is in it`;
+  const fault = `Entry ${head.seq}, in which the backup ends, is ${found === undefined ? 'not' : 'another one'} in the live trail`;
+  // A file may be of another database, or of before a restore that truncated the trail.
+  if (isFresh) throw new DrillFault(`${fault}.`);
+  return `${fault.toLowerCase()}: the file is not from this line of history`;
+}
+
+/** Status after the drill, without its scratch state. */
+export async function assertNothingLeft({ scratchKey }: DrillFacts, client: NodeClient): Promise<StatusReport> {
+  const after = await client.readStatus();
+  const isLeft = after.scratch_states?.some(({ state_key: key }) => key === scratchKey);
+  if (isLeft === undefined) throw new DrillFault('Status does not tell which scratch states there are.');
+  if (isLeft) throw new DrillFault(`The scratch state ${quoted(scratchKey)} is still there.`);
+  return after;
+}
+
+/**
+ * Others may write during a drill, so the revision may have grown; but the epoch is that of before, the trail goes on from the
+ * head of before and has no restore or undo since, and as long as nobody has written, the documents are the same. `backUp`
+ * takes a backup once more; undefined where there is nothing to compare it with.
+ */
+export async function assertUntouched(
+  facts: DrillFacts,
+  client: NodeClient,
+  backUp: (() => Promise<VerifiedBackup>) | undefined,
+): Promise<string> {
+  const before = known(facts.before);
+  const after = await assertNothingLeft(facts, client);
+  assertEqual('live epoch', after.state.epoch, before.state.epoch);
+  await assertTrailWentOn(before, client);
+  const { revision, epoch } = before.state;
+  if (after.state.revision !== revision) {
+    return `no restore, same epoch; others have committed meanwhile (revision ${revision} became ${after.state.revision})`;
+  }
+  assertEqual('number of live documents', after.state.documents, before.state.documents);
+  assertEqual('size of the live documents', after.state.bytes, before.state.bytes);
+  const same = `revision ${revision} and epoch ${epoch} as before`;
+  const first = facts.backup;
+  const last = first === undefined ? undefined : await backUp?.();
+  if (last === undefined || last.header.revision !== first?.header.revision) return same;
+  assertEqual('digest of the live documents', last.manifest.state_sha256, first.manifest.state_sha256);
+  return `${same}, and the documents by their digest`;
+}
+
+/** A drill in place touches the living state, by its restore and nothing else. */
+export function assertOnlyRestored({ restored, before }: DrillFacts, { state }: StatusReport): string {
+  if (restored === undefined) {
+    assertEqual('live epoch, after a drill that has restored nothing', state.epoch, known(before).state.epoch);
+    return 'nothing was restored, and the epoch is as before';
+  }
+  assertEqual('live epoch', state.epoch, restored.epoch);
+  return `in place: revision ${state.revision ?? '?'}, and the epoch is that of the restore`;
+}
+
+async function assertTrailWentOn({ audit: { head } }: StatusReport, client: NodeClient): Promise<void> {
+  if (head === null) throw new DrillFault('Status did not tell the head of the audit trail.');
+  if (head.seq > 0) assertEqual(`hash of live entry ${head.seq}`, (await entryAt(client, head.seq))?.hash, head.hash);
+  for (const action of ['restore', 'undo']) {
+    const { entries } = await client.readAudit({ after: String(head.seq), action, limit: '1' });
+    const [found] = entries;
+    if (found !== undefined)
+      throw new DrillFault(`The live trail has a new entry ${found.seq}: a ${action}, event ${found.event_id}.`);
+  }
+}
+
+async function entryAt(client: NodeClient, seq: number) {
+  const { entries } = await client.readAudit({ after: String(seq - 1), limit: '1' });
+  return entries.find((entry) => entry.seq === seq);
+}
+
+function headText(head: AuditHead | null | undefined): string {
+  return head === null || head === undefined ? 'unknown' : `entry ${head.seq}, ${head.hash}`;
+}
+
+function assertEqual(what: string, found: unknown, wanted: unknown): void {
+  if (found !== wanted) throw new DrillFault(`The ${what}: found ${String(found)}, expected ${String(wanted)}.`);
+}

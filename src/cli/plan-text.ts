@@ -1,0 +1,76 @@
+import type { DocumentCounts, DocumentNames, RestoreReport } from '../domain/backup.ts';
+import type { UndoReport } from '../domain/undo.ts';
+import { counted, printable, quoted, table } from './text.ts';
+
+/** Names of each kind that are shown; the counts are always of all. */
+const NAMES_SHOWN = 20;
+
+type Row = [label: string, text: string];
+
+/** A plan, or what was done, for humans. */
+export function restoreText(report: RestoreReport): string {
+  const { audit, revision, scratch } = report;
+  const rows: Row[] = [
+    ['documents', report.replaced_state ? countsText(report.documents) : 'left alone'],
+    ...nameRows(report.document_names),
+    ['audit trail', trailText(report)],
+    ['backup', report.verified ? 'verified' : 'NOT verified: nobody can tell whether it is whole'],
+    ['revision', revisionText(report.based_on_revision, revision, report.epoch)],
+  ];
+  if (audit.parted_at !== null) rows.push(['', `the two audit trails differ from entry ${audit.parted_at} on`]);
+  if (scratch !== null) rows.push(['scratch state', `${quoted(scratch.state_key)}, digest ${scratch.state_sha256}`]);
+  return table([...rows, ...warningRows(report.warnings)]);
+}
+
+export function undoText(report: UndoReport): string {
+  const rows: Row[] = [
+    ...report.undone.map(
+      ({ kind, event_id, taken_at, revision }, index): Row => [
+        index === 0 ? 'undoes' : '',
+        `the ${kind} ${event_id} of ${taken_at}, which made revision ${revision}`,
+      ],
+    ),
+    ['documents', report.replaced_state ? countsText(report.documents) : 'left alone'],
+    ...nameRows(report.document_names),
+    ['audit trail', `${counted(report.imported_audit_count, 'entry', 'entries')} that were taken out come back`],
+    ['revision', revisionText(report.based_on_revision, report.revision, report.epoch)],
+  ];
+  return table([...rows, ...warningRows(report.warnings)]);
+}
+
+function countsText({ added, changed, removed, unchanged }: DocumentCounts): string {
+  return `${added} added, ${changed} changed, ${removed} removed, ${unchanged} unchanged`;
+}
+
+function nameRows({ added, changed, removed, truncated }: DocumentNames): Row[] {
+  const signed: [string, string[]][] = [
+    ['+', added],
+    ['~', changed],
+    ['-', removed],
+  ];
+  const rows = signed.flatMap(([sign, names]) => [
+    ...names.slice(0, NAMES_SHOWN).map((name): Row => ['', `${sign} ${quoted(name)}`]),
+    ...(names.length > NAMES_SHOWN || (truncated && names.length > 0) ? [['', `${sign} … (more)`] as Row] : []),
+  ]);
+  return rows;
+}
+
+function trailText({ audit }: RestoreReport): string {
+  const parts = [
+    [audit.adopted, 'adopted as they are'],
+    [audit.imported, 'imported'],
+    [audit.replaced, 'of the live ones taken out'],
+  ] as const;
+  const said = parts
+    .filter(([count]) => count > 0)
+    .map(([count, what]) => `${counted(count, 'entry', 'entries')} ${what}`);
+  return said.length === 0 ? 'nothing to import' : said.join(', ');
+}
+
+function revisionText(from: number, to: number, epoch: string | null): string {
+  return `${from} becomes ${to}${epoch === null ? '' : `, epoch ${printable(epoch)}`}`;
+}
+
+function warningRows(warnings: string[]): Row[] {
+  return warnings.map((warning): Row => ['warning', printable(warning)]);
+}

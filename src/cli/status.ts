@@ -1,0 +1,90 @@
+import type { StatusReport } from '../http/client.ts';
+import { createClientCommand } from './client-command.ts';
+import { counted, printable, quoted, sizeText, table } from './text.ts';
+
+/** What a node says of itself: exit code 0 when it is ready, 1 when it is not. */
+export const status = createClientCommand({
+  name: 'status',
+  summary: 'show what a node says of itself',
+  synopsis: '[options]',
+  help: '  --json                 the answer of the node as it is\n',
+  options: { json: { type: 'boolean' } },
+  operands: 0,
+  run: async (values, _operands, { client, context }) => {
+    const report = await client.readStatus();
+    context.write(values.json === true ? `${JSON.stringify(report)}\n` : textOf(report));
+    return report.ready.ok ? 0 : 1;
+  },
+});
+
+type Row = [label: string, text: string];
+
+function textOf(report: StatusReport): string {
+  const { ready, state, audit, schema, database } = report;
+  const rows: Row[] = [
+    ['ready', ready.ok ? 'yes' : `NO: ${shown(ready.reason ?? null)}`],
+    ['node', `version ${printable(report.version)}, up for ${durationText(report.uptime_seconds)}`],
+    [
+      'database',
+      database.ok
+        ? `PostgreSQL ${shown(database.version)}, ${shown(database.latency_ms)} ms`
+        : `NOT well: ${shown(database.code ?? null)}`,
+    ],
+    ['schema', `version ${shown(schema.version)}; this node knows up to ${schema.supported}`],
+    ['state', `${quoted(report.state_key)} at revision ${shown(state.revision)}, epoch ${shown(state.epoch)}`],
+    ['documents', `${shown(state.documents)}, ${state.bytes === null ? '?' : sizeText(state.bytes)}`],
+    ['audit', `${shown(audit.entries)} entries, ${checkText(audit.last_check)}`],
+    ['last backup', report.last_backup_at ?? 'never'],
+    ['last restore', report.last_restore_at ?? 'never'],
+    ...labelled('under way', report.operations, operationText, 'nothing'),
+    ...labelled('can be undone', report.undo?.kept, keptText, 'nothing'),
+    ...labelled('scratch states', report.scratch_states ?? undefined, scratchText, 'none'),
+  ];
+  return table(rows);
+}
+
+function labelled<T>(label: string, list: T[] | undefined, textOfOne: (one: T) => string, none: string): Row[] {
+  if (list === undefined) return [[label, '?']];
+  if (list.length === 0) return [[label, none]];
+  return list.map((one, index): Row => [index === 0 ? label : '', textOfOne(one)]);
+}
+
+function checkText(check: StatusReport['audit']['last_check']): string {
+  if (check === null) return 'not checked by this node yet';
+  return check.ok ? `found whole at ${check.checked_at}` : `FOUND BROKEN at ${check.checked_at}`;
+}
+
+function operationText({ kind, started_at, documents, bytes }: StatusReport['operations'][number]): string {
+  return `${printable(kind)} since ${started_at}: ${counted(documents, 'document')}, ${sizeText(bytes)}`;
+}
+
+function keptText({
+  kind,
+  event_id,
+  taken_at,
+  documents,
+  audit_entries,
+  bytes,
+}: NonNullable<StatusReport['undo']>['kept'][number]): string {
+  const entries = audit_entries === 0 ? '' : `, ${counted(audit_entries, 'audit entry', 'audit entries')}`;
+  return `${kind} ${event_id} of ${taken_at}: ${counted(documents, 'document')}${entries}, ${sizeText(bytes)} kept`;
+}
+
+function scratchText({
+  state_key,
+  created_at,
+  documents,
+  bytes,
+}: NonNullable<StatusReport['scratch_states']>[number]): string {
+  return `${quoted(state_key)} of ${created_at}: ${counted(documents, 'document')}, ${sizeText(bytes)}`;
+}
+
+function shown(value: string | number | null): string {
+  return value === null ? '?' : printable(String(value));
+}
+
+function durationText(seconds: number): string {
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7_200) return `${Math.floor(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.floor(seconds / 3_600)} h` : `${Math.floor(seconds / 86_400)} days`;
+}

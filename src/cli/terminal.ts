@@ -1,0 +1,27 @@
+import { once } from 'node:events';
+import { createInterface } from 'node:readline/promises';
+import { type CommandContext, stopRequested } from './command.ts';
+
+export interface TerminalOptions {
+  input: NodeJS.ReadStream;
+  output: NodeJS.WriteStream;
+  stop: AbortSignal;
+  /** What Ctrl-C is to do while a question is open: the terminal then hands over the key and not the signal. */
+  interrupt(): void;
+}
+
+/** A way to ask, if both are a terminal. An end of the input, or a stop, is an empty answer. */
+export function createAsk({ input, output, stop, interrupt }: TerminalOptions): CommandContext['ask'] {
+  if (!input.isTTY || !output.isTTY) return undefined;
+  return async (question) => {
+    if (stop.aborted) return '';
+    const lines = createInterface({ input, output });
+    lines.on('SIGINT', interrupt);
+    const ended = Promise.race([once(lines, 'close'), stopRequested(stop)]).then(() => '');
+    try {
+      return await Promise.race([lines.question(question), ended]);
+    } finally {
+      lines.close();
+    }
+  };
+}

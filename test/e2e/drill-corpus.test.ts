@@ -1,0 +1,57 @@
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { corpusFolder, readCorpus, readCorpusFile } from '../setup/corpus.ts';
+import { digestTables } from '../setup/digest.ts';
+import { BACKUP, type Drilled, failedSteps, runDrill, scratchKeys, useDrillSite } from '../setup/drill.ts';
+
+const corpus = await readCorpus();
+const site = useDrillSite();
+
+describe('with each good backup of the corpus', () => {
+  it.each(corpus.good)('$file: $why', async ({ file, verified, documents, entries }) => {
+    const { code, report } = await runDrill(site, ['--file', fileURLToPath(new URL(file, corpusFolder))]);
+    if (verified) {
+      expect(failedSteps(report)).toEqual([]);
+      expect(report.backup).toMatchObject({ documents, audit_entries: entries });
+    } else {
+      // Without a manifest there is nothing that a drill could prove it by.
+      expect(failedSteps(report)).toEqual([{ step: 'verify', code: 'backup_unverified' }]);
+    }
+    expect([code, report.ok]).toEqual(verified ? [0, true] : [1, false]);
+    expect(await scratchKeys(site)).toEqual([]);
+  });
+});
+
+describe('with each spoiled backup of the corpus', () => {
+  /** It fails where the fault can be seen first, says the code, and everything that needs a backup is skipped. */
+  function expectFailure({ code, report, summary }: Drilled, spoiled: (typeof corpus.spoiled)[number]): void {
+    const step = spoiled.code === null ? 'plan' : 'verify';
+    expect([code, report.ok]).toEqual([1, false]);
+    expect(failedSteps(report)[0]).toEqual({ step, code: spoiled.code ?? spoiled.restore?.code });
+    const after = report.steps.slice(report.steps.findIndex((one) => one.step === step) + 1);
+    const needy = after.filter(
+      (one) => !['untouched', ...(spoiled.code === null ? ['live_chain'] : [])].includes(one.step),
+    );
+    expect(needy.map(({ outcome }) => outcome)).toEqual(needy.map(() => 'skipped'));
+    expect(report.restored).toBeNull();
+    expect(summary).toContain('# Restore drill: FAILED');
+  }
+
+  it.each(corpus.spoiled)('given as a file, $file: $why', async (spoiled) => {
+    const before = await digestTables(site.server.pool);
+    expectFailure(await runDrill(site, ['--file', fileURLToPath(new URL(spoiled.file, corpusFolder))]), spoiled);
+    expect(await digestTables(site.server.pool)).toEqual(before);
+  });
+
+  it.each(corpus.spoiled)('answered by the node, $file: $why', async (spoiled) => {
+    const bytes = await readCorpusFile(spoiled.file);
+    site.proxy.intercept((asked, answer) => {
+      if (asked.url?.startsWith(BACKUP) !== true) return false;
+      answer.writeHead(200, { 'content-type': 'application/json' }).end(bytes);
+      return true;
+    });
+    const before = await digestTables(site.server.pool);
+    expectFailure(await runDrill(site), spoiled);
+    expect(await digestTables(site.server.pool)).toEqual(before);
+  });
+});
