@@ -12,7 +12,6 @@ import { undo } from '../../src/cli/undo.ts';
 import { ADMIN_TOKEN, createTestServer, type TestServer } from '../http/fixture.ts';
 import { type CommandOptions, type CommandRun, runCommand } from '../setup/command.ts';
 import { type HttpProxy, startHttpProxy } from '../setup/http-proxy.ts';
-import { runProgramToEnd } from '../setup/program.ts';
 
 const RESTORE = '/v1/admin/persistence/restore';
 let server: TestServer;
@@ -327,26 +326,5 @@ describe('status', () => {
     const { code, stdout } = await run(status, []);
     server.setReadiness({ ok: true, checks: { http: 'ok', database: 'ok', schema: 'ok' } });
     expect([code, stdout.split('\n')[0]]).toEqual([1, expect.stringMatching(/^ready +NO: draining$/)]);
-  });
-});
-
-describe('as the real program', () => {
-  it('a token comes from a file, a backup is made, and its exit code tells', async () => {
-    const tokenFile = join(folder, 'token');
-    await writeFile(tokenFile, `${ADMIN_TOKEN}\n`);
-    const made = await runProgramToEnd(['backup', '--url', proxy.url, '--out', file], {
-      LOOM_ADMIN_TOKEN_FILE: tokenFile,
-    });
-    expect(made).toMatchObject({ code: 0, output: expect.stringContaining('verified') });
-    expect((await runProgramToEnd(['verify', file], {})).code).toBe(0);
-  });
-
-  it('without a token it is exit code 78, and with one on the command line 64', async () => {
-    const env = { LOOM_URL: proxy.url };
-    const without = await runProgramToEnd(['status'], env);
-    expect(without).toMatchObject({ code: 78, output: expect.stringContaining('LOOM_ADMIN_TOKEN') });
-    const given = await runProgramToEnd(['status', `--token=${ADMIN_TOKEN}`], env);
-    expect(given).toMatchObject({ code: 64, output: expect.stringContaining('LOOM_ADMIN_TOKEN_FILE') });
-    expect(given.output).not.toContain(ADMIN_TOKEN);
   });
 });

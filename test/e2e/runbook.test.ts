@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { canonicalize, canonicalText } from '../../src/json/canonical.ts';
+import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema.ts';
 import { createEmptyDatabase, type TestDatabase } from '../setup/database.ts';
 import { mergePatch } from '../setup/merge-patch.ts';
 import { oddDocument, oddNames, oddPatch } from '../setup/odd-documents.ts';
@@ -134,7 +135,7 @@ function checkOutcomes(
     backend: 'postgres',
     state_key: 'default',
     initialized: true,
-    schema_version: 1,
+    schema_version: CURRENT_SCHEMA_VERSION,
   });
   expect(JSON.parse(status ?? '')).toMatchObject({
     state_key: 'default',
@@ -144,7 +145,7 @@ function checkOutcomes(
   });
   expect(JSON.parse(status ?? '').state.bytes).toBeGreaterThanOrEqual(expected.documents * 20_000);
   expect(backup).toBe('');
-  expect(validation).toBe(`ok 1 ${expected.entries}\n`);
+  expect(validation).toBe(`ok ${CURRENT_SCHEMA_VERSION} ${expected.entries}\n`);
   expect(payload).toBe('');
   const report = JSON.parse(restore ?? '');
   expect(report).toMatchObject({

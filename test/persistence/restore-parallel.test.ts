@@ -165,8 +165,13 @@ describe('restores in a race over three nodes', () => {
     };
 
     const outcomes: string[] = [];
+    /** However slow the machine: there must have been restores that were made, and some that were refused. */
+    const hasRaced = (): boolean => {
+      const { 'restore made': made = 0, 'restore restore_in_progress': refused = 0 } = tally(outcomes);
+      return made > 1 && refused > 0;
+    };
     const restorers = Array.from({ length: 6 }, async (_, index) => {
-      for (let round = 0; round < ROUNDS; round += 1) {
+      for (let round = 0; round < ROUNDS || !hasRaced(); round += 1) {
         const { text } = (index + round) % 2 === 0 ? earlier : later;
         const dryRun = (index + round) % 5 === 0;
         const outcome = await outcomeOf(nodes.at(index).restore(text, { dry_run: dryRun }));
@@ -189,8 +194,6 @@ describe('restores in a race over three nodes', () => {
 
     const counts = tally(outcomes);
     expect(Object.keys(counts).every((outcome) => / (made|restore_in_progress)$/.test(outcome))).toBe(true);
-    expect(counts['restore made']).toBeGreaterThan(1);
-    expect(counts['restore restore_in_progress']).toBeGreaterThan(0);
 
     for (const text of backups) {
       await assertVerified(text);

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { runProgram } from '../../src/dev/processes.ts';
 
 export interface BuiltProgram {
-  /** Its `main.js`, for `startProgram`. */
+  /** Its `main.js`. */
   entry: string;
   remove(): Promise<void>;
 }
@@ -13,8 +13,8 @@ export interface BuiltProgram {
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 /**
- * The program as `npm run build` makes it, in a folder of its own: built once in two seconds, it then starts in half the
- * time that the sources take. For tests that start it hundreds of times.
+ * The program as `npm run build` makes it, in a folder of its own: built once a run, in two seconds, it then starts in
+ * half the time that the sources take, and tests start it hundreds of times.
  */
 export async function buildProgram(): Promise<BuiltProgram> {
   const directory = await mkdtemp(join(tmpdir(), 'loom-test-built-'));

@@ -1,19 +1,29 @@
 import type { Pool } from 'pg';
 
-const tables = ['loom_state', 'loom_document', 'loom_audit'];
+/** Columns that are not derived. */
+const tables: Record<string, string[]> = {
+  loom_state: ['epoch', 'revision', 'documents', 'bytes', 'audit_seq', 'audit_hash', 'updated_at'],
+  loom_document: ['name', 'value', 'revision', 'updated_at'],
+  loom_audit: ['seq', 'event_id', 'idempotency_key', 'recorded_at', 'action', 'entry', 'hash'],
+};
 
-/** Makes the state of one database a copy of another's as it stands, as a file-system backup of that day would. */
-export async function copyState(from: Pool, to: Pool): Promise<void> {
-  await to.query('delete from loom_state');
-  for (const table of tables) {
-    const { rows } = await from.query(`select to_jsonb(t)::text as row from ${table} t where state_key = 'default'`);
-    const generated = table === 'loom_document' ? 'state_key, name, value, revision, updated_at' : '*';
-    const columns = generated === '*' ? '' : `(${generated})`;
-    for (const { row } of rows) {
-      await to.query(
-        `insert into ${table} ${columns} select ${generated} from jsonb_populate_record(null::${table}, $1)`,
-        [row],
-      );
+/** Makes one state a copy of another as it stands, as a file-system backup of that day would. What is kept for an undo stays behind. */
+export async function copyState(
+  from: Pool,
+  to: Pool,
+  { stateKey = 'default', as = stateKey }: { stateKey?: string; as?: string } = {},
+): Promise<void> {
+  await to.query('delete from loom_state where state_key = $1', [as]);
+  for (const [table, columns] of Object.entries(tables)) {
+    const texts = columns.map((column) => `${column}::text`).join();
+    const { rows } = await from.query<Record<string, string | null>>(
+      `select ${texts} from ${table} where state_key = $1`,
+      [stateKey],
+    );
+    const places = columns.map((_, index) => `$${index + 2}`).join();
+    for (const row of rows) {
+      const values = columns.map((column) => row[column]);
+      await to.query(`insert into ${table} (state_key, ${columns.join()}) values ($1, ${places})`, [as, ...values]);
     }
   }
 }

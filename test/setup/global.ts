@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
+import { type BuiltProgram, buildProgram } from './built.ts';
 import { applyMigrations } from './migrations.ts';
 import { findTestServer } from './test-server.ts';
 
@@ -12,22 +13,27 @@ declare module 'vitest' {
     databasePrefix: string;
     /** Has all migrations applied; cloned by `createTestDatabase`. */
     templateDatabase: string;
+    /** The `main.js` of the program as it is built. */
+    programEntry: string;
   }
 }
 
-/** One server and one migrated template for a run. What it returns takes both away again. (Vitest looks for a function of this name.) */
+/** One server, one migrated template and one build for a run. What it returns takes them away again. (Vitest looks for a function of this name.) */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const server = await findTestServer();
   const databasePrefix = `loom_test_${randomBytes(4).toString('hex')}_`;
   const templateDatabase = `${databasePrefix}template`;
+  let program: BuiltProgram | undefined;
   const tearDown = async (): Promise<void> => {
     try {
+      await program?.remove();
       await dropDatabases(server.url, databasePrefix);
     } finally {
       await server.stop();
     }
   };
   try {
+    program = await buildProgram();
     await query(server.url, `create database ${templateDatabase} template template0 encoding 'UTF8'`);
     await applyMigrations(databaseUrl(server.url, templateDatabase));
     // A database that somebody is connected to cannot be cloned.
@@ -39,6 +45,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   project.provide('serverUrl', server.url);
   project.provide('databasePrefix', databasePrefix);
   project.provide('templateDatabase', templateDatabase);
+  project.provide('programEntry', program.entry);
   return tearDown;
 }
 

@@ -3,7 +3,6 @@ import pg from 'pg';
 import { createLogger } from '../../src/log.ts';
 import { startNode } from '../../src/node.ts';
 import { ADMIN_TOKEN, asAdmin, testConfig } from '../http/fixture.ts';
-import { buildProgram } from './built.ts';
 import type { ParsedBackup } from './chain.ts';
 import { digestTables } from './digest.ts';
 import { applyMigrations } from './migrations.ts';
@@ -54,9 +53,9 @@ export interface Arena {
 const DOCUMENTS = 1_500;
 const ENTRIES = 300;
 
-/** A private server with a history on it, and the program built: everything for killing either of them. */
+/** A private server with a history on it: everything for killing it, or a node. */
 export async function openArena(): Promise<Arena> {
-  const [program, server] = await Promise.all([buildProgram(), startPrivateServer()]);
+  const server = await startPrivateServer();
   const observer = new pg.Pool({ connectionString: server.url, max: 3 });
   observer.on('error', () => undefined);
   await applyMigrations(server.url);
@@ -65,7 +64,7 @@ export async function openArena(): Promise<Arena> {
   const start = async (where: 'process' | 'here'): Promise<ArenaNode> => {
     const name = `loom-${begun.length + 1}`;
     const url = `${server.url}?application_name=${name}`;
-    const opened = where === 'process' ? await startProcess(url, program.entry) : await startHere(url);
+    const opened = where === 'process' ? await startProcess(url) : await startHere(url);
     return { name, ...opened };
   };
   const backendsOf = async ({ name }: ArenaNode): Promise<number[]> => {
@@ -102,13 +101,12 @@ export async function openArena(): Promise<Arena> {
       await Promise.all(nodes.map((node) => (node.status === 'fulfilled' ? node.value.end() : undefined)));
       await observer.end();
       await server.stop();
-      await program.remove();
     },
   };
 }
 
-async function startProcess(databaseUrl: string, entry: string): Promise<Omit<ArenaNode, 'name'>> {
-  const program = await startProgram({ env: { LOOM_PG_URL: databaseUrl, LOOM_ADMIN_TOKEN: ADMIN_TOKEN }, entry });
+async function startProcess(databaseUrl: string): Promise<Omit<ArenaNode, 'name'>> {
+  const program = await startProgram({ env: { LOOM_PG_URL: databaseUrl, LOOM_ADMIN_TOKEN: ADMIN_TOKEN } });
   return { url: program.url, end: program.kill };
 }
 

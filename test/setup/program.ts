@@ -1,10 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createRequire } from 'node:module';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { inject } from 'vitest';
 import { plainEnvironment } from '../../src/dev/processes.ts';
 
 type Environment = Record<string, string>;
@@ -25,24 +24,19 @@ export interface Program {
   kill(): Promise<void>;
 }
 
-const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
-const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href;
-
 /**
  * The real program in a process of its own, as an operator starts it, on a free port unless `LOOM_PORT` says otherwise. Its
  * environment is `env` and nothing of ours, and no `.env` lies in its directory. Resolves when it listens; rejects with
- * its output when it ends before. `entry`: of a program that was built (built.ts), instead of the sources.
+ * its output when it ends before.
  */
 export async function startProgram({
   env,
   command = 'serve',
-  entry,
 }: {
   env: Environment;
   command?: string;
-  entry?: string;
 }): Promise<Program> {
-  const { child, output, ended } = launch([command], { LOOM_PORT: '0', ...env }, entry);
+  const { child, output, ended } = launch([command], { LOOM_PORT: '0', ...env });
   const url = await Promise.race([listening(child, output), ended.then(() => undefined)]);
   if (url === undefined) throw new Error(`The program ended before it listened: ${output()}`);
   return {
@@ -115,9 +109,8 @@ export function portOrAnother(port: number): Promise<number> {
   });
 }
 
-function launch(args: string[], env: Environment, entry?: string) {
-  const program = entry === undefined ? ['--import', loader, main] : [entry];
-  const child = spawn(process.execPath, [...program, ...args], {
+function launch(args: string[], env: Environment) {
+  const child = spawn(process.execPath, [inject('programEntry'), ...args], {
     cwd: tmpdir(),
     env: { ...plainEnvironment, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

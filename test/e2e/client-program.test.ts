@@ -1,0 +1,42 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ADMIN_TOKEN, createTestServer, type TestServer } from '../http/fixture.ts';
+import { runProgramToEnd } from '../setup/program.ts';
+
+let server: TestServer;
+let url: string;
+let folder: string;
+let file: string;
+beforeAll(async () => {
+  server = await createTestServer();
+  ({ url } = await server.listen());
+  folder = await mkdtemp(join(tmpdir(), 'loom-program-'));
+  file = join(folder, 'backup.json');
+});
+afterAll(async () => {
+  await server.close({ timeoutMs: 1_000 });
+  await rm(folder, { recursive: true, force: true });
+});
+
+describe('a client command of the real program', () => {
+  it('a token comes from a file, a backup is made, and its exit code tells', async () => {
+    const tokenFile = join(folder, 'token');
+    await writeFile(tokenFile, `${ADMIN_TOKEN}\n`);
+    const made = await runProgramToEnd(['backup', '--url', url, '--out', file], {
+      LOOM_ADMIN_TOKEN_FILE: tokenFile,
+    });
+    expect(made).toMatchObject({ code: 0, output: expect.stringContaining('verified') });
+    expect((await runProgramToEnd(['verify', file], {})).code).toBe(0);
+  });
+
+  it('without a token it is exit code 78, and with one on the command line 64', async () => {
+    const env = { LOOM_URL: url };
+    const without = await runProgramToEnd(['status'], env);
+    expect(without).toMatchObject({ code: 78, output: expect.stringContaining('LOOM_ADMIN_TOKEN') });
+    const given = await runProgramToEnd(['status', `--token=${ADMIN_TOKEN}`], env);
+    expect(given).toMatchObject({ code: 64, output: expect.stringContaining('LOOM_ADMIN_TOKEN_FILE') });
+    expect(given.output).not.toContain(ADMIN_TOKEN);
+  });
+});
