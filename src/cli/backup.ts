@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import type { VerifiedBackup } from '../backup/verifier.ts';
+import { isLoomError, LoomError } from '../errors.ts';
 import { createClientCommand, UsageError, wholeNumber } from './client-command.ts';
 import { downloadBackup, verifyFile } from './download.ts';
 import { claimPartFile } from './part-file.ts';
@@ -43,12 +44,23 @@ export const backup = createClientCommand({
       progress.end();
       context.write(textOf(target, verified, size));
       return 0;
+    } catch (error) {
+      throw withAdvice(error);
     } finally {
       progress.end();
       await part.drop();
     }
   },
 });
+
+/** The file came over well: it is the node's own trail that is broken, and the documents must be saved all the same. */
+function withAdvice(error: unknown): unknown {
+  if (!isLoomError(error) || error.code !== 'backup_chain_broken') return error;
+  const advice =
+    'The audit trail in the database has been tampered with or damaged: see GET /v1/audit/verify. Until that is understood, take ' +
+    'backups of the documents with --no-audit, and one of everything with curl, as evidence.';
+  return new LoomError(error.code, `${error.message} ${advice}`, { ...error.place, cause: error });
+}
 
 /** A rename would put a file in the place of a device, or fail at a directory only after the whole download. */
 async function assertReplaceable(target: string): Promise<void> {

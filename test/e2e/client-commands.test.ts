@@ -169,6 +169,18 @@ describe('backup', () => {
     expect(await readdir(folder)).toEqual([]);
   });
 
+  it('of a node whose trail was tampered with says what to do, and takes the documents all the same', async () => {
+    const edit = (actor: string) =>
+      server.pool.query(`begin; set local session_replication_role = replica;
+        update loom_audit set entry = entry || '{"actor":"${actor}"}' where seq = 1; commit`);
+    await edit('x');
+    const refused = await run(backup, ['--out', file]);
+    expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('--no-audit') });
+    expect(refused.stderr).toContain('backup failed: backup_chain_broken (audit entry 1');
+    expect((await run(backup, ['--out', file, '--no-audit'])).code).toBe(0);
+    await edit('client');
+  });
+
   it('what is no file is not replaced', async () => {
     expect(await run(backup, ['--out', folder])).toMatchObject({
       code: 64,
