@@ -25,7 +25,14 @@ const page = (path: string): string => {
 };
 
 /** What these pages say is held to the code; others have tests of their own. */
-const prose = ['README.md', 'docs/operations.md', 'docs/architecture.md', 'docs/backup-format.md'];
+const prose = [
+  'README.md',
+  'docs/operations.md',
+  'docs/restore.md',
+  'docs/client-commands.md',
+  'docs/architecture.md',
+  'docs/backup-format.md',
+];
 const statusOf = new Map<string, number>(errorCodes().map(({ code, status }) => [code, status]));
 
 /** Rows of the table under a line that begins with `| ` and the heading of its first column: the cells of each. */
@@ -141,11 +148,21 @@ describe('docs/operations.md', () => {
     `Up to ${limits.queueBytes / 2 ** 20} MiB of commits`,
     `given up after ${limits.queryTimeoutMs / 1000} s, commits after ${limits.commitTimeoutMs / 1000} s`,
     `sent again for up to ${limits.commitTimeoutMs / 1000} s`,
-    `up to ${limits.commitLockTimeoutMs / 1000} s, and are then answered \`state_busy\``,
     `no answer within ${limits.probeDeadlineMs / 1000} s`,
     `a reader that takes nothing for ${limits.readerIdleMs / 1000} s is given up`,
   ])('says what the limits say: %s', (words) => {
     expect(page('docs/operations.md').replace(/\s+/g, ' ')).toContain(words);
+  });
+});
+
+describe('docs/restore.md', () => {
+  test.each([
+    `up to ${limits.commitLockTimeoutMs / 1000} s, and are then answered \`state_busy\``,
+    `at most ${limits.planNames} names of each kind`,
+    `its last ${limits.snapshotsKept} restores and undos`,
+    `the newest ${limits.replacedRestores}`,
+  ])('says what the limits say: %s', (words) => {
+    expect((page('docs/restore.md') + page('docs/operations.md')).replace(/\s+/g, ' ')).toContain(words);
   });
 });
 
