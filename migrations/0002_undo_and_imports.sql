@@ -1,6 +1,6 @@
 -- loom: compatible
 -- Why: what a restore replaces is kept, so that it can be undone; and audit entries can be imported in one statement.
--- Locks: none that matter; every object is new. Nodes of version 1 go on serving; a restore that one of them makes cannot be undone.
+-- Locks: loom_state for an instant, for a column that is empty; every other object is new. Nodes of version 1 go on serving; a restore that one of them makes cannot be undone.
 
 -- One row for each restore or undo that is kept, named by its revision. What stands in the tables below is what it replaced.
 create table loom_snapshot (
@@ -35,6 +35,9 @@ create table loom_snapshot_audit (
   hash bytea not null,
   primary key (state_key, revision, seq)
 );
+
+-- A scratch state belongs to the state whose node has made it: others do not see it.
+alter table loom_state add column scratch_of text collate "C";
 
 -- The chain as an aggregate: over (order by seq) it gives each entry its hash, in one pass. p_start is the hash before the first.
 create function loom_chain_step(p_hash bytea, p_start bytea, p_entry jsonb) returns bytea

@@ -63,7 +63,7 @@ export interface Store {
   readAudit(query: AuditQuery): Promise<AuditPage>;
   /** Newline-delimited JSON of all entries that `query` selects; its limit does not count. */
   openAudit(query: Omit<AuditQuery, 'limit'>): Promise<Readable>;
-  /** `scratch`: the key of a scratch state, to verify its chain instead. */
+  /** `scratch`: the key of a scratch state of this one, to verify its chain instead. */
   verifyAudit(context: OperationContext, scratch?: string): Promise<AuditVerdict>;
   /** Resolves once the snapshot is taken; fails afterwards by destroying the stream with a LoomError. */
   openBackup(options: BackupOptions, context: OperationContext): Promise<Readable>;
@@ -74,7 +74,7 @@ export interface Store {
   undo(request: UndoRequest, context: OperationContext): Promise<UndoReport>;
   /** What can be undone, newest first. */
   readSnapshots(): Promise<Snapshot[]>;
-  /** All scratch states of the database, of whichever state key they were made for. */
+  /** The scratch states that were made by nodes of this state. */
   readScratchStates(): Promise<ScratchState[]>;
   /** Answers what the scratch state held. Rejects with `scratch_not_found` for a state that is none. */
   dropScratch(stateKey: string): Promise<Pick<ScratchState, 'state_key' | 'documents' | 'audit_entries'>>;

@@ -70,7 +70,13 @@ export async function restore(
       const staged = await checkStage(client, request.backup);
       const target = request.options.intoScratch ?? stateKey;
       if (target !== lockedKey) await lockRestores(client, target);
-      return await restoreStaged(client, target, request, staged, requestId);
+      if (request.options.intoScratch === undefined)
+        return await restoreStaged(client, stateKey, request, staged, requestId);
+      await client.query('savepoint scratch');
+      await createScratch(client, target, stateKey);
+      const report = await restoreStaged(client, target, request, staged, requestId);
+      if (report.dry_run) await client.query('rollback to savepoint scratch');
+      return report;
     } finally {
       signal.removeEventListener('abort', cut);
     }
@@ -89,10 +95,6 @@ async function restoreStaged(
   requestId: string,
 ): Promise<RestoreReport> {
   const { options, backup } = request;
-  if (options.intoScratch !== undefined) {
-    await client.query('savepoint scratch');
-    await createScratch(client, stateKey);
-  }
   const compared = await compareTrails(client, stateKey, backup);
   const unlinked = backup.verified ? undefined : await firstUnlinked(client);
   const replaceState = options.replaceState && backup.hasState;
@@ -112,9 +114,7 @@ async function restoreStaged(
     };
   });
   const report = reportOf(plan, request);
-  if (!options.dryRun) return apply(client, stateKey, plan, { request, staged, report, requestId });
-  if (options.intoScratch !== undefined) await client.query('rollback to savepoint scratch');
-  return report;
+  return options.dryRun ? report : apply(client, stateKey, plan, { request, staged, report, requestId });
 }
 
 interface Deed {

@@ -9,11 +9,12 @@ import { stateDigest } from './state-digest.ts';
 import { rfc3339 } from './time.ts';
 import { inTransaction } from './transaction.ts';
 
-/** Makes the row of a scratch state. Throws `scratch_exists` when there is a state of this key, scratch or not. */
-export async function createScratch(client: PoolClient, stateKey: string): Promise<void> {
+/** Makes the row of a scratch state of `owner`. Throws `scratch_exists` when there is a state of this key, scratch or not. */
+export async function createScratch(client: PoolClient, stateKey: string, owner: string): Promise<void> {
   const { rowCount } = await client.query(
-    `insert into loom_state (state_key, epoch, scratch) values ($1, $2, true) on conflict (state_key) do nothing`,
-    [stateKey, createEpoch()],
+    `insert into loom_state (state_key, epoch, scratch, scratch_of) values ($1, $2, true, $3)
+     on conflict (state_key) do nothing`,
+    [stateKey, createEpoch(), owner],
   );
   if (rowCount === 1) return;
   throw new LoomError(
@@ -32,31 +33,36 @@ export async function digestState(client: PoolClient, stateKey: string): Promise
   return rows[0]?.sha256 ?? '';
 }
 
-export function listScratchStates(pool: Pool): Promise<ScratchState[]> {
+export function listScratchStates(pool: Pool, owner: string): Promise<ScratchState[]> {
   return queryRows<ScratchState>(
     pool,
     `select state_key, ${rfc3339('coalesce(last_restore_at, updated_at)')} as created_at, documents, bytes,
             audit_seq as audit_entries
-       from loom_state where scratch order by state_key`,
+       from loom_state where scratch and scratch_of = $1 order by state_key`,
+    [owner],
   );
 }
 
-/** Throws `scratch_not_found` unless there is a scratch state of this key. */
-export async function assertScratch(client: PoolClient, stateKey: string): Promise<void> {
-  const rows = await queryRows(client, 'select from loom_state where state_key = $1 and scratch', [stateKey]);
+/** Throws `scratch_not_found` unless `owner` has a scratch state of this key. */
+export async function assertScratch(client: PoolClient, stateKey: string, owner: string): Promise<void> {
+  const rows = await queryRows(client, 'select from loom_state where state_key = $1 and scratch and scratch_of = $2', [
+    stateKey,
+    owner,
+  ]);
   if (rows.length === 0) throw noScratch(stateKey);
 }
 
-/** Removes a scratch state with all that is in it, and answers what it held. Any other state is left alone. */
+/** Removes a scratch state of `owner` with all that is in it, and answers what it held. Any other state is left alone. */
 export async function dropScratch(
   pool: Pool,
   stateKey: string,
+  owner: string,
 ): Promise<Pick<ScratchState, 'state_key' | 'documents' | 'audit_entries'>> {
   return inTransaction(pool, 'write', async (client) => {
     await lockRestores(client, stateKey);
     const { rows } = await client.query<{ audit_entries: number }>(
-      'delete from loom_state where state_key = $1 and scratch returning audit_seq as audit_entries',
-      [stateKey],
+      `delete from loom_state where state_key = $1 and scratch and scratch_of = $2 returning audit_seq as audit_entries`,
+      [stateKey, owner],
     );
     const state = rows[0];
     if (state === undefined) throw noScratch(stateKey);

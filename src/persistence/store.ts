@@ -1,6 +1,5 @@
 import type { Pool } from 'pg';
 import type { ChainCheckRecord, OperationContext, RunningOperation, Store } from '../domain/store.ts';
-import { LoomError } from '../errors.ts';
 import { openAudit, readAudit, verifyChain } from './audit.ts';
 import { commitBatch } from './commit.ts';
 import { createEventId } from './event-id.ts';
@@ -89,7 +88,7 @@ export function createStore(options: StoreOptions): StoreHandle {
     verifyAudit: (context, scratch) =>
       track(begin('verify', context), async () => {
         const verdict = await inTransaction(pool, 'snapshot', async (client) => {
-          if (scratch !== undefined) await assertScratch(client, scratch);
+          if (scratch !== undefined) await assertScratch(client, scratch, stateKey);
           return verifyChain(client, scratch ?? stateKey);
         });
         if (scratch === undefined) recordChainCheck('verify', verdict.ok, verdict.ok ? null : verdict.first_bad_seq);
@@ -122,11 +121,8 @@ export function createStore(options: StoreOptions): StoreHandle {
     undo: (request, context) =>
       track(begin(request.dryRun ? 'plan' : 'undo', context), () => undo(pool, stateKey, request, context)),
     readSnapshots: () => readSnapshots(pool, stateKey),
-    readScratchStates: () => listScratchStates(pool),
-    dropScratch: async (scratch) => {
-      if (scratch !== stateKey) return dropScratch(pool, scratch);
-      throw new LoomError('scratch_not_found', 'This node serves that state: it is not to be dropped.');
-    },
+    readScratchStates: () => listScratchStates(pool, stateKey),
+    dropScratch: (scratch) => dropScratch(pool, scratch, stateKey),
     readSchema: () => readSchemaStatus(pool, migrations),
     readDatabase: async () => {
       const startedMs = performance.now();

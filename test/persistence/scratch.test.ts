@@ -125,6 +125,25 @@ describe('dropping a scratch state', () => {
     expect(await digest()).toBe(before);
   });
 
+  it('is for nodes of the state that it was made for, and for no others', async () => {
+    await node.restore(backup, { into_scratch: 'trial' });
+    const other = await openTestStore(nodes.database.url, { stateKey: 'other' });
+    try {
+      expect(await other.store.readScratchStates()).toEqual([]);
+      for (const attempt of [other.store.dropScratch('trial'), other.store.verifyAudit(context(), 'trial')]) {
+        await expect(attempt).rejects.toMatchObject({ code: 'scratch_not_found' });
+      }
+      await expect(other.restore(backup, { into_scratch: 'trial', accept_state_key: 'default' })).rejects.toMatchObject(
+        {
+          code: 'scratch_exists',
+        },
+      );
+      expect(await node.store.readScratchStates()).toMatchObject([{ state_key: 'trial' }]);
+    } finally {
+      await other.close();
+    }
+  });
+
   it('takes along what a node that served it has kept, and the node itself does not drop it', async () => {
     const before = await digest();
     await node.restore(backup, { into_scratch: 'trial' });
