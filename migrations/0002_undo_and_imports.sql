@@ -1,6 +1,6 @@
 -- loom: compatible
 -- Why: what a restore replaces is kept, so that it can be undone; and audit entries can be imported in one statement.
--- Locks: loom_state for an instant, for a column that is empty; every other object is new. Nodes of version 1 go on serving; a restore that one of them makes cannot be undone.
+-- Locks: none that matter; every object is new. Nodes of version 1 go on serving; a restore that one of them makes cannot be undone.
 
 -- One row for each restore or undo that is kept, named by its revision. What stands in the tables below is what it replaced.
 create table loom_snapshot (
@@ -37,7 +37,12 @@ create table loom_snapshot_audit (
 );
 
 -- A scratch state belongs to the state whose node has made it: others do not see it.
-alter table loom_state add column scratch_of text collate "C";
+-- Its row in loom_state is marked, too. (A column there would have had to wait for every backup under way, and commits for it.)
+create table loom_scratch (
+  state_key text collate "C" primary key,
+  owner text collate "C" not null,
+  created_at timestamptz not null default now()
+);
 
 -- The chain as an aggregate: over (order by seq) it gives each entry its hash, in one pass. p_start is the hash before the first.
 create function loom_chain_step(p_hash bytea, p_start bytea, p_entry jsonb) returns bytea

@@ -12,8 +12,10 @@ import { inTransaction } from './transaction.ts';
 /** Makes the row of a scratch state of `owner`. Throws `scratch_exists` when there is a state of this key, scratch or not. */
 export async function createScratch(client: PoolClient, stateKey: string, owner: string): Promise<void> {
   const { rowCount } = await client.query(
-    `insert into loom_state (state_key, epoch, scratch, scratch_of) values ($1, $2, true, $3)
-     on conflict (state_key) do nothing`,
+    `with state as (
+       insert into loom_state (state_key, epoch, scratch) values ($1, $2, true) on conflict (state_key) do nothing returning state_key
+     )
+     insert into loom_scratch (state_key, owner) select state_key, $3 from state`,
     [stateKey, createEpoch(), owner],
   );
   if (rowCount === 1) return;
@@ -36,16 +38,15 @@ export async function digestState(client: PoolClient, stateKey: string): Promise
 export function listScratchStates(pool: Pool, owner: string): Promise<ScratchState[]> {
   return queryRows<ScratchState>(
     pool,
-    `select state_key, ${rfc3339('coalesce(last_restore_at, updated_at)')} as created_at, documents, bytes,
-            audit_seq as audit_entries
-       from loom_state where scratch and scratch_of = $1 order by state_key`,
+    `select state_key, ${rfc3339('created_at')} as created_at, documents, bytes, audit_seq as audit_entries
+       from loom_scratch join loom_state using (state_key) where owner = $1 order by state_key`,
     [owner],
   );
 }
 
 /** Throws `scratch_not_found` unless `owner` has a scratch state of this key. */
 export async function assertScratch(client: PoolClient, stateKey: string, owner: string): Promise<void> {
-  const rows = await queryRows(client, 'select from loom_state where state_key = $1 and scratch and scratch_of = $2', [
+  const rows = await queryRows(client, 'select from loom_scratch where state_key = $1 and owner = $2', [
     stateKey,
     owner,
   ]);
@@ -61,7 +62,11 @@ export async function dropScratch(
   return inTransaction(pool, 'write', async (client) => {
     await lockRestores(client, stateKey);
     const { rows } = await client.query<{ audit_entries: number }>(
-      `delete from loom_state where state_key = $1 and scratch and scratch_of = $2 returning audit_seq as audit_entries`,
+      `with scratch as (
+         delete from loom_scratch where state_key = $1 and owner = $2 returning state_key
+       )
+       delete from loom_state s using scratch where s.state_key = scratch.state_key and s.scratch
+       returning audit_seq as audit_entries`,
       [stateKey, owner],
     );
     const state = rows[0];

@@ -55,6 +55,26 @@ describe('the migrations', () => {
     expect(await digestTables(database.pool)).toBe(before);
   });
 
+  it('bring a database of the first schema to one whose restores can be undone, with all that was in it', async () => {
+    await migrate(database.pool, migrations.slice(0, 1));
+    const node = await openTestStore(database.url);
+    try {
+      await node.put('of schema 1', 1);
+      const [state, head] = [await node.state(), await node.store.readHead()];
+      expect(await migrate(database.pool, migrations)).toEqual(migrations.slice(1).map(({ name }) => name));
+      expect([await node.state(), await node.store.readHead()]).toEqual([state, head]);
+      const backup = await node.backup();
+      await node.put('later', 2);
+      await node.restore(backup);
+      expect(await node.state()).toEqual(state);
+      await node.undo();
+      expect(await node.state()).toEqual({ ...state, later: 2 });
+      expect(await verify(node)).toMatchObject({ ok: true, entries: 4 });
+    } finally {
+      await node.close();
+    }
+  });
+
   it('are applied once each when 8 nodes start at the same time', async () => {
     const all = [
       ...migrations,

@@ -35,7 +35,7 @@ describe('a restore into a scratch state', () => {
       scratch: { state_key: 'trial', state_sha256: manifest.state_sha256, audit_head: report.audit.head },
     });
     expect(await digestTables(nodes.database.pool, 'default')).toBe(own);
-    const listed = { state_key: 'trial', created_at: report.restored_at, documents: 2, audit_entries: 3 };
+    const listed = { state_key: 'trial', documents: 2, audit_entries: 3 };
     expect(await node.store.readScratchStates()).toMatchObject([listed]);
     expect(await node.store.verifyAudit(context(), 'trial')).toMatchObject({
       ok: true,
