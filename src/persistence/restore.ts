@@ -23,7 +23,7 @@ import {
   removeEntries,
 } from './restore-trail.ts';
 import { CURRENT_SCHEMA_VERSION } from './schema.ts';
-import { createScratch, digestState } from './scratch.ts';
+import { assertScratchIsFree, createScratch, digestState } from './scratch.ts';
 import { keepDocuments, keepEntries, sealSnapshot } from './snapshots.ts';
 import { inTransaction } from './transaction.ts';
 
@@ -56,31 +56,38 @@ export async function restore(
     try {
       if (signal.aborted) throw givenUp();
       await assertSchemaServes(client);
-      let lockedKey = stateKey;
-      const decoded = await stageBackup(client, body, {
-        progress,
-        // Who says at once that the state is another one does not keep restores of this one waiting.
-        onBegin: (request) => {
-          if (typeof request.into_scratch === 'string') lockedKey = request.into_scratch;
-          return lockRestores(client, lockedKey);
-        },
-      });
+      const lock = createTargetLock(client, stateKey);
+      const decoded = await stageBackup(client, body, { progress, onBegin: lock });
       if (decoded.request.dry_run === true) progress.kind = 'plan';
       const request = checkRequest(decoded, { stateKey, schemaVersion: CURRENT_SCHEMA_VERSION });
       const staged = await checkStage(client, request.backup);
-      const target = request.options.intoScratch ?? stateKey;
-      if (target !== lockedKey) await lockRestores(client, target);
-      if (request.options.intoScratch === undefined)
-        return await restoreStaged(client, stateKey, request, staged, requestId);
+      await lock(decoded.request);
+      const scratch = request.options.intoScratch;
+      if (scratch === undefined) return await restoreStaged(client, stateKey, request, staged, requestId);
       await client.query('savepoint scratch');
-      await createScratch(client, target, stateKey);
-      const report = await restoreStaged(client, target, request, staged, requestId);
+      await createScratch(client, scratch, stateKey);
+      const report = await restoreStaged(client, scratch, request, staged, requestId);
       if (report.dry_run) await client.query('rollback to savepoint scratch');
       return report;
     } finally {
       signal.removeEventListener('abort', cut);
     }
   });
+}
+
+/**
+ * Locks what a request restores, as far as it has said so by then: the scratch state that it names, and otherwise the living one. Who says
+ * at once that it is a scratch state does not keep restores of the living one waiting, and hears at once when it exists.
+ */
+function createTargetLock(client: PoolClient, stateKey: string) {
+  const locked = new Set<string>();
+  return async ({ into_scratch: scratch }: Record<string, unknown>): Promise<void> => {
+    const [key, kind] = typeof scratch === 'string' ? ([scratch, 'scratch'] as const) : ([stateKey, 'state'] as const);
+    if (locked.has(kind)) return;
+    await lockRestores(client, key, kind);
+    locked.add(kind);
+    if (kind === 'scratch') await assertScratchIsFree(client, key);
+  };
 }
 
 function givenUp(): LoomError {

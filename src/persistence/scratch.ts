@@ -18,12 +18,13 @@ export async function createScratch(client: PoolClient, stateKey: string, owner:
      insert into loom_scratch (state_key, owner) select state_key, $3 from state`,
     [stateKey, createEpoch(), owner],
   );
-  if (rowCount === 1) return;
-  throw new LoomError(
-    'scratch_exists',
-    `There is a state ${JSON.stringify(stateKey)} already: choose another name for the scratch state, or drop it.`,
-    { pointer: '/into_scratch' },
-  );
+  if (rowCount !== 1) throw scratchExists(stateKey);
+}
+
+/** As `createScratch` throws, before anything has been sent for it. */
+export async function assertScratchIsFree(client: PoolClient, stateKey: string): Promise<void> {
+  const rows = await queryRows(client, 'select from loom_state where state_key = $1', [stateKey]);
+  if (rows.length > 0) throw scratchExists(stateKey);
 }
 
 /** What stands in the tables by now. */
@@ -60,7 +61,7 @@ export async function dropScratch(
   owner: string,
 ): Promise<Pick<ScratchState, 'state_key' | 'documents' | 'audit_entries'>> {
   return inTransaction(pool, 'write', async (client) => {
-    await lockRestores(client, stateKey);
+    await lockRestores(client, stateKey, 'scratch');
     const { rows } = await client.query<{ audit_entries: number }>(
       `with scratch as (
          delete from loom_scratch where state_key = $1 and owner = $2 returning state_key
@@ -79,6 +80,14 @@ export async function dropScratch(
     }
     return { state_key: stateKey, documents: rowCount ?? 0, audit_entries: state.audit_entries };
   });
+}
+
+function scratchExists(stateKey: string): LoomError {
+  return new LoomError(
+    'scratch_exists',
+    `There is a state ${JSON.stringify(stateKey)} already: choose another name for the scratch state, or drop it.`,
+    { pointer: '/into_scratch' },
+  );
 }
 
 function noScratch(stateKey: string): LoomError {
