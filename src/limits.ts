@@ -27,6 +27,12 @@ export const limits = {
   /** A restored state goes on counting from its backup's revision, and must not come to numbers that a double cannot count. */
   backupRevision: 2 ** 52,
 
+  /** From no higher revision of a backup does a state count on: or its own backups would soon be above the bound, and not restore. */
+  restoredRevision: 2 ** 51,
+
+  /** A text of a backup's header: LOOM's have 128 bytes at most. Each entry that is imported repeats two of them (`auditImportBytes`). */
+  backupHeaderCharacters: 256,
+
   /** Names that a backup's header may have; it has nine, and other tools may add some. */
   backupMembers: 64,
 
@@ -45,6 +51,7 @@ export const limits = {
 
   /** Truncating restores that a restore names because it takes their entries out: some 300 bytes each, in its own entry. */
   replacedRestores: 100,
+  replacedRestoreBytes: 2 * KiB,
 
   /** The body of an undo: a few short members. */
   undoBodyBytes: 4 * KiB,

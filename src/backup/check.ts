@@ -10,17 +10,18 @@ const seq = z.int().min(0);
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
 const revision = z.int().min(0).max(limits.backupRevision);
 const schemaVersion = z.int().min(1);
+const text = z.string().max(limits.backupHeaderCharacters);
 
 const headerSchema = z.looseObject({
   loom_backup_version: z.literal(BACKUP_VERSION),
   backend: z.literal('postgres'),
-  instance_id: z.string(),
-  state_key: z.string(),
+  instance_id: text,
+  state_key: text,
   schema_version: schemaVersion,
-  epoch: z.string().min(1),
+  epoch: text.min(1),
   revision,
-  exported_at: z.string(),
-  state_updated_at: z.string(),
+  exported_at: text,
+  state_updated_at: text,
 }) satisfies z.ZodType<BackupHeader>;
 
 const manifestSchema = z.strictObject({
@@ -36,12 +37,12 @@ const manifestSchema = z.strictObject({
 
 /** What LOOM makes use of in the header of a backup without manifest, where it is there. */
 const unverifiedSchema = z.looseObject({
-  state_key: z.string().nullish(),
+  state_key: text.nullish(),
   schema_version: schemaVersion.nullish(),
-  instance_id: z.string().nullish(),
-  epoch: z.string().nullish(),
+  instance_id: text.nullish(),
+  epoch: text.nullish(),
   revision: revision.nullish(),
-  exported_at: z.string().nullish(),
+  exported_at: text.nullish(),
 });
 
 /** Where a backup says that it comes from; null is what it does not say. */

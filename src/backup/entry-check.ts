@@ -8,8 +8,8 @@ import { brokenLink, entryCountMismatch, headMismatch, malformedEntry } from './
 
 /** Judges the audit entries of a backup one by one; what its manifest says of them is known only after the last. */
 export interface EntryCheck {
-  /** `captured` is the text of one element of `audit_entries`. */
-  add(captured: Buffer): void;
+  /** `captured` is the text of one element of `audit_entries`. Answers its members while all have had the form that LOOM writes. */
+  add(captured: Buffer): EntryMembers | undefined;
   count(): number;
   /** Forms, count and links, in this order. Throws the first fault. */
   assertHolds(manifest: BackupManifest): void;
@@ -39,7 +39,7 @@ export function createEntryCheck(): EntryCheck {
       const members = JSON.parse(captured.toString('utf8')) as EntryMembers;
       const member = malformedMember(members);
       if (member !== undefined) malformed ??= malformedEntry('', count, member, seqOf(members));
-      if (malformed !== undefined) return;
+      if (malformed !== undefined) return undefined;
       const entry = { seq: Number(members.seq), hash: String(members.hash) };
       const text = Buffer.from(canonicalWithout(captured, 'hash'));
       // The first one's link is in the manifest, which is still to come.
@@ -48,6 +48,7 @@ export function createEntryCheck(): EntryCheck {
         broken ??= brokenLink('', count, entry.seq, last.seq + 1);
       }
       last = entry;
+      return members;
     },
     count: () => count,
     assertHolds: (manifest) => {

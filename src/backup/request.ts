@@ -71,7 +71,7 @@ export function checkUndoRequest(body: unknown): UndoRequest {
   return {
     dryRun,
     ...(expectRevision === undefined ? {} : { expectRevision }),
-    ...(eventId === undefined ? {} : { eventId }),
+    ...(eventId === undefined ? {} : { eventId: eventId.toLowerCase() }),
   };
 }
 

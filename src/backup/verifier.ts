@@ -5,7 +5,7 @@ import { createStateDigest } from './digests.ts';
 import { createEntryCheck } from './entry-check.ts';
 import { documentCountMismatch, stateDigestMismatch } from './faults.ts';
 import { decodeAll, documentSha256, type OpenBackup } from './read.ts';
-import { checkRepeats } from './repeats.ts';
+import { createRepeatCheck } from './repeats.ts';
 import { checkByWindows } from './windows.ts';
 
 /** What was checked, of a backup that holds. */
@@ -24,8 +24,8 @@ export interface VerifyOptions {
 
 /**
  * Checks a backup as a restore would, with the same codes in the same order, but without a database and in constant memory:
- * a file of any size and any order of members. Reads it once when documents stand in the order in which LOOM writes them,
- * and once more for every `limits.verifyWindow` of them otherwise. Throws the first fault as a LoomError.
+ * a file of any size and any order of members. Reads it once, and once more for every `limits.verifyWindow` of its entries when there
+ * are more than that, or of its documents when they do not stand in the order in which LOOM writes them. Throws the first fault as a LoomError.
  */
 export async function verifyBackup(
   open: OpenBackup,
@@ -34,10 +34,15 @@ export async function verifyBackup(
   const documents = createOrderedDigest();
   const digests = createOrderedDigest();
   const entries = createEntryCheck();
+  const repeats = createRepeatCheck(window);
+  const addEntry = (text: Buffer): void => {
+    const members = entries.add(text);
+    if (members !== undefined) repeats.add(members);
+  };
   const { frame, bytes } = await decodeAll(open, (item) => {
     if (item.kind === 'document') documents.add(item.name, documentSha256(item.text));
     else if (item.kind === 'digest') digests.add(item.name, Buffer.from(item.sha256, 'hex'));
-    else entries.add(item.text);
+    else addEntry(item.text);
   });
   const backup = checkFrame(frame, '', { schemaVersion, acceptUnverified: false });
   if (!backup.verified) throw nothingToVerifyBy();
@@ -48,7 +53,7 @@ export async function verifyBackup(
   if (stateSha256 !== manifest.state_sha256) throw stateDigestMismatch('');
   if (backup.hasAudit) {
     entries.assertHolds(manifest);
-    await checkRepeats(open, entries.count(), window);
+    await repeats.assertNone(open);
     entries.assertHead(manifest);
   }
   return { ...backup, bytes, documents: documents.count(), auditEntries: entries.count() };

@@ -1,3 +1,4 @@
+import { BYTE } from './bytes.ts';
 import { plainNumber } from './number.ts';
 import { scanJson } from './scan.ts';
 
@@ -98,11 +99,12 @@ function rewrite(text: string, omit?: string): string {
     return text.slice(start, index);
   }
 
+  /** A number is in its normal form already, and plain unless it has an exponent. */
   function scalar(): string {
     const start = index;
     while (index < text.length && !',]}'.includes(text[index] as string)) index += 1;
     const token = text.slice(start, index);
-    return token === 'true' || token === 'false' || token === 'null' ? token : plainNumber(token);
+    return token === 'true' || token === 'false' || !token.includes('e') ? token : plainNumber(token);
   }
 
   return value();
@@ -110,10 +112,27 @@ function rewrite(text: string, omit?: string): string {
 
 /** PostgreSQL compares decoded names: by their length in bytes, then byte by byte. `names` are canonical, in quotes. */
 function orderNames(names: string[]): string[] {
+  if (names.every((name, index) => isPlain(name) && (index === 0 || comesAfter(name, names[index - 1] as string)))) {
+    return names;
+  }
   return names
     .map((name) => ({ name, bytes: Buffer.from(String(JSON.parse(name))) }))
     .sort((one, other) => one.bytes.length - other.bytes.length || Buffer.compare(one.bytes, other.bytes))
     .map(({ name }) => name);
+}
+
+/** Of plain names a character is a byte. What PostgreSQL has written is in order, so nearly no object needs to be sorted. */
+function comesAfter(name: string, before: string): boolean {
+  return name.length > before.length || (name.length === before.length && name > before);
+}
+
+/** Without escapes, and of ASCII only. */
+function isPlain(name: string): boolean {
+  for (let index = 0; index < name.length; index += 1) {
+    const code = name.charCodeAt(index);
+    if (code > 0x7f || code === BYTE.backslash) return false;
+  }
+  return true;
 }
 
 /** `JSON.stringify` would write `null` for it: a digest over another value than was meant. */

@@ -15,7 +15,7 @@ import {
 import { type AuditHead, EMPTY_HEAD, GENESIS_HASH } from '../domain/audit.ts';
 import type { BackupManifest } from '../domain/backup.ts';
 import { limits } from '../limits.ts';
-import { stateDigest } from './state-digest.ts';
+import { digestDocuments } from './state-digest.ts';
 
 /** Where the backup stands in the body of a restore. */
 const BACKUP = '/backup';
@@ -55,11 +55,7 @@ async function checkDocuments(client: PoolClient, backup: CheckedBackup): Promis
   );
   if (digestTwice !== undefined) throw duplicateDigest(BACKUP, digestTwice.name);
   if (backup.verified || backup.hasDigests) await checkDigests(client);
-  const state = await first<{ documents: number; sha256: string }>(
-    client,
-    `select count(*) as documents, ${stateDigest('loom_stage_document')} as sha256 from loom_stage_document`,
-  );
-  const { documents = 0, sha256 = '' } = state ?? {};
+  const { documents, sha256 } = await digestDocuments(client, 'loom_stage_document');
   if (backup.verified) {
     if (documents !== backup.manifest.documents) {
       throw documentCountMismatch(BACKUP, backup.manifest.documents, documents);
@@ -80,7 +76,10 @@ async function checkDigests(client: PoolClient): Promise<void> {
   if (wrong !== undefined) throw digestMismatch(BACKUP, wrong.name, wrong.fault);
 }
 
-/** Columns are made of these members when entries are adopted, so each must have the form that LOOM writes. */
+/**
+ * Columns are made of these members when entries are adopted, so each must have the form that LOOM writes. (No `\d`: under an ICU locale
+ * that is a digit of any script.)
+ */
 async function checkEntryForms(client: PoolClient): Promise<void> {
   const bad = await first<{ position: number; seq: number | null; member: string }>(
     client,
@@ -89,7 +88,7 @@ async function checkEntryForms(client: PoolClient): Promise<void> {
                when seq is null then 'seq'
                when hash is null then 'hash'
                when coalesce(line ->> 'event_id' !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$', true) then 'event_id'
-               when coalesce(line ->> 'recorded_at' !~ '^(?!0000)\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])T([01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d\\.\\d{6}Z$', true)
+               when coalesce(line ->> 'recorded_at' !~ '^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\\.[0-9]{6}Z$', true)
                  then 'recorded_at'
                when substr(line ->> 'recorded_at', 9, 2)::int >
                     extract(day from (substr(line ->> 'recorded_at', 1, 7) || '-01')::date + interval '1 month - 1 day')

@@ -49,20 +49,27 @@ export async function readStagedChanges(client: PoolClient, unchanged: number): 
   return { counts, names };
 }
 
-/** Makes the changes that are staged: values come from the staged documents, and those that are equal are not rewritten. */
+/**
+ * Makes the changes that are staged: values come from the staged documents, and those that are equal are not rewritten. Their time is
+ * not that of the transaction, which began before the body had arrived.
+ */
 export async function applyDocuments(client: PoolClient, stateKey: string, revision: number): Promise<void> {
   await client.query(
     `delete from loom_document d using loom_stage_change c
       where d.state_key = $1 and d.name = c.name and c.kind = 'removed'`,
     [stateKey],
   );
+  // An upsert would derive digest and size of each changed document twice, while commits wait.
   await client.query(
-    `insert into loom_document as d (state_key, name, value, revision, updated_at)
-     select $1, s.name, s.value, $2, now()
+    `with changed as (
+       update loom_document d set value = s.value, revision = $2, updated_at = statement_timestamp()
+         from loom_stage_document s join loom_stage_change c using (name)
+        where d.state_key = $1 and d.name = s.name and c.kind = 'changed'
+     )
+     insert into loom_document (state_key, name, value, revision, updated_at)
+     select $1, s.name, s.value, $2, statement_timestamp()
        from loom_stage_document s join loom_stage_change c using (name)
-      where c.kind <> 'removed'
-     on conflict (state_key, name) do update
-       set value = excluded.value, revision = excluded.revision, updated_at = excluded.updated_at`,
+      where c.kind = 'added'`,
     [stateKey, revision],
   );
 }

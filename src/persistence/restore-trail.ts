@@ -1,5 +1,6 @@
 import type { PoolClient } from 'pg';
 import type { CheckedBackup } from '../backup/check.ts';
+import { repeatedMember } from '../backup/faults.ts';
 import type { AuditHead } from '../domain/audit.ts';
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
@@ -64,7 +65,10 @@ export async function planTrail(
     return { ...nothing, import: compared.missing, partedAt };
   }
   const { audit_head: head } = backup.manifest;
-  if (head.seq > live.seq) return { ...nothing, adopt: head.seq - live.seq, base: head };
+  if (head.seq > live.seq) {
+    await assertNotRepeated(client, stateKey, live);
+    return { ...nothing, adopt: head.seq - live.seq, base: head };
+  }
   return truncate ? { ...nothing, replace: live.seq - head.seq, base: head } : nothing;
 }
 
@@ -77,6 +81,24 @@ function isImported(live: AuditHead, backup: CheckedBackup, different: number | 
   const { audit_first: first, audit_head: head } = backup.manifest;
   if (first === null || head.seq <= live.seq || first.seq <= live.seq) return false;
   return first.seq !== live.seq + 1 || first.previous_hash !== live.hash;
+}
+
+/** A partial trail can repeat what came before it, and is only known to be forged by that. */
+async function assertNotRepeated(client: PoolClient, stateKey: string, live: AuditHead): Promise<void> {
+  if (live.seq === 0) return;
+  const { rows } = await client.query<{ position: number; seq: number; member: string }>(
+    `select position, s.seq, 'event_id' as member
+       from loom_stage_audit s join loom_audit a on a.state_key = $1 and a.event_id = (s.line ->> 'event_id')::uuid
+      where s.seq > $2
+      union all
+     select position, s.seq, 'idempotency_key'
+       from loom_stage_audit s join loom_audit a on a.state_key = $1 and a.idempotency_key = s.line ->> 'idempotency_key'
+      where s.seq > $2
+      order by position, member limit 1`,
+    [stateKey, live.seq],
+  );
+  const first = rows[0];
+  if (first !== undefined) throw repeatedMember('/backup', first.position, first.seq, first.member);
 }
 
 function firstBeyond(live: AuditHead, first: { seq: number } | null): number {
@@ -104,12 +126,20 @@ async function firstDifference(
 
 /**
  * Notes which staged entries the live trail does not hold, neither as they are nor inside an `audit.import` entry, and answers how
- * many there are. So the same restore twice imports nothing the second time.
+ * many there are. So the same restore twice imports nothing the second time. What an undo has brought back may be an import of imports.
  */
 export async function stageMissing(client: PoolClient, stateKey: string): Promise<number> {
   const { rowCount } = await client.query(
-    `with imported as materialized (
-       select distinct entry #>> '{import,sha256}' as sha256 from loom_audit where state_key = $1 and action = 'audit.import'
+    `with recursive held (sha256, nested) as (
+       select entry #>> '{import,sha256}',
+              case when entry #>> '{import,original,action}' = 'audit.import' then entry #> '{import,original,import}' end
+         from loom_audit where state_key = $1 and action = 'audit.import'
+        union all
+       select nested ->> 'sha256',
+              case when nested #>> '{original,action}' = 'audit.import' then nested #> '{original,import}' end
+         from held where nested is not null
+     ), imported as materialized (
+       select distinct sha256 from held
      )
      insert into loom_stage_missing (position)
      select position from loom_stage_audit s
@@ -191,7 +221,8 @@ export async function adoptEntries(client: PoolClient, stateKey: string, live: A
 
 /**
  * The truncating restores among the entries after `seq`, and those that they took out in their turn, newest first: whoever takes them
- * out must say so, or nothing would explain any more where the entries went that they took out.
+ * out must say so, or nothing would explain any more where the entries went that they took out. What does not look as LOOM writes
+ * it is left out: copied, it could make an entry that no backup may hold.
  */
 export async function readTruncations(client: PoolClient, stateKey: string, seq: number): Promise<unknown[]> {
   const { rows } = await client.query<{ truncation: unknown }>(
@@ -208,8 +239,11 @@ export async function readTruncations(client: PoolClient, stateKey: string, seq:
        select jsonb_array_elements(entry #> '{restore,replaced_restores}')
          from removed where jsonb_typeof(entry #> '{restore,replaced_restores}') = 'array'
      ) truncations
+      where octet_length(truncation::text) <= $4 and not truncation @? '$.**{3}'
+        and truncation @? '$ ? (@.recorded_at.type() == "string" && @.request_id.type() == "string" &&
+              @.previous_head.seq.type() == "number" && @.previous_head.hash.type() == "string")'
       order by truncation ->> 'recorded_at' desc limit $3`,
-    [stateKey, seq, limits.replacedRestores],
+    [stateKey, seq, limits.replacedRestores, limits.replacedRestoreBytes],
   );
   return rows.map(({ truncation }) => truncation);
 }

@@ -5,6 +5,7 @@ import type { AuditHead } from '../domain/audit.ts';
 import type { RestoreReport } from '../domain/backup.ts';
 import type { OperationContext, RunningOperation } from '../domain/store.ts';
 import { LoomError } from '../errors.ts';
+import { limits } from '../limits.ts';
 import { cutConnection } from './copy.ts';
 import { createEpoch, createEventId } from './event-id.ts';
 import { assertRevision, assertSchemaServes, planAtOneRevision } from './live-state.ts';
@@ -115,7 +116,7 @@ async function restoreStaged(
       documents: replaceState ? await planDocuments(client, stateKey) : NO_DOCUMENTS,
       trail: await planTrail(client, { stateKey, truncate: options.truncateAudit }, live.head, backup, compared),
       replaceState,
-      revision: Math.max(live.revision, backup.origin.revision) + 1,
+      revision: Math.max(live.revision, Math.min(backup.origin.revision, limits.restoredRevision)) + 1,
       epoch: replaceState ? createEpoch() : live.epoch,
       unlinked,
     };

@@ -2,10 +2,12 @@ import type { Pool, PoolClient } from 'pg';
 import type { ScratchState } from '../domain/state.ts';
 import { LoomError } from '../errors.ts';
 import { createEpoch } from './event-id.ts';
+import { assertSchemaServes } from './live-state.ts';
 import { queryRows } from './query.ts';
+import { selectStateKey } from './read-state.ts';
 import { lockRestores } from './restore-lock.ts';
 import { removeEntries } from './restore-trail.ts';
-import { stateDigest } from './state-digest.ts';
+import { digestDocuments } from './state-digest.ts';
 import { rfc3339 } from './time.ts';
 import { inTransaction } from './transaction.ts';
 
@@ -29,11 +31,9 @@ export async function assertScratchIsFree(client: PoolClient, stateKey: string):
 
 /** What stands in the tables by now. */
 export async function digestState(client: PoolClient, stateKey: string): Promise<string> {
-  const { rows } = await client.query<{ sha256: string }>(
-    `select ${stateDigest('loom_document')} as sha256 from loom_document where state_key = $1`,
-    [stateKey],
-  );
-  return rows[0]?.sha256 ?? '';
+  await selectStateKey(client, stateKey);
+  const { sha256 } = await digestDocuments(client, `loom_document where state_key = current_setting('loom.state_key')`);
+  return sha256;
 }
 
 export function listScratchStates(pool: Pool, owner: string): Promise<ScratchState[]> {
@@ -61,6 +61,7 @@ export async function dropScratch(
   owner: string,
 ): Promise<Pick<ScratchState, 'state_key' | 'documents' | 'audit_entries'>> {
   return inTransaction(pool, 'write', async (client) => {
+    await assertSchemaServes(client);
     await lockRestores(client, stateKey, 'scratch');
     const { rows } = await client.query<{ audit_entries: number }>(
       `with scratch as (
@@ -72,8 +73,12 @@ export async function dropScratch(
     );
     const state = rows[0];
     if (state === undefined) throw noScratch(stateKey);
+    // A node that serves it may be restoring it: that one has compared what must not become another state of the same name.
+    await lockRestores(client, stateKey);
     const { rowCount } = await client.query('delete from loom_document where state_key = $1', [stateKey]);
     await removeEntries(client, stateKey, 0);
+    // Made by a node that has served it: without an owner nobody could see them any more, nor drop them.
+    await client.query('update loom_scratch set owner = $2 where owner = $1', [stateKey, owner]);
     // Kept when a node has served it, and made restores there.
     for (const table of ['loom_snapshot_document', 'loom_snapshot_audit', 'loom_snapshot']) {
       await client.query(`delete from ${table} where state_key = $1`, [stateKey]);

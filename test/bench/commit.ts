@@ -1,13 +1,9 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import autocannon from 'autocannon';
-import pg from 'pg';
-import { startEmbeddedPostgres } from '../../src/dev/postgres.ts';
-import { startProgram, waitUntilReady } from '../setup/program.ts';
 import { findPgbench, runPgbench } from './pgbench.ts';
+import { execute, TOKEN, withBenchServer } from './server.ts';
 
-const TOKEN = 'benchmark-admin-token';
 const WARM_UP_SECONDS = 2;
 const SECONDS = 6;
 const CLIENTS = [1, 32];
@@ -34,51 +30,26 @@ commit;
  */
 export async function benchmarkCommit(): Promise<void> {
   const pgbench = await findPgbench();
-  const directory = await mkdtemp(join(tmpdir(), 'loom-bench-'));
-  const server = await startEmbeddedPostgres({
-    dataDirectory: join(directory, 'data'),
-    persistent: false,
-    settings: { fsync: 'on', synchronous_commit: 'on' },
-  });
-  try {
-    const database = await createDatabases(server.url);
-    const scriptFile = join(directory, 'update-and-insert.sql');
+  await withBenchServer(async (server) => {
+    const scriptFile = join(server.directory, 'update-and-insert.sql');
     await writeFile(scriptFile, script);
-    const program = await startProgram({
-      env: { LOOM_PG_URL: database.loom, LOOM_ADMIN_TOKEN: TOKEN, LOOM_PORT: '0', LOOM_LOG_LEVEL: 'info' },
-    });
+    const pgbenchUrl = await server.createDatabase('bench_pgbench');
+    await execute(pgbenchUrl, tables);
+    const node = await server.startNode(await server.createDatabase('bench_loom'));
     try {
-      await waitUntilReady(program.url);
       for (const clients of CLIENTS) {
-        await measureLoom(program.url, clients, WARM_UP_SECONDS);
-        const loom = await measureLoom(program.url, clients, SECONDS);
+        await measureLoom(node.url, clients, WARM_UP_SECONDS);
+        const loom = await measureLoom(node.url, clients, SECONDS);
         const tps =
           pgbench === undefined
             ? undefined
-            : await runPgbench({ pgbench, url: database.pgbench, scriptFile, clients, seconds: SECONDS });
+            : await runPgbench({ pgbench, url: pgbenchUrl, scriptFile, clients, seconds: SECONDS });
         print(clients, loom, tps);
       }
     } finally {
-      await program.stop();
+      await node.stop();
     }
-  } finally {
-    await server.stop();
-    await rm(directory, { recursive: true, force: true });
-  }
-}
-
-async function createDatabases(url: string): Promise<{ loom: string; pgbench: string }> {
-  const at = (name: string) => Object.assign(new URL(url), { pathname: `/${name}` }).href;
-  const admin = new pg.Client({ connectionString: url });
-  await admin.connect();
-  await admin.query('create database bench_loom');
-  await admin.query('create database bench_pgbench');
-  await admin.end();
-  const client = new pg.Client({ connectionString: at('bench_pgbench') });
-  await client.connect();
-  await client.query(tables);
-  await client.end();
-  return { loom: at('bench_loom'), pgbench: at('bench_pgbench') };
+  });
 }
 
 /** Every client puts each of them in turn. */

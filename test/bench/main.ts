@@ -1,6 +1,7 @@
 import { benchmarkCommit } from './commit.ts';
+import { benchmarkTransfer } from './transfer.ts';
 
-const benchmarks: Record<string, () => Promise<void>> = { commit: benchmarkCommit };
+const benchmarks: Record<string, () => Promise<void>> = { commit: benchmarkCommit, transfer: benchmarkTransfer };
 
 /** Runs the named benchmarks, or all of them. Only ratios within one run mean anything: machines and their neighbours differ. */
 async function main(names: string[]): Promise<void> {

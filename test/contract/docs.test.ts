@@ -196,6 +196,7 @@ describe('docs/backup-format.md', () => {
     expect(text).toContain(`1 to ${limits.documentNameBytes} bytes of UTF-8`);
     expect(text).toContain(`a string of 1 to ${limits.idempotencyKeyBytes} bytes`);
     expect(text).toContain(`from 0 to 2^${Math.log2(limits.backupRevision)}`);
+    expect(text).toContain(`has at most ${limits.backupHeaderCharacters} characters`);
   });
 });
 

@@ -68,7 +68,8 @@ describe('the undo route', () => {
     ]);
     expect(undo.bytes).toBeGreaterThan(0);
 
-    const plan = (await post(UNDO, '{"confirm":"undo","dry_run":true}')).json();
+    const named = `"event_id":"${restored.event_id.toUpperCase()}"`;
+    const plan = (await post(UNDO, `{"confirm":"undo","dry_run":true,${named}}`)).json();
     expect(plan).toMatchObject({ dry_run: true, documents: { changed: 1 } });
     const answer = await post(UNDO, `{"confirm":"undo","expect_revision":${plan.based_on_revision}}`);
     expect(answer.status).toBe(200);
@@ -108,6 +109,8 @@ describe('scratch states over HTTP', () => {
     expect([404, 422]).toContain(answer.status);
     expect(answer.json().code).toMatch(/^(scratch_not_found|not_found)$/);
     expect(await digestTables(server.pool)).toBe(before);
-    expect((await get('/v1/audit/verify?scratch=nowhere')).json().code).toBe('scratch_not_found');
+    for (const name of ['nowhere', '', '%00', 'x'.repeat(129)]) {
+      expect((await get(`/v1/audit/verify?scratch=${name}`)).json().code).toBe('scratch_not_found');
+    }
   });
 });

@@ -1,10 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type ParsedBackup, relink } from '../setup/chain.ts';
+import { limits } from '../../src/limits.ts';
+import { type ParsedBackup, relink, seal } from '../setup/chain.ts';
 import { copyState } from '../setup/copy-state.ts';
-import { createTestDatabase, type TestDatabase } from '../setup/database.ts';
+import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../setup/database.ts';
 import { digestTables } from '../setup/digest.ts';
+import { applyMigrations } from '../setup/migrations.ts';
 import { openNodes, type TestNodes } from '../setup/nodes.ts';
 import { openTestStore, type TestStore, verify } from '../setup/store.ts';
+import { append, backupOf, put, truncate } from '../setup/trails.ts';
 
 let nodes: TestNodes;
 let other: TestDatabase;
@@ -111,6 +114,59 @@ describe('a backup that somebody has forged well', () => {
         code: 'backup_malformed',
         place: { seq: 2 },
       });
+    }
+  });
+
+  it('is refused for a partial trail that repeats what the live one has before it', async () => {
+    await nodes.node.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'a', json: '1' }] });
+    await copyDatabase();
+    await nodes.node.put('a', 2);
+    const { audit_entries: all }: ParsedBackup = JSON.parse(await nodes.node.backup());
+    for (const member of ['event_id', 'idempotency_key']) {
+      const backup: ParsedBackup = JSON.parse(await nodes.node.backup({ auditLimit: 1 }));
+      Object.assign(backup.audit_entries[0] ?? {}, { [member]: all[0]?.[member] });
+      const error = { code: 'backup_malformed', place: { seq: 2, pointer: `/backup/audit_entries/0/${member}` } };
+      for (const dry_run of [true, false]) {
+        await expect(fresh.restore(JSON.stringify(relink(backup)), { dry_run })).rejects.toMatchObject(error);
+      }
+    }
+  });
+
+  it('leaves a state whose own backups restore, whatever revision it has', async () => {
+    await nodes.node.put('a', 1);
+    const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
+    backup.revision = limits.backupRevision;
+    await fresh.restore(JSON.stringify(seal(backup)));
+    expect(await fresh.restore(await fresh.backup())).toMatchObject({ revision: limits.restoredRevision + 2 });
+  });
+
+  it('leaves nothing to a later restore that no backup may hold', async () => {
+    const nested: unknown = JSON.parse('['.repeat(limits.auditEntryDepth - 3) + ']'.repeat(limits.auditEntryDepth - 3));
+    const trail = put([], 1, 2);
+    const honest = truncate(put(trail, 3), 2);
+    const forged = append(honest, { action: 'restore', restore: { replaced_entries: 1, previous_head: nested } });
+    await fresh.restore(backupOf(forged));
+    await fresh.restore(backupOf(trail), { truncate_audit: true });
+    const { restore } = JSON.parse((await entriesOf(fresh)).at(-1) ?? '');
+    expect(restore.replaced_restores).toMatchObject([{ seq: 3, request_id: 'test', replaced_entries: 1 }]);
+    expect(await fresh.restore(await fresh.backup())).toMatchObject({ verified: true });
+  });
+
+  it('is refused for digits of another script, whatever the locale of the database', async () => {
+    await nodes.node.put('a', 1);
+    const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
+    Object.assign(backup.audit_entries[0] ?? {}, { recorded_at: '\u0662\u0660\u0662\u0664-01-01T00:00:00.000000Z' });
+    const icu = await createEmptyDatabase(`locale_provider icu icu_locale 'und' locale 'C'`);
+    await applyMigrations(icu.url);
+    const node = await openTestStore(icu.url);
+    try {
+      await expect(node.restore(JSON.stringify(relink(backup)))).rejects.toMatchObject({
+        code: 'backup_malformed',
+        place: { pointer: '/backup/audit_entries/0/recorded_at' },
+      });
+    } finally {
+      await node.close();
+      await icu.drop();
     }
   });
 

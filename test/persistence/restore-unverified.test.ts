@@ -185,6 +185,25 @@ describe('a backup without its manifest', () => {
   });
 });
 
+describe('a text of the header', () => {
+  it.each(['instance_id', 'state_key', 'epoch', 'exported_at'])('must be short: %s is kept', async (member) => {
+    const long = 'x'.repeat(limits.backupHeaderCharacters);
+    const options = { accept_unverified: true, accept_state_key: long };
+    const given = { loom_backup_version: 1, state: {} };
+    await expectRefused(
+      { ...given, [member]: `${long}x` },
+      { code: 'backup_malformed', place: { pointer: `/backup/${member}` } },
+      options,
+    );
+    expect(await restore({ ...given, [member]: long }, options)).toMatchObject({ verified: false });
+  });
+
+  it('adds less to each import than is left for it', () => {
+    // A control character is six bytes in the text of a jsonb, and nothing takes more.
+    expect(2 * 6 * limits.backupHeaderCharacters).toBeLessThan(limits.auditImportBytes - 768);
+  });
+});
+
 describe('an entry that an import would make too large for a backup', () => {
   const nested = (levels: number): unknown => JSON.parse(`${'['.repeat(levels)}1${']'.repeat(levels)}`);
   // Around it are the entry itself and, once it is imported, two more.

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../setup/database.ts';
 import { openTestStore, type TestStore, verify } from '../setup/store.ts';
@@ -39,6 +40,25 @@ describe('backup and restore', () => {
     const report = await node.restore(JSON.stringify(backup));
     expect(report).toMatchObject({ verified: true, replaced_state: true, imported_audit_count: 0, revision: 1 });
     expect(await verify(node)).toMatchObject({ ok: true, entries: 1 });
+  });
+
+  it('dates documents from when they changed, and not from when the body began to arrive', async () => {
+    await node.put('a', 1);
+    const backup = await node.backup();
+    const changed = async () => (await node.store.readDocument('a'))?.updatedAt ?? '';
+    let between = '';
+    async function* slowly() {
+      yield Buffer.from('{"confirm":"restore","backup":');
+      await expect.poll(() => node.store.observe().operations[0]?.bytes).toBeGreaterThan(0);
+      await node.put('a', 2);
+      between = await changed();
+      yield Buffer.from(`${backup}}`);
+    }
+    const report = await node.restoreBody(Readable.from(slowly()));
+    expect(await node.state()).toEqual({ a: 1 });
+    const times = [between, await changed(), String(report.restored_at)];
+    expect(times).toEqual(times.toSorted());
+    expect(times[1]).not.toBe(between);
   });
 
   it('on the same database, later commits are undone in the state and stay in the trail', async () => {

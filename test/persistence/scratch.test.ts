@@ -114,6 +114,36 @@ describe('a restore into a scratch state', () => {
 });
 
 describe('dropping a scratch state', () => {
+  it('leaves those that a node which served it has made to its owner', async () => {
+    await node.restore(backup, { into_scratch: 'trial' });
+    const server = await openTestStore(nodes.database.url, { stateKey: 'trial' });
+    await server.restore(backup, { into_scratch: 'its own', accept_state_key: 'default' });
+    await server.close();
+    await expect(node.store.dropScratch('its own')).rejects.toMatchObject({ code: 'scratch_not_found' });
+    await node.store.dropScratch('trial');
+    expect(await node.store.readScratchStates()).toMatchObject([{ state_key: 'its own' }]);
+    expect(await node.store.dropScratch('its own')).toMatchObject({ documents: 2 });
+  });
+
+  it('is refused while a node that serves it restores it, and in a database of a newer schema', async () => {
+    await node.restore(backup, { into_scratch: 'trial' });
+    const server = await openTestStore(nodes.database.url, { stateKey: 'trial' });
+    const holder = await nodes.database.pool.connect();
+    try {
+      await holder.query(`begin; select pg_advisory_xact_lock(hashtextextended('trial', ${0x72_65_73_74}))`);
+      const before = await digest();
+      await expect(node.store.dropScratch('trial')).rejects.toMatchObject({ code: 'restore_in_progress' });
+      expect(await digest()).toBe(before);
+      await holder.query('rollback');
+      await nodes.database.pool.query(`update loom_meta set value = '99' where key = 'schema_compatible_from'`);
+      await expect(node.store.dropScratch('trial')).rejects.toMatchObject({ code: 'schema_ahead' });
+      expect(await node.store.readScratchStates()).toHaveLength(1);
+    } finally {
+      holder.release();
+      await server.close();
+    }
+  });
+
   it('never drops another', async () => {
     const other = await openTestStore(nodes.database.url, { stateKey: 'other' });
     await other.put('theirs', 1);

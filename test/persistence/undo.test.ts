@@ -90,6 +90,22 @@ describe('an undo', () => {
     await expectSound();
   });
 
+  it('may bring back imports: what they hold is not imported again', async () => {
+    const early = await fill();
+    const other = await openNodes();
+    await other.node.put('theirs', 1);
+    await other.node.put('theirs', 2);
+    const foreign = await other.node.backup();
+    await other.close();
+    expect(await node.restore(foreign)).toMatchObject({ imported_audit_count: 2 });
+    for (let round = 0; round < 2; round += 1) {
+      await node.restore(early, { truncate_audit: true });
+      await node.undo();
+    }
+    expect(await node.restore(foreign)).toMatchObject({ imported_audit_count: 0 });
+    await expectSound();
+  });
+
   it('leaves what was committed since, but for the documents that the restore had replaced', async () => {
     const backup = await fill();
     await node.restore(backup);

@@ -18,9 +18,9 @@ export function createTestDatabase(): Promise<TestDatabase> {
   return createDatabase(inject('templateDatabase'));
 }
 
-/** A database without anything of LOOM in it. */
-export function createEmptyDatabase(): Promise<TestDatabase> {
-  return createDatabase('template0');
+/** A database without anything of LOOM in it. `options`: of `create database`, such as its locale. */
+export function createEmptyDatabase(options = ''): Promise<TestDatabase> {
+  return createDatabase('template0', options);
 }
 
 /** As it is at this moment. Whoever is connected to it must have gone. */
@@ -30,12 +30,12 @@ export function cloneDatabase({ name }: TestDatabase): Promise<TestDatabase> {
 
 const cloneAttempts = 20;
 
-async function createDatabase(template: string): Promise<TestDatabase> {
+async function createDatabase(template: string, options = ''): Promise<TestDatabase> {
   const serverUrl = inject('serverUrl');
   const name = `${inject('databasePrefix')}${randomBytes(6).toString('hex')}`;
   for (let attempt = 1; ; attempt += 1) {
     try {
-      await runOnServer(serverUrl, `create database ${name} template ${template} encoding 'UTF8'`);
+      await runOnServer(serverUrl, `create database ${name} template ${template} encoding 'UTF8' ${options}`);
       break;
     } catch (error) {
       const templateIsBusy = error instanceof pg.DatabaseError && error.code === '55006';

@@ -27,16 +27,18 @@ export interface Program {
 /**
  * The real program in a process of its own, as an operator starts it, on a free port unless `LOOM_PORT` says otherwise. Its
  * environment is `env` and nothing of ours, and no `.env` lies in its directory. Resolves when it listens; rejects with
- * its output when it ends before.
+ * its output when it ends before. `entry` is its `main.js`, for who is not in a run of the tests.
  */
 export async function startProgram({
   env,
   command = 'serve',
+  entry = inject('programEntry'),
 }: {
   env: Environment;
   command?: string;
+  entry?: string;
 }): Promise<Program> {
-  const { child, output, ended } = launch([command], { LOOM_PORT: '0', ...env });
+  const { child, output, ended } = launch(entry, [command], { LOOM_PORT: '0', ...env });
   const url = await Promise.race([listening(child, output), ended.then(() => undefined)]);
   if (url === undefined) throw new Error(`The program ended before it listened: ${output()}`);
   return {
@@ -58,7 +60,7 @@ export async function startProgram({
 
 /** Runs the real program to its end: for commands that end by themselves, and for those that cannot start. */
 export async function runProgramToEnd(args: string[], env: Environment): Promise<{ code: number; output: string }> {
-  const { output, ended } = launch(args, env);
+  const { output, ended } = launch(inject('programEntry'), args, env);
   return { code: await ended, output: output() };
 }
 
@@ -109,8 +111,8 @@ export function portOrAnother(port: number): Promise<number> {
   });
 }
 
-function launch(args: string[], env: Environment) {
-  const child = spawn(process.execPath, [inject('programEntry'), ...args], {
+function launch(entry: string, args: string[], env: Environment) {
+  const child = spawn(process.execPath, [entry, ...args], {
     cwd: tmpdir(),
     env: { ...plainEnvironment, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

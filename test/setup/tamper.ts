@@ -276,7 +276,7 @@ export const tamperings: Record<string, Kind> = {
       ['seq', seq + 1],
       ['event_id', '00000000-0000-4000-8000-000000000000'],
       ['recorded_at', '2020-02-02T02:02:02.020202Z'],
-      ['action', 'state.put'],
+      ['action', 'state.forged'],
       ['idempotency_key', 'forged'],
     ] as const);
     return {

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { AuditQuery } from '../../domain/audit.ts';
+import { scratchKeyFault } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
 import type { RouteContext } from '../context.ts';
 import { choiceParameter, integerParameter, limitParameter, nameParameter, textParameter } from '../query.ts';
@@ -37,9 +38,15 @@ export function registerAudit(app: FastifyInstance, { store }: RouteContext): vo
     handler: async (request, reply) => {
       if (request.method === 'HEAD') return reply.type('application/json').send();
       const scratch = textParameter(request, 'scratch');
+      if (scratch !== undefined) assertScratchKey(scratch);
       return reply.send(await store.verifyAudit({ requestId: request.id, signal: abortSignalOf(reply) }, scratch));
     },
   });
+}
+
+function assertScratchKey(key: string): void {
+  const fault = scratchKeyFault(key);
+  if (fault !== undefined) throw new LoomError('scratch_not_found', `There is none: a state key ${fault}.`);
 }
 
 function auditQueryOf(request: FastifyRequest): Omit<AuditQuery, 'limit'> {

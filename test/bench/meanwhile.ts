@@ -1,0 +1,76 @@
+import { readFile } from 'node:fs/promises';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { timed } from './figures.ts';
+import { TOKEN } from './server.ts';
+
+/** What others saw of a node while it worked. */
+export interface Meanwhile<T> {
+  answer: T;
+  /** How long the work took. */
+  seconds: number;
+  longestCommitSeconds: number;
+  /** Of each question to `/ready`. */
+  readySeconds: number[];
+  /** By how much this process itself was late, at p99: what it measures holds that, too. */
+  ownDelaySeconds: number;
+}
+
+const READY_PAUSE_MS = 10;
+const DELAY_RESOLUTION_MS = 5;
+
+/** Does `work` while one client commits all the time and another one asks `/ready` again and again. */
+export async function meanwhile<T>(url: string, work: () => Promise<T>): Promise<Meanwhile<T>> {
+  let done = false;
+  const commitSeconds: number[] = [];
+  const readySeconds: number[] = [];
+  const commits = async (): Promise<void> => {
+    while (!done) commitSeconds.push(await commit(url));
+  };
+  const questions = async (): Promise<void> => {
+    while (!done) {
+      readySeconds.push((await timed(() => ask(`${url}/ready`))).seconds);
+      await sleep(READY_PAUSE_MS);
+    }
+  };
+  const ownDelay = monitorEventLoopDelay({ resolution: DELAY_RESOLUTION_MS });
+  ownDelay.enable();
+  const others = [commits(), questions()];
+  try {
+    const { answer, seconds } = await timed(work);
+    done = true;
+    await Promise.all(others);
+    const longestCommitSeconds = Math.max(...commitSeconds);
+    const ownDelaySeconds = ownDelay.percentile(99) / 1e9 - DELAY_RESOLUTION_MS / 1e3;
+    return { answer, seconds, longestCommitSeconds, readySeconds, ownDelaySeconds };
+  } finally {
+    done = true;
+    ownDelay.disable();
+    await Promise.allSettled(others);
+  }
+}
+
+/** Puts one small document; how long that took. */
+export async function commit(url: string, name = 'committed-meanwhile'): Promise<number> {
+  const { seconds } = await timed(() =>
+    ask(`${url}/v1/documents/${encodeURIComponent(name)}`, {
+      method: 'PUT',
+      headers: { 'x-loom-admin-token': TOKEN, 'content-type': 'application/json' },
+      body: `{"at":${Date.now()}}`,
+    }),
+  );
+  return seconds;
+}
+
+async function ask(url: string, request?: RequestInit): Promise<void> {
+  const answer = await fetch(url, request);
+  const text = await answer.text();
+  if (!answer.ok) throw new Error(`${url} answered ${answer.status}: ${text}`);
+}
+
+/** The most memory that a process has had resident so far; undefined where there is no /proc. */
+export async function peakMemoryBytes(pid: number): Promise<number | undefined> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+  const kibibytes = /^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1];
+  return kibibytes === undefined ? undefined : Number(kibibytes) * 1024;
+}

@@ -1,0 +1,70 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg from 'pg';
+import { startEmbeddedPostgres } from '../../src/dev/postgres.ts';
+import { buildProgram } from '../setup/built.ts';
+import { type Program, startProgram, waitUntilReady } from '../setup/program.ts';
+
+/** What every benchmark runs on: one server that writes durably, and the program as it is built. */
+export interface BenchServer {
+  /** For files; gone in the end. */
+  directory: string;
+  /** The program's `main.js`. */
+  entry: string;
+  /** Answers the URL of the new database. */
+  createDatabase(name: string, template?: string): Promise<string>;
+  dropDatabase(name: string): Promise<void>;
+  /** A node on the database of this URL, ready. */
+  startNode(databaseUrl: string): Promise<Program>;
+  /** Writes out what is dirty, so that what is measured next does not pay for what came before. */
+  checkpoint(): Promise<void>;
+}
+
+export const TOKEN = 'benchmark-admin-token';
+
+export async function withBenchServer(
+  run: (server: BenchServer) => Promise<void>,
+  settings: Record<string, string> = {},
+): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'loom-bench-'));
+  const built = await buildProgram();
+  const server = await startEmbeddedPostgres({
+    dataDirectory: join(directory, 'data'),
+    persistent: false,
+    settings: { fsync: 'on', synchronous_commit: 'on', ...settings },
+  });
+  try {
+    await run({
+      directory,
+      entry: built.entry,
+      createDatabase: async (name, template = 'template0') => {
+        await execute(server.url, `create database ${name} template ${template} encoding 'UTF8'`);
+        return server.urlFor(name);
+      },
+      dropDatabase: (name) => execute(server.url, `drop database ${name} with (force)`),
+      startNode: async (databaseUrl) => {
+        const env = { LOOM_PG_URL: databaseUrl, LOOM_ADMIN_TOKEN: TOKEN, LOOM_LOG_LEVEL: 'info' };
+        const node = await startProgram({ env, entry: built.entry });
+        await waitUntilReady(node.url);
+        return node;
+      },
+      checkpoint: () => execute(server.url, 'checkpoint'),
+    });
+  } finally {
+    await server.stop();
+    await built.remove();
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** Runs statements on a connection of their own. */
+export async function execute(url: string, text: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    await client.query(text);
+  } finally {
+    await client.end();
+  }
+}
