@@ -14,6 +14,8 @@ create table loom_snapshot (
   documents bigint not null,
   audit_entries bigint not null,
   bytes bigint not null,
+  -- Whether it replaced more than entries of other restores: one that is made again and again does not push out the first.
+  substantial boolean not null,
   primary key (state_key, revision)
 );
 

@@ -70,6 +70,7 @@ const catalogue = {
   state_busy: { status: 503, title: 'The state is locked by a restore' },
   commit_outcome_unknown: { status: 503, title: 'It is not known whether the commit was made' },
   migration_invalid: { status: 500, title: 'The migrations do not fit the database' },
+  audit_chain_broken: { status: 500, title: 'The audit trail in the database is broken' },
   internal: { status: 500, title: 'An internal error' },
 } as const satisfies Record<string, { status: number; title: string }>;
 

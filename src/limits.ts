@@ -49,6 +49,9 @@ export const limits = {
   /** Restores and undos of which a state keeps what they replaced (design §7). */
   snapshotsKept: 3,
 
+  /** Restores that have replaced nothing are kept beside those, for the record: a row each. */
+  emptySnapshotsKept: 10,
+
   /** Truncating restores that a restore names because it takes their entries out: some 300 bytes each, in its own entry. */
   replacedRestores: 100,
   replacedRestoreBytes: 2 * KiB,

@@ -55,6 +55,15 @@ export function createMetrics(): Metrics {
   };
 }
 
+/** Typed, so that a kind that is added is added here. */
+const operationKinds = Object.keys({
+  backup: true,
+  restore: true,
+  plan: true,
+  undo: true,
+  verify: true,
+} satisfies Record<RunningOperation['kind'], true>);
+
 /** One bucket boundary a power of two or so: a commit takes milliseconds, a restore minutes. */
 const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
 const batchBuckets = [1, 2, 4, 8, 16, 32, 64, 128];
@@ -83,11 +92,11 @@ function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'cou
   });
   const operations = new Counter({
     name: 'loom_operations_total',
-    help: 'Backups, restores, plans (dry runs) and verifications of this node that have ended, by outcome.',
+    help: 'Backups, restores, undos, plans (dry runs) and verifications of this node that have ended, by outcome.',
     labelNames: ['kind', 'outcome'],
     registers,
   });
-  for (const kind of ['backup', 'restore', 'plan', 'verify']) {
+  for (const kind of operationKinds) {
     // A series that is there from the start: otherwise the first failure is no increase.
     for (const outcome of ['ok', 'refused', 'aborted', 'failed']) operations.inc({ kind, outcome }, 0);
   }
@@ -107,8 +116,12 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
   const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers: [registry] });
   const ready = gauge('loom_ready', '1 when /ready answers 200.');
   const databaseOk = gauge('loom_database_ok', '1 when the last checks of the database were good.');
+  const chainOk = gauge(
+    'loom_audit_chain_ok',
+    '1 when this node last found the audit chain whole, 0 when it did not; NaN before it has looked.',
+  );
   const queueDepth = gauge('loom_commit_queue_depth', 'Commits that wait or are in flight.');
-  const running = gauge('loom_operations_running', 'Backups, restores and verifications under way.');
+  const running = gauge('loom_operations_running', 'Backups, restores, undos, plans and verifications under way.');
   const pool = new Gauge({
     name: 'loom_pool_connections',
     help: 'Connections to PostgreSQL by condition; "waiting" counts who waits for one.',
@@ -121,6 +134,8 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
     ready.set(readiness.ok ? 1 : 0);
     databaseOk.set(readiness.checks.database === 'ok' ? 1 : 0);
     const observation = sources.observe();
+    const { lastChainCheck } = observation;
+    chainOk.set(lastChainCheck === null ? Number.NaN : Number(lastChainCheck.ok));
     queueDepth.set(observation.queueDepth);
     running.set(observation.operations.length);
     for (const [condition, count] of Object.entries(observation.pool)) pool.set({ condition }, count);

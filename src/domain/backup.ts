@@ -98,7 +98,7 @@ export interface RestoreReport {
     backup_head: AuditHead | null;
     head: AuditHead | null;
   };
-  /** What a restore into a scratch state has made, as read from there; null otherwise, and in a dry run. */
-  scratch: { state_key: string; state_sha256: string; audit_head: AuditHead } | null;
+  /** What a restore into a scratch state has made, as read from there; a dry run only names it. Null otherwise. */
+  scratch: { state_key: string; state_sha256: string | null; audit_head: AuditHead | null } | null;
   warnings: string[];
 }

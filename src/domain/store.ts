@@ -65,10 +65,8 @@ export interface Store {
   openAudit(query: Omit<AuditQuery, 'limit'>): Promise<Readable>;
   /** `scratch`: the key of a scratch state of this one, to verify its chain instead. */
   verifyAudit(context: OperationContext, scratch?: string): Promise<AuditVerdict>;
-  /** Resolves once the snapshot is taken; fails afterwards by destroying the stream with a LoomError. */
-  openBackup(options: BackupOptions, context: OperationContext): Promise<Readable>;
-  /** To be called when a backup's last byte has been handed to its reader. */
-  recordBackup(): Promise<void>;
+  /** Resolves once the snapshot is taken. */
+  openBackup(options: BackupOptions, context: OperationContext): Promise<BackupStream>;
   /** `body` is the decoded (not gzipped) request body. */
   restore(body: Readable, context: OperationContext): Promise<RestoreReport>;
   undo(request: UndoRequest, context: OperationContext): Promise<UndoReport>;
@@ -89,12 +87,29 @@ export interface DatabaseStatus {
   latencyMs: number;
 }
 
-/** What this node last saw of the chain: a verification checks all of it, a backup the entries that it holds. */
+/**
+ * What this node last saw of the chain: a verification checks all of it, a backup the entries that it holds. A part that holds does not
+ * replace the finding that the whole does not.
+ */
 export interface ChainCheckRecord {
   ok: boolean;
   by: 'verify' | 'backup';
   checked_at: string;
+  /** The entries that were checked. */
+  from_seq: number;
+  to_seq: number;
   first_bad_seq: number | null;
+}
+
+/** A backup on its way out. */
+export interface BackupStream {
+  /** Fails by being destroyed with a LoomError. */
+  body: Readable;
+  /**
+   * To be called when its last byte has been handed to its reader: notes the time, unless the chain in it is broken, because then
+   * nobody could restore it.
+   */
+  recordTaken(): Promise<void>;
 }
 
 export interface StoreObservation {

@@ -15,6 +15,8 @@ export interface Snapshot {
   audit_entries: number;
   /** What it takes in the database, compressed as it is stored. */
   bytes: number;
+  /** Whether it replaced any document, or any audit entry but those of other restores and undos. */
+  substantial: boolean;
 }
 
 export interface UndoRequest {

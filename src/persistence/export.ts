@@ -17,8 +17,8 @@ export interface ExportOptions extends BackupOptions {
   /** Counted up while the backup is written. */
   progress: RunningOperation;
   onClose?(error: unknown): void;
-  /** Told whether the chain of the entries in the backup holds, once it is complete. */
-  onChainVerdict?(verdict: { ok: boolean; firstBadSeq: number | null }): void;
+  /** Told whether the chain of the entries in the backup holds, from which to which, once it is complete. */
+  onChainVerdict?(verdict: { ok: boolean; firstBadSeq: number | null; fromSeq: number; toSeq: number }): void;
 }
 
 interface ExportHead {
@@ -76,10 +76,10 @@ async function writeBackup(
   await sink.write(encoder.begin(header));
   await writeDocuments(client, encoder, sink, options.progress);
   await writeDigests(client, encoder, sink);
-  if (options.includeAudit) await writeAudit(client, encoder, sink, state.head, options);
+  const previous = options.includeAudit ? await writeAudit(client, encoder, sink, state.head, options) : state.head;
   await sink.write(encoder.end(state.head));
   const verdict = encoder.chainVerdict();
-  if (verdict !== undefined) options.onChainVerdict?.(verdict);
+  if (verdict !== undefined) options.onChainVerdict?.({ ...verdict, fromSeq: previous.seq + 1, toSeq: state.head.seq });
 }
 
 async function writeDocuments(
@@ -111,13 +111,14 @@ async function writeDigests(client: PoolClient, encoder: BackupEncoder, sink: Si
   }
 }
 
+/** Answers the head before the first entry that was written. */
 async function writeAudit(
   client: PoolClient,
   encoder: BackupEncoder,
   sink: Sink,
   head: AuditHead,
   { auditLimit, progress }: ExportOptions,
-): Promise<void> {
+): Promise<AuditHead> {
   const previous = await headBefore(client, auditLimit === undefined ? 1 : Math.max(1, head.seq - auditLimit + 1));
   await client.query(`select set_config('loom.after', $1, true)`, [String(previous.seq)]);
   await sink.write(encoder.beginAudit(previous));
@@ -136,6 +137,7 @@ async function writeAudit(
       ),
     );
   }
+  return previous;
 }
 
 /** The entry that the first one of the backup is linked to. */

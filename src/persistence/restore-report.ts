@@ -45,7 +45,10 @@ export function reportOf(plan: RestorePlan, request: CheckedRequest): RestoreRep
       backup_head: backup.verified ? backup.manifest.audit_head : null,
       head: null,
     },
-    scratch: null,
+    scratch:
+      options.intoScratch === undefined
+        ? null
+        : { state_key: options.intoScratch, state_sha256: null, audit_head: null },
     warnings: warningsOf(plan, request),
   };
 }

@@ -88,11 +88,11 @@ async function assertNotRepeated(client: PoolClient, stateKey: string, live: Aud
   if (live.seq === 0) return;
   const { rows } = await client.query<{ position: number; seq: number; member: string }>(
     `select position, s.seq, 'event_id' as member
-       from loom_stage_audit s join loom_audit a on a.state_key = $1 and a.event_id = (s.line ->> 'event_id')::uuid
+       from loom_stage_audit s join loom_audit a on a.state_key = $1 and a.seq <= $2 and a.event_id = (s.line ->> 'event_id')::uuid
       where s.seq > $2
       union all
      select position, s.seq, 'idempotency_key'
-       from loom_stage_audit s join loom_audit a on a.state_key = $1 and a.idempotency_key = s.line ->> 'idempotency_key'
+       from loom_stage_audit s join loom_audit a on a.state_key = $1 and a.seq <= $2 and a.idempotency_key = s.line ->> 'idempotency_key'
       where s.seq > $2
       order by position, member limit 1`,
     [stateKey, live.seq],

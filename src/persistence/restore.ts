@@ -58,7 +58,13 @@ export async function restore(
       if (signal.aborted) throw givenUp();
       await assertSchemaServes(client);
       const lock = createTargetLock(client, stateKey);
-      const decoded = await stageBackup(client, body, { progress, onBegin: lock });
+      const decoded = await stageBackup(client, body, {
+        progress,
+        onBegin: (request) => {
+          if (request.dry_run === true) progress.kind = 'plan';
+          return lock(request);
+        },
+      });
       if (decoded.request.dry_run === true) progress.kind = 'plan';
       const request = checkRequest(decoded, { stateKey, schemaVersion: CURRENT_SCHEMA_VERSION });
       const staged = await checkStage(client, request.backup);

@@ -23,19 +23,23 @@ export async function keepEntries(client: PoolClient, stateKey: string, revision
   );
 }
 
-/** Names what was kept under `snapshot.revision`, counts it, and lets go of all but the newest `limits.snapshotsKept`. */
+/**
+ * Names what was kept under `snapshot.revision`, counts it, and lets go of what is older than the newest `limits.snapshotsKept` that are
+ * substantial. Of the others, which take next to nothing, a few are kept: a restore that is sent again must not push out the first.
+ */
 export async function sealSnapshot(
   client: PoolClient,
   stateKey: string,
-  snapshot: Omit<Snapshot, 'documents' | 'audit_entries' | 'bytes'>,
+  snapshot: Omit<Snapshot, 'documents' | 'audit_entries' | 'bytes' | 'substantial'>,
 ): Promise<void> {
   await client.query(
     `insert into loom_snapshot (state_key, revision, event_id, kind, taken_at, previous_revision, replaced_state,
-                                documents, audit_entries, bytes)
-     select $1, $2, $3, $4, $5, $6, $7, d.count, a.count, d.bytes + a.bytes
+                                documents, audit_entries, bytes, substantial)
+     select $1, $2, $3, $4, $5, $6, $7, d.count, a.count, d.bytes + a.bytes, d.count > 0 or a.commits > 0
        from (select count(*), coalesce(sum(pg_column_size(value)), 0) as bytes
                from loom_snapshot_document where state_key = $1 and revision = $2) d,
-            (select count(*), coalesce(sum(pg_column_size(entry)), 0) as bytes
+            (select count(*), coalesce(sum(pg_column_size(entry)), 0) as bytes,
+                    count(*) filter (where entry ->> 'action' not in ('restore', 'undo')) as commits
                from loom_snapshot_audit where state_key = $1 and revision = $2) a`,
     [
       stateKey,
@@ -49,14 +53,19 @@ export async function sealSnapshot(
   );
   await client.query(
     `with old as materialized (
-       select revision from loom_snapshot where state_key = $1 order by revision desc offset $2
+       select revision
+         from (select revision, substantial,
+                      count(*) filter (where substantial) over (order by revision desc) as newer,
+                      row_number() over (partition by substantial order by revision desc) as place
+                 from loom_snapshot where state_key = $1) placed
+        where newer > $2 or (newer = $2 and not substantial) or (not substantial and place > $3)
      ), documents as (
        delete from loom_snapshot_document d using old where d.state_key = $1 and d.revision = old.revision
      ), entries as (
        delete from loom_snapshot_audit a using old where a.state_key = $1 and a.revision = old.revision
      )
      delete from loom_snapshot s using old where s.state_key = $1 and s.revision = old.revision`,
-    [stateKey, limits.snapshotsKept],
+    [stateKey, limits.snapshotsKept, limits.emptySnapshotsKept],
   );
 }
 
@@ -65,7 +74,7 @@ export async function readSnapshots(client: Pool | PoolClient, stateKey: string)
   return queryRows<Snapshot>(
     client,
     `select event_id, kind, ${rfc3339('taken_at')} as taken_at, revision, previous_revision, replaced_state, documents,
-            audit_entries, bytes
+            audit_entries, bytes, substantial
        from loom_snapshot where state_key = $1 order by revision desc`,
     [stateKey],
   );

@@ -3,7 +3,7 @@ import { isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
 /** Whose fault it was that a statement failed, as far as a caller must know. */
-type Fault = 'unavailable' | 'busy' | 'overloaded' | 'unknown';
+type Fault = 'unavailable' | 'busy' | 'overloaded' | 'missing' | 'damaged' | 'unknown';
 
 /**
  * The error as LOOM shows it: a LoomError passes through, what the server or the network did becomes
@@ -24,6 +24,17 @@ export function toLoomError(error: unknown): LoomError {
         cause: error,
         retryAfterSeconds,
       });
+    case 'missing':
+      return new LoomError('starting', 'The state does not exist: it is still to be made, or was dropped.', {
+        cause: error,
+        retryAfterSeconds,
+      });
+    case 'damaged':
+      return new LoomError(
+        'audit_chain_broken',
+        'The audit trail in the database does not fit its state row: entries stand where new ones belong. GET /v1/audit/verify tells more.',
+        { cause: error },
+      );
     case 'busy':
       return new LoomError('state_busy', 'Another transaction holds what this one needs.', {
         cause: error,
@@ -76,6 +87,7 @@ const sqlStateHints: Record<string, string> = {
 
 function faultOf(error: unknown): Fault {
   const state = sqlStateOf(error);
+  if (isTrailCollision(error)) return 'damaged';
   if (state !== undefined) return faultOfState(state);
   if (!(error instanceof Error)) return 'unknown';
   const code = codeOf(error);
@@ -83,8 +95,17 @@ function faultOf(error: unknown): Fault {
   return connectionMessages.some((pattern) => pattern.test(error.message)) ? 'unavailable' : 'unknown';
 }
 
+/** What is to be appended is there already: somebody has changed the table or the state row by hand. */
+function isTrailCollision(error: unknown): boolean {
+  return (
+    error instanceof pg.DatabaseError && error.code === '23505' && (error.constraint ?? '').startsWith('loom_audit_')
+  );
+}
+
 function faultOfState(state: string): Fault {
   switch (state) {
+    case 'P0002': // no_data_found, which loom_commit raises
+      return 'missing';
     case '55P03': // lock_not_available
     case '40001': // serialization_failure
     case '40P01': // deadlock_detected

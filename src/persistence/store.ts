@@ -61,8 +61,9 @@ export function createStore(options: StoreOptions): StoreHandle {
     options.onOperation?.(operation, error);
   }
 
-  function recordChainCheck(by: ChainCheckRecord['by'], ok: boolean, firstBadSeq: number | null): void {
-    lastChainCheck = { ok, by, checked_at: new Date().toISOString(), first_bad_seq: firstBadSeq };
+  function recordChainCheck(check: Omit<ChainCheckRecord, 'checked_at'>): void {
+    if (check.ok && check.from_seq > 1 && lastChainCheck?.ok === false) return;
+    lastChainCheck = { ...check, checked_at: new Date().toISOString() };
   }
 
   async function track<T>(operation: RunningOperation, run: () => Promise<T>): Promise<T> {
@@ -91,29 +92,42 @@ export function createStore(options: StoreOptions): StoreHandle {
           if (scratch !== undefined) await assertScratch(client, scratch, stateKey);
           return verifyChain(client, scratch ?? stateKey);
         });
-        if (scratch === undefined) recordChainCheck('verify', verdict.ok, verdict.ok ? null : verdict.first_bad_seq);
+        if (scratch === undefined) {
+          const firstBadSeq = verdict.ok ? null : verdict.first_bad_seq;
+          recordChainCheck({
+            ok: verdict.ok,
+            by: 'verify',
+            from_seq: 1,
+            to_seq: verdict.head.seq,
+            first_bad_seq: firstBadSeq,
+          });
+        }
         return verdict;
       }),
     openBackup: async (backup, context) => {
       const progress = begin('backup', context);
+      let isBroken = false;
       try {
-        return await openExport(
+        const body = await openExport(
           pool,
           {
             ...backup,
             stateKey,
             progress,
             onClose: (error) => finish(progress, error),
-            onChainVerdict: ({ ok, firstBadSeq }) => recordChainCheck('backup', ok, firstBadSeq),
+            onChainVerdict: ({ ok, firstBadSeq, fromSeq, toSeq }) => {
+              isBroken = !ok;
+              recordChainCheck({ ok, by: 'backup', from_seq: fromSeq, to_seq: toSeq, first_bad_seq: firstBadSeq });
+            },
           },
           context,
         );
+        return { body, recordTaken: async () => (isBroken ? undefined : recordBackup(pool, stateKey)) };
       } catch (error) {
         finish(progress, error);
         throw toLoomError(error);
       }
     },
-    recordBackup: () => recordBackup(pool, stateKey),
     restore: (body, context) => {
       const progress = begin('restore', context);
       return track(progress, () => restore(pool, body, { stateKey, progress }, context));

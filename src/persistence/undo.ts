@@ -15,8 +15,9 @@ import { inTransaction } from './transaction.ts';
 
 interface UndoPlan {
   live: LiveState;
-  /** Newest first. */
+  /** Newest first, as those that are kept from before them. */
   undone: Snapshot[];
+  older: Snapshot[];
   documents: DocumentsPlan;
   /** Documents to be changed that a commit has changed since. */
   overwritten: number;
@@ -45,7 +46,7 @@ export async function undo(
       await assertSchemaServes(client);
       await lockRestores(client, stateKey);
       await createStage(client);
-      const undone = await selectSnapshots(client, stateKey, request.eventId);
+      const { undone, older } = await selectSnapshots(client, stateKey, request.eventId);
       const first = undone.at(-1)?.revision ?? 0;
       await stageKept(client, stateKey, first);
       const imports = await stageMissing(client, stateKey);
@@ -57,6 +58,7 @@ export async function undo(
         return {
           live,
           undone,
+          older,
           ...(await planDocuments(client, stateKey, { first, last: undone[0]?.revision ?? 0 })),
           imports,
           replaceState,
@@ -73,7 +75,11 @@ export async function undo(
 }
 
 /** The newest snapshot, or all down to the named one. There is no other restore meanwhile, so they stay what they are. */
-async function selectSnapshots(client: PoolClient, stateKey: string, eventId: string | undefined): Promise<Snapshot[]> {
+async function selectSnapshots(
+  client: PoolClient,
+  stateKey: string,
+  eventId: string | undefined,
+): Promise<{ undone: Snapshot[]; older: Snapshot[] }> {
   const kept = await readSnapshots(client, stateKey);
   const newest = kept[0];
   if (newest === undefined) throw nothingToUndo('No restore of this state has been made that could be undone.');
@@ -90,7 +96,7 @@ async function selectSnapshots(client: PoolClient, stateKey: string, eventId: st
   if (place < 0) {
     throw nothingToUndo(`Nothing is kept of a restore or undo ${eventId}; status lists what is.`, '/event_id');
   }
-  return kept.slice(0, place + 1);
+  return { undone: kept.slice(0, place + 1), older: kept.slice(place + 1) };
 }
 
 function nothingToUndo(detail: string, pointer?: string): LoomError {
@@ -152,6 +158,8 @@ function reportOf(plan: UndoPlan, dryRun: boolean): UndoReport {
       `Documents that were changed since, and become what they were before the restore all the same: ${overwritten}.`,
     );
   }
+  const { added, changed, removed } = documents.counts;
+  if (added + changed + removed + imports === 0) warnings.push(nothingChanges(plan));
   if (imports > 0) warnings.push(`Audit entries that the restore took out come back as imports: ${imports}.`);
   return {
     dry_run: dryRun,
@@ -168,6 +176,16 @@ function reportOf(plan: UndoPlan, dryRun: boolean): UndoReport {
     audit: { imported: imports, previous_head: live.head, head: null },
     warnings,
   };
+}
+
+/** A restore that was sent twice: the second replaced nothing, and what is to be undone is the first. */
+function nothingChanges({ older }: UndoPlan): string {
+  const other = older.find((one) => one.substantial);
+  if (other === undefined) return 'It changes nothing: all is as it was before.';
+  return (
+    `It changes nothing: all is as it was before. An older ${other.kind} that has replaced something is kept: with ` +
+    `"event_id":"${other.event_id}" that one is undone, and all after it.`
+  );
 }
 
 async function apply(

@@ -238,7 +238,10 @@ describe('a backup', () => {
             throw failure;
           })(),
         );
-      const store: Store = { ...server.store, openBackup: async () => source() };
+      const store: Store = {
+        ...server.store,
+        openBackup: async () => ({ body: source(), recordTaken: async () => undefined }),
+      };
       node = createBareServer(store, testConfig(server.database.url));
       return (await node.listen()).port;
     }

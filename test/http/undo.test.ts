@@ -64,6 +64,7 @@ describe('the undo route', () => {
         documents: 1,
         audit_entries: 0,
         bytes: undo.bytes,
+        substantial: true,
       },
     ]);
     expect(undo.bytes).toBeGreaterThan(0);

@@ -78,7 +78,7 @@ describe('a backup', () => {
     await fillWithLargeDocuments();
     for (let round = 0; round < 50; round += 1) {
       const abort = new AbortController();
-      const body = await node.store.openBackup({ includeAudit: true }, { requestId: 'test', signal: abort.signal });
+      const { body } = await node.store.openBackup({ includeAudit: true }, { requestId: 'test', signal: abort.signal });
       body.on('error', () => undefined);
       const closed = new Promise((resolve) => body.once('close', resolve));
       if (round % 5 > 0) await new Promise((resolve) => body.once('data', resolve));
@@ -107,7 +107,7 @@ describe('a backup', () => {
 
   it('holds up no commit, however slowly it is read', async () => {
     await fillWithLargeDocuments();
-    const body = await node.store.openBackup({ includeAudit: false }, context());
+    const { body } = await node.store.openBackup({ includeAudit: false }, context());
     for (let index = 0; index < 20; index += 1) await nodes.at(1).put(`meanwhile-${index}`, index);
     expect(node.store.observe().operations).toMatchObject([{ kind: 'backup', request_id: 'test' }]);
     const chunks: Buffer[] = [];
@@ -133,7 +133,7 @@ describe('a backup', () => {
 
   it('whose connection breaks midway fails, and does not end as if it were whole', async () => {
     await fillWithLargeDocuments();
-    const body = await node.store.openBackup({ includeAudit: true }, context());
+    const { body } = await node.store.openBackup({ includeAudit: true }, context());
     const terminate = () =>
       nodes.database.pool.query(
         `select pg_terminate_backend(pid) from pg_stat_activity

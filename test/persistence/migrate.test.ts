@@ -190,7 +190,7 @@ describe('a node before a database of a newer schema', () => {
       expect(await outcomeOf(node.put('a', 2))).toBe('schema_ahead');
       expect(await outcomeOf(node.restore(backup))).toBe('schema_ahead');
       expect(await outcomeOf(node.restore(backup, { dry_run: true }))).toBe('schema_ahead');
-      await node.store.recordBackup();
+      await node.takeBackup();
       expect(await node.state()).toEqual({ a: 1 });
       expect(JSON.parse(await node.backup()).state).toEqual({ a: 1 });
       expect(await node.store.readSchema()).toMatchObject({ schemaVersion: NEXT, compatibleFrom: NEXT });

@@ -23,7 +23,7 @@ beforeAll(async () => {
   await theirs.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'shared', json: `"${SECRET}"` }] });
   // Longer than the other's trail will be, so that its seqs are there for whoever forgets the state key.
   await Promise.all(Array.from({ length: TRAIL - 3 }, (_, index) => theirs.put(SECRET, `${SECRET} ${index}`)));
-  await theirs.store.recordBackup();
+  await theirs.takeBackup();
   before = await digestTables(nodes.database.pool, theirs.stateKey);
   await mine.put('shared', { mine: true });
   await mine.put('own', 1);
@@ -73,8 +73,18 @@ describe('of two states in one database, no verb of one shows or touches the oth
     ['openAudit', async (node) => text(await node.store.openAudit({ order: 'asc' }))],
     ['verifyAudit', (node) => node.store.verifyAudit(context())],
     ['openBackup', (node) => node.backup()],
-    ['recordBackup', (node) => node.store.recordBackup()],
+    ['openBackup and recordTaken', (node) => node.takeBackup()],
+    ['readSnapshots', (node) => node.store.readSnapshots()],
+    ['readScratchStates', (node) => node.store.readScratchStates()],
     ['restore', async (node) => node.restore(await node.backup())],
+    ['restore and undo', async (node) => [await node.restore(await node.backup()), await node.undo()]],
+    [
+      'restore into_scratch and dropScratch',
+      async (node) => [
+        await node.restore(await node.backup(), { into_scratch: 'trial' }),
+        await node.store.dropScratch('trial'),
+      ],
+    ],
     ['restore with dry_run', async (node) => node.restore(await node.backup(), { dry_run: true })],
     [
       'restore with truncate_audit',

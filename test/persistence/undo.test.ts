@@ -247,6 +247,34 @@ describe('an undo is refused', () => {
 });
 
 describe('what is kept', () => {
+  it('is not pushed out by restores that are sent again, and undo says how to go back behind them', async () => {
+    for (const truncate_audit of [false, true]) {
+      const backup = await fill();
+      const before = await node.state();
+      const first = await node.restore(backup, { truncate_audit });
+      for (let again = 0; again < 5; again += 1) await node.restore(backup, { truncate_audit });
+      const plan = await node.undo({ dryRun: true });
+      if (!truncate_audit) expect(plan.warnings).toEqual([expect.stringContaining(`"event_id":"${first.event_id}"`)]);
+      const undone = await node.undo({ eventId: first.event_id ?? '' });
+      expect(undone.undone).toHaveLength(6);
+      expect(await node.state()).toEqual(before);
+      await expectSound();
+    }
+  });
+
+  it('is little of restores that replaced nothing, however many there were', async () => {
+    await node.put('a', 1);
+    const backup = await node.backup();
+    await node.put('a', 2);
+    const first = await node.restore(backup);
+    for (let again = 0; again < limits.emptySnapshotsKept + 5; again += 1) await node.restore(backup);
+    const kept = await node.store.readSnapshots();
+    expect(kept.map((one) => one.substantial)).toEqual([...Array(limits.emptySnapshotsKept).fill(false), true]);
+    expect(kept.at(-1)?.event_id).toBe(first.event_id);
+    const plan = await node.undo({ eventId: kept[0]?.event_id ?? '', dryRun: true });
+    expect(plan.warnings).toEqual([expect.stringContaining('changes nothing')]);
+  });
+
   it('is what the last three restores and undos replaced, and nothing that they left alone', async () => {
     const backup = await fill();
     for (let index = 0; index < limits.snapshotsKept + 2; index += 1) {

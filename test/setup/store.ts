@@ -20,6 +20,8 @@ export interface TestStore {
   /** All documents, as one object. */
   state(): Promise<Record<string, unknown>>;
   backup(options?: Partial<BackupOptions>): Promise<string>;
+  /** As `backup`, and handed over to the last byte. */
+  takeBackup(): Promise<string>;
   /** Restores a backup's text, with the runbook's options unless others are given. */
   restore(backup: string, options?: Record<string, unknown>): Promise<RestoreReport>;
   /** Undoes the last restore, unless the members of the request say otherwise. */
@@ -56,7 +58,13 @@ export async function openTestStore(url: string, options: TestStoreOptions = {})
     commit,
     put: (name, value) => commit({ changes: [{ op: 'put', name, json: JSON.stringify(value) }] }),
     state: async () => JSON.parse(await text((await store.openState()).body)) as Record<string, unknown>,
-    backup: async (backup) => text(await store.openBackup({ includeAudit: true, ...backup }, context())),
+    takeBackup: async () => {
+      const { body, recordTaken } = await store.openBackup({ includeAudit: true }, context());
+      const whole = await text(body);
+      await recordTaken();
+      return whole;
+    },
+    backup: async (backup) => text((await store.openBackup({ includeAudit: true, ...backup }, context())).body),
     restoreBody,
     undo: (request) => store.undo({ dryRun: false, ...request }, context()),
     restore: (backup, given = {}) => {

@@ -21,14 +21,17 @@ export function registerBackup(app: FastifyInstance, { store, config, log, now }
         vary: 'accept-encoding',
       });
       if (request.method === 'HEAD') return reply.send();
-      const source = await store.openBackup(options, { requestId: request.id, signal: abortSignalOf(reply) });
+      const { body, recordTaken } = await store.openBackup(options, {
+        requestId: request.id,
+        signal: abortSignalOf(reply),
+      });
       const record = async (): Promise<void> => {
         // The backup is whole, whether or not the database can note that it was taken.
-        await store.recordBackup().catch((error: unknown) => {
+        await recordTaken().catch((error: unknown) => {
           log.warn({ err: error, requestId: request.id }, 'a backup was taken, but its time could not be recorded');
         });
       };
-      return await sendStream(reply, source, { gzip: acceptsGzip(request), beforeEnd: holdEnd(reply, record) });
+      return await sendStream(reply, body, { gzip: acceptsGzip(request), beforeEnd: holdEnd(reply, record) });
     },
   });
 }

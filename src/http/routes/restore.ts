@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify';
+import { isLoomError, LoomError } from '../../errors.ts';
 import { openBody } from '../body.ts';
 import type { RouteContext } from '../context.ts';
 import { dataRoute } from '../route-config.ts';
@@ -15,8 +16,18 @@ export function registerRestore(app: FastifyInstance, { store, bodyIdleMs }: Rou
     });
     try {
       return await store.restore(body, { requestId: request.id, signal });
+    } catch (error) {
+      throw withGzipHint(error);
     } finally {
       body.destroy();
     }
   });
+}
+
+/** gzip data begin with a byte that no JSON text can begin with. */
+function withGzipHint(error: unknown): unknown {
+  const isPacked =
+    isLoomError(error) && error.code === 'invalid_json' && error.message.includes('byte 0x1f, at byte 0');
+  if (!isPacked) return error;
+  return new LoomError(error.code, `${error.message} Is it gzip? Then say so: content-encoding: gzip.`, error.place);
 }

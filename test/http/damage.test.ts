@@ -1,0 +1,77 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { asAdmin, createTestServer, json, type TestResponse, type TestServer } from './fixture.ts';
+
+let server: TestServer;
+beforeEach(async () => {
+  server = await createTestServer();
+  for (const value of ['1', '2', '3']) await put(value);
+});
+afterEach(() => server.close());
+
+const put = (body: string): Promise<TestResponse> => server.request('PUT', '/v1/documents/a', { body });
+const get = (url: string): Promise<TestResponse> => server.request('GET', url, { headers: asAdmin });
+const backup = (query = ''): Promise<TestResponse> => get(`/v1/admin/persistence/backup${query}`);
+const restore = (body: string | Buffer, headers = json): Promise<TestResponse> =>
+  server.request('POST', '/v1/admin/persistence/restore', { headers: { ...asAdmin, ...headers }, body });
+const status = async () => (await get('/v1/admin/status')).json();
+
+async function tamper(seq: number): Promise<void> {
+  await server.pool.query(`begin; set local session_replication_role = replica;
+    update loom_audit set entry = entry || '{"actor":"x"}' where seq = ${seq}; commit`);
+}
+
+describe('a chain that was tampered with', () => {
+  it('stays found, whatever part of it is then found whole', async () => {
+    expect((await get('/metrics')).text).toMatch(/^loom_audit_chain_ok NaN$/im);
+    await backup();
+    expect((await status()).audit.last_check).toMatchObject({ ok: true, by: 'backup', from_seq: 1, to_seq: 3 });
+    expect((await get('/metrics')).text).toMatch(/^loom_audit_chain_ok 1$/m);
+
+    await tamper(1);
+    await get('/v1/audit/verify');
+    const found = { ok: false, by: 'verify', from_seq: 1, to_seq: 3, first_bad_seq: 1 };
+    expect((await status()).audit.last_check).toMatchObject(found);
+    expect((await backup('?audit_limit=2')).json().manifest.audit_verified).toBe(true);
+    expect((await status()).audit.last_check).toMatchObject(found);
+    expect((await get('/metrics')).text).toMatch(/^loom_audit_chain_ok 0$/m);
+  });
+
+  it('makes no backup that counts as one, because none could be restored; without the trail there is one', async () => {
+    await tamper(2);
+    expect((await backup()).json().manifest.audit_verified).toBe(false);
+    expect((await status()).last_backup_at).toBeNull();
+    await backup('?include_audit=false');
+    expect((await status()).last_backup_at).toMatch(/Z$/);
+  });
+
+  it('of which the state row names another end refuses commits and restores by a code of its own', async () => {
+    const text = (await backup()).text;
+    await server.pool.query(
+      `update loom_state set audit_seq = 1, audit_hash = (select hash from loom_audit where seq = 1)`,
+    );
+    for (const answer of [await put('4'), await restore(`{"confirm":"restore","backup":${text}}`)]) {
+      expect([answer.status, answer.json().code]).toEqual([500, 'audit_chain_broken']);
+    }
+    expect((await get('/v1/audit/verify')).json()).toMatchObject({ ok: false, first_bad_seq: 2 });
+  });
+});
+
+describe('a state that was dropped under its node', () => {
+  it('is not an internal error: the node answers as one whose state is still to be made', async () => {
+    await server.pool.query(`delete from loom_state where state_key = 'default'`);
+    for (const answer of [await put('4'), await get('/v1/state'), await get('/v1/audit/verify')]) {
+      expect([answer.status, answer.json().code]).toEqual([503, 'starting']);
+    }
+  });
+});
+
+describe('a restore', () => {
+  it('of packed bytes that are not said to be packed is told what is missing', async () => {
+    const packed = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
+    const answer = await restore(packed);
+    expect(answer.json()).toMatchObject({
+      code: 'invalid_json',
+      detail: expect.stringContaining('content-encoding: gzip'),
+    });
+  });
+});
