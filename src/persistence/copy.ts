@@ -4,6 +4,7 @@ import type { PoolClient } from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 import { limits } from '../limits.ts';
 import { toLoomError } from './sqlstate.ts';
+import { createTurns } from './turns.ts';
 
 /**
  * Options of COPY under which a row is one line and a field stands in it byte for byte: neither JSON text (RFC 8259
@@ -34,11 +35,13 @@ export async function* copyLines(client: PoolClient, query: string): AsyncGenera
   stream.on('error', () => undefined);
   let complete = false;
   try {
+    const turn = createTurns();
     let parts: Buffer[] = [];
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       const { lines, rest } = splitLines(parts, chunk);
       parts = rest;
       if (lines.length > 0) yield lines;
+      await turn(chunk.length);
     }
     complete = true;
   } catch (error) {

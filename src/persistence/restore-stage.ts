@@ -3,6 +3,7 @@ import type { PoolClient } from 'pg';
 import { type BackupItem, createRestoreDecoder, type Decoded, type Decoder } from '../backup/decoder.ts';
 import type { RunningOperation } from '../domain/store.ts';
 import { type CopyIn, openCopyIn } from './copy.ts';
+import { createTurns } from './turns.ts';
 
 /**
  * Temporary tables, gone with the transaction: the one place where DDL does not live in `migrations/`. What they derive
@@ -76,6 +77,7 @@ async function decodeInto(
   body: Readable,
   { progress, onBegin }: StageOptions,
 ): Promise<Decoded> {
+  const turn = createTurns();
   for await (const chunk of body as AsyncIterable<Buffer>) {
     const isFirst = progress.bytes === 0;
     progress.bytes += chunk.length;
@@ -86,6 +88,7 @@ async function decodeInto(
       if (item.kind === 'entry') progress.audit_entries += 1;
       await copier.accept(item);
     }
+    await turn(chunk.length);
   }
   return decoder.end();
 }

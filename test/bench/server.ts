@@ -27,8 +27,20 @@ export async function withBenchServer(
   run: (server: BenchServer) => Promise<void>,
   settings: Record<string, string> = {},
 ): Promise<void> {
-  const directory = await mkdtemp(join(tmpdir(), 'loom-bench-'));
   const built = await buildProgram();
+  const directory = await mkdtemp(join(tmpdir(), 'loom-bench-'));
+  try {
+    await runOnServer(run, { directory, entry: built.entry, settings });
+  } finally {
+    await built.remove();
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function runOnServer(
+  run: (server: BenchServer) => Promise<void>,
+  { directory, entry, settings }: { directory: string; entry: string; settings: Record<string, string> },
+): Promise<void> {
   const server = await startEmbeddedPostgres({
     dataDirectory: join(directory, 'data'),
     persistent: false,
@@ -37,7 +49,7 @@ export async function withBenchServer(
   try {
     await run({
       directory,
-      entry: built.entry,
+      entry,
       createDatabase: async (name, template = 'template0') => {
         await execute(server.url, `create database ${name} template ${template} encoding 'UTF8'`);
         return server.urlFor(name);
@@ -45,7 +57,7 @@ export async function withBenchServer(
       dropDatabase: (name) => execute(server.url, `drop database ${name} with (force)`),
       startNode: async (databaseUrl) => {
         const env = { LOOM_PG_URL: databaseUrl, LOOM_ADMIN_TOKEN: TOKEN, LOOM_LOG_LEVEL: 'info' };
-        const node = await startProgram({ env, entry: built.entry });
+        const node = await startProgram({ env, entry });
         await waitUntilReady(node.url);
         return node;
       },
@@ -53,8 +65,6 @@ export async function withBenchServer(
     });
   } finally {
     await server.stop();
-    await built.remove();
-    await rm(directory, { recursive: true, force: true });
   }
 }
 
