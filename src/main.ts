@@ -55,6 +55,7 @@ async function main(argv: string[]): Promise<number> {
     );
     return USAGE_EXIT_CODE;
   }
+  outliveReaders();
   readDotenv({ quiet: true });
   const stop = stopSignal();
   const context: CommandContext = {
@@ -80,6 +81,15 @@ async function main(argv: string[]): Promise<number> {
     }
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
     return 1;
+  }
+}
+
+/** Who reads the output may stop reading, as `head` does: the rest is for nobody, and the command goes on to its end. */
+function outliveReaders(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_DESTROYED') throw error;
+    });
   }
 }
 

@@ -5,9 +5,9 @@ import { createJsonScanner, JsonTruncatedError } from '../json/scanner.ts';
 import type { JsonType, ObjectVisit, Visit } from '../json/visit.ts';
 import { limits } from '../limits.ts';
 
-/** What a backup holds in number, in the order in which it comes. Texts are as `CapturedValue.text` describes them. */
+/** What a backup holds in number, in the order in which it comes. Texts and bytes are as `CapturedValue` describes them. */
 export type BackupItem =
-  | { kind: 'document'; name: string; text: Buffer }
+  | { kind: 'document'; name: string; text: Buffer; canonicalBytes: number }
   | { kind: 'digest'; name: string; sha256: string }
   | { kind: 'entry'; text: Buffer };
 
@@ -62,10 +62,19 @@ export function createRestoreDecoder(): Decoder<Decoded> {
   }));
 }
 
-/** As `createRestoreDecoder`, for a backup on its own: a file. */
+/** As `createRestoreDecoder`, for a backup on its own: a file. A restore request around it is `backup_malformed`. */
 export function createBackupDecoder(): Decoder<BackupFrame> {
   const frame = emptyFrame();
-  return createDecoder(frame, (emit) => backupVisit(frame, '', emit));
+  return createDecoder(frame, (emit) => {
+    const visit = backupVisit(frame, '', emit);
+    return {
+      ...visit,
+      onMember: (name, offset) => {
+        if (name !== 'backup') return visit.onMember(name, offset);
+        throw malformed('This is a restore request: the backup is in its member "backup".', '/backup', offset);
+      },
+    };
+  });
 }
 
 function emptyFrame(): BackupFrame {
@@ -181,7 +190,7 @@ function stateVisit(pointer: string, emit: (item: BackupItem) => void, onNull: (
         maxBytes: limits.documentBytesMost,
         maxDepth: limits.nestingDepth,
         place: { document: name, pointer: `${pointer}${pointerToken(name)}` },
-        onValue: ({ text }) => emit({ kind: 'document', name, text }),
+        onValue: ({ text, canonicalBytes }) => emit({ kind: 'document', name, text, canonicalBytes }),
       };
     },
     onOther: (type, offset) => nullOrMalformed('state', 'an object', type, pointer, offset, onNull),

@@ -2,18 +2,22 @@ import type { BackupFrame } from './decoder.ts';
 import type { EntryMembers } from './entry-check.ts';
 import { decodeAll, type OpenBackup } from './read.ts';
 
+/** A public LOOM node writes `timestamp` in place of `recorded_at`, and no `seq`. */
+export type SummaryEntry = EntryMembers & { timestamp?: unknown };
+
 /** What a backup holds, as far as it says so itself: nothing is verified. */
 export interface BackupSummary {
   frame: BackupFrame;
   /** Of the JSON, unpacked. */
   bytes: number;
   documents: number;
+  /** Of their canonical texts, as status counts them. */
   documentBytes: number;
   /** The largest documents, largest first. */
   largest: { name: string; bytes: number }[];
   entries: number;
-  first: EntryMembers | undefined;
-  last: EntryMembers | undefined;
+  first: SummaryEntry | undefined;
+  last: SummaryEntry | undefined;
   /** How often each action stands in the trail; what is beyond `ACTIONS_MOST` kinds is counted under `(others)`. */
   actions: Map<string, number>;
 }
@@ -28,17 +32,17 @@ export async function summarizeBackup(open: OpenBackup): Promise<BackupSummary> 
     documentBytes: 0,
     largest: [] as BackupSummary['largest'],
     entries: 0,
-    first: undefined as EntryMembers | undefined,
-    last: undefined as EntryMembers | undefined,
+    first: undefined as SummaryEntry | undefined,
+    last: undefined as SummaryEntry | undefined,
     actions: new Map<string, number>(),
   };
   const { frame, bytes } = await decodeAll(open, (item) => {
     if (item.kind === 'document') {
       counted.documents += 1;
-      counted.documentBytes += item.text.length;
-      keepLargest(counted.largest, { name: item.name, bytes: item.text.length });
+      counted.documentBytes += item.canonicalBytes;
+      keepLargest(counted.largest, { name: item.name, bytes: item.canonicalBytes });
     } else if (item.kind === 'entry') {
-      const entry = JSON.parse(item.text.toString('utf8')) as EntryMembers;
+      const entry = JSON.parse(item.text.toString('utf8')) as SummaryEntry;
       counted.entries += 1;
       counted.first ??= entry;
       counted.last = entry;

@@ -1,11 +1,12 @@
 import { stat } from 'node:fs/promises';
 import type { VerifiedBackup } from '../backup/verifier.ts';
 import { isLoomError, LoomError } from '../errors.ts';
-import { createClientCommand, UsageError, wholeNumber } from './client-command.ts';
+import { createClientCommand, wholeNumber } from './client-command.ts';
 import { downloadBackup, verifyFile } from './download.ts';
 import { claimPartFile } from './part-file.ts';
 import { createProgress } from './progress.ts';
 import { counted, quoted, sizeText, table } from './text.ts';
+import { UsageError } from './usage.ts';
 
 /** Takes a backup that is verified before it replaces the one before it. Whatever fails, the file stays as it was. */
 export const backup = createClientCommand({
@@ -27,6 +28,9 @@ export const backup = createClientCommand({
   run: async (values, _operands, { client, context }) => {
     const target = values.out;
     if (target === undefined || target === '') throw new UsageError('--out FILE is missing.');
+    if (target === '-') {
+      throw new UsageError('--out takes the name of a file, and - is none. For a pipe, ask the node with curl.');
+    }
     const auditLimit = wholeNumber(values['audit-limit'], 'audit-limit', 1);
     const includeAudit = values['no-audit'] !== true;
     if (!includeAudit && auditLimit !== undefined)

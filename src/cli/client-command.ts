@@ -1,11 +1,13 @@
-import { type ParseArgsConfig, parseArgs } from 'node:util';
+import type { ParseArgsConfig, parseArgs } from 'node:util';
 import { nodeUrlFault } from '../config/checks.ts';
 import { type ClientConfig, parseClientConfig } from '../config.ts';
 import { isLoomError } from '../errors.ts';
 import { createNodeClient, type NodeClient } from '../http/client.ts';
 import { NodeError } from '../http/node-error.ts';
 import { type Command, type CommandContext, readFile, USAGE_EXIT_CODE } from './command.ts';
+import { asFileFault } from './file-fault.ts';
 import { placeText, printable } from './text.ts';
+import { parseStrictly, UsageError, usageFaultText } from './usage.ts';
 
 type Options = NonNullable<ParseArgsConfig['options']>;
 
@@ -36,9 +38,6 @@ export interface ClientCommandOptions<Given extends Options> {
   run(values: Values<Given>, operands: string[], tools: ClientTools): Promise<number>;
 }
 
-/** The command line is wrong: exit code 64. */
-export class UsageError extends Error {}
-
 /**
  * A command that asks a node. The token comes from the environment or a file and never from the command line, which every user
  * of the machine can read. Exit codes: 0, 1 for what failed or was refused, 64 for wrong usage, 78 without a token.
@@ -63,7 +62,7 @@ export function createClientCommand<Given extends Options>(options: ClientComman
         return await runWithClient(options, values, positionals, { config, context });
       } catch (error) {
         if (!(error instanceof UsageError)) throw error;
-        context.writeError(`${options.name}: ${error.message}\n\n${usage}`);
+        context.writeError(usageFaultText(options.name, error));
         return USAGE_EXIT_CODE;
       }
     },
@@ -88,14 +87,15 @@ async function runWithClient<Given extends Options>(
   }
 }
 
-/** Code, place and request id, then the sentence. */
+/** Code, place and request id, then the sentence; of a file, its path and the sentence. */
 export function faultText(error: unknown): string {
   if (error instanceof NodeError) {
     const more = error.requestId === undefined ? [] : [`request ${printable(error.requestId)}`];
     return `${error.code}${placeText(error.place, more)}\n${printable(error.message)}`;
   }
   if (isLoomError(error)) return `${error.code}${placeText(error.place)}\n${printable(error.message)}`;
-  return printable(error instanceof Error ? error.message : String(error));
+  const fault = asFileFault(error);
+  return printable(fault instanceof Error ? fault.message : String(fault));
 }
 
 function parse<Given extends Options>(
@@ -108,28 +108,14 @@ function parse<Given extends Options>(
         'Set LOOM_ADMIN_TOKEN, or LOOM_ADMIN_TOKEN_FILE to the path of a file that holds it.',
     );
   }
-  const parsed = parseStrictly({
-    args,
-    options: { ...options, ...commonOptions },
-    strict: true,
-    allowPositionals: true,
-  });
+  const parsed = parseStrictly({ args, options: { ...options, ...commonOptions } });
   const { url, help } = parsed.values as { url?: string; help?: boolean };
   if (help !== true && parsed.positionals.length !== operands) {
-    throw new UsageError(operands === 0 ? 'takes options only.' : `takes ${operands} file.`);
+    throw new UsageError(operands === 0 ? 'takes options only.' : 'takes one file.');
   }
   const fault = url === undefined ? undefined : nodeUrlFault(url);
   if (fault !== undefined) throw new UsageError(`--url ${fault}.`);
   return { values: parsed.values as Values<Given>, positionals: parsed.positionals, url, wantsHelp: help === true };
-}
-
-function parseStrictly(config: ParseArgsConfig): ReturnType<typeof parseArgs> {
-  try {
-    return parseArgs(config);
-  } catch (error) {
-    // The message names the option, never its value.
-    throw new UsageError(error instanceof Error ? (error.message.split('. ')[0] ?? '') : String(error));
-  }
 }
 
 /** An option that is a whole number; undefined when it is not given. */

@@ -1,10 +1,13 @@
-import { access, copyFile, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createNodeClient } from '../http/client.ts';
-import { type ClientTools, createClientCommand, UsageError } from './client-command.ts';
+import { type ClientTools, createClientCommand } from './client-command.ts';
 import { backupMember, type DrillReport, writeReport } from './drill/report.ts';
 import { type DrillOptions, runDrill } from './drill/run.ts';
+import { openNamedBackup } from './file-fault.ts';
+import { makeFolder } from './folder.ts';
 import { createProgress } from './progress.ts';
+import { UsageError } from './usage.ts';
 
 /** Proves that a backup of a node can be restored: exit code 0 only if every step held. */
 export const drill = createClientCommand({
@@ -13,12 +16,14 @@ export const drill = createClientCommand({
   synopsis: '[options]',
   help:
     '  --file BACKUP          try this backup, plain or gzip, instead of taking one\n' +
+    '  --accept-state-key KEY with --file: take a backup that was made for this other state key\n' +
     '  --out DIR              where report.json and summary.md go; otherwise the current folder\n' +
     '  --keep                 keep the backup that was taken, as DIR/backup.json\n' +
     '  --in-place             restore into the living state, and not into a scratch state\n' +
     '  --yes                  with --in-place: do not ask\n',
   options: {
     file: { type: 'string' },
+    'accept-state-key': { type: 'string' },
     out: { type: 'string' },
     keep: { type: 'boolean' },
     'in-place': { type: 'boolean' },
@@ -26,16 +31,21 @@ export const drill = createClientCommand({
   },
   operands: 0,
   run: async (values, _operands, tools) => {
-    const { file, out = '.', keep = false, yes = false, 'in-place': inPlace = false } = values;
+    const { file, out = '.', keep = false, yes = false } = values;
+    const { 'in-place': inPlace = false, 'accept-state-key': acceptStateKey } = values;
     if (keep && file !== undefined) throw new UsageError('--keep is for a backup that is taken; --file gives one.');
     if (yes && !inPlace)
       throw new UsageError('--yes means nothing without --in-place: no other drill changes anything.');
-    if (file !== undefined) await access(file);
+    if (acceptStateKey !== undefined && file === undefined)
+      throw new UsageError(
+        '--accept-state-key is for a backup that --file gives; one that is taken has the right key.',
+      );
+    if (file !== undefined) await openNamedBackup(file);
     if (inPlace && !(await mayGoOn(tools, yes))) return 1;
-    await mkdir(out, { recursive: true });
+    await makeFolder(out);
     const folder = await mkdtemp(join(out, '.loom-drill-'));
     try {
-      const report = await runAndReport({ file, folder, inPlace }, tools);
+      const report = await runAndReport({ file, acceptStateKey, folder, inPlace }, tools);
       if (keep && report.backup !== null) await copyFile(join(folder, 'backup.json'), join(out, 'backup.json'));
       tools.context.write(await writeReport(out, report));
       return report.ok ? 0 : 1;
@@ -57,7 +67,7 @@ async function mayGoOn({ context, config }: ClientTools, hasYes: boolean): Promi
 }
 
 async function runAndReport(
-  what: Pick<DrillOptions, 'file' | 'folder' | 'inPlace'>,
+  what: Pick<DrillOptions, 'file' | 'acceptStateKey' | 'folder' | 'inPlace'>,
   { client, config, context }: ClientTools,
 ): Promise<DrillReport> {
   const progress = createProgress(context);

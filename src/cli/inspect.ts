@@ -1,4 +1,4 @@
-import { type BackupSummary, summarizeBackup } from '../backup/summary.ts';
+import { type BackupSummary, type SummaryEntry, summarizeBackup } from '../backup/summary.ts';
 import { createFileCommand } from './file-command.ts';
 import { printable } from './text.ts';
 
@@ -25,7 +25,10 @@ function textOf(summary: BackupSummary): string {
     ...summary.largest.map(({ name, bytes }): [string, string] => ['', `${bytes} bytes  ${JSON.stringify(name)}`]),
     ['audit entries', trailOf(summary)],
     ...[...summary.actions].map(([action, count]): [string, string] => ['', `${count} × ${JSON.stringify(action)}`]),
-    ['manifest', manifest === undefined ? 'none: not whole, or of another tool' : 'present'],
+    [
+      'manifest',
+      manifest === undefined ? 'none: not whole, or of another tool' : `sha256 ${shown(sha256Of(manifest))}`,
+    ],
   ];
   const lines = rows.map(([label, text]) => `${label.padEnd(14)} ${text}`);
   return `${lines.join('\n')}\n\nNothing was checked: node dist/main.js verify does that.\n`;
@@ -33,8 +36,17 @@ function textOf(summary: BackupSummary): string {
 
 function trailOf({ entries, first, last }: BackupSummary): string {
   if (first === undefined || last === undefined) return 'none';
-  const range = `seq ${shown(first.seq)} to ${shown(last.seq)}`;
-  return `${entries}, ${range}, from ${shown(first.recorded_at)} to ${shown(last.recorded_at)}`;
+  const hasSeqs = first.seq !== undefined || last.seq !== undefined;
+  const range = hasSeqs ? `, seq ${shown(first.seq)} to ${shown(last.seq)}` : '';
+  return `${entries}${range}, from ${shown(timeOf(first))} to ${shown(timeOf(last))}`;
+}
+
+function timeOf({ recorded_at: recordedAt, timestamp }: SummaryEntry): unknown {
+  return recordedAt ?? timestamp;
+}
+
+function sha256Of(manifest: unknown): unknown {
+  return typeof manifest === 'object' && manifest !== null && 'sha256' in manifest ? manifest.sha256 : undefined;
 }
 
 /** Strings as they are if they are harmless on a terminal; anything else as JSON, which escapes control characters. */

@@ -14,12 +14,16 @@ export function restoreText(report: RestoreReport): string {
     ['documents', report.replaced_state ? countsText(report.documents) : 'left alone'],
     ...nameRows(report.document_names),
     ['audit trail', trailText(report)],
+    ...(audit.parted_at === null ? [] : [['', partedText(audit.parted_at, audit.replaced)] as Row]),
     ['backup', report.verified ? 'verified' : 'NOT verified: nobody can tell whether it is whole'],
     ['revision', revisionText(report.based_on_revision, revision, report.epoch)],
   ];
-  if (audit.parted_at !== null) rows.push(['', `the two audit trails differ from entry ${audit.parted_at} on`]);
-  if (scratch !== null) rows.push(['scratch state', `${quoted(scratch.state_key)}, digest ${scratch.state_sha256}`]);
-  return table([...rows, ...warningRows(report.warnings)]);
+  if (scratch !== null) {
+    const made = scratch.state_sha256 === null ? 'a new one' : `digest ${scratch.state_sha256}`;
+    rows.push(['scratch state', `${quoted(scratch.state_key)}, ${made}`]);
+  }
+  const isSaid = (warning: string): boolean => warning.includes(` part at entry ${audit.parted_at}:`);
+  return table([...rows, ...warningRows(report.warnings.filter((warning) => !isSaid(warning)))]);
 }
 
 export function undoText(report: UndoReport): string {
@@ -65,6 +69,12 @@ function trailText({ audit }: RestoreReport): string {
     .filter(([count]) => count > 0)
     .map(([count, what]) => `${counted(count, 'entry', 'entries')} ${what}`);
   return said.length === 0 ? 'nothing to import' : said.join(', ');
+}
+
+/** What a warning of the node says too. */
+function partedText(partedAt: number, replaced: number): string {
+  const kept = replaced === 0 ? ': what is missing is imported, and nothing is taken out' : '';
+  return `the two audit trails differ from entry ${partedAt} on${kept}`;
 }
 
 function revisionText(from: number, to: number, epoch: string | null): string {

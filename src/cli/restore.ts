@@ -1,16 +1,18 @@
-import { openBackupFile } from '../backup/file.ts';
 import { verifyBackup } from '../backup/verifier.ts';
 import type { RestoreReport } from '../domain/backup.ts';
 import { scratchKeyFault } from '../domain/state.ts';
 import { isLoomError } from '../errors.ts';
 import type { NodeClient, RestoreMembers } from '../http/client.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema.ts';
-import { assertCanAsk, createClientCommand, UsageError, wholeNumber } from './client-command.ts';
+import { assertCanAsk, createClientCommand, wholeNumber } from './client-command.ts';
 import { planAskAct } from './confirmed.ts';
+import { openNamedBackup } from './file-fault.ts';
+import { withOwnOption } from './own-options.ts';
 import { restoreText } from './plan-text.ts';
 import { createProgress, type Progress } from './progress.ts';
 import { openRestoreBody } from './restore-body.ts';
-import { quoted } from './text.ts';
+import { quoted, shellQuoted } from './text.ts';
+import { UsageError } from './usage.ts';
 
 const options = {
   yes: { type: 'boolean' },
@@ -39,14 +41,18 @@ export const restore = createClientCommand({
     '  --expect-revision N    only if the live revision is N\n',
   options,
   operands: 1,
-  run: async (values, [path = ''], { client, context }) => {
+  run: async (values, [path = ''], { client, config, context }) => {
     if (values['dry-run'] !== true) assertCanAsk(context, values.yes, 'restore without asking');
     const members = membersOf(values);
     const progress = createProgress(context);
     progress.begin('verify');
     await assertOneBackup(path).finally(progress.end);
     const send = (more: RestoreMembers): Promise<RestoreReport> =>
-      sendFile(client, path, { ...members, ...more }, progress).finally(progress.end);
+      sendFile(client, path, { ...members, ...more }, progress)
+        .catch((error: unknown) => {
+          throw withOwnOption(error);
+        })
+        .finally(progress.end);
     const report = await planAskAct({
       context,
       word: 'restore',
@@ -57,7 +63,9 @@ export const restore = createClientCommand({
       act: (revision) => send(revision === undefined ? {} : { expect_revision: revision }),
       textOf: restoreText,
     });
-    if (report !== undefined && !report.dry_run) context.write(`\nRestored.\n${restoreText(report)}${wayBack(report)}`);
+    if (report !== undefined && !report.dry_run) {
+      context.write(`\nRestored.\n${restoreText(report)}${wayBack(report, config.url)}`);
+    }
     return report === undefined ? 1 : 0;
   },
 });
@@ -68,7 +76,7 @@ export const restore = createClientCommand({
  */
 async function assertOneBackup(path: string): Promise<void> {
   try {
-    await verifyBackup(await openBackupFile(path), { schemaVersion: CURRENT_SCHEMA_VERSION });
+    await verifyBackup(await openNamedBackup(path), { schemaVersion: CURRENT_SCHEMA_VERSION });
   } catch (error) {
     const isForNode = isLoomError(error) && ['backup_unverified', 'backup_schema_newer'].includes(error.code);
     if (!isForNode) throw error;
@@ -81,13 +89,14 @@ async function sendFile(
   members: RestoreMembers,
   progress: Progress,
 ): Promise<RestoreReport> {
+  const isPlan = members.dry_run === true;
   let sent = 0;
   const { body, isGzip, totalBytes } = await openRestoreBody(path, members, (bytes) => {
     sent += bytes;
     progress.count(bytes);
-    if (sent >= totalBytes) progress.begin('the node checks and applies');
+    if (sent >= totalBytes) progress.begin(isPlan ? 'the node checks and plans' : 'the node checks and applies');
   });
-  progress.begin(members.dry_run === true ? 'plan' : 'restore', totalBytes);
+  progress.begin(isPlan ? 'plan' : 'restore', totalBytes);
   return await client.restore(body, isGzip);
 }
 
@@ -116,10 +125,11 @@ function membersOf(values: Values): RestoreMembers {
   };
 }
 
-function wayBack({ scratch, event_id: eventId }: RestoreReport): string {
+function wayBack({ scratch, event_id: eventId }: RestoreReport, url: string): string {
   if (scratch !== null) {
-    const route = `DELETE /v1/admin/persistence/scratch/${encodeURIComponent(scratch.state_key)}`;
-    return `\nThe live state was left alone. To drop ${quoted(scratch.state_key)}: ${route}\n`;
+    const route = `${new URL(url).href.replace(/\/+$/, '')}/v1/admin/persistence/scratch/${encodeURIComponent(scratch.state_key)}`;
+    const drop = `curl -gsS -X DELETE ${shellQuoted(route)} -H "x-loom-admin-token: $LOOM_ADMIN_TOKEN"`;
+    return `\nThe live state was left alone. To drop ${quoted(scratch.state_key)}:\n${drop}\n`;
   }
   const which = eventId === null ? '' : ` --event-id ${eventId}`;
   return `\nTo undo it: node dist/main.js undo${which}\n`;

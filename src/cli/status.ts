@@ -33,25 +33,33 @@ function textOf(report: StatusReport): string {
     ['schema', `version ${shown(schema.version)}; this node knows up to ${schema.supported}`],
     ['state', `${quoted(report.state_key)} at revision ${shown(state.revision)}, epoch ${shown(state.epoch)}`],
     ['documents', `${shown(state.documents)}, ${state.bytes === null ? '?' : sizeText(state.bytes)}`],
-    ['audit', `${shown(audit.entries)} entries, ${checkText(audit.last_check)}`],
-    ['last backup', report.last_backup_at ?? 'never'],
-    ['last restore', report.last_restore_at ?? 'never'],
+    ['audit', `${shown(audit.entries)} entries; ${checkText(audit.last_check)}`],
+    ['last backup', sinceText(report, report.last_backup_at)],
+    ['last restore', sinceText(report, report.last_restore_at)],
     ...labelled('under way', report.operations, operationText, 'nothing'),
     ...labelled('can be undone', report.undo?.kept, keptText, 'nothing'),
-    ...labelled('scratch states', report.scratch_states ?? undefined, scratchText, 'none'),
+    ...labelled('scratch states', report.scratch_states, scratchText, 'none'),
   ];
   return table(rows);
 }
 
-function labelled<T>(label: string, list: T[] | undefined, textOfOne: (one: T) => string, none: string): Row[] {
-  if (list === undefined) return [[label, '?']];
+function labelled<T>(label: string, list: T[] | null | undefined, textOfOne: (one: T) => string, none: string): Row[] {
+  if (list === undefined || list === null) return [[label, '?']];
   if (list.length === 0) return [[label, none]];
   return list.map((one, index): Row => [index === 0 ? label : '', textOfOne(one)]);
 }
 
 function checkText(check: StatusReport['audit']['last_check']): string {
   if (check === null) return 'not checked by this node yet';
-  return check.ok ? `found whole at ${check.checked_at}` : `FOUND BROKEN at ${check.checked_at}`;
+  const { ok, by, checked_at: at, from_seq: from, to_seq: to, first_bad_seq: bad } = check;
+  const verdict = ok ? `found whole at ${at}` : `FOUND BROKEN at ${at}${bad === null ? '' : ` at entry ${bad}`}`;
+  const covered = to < from ? 'no entries' : from === to ? `entry ${to}` : `entries ${from} to ${to}`;
+  return `${verdict} (${covered}, by a ${by === 'verify' ? 'verification' : 'backup'})`;
+}
+
+/** Null means that it never was only where the database has told what it knows. */
+function sinceText({ state }: StatusReport, at: string | null): string {
+  return at ?? (state.revision === null ? '?' : 'never');
 }
 
 function operationText({ kind, started_at, documents, bytes }: StatusReport['operations'][number]): string {
@@ -65,7 +73,7 @@ function keptText({
   documents,
   audit_entries,
   bytes,
-}: NonNullable<StatusReport['undo']>['kept'][number]): string {
+}: NonNullable<NonNullable<StatusReport['undo']>['kept']>[number]): string {
   const entries = audit_entries === 0 ? '' : `, ${counted(audit_entries, 'audit entry', 'audit entries')}`;
   return `${kind} ${event_id} of ${taken_at}: ${counted(documents, 'document')}${entries}, ${sizeText(bytes)} kept`;
 }

@@ -17,9 +17,14 @@ export function createAsk({ input, output, stop, interrupt }: TerminalOptions): 
     if (stop.aborted) return '';
     const lines = createInterface({ input, output });
     lines.on('SIGINT', interrupt);
-    const ended = Promise.race([once(lines, 'close'), stopRequested(stop)]).then(() => '');
+    const ended = Promise.race([once(lines, 'close'), stopRequested(stop)]).then(() => undefined);
+    // Ctrl-D rejects the question.
+    const typed = lines.question(question).catch(() => undefined);
     try {
-      return await Promise.race([lines.question(question), ended]);
+      const answer = await Promise.race([typed, ended]);
+      // What is said next is not to stand behind the question.
+      if (answer === undefined) output.write('\n');
+      return answer ?? '';
     } finally {
       lines.close();
     }

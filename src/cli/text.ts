@@ -14,6 +14,11 @@ export function printable(text: string): string {
   return text.replace(UNSAFE, (character) => (character === '\n' ? character : escapeOf(character)));
 }
 
+/** One word of a shell's command line, whatever it holds. */
+export function shellQuoted(text: string): string {
+  return `'${text.replaceAll("'", String.raw`'\''`)}'`;
+}
+
 function escapeOf(character: string): string {
   return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }

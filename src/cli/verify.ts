@@ -12,15 +12,15 @@ import { counted, printable, quoted } from './text.ts';
 export const verify = createFileCommand({
   name: 'verify',
   summary: 'check a backup file, plain or gzip, without a database: exit code 0 or 1',
-  otherFile: { option: 'against', called: 'EARLIER' },
+  otherFile: { option: 'against', called: 'EARLIER', help: 'also check that FILE goes on from this earlier backup' },
   verdict: 'not ok',
   report: async (open, openEarlier) => {
     const backup = await verifyFile(open);
-    if (openEarlier === undefined) return textOf([...verdictOf(backup), notTold(backup)]);
+    if (openEarlier === undefined) return textOf([...verdictOf(backup), ...notTold(backup)]);
     const earlier = await verifyEarlier(openEarlier);
     const trails = { file: { ...backup, open }, earlier: { ...earlier, open: openEarlier } };
     const continuity = await checkAgainst(trails.file, trails.earlier);
-    return textOf([...verdictOf(backup), ...continuityOf(continuity, trails), notTold(backup)]);
+    return textOf([...verdictOf(backup), ...continuityOf(continuity, trails), ...notTold(backup)]);
   },
 });
 
@@ -48,8 +48,11 @@ function verdictOf({ header, manifest, documents, auditEntries, bytes }: Verifie
   return lines;
 }
 
-function notTold({ manifest: { audit_head: head } }: VerifiedBackup): string {
-  return `not checked: whether this is what the node held. Compare its audit head: entry ${head.seq}, ${head.hash}`;
+function notTold({ manifest: { audit_head: head, sha256 } }: VerifiedBackup): string[] {
+  return [
+    `not checked: whether this is what the node held. Compare its audit head: entry ${head.seq}, ${head.hash}`,
+    `sha256 of the manifest, to compare with the one that you keep elsewhere: ${sha256}`,
+  ];
 }
 
 /** What `--against` has found; a forger can write what an entry says, so that is told apart from what the chain shows. */

@@ -3,6 +3,7 @@ import { Agent } from 'undici';
 import type { AuditHead, AuditVerdict } from '../domain/audit.ts';
 import type { RestoreReport } from '../domain/backup.ts';
 import type { Readiness } from '../domain/readiness.ts';
+import type { ChainCheckRecord } from '../domain/store.ts';
 import type { Snapshot, UndoReport } from '../domain/undo.ts';
 import { limits } from '../limits.ts';
 import { type Answer, createTransport, type RequestOptions } from './transport.ts';
@@ -37,13 +38,13 @@ export interface StatusReport {
     bytes: number | null;
     updated_at: string | null;
   };
-  audit: { entries: number | null; head: AuditHead | null; last_check: { ok: boolean; checked_at: string } | null };
+  audit: { entries: number | null; head: AuditHead | null; last_check: ChainCheckRecord | null };
   schema: { version: number | null; supported: number; pending: number | null };
   database: { ok: boolean; version: string | null; latency_ms: number | null; code?: string };
   last_backup_at: string | null;
   last_restore_at: string | null;
   operations: { kind: string; started_at: string; documents: number; bytes: number }[];
-  undo: { kept_most: number; bytes: number; kept: (Snapshot & { age_seconds: number })[] } | null;
+  undo: { kept_most: number; bytes: number | null; kept: (Snapshot & { age_seconds: number })[] | null } | null;
   scratch_states: { state_key: string; created_at: string; documents: number; bytes: number }[] | null;
 }
 

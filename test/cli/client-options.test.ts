@@ -2,9 +2,11 @@ import { describe, expect, it } from 'vitest';
 import { backup } from '../../src/cli/backup.ts';
 import type { Command } from '../../src/cli/command.ts';
 import { drill } from '../../src/cli/drill.ts';
+import { inspect } from '../../src/cli/inspect.ts';
 import { restore } from '../../src/cli/restore.ts';
 import { status } from '../../src/cli/status.ts';
 import { undo } from '../../src/cli/undo.ts';
+import { verify } from '../../src/cli/verify.ts';
 import { ConfigError, parseClientConfig } from '../../src/config.ts';
 import { runCommand } from '../setup/command.ts';
 
@@ -35,10 +37,10 @@ describe.each(commands)('%s', (name, command) => {
     ['a URL that is none', ['--url', 'nowhere']],
     ['a URL with a password', ['--url', `http://user:${token}@127.0.0.1`]],
     ['a URL without a value', ['--url']],
-  ])('shows its usage for %s', async (_what, args) => {
+  ])('gives the reason, and points at its help, for %s', async (_what, args) => {
     const { code, stdout, stderr } = await runCommand(command, args, { env });
     expect([code, stdout]).toEqual([64, '']);
-    expect(stderr).toContain(`Usage: node dist/main.js ${name} `);
+    expect(stderr).toMatch(new RegExp(`^${name}: .+\\.\nSee node dist/main.js ${name} --help\\.\n$`));
     expect(stderr).not.toContain(token);
   });
 
@@ -55,6 +57,8 @@ it.each<[string, Command, string[]]>([
   ['no trail, and the end of it', backup, ['--out', 'x', '--no-audit', '--audit-limit', '1']],
   ['a limit of nothing', backup, ['--out', 'x', '--audit-limit', '0']],
   ['a limit that is no number', backup, ['--out', 'x', '--audit-limit', '1e3']],
+  ['a backup into a pipe', backup, ['--out', '-']],
+  ['another state key for a backup that is taken', drill, ['--accept-state-key', 'other']],
   ['restore without a file', restore, ['--yes']],
   ['a revision that is no number', restore, ['x', '--yes', '--expect-revision', '-1']],
   ['a scratch state that no URL can name', restore, ['x', '--yes', '--into-scratch', '..']],
@@ -62,6 +66,27 @@ it.each<[string, Command, string[]]>([
   ['a scratch state that is kept as it is', restore, ['x', '--yes', '--into-scratch', 's', '--keep-state']],
 ])('%s is wrong usage', async (_what, command, args) => {
   expect(await runCommand(command, args, { env })).toMatchObject({ code: 64, stdout: '' });
+});
+
+it.each<[string, Command]>([
+  ['verify', verify],
+  ['inspect', inspect],
+])('%s shows its usage when asked, and otherwise only the reason and where it is', async (name, command) => {
+  for (const asked of ['--help', '-h']) {
+    const { code, stdout, stderr } = await runCommand(command, [asked]);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toContain(`Usage: node dist/main.js ${name} FILE`);
+    expect(stdout.includes('--against EARLIER')).toBe(name === 'verify');
+  }
+  const see = `See node dist/main.js ${name} --help.\n`;
+  for (const [args, reason] of [
+    [[], 'takes one file.'],
+    [['a', 'b'], 'takes one file.'],
+    [['a', '--nonsense'], "Unknown option '--nonsense'."],
+  ] as const) {
+    const wrong = await runCommand(command, [...args]);
+    expect(wrong).toEqual({ code: 64, stdout: '', stderr: `${name}: ${reason}\n${see}` });
+  }
 });
 
 describe('where the node is, and with which token', () => {

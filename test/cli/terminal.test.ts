@@ -2,7 +2,7 @@ import { PassThrough } from 'node:stream';
 import { expect, it } from 'vitest';
 import { createProgress } from '../../src/cli/progress.ts';
 import { createAsk } from '../../src/cli/terminal.ts';
-import { placeText, printable, quoted, sizeText } from '../../src/cli/text.ts';
+import { placeText, printable, quoted, shellQuoted, sizeText } from '../../src/cli/text.ts';
 
 function terminal(isTTY = true) {
   const controller = new AbortController();
@@ -19,6 +19,14 @@ it('a question is shown, and the line that is typed comes back', async () => {
   input.write('restore\n');
   expect(await answer).toBe('restore');
   expect(output.read()?.toString()).toContain('Go on? ');
+});
+
+it('Ctrl-D is an empty answer, and what is said next begins on a line of its own', async () => {
+  const { ask, input, output } = terminal();
+  const answer = ask?.('Go on? ');
+  input.write('\u0004');
+  expect(await answer).toBe('');
+  expect(output.read()?.toString().endsWith('\n')).toBe(true);
 });
 
 it('the end of the input and a stop are empty answers', async () => {
@@ -76,6 +84,10 @@ it('nothing that somebody else has written can steer a terminal', () => {
     ' (document "a\\u0007", byte 3, at the root, more)',
   );
   expect(placeText({})).toBe('');
+});
+
+it('a word of a command line stays one', () => {
+  expect(shellQuoted("it's $HOME")).toBe(String.raw`'it'\''s $HOME'`);
 });
 
 it.each([

@@ -1,9 +1,9 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { ADMIN_TOKEN, createTestServer, type TestServer } from '../http/fixture.ts';
-import { runProgramToEnd } from '../setup/program.ts';
+import { runCommandLine, runProgramToEnd } from '../setup/program.ts';
 
 let server: TestServer;
 let url: string;
@@ -29,6 +29,21 @@ describe('a client command of the real program', () => {
     });
     expect(made).toMatchObject({ code: 0, output: expect.stringContaining('verified') });
     expect((await runProgramToEnd(['verify', file], {})).code).toBe(0);
+  });
+
+  it('nobody who reads its output is no fault: it is quiet, and the exit code is its own', async () => {
+    // The reader is gone before the command begins.
+    const unread = (args: string) =>
+      runCommandLine(`exec 3> >(true); wait $!; node ${inject('programEntry')} ${args} >&3; echo "exit code $?"`, {
+        directory: folder,
+        env: { LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_URL: url },
+      });
+    const endedWith = (code: number) => ({ code: 0, stdout: `exit code ${code}\n`, stderr: '' });
+    expect(await unread('status')).toEqual(endedWith(0));
+    expect(await unread('drill --out drilled')).toEqual(endedWith(0));
+    await writeFile(join(folder, 'bad.json'), '{}');
+    expect(await unread('verify bad.json')).toEqual(endedWith(1));
+    expect(await readdir(join(folder, 'drilled'))).toContain('report.json');
   });
 
   it('without a token it is exit code 78, and with one on the command line 64', async () => {

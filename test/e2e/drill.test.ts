@@ -1,8 +1,9 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { drill } from '../../src/cli/drill.ts';
-import { ADMIN_TOKEN } from '../http/fixture.ts';
+import { ADMIN_TOKEN, asAdmin, createTestServer } from '../http/fixture.ts';
 import { runCommand } from '../setup/command.ts';
 import { BACKUP, failedSteps, outcomes, put, runDrill, scratchKeys, useDrillSite } from '../setup/drill.ts';
 
@@ -94,6 +95,31 @@ describe('on a healthy node', () => {
     expect(report.steps.find(({ step }) => step === 'live_chain')?.detail).toContain(
       'in which the backup ends, is in it',
     );
+  });
+
+  it('of a file that the live trail does not hold, it says no more than that', async () => {
+    const other = fileURLToPath(new URL('../fixtures/backups/schema-1.json', import.meta.url));
+    const { code, report, summary } = await runDrill(site, ['--file', other]);
+    expect([code, failedSteps(report)]).toEqual([0, []]);
+    expect(report.steps.find(({ step }) => step === 'live_chain')?.detail).toMatch(
+      /; BUT entry 21, in which the backup ends, is not in the live trail: .* verify it --against "\/.*schema-1.json"$/,
+    );
+    expect(summary).toContain('| the live audit trail holds | ok |');
+    expect(summary).not.toContain('and the backup ends in it');
+    expect((await runDrill(site)).summary).toContain('| the live audit trail holds, and the backup ends in it | ok |');
+  });
+
+  it('a file that was made for another state key is tried when that is named', async () => {
+    const other = await createTestServer({ LOOM_PG_STATE_KEY: 'other' });
+    const body = (await other.request('GET', BACKUP, { headers: asAdmin })).text;
+    await other.close({ timeoutMs: 1_000 });
+    const file = join(site.out, 'other.json');
+    await writeFile(file, body);
+    const refused = await runDrill(site, ['--file', file]);
+    expect(failedSteps(refused.report)).toEqual([{ step: 'plan', code: 'state_key_mismatch' }]);
+    expect(refused.summary).toContain('--accept-state-key KEY');
+    const { code, report } = await runDrill(site, ['--file', file, '--accept-state-key', 'other']);
+    expect([code, failedSteps(report)]).toEqual([0, []]);
   });
 
   it('a drill in place restores the living state, asked for by name, and finds it again', async () => {
@@ -280,9 +306,19 @@ it('what the command line cannot mean is refused', async () => {
   for (const args of [['--keep', '--file', file], ['--yes'], ['more'], ['--unknown']]) {
     expect(await runCommand(drill, args, { env })).toMatchObject({
       code: 64,
-      stderr: expect.stringContaining('Usage'),
+      stderr: expect.stringContaining('\nSee node dist/main.js drill --help.\n'),
     });
   }
-  const missing = await runCommand(drill, ['--file', join(site.out, 'nothing')], { env });
-  expect(missing).toMatchObject({ code: 1, stderr: expect.stringContaining('ENOENT') });
+  const missing = join(site.out, 'nothing');
+  for (const [args, fault] of [
+    [['--file', missing], `${missing}: There is no such file or folder.`],
+    [['--file', site.out], `${site.out}: This is a folder, not a file.`],
+    [['--out', file], `${file}: This is a file, not a folder.`],
+    // No folder can be made there, and it is not tried for ever.
+    [['--out', '/proc/loom/drill'], '/proc/loom: There is no such file or folder.'],
+    [['--out', join(file, 'below')], `${file}/below: A part of this path is a file, not a folder.`],
+  ] as const) {
+    const stderr = `drill failed: ${fault}\n`;
+    expect(await runCommand(drill, [...args], { env })).toEqual({ code: 1, stdout: '', stderr });
+  }
 });

@@ -42,7 +42,18 @@ it('a good backup is found good, plain and gzip, and what was not checked is sai
     expect(output).toMatch(/^ok: state "default" at revision 21/);
     expect(output).toContain('15 documents and 21 audit entries');
     expect(output).toContain('not checked: whether this is what the node held');
+    expect(output).toContain(JSON.parse(text).manifest.sha256);
     expect(code).toBe(0);
+  }
+});
+
+it('a restore request is told apart from a backup', async () => {
+  for (const command of ['verify', 'inspect']) {
+    const request = await write('request.json', `{"confirm":"restore","dry_run":true,"backup":${text}}`);
+    const { code, output } = await runProgramToEnd([command, request], {});
+    expect(output).toMatch(/^not (ok|readable): backup_malformed \(byte 36, at \/backup\)\n/);
+    expect(output).toContain('\nThis is a restore request: the backup is in its member "backup".\n');
+    expect(code).toBe(1);
   }
 });
 
@@ -59,8 +70,16 @@ it.each([
 });
 
 it('a file that is not there, and a missing argument, are errors of their own', async () => {
-  expect(await runProgramToEnd(['verify', join(directory, 'nothing')], {})).toMatchObject({ code: 1 });
-  expect(await runProgramToEnd(['verify'], {})).toMatchObject({ code: 64, output: expect.stringContaining('Usage') });
+  const nothing = join(directory, 'nothing');
+  for (const [args, output] of [
+    [['verify', nothing], `verify failed: ${nothing}: There is no such file or folder.\n`],
+    [['inspect', directory], `inspect failed: ${directory}: This is a folder, not a file.\n`],
+    [['verify', good, '--against', nothing], `verify failed: EARLIER: ${nothing}: There is no such file or folder.\n`],
+  ] as const) {
+    expect(await runProgramToEnd([...args], {})).toEqual({ code: 1, output });
+  }
+  const usage = { code: 64, output: 'verify: takes one file.\nSee node dist/main.js verify --help.\n' };
+  expect(await runProgramToEnd(['verify'], {})).toEqual(usage);
 });
 
 const trail = put([], 'a', 'b', 'c', 'd', 'e');
@@ -108,8 +127,6 @@ it('an earlier backup that is at fault is told apart from a file that is', async
     code: 1,
     output: expect.stringMatching(/^not ok: backup_chain_broken \(audit entry 3/),
   });
-  const missing = await runProgramToEnd(['verify', good, '--against', join(directory, 'nothing')], {});
-  expect(missing).toMatchObject({ code: 1, output: expect.stringContaining('nothing') });
 });
 
 it('options may stand anywhere, and what is not known is not guessed at', async () => {
@@ -121,15 +138,15 @@ it('options may stand anywhere, and what is not known is not guessed at', async 
   ]) {
     expect(await runProgramToEnd(['verify', ...args], {})).toMatchObject({ code: 0 });
   }
-  const wrong = [
-    [path, path],
-    [path, '--against'],
-    [path, '--agianst', path],
-    [path, '--against', path, '--against', path],
-  ];
-  for (const args of [...wrong, ['--against', path]]) {
-    const usage = 'Usage: node dist/main.js verify FILE [--against EARLIER]\n';
-    expect(await runProgramToEnd(['verify', ...args], {})).toEqual({ code: 64, output: usage });
+  for (const [reason, ...args] of [
+    ['takes one file', path, path],
+    ['takes one file', '--against', path],
+    ["Option '--against <value>' argument missing", path, '--against'],
+    ["Unknown option '--agianst'", path, '--agianst', path],
+    ['--against may stand once', path, '--against', path, '--against', path],
+  ] as const) {
+    const output = `verify: ${reason}.\nSee node dist/main.js verify --help.\n`;
+    expect(await runProgramToEnd(['verify', ...args], {})).toEqual({ code: 64, output });
   }
   expect(await runProgramToEnd(['inspect', path, '--against', path], {})).toMatchObject({ code: 64 });
 });
@@ -146,10 +163,28 @@ it('the backup of a public LOOM node is not called good, and a restore of it is 
   expect(code).toBe(1);
 });
 
+interface Inspected {
+  state: object;
+  audit_entries: { action: string }[];
+  manifest: { sha256: string };
+}
+
+it('inspect counts documents as status does, and shows the times of a public node’s entries', async () => {
+  // As PostgreSQL writes them: {"a": [1, 2], "bb": "x"} and 1.5.
+  const state = '{"one":{"bb":"x","a":[1,2]},"two":1.50}';
+  const entries = ['2026-01-01T00:00:00Z', '2026-02-01T00:00:00Z'].map((timestamp) => ({ timestamp, action: 'x' }));
+  const path = await write('public.json', `{"state":${state},"audit_entries":${JSON.stringify(entries)}}`);
+  const { output } = await runProgramToEnd(['inspect', path], {});
+  expect(output).toMatch(/^documents +2, 27 bytes$/m);
+  expect(output).toMatch(/^ +24 bytes +"one"$/m);
+  expect(output).toMatch(/^audit entries +2, from 2026-01-01T00:00:00Z to 2026-02-01T00:00:00Z$/m);
+});
+
 it('inspect shows what is in a backup, and says that it checks nothing', async () => {
   const { code, output } = await runProgramToEnd(['inspect', good], {});
-  const { state, audit_entries: entries } = JSON.parse(text) as { state: object; audit_entries: { action: string }[] };
+  const { state, audit_entries: entries, manifest } = JSON.parse(text) as Inspected;
   expect(code).toBe(0);
+  expect(output).toMatch(new RegExp(`manifest +sha256 ${manifest.sha256}\n`));
   expect(output).toContain('state key default');
   expect(output).toMatch(new RegExp(`documents +${Object.keys(state).length}, \\d+ bytes`));
   expect(output).toMatch(new RegExp(`audit entries +${entries.length}, seq 1 to 21, from 2026-`));

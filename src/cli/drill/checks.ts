@@ -72,20 +72,22 @@ export function assertScratchChainFits({ backup, restored }: DrillFacts, verdict
   return holds;
 }
 
-/** Whether the living trail still has the entry that the backup ends with, seq and hash. */
+/** Whether the living trail still has the entry that the backup ends with, seq and hash. A backup just taken must; `file` may not. */
 export async function assertBackupIsOfTrail(
   { backup }: DrillFacts,
   client: NodeClient,
-  isFresh: boolean,
+  file: string | undefined,
 ): Promise<string> {
   const { audit_head: head } = known(backup).manifest;
   if (head.seq === 0) return 'the backup is from before its first entry';
   const found = await entryAt(client, head.seq);
   if (found?.hash === head.hash) return `entry ${head.seq}, in which the backup ends, is in it`;
-  const fault = `Entry ${head.seq}, in which the backup ends, is ${found === undefined ? 'not' : 'another one'} in the live trail`;
-  // A file may be of another database, or of before a restore that truncated the trail.
-  if (isFresh) throw new DrillFault(`${fault}.`);
-  return `${fault.toLowerCase()}: the file is not from this line of history`;
+  const fault = `entry ${head.seq}, in which the backup ends, is ${found === undefined ? 'not' : 'another one'} in the live trail`;
+  if (file === undefined) throw new DrillFault(`${fault.replace('e', 'E')}.`);
+  return (
+    `BUT ${fault}: a restore may have taken it out or have brought it in as an import, or the file is of another line of history. ` +
+    `Which it is: take a backup, and verify it --against ${quoted(file)}`
+  );
 }
 
 /** Status after the drill, without its scratch state. */

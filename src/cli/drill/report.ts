@@ -1,7 +1,7 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { VerifiedBackup } from '../../backup/verifier.ts';
 import type { AuditHead } from '../../domain/audit.ts';
+import { makeFolder } from '../folder.ts';
 import { writeWhole } from '../part-file.ts';
 import { quoted, sizeText } from '../text.ts';
 import type { StepName, StepResult } from './steps.ts';
@@ -69,14 +69,14 @@ const titles: Record<StepName, string> = {
   restore: 'the node has restored it',
   compare: 'what was restored is what was backed up',
   restored_chain: 'the restored audit trail holds',
-  live_chain: 'the live audit trail holds, and the backup is of it',
+  live_chain: 'the live audit trail holds',
   remove: 'the scratch state is removed',
   untouched: 'the live state was not touched',
 };
 
 /** Writes `report.json` and `summary.md`, each as a whole or not at all. Answers the summary. */
 export async function writeReport(folder: string, report: DrillReport): Promise<string> {
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   const summary = summaryOf(report);
   await writeWhole(join(folder, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
   await writeWhole(join(folder, 'summary.md'), summary);
@@ -98,7 +98,7 @@ function summaryOf(report: DrillReport): string {
     '',
     '| step | | time | what |',
     '|---|---|---|---|',
-    ...report.steps.map(rowOf),
+    ...report.steps.map((step) => rowOf(step, titleOf(step, report))),
     '',
     ...faultsOf(report),
   ];
@@ -114,11 +114,17 @@ function backupText(backup: NonNullable<DrillReport['backup']>): string {
   );
 }
 
-function rowOf({ step, outcome, duration_ms, detail, code }: StepResult): string {
+/** A given file need not end in the living trail: the detail says whether it does. */
+function titleOf({ step }: StepResult, { backup }: DrillReport): string {
+  const isFresh = backup !== null && backup.file === null;
+  return step === 'live_chain' && isFresh ? `${titles[step]}, and the backup ends in it` : titles[step];
+}
+
+function rowOf({ outcome, duration_ms, detail, code }: StepResult, title: string): string {
   const shown = outcome === 'ok' ? 'ok' : outcome === 'failed' ? '**FAILED**' : 'skipped';
   const what = `${outcome === 'failed' && code !== null ? `\`${code}\`: ` : ''}${detail}`;
   const cell = what.replace(/\s+/g, ' ').replaceAll('|', '\\|');
-  return `| ${titles[step]} | ${shown} | ${(duration_ms / 1000).toFixed(2)} s | ${cell} |`;
+  return `| ${title} | ${shown} | ${(duration_ms / 1000).toFixed(2)} s | ${cell} |`;
 }
 
 function faultsOf({ ok, steps }: DrillReport): string[] {

@@ -6,6 +6,7 @@ import type { RestoreReport } from '../../domain/backup.ts';
 import type { NodeClient, RestoreMembers } from '../../http/client.ts';
 import { NodeError } from '../../http/node-error.ts';
 import { downloadTo, verifyFile } from '../download.ts';
+import { withOwnOption } from '../own-options.ts';
 import type { Progress } from '../progress.ts';
 import { openRestoreBody } from '../restore-body.ts';
 import { counted, quoted } from '../text.ts';
@@ -29,6 +30,8 @@ export interface DrillOptions {
   cleaner: NodeClient;
   /** The backup to try; taken from the node when undefined. */
   file: string | undefined;
+  /** The state key that `file` was made for, if that may be another one. */
+  acceptStateKey: string | undefined;
   /** Holds what is downloaded. Its caller removes it. */
   folder: string;
   inPlace: boolean;
@@ -117,23 +120,27 @@ async function tryRestore(drill: Drill): Promise<void> {
 
 /** `into_scratch` stands before the backup, so that the node locks that name and not the living state. */
 async function send(
-  { client, facts, inPlace, path, progress }: Drill,
+  { client, facts, acceptStateKey, inPlace, path, progress }: Drill,
   members: RestoreMembers,
 ): Promise<RestoreReport> {
   const target = inPlace ? {} : { into_scratch: facts.scratchKey };
-  const { body, isGzip, totalBytes } = await openRestoreBody(path, { ...target, ...members }, progress.count);
+  const accepted = acceptStateKey === undefined ? {} : { accept_state_key: acceptStateKey };
+  const all = { ...target, ...accepted, ...members };
+  const { body, isGzip, totalBytes } = await openRestoreBody(path, all, progress.count);
   progress.begin(members.dry_run === true ? 'plan' : 'restore', totalBytes);
-  return await client.restore(body, isGzip);
+  return await client.restore(body, isGzip).catch((error: unknown) => {
+    throw withOwnOption(error);
+  });
 }
 
-async function checkChains({ run, facts, client, inPlace, isFresh }: Drill): Promise<void> {
+async function checkChains({ run, facts, client, inPlace, file }: Drill): Promise<void> {
   await run('restored_chain', { needs: ['restore'] }, async () => {
     if (inPlace) return assertChainHolds(await client.verifyAudit());
     return assertScratchChainFits(facts, await client.verifyAudit(facts.scratchKey));
   });
   await run('live_chain', { needs: ['status', 'verify'] }, async () => {
     const verdict = assertChainHolds(await client.verifyAudit());
-    return `${verdict}; ${await assertBackupIsOfTrail(facts, client, isFresh)}`;
+    return `${verdict}; ${await assertBackupIsOfTrail(facts, client, file)}`;
   });
 }
 
