@@ -195,6 +195,6 @@ describe.concurrent(`a kill -9 at ${RESTORES} moments of a restore, and at some 
         await arena.close();
       }
     },
-    600_000,
+    900_000,
   );
 });

@@ -50,8 +50,8 @@ export interface Arena {
   close(): Promise<void>;
 }
 
-const DOCUMENTS = 1_500;
-const ENTRIES = 300;
+const DOCUMENTS = 600;
+const ENTRIES = 120;
 
 /** A private server with a history on it: everything for killing it, or a node. */
 export async function openArena(): Promise<Arena> {
