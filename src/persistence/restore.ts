@@ -15,17 +15,11 @@ import { appendOperationEntry } from './restore-entry.ts';
 import { lockRestores } from './restore-lock.ts';
 import { type RestorePlan, reportOf, restoreDetail } from './restore-report.ts';
 import { stageBackup } from './restore-stage.ts';
-import {
-  adoptEntries,
-  compareTrails,
-  importEntries,
-  planTrail,
-  readTruncations,
-  removeEntries,
-} from './restore-trail.ts';
+import { compareTrails, planTrail } from './restore-trail.ts';
 import { CURRENT_SCHEMA_VERSION } from './schema.ts';
 import { assertScratchIsFree, createScratch, digestState } from './scratch.ts';
 import { keepDocuments, keepEntries, sealSnapshot } from './snapshots.ts';
+import { adoptEntries, importEntries, readTruncations, removeEntries } from './trail-entries.ts';
 import { inTransaction } from './transaction.ts';
 
 export interface RestoreTarget {

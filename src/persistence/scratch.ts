@@ -6,9 +6,9 @@ import { assertSchemaServes } from './live-state.ts';
 import { queryRows } from './query.ts';
 import { selectStateKey } from './read-state.ts';
 import { lockRestores } from './restore-lock.ts';
-import { removeEntries } from './restore-trail.ts';
 import { digestDocuments } from './state-digest.ts';
 import { rfc3339 } from './time.ts';
+import { removeEntries } from './trail-entries.ts';
 import { inTransaction } from './transaction.ts';
 
 /** Makes the row of a scratch state of `owner`. Throws `scratch_exists` when there is a state of this key, scratch or not. */

@@ -9,8 +9,9 @@ import { applyDocuments, type DocumentsPlan, readStagedChanges } from './restore
 import { appendOperationEntry } from './restore-entry.ts';
 import { lockRestores } from './restore-lock.ts';
 import { analyzeStage, createStage } from './restore-stage.ts';
-import { assertImportable, importEntries, stageMissing } from './restore-trail.ts';
+import { stageMissing } from './restore-trail.ts';
 import { keepDocuments, readSnapshots, sealSnapshot } from './snapshots.ts';
+import { importEntries } from './trail-entries.ts';
 import { inTransaction } from './transaction.ts';
 
 interface UndoPlan {
@@ -50,7 +51,6 @@ export async function undo(
       const first = undone.at(-1)?.revision ?? 0;
       await stageKept(client, stateKey, first);
       const imports = await stageMissing(client, stateKey);
-      await assertImportable(client);
       const plan = await planAtOneRevision(client, { stateKey, dryRun: request.dryRun }, async (live) => {
         await assertSchemaServes(client);
         assertRevision(live, request.expectRevision);
