@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { UndoRequest } from '../../src/domain/undo.ts';
@@ -260,6 +261,16 @@ describe('what is kept', () => {
       expect(await node.state()).toEqual(before);
       await expectSound();
     }
+  });
+
+  it('can be deleted with the statements of docs/restore.md, and then nothing can be undone', async () => {
+    await node.restore(await fill(), { truncate_audit: true });
+    const page = await readFile(new URL('../../docs/restore.md', import.meta.url), 'utf8');
+    await nodes.database.pool.query(/```sql\n([\s\S]*?)```/.exec(page)?.[1] ?? 'the page has no statements');
+    expect(await node.store.readSnapshots()).toEqual([]);
+    await expect(node.undo()).rejects.toMatchObject({ code: 'nothing_to_undo' });
+    await node.restore(await node.backup());
+    await expectSound();
   });
 
   it('is little of restores that replaced nothing, however many there were', async () => {
