@@ -73,7 +73,7 @@ async function main(argv: string[]): Promise<number> {
     }),
   };
   try {
-    return await command.run(context);
+    return await exitCodeAfterOutput(await command.run(context));
   } catch (error) {
     if (error instanceof ConfigError) {
       process.stderr.write(`${error.message}\n`);
@@ -84,13 +84,25 @@ async function main(argv: string[]): Promise<number> {
   }
 }
 
+/** What could not be written to standard output, though somebody wants to read it: a disk that is full. */
+let outputFault: NodeJS.ErrnoException | undefined;
+
 /** Who reads the output may stop reading, as `head` does: the rest is for nobody, and the command goes on to its end. */
 function outliveReaders(): void {
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_DESTROYED') throw error;
-    });
-  }
+  process.stderr.on('error', () => undefined);
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_DESTROYED') outputFault ??= error;
+  });
+}
+
+/** The command has done what it did; but who has asked for its words has not got them. */
+async function exitCodeAfterOutput(code: number): Promise<number> {
+  await new Promise((resolve) => setImmediate(resolve));
+  if (outputFault === undefined) return code;
+  process.stderr.write(
+    `Standard output could not be written (${outputFault.code ?? outputFault.message}). The command itself ended with ${code}.\n`,
+  );
+  return code === 0 ? 1 : code;
 }
 
 /** A terminal and a wrapper such as npm may both hand over the same Ctrl-C. */

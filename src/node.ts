@@ -1,7 +1,7 @@
 import type { Config } from './config.ts';
 import { type Readiness, readinessOf } from './domain/readiness.ts';
 import type { RunningOperation } from './domain/store.ts';
-import { isLoomError } from './errors.ts';
+import { isLoomError, LoomError } from './errors.ts';
 import { createServer } from './http/server.ts';
 import { limits } from './limits.ts';
 import type { Log } from './log.ts';
@@ -59,7 +59,8 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
     maxDocumentBytes: config.maxDocumentBytes,
     poolMax: config.postgres.poolMax,
     onBatch: metrics.countBatch,
-    onOperation: (operation, error) => reportOperation(operation, error, log, metrics),
+    onOperation: (operation, error) =>
+      reportOperation(operation, draining ? cutByShutdown(error) : error, log, metrics),
   });
   const server = createServer({
     config,
@@ -117,6 +118,12 @@ function listenFault(error: unknown, { host, port }: Config['http']): unknown {
 /** A database that is well but whose state has no row yet is still a node that is starting. */
 function startingUntil(initialized: boolean, verdict: ReturnType<ReturnType<typeof createProbe>['verdict']>) {
   return initialized || !verdict.ok ? verdict : { ...verdict, ok: false, reason: 'starting' as const };
+}
+
+/** What a node that ends has cut off itself is no fault of the database. */
+function cutByShutdown(error: unknown): unknown {
+  if (!isLoomError(error) || error.code !== 'database_unavailable') return error;
+  return new LoomError('client_gone', 'The node was shut down, and did not wait any longer.', { cause: error });
 }
 
 /** Who was at fault that an operation did not succeed: an alarm is for `failed` only. */

@@ -34,18 +34,37 @@ export async function planAskAct<Report extends PlanLike>(
     const plan = await options.plan();
     context.write(`Plan: this is what it would do.\n${textOf(plan)}`);
     if (options.isDryRun) return plan;
-    if (options.hasYes) return await options.act(undefined);
+    if (options.hasYes) return await doIt(options, undefined);
     const answer = (await context.ask?.(`Type ${word} to go on: `)) ?? '';
     if (answer.trim() !== word) {
       context.writeError('Nothing was changed.\n');
       return undefined;
     }
     try {
-      return await options.act(options.guards ? plan.based_on_revision : undefined);
+      return await doIt(options, options.guards ? plan.based_on_revision : undefined);
     } catch (error) {
       const hasMoved = options.guards && error instanceof NodeError && error.code === 'revision_mismatch';
       if (!hasMoved) throw error;
       context.writeError(`Nothing was changed: the state has changed since that plan. ${error.message}\n\n`);
     }
+  }
+}
+
+const UNKNOWN_OUTCOMES = new Set(['connection_cut', 'timeout', 'unexpected_answer', 'commit_outcome_unknown']);
+
+/** What breaks off after the deed was asked for may have been done all the same. */
+async function doIt<Report extends PlanLike>(
+  { act, word }: ConfirmedOptions<Report>,
+  expectRevision: number | undefined,
+): Promise<Report> {
+  try {
+    return await act(expectRevision);
+  } catch (error) {
+    if (!(error instanceof NodeError) || !UNKNOWN_OUTCOMES.has(error.code)) throw error;
+    throw new NodeError(
+      error.code,
+      `${error.message} The ${word} had been asked for, and may or may not have been done: see "last restore" in status.`,
+      { place: error.place, status: error.status, requestId: error.requestId, cause: error },
+    );
   }
 }

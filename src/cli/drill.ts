@@ -2,7 +2,7 @@ import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createNodeClient } from '../http/client.ts';
 import { type ClientTools, createClientCommand } from './client-command.ts';
-import { backupMember, type DrillReport, writeReport } from './drill/report.ts';
+import { backupMember, type DrillReport, removeReport, writeReport } from './drill/report.ts';
 import { type DrillOptions, runDrill } from './drill/run.ts';
 import { openNamedBackup } from './file-fault.ts';
 import { makeFolder } from './folder.ts';
@@ -43,6 +43,8 @@ export const drill = createClientCommand({
     if (file !== undefined) await openNamedBackup(file);
     if (inPlace && !(await mayGoOn(tools, yes))) return 1;
     await makeFolder(out);
+    // Whatever becomes of this drill, nobody is to read the report of an earlier one as its own.
+    await removeReport(out);
     const folder = await mkdtemp(join(out, '.loom-drill-'));
     try {
       const report = await runAndReport({ file, acceptStateKey, folder, inPlace }, tools);

@@ -36,10 +36,14 @@ export function undoText(report: UndoReport): string {
     ),
     ['documents', report.replaced_state ? countsText(report.documents) : 'left alone'],
     ...nameRows(report.document_names),
-    ['audit trail', `${counted(report.imported_audit_count, 'entry', 'entries')} that were taken out come back`],
+    ['audit trail', takenOutText(report.imported_audit_count)],
     ['revision', revisionText(report.based_on_revision, report.revision, report.epoch)],
   ];
   return table([...rows, ...warningRows(report.warnings)]);
+}
+
+function takenOutText(count: number): string {
+  return count === 0 ? 'nothing to bring back' : `${counted(count, 'entry', 'entries')} that were taken out come back`;
 }
 
 function countsText({ added, changed, removed, unchanged }: DocumentCounts): string {

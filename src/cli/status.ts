@@ -37,7 +37,7 @@ function textOf(report: StatusReport): string {
     ['last backup', sinceText(report, report.last_backup_at)],
     ['last restore', sinceText(report, report.last_restore_at)],
     ...labelled('under way', report.operations, operationText, 'nothing'),
-    ...labelled('can be undone', report.undo?.kept, keptText, 'nothing'),
+    ...labelled('can be undone', report.undo?.kept?.filter(isWorthShowing), keptText, 'nothing'),
     ...labelled('scratch states', report.scratch_states, scratchText, 'none'),
   ];
   return table(rows);
@@ -66,14 +66,14 @@ function operationText({ kind, started_at, documents, bytes }: StatusReport['ope
   return `${printable(kind)} since ${started_at}: ${counted(documents, 'document')}, ${sizeText(bytes)}`;
 }
 
-function keptText({
-  kind,
-  event_id,
-  taken_at,
-  documents,
-  audit_entries,
-  bytes,
-}: NonNullable<NonNullable<StatusReport['undo']>['kept']>[number]): string {
+type Kept = NonNullable<NonNullable<StatusReport['undo']>['kept']>[number];
+
+/** The last one, which an undo undoes, and those that replaced something. */
+function isWorthShowing({ substantial }: Kept, index: number): boolean {
+  return index === 0 || substantial;
+}
+
+function keptText({ kind, event_id, taken_at, documents, audit_entries, bytes }: Kept): string {
   const entries = audit_entries === 0 ? '' : `, ${counted(audit_entries, 'audit entry', 'audit entries')}`;
   return `${kind} ${event_id} of ${taken_at}: ${counted(documents, 'document')}${entries}, ${sizeText(bytes)} kept`;
 }

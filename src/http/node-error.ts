@@ -82,12 +82,20 @@ const words: Record<string, [code: string, message: string]> = {
   EPIPE: ['connection_cut', 'The connection was cut before the request was complete.'],
 };
 
+const NOT_HTTP: [code: string, message: string] = ['unexpected_answer', 'What answers there does not speak HTTP.'];
+
+/** undici's, which has no code of its own where the parser gives none. */
+function isParserFault(error: unknown): boolean {
+  return error instanceof Error && error.name === 'HTTPParserError';
+}
+
 /** What went wrong on the way, in words without anything that was sent. `where` is shown: it must hold no secret. */
 export function faultOnTheWay(error: unknown, where: string, interrupted: boolean): NodeError {
   if (error instanceof NodeError) return error;
   if (interrupted) return new NodeError('interrupted', 'Interrupted.', { cause: error });
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  const known = words[code];
+  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+  // What is no HTTP, from the first byte or from some byte on.
+  const known = code.startsWith('HPE_') || isParserFault(error) ? NOT_HTTP : words[code];
   if (known !== undefined) return new NodeError(known[0], `${where}: ${known[1]}`, { cause: error });
   const reason = code === '' ? (error instanceof Error ? error.name : 'unknown') : code;
   return new NodeError('unreachable', `${where}: the request could not be made (${reason}).`, { cause: error });

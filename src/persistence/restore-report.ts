@@ -53,7 +53,10 @@ export function reportOf(plan: RestorePlan, request: CheckedRequest): RestoreRep
   };
 }
 
-function warningsOf({ trail, unlinked, replaceState }: RestorePlan, { options, backup }: CheckedRequest): string[] {
+function warningsOf(
+  { live, trail, unlinked, replaceState }: RestorePlan,
+  { options, backup }: CheckedRequest,
+): string[] {
   const warnings = backup.verified ? warningsOfVerified(backup) : warningsOfUnverified(backup, unlinked);
   if (options.replaceState && !replaceState) {
     warnings.push('The backup holds no state: the documents are left as they are.');
@@ -63,7 +66,11 @@ function warningsOf({ trail, unlinked, replaceState }: RestorePlan, { options, b
       `Live audit entries made after the backup are taken out of the trail: ${trail.replace}. An undo brings them back.`,
     );
   }
-  if (trail.partedAt !== null) {
+  if (trail.partedAt !== null && live.head.seq === 0) {
+    warnings.push(
+      'The backup does not hold its trail from the first entry on: what it holds is imported, and what came before is lost here.',
+    );
+  } else if (trail.partedAt !== null) {
     warnings.push(
       `The backup's audit trail and the live one part at entry ${trail.partedAt}: what is missing is imported, and nothing is taken out.`,
     );

@@ -90,7 +90,7 @@ export async function dropScratch(
 function scratchExists(stateKey: string): LoomError {
   return new LoomError(
     'scratch_exists',
-    `There is a state ${JSON.stringify(stateKey)} already: choose another name for the scratch state, or drop it.`,
+    `There is a state ${JSON.stringify(stateKey)} already: choose another name for the scratch state.`,
     { pointer: '/into_scratch' },
   );
 }

@@ -181,10 +181,11 @@ function reportOf(plan: UndoPlan, dryRun: boolean): UndoReport {
 /** A restore that was sent twice: the second replaced nothing, and what is to be undone is the first. */
 function nothingChanges({ older }: UndoPlan): string {
   const other = older.find((one) => one.substantial);
-  if (other === undefined) return 'It changes nothing: all is as it was before.';
+  const nothing = 'It changes no document and brings back no entry: nothing of that kind was replaced.';
+  if (other === undefined) return nothing;
   return (
-    `It changes nothing: all is as it was before. An older ${other.kind} that has replaced something is kept: with ` +
-    `"event_id":"${other.event_id}" that one is undone, and all after it.`
+    `${nothing} An older ${other.kind} that has replaced something is kept: name its event id, ${other.event_id}, to undo ` +
+    'that one and all after it.'
   );
 }
 

@@ -143,6 +143,22 @@ describe('restore and undo', () => {
     expect(await revision()).toBe(before);
   });
 
+  it('an answer that is cut off says that it may have been done, and where to look', async () => {
+    let requests = 0;
+    site.proxy.intercept((asked, answer) => {
+      if (asked.url !== RESTORE) return false;
+      requests += 1;
+      if (requests < 2) return false;
+      answer.destroy();
+      return true;
+    });
+    const cut = await run(restore, [site.file, '--yes']);
+    expect(cut).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('may or may not have been done: see "last restore"'),
+    });
+  });
+
   it('a file that is not there is an error before anything is sent', async () => {
     site.proxy.asked.length = 0;
     const missing = join(site.folder, 'nothing');

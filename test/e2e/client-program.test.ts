@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -44,6 +45,18 @@ describe('a client command of the real program', () => {
     await writeFile(join(folder, 'bad.json'), '{}');
     expect(await unread('verify bad.json')).toEqual(endedWith(1));
     expect(await readdir(join(folder, 'drilled'))).toContain('report.json');
+  });
+
+  it('with a full disk behind its standard output says so, and that it is done', async () => {
+    if (!existsSync('/dev/full')) return;
+    const line = `node ${inject('programEntry')} backup --out full.json > /dev/full`;
+    const env = { LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_URL: url };
+    const { code, stderr } = await runCommandLine(line, { directory: folder, env });
+    expect([code, stderr]).toEqual([
+      1,
+      'Standard output could not be written (ENOSPC). The command itself ended with 0.\n',
+    ]);
+    expect((await runProgramToEnd(['verify', join(folder, 'full.json')], {})).code).toBe(0);
   });
 
   it('without a token it is exit code 78, and with one on the command line 64', async () => {

@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -52,6 +53,17 @@ describe('on a healthy node', () => {
     expect(report.restored?.state_sha256).toBe(report.backup?.state_sha256);
     expect(report.steps.at(-1)?.detail).toContain('the documents by their digest');
     expect(summary).toContain('# Restore drill: passed');
+  });
+
+  it('takes the report of an earlier drill away, before anything can go wrong', async () => {
+    await writeFile(join(site.out, 'report.json'), '{"ok":true}');
+    let reports: string[] | undefined;
+    site.proxy.intercept(() => {
+      reports ??= readdirSync(site.out).filter((name) => !name.startsWith('.'));
+      return false;
+    });
+    await runDrill(site);
+    expect(reports).toEqual([]);
   });
 
   it('the scratch state’s name comes before the backup, so that the living state is not locked', async () => {

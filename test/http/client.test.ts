@@ -149,6 +149,21 @@ describe('with something else', () => {
     expect(error.message).toBe(`http://127.0.0.1:${port}: Nothing listens there: the connection was refused.`);
   });
 
+  test('a program that speaks no HTTP is an unexpected answer', async () => {
+    const server = createServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.on('data', () => socket.destroy());
+      socket.write('SSH-2.0-OpenSSH_9\r\n');
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
+    const error = await faultOf(connect(`http://127.0.0.1:${port}`).readStatus());
+    await new Promise((resolve) => server.close(resolve));
+    expect(error).toMatchObject({ code: 'unexpected_answer', message: expect.stringContaining('does not speak HTTP') });
+  });
+
   test('a stop ends what is under way', async () => {
     const controller = new AbortController();
     const server = await listen(() => controller.abort());

@@ -1,9 +1,10 @@
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { VerifiedBackup } from '../../backup/verifier.ts';
 import type { AuditHead } from '../../domain/audit.ts';
 import { makeFolder } from '../folder.ts';
 import { writeWhole } from '../part-file.ts';
-import { quoted, sizeText } from '../text.ts';
+import { counted, quoted, sizeText } from '../text.ts';
 import type { StepName, StepResult } from './steps.ts';
 
 /** `report.json`. Its members keep their meaning while `drill_report_version` is 1. */
@@ -75,6 +76,11 @@ const titles: Record<StepName, string> = {
 };
 
 /** Writes `report.json` and `summary.md`, each as a whole or not at all. Answers the summary. */
+/** Takes an earlier drill's report away: its verdict is not to be read as the next one's. */
+export async function removeReport(folder: string): Promise<void> {
+  for (const name of ['report.json', 'summary.md']) await rm(join(folder, name), { force: true });
+}
+
 export async function writeReport(folder: string, report: DrillReport): Promise<string> {
   await makeFolder(folder);
   const summary = summaryOf(report);
@@ -108,7 +114,7 @@ function summaryOf(report: DrillReport): string {
 function backupText(backup: NonNullable<DrillReport['backup']>): string {
   const origin = backup.file === null ? 'Taken from the node' : `The file ${quoted(backup.file)}`;
   return (
-    `${origin}: ${backup.documents} documents and ${backup.audit_entries} audit entries of revision ${backup.revision}, ` +
+    `${origin}: ${counted(backup.documents, 'document')} and ${counted(backup.audit_entries, 'audit entry', 'audit entries')} of revision ${backup.revision}, ` +
     `${sizeText(backup.bytes)}, exported ${backup.exported_at}. State digest ${backup.state_sha256}; audit head: entry ` +
     `${backup.audit_head.seq}, ${backup.audit_head.hash}.`
   );
