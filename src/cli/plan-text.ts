@@ -9,12 +9,11 @@ type Row = [label: string, text: string];
 
 /** A plan, or what was done, for humans. */
 export function restoreText(report: RestoreReport): string {
-  const { audit, revision, scratch } = report;
+  const { revision, scratch } = report;
   const rows: Row[] = [
     ['documents', report.replaced_state ? countsText(report.documents) : 'left alone'],
     ...nameRows(report.document_names),
     ['audit trail', trailText(report)],
-    ...(audit.parted_at === null ? [] : [['', partedText(audit.parted_at, audit.replaced)] as Row]),
     ['backup', report.verified ? 'verified' : 'NOT verified: nobody can tell whether it is whole'],
     ['revision', revisionText(report.based_on_revision, revision, report.epoch)],
   ];
@@ -22,8 +21,7 @@ export function restoreText(report: RestoreReport): string {
     const made = scratch.state_sha256 === null ? 'a new one' : `digest ${scratch.state_sha256}`;
     rows.push(['scratch state', `${quoted(scratch.state_key)}, ${made}`]);
   }
-  const isSaid = (warning: string): boolean => warning.includes(` part at entry ${audit.parted_at}:`);
-  return table([...rows, ...warningRows(report.warnings.filter((warning) => !isSaid(warning)))]);
+  return table([...rows, ...warningRows(report.warnings)]);
 }
 
 export function undoText(report: UndoReport): string {
@@ -76,11 +74,6 @@ function trailText({ audit }: RestoreReport): string {
 }
 
 /** What a warning of the node says too. */
-function partedText(partedAt: number, replaced: number): string {
-  const kept = replaced === 0 ? ': what is missing is imported, and nothing is taken out' : '';
-  return `the two audit trails differ from entry ${partedAt} on${kept}`;
-}
-
 function revisionText(from: number, to: number, epoch: string | null): string {
   return `${from} becomes ${to}${epoch === null ? '' : `, epoch ${printable(epoch)}`}`;
 }

@@ -1,5 +1,6 @@
 import type { PoolClient } from 'pg';
 import type { AuditHead } from '../domain/audit.ts';
+import { rfc3339 } from './time.ts';
 
 export interface OperationEntry {
   action: 'restore' | 'undo';
@@ -23,7 +24,7 @@ export async function appendOperationEntry(
        select clock_timestamp() as at
      ), entry as (
        select at, jsonb_build_object('seq', $2::bigint + 1, 'event_id', $4::text,
-                'recorded_at', to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                'recorded_at', ${rfc3339('at')},
                 'action', $9::text, 'actor', 'admin', 'request_id', $5::text, 'revision', $6::bigint, 'epoch', $7::text,
                 'changes', '[]'::jsonb, $9::text, $8::jsonb) as entry
          from moment

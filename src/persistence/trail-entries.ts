@@ -1,6 +1,7 @@
 import type { PoolClient } from 'pg';
 import type { AuditHead } from '../domain/audit.ts';
 import { limits } from '../limits.ts';
+import { rfc3339 } from './time.ts';
 
 export interface ImportEntry {
   stateKey: string;
@@ -23,7 +24,7 @@ export async function importEntries(client: PoolClient, { after, ...entry }: Imp
          from loom_stage_audit join loom_stage_missing using (position), moment
      ), imports as (
        select seq, event_id, at, jsonb_build_object('seq', seq, 'event_id', event_id,
-                'recorded_at', to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                'recorded_at', ${rfc3339('at')},
                 'action', 'audit.import', 'actor', 'admin', 'request_id', $4::text, 'revision', $5::bigint, 'epoch', $6::text,
                 'changes', '[]'::jsonb, 'import', $7::jsonb || jsonb_build_object('position', position,
                   'sha256', encode(loom_value_sha256(line), 'hex'), 'original', line)) as entry

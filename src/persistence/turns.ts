@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-/** Some 5 ms of scanning or digesting: probes are to be answered within 50 ms. */
+/** Little enough that others are answered between two pieces; with 32 times as much, `/ready` was late in the transfer benchmark. */
 const TURN_BYTES = 256 * 1024;
 
 /**

@@ -59,7 +59,11 @@ export async function undo(
           live,
           undone,
           older,
-          ...(await planDocuments(client, stateKey, { first, last: undone[0]?.revision ?? 0 })),
+          ...(await planDocuments(client, stateKey, {
+            first,
+            last: undone[0]?.revision ?? 0,
+            documents: live.documents,
+          })),
           imports,
           replaceState,
           revision: live.revision + 1,
@@ -126,7 +130,7 @@ async function stageKept(client: PoolClient, stateKey: string, first: number): P
 async function planDocuments(
   client: PoolClient,
   stateKey: string,
-  { first, last }: { first: number; last: number },
+  { first, last, documents }: { first: number; last: number; documents: number },
 ): Promise<Pick<UndoPlan, 'documents' | 'overwritten'>> {
   await client.query('truncate loom_stage_change');
   await client.query(
@@ -138,16 +142,15 @@ async function planDocuments(
       where l.sha256 is distinct from s.sha256`,
     [stateKey, first],
   );
-  const { rows } = await client.query<{ live: number; overwritten: number }>(
-    `select (select count(*) from loom_document where state_key = $1) as live,
-            (select count(*) from loom_stage_change c join loom_document d on d.state_key = $1 and d.name = c.name
-              where d.revision > $2) as overwritten`,
+  const { rows } = await client.query<{ overwritten: number }>(
+    `select count(*) as overwritten
+       from loom_stage_change c join loom_document d on d.state_key = $1 and d.name = c.name
+      where d.revision > $2`,
     [stateKey, last],
   );
-  const { live = 0, overwritten = 0 } = rows[0] ?? {};
   const { counts, names } = await readStagedChanges(client, 0);
-  const unchanged = live - counts.changed - counts.removed;
-  return { documents: { counts: { ...counts, unchanged }, names }, overwritten };
+  const unchanged = documents - counts.changed - counts.removed;
+  return { documents: { counts: { ...counts, unchanged }, names }, overwritten: rows[0]?.overwritten ?? 0 };
 }
 
 function reportOf(plan: UndoPlan, dryRun: boolean): UndoReport {

@@ -28,19 +28,12 @@ function planWith(audit: Partial<RestoreReport['audit']>, warnings: string[]): R
   };
 }
 
-it('where the trails part stands with the audit trail, and once', () => {
+it('what the node warns of is shown, once and as it says it, after the figures', () => {
   const lines = restoreText(planWith({ imported: 2, parted_at: 7 }, [parted, 'Another warning.'])).split('\n');
-  const at = lines.findIndex((line) => line.startsWith('audit trail'));
-  expect(lines.slice(at, at + 3)).toEqual([
-    'audit trail  2 entries imported',
-    '             the two audit trails differ from entry 7 on: what is missing is imported, and nothing is taken out',
-    'backup       verified',
+  expect(lines).toContain('audit trail  2 entries imported');
+  expect(lines.filter((line) => line.startsWith('warning'))).toEqual([
+    `warning      ${parted}`,
+    'warning      Another warning.',
   ]);
-  expect(lines.filter((line) => line.startsWith('warning'))).toEqual(['warning      Another warning.']);
-});
-
-it('trails that do not part have no such line, and no warning is swallowed', () => {
-  const text = restoreText(planWith({ adopted: 1 }, ['One warning.']));
-  expect(text).toContain('audit trail  1 entry adopted as they are\nbackup ');
-  expect(text).toContain('\nwarning      One warning.\n');
+  expect(lines.filter((line) => line.includes('entry 7'))).toHaveLength(1);
 });
