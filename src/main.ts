@@ -10,10 +10,10 @@ import { migrate } from './cli/migrate.ts';
 import { restore } from './cli/restore.ts';
 import { serve } from './cli/serve.ts';
 import { status } from './cli/status.ts';
-import { createAsk } from './cli/terminal.ts';
+import { createAsk } from './cli/terminal/ask.ts';
 import { undo } from './cli/undo.ts';
 import { verify } from './cli/verify.ts';
-import { CONFIG_EXIT_CODE, ConfigError } from './config.ts';
+import { CONFIG_EXIT_CODE, ConfigError } from './config/config.ts';
 import { readVersion } from './version.ts';
 
 const version: Command = {

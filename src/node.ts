@@ -1,4 +1,4 @@
-import type { Config } from './config.ts';
+import type { Config } from './config/config.ts';
 import { type Readiness, readinessOf } from './domain/readiness.ts';
 import type { RunningOperation } from './domain/store.ts';
 import { isLoomError, LoomError } from './errors.ts';
@@ -6,11 +6,11 @@ import { createServer } from './http/server.ts';
 import { limits } from './limits.ts';
 import type { Log } from './log.ts';
 import { createMetrics, type Metrics, type OperationOutcome } from './metrics.ts';
-import { createInitializer } from './persistence/initialize.ts';
-import { loadMigrations } from './persistence/migrations.ts';
-import { closePool, createPool } from './persistence/pool.ts';
-import { createProbe } from './persistence/probe.ts';
-import { CURRENT_SCHEMA_VERSION } from './persistence/schema.ts';
+import { closePool, createPool } from './persistence/connection/pool.ts';
+import { createProbe } from './persistence/probe/probe.ts';
+import { createInitializer } from './persistence/schema/initialize.ts';
+import { loadMigrations } from './persistence/schema/migrations.ts';
+import { CURRENT_SCHEMA_VERSION } from './persistence/schema/schema.ts';
 import { createStore } from './persistence/store.ts';
 import { readVersion } from './version.ts';
 

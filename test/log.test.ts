@@ -2,8 +2,8 @@ import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { LoomError } from '../src/errors.ts';
 import { createLogger, requestForLog } from '../src/log.ts';
-import { createEmptyDatabase } from './setup/database.ts';
-import { captureLog } from './setup/log.ts';
+import { captureLog } from './setup/node/log.ts';
+import { createEmptyDatabase } from './setup/server/database.ts';
 
 const SECRET = 'hunter2-hunter2-hunter2';
 

@@ -1,12 +1,12 @@
 import { stat } from 'node:fs/promises';
-import type { VerifiedBackup } from '../backup/verifier.ts';
+import type { VerifiedBackup } from '../backup/offline/verifier.ts';
 import { isLoomError, LoomError } from '../errors.ts';
-import { createClientCommand, wholeNumber } from './client-command.ts';
-import { downloadBackup, verifyFile } from './download.ts';
-import { claimPartFile } from './part-file.ts';
-import { createProgress } from './progress.ts';
-import { counted, quoted, sizeText, table } from './text.ts';
-import { UsageError } from './usage.ts';
+import { createClientCommand, wholeNumber } from './client/client-command.ts';
+import { downloadBackup, verifyFile } from './client/download.ts';
+import { claimPartFile } from './file/part-file.ts';
+import { createProgress } from './terminal/progress.ts';
+import { counted, quoted, sizeText, table } from './terminal/text.ts';
+import { UsageError } from './terminal/usage.ts';
 
 /** Takes a backup that is verified before it replaces the one before it. Whatever fails, the file stays as it was. */
 export const backup = createClientCommand({

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { type Config, parseConfig, parseDatabaseConfig } from '../config.ts';
+import { type Config, parseConfig, parseDatabaseConfig } from '../config/config.ts';
 
 /** sysexits.h EX_USAGE: the command line is wrong. */
 export const USAGE_EXIT_CODE = 64;

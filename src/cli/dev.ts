@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { configSecrets } from '../config.ts';
+import { configSecrets } from '../config/config.ts';
 import { createLogger } from '../log.ts';
 import { startNode } from '../node.ts';
 import { type Command, type CommandContext, readConfig, stopRequested } from './command.ts';

@@ -1,13 +1,13 @@
 import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createNodeClient } from '../http/client.ts';
-import { type ClientTools, createClientCommand } from './client-command.ts';
+import { createNodeClient } from '../http/client/client.ts';
+import { type ClientTools, createClientCommand } from './client/client-command.ts';
 import { backupMember, type DrillReport, removeReport, writeReport } from './drill/report.ts';
 import { type DrillOptions, runDrill } from './drill/run.ts';
-import { openNamedBackup } from './file-fault.ts';
-import { makeFolder } from './folder.ts';
-import { createProgress } from './progress.ts';
-import { UsageError } from './usage.ts';
+import { openNamedBackup } from './file/file-fault.ts';
+import { makeFolder } from './file/folder.ts';
+import { createProgress } from './terminal/progress.ts';
+import { UsageError } from './terminal/usage.ts';
 
 /** Proves that a backup of a node can be restored: exit code 0 only if every step held. */
 export const drill = createClientCommand({

@@ -1,5 +1,5 @@
 import { request } from 'node:http';
-import { parseListenConfig } from '../config.ts';
+import { parseListenConfig } from '../config/config.ts';
 import type { Command } from './command.ts';
 
 const TIMEOUT_MS = 3_000;

@@ -1,6 +1,6 @@
-import { type BackupSummary, type SummaryEntry, summarizeBackup } from '../backup/summary.ts';
-import { createFileCommand } from './file-command.ts';
-import { printable } from './text.ts';
+import { type BackupSummary, type SummaryEntry, summarizeBackup } from '../backup/offline/summary.ts';
+import { createFileCommand } from './file/file-command.ts';
+import { printable } from './terminal/text.ts';
 
 /** Shows what is in a backup file. It believes what it reads: `verify` is what checks it. */
 export const inspect = createFileCommand({

@@ -1,9 +1,9 @@
 import { createLogger } from '../log.ts';
-import { migrate as migrateDatabase } from '../persistence/migrate.ts';
-import { loadMigrations } from '../persistence/migrations.ts';
-import { createPool } from '../persistence/pool.ts';
-import { CURRENT_SCHEMA_VERSION } from '../persistence/schema.ts';
-import { describeFault, toLoomError } from '../persistence/sqlstate.ts';
+import { describeFault, toLoomError } from '../persistence/connection/faults.ts';
+import { createPool } from '../persistence/connection/pool.ts';
+import { migrate as migrateDatabase } from '../persistence/schema/migrate.ts';
+import { loadMigrations } from '../persistence/schema/migrations.ts';
+import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
 import { type Command, readDatabaseConfig } from './command.ts';
 
 /** Brings the database up to this version's schema and ends: for `LOOM_MIGRATE=manual`. */

@@ -1,18 +1,18 @@
-import { verifyBackup } from '../backup/verifier.ts';
+import { verifyBackup } from '../backup/offline/verifier.ts';
 import type { RestoreReport } from '../domain/backup.ts';
 import { scratchKeyFault } from '../domain/state.ts';
 import { isLoomError } from '../errors.ts';
-import type { NodeClient, RestoreMembers } from '../http/client.ts';
-import { CURRENT_SCHEMA_VERSION } from '../persistence/schema.ts';
-import { assertCanAsk, createClientCommand, wholeNumber } from './client-command.ts';
-import { planAskAct } from './confirmed.ts';
-import { openNamedBackup } from './file-fault.ts';
-import { withOwnOption } from './own-options.ts';
-import { restoreText } from './plan-text.ts';
-import { createProgress, type Progress } from './progress.ts';
-import { openRestoreBody } from './restore-body.ts';
-import { quoted, shellQuoted } from './text.ts';
-import { UsageError } from './usage.ts';
+import type { NodeClient, RestoreMembers } from '../http/client/client.ts';
+import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
+import { assertCanAsk, createClientCommand, wholeNumber } from './client/client-command.ts';
+import { planAskAct } from './client/confirmed.ts';
+import { withOwnOption } from './client/own-options.ts';
+import { restoreText } from './client/plan-text.ts';
+import { openRestoreBody } from './client/restore-body.ts';
+import { openNamedBackup } from './file/file-fault.ts';
+import { createProgress, type Progress } from './terminal/progress.ts';
+import { quoted, shellQuoted } from './terminal/text.ts';
+import { UsageError } from './terminal/usage.ts';
 
 const options = {
   yes: { type: 'boolean' },

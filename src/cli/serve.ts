@@ -1,4 +1,4 @@
-import { configSecrets } from '../config.ts';
+import { configSecrets } from '../config/config.ts';
 import { createLogger } from '../log.ts';
 import { startNode } from '../node.ts';
 import { type Command, readConfig, stopRequested } from './command.ts';

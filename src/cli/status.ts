@@ -1,6 +1,6 @@
-import type { StatusReport } from '../http/client.ts';
-import { createClientCommand } from './client-command.ts';
-import { counted, printable, quoted, sizeText, table } from './text.ts';
+import type { StatusReport } from '../http/client/client.ts';
+import { createClientCommand } from './client/client-command.ts';
+import { counted, printable, quoted, sizeText, table } from './terminal/text.ts';
 
 /** What a node says of itself: exit code 0 when it is ready, 1 when it is not. */
 export const status = createClientCommand({

@@ -1,6 +1,6 @@
-import { assertCanAsk, createClientCommand } from './client-command.ts';
-import { planAskAct } from './confirmed.ts';
-import { undoText } from './plan-text.ts';
+import { assertCanAsk, createClientCommand } from './client/client-command.ts';
+import { planAskAct } from './client/confirmed.ts';
+import { undoText } from './client/plan-text.ts';
 
 /** Undoes the last restore, or undo: first the plan, then the question, then the deed. */
 export const undo = createClientCommand({

@@ -1,12 +1,12 @@
-import { type Continuity, checkAgainst } from '../backup/against.ts';
-import { restoreText } from '../backup/against-faults.ts';
-import type { OpenBackup } from '../backup/read.ts';
-import type { Trail } from '../backup/trail.ts';
-import { type VerifiedBackup, verifyBackup } from '../backup/verifier.ts';
+import { type Continuity, checkAgainst } from '../backup/offline/against.ts';
+import { restoreText } from '../backup/offline/against-faults.ts';
+import type { OpenBackup } from '../backup/offline/read.ts';
+import type { Trail } from '../backup/offline/trail.ts';
+import { type VerifiedBackup, verifyBackup } from '../backup/offline/verifier.ts';
 import { isLoomError } from '../errors.ts';
-import { CURRENT_SCHEMA_VERSION } from '../persistence/schema.ts';
-import { createFileCommand, OtherFileFault } from './file-command.ts';
-import { counted, printable, quoted } from './text.ts';
+import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
+import { createFileCommand, OtherFileFault } from './file/file-command.ts';
+import { counted, printable, quoted } from './terminal/text.ts';
 
 /** Checks a backup file as a restore would, and whether it goes on from an earlier one. */
 export const verify = createFileCommand({

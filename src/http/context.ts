@@ -1,4 +1,4 @@
-import type { Config } from '../config.ts';
+import type { Config } from '../config/config.ts';
 import type { Readiness } from '../domain/readiness.ts';
 import type { StateHead } from '../domain/state.ts';
 import type { Store } from '../domain/store.ts';

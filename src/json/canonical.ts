@@ -1,5 +1,5 @@
 import { BYTE } from './bytes.ts';
-import { plainNumber } from './number.ts';
+import { plainNumber } from './exact-number.ts';
 import { scanJson } from './scan.ts';
 
 /** Far deeper than anything LOOM stores or exports, and well within what recursion can bear. */

@@ -1,4 +1,4 @@
-import { createNameIndex } from './names.ts';
+import { createNameIndex } from './name-index.ts';
 import type { SpanOutput } from './output.ts';
 import { pointerToken } from './pointer.ts';
 

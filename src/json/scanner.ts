@@ -2,14 +2,14 @@ import { type ErrorCode, LoomError, type LoomErrorOptions } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { BYTE, showByte, typeOf, WHITESPACE } from './bytes.ts';
 import { createDescents } from './descent.ts';
-import { createLiteralReader } from './literals.ts';
+import { createLiteralReader } from './literal-reader.ts';
 import { createNesting } from './nesting.ts';
-import { createNumberReader } from './numbers.ts';
+import { createNumberReader } from './number-reader.ts';
 import { SpanOutput } from './output.ts';
 import { shortPointer } from './pointer.ts';
-import { createStringReader } from './strings.ts';
+import { createStringReader } from './string-reader.ts';
 import type { ArrayVisit, CaptureVisit, JsonType, ObjectVisit, SkipVisit, Visit } from './visit.ts';
-import { createWhitespaceReader } from './whitespace.ts';
+import { createWhitespaceReader } from './whitespace-reader.ts';
 
 /** An incremental scanner of one JSON text (RFC 8259, strictly; UTF-8 without a byte order mark). */
 export interface JsonScanner {

@@ -1,20 +1,20 @@
 import type { Pool } from 'pg';
 import type { ChainCheckRecord, OperationContext, RunningOperation, Store } from '../domain/store.ts';
-import { openAudit, readAudit, verifyChain } from './audit.ts';
-import { commitBatch } from './commit.ts';
-import { createEventId } from './event-id.ts';
-import { openExport, recordBackup } from './export.ts';
-import { createGroupCommit } from './group-commit.ts';
-import type { Migration } from './migrations.ts';
-import { queryRows } from './query.ts';
-import { listDocuments, openState, readDocument, readStateHead } from './read-state.ts';
-import { restore } from './restore.ts';
-import { readSchemaStatus } from './schema.ts';
-import { assertScratch, dropScratch, listScratchStates } from './scratch.ts';
-import { readSnapshots } from './snapshots.ts';
-import { toLoomError } from './sqlstate.ts';
-import { inTransaction } from './transaction.ts';
-import { undo } from './undo.ts';
+import { openAudit, readAudit, verifyChain } from './audit/audit.ts';
+import { openExport, recordBackup } from './backup/export.ts';
+import { commitBatch } from './commit/batch.ts';
+import { createGroupCommit } from './commit/group-commit.ts';
+import { toLoomError } from './connection/faults.ts';
+import { queryRows } from './connection/query.ts';
+import { inTransaction } from './connection/transaction.ts';
+import { listDocuments, openState, readDocument, readStateHead } from './read/state.ts';
+import { restore } from './restore/restore.ts';
+import { assertScratch, dropScratch, listScratchStates } from './restore/scratch.ts';
+import { undo } from './restore/undo.ts';
+import { readSnapshots } from './restore/undo-record.ts';
+import type { Migration } from './schema/migrations.ts';
+import { readSchemaStatus } from './schema/schema.ts';
+import { createEventId } from './state/ids.ts';
 
 export interface StoreOptions {
   pool: Pool;

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
-import { createRandom, type Random } from '../setup/random.ts';
-import { entryText, writeBackup } from '../setup/written-backup.ts';
+import { entryText, writeBackup } from '../setup/backup/written-backup.ts';
+import { createRandom, type Random } from '../setup/values/random.ts';
 
 export const DOCUMENTS = 20_000;
 export const ENTRIES = 50_000;

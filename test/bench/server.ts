@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../../src/dev/postgres.ts';
-import { buildProgram } from '../setup/built.ts';
-import { type Program, startProgram, waitUntilReady } from '../setup/program.ts';
+import { buildProgram } from '../setup/node/built.ts';
+import { type Program, startProgram, waitUntilReady } from '../setup/node/program.ts';
 
 /** What every benchmark runs on: one server that writes durably, and the program as it is built. */
 export interface BenchServer {

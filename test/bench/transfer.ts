@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { openRestoreBody } from '../../src/cli/restore-body.ts';
+import { openRestoreBody } from '../../src/cli/client/restore-body.ts';
 import { runProgram } from '../../src/dev/processes.ts';
 import type { RestoreReport } from '../../src/domain/backup.ts';
-import { createNodeClient, type NodeClient } from '../../src/http/client.ts';
-import { applyMigrations } from '../setup/migrations.ts';
+import { createNodeClient, type NodeClient } from '../../src/http/client/client.ts';
+import { applyMigrations } from '../setup/server/migrations.ts';
 import { DOCUMENTS, ENTRIES, nameOf, writeBackupFiles } from './backup-file.ts';
 import { copyIn, copyOut, dumpTables, hashFile, nowhere } from './copy.ts';
 import { quantile, type Series, seriesOf, showSeries, showTable, timed } from './figures.ts';

@@ -1,9 +1,9 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { expect, it } from 'vitest';
-import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema.ts';
-import type { ParsedBackup } from '../setup/chain.ts';
-import { openNodes } from '../setup/nodes.ts';
-import { verify } from '../setup/store.ts';
+import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema/schema.ts';
+import type { ParsedBackup } from '../setup/backup/chain.ts';
+import { openNodes } from '../setup/node/nodes.ts';
+import { verify } from '../setup/node/store.ts';
 
 const folder = new URL('../fixtures/backups/', import.meta.url);
 // Beside them is the corpus of good and spoiled files, which has a test of its own.

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { parse } from 'dotenv';
 import { describe, expect, test } from 'vitest';
-import { configVariables, parseConfig } from '../../src/config.ts';
+import { configVariables, parseConfig } from '../../src/config/config.ts';
 
 const example = readFileSync(new URL('../../.env.example', import.meta.url), 'utf8');
 const page = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8');

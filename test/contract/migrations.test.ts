@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { loadMigrations } from '../../src/persistence/migrations.ts';
-import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema.ts';
+import { loadMigrations } from '../../src/persistence/schema/migrations.ts';
+import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema/schema.ts';
 import { destructiveStatements } from './migration-rules.ts';
 
 const migrations = await loadMigrations();

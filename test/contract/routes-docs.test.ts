@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createTestServer, type TestServer } from '../http/fixture.ts';
+import { createTestServer, type TestServer } from '../setup/node/http.ts';
 
 let server: TestServer;
 beforeAll(async () => {

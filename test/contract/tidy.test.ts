@@ -76,7 +76,7 @@ describe('each rule finds what it is there for', () => {
     [importsPointOneWay, 'src/errors.ts', `import 'zod';`],
     [importsPointOneWay, 'src/node.ts', `import { main } from './main.ts';`],
     [importsPointOneWay, 'src/node.ts', `import { log } from './log.js';`],
-    [patternsAreKept, 'src/config.ts', `const port = process.env.LOOM_PORT;`],
+    [patternsAreKept, 'src/config/config.ts', `const port = process.env.LOOM_PORT;`],
     [patternsAreKept, 'src/cli/a.ts', 'process.exit(1);'],
     [patternsAreKept, 'src/node.ts', `process.once('SIGTERM', close);`],
     [patternsAreKept, 'src/domain/a.ts', 'const now = Date.now();'],

@@ -3,8 +3,8 @@ import { readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { backup } from '../../src/cli/backup.ts';
-import { ADMIN_TOKEN } from '../http/fixture.ts';
-import { useClientSite } from '../setup/client-site.ts';
+import { useClientSite } from '../setup/cli/client-site.ts';
+import { ADMIN_TOKEN } from '../setup/node/http.ts';
 
 const site = useClientSite();
 const { run, state } = site;

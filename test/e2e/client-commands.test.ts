@@ -6,9 +6,9 @@ import { backup } from '../../src/cli/backup.ts';
 import { restore } from '../../src/cli/restore.ts';
 import { status } from '../../src/cli/status.ts';
 import { undo } from '../../src/cli/undo.ts';
-import { ADMIN_TOKEN, createTestServer } from '../http/fixture.ts';
-import { useClientSite } from '../setup/client-site.ts';
-import { runCommandLine } from '../setup/program.ts';
+import { useClientSite } from '../setup/cli/client-site.ts';
+import { ADMIN_TOKEN, createTestServer } from '../setup/node/http.ts';
+import { runCommandLine } from '../setup/node/program.ts';
 
 const RESTORE = '/v1/admin/persistence/restore';
 const site = useClientSite();

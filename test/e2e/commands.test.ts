@@ -1,7 +1,7 @@
 import { createServer } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createEmptyDatabase, type TestDatabase } from '../setup/database.ts';
-import { runProgramToEnd, startProgram, waitUntilReady } from '../setup/program.ts';
+import { runProgramToEnd, startProgram, waitUntilReady } from '../setup/node/program.ts';
+import { createEmptyDatabase, type TestDatabase } from '../setup/server/database.ts';
 
 const TOKEN = 'admin-token-of-the-commands';
 let database: TestDatabase;

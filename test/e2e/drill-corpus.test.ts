@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { corpusFolder, readCorpus, readCorpusFile } from '../setup/corpus.ts';
-import { digestTables } from '../setup/digest.ts';
-import { BACKUP, type Drilled, failedSteps, runDrill, scratchKeys, useDrillSite } from '../setup/drill.ts';
+import { corpusFolder, readCorpus, readCorpusFile } from '../setup/backup/corpus.ts';
+import { BACKUP, type Drilled, failedSteps, runDrill, scratchKeys, useDrillSite } from '../setup/cli/drill.ts';
+import { digestTables } from '../setup/server/digest.ts';
 
 const corpus = await readCorpus();
 const site = useDrillSite();

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { drill } from '../../src/cli/drill.ts';
-import { ADMIN_TOKEN, asAdmin, createTestServer } from '../http/fixture.ts';
-import { runCommand } from '../setup/command.ts';
-import { BACKUP, failedSteps, outcomes, put, runDrill, scratchKeys, useDrillSite } from '../setup/drill.ts';
+import { runCommand } from '../setup/cli/command.ts';
+import { BACKUP, failedSteps, outcomes, put, runDrill, scratchKeys, useDrillSite } from '../setup/cli/drill.ts';
+import { ADMIN_TOKEN, asAdmin, createTestServer } from '../setup/node/http.ts';
 
 const RESTORE = '/v1/admin/persistence/restore';
 const site = useDrillSite();

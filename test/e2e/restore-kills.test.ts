@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { sendSignal } from '../../src/dev/processes.ts';
-import { asAdmin, json } from '../http/fixture.ts';
-import { createCourse, type Kind, type Operation } from '../setup/kill-course.ts';
-import { type Arena, type ArenaNode, openArena, readyAndVerified, type Sight } from '../setup/kills.ts';
-import { createMoments, type Moments } from '../setup/moments.ts';
-import { tally } from '../setup/nodes.ts';
-import { createRandom, createSeed, type Random } from '../setup/random.ts';
+import { createCourse, type Kind, type Operation } from '../setup/faults/kill-course.ts';
+import { type Arena, type ArenaNode, openArena, readyAndVerified, type Sight } from '../setup/faults/kills.ts';
+import { createMoments, type Moments } from '../setup/faults/moments.ts';
+import { asAdmin, json } from '../setup/node/http.ts';
+import { tally } from '../setup/node/nodes.ts';
+import { createRandom, createSeed, type Random } from '../setup/values/random.ts';
 
 const RESTORES = 200;
 

@@ -2,8 +2,8 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
-import { createEmptyDatabase, type TestDatabase } from '../setup/database.ts';
-import { type Program, runCommandLine, startProgram, waitUntilReady } from '../setup/program.ts';
+import { type Program, runCommandLine, startProgram, waitUntilReady } from '../setup/node/program.ts';
+import { createEmptyDatabase, type TestDatabase } from '../setup/server/database.ts';
 
 const LOOM_ADMIN_TOKEN = 'admin-token-of-the-restore-page';
 const headers = { 'x-loom-admin-token': LOOM_ADMIN_TOKEN, 'content-type': 'application/json' };

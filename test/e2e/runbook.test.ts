@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { canonicalize, canonicalText } from '../../src/json/canonical.ts';
-import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema.ts';
-import { createEmptyDatabase, type TestDatabase } from '../setup/database.ts';
-import { mergePatch } from '../setup/merge-patch.ts';
-import { oddDocument, oddNames, oddPatch } from '../setup/odd-documents.ts';
-import { type Program, portOrAnother, runCommandLine, startProgram, waitUntilReady } from '../setup/program.ts';
+import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema/schema.ts';
+import { type Program, portOrAnother, runCommandLine, startProgram, waitUntilReady } from '../setup/node/program.ts';
+import { createEmptyDatabase, type TestDatabase } from '../setup/server/database.ts';
+import { mergePatch } from '../setup/values/merge-patch.ts';
+import { oddDocument, oddNames, oddPatch } from '../setup/values/odd-documents.ts';
 
 const runbook = await readFile(new URL('../../docs/runbook.md', import.meta.url), 'utf8');
 const chainQuery = await readFile(new URL('../../docs/verify-chain.sql', import.meta.url), 'utf8');

@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Program, runProgramToEnd, startProgram, waitUntil, waitUntilReady } from '../setup/program.ts';
-import { type PrivateServer, startPrivateServer } from '../setup/server.ts';
+import { type Program, runProgramToEnd, startProgram, waitUntil, waitUntilReady } from '../setup/node/program.ts';
+import { type PrivateServer, startPrivateServer } from '../setup/server/private-server.ts';
 
 const secrets = {
   admin: 'admin-Secret/4f1c9e+77d0',

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { runProgramToEnd } from '../setup/program.ts';
-import { backupOf, put, truncate } from '../setup/trails.ts';
+import { backupOf, put, truncate } from '../setup/backup/trails.ts';
+import { runProgramToEnd } from '../setup/node/program.ts';
 
 const good = fileURLToPath(new URL('../fixtures/backups/schema-1.json', import.meta.url));
 let directory: string;

@@ -1,6 +1,14 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { limits } from '../../src/limits.ts';
-import { ADMIN_TOKEN, asAdmin, asClient, CLIENT_TOKEN, createTestServer, inject, type TestServer } from './fixture.ts';
+import {
+  ADMIN_TOKEN,
+  asAdmin,
+  asClient,
+  CLIENT_TOKEN,
+  createTestServer,
+  inject,
+  type TestServer,
+} from '../setup/node/http.ts';
 
 let server: TestServer;
 beforeAll(async () => {

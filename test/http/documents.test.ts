@@ -1,7 +1,7 @@
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { mergePatchExamples } from '../setup/merge-patch.ts';
-import { createTestServer, mergePatch, type TestServer } from './fixture.ts';
+import { createTestServer, mergePatch, type TestServer } from '../setup/node/http.ts';
+import { mergePatchExamples } from '../setup/values/merge-patch.ts';
 
 let server: TestServer;
 beforeAll(async () => {

@@ -1,9 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Store } from '../../src/domain/store.ts';
 import { createLogger } from '../../src/log.ts';
-import { closePool, createPool } from '../../src/persistence/pool.ts';
+import { closePool, createPool } from '../../src/persistence/connection/pool.ts';
 import { createStore } from '../../src/persistence/store.ts';
-import { startPrivateServer } from '../setup/server.ts';
 import {
   asAdmin,
   createBareServer,
@@ -13,7 +12,8 @@ import {
   readyNow,
   type TestServer,
   testConfig,
-} from './fixture.ts';
+} from '../setup/node/http.ts';
+import { startPrivateServer } from '../setup/server/private-server.ts';
 
 let server: TestServer;
 beforeAll(async () => {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { digestTables } from '../setup/digest.ts';
-import { openTestStore, type TestStore } from '../setup/store.ts';
-import { asAdmin, createTestServer, mergePatch, type TestServer } from './fixture.ts';
+import { asAdmin, createTestServer, mergePatch, type TestServer } from '../setup/node/http.ts';
+import { openTestStore, type TestStore } from '../setup/node/store.ts';
+import { digestTables } from '../setup/server/digest.ts';
 
 /** Only the other state has it: no answer may show it. */
 const SECRET = 'belongs-to-the-other-state';

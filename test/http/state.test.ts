@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { limits } from '../../src/limits.ts';
-import { asAdmin, createTestServer, mergePatch, type TestServer } from './fixture.ts';
+import { asAdmin, createTestServer, mergePatch, type TestServer } from '../setup/node/http.ts';
 
 let server: TestServer;
 beforeEach(async () => {

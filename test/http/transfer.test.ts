@@ -17,7 +17,7 @@ import {
   json,
   type TestServer,
   testConfig,
-} from './fixture.ts';
+} from '../setup/node/http.ts';
 
 const BACKUP = '/v1/admin/persistence/backup';
 const RESTORE = '/v1/admin/persistence/restore';

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { digestTables } from '../setup/digest.ts';
-import { asAdmin, createTestServer, json, type TestResponse, type TestServer } from './fixture.ts';
+import { asAdmin, createTestServer, json, type TestResponse, type TestServer } from '../setup/node/http.ts';
+import { digestTables } from '../setup/server/digest.ts';
 
 const UNDO = '/v1/admin/persistence/undo';
 const SCRATCH = '/v1/admin/persistence/scratch';

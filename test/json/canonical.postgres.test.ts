@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { canonicalize, canonicalText } from '../../src/json/canonical.ts';
-import { createEmptyDatabase, type TestDatabase } from '../setup/database.ts';
-import { normalizeDocument } from './normalize-document.ts';
-import { anyJson, hardNumbers, spellOddly } from './samples.ts';
+import { createEmptyDatabase, type TestDatabase } from '../setup/server/database.ts';
+import { anyJson, hardNumbers, spellOddly } from '../setup/values/json-samples.ts';
+import { normalizeDocument } from '../setup/values/normalize-document.ts';
 
 let database: TestDatabase;
 beforeAll(async () => {

@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { canonicalize, canonicalText } from '../../src/json/canonical.ts';
 import { scanJson } from '../../src/json/scan.ts';
-import { normalizeDocument } from './normalize-document.ts';
-import { anyJson, spellOddly } from './samples.ts';
+import { anyJson, spellOddly } from '../setup/values/json-samples.ts';
+import { normalizeDocument } from '../setup/values/normalize-document.ts';
 
 const options = { maxBytes: 1_000_000, maxDepth: 64 };
 

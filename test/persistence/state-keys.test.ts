@@ -1,8 +1,8 @@
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { digestTables } from '../setup/digest.ts';
-import { openNodes, outcomeOf, type TestNodes } from '../setup/nodes.ts';
-import { openTestStore, type TestStore, verify } from '../setup/store.ts';
+import { openNodes, outcomeOf, type TestNodes } from '../setup/node/nodes.ts';
+import { openTestStore, type TestStore, verify } from '../setup/node/store.ts';
+import { digestTables } from '../setup/server/digest.ts';
 
 let nodes: TestNodes;
 let mine: TestStore;

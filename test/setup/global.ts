@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
-import { type BuiltProgram, buildProgram } from './built.ts';
-import { applyMigrations } from './migrations.ts';
-import { findTestServer } from './test-server.ts';
+import { type BuiltProgram, buildProgram } from './node/built.ts';
+import { applyMigrations } from './server/migrations.ts';
+import { findTestServer } from './server/test-server.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {

@@ -1,10 +1,10 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { VerifiedBackup } from '../../backup/verifier.ts';
+import type { VerifiedBackup } from '../../backup/offline/verifier.ts';
 import type { AuditHead } from '../../domain/audit.ts';
-import { makeFolder } from '../folder.ts';
-import { writeWhole } from '../part-file.ts';
-import { counted, quoted, sizeText } from '../text.ts';
+import { makeFolder } from '../file/folder.ts';
+import { writeWhole } from '../file/part-file.ts';
+import { counted, quoted, sizeText } from '../terminal/text.ts';
 import type { StepName, StepResult } from './steps.ts';
 
 /** `report.json`. Its members keep their meaning while `drill_report_version` is 1. */

@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { VerifiedBackup } from '../../backup/verifier.ts';
+import type { VerifiedBackup } from '../../backup/offline/verifier.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
-import type { NodeClient, RestoreMembers } from '../../http/client.ts';
-import { NodeError } from '../../http/node-error.ts';
-import { downloadTo, verifyFile } from '../download.ts';
-import { withOwnOption } from '../own-options.ts';
-import type { Progress } from '../progress.ts';
-import { openRestoreBody } from '../restore-body.ts';
-import { counted, quoted } from '../text.ts';
+import type { NodeClient, RestoreMembers } from '../../http/client/client.ts';
+import { NodeError } from '../../http/client/node-error.ts';
+import { downloadTo, verifyFile } from '../client/download.ts';
+import { withOwnOption } from '../client/own-options.ts';
+import { openRestoreBody } from '../client/restore-body.ts';
+import type { Progress } from '../terminal/progress.ts';
+import { counted, quoted } from '../terminal/text.ts';
 import {
   assertBackupIsOfTrail,
   assertChainHolds,

@@ -1,6 +1,6 @@
 import { isLoomError } from '../../errors.ts';
-import { NodeError } from '../../http/node-error.ts';
-import { placeText, printable } from '../text.ts';
+import { NodeError } from '../../http/client/node-error.ts';
+import { placeText, printable } from '../terminal/text.ts';
 
 /** In the order in which they come. */
 export type StepName =

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
-import type { Config } from '../../config.ts';
+import type { Config } from '../../config/config.ts';
 import type { Actor } from '../../domain/commit.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import { assertNoTokenInQuery, createTokenBook, presentedToken } from '../tokens.ts';
+import { assertNoTokenInQuery, createTokenBook, presentedToken } from '../request/tokens.ts';
 
 /**
  * Lets a request in by its token, or not: 400 for a token in the URL (on any path, public or unknown), 401 without a

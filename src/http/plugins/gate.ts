@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Readiness } from '../../domain/readiness.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import { assertKnownParameters } from '../query.ts';
+import { assertKnownParameters } from '../request/query.ts';
 
 /**
  * Keeps requests from a database that this node must not use yet, or any more. A database that is away does not close the

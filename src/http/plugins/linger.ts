@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import { limits } from '../../limits.ts';
-import { hasBody } from '../body.ts';
+import { hasBody } from '../request/body.ts';
 
 /**
  * Answers requests whose body has not been read to its end. If the socket were closed right after the answer, the bytes

@@ -1,8 +1,8 @@
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { LoomError } from '../../errors.ts';
-import { hasBody } from '../body.ts';
-import { toProblem } from '../problem.ts';
+import { toProblem } from '../reply/problem.ts';
+import { hasBody } from '../request/body.ts';
 
 /** Headers that describe the answer that was meant to be given. */
 const headersOfSuccess = ['etag', 'last-modified', 'location', 'content-disposition', 'content-encoding', 'vary'];

@@ -3,9 +3,9 @@ import type { AuditQuery } from '../../domain/audit.ts';
 import { scratchKeyFault } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
 import type { RouteContext } from '../context.ts';
-import { choiceParameter, integerParameter, limitParameter, nameParameter, textParameter } from '../query.ts';
+import { abortSignalOf, acceptsType, sendStream } from '../reply/stream.ts';
+import { choiceParameter, integerParameter, limitParameter, nameParameter, textParameter } from '../request/query.ts';
 import { dataRoute } from '../route-config.ts';
-import { abortSignalOf, acceptsType, sendStream } from '../stream-reply.ts';
 
 const parameters = ['after', 'before', 'limit', 'order', 'action', 'document'];
 const NDJSON = 'application/x-ndjson';

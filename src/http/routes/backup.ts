@@ -4,9 +4,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { BackupOptions } from '../../domain/backup.ts';
 import { LoomError } from '../../errors.ts';
 import type { RouteContext } from '../context.ts';
-import { booleanParameter, integerParameter } from '../query.ts';
+import { abortSignalOf, acceptsGzip, sendStream } from '../reply/stream.ts';
+import { booleanParameter, integerParameter } from '../request/query.ts';
 import { dataRoute } from '../route-config.ts';
-import { abortSignalOf, acceptsGzip, sendStream } from '../stream-reply.ts';
 
 export function registerBackup(app: FastifyInstance, { store, config, log, now }: RouteContext): void {
   app.route({

@@ -4,10 +4,10 @@ import { assertDocumentName } from '../../domain/document.ts';
 import type { DocumentQuery } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
 import type { RouteContext } from '../context.ts';
-import { isNotModified, readPrecondition } from '../entity-tags.ts';
-import { type JsonBodyOptions, readDocumentBody } from '../json-body.ts';
-import { limitParameter, nameParameter, prefixParameter } from '../query.ts';
-import { commitBase, sendReceipt } from '../receipt.ts';
+import { commitBase, sendReceipt } from '../reply/receipt.ts';
+import { isNotModified, readPrecondition } from '../request/entity-tags.ts';
+import { type JsonBodyOptions, readDocumentBody } from '../request/json-body.ts';
+import { limitParameter, nameParameter, prefixParameter } from '../request/query.ts';
 import { dataRoute } from '../route-config.ts';
 
 const DOCUMENT = '/v1/documents/:name';

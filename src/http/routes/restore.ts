@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify';
 import { isLoomError, LoomError } from '../../errors.ts';
-import { openBody } from '../body.ts';
 import type { RouteContext } from '../context.ts';
+import { abortSignalOf } from '../reply/stream.ts';
+import { openBody } from '../request/body.ts';
 import { dataRoute } from '../route-config.ts';
-import { abortSignalOf } from '../stream-reply.ts';
 
 export function registerRestore(app: FastifyInstance, { store, bodyIdleMs }: RouteContext): void {
   app.post('/v1/admin/persistence/restore', dataRoute('admin'), async (request, reply) => {

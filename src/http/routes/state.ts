@@ -2,11 +2,11 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Change } from '../../domain/commit.ts';
 import type { CapturedValue } from '../../json/visit.ts';
 import type { RouteContext } from '../context.ts';
-import { isNotModified, readPrecondition } from '../entity-tags.ts';
-import { type JsonBodyOptions, readStateBody } from '../json-body.ts';
-import { commitBase, sendReceipt } from '../receipt.ts';
+import { commitBase, sendReceipt } from '../reply/receipt.ts';
+import { sendStream } from '../reply/stream.ts';
+import { isNotModified, readPrecondition } from '../request/entity-tags.ts';
+import { type JsonBodyOptions, readStateBody } from '../request/json-body.ts';
 import { dataRoute } from '../route-config.ts';
-import { sendStream } from '../stream-reply.ts';
 
 const STATE = '/v1/state';
 

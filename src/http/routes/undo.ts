@@ -1,10 +1,10 @@
 import type { FastifyInstance } from 'fastify';
-import { checkUndoRequest } from '../../backup/request.ts';
+import { checkUndoRequest } from '../../backup/format/request.ts';
 import { limits } from '../../limits.ts';
 import type { RouteContext } from '../context.ts';
-import { readDocumentBody } from '../json-body.ts';
+import { abortSignalOf } from '../reply/stream.ts';
+import { readDocumentBody } from '../request/json-body.ts';
 import { dataRoute } from '../route-config.ts';
-import { abortSignalOf } from '../stream-reply.ts';
 
 export function registerUndo(app: FastifyInstance, { store, bodyIdleMs }: RouteContext): void {
   app.post('/v1/admin/persistence/undo', dataRoute('admin'), async (request, reply) => {

@@ -1,0 +1,177 @@
+import { z } from 'zod';
+import { BACKUP_VERSION, type BackupHeader, type BackupManifest } from '../../domain/backup.ts';
+import { LoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
+import type { BackupFrame } from '../format/decoder.ts';
+import { manifestDigest } from '../format/digests.ts';
+import { shapeFault } from '../format/shape.ts';
+
+const seq = z.int().min(0);
+const hex = z.string().regex(/^[0-9a-f]{64}$/);
+const revision = z.int().min(0).max(limits.backupRevision);
+const schemaVersion = z.int().min(1);
+const text = z.string().max(limits.backupHeaderCharacters);
+
+const headerSchema = z.looseObject({
+  loom_backup_version: z.literal(BACKUP_VERSION),
+  backend: z.literal('postgres'),
+  instance_id: text,
+  state_key: text,
+  schema_version: schemaVersion,
+  epoch: text.min(1),
+  revision,
+  exported_at: text,
+  state_updated_at: text,
+}) satisfies z.ZodType<BackupHeader>;
+
+const manifestSchema = z.strictObject({
+  documents: z.int().min(0),
+  state_sha256: hex,
+  audit_included: z.boolean(),
+  audit_entries: z.int().min(0),
+  audit_first: z.strictObject({ seq: z.int().min(1), previous_hash: hex }).nullable(),
+  audit_head: z.strictObject({ seq, hash: hex }),
+  audit_verified: z.boolean(),
+  sha256: hex,
+}) satisfies z.ZodType<BackupManifest>;
+
+/** What LOOM makes use of in the header of a backup without manifest, where it is there. */
+const unverifiedSchema = z.looseObject({
+  state_key: text.nullish(),
+  schema_version: schemaVersion.nullish(),
+  instance_id: text.nullish(),
+  epoch: text.nullish(),
+  revision: revision.nullish(),
+  exported_at: text.nullish(),
+});
+
+/** Where a backup says that it comes from; null is what it does not say. */
+export interface BackupOrigin {
+  instanceId: string | null;
+  stateKey: string | null;
+  epoch: string | null;
+  /** 0 when it does not say. */
+  revision: number;
+  exportedAt: string | null;
+}
+
+interface BackupParts {
+  origin: BackupOrigin;
+  hasState: boolean;
+  hasDigests: boolean;
+  hasAudit: boolean;
+}
+
+/** Whoever has the manifest can tell whether documents and entries are as they were; `checkStage` and `verifyBackup` do. */
+export interface VerifiableBackup extends BackupParts {
+  verified: true;
+  header: BackupHeader;
+  manifest: BackupManifest;
+}
+
+/** There is nothing to verify it by. */
+export interface UnverifiedBackup extends BackupParts {
+  verified: false;
+}
+
+/** A backup whose frame is sound: what remains to be checked are its documents and entries. */
+export type CheckedBackup = VerifiableBackup | UnverifiedBackup;
+
+export interface FrameOptions {
+  /** The newest that counts as known. */
+  schemaVersion: number;
+  /** Whether a backup without manifest may pass. One of a public LOOM node always does. */
+  acceptUnverified: boolean;
+}
+
+/**
+ * Version, schema, header, manifest and the digest over both. `pointer` is where the backup stands. A manifest that is there
+ * is always held to, whatever may be accepted without one.
+ */
+export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOptions): CheckedBackup {
+  if (!frame.hasState && !(frame.hasAudit && (frame.auditEntries > 0 || frame.manifest !== undefined))) {
+    throw new LoomError('backup_empty', 'The backup has neither "state" nor "audit_entries".', { pointer });
+  }
+  const version = frame.header.loom_backup_version;
+  if (version !== BACKUP_VERSION) {
+    throw new LoomError(
+      'backup_version_unknown',
+      `The backup has loom_backup_version ${shortText(version)}; this node knows version ${BACKUP_VERSION}.`,
+      { pointer: `${pointer}/loom_backup_version` },
+    );
+  }
+  const backupSchema = frame.header.schema_version;
+  if (typeof backupSchema === 'number' && backupSchema > options.schemaVersion) {
+    throw new LoomError(
+      'backup_schema_newer',
+      `The backup has schema_version ${backupSchema}; this node knows schemas up to ${options.schemaVersion}.`,
+      { pointer: `${pointer}/schema_version` },
+    );
+  }
+  return frame.manifest === undefined ? checkUnverified(frame, pointer, options) : checkManifest(frame, pointer);
+}
+
+/**
+ * A public LOOM node writes no manifest, epoch or digests; its backups are told by that. With one of them there, a LOOM backup
+ * has lost the others.
+ */
+export function isOfPublicNode({ header, manifest, hasDigests }: BackupFrame): boolean {
+  const isSilent = header.epoch === undefined && manifest === undefined && !hasDigests;
+  return isSilent && header.loom_backup_version === BACKUP_VERSION && typeof header.state_key === 'string';
+}
+
+function checkUnverified(frame: BackupFrame, pointer: string, { acceptUnverified }: FrameOptions): UnverifiedBackup {
+  if (!acceptUnverified && !isOfPublicNode(frame)) {
+    throw new LoomError(
+      'backup_unverified',
+      'The backup has no manifest: it is not whole, or of another tool. Nobody can tell what is missing.',
+      { pointer: `${pointer}/manifest` },
+    );
+  }
+  const header = unverifiedSchema.safeParse(frame.header);
+  if (!header.success) throw shapeFault('backup_malformed', header.error, pointer);
+  const { instance_id, state_key, epoch, revision, exported_at } = header.data;
+  return {
+    verified: false,
+    ...partsOf(frame, {
+      instanceId: instance_id ?? null,
+      stateKey: state_key ?? null,
+      epoch: epoch ?? null,
+      revision: revision ?? 0,
+      exportedAt: exported_at ?? null,
+    }),
+  };
+}
+
+function checkManifest(frame: BackupFrame, pointer: string): VerifiableBackup {
+  const header = headerSchema.safeParse(frame.header);
+  if (!header.success) throw shapeFault('backup_malformed', header.error, pointer);
+  const manifest = manifestSchema.safeParse(frame.manifest);
+  if (!manifest.success) throw shapeFault('backup_malformed', manifest.error, `${pointer}/manifest`);
+  if (manifestDigest(frame.header, manifest.data) !== manifest.data.sha256) {
+    throw new LoomError('backup_digest_mismatch', 'The header or the manifest is not as it was written.', {
+      pointer: `${pointer}/manifest/sha256`,
+    });
+  }
+  if (manifest.data.audit_included !== frame.hasAudit || !frame.hasState) {
+    const missing = frame.hasState ? 'audit_entries' : 'state';
+    throw new LoomError('backup_count_mismatch', `The manifest does not fit: "${missing}" is missing or was added.`, {
+      pointer: `${pointer}/${missing}`,
+    });
+  }
+  const { instance_id: instanceId, state_key: stateKey, epoch, revision, exported_at: exportedAt } = header.data;
+  return {
+    verified: true,
+    header: header.data,
+    manifest: manifest.data,
+    ...partsOf(frame, { instanceId, stateKey, epoch, revision, exportedAt }),
+  };
+}
+
+function partsOf({ hasState, hasDigests, hasAudit }: BackupFrame, origin: BackupOrigin): BackupParts {
+  return { origin, hasState, hasDigests, hasAudit };
+}
+
+function shortText(value: unknown): string {
+  return value === undefined ? '(none)' : JSON.stringify(value).slice(0, 40);
+}

@@ -1,0 +1,55 @@
+import { createReadStream } from 'node:fs';
+import { open as openFile } from 'node:fs/promises';
+import { createGunzip } from 'node:zlib';
+import { LoomError } from '../../errors.ts';
+import type { OpenBackup } from './read.ts';
+
+const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
+const CHUNK_BYTES = 256 * 1024;
+
+/** A backup in a file, plain or gzip, which is told by its first bytes. Rejects as `fs.open` does when it cannot be read. */
+export async function openBackupFile(path: string): Promise<OpenBackup> {
+  const file = await openFile(path, 'r');
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(GZIP_MAGIC.length), 0, GZIP_MAGIC.length, 0);
+    const isGzip = bytesRead === GZIP_MAGIC.length && buffer.equals(GZIP_MAGIC);
+    return isGzip ? () => readGzip(path) : () => createReadStream(path, { highWaterMark: CHUNK_BYTES });
+  } finally {
+    await file.close();
+  }
+}
+
+async function* readGzip(path: string): AsyncGenerator<Uint8Array> {
+  const unpacker = createGunzip({ chunkSize: CHUNK_BYTES });
+  const source = createReadStream(path, { highWaterMark: CHUNK_BYTES });
+  source.on('error', (error) => unpacker.destroy(error));
+  let bytes = 0;
+  try {
+    for await (const chunk of source.pipe(unpacker) as AsyncIterable<Uint8Array>) {
+      bytes += chunk.length;
+      yield chunk;
+    }
+    // Node's gunzip takes a zero byte for the end, and whatever stands behind it for padding.
+    if (unpacker.bytesWritten < source.bytesRead) throw damagedAfter(bytes);
+  } catch (error) {
+    throw gzipFault(error, bytes);
+  } finally {
+    source.destroy();
+  }
+}
+
+/** The codes that a restore answers for such a body. */
+function gzipFault(error: unknown, offset: number): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (code === 'Z_BUF_ERROR') {
+    return new LoomError('backup_incomplete', `The gzip data ends too early, after ${offset} decoded bytes.`, {
+      offset,
+    });
+  }
+  if (typeof code !== 'string' || !code.startsWith('Z_')) return error;
+  return damagedAfter(offset);
+}
+
+function damagedAfter(offset: number): LoomError {
+  return new LoomError('malformed_request', `The gzip data is damaged, after ${offset} decoded bytes.`, { offset });
+}

@@ -1,0 +1,78 @@
+import { createHash } from 'node:crypto';
+import type { EntryMembers } from '../check/entry.ts';
+import { repeatedMember } from '../check/faults.ts';
+import { decodeAll, type OpenBackup } from './read.ts';
+
+const uniqueMembers = ['event_id', 'idempotency_key'] as const;
+
+/** Looks for two entries of one event id or one idempotency key. */
+export interface RepeatCheck {
+  /** Takes the entries in their order. They must be well-formed: only then are the values short, and few are kept in memory. */
+  add(entry: EntryMembers): void;
+  /** Throws naming the first entry that repeats one. Reads the backup again when it has more than `window` entries. */
+  assertNone(open: OpenBackup): Promise<void>;
+}
+
+export function createRepeatCheck(window: number): RepeatCheck {
+  let finder: RepeatFinder | undefined = createRepeatFinder(() => true);
+  let entries = 0;
+  return {
+    add: (entry) => {
+      entries += 1;
+      if (entries > window) finder = undefined;
+      finder?.add(entry);
+    },
+    assertNone: async (open) => {
+      const first = finder === undefined ? await findByShares(open, Math.ceil(entries / window)) : finder.first();
+      if (first !== undefined) throw repeatedMember('', first.position, first.seq, first.member);
+    },
+  };
+}
+
+interface Repeat {
+  position: number;
+  seq: number;
+  member: string;
+}
+
+/** Each reading of the backup remembers only the values whose digest falls into its share, so memory does not grow with the trail. */
+async function findByShares(open: OpenBackup, shares: number): Promise<Repeat | undefined> {
+  let first: Repeat | undefined;
+  for (let share = 0; share < shares; share += 1) {
+    const finder = createRepeatFinder((value) => shareOf(value, shares) === share);
+    await decodeAll(open, (item) => {
+      if (item.kind === 'entry') finder.add(JSON.parse(item.text.toString('utf8')) as EntryMembers);
+    });
+    const found = finder.first();
+    if (found !== undefined && (first === undefined || found.position < first.position)) first = found;
+  }
+  return first;
+}
+
+interface RepeatFinder {
+  add(entry: EntryMembers): void;
+  first(): Repeat | undefined;
+}
+
+function createRepeatFinder(isMine: (value: string) => boolean): RepeatFinder {
+  const seen = { event_id: new Set<string>(), idempotency_key: new Set<string>() };
+  let position = 0;
+  let first: Repeat | undefined;
+  return {
+    add: (entry) => {
+      position += 1;
+      if (first !== undefined) return;
+      for (const member of uniqueMembers) {
+        const value = entry[member];
+        if (typeof value !== 'string' || !isMine(value)) continue;
+        if (seen[member].has(value)) first ??= { position, seq: Number(entry.seq), member };
+        seen[member].add(value);
+      }
+    },
+    first: () => first,
+  };
+}
+
+function shareOf(value: string, shares: number): number {
+  return createHash('sha256').update(value).digest().readUInt32BE() % shares;
+}

@@ -1,0 +1,87 @@
+import { digestMismatch, duplicateDigest, duplicateDocument } from '../check/faults.ts';
+import { createStateDigest } from '../format/digests.ts';
+import { decodeAll, documentSha256, type OpenBackup } from './read.ts';
+
+interface Pair {
+  name: string;
+  bytes: Buffer;
+  documents: number;
+  digests: number;
+  document: string | undefined;
+  digest: string | undefined;
+}
+
+/**
+ * Compares documents and digests that come in any order, and answers the digest of the state. Each reading of the backup takes
+ * the next `window` names in byte order, so memory does not grow with it. Throws what is wrong, in the
+ * order in which a restore looks: a document that stands twice, a digest that does, then the first name that does not fit.
+ */
+export async function checkByWindows(open: OpenBackup, window: number): Promise<string> {
+  const state = createStateDigest();
+  let digestTwice: string | undefined;
+  let wrong: { name: string; fault: 'lost' | 'added' | 'changed' } | undefined;
+  let after: Buffer | undefined;
+  for (;;) {
+    const { pairs, complete } = await readWindow(open, after, window);
+    for (const pair of pairs) {
+      if (pair.documents > 1) throw duplicateDocument('', pair.name);
+      if (pair.digests > 1) digestTwice ??= pair.name;
+      const fault = faultOf(pair);
+      if (fault !== undefined) wrong ??= { name: pair.name, fault };
+      if (pair.document !== undefined) state.add(pair.bytes, Buffer.from(pair.document, 'hex'));
+    }
+    after = pairs.at(-1)?.bytes;
+    if (complete) break;
+  }
+  if (digestTwice !== undefined) throw duplicateDigest('', digestTwice);
+  if (wrong !== undefined) throw digestMismatch('', wrong.name, wrong.fault);
+  return state.end();
+}
+
+function faultOf({ document, digest }: Pair): 'lost' | 'added' | 'changed' | undefined {
+  if (document === digest) return undefined;
+  if (document === undefined) return 'lost';
+  return digest === undefined ? 'added' : 'changed';
+}
+
+/** The names after `after`, at most a window of them, in byte order. */
+async function readWindow(
+  open: OpenBackup,
+  after: Buffer | undefined,
+  most: number,
+): Promise<{ pairs: Pair[]; complete: boolean }> {
+  const window = new Map<string, Pair>();
+  let bound: Buffer | undefined;
+
+  function pairOf(name: string): Pair | undefined {
+    const known = window.get(name);
+    if (known !== undefined) return known;
+    const bytes = Buffer.from(name);
+    if (after !== undefined && Buffer.compare(bytes, after) <= 0) return undefined;
+    if (bound !== undefined && Buffer.compare(bytes, bound) > 0) return undefined;
+    const pair: Pair = { name, bytes, documents: 0, digests: 0, document: undefined, digest: undefined };
+    window.set(name, pair);
+    if (window.size < 2 * most) return pair;
+    for (const late of inOrder(window).slice(most)) window.delete(late.name);
+    bound = inOrder(window).at(-1)?.bytes;
+    return window.has(name) ? pair : undefined;
+  }
+
+  await decodeAll(open, (item) => {
+    if (item.kind === 'entry') return;
+    const pair = pairOf(item.name);
+    if (pair === undefined) return;
+    if (item.kind === 'document') {
+      pair.documents += 1;
+      pair.document = documentSha256(item.text).toString('hex');
+    } else {
+      pair.digests += 1;
+      pair.digest = item.sha256;
+    }
+  });
+  return { pairs: inOrder(window), complete: bound === undefined };
+}
+
+function inOrder(window: Map<string, Pair>): Pair[] {
+  return [...window.values()].sort((one, other) => Buffer.compare(one.bytes, other.bytes));
+}

@@ -1,0 +1,63 @@
+import { createReadStream } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import { gzipSync } from 'node:zlib';
+import type { RestoreMembers } from '../../http/client/client.ts';
+
+const CHUNK_BYTES = 256 * 1024;
+
+export interface RestoreBody {
+  body: Readable;
+  isGzip: boolean;
+  /** Of the file. */
+  totalBytes: number;
+}
+
+/**
+ * A restore's body around a backup file, which is read as it is sent. A packed file stays packed: gzip members that are joined
+ * are one gzip file, so what stands around it is packed on its own. `backup` comes last, so that the node knows what is asked
+ * for before the first document.
+ */
+export async function openRestoreBody(
+  path: string,
+  members: RestoreMembers,
+  onBytes: (bytes: number) => void,
+): Promise<RestoreBody> {
+  const file = await open(path, 'r');
+  try {
+    const { size } = await file.stat();
+    const isGzip = await startsAsGzip(file);
+    const explicit = {
+      replace_state: true,
+      truncate_audit: false,
+      dry_run: false,
+      accept_unverified: false,
+      ...members,
+    };
+    const around = JSON.stringify({ confirm: 'restore', ...explicit });
+    const pack = (text: string): Buffer => (isGzip ? gzipSync(text) : Buffer.from(text));
+    const parts = [pack(`${around.slice(0, -1)},"backup":`), path, pack('}')] as const;
+    return { body: Readable.from(chunksOf(...parts, onBytes), { objectMode: false }), isGzip, totalBytes: size };
+  } finally {
+    await file.close();
+  }
+}
+
+async function* chunksOf(
+  before: Buffer,
+  path: string,
+  after: Buffer,
+  onBytes: (bytes: number) => void,
+): AsyncGenerator<Buffer> {
+  yield before;
+  for await (const chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES }) as AsyncIterable<Buffer>) {
+    onBytes(chunk.length);
+    yield chunk;
+  }
+  yield after;
+}
+
+async function startsAsGzip(file: FileHandle): Promise<boolean> {
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(2), 0, 2, 0);
+  return bytesRead === 2 && buffer.readUInt16BE() === 0x1f8b;
+}

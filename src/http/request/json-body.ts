@@ -1,0 +1,93 @@
+import type { FastifyRequest } from 'fastify';
+import type { Change } from '../../domain/commit.ts';
+import { assertDocumentName } from '../../domain/document.ts';
+import { LoomError } from '../../errors.ts';
+import { pointerToken } from '../../json/pointer.ts';
+import { createJsonScanner } from '../../json/scanner.ts';
+import type { CapturedValue, CaptureVisit, Visit } from '../../json/visit.ts';
+import { limits } from '../../limits.ts';
+import { openBody, readChunks } from './body.ts';
+
+export interface JsonBodyOptions {
+  mediaTypes: readonly [string, ...string[]];
+  maxDocumentBytes: number;
+  idleMs: number;
+}
+
+/** The body as one document: its normal JSON text. */
+export async function readDocumentBody(request: FastifyRequest, options: JsonBodyOptions): Promise<string> {
+  let text: string | undefined;
+  const root = captureDocument(options.maxDocumentBytes, (value) => {
+    text = value.text.toString('utf8');
+  });
+  await scanBody(request, options, rawBytesMost(options.maxDocumentBytes), root);
+  if (text === undefined) throw new Error('a scan that ended well has captured its value');
+  return text;
+}
+
+/** The body as one object of documents: `toChange` is asked for each, in their order. */
+export async function readStateBody(
+  request: FastifyRequest,
+  options: JsonBodyOptions,
+  toChange: (name: string, value: CapturedValue) => Change,
+): Promise<Change[]> {
+  const changes: Change[] = [];
+  let bytes = 0;
+  const onMember = (name: string): CaptureVisit => {
+    assertDocumentName(name, pointerToken(name));
+    if (changes.length === limits.changesPerCommit) {
+      throw new LoomError('too_many_changes', `One commit can change at most ${limits.changesPerCommit} documents.`);
+    }
+    return captureDocument(options.maxDocumentBytes, (value) => {
+      bytes += value.canonicalBytes + name.length;
+      if (bytes > limits.stateBodyBytes) {
+        throw new LoomError(
+          'body_too_large',
+          `One commit can have at most ${limits.stateBodyBytes} bytes of documents.`,
+        );
+      }
+      changes.push(toChange(name, value));
+    });
+  };
+  await scanBody(request, options, rawBytesMost(limits.stateBodyBytes), {
+    kind: 'object',
+    uniqueNames: 'check',
+    onMember,
+    onOther: (type, offset) => {
+      throw new LoomError(
+        'state_not_object',
+        `The body must be an object of documents by name, not ${withArticle(type)}.`,
+        {
+          pointer: '',
+          offset,
+        },
+      );
+    },
+  });
+  return changes;
+}
+
+function captureDocument(maxBytes: number, onValue: (value: CapturedValue) => void): CaptureVisit {
+  return { kind: 'capture', maxBytes, maxDepth: limits.nestingDepth, onValue };
+}
+
+function rawBytesMost(canonicalBytes: number): number {
+  return canonicalBytes * limits.rawBodyFactor + limits.rawBodySlackBytes;
+}
+
+async function scanBody(
+  request: FastifyRequest,
+  { mediaTypes, idleMs }: JsonBodyOptions,
+  maxBytes: number,
+  root: Visit,
+): Promise<void> {
+  const body = openBody(request, { mediaTypes, maxBytes, idleMs });
+  const scanner = createJsonScanner(root);
+  await readChunks(body, (chunk) => scanner.write(chunk));
+  scanner.end();
+}
+
+function withArticle(type: string): string {
+  if (type === 'null') return type;
+  return `${/^[ao]/.test(type) ? 'an' : 'a'} ${type}`;
+}

@@ -1,0 +1,38 @@
+import { showByte } from './bytes.ts';
+import type { Fail } from './string-reader.ts';
+
+export interface LiteralReader {
+  /** A literal begins; its first byte has been read, and tells which. */
+  begin(first: number): void;
+  /** Reads on in the literal, up to its end or the chunk's; returns the position behind what was read. */
+  read(chunk: Buffer, from: number): number;
+  /** The literal's last byte has been read. */
+  readonly closed: boolean;
+}
+
+/** Reads `true`, `false` and `null`. */
+export function createLiteralReader(fail: Fail): LiteralReader {
+  let literal = '';
+  let index = 0;
+  return {
+    begin(first) {
+      literal = first === 0x74 ? 'true' : first === 0x66 ? 'false' : 'null';
+      index = 1;
+    },
+    read(chunk, from) {
+      let position = from;
+      while (position < chunk.length && index < literal.length) {
+        const byte = chunk[position] as number;
+        if (byte !== literal.charCodeAt(index)) {
+          fail('invalid_json', `Expected '${literal}', found ${showByte(byte)}`, position);
+        }
+        position += 1;
+        index += 1;
+      }
+      return position;
+    },
+    get closed() {
+      return index === literal.length;
+    },
+  };
+}

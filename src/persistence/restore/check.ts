@@ -1,0 +1,169 @@
+import type { PoolClient, QueryResultRow } from 'pg';
+import {
+  brokenLink,
+  digestMismatch,
+  documentCountMismatch,
+  duplicateDigest,
+  duplicateDocument,
+  entryCountMismatch,
+  headMismatch,
+  malformedEntry,
+  repeatedMember,
+  stateDigestMismatch,
+} from '../../backup/check/faults.ts';
+import type { CheckedBackup } from '../../backup/check/frame.ts';
+import { type AuditHead, EMPTY_HEAD, GENESIS_HASH } from '../../domain/audit.ts';
+import type { BackupManifest } from '../../domain/backup.ts';
+import { limits } from '../../limits.ts';
+import { digestDocuments } from '../state/digest.ts';
+
+/** Where the backup stands in the body of a restore. */
+const BACKUP = '/backup';
+
+/** What was staged, as PostgreSQL counted and digested it. */
+export interface StagedBackup {
+  stateSha256: string;
+  entries: number;
+}
+
+/**
+ * Checks what was staged against the manifest: counts, digests, then the chain. Throws the first fault with its own code,
+ * naming the document or the seq. Without a manifest it holds only to what must be so of any documents. Nothing outside the
+ * staging tables is read or changed.
+ */
+export async function checkStage(client: PoolClient, backup: CheckedBackup): Promise<StagedBackup> {
+  const stateSha256 = await checkDocuments(client, backup);
+  const counted = await first<{ entries: number }>(client, 'select count(*) as entries from loom_stage_audit');
+  const entries = counted?.entries ?? 0;
+  if (backup.verified && backup.hasAudit) {
+    await checkEntryForms(client);
+    checkEntryCount(entries, backup.manifest);
+    await checkChain(client, backup.manifest);
+  }
+  return { stateSha256, entries };
+}
+
+async function checkDocuments(client: PoolClient, backup: CheckedBackup): Promise<string> {
+  const twice = await first<{ name: string }>(
+    client,
+    `select name from loom_stage_document group by name having count(*) > 1 order by name limit 1`,
+  );
+  if (twice !== undefined) throw duplicateDocument(BACKUP, twice.name);
+  const digestTwice = await first<{ name: string }>(
+    client,
+    `select name from loom_stage_digest group by name having count(*) > 1 order by name limit 1`,
+  );
+  if (digestTwice !== undefined) throw duplicateDigest(BACKUP, digestTwice.name);
+  if (backup.verified || backup.hasDigests) await checkDigests(client);
+  const { documents, sha256 } = await digestDocuments(client, 'loom_stage_document');
+  if (backup.verified) {
+    if (documents !== backup.manifest.documents) {
+      throw documentCountMismatch(BACKUP, backup.manifest.documents, documents);
+    }
+    if (sha256 !== backup.manifest.state_sha256) throw stateDigestMismatch(BACKUP);
+  }
+  return sha256;
+}
+
+async function checkDigests(client: PoolClient): Promise<void> {
+  const wrong = await first<{ name: string; fault: 'lost' | 'added' | 'changed' }>(
+    client,
+    `select name, case when s.sha256 is null then 'lost' when d.sha256 is null then 'added' else 'changed' end as fault
+       from loom_stage_document s full join loom_stage_digest d using (name)
+      where encode(s.sha256, 'hex') is distinct from d.sha256
+      order by name limit 1`,
+  );
+  if (wrong !== undefined) throw digestMismatch(BACKUP, wrong.name, wrong.fault);
+}
+
+/**
+ * Columns are made of these members when entries are adopted, so each must have the form that LOOM writes. (No `\d`: under an ICU locale
+ * that is a digit of any script.)
+ */
+async function checkEntryForms(client: PoolClient): Promise<void> {
+  const bad = await first<{ position: number; seq: number | null; member: string }>(
+    client,
+    `select position, seq, member
+       from (select position, seq, case
+               when seq is null then 'seq'
+               when hash is null then 'hash'
+               when coalesce(line ->> 'event_id' !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$', true) then 'event_id'
+               when coalesce(line ->> 'recorded_at' !~ '^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\\.[0-9]{6}Z$', true)
+                 then 'recorded_at'
+               when substr(line ->> 'recorded_at', 9, 2)::int >
+                    extract(day from (substr(line ->> 'recorded_at', 1, 7) || '-01')::date + interval '1 month - 1 day')
+                 then 'recorded_at'
+               when coalesce(jsonb_typeof(line -> 'action') <> 'string', true) then 'action'
+               when jsonb_typeof(line -> 'idempotency_key') <> 'string'
+                 or octet_length(line ->> 'idempotency_key') not between 1 and $1 then 'idempotency_key'
+             end as member from loom_stage_audit) judged
+      where member is not null order by position limit 1`,
+    [limits.idempotencyKeyBytes],
+  );
+  if (bad !== undefined) throw malformedEntry(BACKUP, bad.position, bad.member, bad.seq);
+}
+
+function checkEntryCount(held: number, manifest: BackupManifest): void {
+  if (held === manifest.audit_entries && held > 0 === (manifest.audit_first !== null)) return;
+  throw entryCountMismatch(BACKUP, manifest.audit_entries, held);
+}
+
+async function checkChain(client: PoolClient, manifest: BackupManifest): Promise<void> {
+  const previous = manifest.audit_first ?? { seq: 1, previous_hash: GENESIS_HASH };
+  const broken = await first<{ position: number; seq: number; expected_seq: number }>(
+    client,
+    `select position, seq, expected_seq
+       from (select position, seq, hash,
+                    coalesce(lag(seq) over chain + 1, $1) as expected_seq,
+                    loom_chain_hash(coalesce(lag(hash) over chain, decode($2, 'hex')), line - 'hash') as expected_hash
+               from loom_stage_audit window chain as (order by position)) linked
+      where seq <> expected_seq or hash <> expected_hash
+      order by position limit 1`,
+    [previous.seq, previous.previous_hash],
+  );
+  if (broken !== undefined) throw brokenLink(BACKUP, broken.position, broken.seq, broken.expected_seq);
+  await checkUniqueness(client);
+  const last = await first<AuditHead>(
+    client,
+    `select seq, encode(hash, 'hex') as hash from loom_stage_audit order by position desc limit 1`,
+  );
+  const { seq, hash } = last ?? EMPTY_HEAD;
+  const { audit_head: expected } = manifest;
+  if (seq !== expected.seq || hash !== expected.hash) throw headMismatch(BACKUP, seq, expected.seq);
+}
+
+async function checkUniqueness(client: PoolClient): Promise<void> {
+  const twice = await first<{ position: number; seq: number; member: string }>(
+    client,
+    `select position, seq, member
+       from (select position, seq, member, row_number() over (partition by member, line ->> member order by position) as nth
+               from loom_stage_audit, unnest(array['event_id', 'idempotency_key']) as member
+              where line ? member) numbered
+      where nth > 1 order by position, member limit 1`,
+  );
+  if (twice !== undefined) throw repeatedMember(BACKUP, twice.position, twice.seq, twice.member);
+}
+
+/**
+ * Of entries that nobody can verify: the position of the first that says of the entry before it what is not so, counted from 1.
+ * The members are those of a public LOOM node.
+ */
+export async function firstUnlinked(client: PoolClient): Promise<number | undefined> {
+  const unlinked = await first<{ position: number }>(
+    client,
+    `select position
+       from (select position, line ->> 'prev_hash' as prev_hash, lag(line ->> 'hash') over (order by position) as hash
+               from loom_stage_audit where line ? 'prev_hash') linked
+      where position > 1 and prev_hash is distinct from hash
+      order by position limit 1`,
+  );
+  return unlinked?.position;
+}
+
+async function first<Row extends QueryResultRow>(
+  client: PoolClient,
+  text: string,
+  values: unknown[] = [],
+): Promise<Row | undefined> {
+  return (await client.query<Row>(text, values)).rows[0];
+}

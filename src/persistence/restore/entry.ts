@@ -1,0 +1,59 @@
+import type { PoolClient } from 'pg';
+import type { AuditHead } from '../../domain/audit.ts';
+import { rfc3339 } from '../connection/timestamp.ts';
+
+export interface OperationEntry {
+  action: 'restore' | 'undo';
+  stateKey: string;
+  linkTo: AuditHead;
+  eventId: string;
+  revision: number;
+  epoch: string;
+  requestId: string;
+  /** What the entry says of the operation, under the name of its action. */
+  detail: Record<string, unknown>;
+}
+
+/** Appends the operation's own entry and moves the state row to it; answers the new head and the time of the entry. */
+export async function appendOperationEntry(
+  client: PoolClient,
+  entry: OperationEntry,
+): Promise<{ head: AuditHead; recordedAt: string }> {
+  const { rows } = await client.query<{ seq: number; hash: string; recorded_at: string }>(
+    `with moment as (
+       select clock_timestamp() as at
+     ), entry as (
+       select at, jsonb_build_object('seq', $2::bigint + 1, 'event_id', $4::text,
+                'recorded_at', ${rfc3339('at')},
+                'action', $9::text, 'actor', 'admin', 'request_id', $5::text, 'revision', $6::bigint, 'epoch', $7::text,
+                'changes', '[]'::jsonb, $9::text, $8::jsonb) as entry
+         from moment
+     ), appended as (
+       insert into loom_audit (state_key, seq, event_id, recorded_at, action, entry, hash)
+       select $1, $2::bigint + 1, $4::uuid, at, $9, entry, loom_chain_hash(decode($3, 'hex'), entry) from entry
+       returning seq, hash, recorded_at, entry
+     ), counted as (
+       select count(*) as documents, coalesce(sum(bytes), 0) as bytes from loom_document where state_key = $1
+     )
+     update loom_state s
+        set revision = $6::bigint, epoch = $7::text, audit_seq = a.seq, audit_hash = a.hash, last_restore_at = a.recorded_at,
+            documents = c.documents, bytes = c.bytes, updated_at = a.recorded_at
+       from appended a, counted c
+      where s.state_key = $1
+     returning a.seq, encode(a.hash, 'hex') as hash, a.entry ->> 'recorded_at' as recorded_at`,
+    [
+      entry.stateKey,
+      entry.linkTo.seq,
+      entry.linkTo.hash,
+      entry.eventId,
+      entry.requestId,
+      entry.revision,
+      entry.epoch,
+      JSON.stringify(entry.detail),
+      entry.action,
+    ],
+  );
+  const row = rows[0];
+  if (row === undefined) throw new Error('the entry of the operation moved no state row');
+  return { head: { seq: row.seq, hash: row.hash }, recordedAt: row.recorded_at };
+}

@@ -1,0 +1,81 @@
+import type { Pool, PoolClient } from 'pg';
+import type { Snapshot } from '../../domain/undo.ts';
+import { limits } from '../../limits.ts';
+import { queryRows } from '../connection/query.ts';
+import { rfc3339 } from '../connection/timestamp.ts';
+
+/** Keeps each document that is staged to change as it is now; of one that is to be added, that there was none. */
+export async function keepDocuments(client: PoolClient, stateKey: string, revision: number): Promise<void> {
+  await client.query(
+    `insert into loom_snapshot_document (state_key, revision, name, value)
+     select $1, $2, c.name, d.value
+       from loom_stage_change c left join loom_document d on d.state_key = $1 and d.name = c.name`,
+    [stateKey, revision],
+  );
+}
+
+/** Keeps the live entries after `seq`, which are about to be taken out. */
+export async function keepEntries(client: PoolClient, stateKey: string, revision: number, seq: number): Promise<void> {
+  await client.query(
+    `insert into loom_snapshot_audit (state_key, revision, seq, entry, hash)
+     select $1, $2, seq, entry, hash from loom_audit where state_key = $1 and seq > $3`,
+    [stateKey, revision, seq],
+  );
+}
+
+/**
+ * Names what was kept under `snapshot.revision`, counts it, and lets go of what is older than the newest `limits.snapshotsKept` that are
+ * substantial. Of the others, which take next to nothing, a few are kept: a restore that is sent again must not push out the first.
+ */
+export async function sealSnapshot(
+  client: PoolClient,
+  stateKey: string,
+  snapshot: Omit<Snapshot, 'documents' | 'audit_entries' | 'bytes' | 'substantial'>,
+): Promise<void> {
+  await client.query(
+    `insert into loom_snapshot (state_key, revision, event_id, kind, taken_at, previous_revision, replaced_state,
+                                documents, audit_entries, bytes, substantial)
+     select $1, $2, $3, $4, $5, $6, $7, d.count, a.count, d.bytes + a.bytes, d.count > 0 or a.commits > 0
+       from (select count(*), coalesce(sum(pg_column_size(value)), 0) as bytes
+               from loom_snapshot_document where state_key = $1 and revision = $2) d,
+            (select count(*), coalesce(sum(pg_column_size(entry)), 0) as bytes,
+                    count(*) filter (where entry ->> 'action' not in ('restore', 'undo')) as commits
+               from loom_snapshot_audit where state_key = $1 and revision = $2) a`,
+    [
+      stateKey,
+      snapshot.revision,
+      snapshot.event_id,
+      snapshot.kind,
+      snapshot.taken_at,
+      snapshot.previous_revision,
+      snapshot.replaced_state,
+    ],
+  );
+  await client.query(
+    `with old as materialized (
+       select revision
+         from (select revision, substantial,
+                      count(*) filter (where substantial) over (order by revision desc) as newer,
+                      row_number() over (partition by substantial order by revision desc) as place
+                 from loom_snapshot where state_key = $1) placed
+        where newer > $2 or (newer = $2 and not substantial) or (not substantial and place > $3)
+     ), documents as (
+       delete from loom_snapshot_document d using old where d.state_key = $1 and d.revision = old.revision
+     ), entries as (
+       delete from loom_snapshot_audit a using old where a.state_key = $1 and a.revision = old.revision
+     )
+     delete from loom_snapshot s using old where s.state_key = $1 and s.revision = old.revision`,
+    [stateKey, limits.snapshotsKept, limits.emptySnapshotsKept],
+  );
+}
+
+/** What is kept of a state, newest first. */
+export async function readSnapshots(client: Pool | PoolClient, stateKey: string): Promise<Snapshot[]> {
+  return queryRows<Snapshot>(
+    client,
+    `select event_id, kind, ${rfc3339('taken_at')} as taken_at, revision, previous_revision, replaced_state, documents,
+            audit_entries, bytes, substantial
+       from loom_snapshot where state_key = $1 order by revision desc`,
+    [stateKey],
+  );
+}

@@ -1,0 +1,47 @@
+import { createHash } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import { LoomError } from '../../errors.ts';
+
+/** One file of `migrations/`. */
+export interface Migration {
+  version: number;
+  name: string;
+  /** `compatible`: nodes of the version before may keep serving. `breaking`: they must not write any more. */
+  kind: 'compatible' | 'breaking';
+  sql: string;
+  /** Lower-case hex over the file's bytes. */
+  sha256: string;
+}
+
+const directory = new URL('../../../migrations/', import.meta.url);
+
+/** The migrations that come with this node, by version. Throws `migration_invalid` for a file that breaks the rules. */
+export async function loadMigrations(from: URL = directory): Promise<Migration[]> {
+  const files = (await readdir(from)).filter((file) => file.endsWith('.sql')).sort();
+  const migrations = await Promise.all(
+    files.map(async (file) => parseMigration(file, await readFile(new URL(file, from)))),
+  );
+  migrations.forEach((migration, index) => {
+    if (migration.version === index + 1) return;
+    throw new LoomError('migration_invalid', `Migration ${index + 1} is missing: the next file is ${migration.name}.`);
+  });
+  return migrations;
+}
+
+export function parseMigration(file: string, bytes: Buffer): Migration {
+  const name = /^(\d{4})_([a-z0-9_]+)\.sql$/.exec(file);
+  if (name?.[1] === undefined) {
+    throw new LoomError('migration_invalid', `Migration ${file} must be named like 0001_what_it_does.sql.`);
+  }
+  const sql = bytes.toString('utf8');
+  const firstLine = sql.slice(0, sql.indexOf('\n') + 1).trimEnd();
+  const kind = /^-- loom: (compatible|breaking)$/.exec(firstLine)?.[1];
+  if (kind !== 'compatible' && kind !== 'breaking') {
+    throw new LoomError(
+      'migration_invalid',
+      `Migration ${file} must begin with "-- loom: compatible" or "-- loom: breaking".`,
+    );
+  }
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  return { version: Number(name[1]), name: file, kind, sql, sha256 };
+}

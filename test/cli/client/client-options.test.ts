@@ -1,0 +1,123 @@
+import { describe, expect, it } from 'vitest';
+import { backup } from '../../../src/cli/backup.ts';
+import type { Command } from '../../../src/cli/command.ts';
+import { drill } from '../../../src/cli/drill.ts';
+import { inspect } from '../../../src/cli/inspect.ts';
+import { restore } from '../../../src/cli/restore.ts';
+import { status } from '../../../src/cli/status.ts';
+import { undo } from '../../../src/cli/undo.ts';
+import { verify } from '../../../src/cli/verify.ts';
+import { ConfigError, parseClientConfig } from '../../../src/config/config.ts';
+import { runCommand } from '../../setup/cli/command.ts';
+
+const commands: [string, Command][] = Object.entries({ backup, restore, status, undo, drill });
+const token = 'a-token-that-must-not-show';
+const env = { LOOM_ADMIN_TOKEN: 'an-admin-token-for-tests', LOOM_URL: 'http://127.0.0.1:1' };
+const readFile = (): string => {
+  throw new Error('no file belongs to this test');
+};
+
+describe.each(commands)('%s', (name, command) => {
+  it.each([
+    ['--token', token],
+    [`--token=${token}`],
+    [`--admin-token=${token}`],
+    [`-token=${token}`],
+    [`--TOKEN=${token}`],
+  ])('refuses a token on the command line and does not repeat it: %s', async (...args) => {
+    const { code, stdout, stderr } = await runCommand(command, args, { env });
+    expect([code, stdout]).toEqual([64, '']);
+    expect(stderr).toContain('LOOM_ADMIN_TOKEN_FILE');
+    expect(stderr).not.toContain(token);
+  });
+
+  it.each([
+    ['an option that it does not know', ['--nonsense=1']],
+    ['an argument too many', ['one', 'two', 'three']],
+    ['a URL that is none', ['--url', 'nowhere']],
+    ['a URL with a password', ['--url', `http://user:${token}@127.0.0.1`]],
+    ['a URL without a value', ['--url']],
+  ])('gives the reason, and points at its help, for %s', async (_what, args) => {
+    const { code, stdout, stderr } = await runCommand(command, args, { env });
+    expect([code, stdout]).toEqual([64, '']);
+    expect(stderr).toMatch(new RegExp(`^${name}: .+\\.\nSee node dist/main.js ${name} --help\\.\n$`));
+    expect(stderr).not.toContain(token);
+  });
+
+  it('shows its usage when asked, without a token or a node', async () => {
+    const { code, stdout, stderr } = await runCommand(command, ['--help']);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toContain(`Usage: node dist/main.js ${name} `);
+    expect(stdout).toContain('--url URL');
+  });
+});
+
+it.each<[string, Command, string[]]>([
+  ['backup without a file', backup, []],
+  ['no trail, and the end of it', backup, ['--out', 'x', '--no-audit', '--audit-limit', '1']],
+  ['a limit of nothing', backup, ['--out', 'x', '--audit-limit', '0']],
+  ['a limit that is no number', backup, ['--out', 'x', '--audit-limit', '1e3']],
+  ['a backup into a pipe', backup, ['--out', '-']],
+  ['another state key for a backup that is taken', drill, ['--accept-state-key', 'other']],
+  ['restore without a file', restore, ['--yes']],
+  ['a revision that is no number', restore, ['x', '--yes', '--expect-revision', '-1']],
+  ['a scratch state that no URL can name', restore, ['x', '--yes', '--into-scratch', '..']],
+  ['a scratch state held to a revision', restore, ['x', '--yes', '--into-scratch', 's', '--expect-revision', '1']],
+  ['a scratch state that is kept as it is', restore, ['x', '--yes', '--into-scratch', 's', '--keep-state']],
+])('%s is wrong usage', async (_what, command, args) => {
+  expect(await runCommand(command, args, { env })).toMatchObject({ code: 64, stdout: '' });
+});
+
+it.each<[string, Command]>([
+  ['verify', verify],
+  ['inspect', inspect],
+])('%s shows its usage when asked, and otherwise only the reason and where it is', async (name, command) => {
+  for (const asked of ['--help', '-h']) {
+    const { code, stdout, stderr } = await runCommand(command, [asked]);
+    expect([code, stderr]).toEqual([0, '']);
+    expect(stdout).toContain(`Usage: node dist/main.js ${name} FILE`);
+    expect(stdout.includes('--against EARLIER')).toBe(name === 'verify');
+  }
+  const see = `See node dist/main.js ${name} --help.\n`;
+  for (const [args, reason] of [
+    [[], 'takes one file.'],
+    [['a', 'b'], 'takes one file.'],
+    [['a', '--nonsense'], "Unknown option '--nonsense'."],
+  ] as const) {
+    const wrong = await runCommand(command, [...args]);
+    expect(wrong).toEqual({ code: 64, stdout: '', stderr: `${name}: ${reason}\n${see}` });
+  }
+});
+
+describe('where the node is, and with which token', () => {
+  const parse = (variables: Record<string, string>, url?: string) =>
+    parseClientConfig({ LOOM_ADMIN_TOKEN: env.LOOM_ADMIN_TOKEN, ...variables }, { readFile, ...(url ? { url } : {}) });
+
+  it.each<[string, Record<string, string>, string | undefined, string]>([
+    ['nothing', {}, undefined, 'http://127.0.0.1:8787'],
+    ['host and port of a node', { LOOM_HOST: '0.0.0.0', LOOM_PORT: '99' }, undefined, 'http://127.0.0.1:99'],
+    ['all addresses, of both kinds', { LOOM_HOST: '::' }, undefined, 'http://[::1]:8787'],
+    ['an address with colons', { LOOM_HOST: 'fd00::1' }, undefined, 'http://[fd00::1]:8787'],
+    ['LOOM_URL', { LOOM_URL: 'https://loom.example/path', LOOM_PORT: '99' }, undefined, 'https://loom.example/path'],
+    ['the option', { LOOM_URL: 'https://loom.example' }, 'http://[::1]:9', 'http://[::1]:9'],
+  ])('%s', (_what, variables, url, expected) => {
+    expect(parse(variables, url).url).toBe(expected);
+  });
+
+  it('takes the first of two tokens, and no database', () => {
+    expect(parse({ LOOM_ADMIN_TOKEN: 'the-newer-token-of-two,the-older-token-of-two' }).token).toBe(
+      'the-newer-token-of-two',
+    );
+  });
+
+  it.each([
+    ['no token', { LOOM_ADMIN_TOKEN: '' }, 'LOOM_ADMIN_TOKEN is required'],
+    ['a short token', { LOOM_ADMIN_TOKEN: 'short' }, 'LOOM_ADMIN_TOKEN must have at least'],
+    ['a URL of another kind', { LOOM_URL: 'ftp://loom' }, 'LOOM_URL must have the form'],
+    ['a password in the URL', { LOOM_URL: `http://u:${token}@loom` }, 'LOOM_URL must have the form'],
+  ])('%s is a problem of the configuration, without its value', (_what, variables, problem) => {
+    expect(() => parse(variables)).toThrow(problem);
+    expect(() => parse(variables)).toThrow(ConfigError);
+    expect(() => parse(variables)).not.toThrow(token);
+  });
+});

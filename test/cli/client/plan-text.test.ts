@@ -1,0 +1,39 @@
+import { expect, it } from 'vitest';
+import { restoreText } from '../../../src/cli/client/plan-text.ts';
+import { EMPTY_HEAD } from '../../../src/domain/audit.ts';
+import type { RestoreReport } from '../../../src/domain/backup.ts';
+
+const parted =
+  "The backup's audit trail and the live one part at entry 7: what is missing is imported, and nothing is taken out.";
+
+function planWith(audit: Partial<RestoreReport['audit']>, warnings: string[]): RestoreReport {
+  const none = { adopted: 0, imported: 0, replaced: 0, parted_at: null };
+  return {
+    dry_run: true,
+    restored_at: null,
+    replaced_state: true,
+    truncated_audit: false,
+    imported_audit_count: 0,
+    replaced_audit_count: 0,
+    verified: true,
+    revision: 9,
+    epoch: null,
+    based_on_revision: 8,
+    event_id: null,
+    documents: { added: 0, changed: 0, removed: 0, unchanged: 1 },
+    document_names: { added: [], changed: [], removed: [], truncated: false },
+    audit: { ...none, previous_head: EMPTY_HEAD, backup_head: EMPTY_HEAD, head: null, ...audit },
+    scratch: null,
+    warnings,
+  };
+}
+
+it('what the node warns of is shown, once and as it says it, after the figures', () => {
+  const lines = restoreText(planWith({ imported: 2, parted_at: 7 }, [parted, 'Another warning.'])).split('\n');
+  expect(lines).toContain('audit trail  2 entries imported');
+  expect(lines.filter((line) => line.startsWith('warning'))).toEqual([
+    `warning      ${parted}`,
+    'warning      Another warning.',
+  ]);
+  expect(lines.filter((line) => line.includes('entry 7'))).toHaveLength(1);
+});

@@ -1,0 +1,31 @@
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { makeFolder } from '../../../src/cli/file/folder.ts';
+
+let parent: string;
+beforeAll(async () => {
+  parent = await mkdtemp(join(tmpdir(), 'loom-folder-'));
+});
+afterAll(() => rm(parent, { recursive: true, force: true }));
+
+it('a folder is made with those around it, and one that is there is left alone', async () => {
+  for (const name of ['a/b/c/', 'a', 'a/b/../d', 'a/b/c']) {
+    const path = join(parent, name);
+    await makeFolder(path);
+    expect((await stat(path)).isDirectory()).toBe(true);
+  }
+  // Two at once do not get into each other's way.
+  await Promise.all([makeFolder(join(parent, 'x/y/z')), makeFolder(join(parent, 'x/y/z'))]);
+  await makeFolder('.');
+});
+
+it('where none can be made, that is said and not tried for ever', async () => {
+  await expect(makeFolder('/proc/loom')).rejects.toThrow('ENOENT');
+  await expect(makeFolder('/proc/loom/below')).rejects.toThrow('ENOENT');
+  const file = join(parent, 'file');
+  await writeFile(file, '');
+  await expect(makeFolder(file)).rejects.toThrow('EEXIST');
+  await expect(makeFolder(join(file, 'below'))).rejects.toThrow('ENOTDIR');
+});

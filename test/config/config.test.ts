@@ -1,0 +1,345 @@
+import { generate } from 'selfsigned';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { CONFIG_EXIT_CODE, ConfigError, configSecrets, configVariables, parseConfig } from '../../src/config/config.ts';
+import { limits } from '../../src/limits.ts';
+
+const URL = 'postgres://loom:hunter2-very-secret@db.internal:5432/loom';
+const ADMIN = 'admin-token-0123456789';
+const CLIENT = 'client-token-0123456789';
+const required = { LOOM_PG_URL: URL, LOOM_ADMIN_TOKEN: ADMIN };
+
+/** A disk with these files and no others. */
+function diskOf(files: Record<string, string>): { readFile: (path: string) => string } {
+  return {
+    readFile: (path) => {
+      const content = files[path];
+      if (content === undefined) throw Object.assign(new Error(`no such file ${path}`), { code: 'ENOENT' });
+      return content;
+    },
+  };
+}
+
+function parse(env: Record<string, string | undefined>, files: Record<string, string> = {}) {
+  return parseConfig({ ...required, ...env }, diskOf(files));
+}
+
+function problemsOf(env: Record<string, string | undefined>, files: Record<string, string> = {}): readonly string[] {
+  try {
+    parse(env, files);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+  return [];
+}
+
+test('two variables are enough, and everything else has a default', () => {
+  expect(parse({})).toEqual({
+    postgres: {
+      url: URL,
+      stateKey: 'default',
+      poolMax: 10,
+      idleTimeoutMs: 30_000,
+      connectTimeoutMs: 5_000,
+      ssl: false,
+    },
+    http: { host: '127.0.0.1', port: 8787, trustProxy: false, metricsPublic: false },
+    tokens: { admin: [ADMIN], client: [] },
+    log: { level: 'info' },
+    shutdown: { delayMs: 0, timeoutMs: 30_000 },
+    migrate: 'auto',
+    maxDocumentBytes: limits.documentBytes,
+  });
+});
+
+test('every variable arrives where it belongs', () => {
+  const config = parse({
+    LOOM_CLIENT_TOKEN: `${CLIENT},${CLIENT}-next`,
+    LOOM_PG_STATE_KEY: 'billing/ü',
+    LOOM_PG_POOL_MAX: '20',
+    LOOM_PG_IDLE_TIMEOUT_MS: '1000',
+    LOOM_PG_CONNECT_TIMEOUT_MS: '750',
+    LOOM_PG_SSL: 'true',
+    LOOM_PG_SSL_REJECT_UNAUTHORIZED: '0',
+    LOOM_HOST: '::',
+    LOOM_PORT: '0',
+    LOOM_TRUST_PROXY: '1',
+    LOOM_METRICS_PUBLIC: 'TRUE',
+    LOOM_LOG_LEVEL: 'trace',
+    LOOM_SHUTDOWN_DELAY_MS: '5000',
+    LOOM_SHUTDOWN_TIMEOUT_MS: '0',
+    LOOM_MIGRATE: 'manual',
+    LOOM_MAX_DOCUMENT_BYTES: '1048576',
+  });
+  expect(config).toEqual({
+    postgres: {
+      url: URL,
+      stateKey: 'billing/ü',
+      poolMax: 20,
+      idleTimeoutMs: 1_000,
+      connectTimeoutMs: 750,
+      ssl: { rejectUnauthorized: false },
+    },
+    http: { host: '::', port: 0, trustProxy: true, metricsPublic: true },
+    tokens: { admin: [ADMIN], client: [CLIENT, `${CLIENT}-next`] },
+    log: { level: 'trace' },
+    shutdown: { delayMs: 5_000, timeoutMs: 0 },
+    migrate: 'manual',
+    maxDocumentBytes: 1_048_576,
+  });
+  expect(configSecrets(config)).toEqual([URL, ADMIN, CLIENT, `${CLIENT}-next`]);
+});
+
+test('an empty variable counts as unset', () => {
+  const empty = Object.fromEntries(
+    configVariables().flatMap(({ name, secret }) => (secret ? [[`${name}_FILE`, '']] : [[name, '']])),
+  );
+  expect(parse(empty)).toEqual(parse({}));
+  expect(problemsOf({ LOOM_PG_URL: '' })[0]).toContain('LOOM_PG_URL is required');
+});
+
+test('every problem is reported at once, one line each, naming its variable', () => {
+  const wrong = {
+    LOOM_PG_URL: undefined,
+    LOOM_ADMIN_TOKEN: 'short',
+    LOOM_CLIENT_TOKEN_FILE: '/secrets/missing',
+    LOOM_PG_POOL_MAX: 'many',
+    LOOM_PG_SSL: 'maybe',
+    LOOM_PORT: '65536',
+    LOOM_LOG_LEVEL: 'loud',
+    LOOM_MIGRATE: 'never',
+    LOOM_PG_POOLMAX: '5',
+  };
+  const problems = problemsOf(wrong);
+  for (const name of Object.keys(wrong))
+    expect(problems.filter((problem) => problem.startsWith(`${name} `))).toHaveLength(1);
+  expect(problems).toHaveLength(Object.keys(wrong).length);
+  expect(new ConfigError(problems).message.split('\n')).toHaveLength(problems.length + 1);
+});
+
+test.each([
+  ['LOOM_PG_POOL_MAX', ['1', '201', '-1', '2.5', '1e1', '0x10', ' 5', 'ten'], 'a whole number from 2 to 200'],
+  ['LOOM_PORT', ['-1', '65536', '80 80', 'http'], 'a whole number from 0 to 65535'],
+  ['LOOM_MAX_DOCUMENT_BYTES', ['0', '1023', String(limits.documentBytesMost + 1)], 'a whole number from 1024'],
+  ['LOOM_SHUTDOWN_DELAY_MS', ['-5', '3600001', '99999999999999999999'], 'a whole number from 0'],
+  ['LOOM_PG_SSL', ['maybe', 'require', '2'], 'true or false'],
+  ['LOOM_METRICS_PUBLIC', ['public'], 'true or false'],
+  ['LOOM_LOG_LEVEL', ['verbose', 'INFO '], 'one of fatal, error'],
+  ['LOOM_MIGRATE', ['yes'], 'one of auto, manual'],
+  ['LOOM_HOST', ['http://0.0.0.0', 'a b'], 'address or host name'],
+  ['LOOM_PG_STATE_KEY', ['a\nb', 'x'.repeat(129), 'ü'.repeat(65), '\ud800'], 'must'],
+] as const)('%s is refused with what is expected', (name, values, expected) => {
+  for (const value of values) {
+    const problems = problemsOf({ [name]: value });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toContain(`${name} `);
+    expect(problems[0]).toContain(expected);
+  }
+});
+
+test('a state key of exactly 128 bytes is fine', () => {
+  expect(parse({ LOOM_PG_STATE_KEY: 'ü'.repeat(64) }).postgres.stateKey).toHaveLength(64);
+});
+
+describe('LOOM_PG_URL', () => {
+  test.each([
+    'postgresql://u:p@h/d',
+    'postgres://localhost/loom',
+    'postgres://u:p%40ss%2Fw%23rd@[::1]:5433/d',
+    'postgres://u@%2Fvar%2Frun%2Fpostgresql/d',
+    'postgres://u:p@/d?host=/var/run/postgresql',
+    'postgres://u:p@h/d?application_name=x&options=-c%20search_path%3Dloom',
+  ])('may be %s', (url) => {
+    expect(parse({ LOOM_PG_URL: url }).postgres.url).toBe(url);
+  });
+
+  test.each([
+    'mysql://loom:hunter2@h/d',
+    'hunter2',
+    'loom:hunter2@h/d',
+    'postgres://loom:hunter2#x@h/d',
+    'postgres://loom:1234#hunter2@h/d',
+    'postgres://loom:hunter2/x@h/d',
+    'postgres://loom:1234/hunter2@h/d',
+    'postgres://loom:1234?hunter2@h/d',
+    'postgres://loom:hunter2%@h/d',
+    'postgres://loom:hunter2@h:99999/d',
+    'postgres://loom:hunter2@a,b:5432/d?hunter2=1',
+    'postgres://loom:hunter2 @h/d',
+    'postgres://loom:hunter2@h/d\n',
+  ])('is refused without a word of it: %j', (url) => {
+    const problems = problemsOf({ LOOM_PG_URL: url });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatch(/^LOOM_PG_URL (must have the form postgres:|has a query parameter)/);
+    expect(problems[0]).not.toMatch(/hunter2|1234/);
+  });
+
+  test.each(['sslmode=disable', 'ssl=true', 'sslrootcert=/x', 'uselibpqcompat=true&sslmode=require'])(
+    'must not contradict LOOM_PG_SSL with %s',
+    (query) => {
+      const problems = problemsOf({ LOOM_PG_URL: `${URL}?${query}` });
+      expect(problems).toEqual([expect.stringContaining('set LOOM_PG_SSL, LOOM_PG_SSL_CA')]);
+    },
+  );
+});
+
+describe('tokens', () => {
+  test('may be two during a rotation', () => {
+    expect(parse({ LOOM_ADMIN_TOKEN: `${ADMIN},${ADMIN}-next` }).tokens.admin).toEqual([ADMIN, `${ADMIN}-next`]);
+  });
+
+  test.each([
+    ['fifteen-letters', 'at least 16'],
+    [`${ADMIN},short`, 'at least 16'],
+    [`${ADMIN},`, 'at least 16'],
+    [`${ADMIN},${ADMIN}-2,${ADMIN}-3`, 'one token, or two'],
+    [`${ADMIN}, ${ADMIN}-next`, 'without spaces'],
+    [`${ADMIN}-ü`, 'printable ASCII'],
+    [`${ADMIN}\t`, 'printable ASCII'],
+    ['x'.repeat(1_025), 'at most 1024'],
+  ])('are refused when they are %j', (token, expected) => {
+    for (const name of ['LOOM_ADMIN_TOKEN', 'LOOM_CLIENT_TOKEN']) {
+      const problems = problemsOf({ [name]: token }).filter((problem) => !problem.includes('must differ'));
+      expect(problems).toEqual([expect.stringContaining(expected)]);
+      expect(problems[0]).not.toContain(token);
+    }
+  });
+
+  test('of client and admin must differ, in each of their values', () => {
+    const problems = problemsOf({
+      LOOM_ADMIN_TOKEN: `${ADMIN},${ADMIN}-next`,
+      LOOM_CLIENT_TOKEN: `${CLIENT},${ADMIN}-next`,
+    });
+    expect(problems).toEqual(['LOOM_CLIENT_TOKEN must differ from LOOM_ADMIN_TOKEN']);
+  });
+});
+
+describe('secrets out of files', () => {
+  test('lose one newline at their end, as an editor or a heredoc leaves it', () => {
+    const files = { '/s/url': `${URL}\n`, '/s/admin': `${ADMIN}\r\n`, '/s/client': CLIENT };
+    const env = {
+      LOOM_PG_URL: undefined,
+      LOOM_ADMIN_TOKEN: undefined,
+      LOOM_PG_URL_FILE: '/s/url',
+      LOOM_ADMIN_TOKEN_FILE: '/s/admin',
+      LOOM_CLIENT_TOKEN_FILE: '/s/client',
+    };
+    expect(parse(env, files)).toEqual(parse({ LOOM_CLIENT_TOKEN: CLIENT }));
+  });
+
+  test('that cannot be read are named, with their path and the reason', () => {
+    expect(problemsOf({ LOOM_ADMIN_TOKEN: undefined, LOOM_ADMIN_TOKEN_FILE: '/s/none' })).toEqual([
+      'LOOM_ADMIN_TOKEN_FILE names a file that cannot be read (ENOENT): /s/none',
+    ]);
+  });
+
+  test('that are empty are a problem, not a missing variable', () => {
+    expect(problemsOf({ LOOM_ADMIN_TOKEN: undefined, LOOM_ADMIN_TOKEN_FILE: '/s/a' }, { '/s/a': '\n' })).toEqual([
+      'LOOM_ADMIN_TOKEN_FILE names a file that is empty: /s/a',
+    ]);
+  });
+
+  test('that are wrong are reported under the name of the file variable, without their content', () => {
+    const files = { '/s/a': 'hunter2\n\n' };
+    const problems = problemsOf({ LOOM_ADMIN_TOKEN: undefined, LOOM_ADMIN_TOKEN_FILE: '/s/a' }, files);
+    expect(problems).toEqual([expect.stringMatching(/^LOOM_ADMIN_TOKEN_FILE must/)]);
+    expect(problems[0]).not.toContain('hunter2');
+  });
+
+  test('must not be given twice', () => {
+    expect(problemsOf({ LOOM_ADMIN_TOKEN_FILE: '/s/a' }, { '/s/a': ADMIN })).toEqual([
+      'LOOM_ADMIN_TOKEN and LOOM_ADMIN_TOKEN_FILE are both set: set one of them',
+    ]);
+  });
+
+  test('are checked against each other like others', () => {
+    expect(problemsOf({ LOOM_CLIENT_TOKEN_FILE: '/s/c' }, { '/s/c': ADMIN })).toEqual([
+      'LOOM_CLIENT_TOKEN must differ from LOOM_ADMIN_TOKEN',
+    ]);
+  });
+});
+
+describe('LOOM_PG_SSL_CA', () => {
+  let pem: string;
+  beforeAll(async () => {
+    pem = (await generate([{ name: 'commonName', value: 'a CA' }], { keyType: 'ec', algorithm: 'sha256' })).cert;
+  });
+
+  test('is the path of a file, the text itself, or the text with \\n for its line breaks', () => {
+    const files = { '/ca.pem': pem };
+    for (const given of ['/ca.pem', pem, pem.replaceAll('\n', '\\n')]) {
+      const { ssl } = parse({ LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: given }, files).postgres;
+      expect(ssl).toMatchObject({
+        rejectUnauthorized: true,
+        ca: expect.stringContaining(pem.trim().split('\n')[1] ?? '?'),
+      });
+      expect(ssl === false ? '' : ssl.ca).not.toContain('\\n');
+    }
+  });
+
+  test('may be a bundle, of which every certificate is checked', () => {
+    const spoiled = pem.replace(/[A-Za-z0-9+/]{20}/, 'A'.repeat(20));
+    expect(problemsOf({ LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: `${pem}\n${pem}` })).toEqual([]);
+    for (const bad of [`${pem}\n${spoiled}`, `${pem}\n${pem.slice(0, 200)}`, spoiled, '-----BEGIN CERTIFICATE-----'])
+      expect(problemsOf({ LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: bad })).toEqual([
+        expect.stringContaining('LOOM_PG_SSL_CA must be certificates in PEM form'),
+      ]);
+  });
+
+  test('that cannot be read, or is no certificate, is named', () => {
+    const files = { '/key.pem': 'nothing of the kind' };
+    expect(problemsOf({ LOOM_PG_SSL: '1', LOOM_PG_SSL_CA: '/none.pem' }, files)).toEqual([
+      'LOOM_PG_SSL_CA names a file that cannot be read (ENOENT): /none.pem',
+    ]);
+    expect(problemsOf({ LOOM_PG_SSL: '1', LOOM_PG_SSL_CA: '/key.pem' }, files)).toHaveLength(1);
+  });
+
+  test('without LOOM_PG_SSL is a contradiction', () => {
+    expect(problemsOf({ LOOM_PG_SSL_CA: pem })).toEqual(['LOOM_PG_SSL_CA is set, but LOOM_PG_SSL is not true']);
+  });
+});
+
+describe('variables that LOOM does not know', () => {
+  test.each([
+    ['LOOM_PG_POOLMAX', 'LOOM_PG_POOL_MAX'],
+    ['LOOM_ADMIN_TOKENS', 'LOOM_ADMIN_TOKEN'],
+    ['LOOM_PG_URL_FLIE', 'LOOM_PG_URL_FILE'],
+    ['LOOM_SHUTDOWN_DELAY', 'LOOM_SHUTDOWN_DELAY_MS'],
+  ])('%s is taken for %s', (name, meant) => {
+    expect(problemsOf({ [name]: '1' })).toEqual([`${name} is not a variable of LOOM; did you mean ${meant}?`]);
+  });
+
+  test('without a likeness get no suggestion', () => {
+    expect(problemsOf({ LOOM_FLUX_CAPACITOR: 'on' })).toEqual(['LOOM_FLUX_CAPACITOR is not a variable of LOOM']);
+  });
+
+  test('only matter when they begin with LOOM_, and are set', () => {
+    expect(problemsOf({ PATH: '/bin', LOOMING: 'x', LOOM_WHATEVER: '', LOOM_TEST_PG_URL: URL })).toEqual([]);
+  });
+
+  test('may be what Kubernetes sets for a Service named loom or loom-postgres', () => {
+    const config = parse({
+      LOOM_PORT: 'tcp://10.0.0.1:9999',
+      LOOM_SERVICE_HOST: '10.0.0.1',
+      LOOM_SERVICE_PORT: '8787',
+      LOOM_SERVICE_PORT_HTTP: '8787',
+      LOOM_PORT_8787_TCP: 'tcp://10.0.0.1:8787',
+      LOOM_PORT_8787_TCP_ADDR: '10.0.0.1',
+      LOOM_POSTGRES_SERVICE_HOST: '10.0.0.2',
+      LOOM_POSTGRES_PORT: 'tcp://10.0.0.2:5432',
+      LOOM_POSTGRES_PORT_5432_TCP_PROTO: 'tcp',
+    });
+    expect(config).toEqual(parse({}));
+  });
+});
+
+test('no problem ever repeats a value, whatever is put into whichever variable', () => {
+  const values = ['hunter2', 'postgres://loom:hunter2@h/d?sslmode=hunter2', '-----BEGIN hunter2', 'hunter2,hunter2,x'];
+  const names = configVariables().flatMap(({ name }) => [name, `${name}_FILE`]);
+  for (const name of names)
+    for (const value of values) expect(problemsOf({ [name]: value }).join('\n')).not.toContain('hunter2');
+});
+
+test('the exit code of a wrong configuration is 78', () => {
+  expect(CONFIG_EXIT_CODE).toBe(78);
+});

@@ -1,0 +1,174 @@
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer } from 'node:net';
+import { Readable } from 'node:stream';
+import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { createNodeClient, type NodeClient } from '../../../src/http/client/client.ts';
+import { NodeError } from '../../../src/http/client/node-error.ts';
+import { ADMIN_TOKEN, createTestServer, type TestServer } from '../../setup/node/http.ts';
+import { listen } from '../../setup/node/http-proxy.ts';
+
+const closers: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+function connect(url: string, signal?: AbortSignal): NodeClient {
+  const client = createNodeClient({ url, token: ADMIN_TOKEN, ...(signal === undefined ? {} : { signal }) });
+  closers.push(client.close);
+  return client;
+}
+
+/** A client of a server that is no node. */
+async function stranger(handler: (asked: IncomingMessage, answer: ServerResponse) => void): Promise<NodeClient> {
+  const server = await listen(handler);
+  closers.push(server.close);
+  return connect(server.url);
+}
+
+async function faultOf(promise: Promise<unknown>): Promise<NodeError> {
+  const error = await promise.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  if (!(error instanceof NodeError)) throw new Error(`no NodeError: ${String(error)}`);
+  expect(`${error.message} ${error.stack} ${JSON.stringify(error)}`).not.toContain(ADMIN_TOKEN);
+  return error;
+}
+
+describe('with a node', () => {
+  let server: TestServer;
+  let url: string;
+
+  beforeAll(async () => {
+    server = await createTestServer();
+    ({ url } = await server.listen());
+    await server.request('PUT', '/v1/documents/a', { body: '1' });
+    return () => server.close({ timeoutMs: 1_000 });
+  });
+
+  test('what it answers comes back as values', async () => {
+    const client = connect(`${url}/`);
+    expect(await client.readStatus()).toMatchObject({ ready: { ok: true }, state: { revision: 1, documents: 1 } });
+    expect(await client.verifyAudit()).toMatchObject({ ok: true, entries: 1 });
+    const { entries } = await client.readAudit({ after: '0', limit: '1' });
+    expect(entries).toMatchObject([{ seq: 1, action: 'document.put' }]);
+    const { body, isGzip } = await client.openBackup();
+    expect(isGzip).toBe(false);
+    expect(JSON.parse(Buffer.concat(await body.toArray()).toString())).toMatchObject({ state: { a: 1 } });
+    expect((await client.openBackup({ gzip: true, includeAudit: false })).isGzip).toBe(true);
+  });
+
+  test('a problem comes back with its code, status, place and request id', async () => {
+    const body = Readable.from(['{"confirm":"restore","backup":{"loom_backup_version":1,"state":[]}}']);
+    const error = await faultOf(connect(url).restore(body, false));
+    expect(error).toMatchObject({ code: 'backup_malformed', status: 422, place: { pointer: '/backup/state' } });
+    expect(error.requestId).toMatch(/^[\w-]{8,}$/);
+  });
+
+  test('a refusal arrives while a large body is still on its way, and the rest is not sent', async () => {
+    let sent = 0;
+    async function* endless(): AsyncGenerator<Buffer> {
+      yield Buffer.from('{"confirm":"restore","nonsense":"');
+      for (;;) {
+        sent += 65_536;
+        if (sent > 2 ** 30) throw new Error('nobody has stopped it');
+        yield Buffer.alloc(65_536, 'x');
+      }
+    }
+    const error = await faultOf(connect(url).restore(Readable.from(endless(), { objectMode: false }), false));
+    expect(error).toMatchObject({ code: 'invalid_restore_request', status: 400 });
+  });
+
+  test('a wrong token is the node’s own refusal', async () => {
+    const client = createNodeClient({ url, token: 'another-token-than-the-right-one' });
+    closers.push(client.close);
+    expect(await faultOf(client.readStatus())).toMatchObject({ code: 'forbidden', status: 403 });
+  });
+});
+
+describe('with something else', () => {
+  test.each([
+    ['a proxy without its node', 502, 'text/html', '<html>Bad gateway</html>'],
+    ['an error page with status 200', 200, 'text/html', '<html>Welcome</html>'],
+    ['an error in JSON that is no problem', 500, 'application/json', '{"error":"no"}'],
+    ['a redirect', 302, 'text/plain', ''],
+    ['another API', 200, 'application/json', '{"status":"up"}'],
+    ['a list', 200, 'application/json', '[]'],
+    ['text that says it is JSON', 200, 'application/json', 'no'],
+  ])('%s is no answer of a node', async (_what, status, type, text) => {
+    const client = await stranger((_asked, answer) => {
+      answer.writeHead(status, { 'content-type': type, location: '/elsewhere' });
+      answer.end(text);
+    });
+    const error = await faultOf(client.readStatus());
+    expect(error).toMatchObject({ code: 'unexpected_answer', status });
+    expect(error.message).not.toContain('<html>');
+  });
+
+  test('a page in place of a backup is refused before a byte of it is handed out', async () => {
+    const client = await stranger((_asked, answer) => {
+      answer.writeHead(200, { 'content-type': 'text/html' }).end('<html>');
+    });
+    expect(await faultOf(client.openBackup())).toMatchObject({ code: 'unexpected_answer' });
+  });
+
+  test.each([
+    ['with its length said', { 'content-length': '1000' }],
+    ['in chunks', {}],
+  ])('an answer that is cut off, %s, is an error', async (_how, headers) => {
+    const client = await stranger((_asked, answer) => {
+      answer.writeHead(200, { 'content-type': 'application/json', ...headers });
+      answer.write('{"state":', () => answer.destroy());
+    });
+    expect(await faultOf(client.readStatus())).toMatchObject({ code: 'connection_cut' });
+    const { body } = await client.openBackup();
+    expect(await faultOf(body.toArray())).toMatchObject({ code: 'connection_cut' });
+  });
+
+  test('an answer without end is given up, not held in memory', async () => {
+    const client = await stranger((_asked, answer) => {
+      answer.writeHead(200, { 'content-type': 'application/json' });
+      const more = (): void => {
+        while (answer.write(Buffer.alloc(65_536, ' '))) if (answer.destroyed) return;
+      };
+      answer.on('drain', more);
+      more();
+    });
+    expect(await faultOf(client.readStatus())).toMatchObject({ code: 'unexpected_answer' });
+  });
+
+  test('nobody at the address is one clear line', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
+    await new Promise((resolve) => server.close(resolve));
+    const error = await faultOf(connect(`http://127.0.0.1:${port}`).readStatus());
+    expect(error.code).toBe('unreachable');
+    expect(error.message).toBe(`http://127.0.0.1:${port}: Nothing listens there: the connection was refused.`);
+  });
+
+  test('a program that speaks no HTTP is an unexpected answer', async () => {
+    const server = createServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.on('data', () => socket.destroy());
+      socket.write('SSH-2.0-OpenSSH_9\r\n');
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const address = server.address();
+    const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
+    const error = await faultOf(connect(`http://127.0.0.1:${port}`).readStatus());
+    await new Promise((resolve) => server.close(resolve));
+    expect(error).toMatchObject({ code: 'unexpected_answer', message: expect.stringContaining('does not speak HTTP') });
+  });
+
+  test('a stop ends what is under way', async () => {
+    const controller = new AbortController();
+    const server = await listen(() => controller.abort());
+    closers.push(server.close);
+    const error = await faultOf(connect(server.url, controller.signal).readStatus());
+    expect(error).toMatchObject({ code: 'interrupted', message: 'Interrupted.' });
+  });
+});

@@ -1,0 +1,182 @@
+import { readFile } from 'node:fs/promises';
+import type { PoolClient } from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { verifyBackup } from '../../../src/backup/offline/verifier.ts';
+import { isLoomError } from '../../../src/errors.ts';
+import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
+import type { ParsedBackup } from '../../setup/backup/chain.ts';
+import { type Chain, type Tampering, tamperings } from '../../setup/faults/tamper.ts';
+import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
+import { verify } from '../../setup/node/store.ts';
+import { digestTables } from '../../setup/server/digest.ts';
+import { createRandom, createSeed } from '../../setup/values/random.ts';
+
+const EDITS = 200;
+const statement = await readFile(new URL('../../../docs/verify-chain.sql', import.meta.url), 'utf8');
+
+let nodes: TestNodes;
+let chain: Chain;
+let whole: string;
+
+beforeAll(async () => {
+  nodes = await openNodes();
+  await makeHistory();
+  const { audit_entries: entries } = JSON.parse(await nodes.node.backup()) as ParsedBackup;
+  chain = {
+    length: entries.length,
+    entryAt: (seq) => {
+      const { hash: _hash, ...entry } = entries[seq - 1] ?? {};
+      return entry;
+    },
+  };
+  await nodes.database.pool.query(
+    'create table kept_audit as table loom_audit; create table kept_state as table loom_state',
+  );
+  whole = await digestTables(nodes.database.pool);
+});
+afterEach(() => putBack());
+afterAll(() => nodes.close());
+
+/** Entries of every kind that there is, so that an edit may meet any: commits, restores, an undo, and what they imported. */
+async function makeHistory(): Promise<void> {
+  const { node } = nodes;
+  const foreign = await openNodes();
+  for (let index = 0; index < 3; index += 1) await foreign.node.put(`foreign-${index}`, { index });
+  for (let index = 1; index <= 30; index += 1) {
+    await node.commit({
+      ...(index % 5 === 0 ? { idempotencyKey: `key-${index}` } : {}),
+      changes: [
+        { op: 'put', name: `doc-${index % 7}`, json: JSON.stringify({ index, text: 'é🧵"\\', list: [1e21, null] }) },
+      ],
+    });
+  }
+  const backup = await node.backup();
+  await node.commit({ action: 'document.patch', changes: [{ op: 'merge', name: 'doc-1', json: '{"text":null}' }] });
+  await node.commit({ action: 'document.delete', changes: [{ op: 'delete', name: 'doc-2' }] });
+  await node.commit({ action: 'state.put', changes: [{ op: 'put', name: 'only', json: 'true' }] });
+  await node.restore(backup);
+  await node.put('after', 'the restore');
+  await node.restore(backup, { replace_state: false });
+  await node.restore(await foreign.node.backup());
+  await foreign.close();
+  await node.undo();
+  await node.put('last', { of: 'all' });
+}
+
+/** In a transaction in which the trigger does not fire: what only a superuser can ask for. */
+async function asSuperuser(run: (client: PoolClient) => Promise<unknown>): Promise<void> {
+  const client = await nodes.database.pool.connect();
+  try {
+    await client.query('begin; set local session_replication_role = replica');
+    await run(client);
+    await client.query('commit');
+    client.release();
+  } catch (error) {
+    client.release(true);
+    throw error;
+  }
+}
+
+const putBack = (): Promise<void> =>
+  asSuperuser(async (client) => {
+    await client.query('delete from loom_audit; insert into loom_audit select * from kept_audit');
+    await client.query('delete from loom_state; insert into loom_state select * from kept_state');
+  });
+
+/** What the offline verifier says of a backup. */
+async function offline(text: string): Promise<string> {
+  async function* open() {
+    yield Buffer.from(text);
+  }
+  try {
+    await verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION });
+    return 'holds';
+  } catch (error) {
+    if (!isLoomError(error)) throw error;
+    return error.code;
+  }
+}
+
+/** What everybody who looks at the chain says of it. */
+async function judge() {
+  const loom = await verify(nodes.node);
+  const { rows: plain } = await nodes.node.pool.query(statement);
+  const backup = await nodes.node.backup();
+  const { lastChainCheck } = nodes.node.store.observe();
+  const { manifest } = JSON.parse(backup) as ParsedBackup;
+  return {
+    loom: loom.ok ? null : loom.first_bad_seq,
+    plain: plain[0]?.first_bad_seq,
+    plainOk: plain[0]?.ok,
+    backup: manifest.audit_verified,
+    status: lastChainCheck?.first_bad_seq,
+    offline: await offline(backup),
+  };
+}
+
+/** How a backup with a broken chain is refused, whatever has broken it. */
+const refusals = ['backup_chain_broken', 'backup_malformed', 'backup_count_mismatch'];
+
+async function expectFound(tampering: Tampering, label: string): Promise<void> {
+  await asSuperuser((client) => tampering.run(client));
+  const { offline: said, ...found } = await judge();
+  const { seq, inBackup, inFile = inBackup } = tampering;
+  expect(found, label).toEqual({
+    loom: seq,
+    plain: seq,
+    plainOk: false,
+    backup: !inBackup,
+    status: inBackup ? seq : null,
+  });
+  expect(inFile ? refusals : ['holds'], label).toContain(said);
+  await putBack();
+}
+
+describe('a chain that a superuser has tampered with', () => {
+  it(`is found to be so at each of ${EDITS} random edits, and at the right seq, by LOOM, by plain SQL and in a backup`, async () => {
+    const seed = createSeed();
+    const random = createRandom(seed);
+    const kinds = Object.entries(tamperings);
+    for (let edit = 0; edit < EDITS; edit += 1) {
+      const [kind, make] = kinds[edit % kinds.length] ?? random.pick(kinds);
+      const tampering = make(chain, random);
+      await expectFound(tampering, `seed ${seed}, edit ${edit}: somebody ${kind}: ${tampering.what}`);
+    }
+    expect(await digestTables(nodes.database.pool)).toBe(whole);
+    expect(await judge()).toEqual({
+      loom: null,
+      plain: null,
+      plainOk: true,
+      backup: true,
+      status: null,
+      offline: 'holds',
+    });
+  }, 120_000);
+
+  it('is found also where what stands in an entry is no time at all', async () => {
+    await asSuperuser(async (client) => {
+      await client.query(
+        `update loom_audit a set entry = e.entry, hash = loom_chain_hash(p.hash, e.entry)
+           from (select entry || '{"recorded_at":"yesterday"}' as entry from loom_audit where seq = $1) e,
+                (select hash from loom_audit where seq = $1::bigint - 1) p
+          where a.seq = $1`,
+        [chain.length],
+      );
+      await client.query('update loom_state set audit_hash = hash from loom_audit where seq = $1', [chain.length]);
+    });
+    expect(await judge()).toMatchObject({ loom: chain.length, plain: chain.length, offline: 'backup_malformed' });
+  });
+
+  it('is found before there is any entry: the first one would be linked to a wrong hash', async () => {
+    const empty = await openNodes();
+    try {
+      await empty.database.pool.query('update loom_state set audit_hash = sha256(audit_hash)');
+      expect(await verify(empty.node)).toMatchObject({ ok: false, first_bad_seq: 1, reason: 'head_mismatch' });
+      const { rows } = await empty.node.pool.query(statement);
+      expect(rows).toEqual([{ entries: 0, ok: false, first_bad_seq: 1, head_matches: false }]);
+      expect(JSON.parse(await empty.node.backup())).toMatchObject({ manifest: { audit_verified: false } });
+    } finally {
+      await empty.close();
+    }
+  });
+});

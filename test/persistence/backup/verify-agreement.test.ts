@@ -1,0 +1,159 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { OpenBackup } from '../../../src/backup/offline/read.ts';
+import { verifyBackup } from '../../../src/backup/offline/verifier.ts';
+import { isLoomError } from '../../../src/errors.ts';
+import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
+import { type ParsedBackup, relink, seal } from '../../setup/backup/chain.ts';
+import { change, scalarsOf, without } from '../../setup/backup/spoil.ts';
+import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
+
+let nodes: TestNodes;
+let text: string;
+
+beforeAll(async () => {
+  nodes = await openNodes();
+  const { node } = nodes;
+  await node.put('b/ü', 'text');
+  await node.put('a', { list: [1, true, null, 'x'], nested: { __proto__x: 1e21, deep: '\u0001"\\' } });
+  await node.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: '10', json: '0.5' }] });
+  await node.put('9', [{ bb: 1, a: 2, '': 1e-7 }]);
+  for (let index = 0; index < 8; index += 1) await node.put(`😀${index}`, { index });
+  await node.commit({ action: 'document.patch', changes: [{ op: 'merge', name: 'a', json: '{"list":null}' }] });
+  text = await node.backup();
+});
+afterAll(() => nodes.close());
+
+const opened = (content: string | Buffer, chunkBytes = 1000): OpenBackup =>
+  async function* () {
+    const bytes = Buffer.from(content);
+    for (let at = 0; at < bytes.length; at += chunkBytes) yield bytes.subarray(at, at + chunkBytes);
+  };
+
+/** What the offline verifier says, with the place as a restore names it. */
+async function offline(content: string | Buffer, window?: number): Promise<unknown> {
+  const options = { schemaVersion: CURRENT_SCHEMA_VERSION, ...(window === undefined ? {} : { window }) };
+  try {
+    await verifyBackup(opened(content), options);
+    return 'holds';
+  } catch (error) {
+    if (!isLoomError(error)) throw error;
+    const { pointer, document, seq } = error.place;
+    return { code: error.code, pointer: pointer === undefined ? undefined : `/backup${pointer}`, document, seq };
+  }
+}
+
+/** What a restore says; a dry run judges a backup all the same. */
+async function online(content: string): Promise<unknown> {
+  try {
+    await nodes.node.restoreBody(`{"confirm":"restore","dry_run":true,"backup":${content}}`);
+    return 'holds';
+  } catch (error) {
+    if (!isLoomError(error)) throw error;
+    const { pointer, document, seq } = error.place;
+    return { code: error.code, pointer, document, seq };
+  }
+}
+
+describe('the offline verifier says what a restore says', () => {
+  it('of a good backup, however its members are ordered, and however little it may remember', async () => {
+    const parsed = JSON.parse(text) as ParsedBackup;
+    const reversed = Object.fromEntries(Object.entries(parsed).reverse()) as unknown as ParsedBackup;
+    reversed.state = Object.fromEntries(Object.entries(parsed.state).reverse());
+    for (const good of [text, JSON.stringify(parsed), JSON.stringify(parsed, undefined, 2), JSON.stringify(reversed)]) {
+      expect(await online(good)).toBe('holds');
+      for (const window of [1, 2, 3, 100]) expect(await offline(good, window)).toBe('holds');
+    }
+  });
+
+  it('of one with any one scalar changed', async () => {
+    const parsed = JSON.parse(text) as ParsedBackup;
+    const places = scalarsOf(parsed, []);
+    expect(places.length).toBeGreaterThan(150);
+    for (const place of places) {
+      const spoiled = structuredClone(parsed);
+      change(spoiled, place);
+      // A key that is not this node's is no fault of the file; sealed again, it is the only thing that differs.
+      if (place[0] === 'state_key') continue;
+      const content = JSON.stringify(spoiled);
+      const expected = await online(content);
+      expect(expected, place.join('/')).not.toBe('holds');
+      expect(await offline(content, 3), place.join('/')).toEqual(expected);
+    }
+  });
+
+  const spoilings: [string, (backup: ParsedBackup) => unknown][] = [
+    ['without its manifest', (b) => without(b, 'manifest')],
+    ['without its entries', (b) => without(b, 'audit_entries')],
+    ['without its state', (b) => without(b, 'state')],
+    ['without its digests', (b) => without(b, 'document_sha256')],
+    ['of a newer schema', (b) => Object.assign(b, { schema_version: 99 })],
+    ['with a document lost', (b) => without(b.state, '😀3')],
+    ['with a document added', (b) => Object.assign(b.state, { added: 1 })],
+    ['with a document and its digest lost', (b) => [without(b.state, 'a'), without(b.document_sha256, 'a')]],
+    ['with entries reversed', (b) => b.audit_entries.reverse()],
+    ['with an entry lost', (b) => b.audit_entries.splice(3, 1)],
+    [
+      'with the last entry lost, and the count made to fit',
+      (b) => [b.audit_entries.pop(), b.manifest.audit_entries--, seal(b)],
+    ],
+    ['with an entry that stands twice', (b) => b.audit_entries.splice(4, 1, b.audit_entries[3] ?? {})],
+    [
+      'with a day that no month has',
+      (b) => [Object.assign(b.audit_entries[2] ?? {}, { recorded_at: '2026-02-30T00:00:00.000000Z' }), relink(b)],
+    ],
+    [
+      'with an event id that two entries have',
+      (b) => [Object.assign(b.audit_entries[5] ?? {}, { event_id: b.audit_entries[1]?.event_id }), relink(b)],
+    ],
+    [
+      'with a key that two entries have',
+      (b) => [Object.assign(b.audit_entries[5] ?? {}, { idempotency_key: 'key' }), relink(b)],
+    ],
+    ['with an empty key', (b) => [Object.assign(b.audit_entries[5] ?? {}, { idempotency_key: '' }), relink(b)]],
+    [
+      'with a digest of the state that was forged',
+      (b) => [Object.assign(b.manifest, { state_sha256: b.manifest.sha256 }), seal(b)],
+    ],
+    [
+      'with a head that was forged',
+      (b) => [Object.assign(b.manifest.audit_head, { hash: b.manifest.sha256 }), seal(b)],
+    ],
+    ['with a string for an entry', (b) => Object.assign(b.audit_entries, { 2: 'x' })],
+    ['with a document of an impossible name', (b) => Object.assign(b.state, { '..': 1 })],
+    ['with a NUL in a document', (b) => Object.assign(b.state, { a: '\u0000' })],
+  ];
+  it.each(spoilings)('of one %s', async (_what, spoil) => {
+    const backup = JSON.parse(text) as ParsedBackup;
+    spoil(backup);
+    const content = JSON.stringify(backup);
+    const expected = await online(content);
+    expect(expected).not.toBe('holds');
+    for (const window of [1, 3, 100]) expect(await offline(content, window)).toEqual(expected);
+  });
+
+  it.each([
+    ['a document', '"10":0.5', '"10":0.5,"10":0.5'],
+    ['the state', '"state":{', '"state":{},"state":{'],
+  ])('of one with %s twice', async (_what, from, to) => {
+    expect(text).toContain(from);
+    const content = text.replace(from, to);
+    const expected = await online(content);
+    expect(expected).not.toBe('holds');
+    expect(await offline(content, 2)).toEqual(expected);
+  });
+
+  it('of one with a digest twice', async () => {
+    const digest = /"10":"[0-9a-f]{64}"/.exec(text)?.[0] ?? 'missing';
+    const content = text.replace(digest, `${digest},${digest}`);
+    expect(await online(content)).toMatchObject({ code: 'duplicate_member', document: '10' });
+    expect(await offline(content)).toEqual(await online(content));
+  });
+
+  it('of one that was cut off, but for the end that only a file has', async () => {
+    for (let cut = 1; cut < text.length - 2; cut += 301) {
+      expect(await offline(text.slice(0, cut))).toMatchObject({ code: 'backup_incomplete' });
+    }
+    expect(await offline('')).toMatchObject({ code: 'invalid_json' });
+    expect(await offline(`${text}x`)).toMatchObject({ code: 'invalid_json' });
+  });
+});

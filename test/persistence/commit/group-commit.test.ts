@@ -1,0 +1,226 @@
+import { describe, expect, it } from 'vitest';
+import type { CommitReceipt, CommitRequest } from '../../../src/domain/commit.ts';
+import { LoomError } from '../../../src/errors.ts';
+import { limits } from '../../../src/limits.ts';
+import type { CommitOutcome, PreparedCommit } from '../../../src/persistence/commit/batch.ts';
+import { createGroupCommit } from '../../../src/persistence/commit/group-commit.ts';
+import { outcomeOf, tally } from '../../setup/node/nodes.ts';
+
+interface Sent {
+  names: string[];
+  eventIds: string[];
+  answer(outcomes?: CommitOutcome[]): void;
+  fail(error: unknown): void;
+}
+
+function put(name: string, json = '1'): CommitRequest {
+  return { action: 'document.put', actor: 'client', requestId: 'test', changes: [{ op: 'put', name, json }] };
+}
+
+function receipt(eventId: string): CommitReceipt {
+  return { revision: 1, epoch: 'e', eventId, created: false, replayed: false };
+}
+
+/** A group commit whose batches the test answers by hand, on a clock that only its waits move. */
+function start() {
+  const batches: Sent[] = [];
+  const arrivals: ((sent: Sent) => void)[] = [];
+  const made: number[] = [];
+  let nowMs = 0;
+  let ids = 0;
+  const commitBatch = (commits: PreparedCommit[]): Promise<CommitOutcome[]> =>
+    new Promise((resolve, reject) => {
+      const sent: Sent = {
+        names: commits.map((one) => one.request.changes[0]?.name ?? ''),
+        eventIds: commits.map((one) => one.eventId),
+        answer: (outcomes = commits.map(({ eventId }) => ({ receipt: receipt(eventId) }))) => resolve(outcomes),
+        fail: reject,
+      };
+      const arrival = arrivals.shift();
+      if (arrival === undefined) batches.push(sent);
+      else arrival(sent);
+    });
+  const group = createGroupCommit({
+    commitBatch,
+    createEventId: () => `event-${++ids}`,
+    onBatch: ({ commits }) => made.push(commits),
+    now: () => nowMs,
+    wait: (delayMs) => {
+      nowMs += delayMs;
+      return Promise.resolve();
+    },
+  });
+  const next = (): Promise<Sent> => {
+    const batch = batches.shift();
+    return batch === undefined ? new Promise((resolve) => arrivals.push(resolve)) : Promise.resolve(batch);
+  };
+  const settled = () => new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)));
+  return { group, next, batches, made, settled, passMs: (ms: number) => (nowMs += ms) };
+}
+
+const unknown = () => new LoomError('commit_outcome_unknown', 'the connection broke');
+const poisoned = () => new LoomError('internal', 'refused for its content');
+
+describe('group commit', () => {
+  it('puts what arrives in one turn into one batch, and what arrives meanwhile into the next, in order', async () => {
+    const { group, next, batches, made, settled } = start();
+    const answers = ['a', 'b'].map((name) => group.submit(put(name)));
+    const first = await next();
+    expect(first.names).toEqual(['a', 'b']);
+    answers.push(...['c', 'd', 'e'].map((name) => group.submit(put(name))));
+    await settled();
+    expect(batches).toEqual([]);
+    expect(group.depth()).toBe(5);
+    first.answer();
+    const second = await next();
+    expect(second.names).toEqual(['c', 'd', 'e']);
+    second.answer();
+    expect((await Promise.all(answers)).map(({ eventId }) => eventId)).toEqual(
+      [1, 2, 3, 4, 5].map((n) => `event-${n}`),
+    );
+    expect(group.depth()).toBe(0);
+    expect(made).toEqual([2, 3]);
+  });
+
+  it('answers nobody before the batch is made', async () => {
+    const { group, next, settled } = start();
+    let answered = false;
+    const answer = group.submit(put('a')).then(() => {
+      answered = true;
+    });
+    const batch = await next();
+    await settled();
+    expect(answered).toBe(false);
+    batch.answer();
+    await answer;
+  });
+
+  it('bounds a batch in commits', async () => {
+    const { group, next } = start();
+    const answers = Array.from({ length: limits.batchCommits + 1 }, (_, index) => group.submit(put(`${index}`)));
+    const first = await next();
+    expect(first.names).toHaveLength(limits.batchCommits);
+    first.answer();
+    (await next()).answer();
+    await Promise.all(answers);
+  });
+
+  it('bounds a batch in bytes, and a larger commit travels alone', async () => {
+    const { group, next } = start();
+    const half = JSON.stringify('x'.repeat(limits.batchBytes / 2));
+    const answers = [put('a', half), put('b', half), put('c', half.repeat(3)), put('d')].map(group.submit);
+    for (const names of [['a'], ['b'], ['c'], ['d']]) {
+      const batch = await next();
+      expect(batch.names).toEqual(names);
+      batch.answer();
+    }
+    await Promise.all(answers);
+  });
+
+  it('refuses what is over the bound of the queue, in commits or bytes, and takes on again when there is room', async () => {
+    const { group, next } = start();
+    const answers = [group.submit(put('first'))];
+    const first = await next();
+    for (let index = 0; index < limits.queueCommits; index += 1) answers.push(group.submit(put(`${index}`)));
+    await expect(group.submit(put('over'))).rejects.toMatchObject({ code: 'queue_full', retryAfterSeconds: 1 });
+    first.answer();
+    const second = await next();
+    answers.push(group.submit(put('room')));
+    second.answer();
+    for (let left = answers.length - 1 - limits.batchCommits; left > 0; left -= limits.batchCommits)
+      (await next()).answer();
+    await Promise.all(answers);
+
+    const third = JSON.stringify('x'.repeat(limits.queueBytes / 3));
+    const large = [put('a', third), put('b', third)].map(group.submit);
+    expect(await outcomeOf(group.submit(put('c', third)))).toBe('queue_full');
+    (await next()).answer();
+    (await next()).answer();
+    await Promise.all(large);
+  });
+
+  it('gives each commit its own outcome', async () => {
+    const { group, next } = start();
+    const outcomes = ['a', 'b', 'c'].map((name) => outcomeOf(group.submit(put(name))));
+    const refused = new LoomError('precondition_failed', 'another was first');
+    (await next()).answer([{ receipt: receipt('1') }, { error: refused }, { receipt: receipt('3') }]);
+    expect(await Promise.all(outcomes)).toEqual(['made', 'precondition_failed', 'made']);
+  });
+
+  it('sends a batch with an unknown outcome again, the same, until the database tells', async () => {
+    const { group, next } = start();
+    const answers = ['a', 'b'].map((name) => group.submit(put(name)));
+    const first = await next();
+    first.fail(unknown());
+    const second = await next();
+    second.fail(new LoomError('database_unavailable', 'still away'));
+    const third = await next();
+    third.fail(unknown());
+    const fourth = await next();
+    for (const again of [second, third, fourth]) expect(again.eventIds).toEqual(first.eventIds);
+    fourth.answer();
+    expect((await Promise.all(answers)).map(({ eventId }) => eventId)).toEqual(first.eventIds);
+  });
+
+  it('says that the outcome is unknown when the database does not tell in time', async () => {
+    const { group, next, batches, settled, passMs } = start();
+    const outcome = outcomeOf(group.submit(put('a')));
+    (await next()).fail(unknown());
+    const second = await next();
+    passMs(limits.commitTimeoutMs);
+    second.fail(new LoomError('database_unavailable', 'still away'));
+    expect(await outcome).toBe('commit_outcome_unknown');
+    await settled();
+    expect(batches).toEqual([]);
+  });
+
+  it.each(['database_unavailable', 'state_busy', 'schema_ahead'] as const)(
+    'does not send a batch again that was certainly not made: %s',
+    async (code) => {
+      const { group, next, batches, settled } = start();
+      const outcomes = ['a', 'b'].map((name) => outcomeOf(group.submit(put(name))));
+      (await next()).fail(new LoomError(code, 'refused'));
+      expect(await Promise.all(outcomes)).toEqual([code, code]);
+      await settled();
+      expect(batches).toEqual([]);
+      const after = group.submit(put('c'));
+      (await next()).answer();
+      await after;
+    },
+  );
+
+  it('splits a batch that one commit has poisoned: only that one fails, and order is kept', async () => {
+    const { group, next } = start();
+    const outcomes = ['a', 'poison', 'b'].map((name) => outcomeOf(group.submit(put(name))));
+    (await next()).fail(poisoned());
+    const sent: string[] = [];
+    for (let alone = 0; alone < 3; alone += 1) {
+      const { names, answer, fail } = await next();
+      sent.push(...names);
+      if (names[0] === 'poison') fail(poisoned());
+      else answer();
+    }
+    expect(sent).toEqual(['a', 'poison', 'b']);
+    expect(await Promise.all(outcomes)).toEqual(['made', 'internal', 'made']);
+  });
+
+  it('closes by answering everything that was accepted, and refuses the rest', async () => {
+    const { group, next, settled } = start();
+    const accepted = ['a', 'b'].map((name) => outcomeOf(group.submit(put(name))));
+    const first = await next();
+    accepted.push(outcomeOf(group.submit(put('c'))));
+    let closed = false;
+    const closing = group.close().then(() => {
+      closed = true;
+    });
+    expect(await outcomeOf(group.submit(put('late')))).toBe('draining');
+    first.answer();
+    const second = await next();
+    await settled();
+    expect(closed).toBe(false);
+    second.answer();
+    await closing;
+    expect(tally(await Promise.all(accepted))).toEqual({ made: 3 });
+    await group.close();
+  });
+});

@@ -1,0 +1,149 @@
+import type { Pool } from 'pg';
+import { generate } from 'selfsigned';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { toLoomError } from '../../../src/persistence/connection/faults.ts';
+import { createPool } from '../../../src/persistence/connection/pool.ts';
+import { createProbe } from '../../../src/persistence/probe/probe.ts';
+import { testConfig } from '../../setup/node/config.ts';
+import { captureLog } from '../../setup/node/log.ts';
+import { type PrivateServer, startPrivateServer } from '../../setup/server/private-server.ts';
+
+interface Authority {
+  certificate: string;
+  key: string;
+}
+
+async function createAuthority(name: string): Promise<Authority> {
+  const made = await generate([{ name: 'commonName', value: name }], {
+    keyType: 'ec',
+    algorithm: 'sha256',
+    extensions: [
+      { name: 'basicConstraints', cA: true, critical: true },
+      { name: 'keyUsage', keyCertSign: true, cRLSign: true, critical: true },
+    ],
+  });
+  return { certificate: made.cert, key: made.private };
+}
+
+/** A certificate for the name `localhost` only: to `127.0.0.1`, the same server is one with the wrong certificate. */
+async function createCertificate(authority: Authority): Promise<{ certificate: string; key: string }> {
+  const made = await generate([{ name: 'commonName', value: 'localhost' }], {
+    keyType: 'ec',
+    algorithm: 'sha256',
+    ca: { cert: authority.certificate, key: authority.key },
+    extensions: [
+      { name: 'basicConstraints', cA: false },
+      { name: 'extKeyUsage', serverAuth: true },
+      { name: 'subjectAltName', altNames: [{ type: 2, value: 'localhost' }] },
+    ],
+  });
+  return { certificate: made.cert, key: made.private };
+}
+
+let authority: Authority;
+let stranger: Authority;
+let server: PrivateServer;
+let plainServer: PrivateServer;
+beforeAll(async () => {
+  [authority, stranger] = await Promise.all([createAuthority('LOOM test CA'), createAuthority('another CA')]);
+  const ssl = { ...(await createCertificate(authority)), required: true };
+  [server, plainServer] = await Promise.all([startPrivateServer({ ssl }), startPrivateServer()]);
+});
+afterAll(async () => {
+  await Promise.all([server?.stop(), plainServer?.stop()]);
+});
+
+const pools: Pool[] = [];
+afterEach(async () => {
+  await Promise.all(pools.splice(0).map((pool) => pool.end()));
+});
+
+function urlAt(host: string, of: PrivateServer = server): string {
+  const url = new URL(of.url);
+  url.hostname = host;
+  return url.href;
+}
+
+/** Asks as a node would that is configured so. */
+async function askTls(url: string, variables: Record<string, string>): Promise<unknown> {
+  const { postgres } = testConfig(url, variables);
+  const pool = createPool(postgres, { log: captureLog().log, applicationName: 'loom' });
+  pools.push(pool);
+  const { rows } = await pool
+    .query('select ssl from pg_stat_ssl where pid = pg_backend_pid()')
+    .catch((error: unknown) => {
+      throw toLoomError(error);
+    });
+  return rows[0]?.ssl;
+}
+
+/** What the log of a node says that watches this database. */
+async function probeLog(url: string, variables: Record<string, string>): Promise<string> {
+  const captured = captureLog();
+  const { postgres } = testConfig(url, { LOOM_PG_SSL: 'true', ...variables });
+  const probe = createProbe({ postgres, log: captured.log, applicationName: 'loom', supportedSchemaVersion: 1 });
+  probe.start();
+  await expect.poll(() => probe.verdict().reason, { timeout: 10_000 }).toBe('db_unreachable');
+  await probe.close();
+  const warning = captured.lines.find((line) => line.includes('"level":"warn"')) ?? '';
+  return JSON.parse(warning).msg;
+}
+
+describe('with LOOM_PG_SSL=true', () => {
+  test('a certificate of the CA for this host is accepted, and the connection is encrypted', async () => {
+    expect(await askTls(urlAt('localhost'), { LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: authority.certificate })).toBe(true);
+  });
+
+  test('a CA among several is enough', async () => {
+    const bundle = `${stranger.certificate}\n${authority.certificate}`;
+    expect(await askTls(urlAt('localhost'), { LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: bundle })).toBe(true);
+  });
+
+  test('a certificate of another CA is refused, and the log says so', async () => {
+    const variables = { LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: stranger.certificate };
+    await expect(askTls(urlAt('localhost'), variables)).rejects.toMatchObject({ code: 'database_unavailable' });
+    expect(await probeLog(urlAt('localhost'), variables)).toMatch(
+      /certificate is not accepted \(\w+\): check LOOM_PG_SSL_CA/,
+    );
+  });
+
+  test('a certificate of no CA that Node knows is refused when no CA is given', async () => {
+    await expect(askTls(urlAt('localhost'), { LOOM_PG_SSL: 'true' })).rejects.toMatchObject({
+      code: 'database_unavailable',
+    });
+  });
+
+  test('a certificate for another host name is refused, and the log says so', async () => {
+    const variables = { LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: authority.certificate };
+    await expect(askTls(urlAt('127.0.0.1'), variables)).rejects.toMatchObject({ code: 'database_unavailable' });
+    expect(await probeLog(urlAt('127.0.0.1'), variables)).toContain(
+      'is for another host name than that of LOOM_PG_URL',
+    );
+  });
+
+  test('any certificate will do when LOOM_PG_SSL_REJECT_UNAUTHORIZED is false', async () => {
+    const variables = { LOOM_PG_SSL: 'true', LOOM_PG_SSL_REJECT_UNAUTHORIZED: 'false' };
+    expect(await askTls(urlAt('localhost'), variables)).toBe(true);
+    expect(await askTls(urlAt('127.0.0.1'), { ...variables, LOOM_PG_SSL_CA: stranger.certificate })).toBe(true);
+  });
+
+  test('a server without TLS is refused instead of spoken to in the clear, and the log says so', async () => {
+    const url = urlAt('localhost', plainServer);
+    await expect(askTls(url, { LOOM_PG_SSL: 'true' })).rejects.toMatchObject({ code: 'database_unavailable' });
+    await expect(askTls(url, { LOOM_PG_SSL: 'true', LOOM_PG_SSL_REJECT_UNAUTHORIZED: 'false' })).rejects.toMatchObject({
+      code: 'database_unavailable',
+    });
+    expect(await probeLog(url, {})).toContain('the server does not speak TLS, but LOOM_PG_SSL is true');
+  });
+});
+
+describe('with LOOM_PG_SSL=false', () => {
+  test('a server that insists on TLS refuses, and the log leads to the variable', async () => {
+    await expect(askTls(urlAt('127.0.0.1'), {})).rejects.toMatchObject({ code: 'database_unavailable' });
+    expect(await probeLog(urlAt('127.0.0.1'), { LOOM_PG_SSL: 'false' })).toContain('check pg_hba.conf and LOOM_PG_SSL');
+  });
+
+  test('a server without TLS is spoken to in the clear', async () => {
+    expect(await askTls(plainServer.url, {})).toBe(false);
+  });
+});

@@ -1,0 +1,116 @@
+import { describe, expect, test } from 'vitest';
+import {
+  type CheckOutcome,
+  judgeSchema,
+  nextProbeState,
+  probePauseMs,
+  startingState,
+} from '../../../src/persistence/probe/verdict.ts';
+
+const rules = { badChecks: 2, supportedSchemaVersion: 3 };
+const good: CheckOutcome = { kind: 'answered', latencyMs: 4, schemaVersion: 3, compatibleFrom: 3 };
+const behind: CheckOutcome = { ...good, schemaVersion: 2, compatibleFrom: 1 };
+const slow: CheckOutcome = { kind: 'slow' };
+const unreachable: CheckOutcome = { kind: 'unreachable' };
+
+function stateAfter(...outcomes: CheckOutcome[]) {
+  return outcomes.reduce((state, outcome) => nextProbeState(state, outcome, rules), startingState);
+}
+
+describe('the verdict', () => {
+  test('is "starting" before the first check', () => {
+    expect(startingState.verdict).toEqual({
+      ok: false,
+      database: 'starting',
+      schema: 'unknown',
+      reason: 'starting',
+      latencyMs: null,
+    });
+  });
+
+  test('turns good with the first good check', () => {
+    const verdict = { ok: true, database: 'ok', schema: 'ok', latencyMs: 4 };
+    expect(stateAfter(good).verdict).toEqual(verdict);
+    expect(stateAfter(slow, unreachable, slow, unreachable, good).verdict).toEqual(verdict);
+  });
+
+  test('stays "starting" after one bad check, and names the outage after two', () => {
+    expect(stateAfter(unreachable).verdict.reason).toBe('starting');
+    expect(stateAfter(unreachable, unreachable).verdict).toEqual({
+      ok: false,
+      database: 'unreachable',
+      schema: 'unknown',
+      reason: 'db_unreachable',
+      latencyMs: null,
+    });
+  });
+
+  test('is of the last bad check when they differ', () => {
+    expect(stateAfter(good, slow, slow).verdict.reason).toBe('db_slow');
+    expect(stateAfter(good, slow, unreachable).verdict.reason).toBe('db_unreachable');
+    expect(stateAfter(good, slow, slow, unreachable, slow).verdict.reason).toBe('db_slow');
+  });
+
+  test('keeps a schema fault through a single bad check', () => {
+    expect(stateAfter(behind, slow).verdict.reason).toBe('schema_behind');
+    expect(stateAfter(behind, slow, good).verdict.ok).toBe(true);
+  });
+
+  test('over every sequence of six checks: good after a good check, bad only after two bad ones in a row', () => {
+    const outcomes = [good, behind, slow, unreachable];
+    const sequences = Array.from({ length: outcomes.length ** 6 }, (_, number) =>
+      Array.from(
+        { length: 6 },
+        (_, place) => outcomes[Math.floor(number / outcomes.length ** place) % outcomes.length],
+      ),
+    );
+    for (const sequence of sequences) {
+      let state = startingState;
+      let answered = startingState.verdict;
+      let bad = 0;
+      for (const outcome of sequence) {
+        if (outcome === undefined) continue;
+        state = nextProbeState(state, outcome, rules);
+        bad = outcome.kind === 'answered' ? 0 : bad + 1;
+        if (bad === 0) answered = state.verdict;
+        const { ok, reason, database } = state.verdict;
+        expect(ok).toBe(reason === undefined);
+        if (bad === 0) expect([ok, reason]).toEqual(outcome === good ? [true, undefined] : [false, 'schema_behind']);
+        else if (bad === 1) expect(state.verdict).toBe(answered);
+        else expect(database).toBe(outcome.kind);
+        if (bad >= 2) answered = state.verdict;
+      }
+    }
+  });
+});
+
+describe('the schema', () => {
+  test.each([
+    ['no tables of LOOM', null, null, 'behind'],
+    ['an older one', 2, 1, 'behind'],
+    ['its own', 3, 1, 'ok'],
+    ['its own, without a word on compatibility', 3, null, 'ok'],
+    ['a newer one that nodes of this version may serve', 9, 3, 'ok'],
+    ['a newer one that only newer nodes may serve', 9, 4, 'ahead'],
+    ['a newer one without a word on compatibility', 4, null, 'ahead'],
+  ] as const)('%s', (_, version, compatibleFrom, verdict) => {
+    expect(judgeSchema(version, compatibleFrom, 3)).toBe(verdict);
+  });
+
+  test('that does not fit is not a fault of the database', () => {
+    expect(stateAfter({ ...good, schemaVersion: 4, compatibleFrom: 4 }).verdict).toEqual({
+      ok: false,
+      database: 'ok',
+      schema: 'ahead',
+      reason: 'schema_ahead',
+      latencyMs: 4,
+    });
+  });
+});
+
+test('pauses are regular while the database answers, and grow to their bound while it does not', () => {
+  const pauses = { intervalMs: 1_000, backoffFirstMs: 250, backoffMostMs: 1_000 };
+  expect([0, 1, 2, 3, 4, 50, 5_000].map((bad) => probePauseMs(bad, pauses))).toEqual([
+    1_000, 250, 500, 1_000, 1_000, 1_000, 1_000,
+  ]);
+});

@@ -1,0 +1,185 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { limits } from '../../../src/limits.ts';
+import { type ParsedBackup, relink, seal } from '../../setup/backup/chain.ts';
+import { append, backupOf, put, truncate } from '../../setup/backup/trails.ts';
+import { copyState } from '../../setup/node/copy-state.ts';
+import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
+import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
+import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
+import { digestTables } from '../../setup/server/digest.ts';
+import { applyMigrations } from '../../setup/server/migrations.ts';
+
+let nodes: TestNodes;
+let other: TestDatabase;
+let fresh: TestStore;
+beforeEach(async () => {
+  nodes = await openNodes();
+  other = await createTestDatabase();
+  fresh = await openTestStore(other.url);
+});
+afterEach(async () => {
+  await fresh.close();
+  await other.drop();
+  await nodes.close();
+});
+
+const copyDatabase = () => copyState(nodes.database.pool, other.pool);
+
+async function entriesOf(node: TestStore): Promise<string[]> {
+  return (await node.store.readAudit({ limit: 1_000, order: 'asc' })).entries.map(({ text }) => text);
+}
+
+describe('an older database whose chain is the beginning of the backup’s', () => {
+  it.each([{ auditLimit: undefined }, { auditLimit: 4 }, { auditLimit: 3 }])(
+    'adopts only the entries that it lacks, from the last $auditLimit',
+    async ({ auditLimit }) => {
+      for (let index = 0; index < 5; index += 1) await nodes.node.put(`early-${index % 3}`, index);
+      await copyDatabase();
+      await nodes.node.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'late', json: '1' }] });
+      await nodes.node.put('early-0', 'changed');
+      await nodes.node.commit({ action: 'document.delete', changes: [{ op: 'delete', name: 'early-1' }] });
+      const backup = await nodes.node.backup(auditLimit === undefined ? {} : { auditLimit });
+      expect(await verify(fresh)).toMatchObject({ ok: true, entries: 5 });
+
+      const report = await fresh.restore(backup);
+      expect(report).toMatchObject({ imported_audit_count: 3, replaced_audit_count: 0, revision: 9 });
+      expect(report.documents).toEqual({ added: 1, changed: 1, removed: 1, unchanged: 1 });
+      expect(await fresh.state()).toEqual(await nodes.node.state());
+      expect((await entriesOf(fresh)).slice(0, 8)).toEqual(await entriesOf(nodes.node));
+      expect(await verify(fresh)).toMatchObject({ ok: true, entries: 9 });
+      // What was adopted counts as done here, too.
+      const again = await fresh.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'late', json: '1' }] });
+      expect(again).toMatchObject({ replayed: true, revision: 6 });
+    },
+  );
+
+  it('imports what comes after a hole', async () => {
+    for (let index = 0; index < 3; index += 1) await nodes.node.put('a', index);
+    await copyDatabase();
+    for (let index = 0; index < 5; index += 1) await nodes.node.put('a', index);
+    const backup = await nodes.node.backup({ auditLimit: 4 });
+    const report = await fresh.restore(backup);
+    expect(report.audit).toMatchObject({ adopted: 0, imported: 4, replaced: 0, parted_at: 4 });
+    expect(await verify(fresh)).toMatchObject({ ok: true, entries: 3 + 4 + 1 });
+  });
+
+  it('imports the original of an entry that was edited since, and of no other', async () => {
+    for (let index = 0; index < 3; index += 1) await nodes.node.put('a', index);
+    await copyDatabase();
+    await other.pool.query(`begin; set local session_replication_role = replica;
+      update loom_audit set entry = entry || '{"actor":"x"}' where seq = 2; commit`);
+    const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
+    const report = await fresh.restore(JSON.stringify(backup));
+    expect(report.audit).toMatchObject({ adopted: 0, imported: 1, parted_at: 2 });
+    const imported: unknown = JSON.parse((await entriesOf(fresh))[3] ?? '');
+    expect(imported).toMatchObject({
+      action: 'audit.import',
+      import: { position: 2, original: backup.audit_entries[1] },
+    });
+    // The edit is still there to be seen: a restore does not wash it away.
+    expect(await verify(fresh)).toMatchObject({ ok: false, first_bad_seq: 2 });
+  });
+});
+
+describe('a backup that somebody has forged well', () => {
+  const forgeries: [string, Record<string, unknown>, string][] = [
+    ['a day that does not exist', { recorded_at: '2024-02-30T00:00:00.000000Z' }, 'recorded_at'],
+    ['the year 0', { recorded_at: '0000-01-01T00:00:00.000000Z' }, 'recorded_at'],
+    ['month 0', { recorded_at: '2024-00-01T00:00:00.000000Z' }, 'recorded_at'],
+    ['an event id of another form', { event_id: 'x' }, 'event_id'],
+    ['an action that is no text', { action: 1 }, 'action'],
+    ['an idempotency key that no index can hold', { idempotency_key: 'k'.repeat(10_000) }, 'idempotency_key'],
+  ];
+
+  it.each(forgeries)('is refused for its entry with %s', async (_what, members, member) => {
+    await nodes.node.put('a', 1);
+    await nodes.node.put('a', 2);
+    const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
+    Object.assign(backup.audit_entries[1] ?? {}, members);
+    const before = await digestTables(other.pool);
+    await expect(fresh.restore(JSON.stringify(relink(backup)))).rejects.toMatchObject({
+      code: 'backup_malformed',
+      place: { pointer: `/backup/audit_entries/1/${member}`, seq: 2 },
+    });
+    expect(await digestTables(other.pool)).toBe(before);
+  });
+
+  it('is refused for an event id or idempotency key that comes twice', async () => {
+    await nodes.node.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'a', json: '1' }] });
+    await nodes.node.put('a', 2);
+    for (const member of ['event_id', 'idempotency_key']) {
+      const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
+      Object.assign(backup.audit_entries[1] ?? {}, { [member]: backup.audit_entries[0]?.[member] });
+      await expect(fresh.restore(JSON.stringify(relink(backup)))).rejects.toMatchObject({
+        code: 'backup_malformed',
+        place: { seq: 2 },
+      });
+    }
+  });
+
+  it('is refused for a partial trail that repeats what the live one has before it', async () => {
+    await nodes.node.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'a', json: '1' }] });
+    await copyDatabase();
+    await nodes.node.put('a', 2);
+    const { audit_entries: all }: ParsedBackup = JSON.parse(await nodes.node.backup());
+    for (const member of ['event_id', 'idempotency_key']) {
+      const backup: ParsedBackup = JSON.parse(await nodes.node.backup({ auditLimit: 1 }));
+      Object.assign(backup.audit_entries[0] ?? {}, { [member]: all[0]?.[member] });
+      const error = { code: 'backup_malformed', place: { seq: 2, pointer: `/backup/audit_entries/0/${member}` } };
+      for (const dry_run of [true, false]) {
+        await expect(fresh.restore(JSON.stringify(relink(backup)), { dry_run })).rejects.toMatchObject(error);
+      }
+    }
+  });
+
+  it('leaves a state whose own backups restore, whatever revision it has', async () => {
+    await nodes.node.put('a', 1);
+    const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
+    backup.revision = limits.backupRevision;
+    await fresh.restore(JSON.stringify(seal(backup)));
+    expect(await fresh.restore(await fresh.backup())).toMatchObject({ revision: limits.restoredRevision + 2 });
+  });
+
+  it('leaves nothing to a later restore that no backup may hold', async () => {
+    const nested: unknown = JSON.parse('['.repeat(limits.auditEntryDepth - 3) + ']'.repeat(limits.auditEntryDepth - 3));
+    const trail = put([], 1, 2);
+    const honest = truncate(put(trail, 3), 2);
+    const forged = append(honest, { action: 'restore', restore: { replaced_entries: 1, previous_head: nested } });
+    await fresh.restore(backupOf(forged));
+    await fresh.restore(backupOf(trail), { truncate_audit: true });
+    const { restore } = JSON.parse((await entriesOf(fresh)).at(-1) ?? '');
+    expect(restore.replaced_restores).toMatchObject([{ seq: 3, request_id: 'test', replaced_entries: 1 }]);
+    expect(await fresh.restore(await fresh.backup())).toMatchObject({ verified: true });
+  });
+
+  it('is refused for digits of another script, whatever the locale of the database', async () => {
+    await nodes.node.put('a', 1);
+    const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
+    Object.assign(backup.audit_entries[0] ?? {}, { recorded_at: '\u0662\u0660\u0662\u0664-01-01T00:00:00.000000Z' });
+    const icu = await createEmptyDatabase(`locale_provider icu icu_locale 'und' locale 'C'`);
+    await applyMigrations(icu.url);
+    const node = await openTestStore(icu.url);
+    try {
+      await expect(node.restore(JSON.stringify(relink(backup)))).rejects.toMatchObject({
+        code: 'backup_malformed',
+        place: { pointer: '/backup/audit_entries/0/recorded_at' },
+      });
+    } finally {
+      await node.close();
+      await icu.drop();
+    }
+  });
+
+  it('is refused for a revision after which none could be counted, and one that is left alone restores', async () => {
+    await nodes.node.put('a', 1);
+    const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
+    const forged = relink({ ...structuredClone(backup), revision: Number.MAX_SAFE_INTEGER });
+    await expect(fresh.restore(JSON.stringify(forged))).rejects.toMatchObject({
+      code: 'backup_malformed',
+      place: { pointer: '/backup/revision' },
+    });
+    expect(relink(structuredClone(backup))).toEqual(backup);
+    await fresh.restore(JSON.stringify(relink(backup)));
+    expect(await verify(fresh)).toMatchObject({ ok: true, entries: 2 });
+  });
+});

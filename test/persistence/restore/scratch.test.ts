@@ -1,0 +1,189 @@
+import { Readable } from 'node:stream';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { ParsedBackup } from '../../setup/backup/chain.ts';
+import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
+import { openTestStore, type TestStore } from '../../setup/node/store.ts';
+import { digestTables } from '../../setup/server/digest.ts';
+import { verifyBySql } from '../../setup/server/verify-sql.ts';
+
+let nodes: TestNodes;
+let node: TestStore;
+let backup: string;
+beforeEach(async () => {
+  nodes = await openNodes();
+  node = nodes.node;
+  await node.put('a', 1);
+  await node.put('b/ü', { nested: ['x'] });
+  backup = await node.backup();
+  await node.put('a', 'later');
+});
+afterEach(() => nodes.close());
+
+const digest = () => digestTables(nodes.database.pool);
+const context = () => ({ requestId: 'test', signal: new AbortController().signal });
+
+describe('a restore into a scratch state', () => {
+  it('leaves every row of the living one alone, is found again by its digest, and can be dropped', async () => {
+    const { manifest, revision }: ParsedBackup = JSON.parse(backup);
+    const [whole, own] = [await digest(), await digestTables(nodes.database.pool, 'default')];
+    const report = await node.restore(backup, { into_scratch: 'trial' });
+    expect(report).toMatchObject({
+      documents: { added: 2, changed: 0, removed: 0, unchanged: 0 },
+      audit: { adopted: 2, imported: 0, replaced: 0 },
+      revision: revision + 1,
+      based_on_revision: 0,
+      scratch: { state_key: 'trial', state_sha256: manifest.state_sha256, audit_head: report.audit.head },
+    });
+    expect(await digestTables(nodes.database.pool, 'default')).toBe(own);
+    const listed = { state_key: 'trial', documents: 2, audit_entries: 3 };
+    expect(await node.store.readScratchStates()).toMatchObject([listed]);
+    expect(await node.store.verifyAudit(context(), 'trial')).toMatchObject({
+      ok: true,
+      entries: 3,
+      head: report.audit.head,
+    });
+    expect(await verifyBySql(nodes.database.pool, 'trial')).toMatchObject({ ok: true, entries: 3 });
+
+    expect(await node.store.dropScratch('trial')).toEqual({ state_key: 'trial', documents: 2, audit_entries: 3 });
+    expect(await digest()).toBe(whole);
+    await expect(node.store.verifyAudit(context(), 'trial')).rejects.toMatchObject({ code: 'scratch_not_found' });
+  });
+
+  it('tells by its digest what is in the tables, and not what the backup says', async () => {
+    await nodes.database.pool.query(`
+      create function spoil() returns trigger language plpgsql as $$
+        begin if new.state_key = 'trial' then new.value := '"spoiled"'; end if; return new; end $$;
+      create trigger spoil before insert on loom_document for each row execute function spoil()`);
+    const report = await node.restore(backup, { into_scratch: 'trial' });
+    expect(report.scratch?.state_sha256).not.toBe(JSON.parse(backup).manifest.state_sha256);
+  });
+
+  it('is planned without a trace', async () => {
+    const before = await digest();
+    const plan = await node.restore(backup, { into_scratch: 'trial', dry_run: true });
+    expect(plan).toMatchObject({ dry_run: true, documents: { added: 2 }, audit: { adopted: 2 } });
+    expect(plan.scratch).toEqual({ state_key: 'trial', state_sha256: null, audit_head: null });
+    expect(await digest()).toBe(before);
+  });
+
+  it('leaves nothing when the backup is at fault', async () => {
+    const before = await digest();
+    const spoiled = backup.replace('"x"', '"y"');
+    expect(spoiled).not.toBe(backup);
+    await expect(node.restore(spoiled, { into_scratch: 'trial' })).rejects.toMatchObject({
+      code: 'backup_digest_mismatch',
+    });
+    expect(await digest()).toBe(before);
+  });
+
+  it.each([
+    [{ into_scratch: 'default' }, 'scratch_exists', '/into_scratch'],
+    [{ into_scratch: 'taken' }, 'scratch_exists', '/into_scratch'],
+    [{ into_scratch: '' }, 'invalid_restore_request', '/into_scratch'],
+    [{ into_scratch: '..' }, 'invalid_restore_request', '/into_scratch'],
+    [{ into_scratch: 'x'.repeat(129) }, 'invalid_restore_request', '/into_scratch'],
+    [{ into_scratch: 7 }, 'invalid_restore_request', '/into_scratch'],
+    [{ into_scratch: 'trial', replace_state: false }, 'invalid_restore_request', '/replace_state'],
+    [{ into_scratch: 'trial', expect_revision: 3 }, 'invalid_restore_request', '/expect_revision'],
+  ])('is refused with %j', async (options, code, pointer) => {
+    await node.restore(backup, { into_scratch: 'taken' });
+    const before = await digest();
+    for (const dry_run of [true, false]) {
+      await expect(node.restore(backup, { ...options, dry_run })).rejects.toMatchObject({ code, place: { pointer } });
+    }
+    expect(await digest()).toBe(before);
+  });
+
+  it('keeps no restore of the living state waiting when it says so before the backup', async () => {
+    const body = `{"confirm":"restore","into_scratch":"trial","backup":${backup}}`;
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    async function* slowly() {
+      yield Buffer.from(body.slice(0, 100));
+      await held;
+      yield Buffer.from(body.slice(100));
+    }
+    const slow = node.restoreBody(Readable.from(slowly()));
+    await expect.poll(() => node.store.observe().operations[0]?.bytes).toBe(100);
+    expect(await node.restore(backup)).toMatchObject({ documents: { changed: 1 } });
+    await expect(node.restoreBody(body)).rejects.toMatchObject({ code: 'restore_in_progress' });
+    release();
+    expect(await slow).toMatchObject({ scratch: { state_key: 'trial' } });
+  });
+});
+
+describe('dropping a scratch state', () => {
+  it('leaves those that a node which served it has made to its owner', async () => {
+    await node.restore(backup, { into_scratch: 'trial' });
+    const server = await openTestStore(nodes.database.url, { stateKey: 'trial' });
+    await server.restore(backup, { into_scratch: 'its own', accept_state_key: 'default' });
+    await server.close();
+    await expect(node.store.dropScratch('its own')).rejects.toMatchObject({ code: 'scratch_not_found' });
+    await node.store.dropScratch('trial');
+    expect(await node.store.readScratchStates()).toMatchObject([{ state_key: 'its own' }]);
+    expect(await node.store.dropScratch('its own')).toMatchObject({ documents: 2 });
+  });
+
+  it('is refused while a node that serves it restores it, and in a database of a newer schema', async () => {
+    await node.restore(backup, { into_scratch: 'trial' });
+    const server = await openTestStore(nodes.database.url, { stateKey: 'trial' });
+    const holder = await nodes.database.pool.connect();
+    try {
+      await holder.query(`begin; select pg_advisory_xact_lock(hashtextextended('trial', ${0x72_65_73_74}))`);
+      const before = await digest();
+      await expect(node.store.dropScratch('trial')).rejects.toMatchObject({ code: 'restore_in_progress' });
+      expect(await digest()).toBe(before);
+      await holder.query('rollback');
+      await nodes.database.pool.query(`update loom_meta set value = '99' where key = 'schema_compatible_from'`);
+      await expect(node.store.dropScratch('trial')).rejects.toMatchObject({ code: 'schema_ahead' });
+      expect(await node.store.readScratchStates()).toHaveLength(1);
+    } finally {
+      holder.release();
+      await server.close();
+    }
+  });
+
+  it('never drops another', async () => {
+    const other = await openTestStore(nodes.database.url, { stateKey: 'other' });
+    await other.put('theirs', 1);
+    await other.close();
+    const before = await digest();
+    for (const key of ['default', 'other', 'nowhere']) {
+      await expect(node.store.dropScratch(key)).rejects.toMatchObject({ code: 'scratch_not_found', status: 404 });
+    }
+    expect(await digest()).toBe(before);
+  });
+
+  it('is for nodes of the state that it was made for, and for no others', async () => {
+    await node.restore(backup, { into_scratch: 'trial' });
+    const other = await openTestStore(nodes.database.url, { stateKey: 'other' });
+    try {
+      expect(await other.store.readScratchStates()).toEqual([]);
+      for (const attempt of [other.store.dropScratch('trial'), other.store.verifyAudit(context(), 'trial')]) {
+        await expect(attempt).rejects.toMatchObject({ code: 'scratch_not_found' });
+      }
+      await expect(other.restore(backup, { into_scratch: 'trial', accept_state_key: 'default' })).rejects.toMatchObject(
+        {
+          code: 'scratch_exists',
+        },
+      );
+      expect(await node.store.readScratchStates()).toMatchObject([{ state_key: 'trial' }]);
+    } finally {
+      await other.close();
+    }
+  });
+
+  it('takes along what a node that served it has kept, and the node itself does not drop it', async () => {
+    const before = await digest();
+    await node.restore(backup, { into_scratch: 'trial' });
+    const inside = await openTestStore(nodes.database.url, { stateKey: 'trial' });
+    await inside.put('a', 2);
+    await inside.restore(await inside.backup(), { truncate_audit: true });
+    await expect(inside.store.dropScratch('trial')).rejects.toMatchObject({ code: 'scratch_not_found' });
+    await inside.close();
+    await node.store.dropScratch('trial');
+    expect(await digest()).toBe(before);
+  });
+});

@@ -1,0 +1,38 @@
+import type { Command, CommandContext } from '../../../src/cli/command.ts';
+
+export interface CommandRun {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface CommandOptions {
+  env?: Record<string, string>;
+  /** What is typed at each question, in turn; without it there is no terminal. */
+  answers?: string[] | ((question: string) => Promise<string>);
+  stop?: AbortSignal;
+  isWatched?: boolean;
+}
+
+/** Runs a command in this process, as `main.ts` would. What it throws is thrown. */
+export async function runCommand(command: Command, args: string[], options: CommandOptions = {}): Promise<CommandRun> {
+  const { env = {}, answers, stop = new AbortController().signal, isWatched = false } = options;
+  const written = { stdout: '', stderr: '' };
+  const left = Array.isArray(answers) ? [...answers] : [];
+  const ask = typeof answers === 'function' ? answers : async () => left.shift() ?? '';
+  const context: CommandContext = {
+    args,
+    env,
+    stop,
+    isWatched,
+    ask: answers === undefined ? undefined : ask,
+    write: (text) => {
+      written.stdout += text;
+    },
+    writeError: (text) => {
+      written.stderr += text;
+    },
+  };
+  const code = await command.run(context);
+  return { code, ...written };
+}

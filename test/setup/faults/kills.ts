@@ -1,0 +1,189 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import { createLogger } from '../../../src/log.ts';
+import { startNode } from '../../../src/node.ts';
+import type { ParsedBackup } from '../backup/chain.ts';
+import { ADMIN_TOKEN, asAdmin, testConfig } from '../node/http.ts';
+import { startProgram } from '../node/program.ts';
+import { openTestStore, type TestStore } from '../node/store.ts';
+import { digestTables } from '../server/digest.ts';
+import { applyMigrations } from '../server/migrations.ts';
+import { startPrivateServer } from '../server/private-server.ts';
+
+/** What a database says of itself, asked without any node. */
+export interface Sight {
+  /** Over every row of every table. */
+  digest: string;
+  stateSha256: string;
+  revision: number;
+  epoch: string;
+  head: { seq: number; hash: string };
+  /** Whether the state row counts what is there, and the chain ends where it says. */
+  fits: boolean;
+  lastEntry: {
+    action: string;
+    restore?: { previous_head: unknown; previous_revision: number; backup: { state_sha256: string } };
+  };
+}
+
+/** A node on the arena's database, told from others there by its name. */
+export interface ArenaNode {
+  name: string;
+  url: string;
+  /** SIGKILL to one that is a process of its own; an orderly end to another. May be called twice. */
+  end(): Promise<void>;
+}
+
+export interface Arena {
+  /** Two backups of the same history, `later` with one more entry than `earlier` and all documents but a few changed. */
+  earlier: ParsedBackup;
+  later: ParsedBackup;
+  /** `process`: the real program, which can be killed. `here`: boots in a tenth of the time, in this process. */
+  startNode(where: 'process' | 'here'): Promise<ArenaNode>;
+  look(): Promise<Sight>;
+  /** The processes of the server that serve this node, one in a transaction first. */
+  backendsOf(node: ArenaNode): Promise<number[]>;
+  /** Resolves when the server has none of this node any more: what it had begun for it is done or undone by then. */
+  backendsGone(node: ArenaNode): Promise<void>;
+  /** Watches for a crash of the server from when it resolves; `over` does when all its processes were started again. */
+  watchCrash(): Promise<{ over(): Promise<void> }>;
+  close(): Promise<void>;
+}
+
+const DOCUMENTS = 600;
+const ENTRIES = 120;
+
+/** A private server with a history on it: everything for killing it, or a node. */
+export async function openArena(): Promise<Arena> {
+  const server = await startPrivateServer();
+  const observer = new pg.Pool({ connectionString: server.url, max: 3 });
+  observer.on('error', () => undefined);
+  await applyMigrations(server.url);
+  const { earlier, later } = await makeHistory(server.url);
+  const begun: Promise<ArenaNode>[] = [];
+  const start = async (where: 'process' | 'here'): Promise<ArenaNode> => {
+    const name = `loom-${begun.length + 1}`;
+    const url = `${server.url}?application_name=${name}`;
+    const opened = where === 'process' ? await startProcess(url) : await startHere(url);
+    return { name, ...opened };
+  };
+  const backendsOf = async ({ name }: ArenaNode): Promise<number[]> => {
+    const { rows } = await observer.query<{ pid: number }>(
+      `select pid from pg_stat_activity where application_name = $1 and backend_type = 'client backend'
+        order by xact_start nulls last, backend_start`,
+      [name],
+    );
+    return rows.map(({ pid }) => pid);
+  };
+  return {
+    earlier,
+    later,
+    startNode: (where) => {
+      const node = start(where);
+      begun.push(node);
+      return node;
+    },
+    look: () => look(observer),
+    backendsOf,
+    backendsGone: async (node) => {
+      await waitForIt(async () => (await backendsOf(node)).length === 0);
+    },
+    watchCrash: async () => {
+      const witness = new pg.Client({ connectionString: server.url });
+      witness.on('error', () => undefined);
+      await witness.connect();
+      // Every other process of the server is ended as well, before any is started again.
+      const ended = new Promise((resolve) => witness.once('end', resolve));
+      return { over: () => ended.then(() => waitForIt(() => answers(server.url))) };
+    },
+    close: async () => {
+      const nodes = await Promise.allSettled(begun);
+      await Promise.all(nodes.map((node) => (node.status === 'fulfilled' ? node.value.end() : undefined)));
+      await observer.end();
+      await server.stop();
+    },
+  };
+}
+
+async function startProcess(databaseUrl: string): Promise<Omit<ArenaNode, 'name'>> {
+  const program = await startProgram({ env: { LOOM_PG_URL: databaseUrl, LOOM_ADMIN_TOKEN: ADMIN_TOKEN } });
+  return { url: program.url, end: program.kill };
+}
+
+async function startHere(databaseUrl: string): Promise<Omit<ArenaNode, 'name'>> {
+  const node = await startNode(testConfig(databaseUrl), { log: createLogger({ level: 'silent' }) });
+  return { url: node.url, end: node.close };
+}
+
+/** More often than `waitUntil` looks: it is waited for hundreds of times. */
+async function waitForIt(isSo: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 60_000;
+  while (!(await isSo())) {
+    if (Date.now() > deadline) throw new Error('Waited in vain.');
+    await sleep(5);
+  }
+}
+
+async function answers(url: string): Promise<boolean> {
+  const client = new pg.Client({ connectionString: url });
+  client.on('error', () => undefined);
+  try {
+    await client.connect();
+    await client.query('select 1');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+/** Ready, and the chain holds: what a node must come to after whatever happened. Answers what it says of the chain. */
+export async function readyAndVerified(node: ArenaNode): Promise<{ ok: boolean; head: Sight['head'] }> {
+  await waitForIt(async () => (await fetch(`${node.url}/ready`)).status === 200);
+  const answer = await fetch(`${node.url}/v1/audit/verify`, { headers: asAdmin });
+  return (await answer.json()) as { ok: boolean; head: Sight['head'] };
+}
+
+async function makeHistory(url: string): Promise<{ earlier: ParsedBackup; later: ParsedBackup }> {
+  const node = await openTestStore(url);
+  try {
+    const many = DOCUMENTS / ENTRIES;
+    await Promise.all(
+      Array.from({ length: ENTRIES }, (_, entry) => put(node, 'state.patch', 'first', entry * many, many)),
+    );
+    const earlier = JSON.parse(await node.backup()) as ParsedBackup;
+    await put(node, 'state.put', 'second', 20, DOCUMENTS);
+    return { earlier, later: JSON.parse(await node.backup()) as ParsedBackup };
+  } finally {
+    await node.close();
+  }
+}
+
+function put(node: TestStore, action: 'state.patch' | 'state.put', text: string, from: number, count: number) {
+  const changes = Array.from({ length: count }, (_, index) => {
+    const json = JSON.stringify({ n: from + index, text: `${text} `.repeat(20) });
+    return { op: action === 'state.put' ? 'put' : 'merge', name: `document-${from + index}`, json } as const;
+  });
+  return node.commit({ action, changes });
+}
+
+async function look(pool: pg.Pool): Promise<Sight> {
+  const [digest, { rows }] = await Promise.all([
+    digestTables(pool),
+    pool.query<Omit<Sight, 'digest'>>(
+      `select s.revision::int, s.epoch, d."stateSha256", a.entry as "lastEntry",
+              jsonb_build_object('seq', s.audit_seq, 'hash', encode(s.audit_hash, 'hex')) as head,
+              d.count = s.documents and d.bytes = s.bytes and a.seq = s.audit_seq and a.hash = s.audit_hash as fits
+         from loom_state s,
+              (select count(*), sum(bytes) as bytes,
+                      encode(sha256(string_agg(sha256(convert_to(name, 'UTF8')) || sha256, ''::bytea order by name)), 'hex') as "stateSha256"
+                 from loom_document where state_key = 'default') d,
+              (select * from loom_audit where state_key = 'default' order by seq desc limit 1) a
+        where s.state_key = 'default'`,
+    ),
+  ]);
+  const row = rows[0];
+  if (row === undefined) throw new Error('the state row is gone');
+  return { digest, ...row };
+}

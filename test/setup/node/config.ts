@@ -1,0 +1,7 @@
+import { type Config, parseConfig } from '../../../src/config/config.ts';
+
+/** The configuration of a node on this database, as the variables given beside it make it. */
+export function testConfig(url: string, variables: Record<string, string> = {}): Config {
+  const env = { LOOM_PG_URL: url, LOOM_ADMIN_TOKEN: 'an-admin-token-for-tests', LOOM_PORT: '0', ...variables };
+  return parseConfig(env, { readFile: () => '' });
+}

@@ -1,0 +1,178 @@
+import { PassThrough } from 'node:stream';
+import type { InjectOptions } from 'fastify';
+import type { Pool } from 'pg';
+import { type Config, parseConfig } from '../../../src/config/config.ts';
+import { type Readiness, readinessOf } from '../../../src/domain/readiness.ts';
+import type { Store } from '../../../src/domain/store.ts';
+import type { ServerOptions } from '../../../src/http/context.ts';
+import { createServer, type HttpServer } from '../../../src/http/server.ts';
+import { createLogger } from '../../../src/log.ts';
+import { createMetrics } from '../../../src/metrics.ts';
+import { closePool, createPool } from '../../../src/persistence/connection/pool.ts';
+import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
+import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
+import { ensureState } from '../../../src/persistence/state/ensure.ts';
+import { createStore } from '../../../src/persistence/store.ts';
+import { createTestDatabase, type TestDatabase } from '../server/database.ts';
+
+export const ADMIN_TOKEN = 'admin-token-of-the-tests';
+export const CLIENT_TOKEN = 'client-token-of-the-tests';
+export const asAdmin = { 'x-loom-admin-token': ADMIN_TOKEN };
+export const asClient = { authorization: `Bearer ${CLIENT_TOKEN}` };
+export const json = { 'content-type': 'application/json' };
+export const mergePatch = { 'content-type': 'application/merge-patch+json' };
+
+export const readyNow: Readiness = { ok: true, checks: { http: 'ok', database: 'ok', schema: 'ok' } };
+
+export function testConfig(url: string, more: Record<string, string> = {}): Config {
+  const env = {
+    LOOM_PG_URL: url,
+    LOOM_ADMIN_TOKEN: ADMIN_TOKEN,
+    LOOM_CLIENT_TOKEN: CLIENT_TOKEN,
+    LOOM_PORT: '0',
+    LOOM_LOG_LEVEL: 'trace',
+    ...more,
+  };
+  return parseConfig(env, {
+    readFile: () => {
+      throw new Error('no file belongs to this configuration');
+    },
+  });
+}
+
+/** Everything that has been logged, line by line. */
+export interface LogLines {
+  text(): string;
+}
+
+export interface BareServer extends HttpServer {
+  logged: LogLines;
+  /** What `/ready` says and the gate looks at; may be replaced. */
+  setReadiness(readiness: Readiness): void;
+}
+
+/** The HTTP side over any store. */
+export function createBareServer(
+  store: Store,
+  config: Config,
+  more: Partial<Pick<ServerOptions, 'bodyIdleMs' | 'metrics'>> = {},
+): BareServer {
+  let readiness = readyNow;
+  const stream = new PassThrough();
+  const lines: string[] = [];
+  stream.on('data', (chunk: Buffer) => lines.push(chunk.toString('utf8')));
+  const metrics = more.metrics ?? createMetrics();
+  const server = createServer({
+    config,
+    store,
+    readiness: () => readiness,
+    node: { version: '0.0.0-test', startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
+    log: createLogger({ level: config.log.level, stream }),
+    ...more,
+    metrics,
+  });
+  return {
+    ...server,
+    logged: { text: () => lines.join('') },
+    setReadiness: (next) => {
+      readiness = next;
+    },
+    close: async (options) => {
+      await server.close(options);
+      metrics.close();
+    },
+  };
+}
+
+export interface TestServer extends BareServer {
+  store: Store;
+  database: TestDatabase;
+  pool: Pool;
+  /** With the client token unless there is an admin token, and `application/json`, unless headers say otherwise. */
+  request(method: NonNullable<InjectOptions['method']>, url: string, more?: RequestMore): Promise<TestResponse>;
+}
+
+export interface RequestMore {
+  headers?: Record<string, string>;
+  body?: string | Buffer;
+}
+
+export interface TestResponse {
+  status: number;
+  headers: Record<string, string | string[] | number | undefined>;
+  text: string;
+  /** The body parsed; throws when it is not JSON. */
+  json: () => ReturnType<typeof JSON.parse>;
+}
+
+/** A node without its probe: HTTP side and store over a database of its own. */
+export async function createTestServer(
+  env: Record<string, string> = {},
+  more: Partial<Pick<ServerOptions, 'bodyIdleMs'>> = {},
+): Promise<TestServer> {
+  const database = await createTestDatabase();
+  const config = testConfig(database.url, env);
+  const metrics = createMetrics();
+  const pool = createPool(config.postgres, { log: createLogger({ level: 'silent' }), applicationName: 'loom test' });
+  await ensureState(pool, config.postgres.stateKey);
+  const store = createStore({
+    pool,
+    stateKey: config.postgres.stateKey,
+    maxDocumentBytes: config.maxDocumentBytes,
+    poolMax: config.postgres.poolMax,
+    migrations: await loadMigrations(),
+    onBatch: metrics.countBatch,
+  });
+  const server = createBareServer(store, config, { ...more, metrics });
+  return {
+    ...server,
+    store,
+    database,
+    pool,
+    request: (method, url, { headers = {}, body } = {}) =>
+      inject(server, {
+        method,
+        url,
+        headers: { ...('x-loom-admin-token' in headers ? {} : asClient), ...json, ...headers },
+        ...(body === undefined ? {} : { body }),
+      }),
+    close: async (options) => {
+      await server.close(options);
+      await store.close();
+      await closePool(pool, { deadlineMs: 5_000 });
+      await database.drop();
+    },
+  };
+}
+
+export async function inject(server: Pick<HttpServer, 'app'>, options: InjectOptions): Promise<TestResponse> {
+  const response = await server.app.inject(options);
+  return {
+    status: response.statusCode,
+    headers: response.headers,
+    text: response.body,
+    json: () => JSON.parse(response.body),
+  };
+}
+
+/** A verdict as the probe would give it. */
+export function readinessFor(
+  database: 'ok' | 'unreachable' | 'slow' | 'starting',
+  schema: 'ok' | 'behind' | 'ahead' | 'unknown',
+  draining = false,
+): Readiness {
+  const reason =
+    database === 'starting'
+      ? 'starting'
+      : database === 'unreachable'
+        ? 'db_unreachable'
+        : database === 'slow'
+          ? 'db_slow'
+          : schema === 'behind'
+            ? 'schema_behind'
+            : schema === 'ahead'
+              ? 'schema_ahead'
+              : undefined;
+  const verdict = { ok: reason === undefined, database, schema, latencyMs: null };
+  return readinessOf(reason === undefined ? verdict : { ...verdict, reason }, draining);
+}

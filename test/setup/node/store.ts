@@ -1,0 +1,84 @@
+import { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import type pg from 'pg';
+import type { BackupOptions, RestoreReport } from '../../../src/domain/backup.ts';
+import type { CommitReceipt, CommitRequest } from '../../../src/domain/commit.ts';
+import type { UndoReport, UndoRequest } from '../../../src/domain/undo.ts';
+import { limits } from '../../../src/limits.ts';
+import { createLogger } from '../../../src/log.ts';
+import { createPool } from '../../../src/persistence/connection/pool.ts';
+import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
+import { ensureState } from '../../../src/persistence/state/ensure.ts';
+import { createStore, type StoreHandle } from '../../../src/persistence/store.ts';
+
+export interface TestStore {
+  store: StoreHandle;
+  pool: pg.Pool;
+  stateKey: string;
+  put(name: string, value: unknown): Promise<CommitReceipt>;
+  commit(request: Partial<CommitRequest> & Pick<CommitRequest, 'changes'>): Promise<CommitReceipt>;
+  /** All documents, as one object. */
+  state(): Promise<Record<string, unknown>>;
+  backup(options?: Partial<BackupOptions>): Promise<string>;
+  /** As `backup`, and handed over to the last byte. */
+  takeBackup(): Promise<string>;
+  /** Restores a backup's text, with the runbook's options unless others are given. */
+  restore(backup: string, options?: Record<string, unknown>): Promise<RestoreReport>;
+  /** Undoes the last restore, unless the members of the request say otherwise. */
+  undo(options?: Partial<UndoRequest>): Promise<UndoReport>;
+  /** Sends a whole restore body as it is. */
+  restoreBody(body: string | Buffer | Readable): Promise<RestoreReport>;
+  close(): Promise<void>;
+}
+
+export interface TestStoreOptions {
+  stateKey?: string;
+  poolMax?: number;
+  maxDocumentBytes?: number;
+}
+
+/** One node's store on a database, without its HTTP side. */
+export async function openTestStore(url: string, options: TestStoreOptions = {}): Promise<TestStore> {
+  const { stateKey = 'default', poolMax = 5, maxDocumentBytes = limits.documentBytes } = options;
+  const pool = createPool(
+    { url, stateKey, poolMax, idleTimeoutMs: 10_000, connectTimeoutMs: 5_000, ssl: false },
+    { log: createLogger({ level: 'silent' }), applicationName: 'loom-test' },
+  );
+  await ensureState(pool, stateKey);
+  const store = createStore({ pool, stateKey, maxDocumentBytes, poolMax, migrations: await loadMigrations() });
+  const context = () => ({ requestId: 'test', signal: new AbortController().signal });
+  const commit: TestStore['commit'] = (request) =>
+    store.submitCommit({ action: 'document.put', actor: 'client', requestId: 'test', ...request });
+  const restoreBody: TestStore['restoreBody'] = (body) =>
+    store.restore(body instanceof Readable ? body : Readable.from([Buffer.from(body)]), context());
+  return {
+    store,
+    pool,
+    stateKey,
+    commit,
+    put: (name, value) => commit({ changes: [{ op: 'put', name, json: JSON.stringify(value) }] }),
+    state: async () => JSON.parse(await text((await store.openState()).body)) as Record<string, unknown>,
+    takeBackup: async () => {
+      const { body, recordTaken } = await store.openBackup({ includeAudit: true }, context());
+      const whole = await text(body);
+      await recordTaken();
+      return whole;
+    },
+    backup: async (backup) => text((await store.openBackup({ includeAudit: true, ...backup }, context())).body),
+    restoreBody,
+    undo: (request) => store.undo({ dryRun: false, ...request }, context()),
+    restore: (backup, given = {}) => {
+      const members = JSON.stringify({ confirm: 'restore', replace_state: true, truncate_audit: false, ...given });
+      return restoreBody(`${members.slice(0, -1)},"backup":${backup}}`);
+    },
+    close: async () => {
+      await store.close();
+      await pool.end();
+    },
+  };
+}
+
+/** Whether the chain holds, by LOOM itself. */
+export async function verify(testStore: TestStore) {
+  return testStore.store.verifyAudit({ requestId: 'test', signal: new AbortController().signal });
+}

@@ -1,0 +1,105 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/dev/postgres.ts';
+import { childrenOf, sendSignal, waitForEnd } from '../../../src/dev/processes.ts';
+
+export interface PrivateServerOptions {
+  /** Server settings by name; they win over the ones of all private servers. */
+  settings?: Record<string, string>;
+  /** PEM texts; the server then speaks TLS to who asks for it. `required`: and refuses who does not. */
+  ssl?: { certificate: string; key: string; required?: boolean };
+}
+
+/** A PostgreSQL of one test's own, which it may freeze, kill and start again. Port and data stay the same all through. */
+export interface PrivateServer {
+  /** Superuser URL of the database `postgres`. */
+  url: string;
+  urlFor(database: string): string;
+  port: number;
+  /** Of the postmaster; another one after `startAgain`. */
+  readonly pid: number;
+  /** Stops every process of the server where it stands: connections stay open and nothing answers. */
+  freeze(): Promise<void>;
+  thaw(): Promise<void>;
+  /** SIGKILL to every process, as a power cut does. */
+  kill(): Promise<void>;
+  /** Orderly (fast) shutdown; the data stays for `startAgain`. */
+  shutDown(): Promise<void>;
+  startAgain(): Promise<void>;
+  /** Ends it, frozen or not, and removes its data. May be called twice. */
+  stop(): Promise<void>;
+}
+
+/** Always an embedded server, whatever `LOOM_TEST_PG_URL` says: a shared one is not to be frozen. */
+export async function startPrivateServer(options: PrivateServerOptions = {}): Promise<PrivateServer> {
+  const dataDirectory = await mkdtemp(join(tmpdir(), 'loom-test-private-'));
+  const start = (port: number): Promise<EmbeddedPostgres> =>
+    startEmbeddedPostgres({
+      dataDirectory,
+      persistent: false,
+      port,
+      settings: { fsync: 'off', ...tlsSettings(options.ssl), ...options.settings },
+      files: tlsFiles(options.ssl),
+    });
+  let server = await start(0);
+  let frozen: number[] = [];
+
+  const freeze = async (): Promise<void> => {
+    // The postmaster first, so that it cannot start a child that the list does not have.
+    sendSignal(server.pid, 'SIGSTOP');
+    frozen = [server.pid, ...(await childrenOf(server.pid))];
+    for (const pid of frozen) sendSignal(pid, 'SIGSTOP');
+  };
+  const thaw = async (): Promise<void> => {
+    for (const pid of frozen.reverse()) sendSignal(pid, 'SIGCONT');
+    frozen = [];
+  };
+  const kill = async (): Promise<void> => {
+    sendSignal(server.pid, 'SIGSTOP');
+    const pids = [server.pid, ...(await childrenOf(server.pid))];
+    for (const pid of pids) sendSignal(pid, 'SIGKILL');
+    await Promise.all(pids.map((pid) => waitForEnd(pid, 10_000)));
+    frozen = [];
+    await server.stop({ keepData: true });
+  };
+  return {
+    url: server.url,
+    urlFor: server.urlFor,
+    port: server.port,
+    get pid() {
+      return server.pid;
+    },
+    freeze,
+    thaw,
+    kill,
+    shutDown: async () => {
+      await thaw();
+      await server.stop({ keepData: true });
+    },
+    startAgain: async () => {
+      server = await start(server.port);
+    },
+    stop: async () => {
+      await thaw();
+      await server.stop();
+      // One that was shut down before has kept its data for another start.
+      await rm(server.dataDirectory, { recursive: true, force: true });
+    },
+  };
+}
+
+function tlsSettings(ssl: PrivateServerOptions['ssl']): Record<string, string> {
+  if (ssl === undefined) return {};
+  return { ssl: 'on', ssl_cert_file: 'server.crt', ssl_key_file: 'server.key' };
+}
+
+function tlsFiles(ssl: PrivateServerOptions['ssl']): Record<string, string> {
+  if (ssl === undefined) return {};
+  const type = ssl.required === true ? 'hostssl' : 'host';
+  return {
+    'server.crt': ssl.certificate,
+    'server.key': ssl.key,
+    'pg_hba.conf': `${type} all all 127.0.0.1/32 scram-sha-256\n`,
+  };
+}

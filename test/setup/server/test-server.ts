@@ -1,0 +1,77 @@
+import { mkdtemp } from 'node:fs/promises';
+import { createConnection } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { startEmbeddedPostgres } from '../../../src/dev/postgres.ts';
+
+export interface TestServer {
+  url: string;
+  stop(): Promise<void>;
+}
+
+/** Tests want answers, not durability; more connections than the workers' pools can ask for together. */
+const settings = {
+  fsync: 'off',
+  full_page_writes: 'off',
+  synchronous_commit: 'on',
+  max_connections: '200',
+  shared_buffers: '128MB',
+  log_min_messages: 'fatal',
+};
+
+const containerStartMs = 120_000;
+
+/** The PostgreSQL of a run: the one named by `LOOM_TEST_PG_URL`, else a container, else the embedded one. */
+export async function findTestServer(): Promise<TestServer> {
+  const url = process.env.LOOM_TEST_PG_URL;
+  if (url !== undefined && url !== '') return { url, stop: async () => undefined };
+  if (await dockerAnswers()) {
+    try {
+      return await startContainer();
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      console.warn(`No PostgreSQL container (${reason}); the embedded one serves this run.`);
+    }
+  }
+  const dataDirectory = await mkdtemp(join(tmpdir(), 'loom-test-'));
+  return startEmbeddedPostgres({ dataDirectory, persistent: false, settings });
+}
+
+async function startContainer(): Promise<TestServer> {
+  const { GenericContainer, Wait } = await import('testcontainers');
+  const password = 'loom-test-password';
+  const container = await new GenericContainer('postgres:18')
+    .withEnvironment({ POSTGRES_PASSWORD: password })
+    .withCommand(['postgres', ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])])
+    .withExposedPorts(5432)
+    // The image starts the server once to set it up and then for good. With log_min_messages at fatal, only the port tells.
+    .withWaitStrategy(Wait.forAll([Wait.forListeningPorts(), Wait.forSuccessfulCommand('pg_isready -h 127.0.0.1')]))
+    .withStartupTimeout(containerStartMs)
+    .start();
+  return {
+    url: `postgresql://postgres:${password}@${container.getHost()}:${container.getMappedPort(5432)}/postgres`,
+    stop: async () => {
+      await container.stop();
+    },
+  };
+}
+
+/** Asks the engine's socket for a sign of life and waits for half a second at most. */
+function dockerAnswers(): Promise<boolean> {
+  const host = new URL(process.env.DOCKER_HOST ?? 'unix:///var/run/docker.sock');
+  const target =
+    host.protocol === 'unix:'
+      ? { path: host.pathname }
+      : { host: host.hostname, port: Number(host.port === '' ? 2375 : host.port) };
+  return new Promise((resolve) => {
+    const socket = createConnection(target);
+    const settle = (answers: boolean): void => {
+      socket.destroy();
+      resolve(answers);
+    };
+    socket.setTimeout(500, () => settle(false));
+    socket.once('error', () => settle(false));
+    socket.once('connect', () => socket.write('GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n'));
+    socket.once('data', (data) => settle(data.toString('latin1').startsWith('HTTP/1.')));
+  });
+}

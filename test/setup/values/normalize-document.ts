@@ -1,0 +1,32 @@
+import { scanJson } from '../../../src/json/scan.ts';
+import type { JsonType, VisitPlace } from '../../../src/json/visit.ts';
+
+export interface NormalizeOptions {
+  /** Most bytes of the canonical text. */
+  maxBytes: number;
+  /** Most containers around a scalar. */
+  maxDepth: number;
+  place?: VisitPlace;
+}
+
+export interface NormalDocument {
+  /** JSON text as `CapturedValue.text` describes it. */
+  text: string;
+  /** Length in bytes of PostgreSQL's `jsonb::text` of the value. */
+  canonicalBytes: number;
+  type: JsonType;
+}
+
+/** Checks and normalises one whole JSON value. Errors as `createJsonScanner`. */
+export function normalizeDocument(bytes: Uint8Array | string, options: NormalizeOptions): NormalDocument {
+  let document: NormalDocument | undefined;
+  scanJson(bytes, {
+    kind: 'capture',
+    ...options,
+    onValue: ({ text, canonicalBytes, type }) => {
+      document = { text: text.toString('utf8'), canonicalBytes, type };
+    },
+  });
+  if (document === undefined) throw new Error('a scan that ended well has captured its value');
+  return document;
+}
