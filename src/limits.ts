@@ -4,96 +4,96 @@ const MiB = 1024 * KiB;
 /** Every bound of LOOM, each with its reason. What an operator may want to change is a configuration variable too. */
 export const limits = {
   /** PostgreSQL compares and indexes names byte by byte; 512 bytes keep an index entry well below a page's limit of 2,704. */
-  documentNameBytes: 512,
+  maxDocumentNameBytes: 512,
 
   /**
    * Canonical text of one document, unless `LOOM_MAX_DOCUMENT_BYTES` says otherwise. A change rewrites the documents that it
    * touches, so a larger one makes every small change slow: split it. PostgreSQL's own bound for one jsonb is 255 MiB.
    */
-  documentBytes: 8 * MiB,
+  maxDocumentBytes: 8 * MiB,
 
   /** The largest value that `LOOM_MAX_DOCUMENT_BYTES` may have: an audit entry must hold the change, and an import the entry. */
-  documentBytesMost: 32 * MiB,
+  maxConfigurableDocumentBytes: 32 * MiB,
 
   /** A PUT or PATCH of the whole state travels in one commit and is kept in one audit entry (jsonb: 255 MiB at most). */
-  stateBodyBytes: 32 * MiB,
+  maxStateBodyBytes: 32 * MiB,
 
   /** One audit entry in a backup: the largest change, and room for what surrounds it. */
-  auditEntryBytes: 40 * MiB,
+  maxAuditEntryBytes: 40 * MiB,
 
   /** A backup's manifest, and each other small member beside state and audit entries. */
-  backupMemberBytes: 64 * KiB,
+  maxBackupMemberBytes: 64 * KiB,
 
   /** A restored state goes on counting from its backup's revision, and must not come to numbers that a double cannot count. */
-  backupRevision: 2 ** 52,
+  maxBackupRevision: 2 ** 52,
 
   /** From no higher revision of a backup does a state count on: or its own backups would soon be above the bound, and not restore. */
-  restoredRevision: 2 ** 51,
+  maxRestoredRevision: 2 ** 51,
 
   /** A text of a backup's header: LOOM's have 128 bytes at most. Each entry that is imported repeats two of them (`auditImportBytes`). */
-  backupHeaderCharacters: 256,
+  maxBackupHeaderCharacters: 256,
 
   /** Names that a backup's header may have; it has nine, and other tools may add some. */
-  backupMembers: 64,
+  maxBackupHeaderMembers: 64,
 
   /**
    * An entry wraps a document in three levels, and each import of it adds two more: room for 34 of them. With what is around an
    * entry in the body of a restore it stays below the 256 levels of `jq` 1.6.
    */
-  auditEntryDepth: 128 + 3 + 2 * 34 + 1,
+  maxAuditEntryDepth: 128 + 3 + 2 * 34 + 1,
 
   /** What an import adds to an entry: two levels, and some hundred bytes beside a state key. */
   auditImportDepth: 2,
   auditImportBytes: 4 * KiB,
 
   /** Restores and undos of which a state keeps what they replaced (design §7). */
-  snapshotsKept: 3,
+  maxUndoRecords: 3,
 
   /** Restores that have replaced nothing are kept beside those, for the record: a row each. */
-  emptySnapshotsKept: 10,
+  maxEmptyUndoRecords: 10,
 
   /** Truncating restores that a restore names because it takes their entries out: some 300 bytes each, in its own entry. */
-  replacedRestores: 100,
-  replacedRestoreBytes: 2 * KiB,
+  maxReplacedRestores: 100,
+  maxReplacedRestoreBytes: 2 * KiB,
 
   /** The body of an undo: a few short members. */
-  undoBodyBytes: 4 * KiB,
+  maxUndoBodyBytes: 4 * KiB,
 
   /**
    * Nesting of one document. Merging and parsing recurse in PostgreSQL, whose stack is 2 MiB by default, and `jq` 1.6 refuses
    * more than 256 levels: a backup in a restore body adds a few.
    */
-  nestingDepth: 128,
+  maxDocumentDepth: 128,
 
   /**
    * One number as it is written: a double has 767 significant digits at most, the rest can only be zeros, but `1.000…0` is
    * legal. Far above what any program writes, and little enough to hold in memory.
    */
-  numberBytes: 64 * KiB,
+  maxNumberBytes: 64 * KiB,
 
   /** A JSON pointer in an error: names in it are the client's, and an answer must not be as large as the request. */
-  pointerCharacters: 2_048,
+  maxPointerCharacters: 2_048,
 
   /** Whitespace between two tokens of JSON: no tool indents so far, and packed it is next to nothing, however much it unpacks to. */
-  whitespaceBytes: 1 * MiB,
+  maxWhitespaceBytes: 1 * MiB,
 
   /** A member name that the scanner hands to the code around it: a document's name, all escaped, has 3 KiB. */
-  memberNameBytes: 64 * KiB,
+  maxMemberNameBytes: 64 * KiB,
 
   /** Documents that one commit may change. */
-  changesPerCommit: 10_000,
+  maxChangesPerCommit: 10_000,
 
   /** Commits in one batch: beyond this the gain of one more in the same fsync is below what the last one waits for. */
-  batchCommits: 128,
+  maxBatchCommits: 128,
 
   /** Text of the commits in one batch; a single larger commit travels alone. */
-  batchBytes: 8 * MiB,
+  maxBatchBytes: 8 * MiB,
 
   /** Commits waiting in one node: at 1,000 a second the last one waits for about as long as a client is patient. */
-  queueCommits: 4_096,
+  maxQueueCommits: 4_096,
 
   /** Text of the commits waiting in one node: bounds its memory, with room for two bodies of the largest size. */
-  queueBytes: 96 * MiB,
+  maxQueueBytes: 96 * MiB,
 
   /** A commit without an answer after this long has an unknown outcome; well above any healthy fsync. */
   commitTimeoutMs: 30_000,
@@ -108,36 +108,36 @@ export const limits = {
   restoreLockTimeoutMs: 30_000,
 
   /** `Idempotency-Key`: room for any uuid or ulid with a prefix. */
-  idempotencyKeyBytes: 255,
+  maxIdempotencyKeyBytes: 255,
 
   /** `x-request-id` that is taken over; a longer or odd one is replaced by a fresh one. */
-  requestIdBytes: 128,
+  maxRequestIdBytes: 128,
 
   /** Rows of one page of documents or of audit entries: default and most. */
-  pageDefault: 100,
-  pageMost: 1_000,
+  defaultPageEntries: 100,
+  maxPageEntries: 1_000,
 
   /** A percent-encoded document name has three bytes for one; find-my-way answers 404 to a longer parameter. */
-  routeParameterLength: 8 * KiB,
+  maxRouteParameterCharacters: 8 * KiB,
 
   /** Wrong tokens from one address within the window before 429. The right token is let in whatever came before. */
-  wrongTokens: 20,
+  maxWrongTokens: 20,
   wrongTokensWindowSeconds: 60,
 
   /** Fewer characters than this can be guessed. */
-  tokenCharacters: 16,
+  minTokenCharacters: 16,
 
   /** Node refuses a request whose headers have more than 16 KiB together. */
-  tokenCharactersMost: 1_024,
+  maxTokenCharacters: 1_024,
 
   /** A reader of a stream that takes nothing for this long is given up: it holds a snapshot and a connection. */
-  readerIdleMs: 60_000,
+  readerIdleTimeoutMs: 60_000,
 
   /** A body from which no byte comes for this long is given up, so that a stalled upload frees its connection. */
-  bodyIdleMs: 60_000,
+  bodyIdleTimeoutMs: 60_000,
 
   /** Names that a restore's answer lists for each of added, changed and removed. */
-  planNames: 100,
+  maxPlanNames: 100,
 
   /** Probe: between checks, for one check, and how many bad ones in a row make a verdict (§8: outage seen within 10 s). */
   probeIntervalMs: 1_000,
@@ -151,20 +151,20 @@ export const limits = {
   rollbackTimeoutMs: 2_000,
 
   /** `LOOM_PG_STATE_KEY` stands in every index entry beside a document's name. */
-  stateKeyBytes: 128,
+  maxStateKeyBytes: 128,
 
   /** An idle connection is probed after this long, before the timeouts of common firewalls and load balancers. */
   keepAliveDelayMs: 10_000,
 
   /** Pause between two attempts to reconnect the probe: grows to a second, so that a recovery still shows within 5 s. */
-  probeBackoffFirstMs: 250,
-  probeBackoffMostMs: 1_000,
+  minProbeBackoffMs: 250,
+  maxProbeBackoffMs: 1_000,
 
   /**
    * Raw bytes of a body for one byte of its canonical text: a `\\u0041` escape takes six for a character of one. Nothing is
    * held of what is over the canonical bound, so this only bounds time. The slack is for the whitespace of tiny documents.
    */
-  rawBodyFactor: 6,
+  maxRawBodyFactor: 6,
   rawBodySlackBytes: 64 * KiB,
 
   /** A body that nobody reads any more is taken in for so long, so that the client gets to read why. */
@@ -176,10 +176,10 @@ export const limits = {
   lingerSmallMs: 500,
 
   /** What status and metrics wait for the database: they must answer while it does not. */
-  observeDeadlineMs: 1_000,
+  observeTimeoutMs: 1_000,
 
   /** Addresses are counted in so many buckets: bounds the memory that wrong tokens from everywhere can take. */
-  addressBuckets: 4_096,
+  maxAddressBuckets: 4_096,
 
   /** A header of a request must be complete after this long (slow senders keep sockets). */
   headersTimeoutMs: 60_000,
@@ -188,8 +188,8 @@ export const limits = {
   keepAliveTimeoutMs: 72_000,
 
   /** Between attempts to bring the database up at start: short at first, and a recovery must show within 5 s (§8). */
-  startBackoffFirstMs: 100,
-  startBackoffMostMs: 2_000,
+  minStartBackoffMs: 100,
+  maxStartBackoffMs: 2_000,
 
   /** What is still on a connection when a node closes is cut off after this long. */
   poolCloseMs: 5_000,
@@ -201,10 +201,10 @@ export const limits = {
   clientAnswerTimeoutMs: 60_000,
 
   /** Client commands: an answer that stands still for this long is given up; a node that reads a large state may take its time. */
-  clientIdleMs: 600_000,
+  clientIdleTimeoutMs: 600_000,
 
   /** Client commands: what is read of an answer that should be short. A status or report has some tens of KiB. */
-  clientAnswerBytes: 8 * MiB,
+  maxClientAnswerBytes: 8 * MiB,
 
   /** A `.part` that nobody has touched for this long was left behind by a process that was killed; a living one touches its own. */
   partStaleMs: 120_000,

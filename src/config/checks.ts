@@ -47,15 +47,15 @@ function isPercentEncoded(part: string): boolean {
 export function tokensFault(
   tokens: readonly string[],
   charactersLeast: number,
-  charactersMost: number,
+  maxCharacters: number,
 ): string | undefined {
   if (tokens.length > 2) return 'must be one token, or two separated by a comma';
   if (tokens.some((token) => !isVisible(token) || !/^[\x21-\x7e]*$/.test(token)))
     return 'must have printable ASCII characters only, without spaces';
   if (tokens.some((token) => token.length < charactersLeast))
     return `must have at least ${charactersLeast} characters in each token`;
-  if (tokens.some((token) => token.length > charactersMost))
-    return `must have at most ${charactersMost} characters in each token, to fit into a header`;
+  if (tokens.some((token) => token.length > maxCharacters))
+    return `must have at most ${maxCharacters} characters in each token, to fit into a header`;
   return undefined;
 }
 

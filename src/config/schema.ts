@@ -29,9 +29,9 @@ function oneOf<const T extends readonly [string, ...string[]]>(values: T) {
 }
 
 function tokens() {
-  return checked((text) => tokensFault(text.split(','), limits.tokenCharacters, limits.tokenCharactersMost)).transform(
-    (text): string[] => text.split(','),
-  );
+  return checked((text) =>
+    tokensFault(text.split(','), limits.minTokenCharacters, limits.maxTokenCharacters),
+  ).transform((text): string[] => text.split(','));
 }
 
 const HOUR_MS = 3_600_000;
@@ -45,7 +45,7 @@ export const schema = z.object({
   }),
   LOOM_ADMIN_TOKEN: tokens().meta({
     secret: true,
-    description: `Opens every route. At least ${limits.tokenCharacters} printable ASCII characters; two tokens, separated by a comma, while one replaces the other.`,
+    description: `Opens every route. At least ${limits.minTokenCharacters} printable ASCII characters; two tokens, separated by a comma, while one replaces the other.`,
   }),
   LOOM_CLIENT_TOKEN: tokens().optional().meta({
     secret: true,
@@ -54,7 +54,7 @@ export const schema = z.object({
   }),
   LOOM_PG_STATE_KEY: checked((text) => stateKeyFault(text))
     .default('default')
-    .meta({ description: `Names the state that this node serves: 1 to ${limits.stateKeyBytes} bytes.` }),
+    .meta({ description: `Names the state that this node serves: 1 to ${limits.maxStateKeyBytes} bytes.` }),
   LOOM_PG_POOL_MAX: integer(2, 200).default(10).meta({
     description: 'Most connections of the node to PostgreSQL, besides the one that watches the database: 2 to 200.',
   }),
@@ -103,9 +103,9 @@ export const schema = z.object({
     description:
       'auto: the node applies pending migrations when it starts. manual: it waits until `migrate` has been run.',
   }),
-  LOOM_MAX_DOCUMENT_BYTES: integer(1_024, limits.documentBytesMost)
-    .default(limits.documentBytes)
+  LOOM_MAX_DOCUMENT_BYTES: integer(1_024, limits.maxConfigurableDocumentBytes)
+    .default(limits.maxDocumentBytes)
     .meta({
-      description: `Largest document that is accepted: 1024 to ${limits.documentBytesMost} bytes of canonical text.`,
+      description: `Largest document that is accepted: 1024 to ${limits.maxConfigurableDocumentBytes} bytes of canonical text.`,
     }),
 });

@@ -35,7 +35,7 @@ export function documentNameFault(name: string): string | undefined {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
   if (/[\u0000-\u001f\u007f-\u009f]/.test(name)) return 'must not hold control characters';
   const bytes = Buffer.byteLength(name, 'utf8');
-  if (bytes > limits.documentNameBytes)
-    return `must have at most ${limits.documentNameBytes} bytes, and this one has ${bytes}`;
+  if (bytes > limits.maxDocumentNameBytes)
+    return `must have at most ${limits.maxDocumentNameBytes} bytes, and this one has ${bytes}`;
   return undefined;
 }

@@ -39,7 +39,9 @@ export function stateKeyFault(key: string): string | undefined {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
   const isStorable = key.isWellFormed() && !/[\u0000-\u001f\u007f-\u009f]/.test(key);
   if (!isStorable) return 'must not have control characters or lone surrogates';
-  return Buffer.byteLength(key) > limits.stateKeyBytes ? `must have at most ${limits.stateKeyBytes} bytes` : undefined;
+  return Buffer.byteLength(key) > limits.maxStateKeyBytes
+    ? `must have at most ${limits.maxStateKeyBytes} bytes`
+    : undefined;
 }
 
 /** As `stateKeyFault`; besides, its route must be able to name it. */

@@ -4,7 +4,7 @@ import type { BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentSummary, StoredDocument } from './document.ts';
 import type { SchemaStatus, ScratchState, StateHead } from './state.ts';
-import type { Snapshot, UndoReport, UndoRequest } from './undo.ts';
+import type { UndoRecord, UndoReport, UndoRequest } from './undo.ts';
 
 export interface DocumentQuery {
   prefix?: string;
@@ -29,7 +29,7 @@ export interface AuditPage {
 }
 
 /** A snapshot of the state on its way out: destroy `body` to give it up, and its connection is closed. */
-export interface StateSnapshot {
+export interface StateStream {
   epoch: string;
   revision: number;
   /** UTF-8 text of one JSON object with all documents, in byte order of their names. */
@@ -59,7 +59,7 @@ export interface Store {
   readHead(): Promise<StateHead>;
   readDocument(name: string): Promise<StoredDocument | undefined>;
   listDocuments(query: DocumentQuery): Promise<DocumentPage>;
-  openState(): Promise<StateSnapshot>;
+  openState(): Promise<StateStream>;
   readAudit(query: AuditQuery): Promise<AuditPage>;
   /** Newline-delimited JSON of all entries that `query` selects; its limit does not count. */
   openAudit(query: Omit<AuditQuery, 'limit'>): Promise<Readable>;
@@ -71,7 +71,7 @@ export interface Store {
   restore(body: Readable, context: OperationContext): Promise<RestoreReport>;
   undo(request: UndoRequest, context: OperationContext): Promise<UndoReport>;
   /** What can be undone, newest first. */
-  readSnapshots(): Promise<Snapshot[]>;
+  readUndoRecords(): Promise<UndoRecord[]>;
   /** The scratch states that were made by nodes of this state. */
   readScratchStates(): Promise<ScratchState[]>;
   /** Answers what the scratch state held. Rejects with `scratch_not_found` for a state that is none. */

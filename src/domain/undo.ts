@@ -2,7 +2,7 @@ import type { AuditHead } from './audit.ts';
 import type { DocumentCounts, DocumentNames } from './backup.ts';
 
 /** What a restore or undo replaced, kept so that it can be undone. */
-export interface Snapshot {
+export interface UndoRecord {
   /** Of the restore or undo, as in its audit entry. */
   event_id: string;
   kind: 'restore' | 'undo';
@@ -31,7 +31,7 @@ export interface UndoReport {
   dry_run: boolean;
   undone_at: string | null;
   /** Newest first. */
-  undone: Pick<Snapshot, 'event_id' | 'kind' | 'taken_at' | 'revision'>[];
+  undone: Pick<UndoRecord, 'event_id' | 'kind' | 'taken_at' | 'revision'>[];
   replaced_state: boolean;
   imported_audit_count: number;
   revision: number;

@@ -26,8 +26,8 @@ export interface ServerOptions {
   /** Wall clock. */
   now?: () => Date;
   createRequestId?: () => string;
-  /** Silence in a request body after which it is given up; `limits.bodyIdleMs` when left out. */
-  bodyIdleMs?: number;
+  /** Silence in a request body after which it is given up; `limits.bodyIdleTimeoutMs` when left out. */
+  bodyIdleTimeoutMs?: number;
 }
 
 /** What a route gets. */

@@ -42,7 +42,7 @@ export function createServer(options: ServerOptions): HttpServer {
     ...options,
     now: options.now ?? (() => new Date()),
     createRequestId,
-    bodyIdleMs: options.bodyIdleMs ?? limits.bodyIdleMs,
+    bodyIdleTimeoutMs: options.bodyIdleTimeoutMs ?? limits.bodyIdleTimeoutMs,
     peekHead: () => head().catch(() => undefined),
   };
   const app = createApp(context);
@@ -109,7 +109,7 @@ function createApp({ config, log, createRequestId }: RouteContext): FastifyInsta
     return503OnClosing: false,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
     http: { headersTimeout: limits.headersTimeoutMs },
-    routerOptions: { maxParamLength: limits.routeParameterLength },
+    routerOptions: { maxParamLength: limits.maxRouteParameterCharacters },
     frameworkErrors: answerFrameworkError,
     clientErrorHandler: (error, socket) => answerClientError(error, socket, createRequestId),
   });

@@ -5,7 +5,7 @@ import { limits } from '../limits.ts';
  * Reads from the database for those who must be answered soon: rejects with `database_unavailable` after the deadline.
  * Who asks while a read is under way shares it, so that a database which is silent is not asked again and again.
  */
-export function createTimedReader<T>(read: () => Promise<T>, deadlineMs = limits.observeDeadlineMs): () => Promise<T> {
+export function createTimedReader<T>(read: () => Promise<T>, deadlineMs = limits.observeTimeoutMs): () => Promise<T> {
   let underWay: Promise<T> | undefined;
   return async () => {
     underWay ??= read().finally(() => {

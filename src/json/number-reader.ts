@@ -47,8 +47,8 @@ export function createNumberReader(output: SpanOutput, fail: Fail): NumberReader
       return position;
     }
     output.cut(chunk, from);
-    if (text.length > limits.numberBytes) {
-      fail('invalid_number', `A number has more than ${limits.numberBytes} characters`, position, startOffset);
+    if (text.length > limits.maxNumberBytes) {
+      fail('invalid_number', `A number has more than ${limits.maxNumberBytes} characters`, position, startOffset);
     }
     if (closed) take(text, position, chunk[position]);
     else carried = text;

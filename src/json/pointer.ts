@@ -7,7 +7,7 @@ export function pointerToken(name: string): string {
 
 /** The pointer, cut where it is too long for an error; an ellipsis then says so. */
 export function shortPointer(pointer: string): string {
-  if (pointer.length <= limits.pointerCharacters) return pointer;
-  const cut = pointer.slice(0, limits.pointerCharacters);
+  if (pointer.length <= limits.maxPointerCharacters) return pointer;
+  const cut = pointer.slice(0, limits.maxPointerCharacters);
   return `${cut.replace(/[\ud800-\udbff]$/, '')}…`;
 }

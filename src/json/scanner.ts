@@ -293,7 +293,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
   /** Throws `document_too_large` when what has been read of the capture up to `position` is. It comes before other errors. */
   function checkSize(position: number): void {
     const ownName = current === undefined && state === IN_STRING;
-    const most = ownName ? limits.memberNameBytes : current?.kind === 'capture' ? current.maxBytes : Infinity;
+    const most = ownName ? limits.maxMemberNameBytes : current?.kind === 'capture' ? current.maxBytes : Infinity;
     if (output.canonicalSize(position) <= most) return;
     const { pointer, ...rest } = descents.place(current);
     const place = { ...rest, pointer: shortPointer(pointer), offset: captureOffset };

@@ -24,7 +24,7 @@ export interface CaptureVisit {
   onValue(value: CapturedValue): void;
 }
 
-/** Goes into an object and asks for each member. Names are decoded, valid Unicode, and at most `limits.memberNameBytes`. */
+/** Goes into an object and asks for each member. Names are decoded, valid Unicode, and at most `limits.maxMemberNameBytes`. */
 export interface ObjectVisit {
   kind: 'object';
   /** `check`: two members of one name are `duplicate_member`, at the cost of a Set of all names; `caller`: the caller looks. */

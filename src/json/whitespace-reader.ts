@@ -9,7 +9,7 @@ export interface WhitespaceReader {
   read(chunk: Buffer, from: number): number;
 }
 
-/** Reads what stands between two tokens, within `limits.whitespaceBytes`. */
+/** Reads what stands between two tokens, within `limits.maxWhitespaceBytes`. */
 export function createWhitespaceReader(fail: Fail): WhitespaceReader {
   let length = 0;
   return {
@@ -19,12 +19,12 @@ export function createWhitespaceReader(fail: Fail): WhitespaceReader {
     read(chunk, from) {
       let position = from;
       while (position < chunk.length && WHITESPACE[chunk[position] as number] === 1) position += 1;
-      const room = limits.whitespaceBytes - length;
+      const room = limits.maxWhitespaceBytes - length;
       length += position - from;
-      if (length <= limits.whitespaceBytes) return position;
+      if (length <= limits.maxWhitespaceBytes) return position;
       return fail(
         'body_too_large',
-        `More than ${limits.whitespaceBytes} bytes of whitespace in one place`,
+        `More than ${limits.maxWhitespaceBytes} bytes of whitespace in one place`,
         from + room,
       );
     },

@@ -11,7 +11,7 @@ import { listDocuments, openState, readDocument, readStateHead } from './read/st
 import { restore } from './restore/restore.ts';
 import { assertScratch, dropScratch, listScratchStates } from './restore/scratch.ts';
 import { undo } from './restore/undo.ts';
-import { readSnapshots } from './restore/undo-record.ts';
+import { readUndoRecords } from './restore/undo-record.ts';
 import type { Migration } from './schema/migrations.ts';
 import { readSchemaStatus } from './schema/schema.ts';
 import { createEventId } from './state/ids.ts';
@@ -134,7 +134,7 @@ export function createStore(options: StoreOptions): StoreHandle {
     },
     undo: (request, context) =>
       track(begin(request.dryRun ? 'plan' : 'undo', context), () => undo(pool, stateKey, request, context)),
-    readSnapshots: () => readSnapshots(pool, stateKey),
+    readUndoRecords: () => readUndoRecords(pool, stateKey),
     readScratchStates: () => listScratchStates(pool, stateKey),
     dropScratch: (scratch) => dropScratch(pool, scratch, stateKey),
     readSchema: () => readSchemaStatus(pool, migrations),

@@ -48,7 +48,7 @@ test('two variables are enough, and everything else has a default', () => {
     log: { level: 'info' },
     shutdown: { delayMs: 0, timeoutMs: 30_000 },
     migrate: 'auto',
-    maxDocumentBytes: limits.documentBytes,
+    maxDocumentBytes: limits.maxDocumentBytes,
   });
 });
 
@@ -120,7 +120,11 @@ test('every problem is reported at once, one line each, naming its variable', ()
 test.each([
   ['LOOM_PG_POOL_MAX', ['1', '201', '-1', '2.5', '1e1', '0x10', ' 5', 'ten'], 'a whole number from 2 to 200'],
   ['LOOM_PORT', ['-1', '65536', '80 80', 'http'], 'a whole number from 0 to 65535'],
-  ['LOOM_MAX_DOCUMENT_BYTES', ['0', '1023', String(limits.documentBytesMost + 1)], 'a whole number from 1024'],
+  [
+    'LOOM_MAX_DOCUMENT_BYTES',
+    ['0', '1023', String(limits.maxConfigurableDocumentBytes + 1)],
+    'a whole number from 1024',
+  ],
   ['LOOM_SHUTDOWN_DELAY_MS', ['-5', '3600001', '99999999999999999999'], 'a whole number from 0'],
   ['LOOM_PG_SSL', ['maybe', 'require', '2'], 'true or false'],
   ['LOOM_METRICS_PUBLIC', ['public'], 'true or false'],

@@ -143,13 +143,13 @@ describe('docs/operations.md', () => {
   });
 
   test.each([
-    `${limits.wrongTokens} wrong tokens a minute`,
-    `up to ${limits.queueCommits.toLocaleString('en')} deep`,
-    `Up to ${limits.queueBytes / 2 ** 20} MiB of commits`,
+    `${limits.maxWrongTokens} wrong tokens a minute`,
+    `up to ${limits.maxQueueCommits.toLocaleString('en')} deep`,
+    `Up to ${limits.maxQueueBytes / 2 ** 20} MiB of commits`,
     `given up after ${limits.queryTimeoutMs / 1000} s, commits after ${limits.commitTimeoutMs / 1000} s`,
     `sent again for up to ${limits.commitTimeoutMs / 1000} s`,
     `no answer within ${limits.probeDeadlineMs / 1000} s`,
-    `a reader that takes nothing for ${limits.readerIdleMs / 1000} s is given up`,
+    `a reader that takes nothing for ${limits.readerIdleTimeoutMs / 1000} s is given up`,
   ])('says what the limits say: %s', (words) => {
     expect(page('docs/operations.md').replace(/\s+/g, ' ')).toContain(words);
   });
@@ -158,9 +158,9 @@ describe('docs/operations.md', () => {
 describe('docs/restore.md', () => {
   test.each([
     `up to ${limits.commitLockTimeoutMs / 1000} s, and are then answered \`state_busy\``,
-    `at most ${limits.planNames} names of each kind`,
-    `its last ${limits.snapshotsKept} restores and undos`,
-    `the newest ${limits.replacedRestores}`,
+    `at most ${limits.maxPlanNames} names of each kind`,
+    `its last ${limits.maxUndoRecords} restores and undos`,
+    `the newest ${limits.maxReplacedRestores}`,
   ])('says what the limits say: %s', (words) => {
     expect((page('docs/restore.md') + page('docs/operations.md')).replace(/\s+/g, ' ')).toContain(words);
   });
@@ -188,15 +188,17 @@ describe('docs/backup-format.md', () => {
   test('says how large each part may be', () => {
     const MiB = 2 ** 20;
     expect(text).toContain(
-      `a document ${limits.documentBytesMost / MiB} MiB, an entry ${limits.auditEntryBytes / MiB} MiB`,
+      `a document ${limits.maxConfigurableDocumentBytes / MiB} MiB, an entry ${limits.maxAuditEntryBytes / MiB} MiB`,
     );
-    expect(text).toContain(`with ${limits.auditEntryDepth} levels of nesting`);
-    expect(text).toContain(`any other member ${limits.backupMemberBytes / 1024} KiB, ${limits.backupMembers} members`);
-    expect(text).toContain(`at most ${limits.nestingDepth} levels of nesting`);
-    expect(text).toContain(`1 to ${limits.documentNameBytes} bytes of UTF-8`);
-    expect(text).toContain(`a string of 1 to ${limits.idempotencyKeyBytes} bytes`);
-    expect(text).toContain(`from 0 to 2^${Math.log2(limits.backupRevision)}`);
-    expect(text).toContain(`has at most ${limits.backupHeaderCharacters} characters`);
+    expect(text).toContain(`with ${limits.maxAuditEntryDepth} levels of nesting`);
+    expect(text).toContain(
+      `any other member ${limits.maxBackupMemberBytes / 1024} KiB, ${limits.maxBackupHeaderMembers} members`,
+    );
+    expect(text).toContain(`at most ${limits.maxDocumentDepth} levels of nesting`);
+    expect(text).toContain(`1 to ${limits.maxDocumentNameBytes} bytes of UTF-8`);
+    expect(text).toContain(`a string of 1 to ${limits.maxIdempotencyKeyBytes} bytes`);
+    expect(text).toContain(`from 0 to 2^${Math.log2(limits.maxBackupRevision)}`);
+    expect(text).toContain(`has at most ${limits.maxBackupHeaderCharacters} characters`);
   });
 });
 

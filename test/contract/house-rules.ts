@@ -82,11 +82,11 @@ const patterns: { where: (path: string) => boolean; pattern: RegExp; fault: stri
 export const patternsAreKept: FileRule = ({ path, text }) =>
   patterns.filter(({ where, pattern }) => where(path) && pattern.test(text)).map(({ fault }) => `${path} ${fault}`);
 
-const linesMost = 350;
+const maxLines = 350;
 
 export const filesAreShort: FileRule = ({ path, text }) => {
   const lines = text.split('\n').length - 1;
-  return lines > linesMost ? [`${path} has ${lines} lines, more than ${linesMost}`] : [];
+  return lines > maxLines ? [`${path} has ${lines} lines, more than ${maxLines}`] : [];
 };
 
 /** A path of somebody's machine means nothing to the next reader. */

@@ -71,10 +71,10 @@ describe('the state', () => {
   test('takes as many documents in one commit as the limit says, and no more', async () => {
     const bodyOf = (count: number): string =>
       `{${Array.from({ length: count }, (_, index) => `"${index}":${index}`).join()}}`;
-    const refused = await server.request('PUT', '/v1/state', { body: bodyOf(limits.changesPerCommit + 1) });
+    const refused = await server.request('PUT', '/v1/state', { body: bodyOf(limits.maxChangesPerCommit + 1) });
     expect(refused.json()).toMatchObject({ status: 422, code: 'too_many_changes' });
-    expect((await server.request('PUT', '/v1/state', { body: bodyOf(limits.changesPerCommit) })).status).toBe(200);
-    expect(Object.keys(await readState())).toHaveLength(limits.changesPerCommit);
+    expect((await server.request('PUT', '/v1/state', { body: bodyOf(limits.maxChangesPerCommit) })).status).toBe(200);
+    expect(Object.keys(await readState())).toHaveLength(limits.maxChangesPerCommit);
   });
 
   test('is guarded by preconditions, for reads and for writes', async () => {

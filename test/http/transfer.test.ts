@@ -25,7 +25,7 @@ const RESTORE = '/v1/admin/persistence/restore';
 let server: TestServer;
 let port: number;
 beforeAll(async () => {
-  server = await createTestServer({}, { bodyIdleMs: 300 });
+  server = await createTestServer({}, { bodyIdleTimeoutMs: 300 });
   ({ port } = await server.listen());
   // Random text does not compress: more than any buffer on the way holds.
   for (const name of ['a', 'b', 'c', 'd']) {

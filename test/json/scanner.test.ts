@@ -34,7 +34,7 @@ describe('errors name the place', () => {
 describe('limits', () => {
   test('a pointer through endless names is cut', () => {
     const { error } = captureText(`{"${'n'.repeat(100_000)}":{"${'😀'.repeat(50_000)}":x}}`);
-    expect(error).toMatchObject({ code: 'invalid_json', pointer: `/${'n'.repeat(limits.pointerCharacters - 1)}…` });
+    expect(error).toMatchObject({ code: 'invalid_json', pointer: `/${'n'.repeat(limits.maxPointerCharacters - 1)}…` });
     const cutInPair = captureText(`{"${'😀'.repeat(50_000)}":x}`).error?.pointer ?? '';
     expect(Buffer.from(cutInPair).toString()).toBe(cutInPair);
   });
@@ -98,8 +98,8 @@ describe('limits', () => {
   });
 
   test('a long number is fine while its zeros are only many, and refused when they are endless', () => {
-    expect(captureText(`[1.${'0'.repeat(limits.numberBytes - 2)}]`).values?.[0]?.text).toBe('[1]');
-    expect(captureText(`[1.${'0'.repeat(limits.numberBytes - 1)}]`).error).toMatchObject({
+    expect(captureText(`[1.${'0'.repeat(limits.maxNumberBytes - 2)}]`).values?.[0]?.text).toBe('[1]');
+    expect(captureText(`[1.${'0'.repeat(limits.maxNumberBytes - 1)}]`).error).toMatchObject({
       code: 'invalid_number',
       offset: 1,
     });
@@ -112,8 +112,8 @@ describe('limits', () => {
       onOther: refuseOther,
       onMember: () => ({ kind: 'skip', maxDepth: 9 }),
     });
-    expect(scan([Buffer.from(`{"${'n'.repeat(limits.memberNameBytes - 2)}":1}`)], visit).values).toEqual([]);
-    expect(scan([Buffer.from(`{"${'n'.repeat(limits.memberNameBytes)}":1}`)], visit).error).toMatchObject({
+    expect(scan([Buffer.from(`{"${'n'.repeat(limits.maxMemberNameBytes - 2)}":1}`)], visit).values).toEqual([]);
+    expect(scan([Buffer.from(`{"${'n'.repeat(limits.maxMemberNameBytes)}":1}`)], visit).error).toMatchObject({
       code: 'invalid_string',
       offset: 1,
     });
@@ -317,10 +317,10 @@ describe('life of a scanner', () => {
         for (let at = 0; at < text.length; at += chunkBytes) scanner.write(text.subarray(at, at + chunkBytes));
         scanner.end();
       };
-      scan(limits.whitespaceBytes);
+      scan(limits.maxWhitespaceBytes);
       expect(kept.at(-1)?.text.toString()).toBe('[1,2]');
-      const place = { pointer: '/1', offset: 3 + limits.whitespaceBytes };
-      expect(() => scan(limits.whitespaceBytes + 1)).toThrow(
+      const place = { pointer: '/1', offset: 3 + limits.maxWhitespaceBytes };
+      expect(() => scan(limits.maxWhitespaceBytes + 1)).toThrow(
         expect.objectContaining({ code: 'body_too_large', place }),
       );
     },

@@ -74,7 +74,7 @@ describe('of two states in one database, no verb of one shows or touches the oth
     ['verifyAudit', (node) => node.store.verifyAudit(context())],
     ['openBackup', (node) => node.backup()],
     ['openBackup and recordTaken', (node) => node.takeBackup()],
-    ['readSnapshots', (node) => node.store.readSnapshots()],
+    ['readUndoRecords', (node) => node.store.readUndoRecords()],
     ['readScratchStates', (node) => node.store.readScratchStates()],
     ['restore', async (node) => node.restore(await node.backup())],
     ['restore and undo', async (node) => [await node.restore(await node.backup()), await node.undo()]],

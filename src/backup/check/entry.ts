@@ -98,5 +98,5 @@ function isTime(value: unknown): boolean {
 function isKey(value: unknown): boolean {
   if (typeof value !== 'string') return false;
   const bytes = Buffer.byteLength(value);
-  return bytes >= 1 && bytes <= limits.idempotencyKeyBytes;
+  return bytes >= 1 && bytes <= limits.maxIdempotencyKeyBytes;
 }

@@ -8,9 +8,9 @@ import { shapeFault } from '../format/shape.ts';
 
 const seq = z.int().min(0);
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
-const revision = z.int().min(0).max(limits.backupRevision);
+const revision = z.int().min(0).max(limits.maxBackupRevision);
 const schemaVersion = z.int().min(1);
-const text = z.string().max(limits.backupHeaderCharacters);
+const text = z.string().max(limits.maxBackupHeaderCharacters);
 
 const headerSchema = z.looseObject({
   loom_backup_version: z.literal(BACKUP_VERSION),

@@ -147,8 +147,8 @@ function backupVisit(frame: BackupFrame, pointer: string, emit: (item: BackupIte
     onMember: (name, offset) => {
       members += 1;
       const at = `${pointer}${pointerToken(name)}`;
-      if (members > limits.backupMembers)
-        throw malformed(`The backup has more than ${limits.backupMembers} members.`, at, offset);
+      if (members > limits.maxBackupHeaderMembers)
+        throw malformed(`The backup has more than ${limits.maxBackupHeaderMembers} members.`, at, offset);
       switch (name) {
         case 'state':
           frame.hasState = true;
@@ -187,8 +187,8 @@ function stateVisit(pointer: string, emit: (item: BackupItem) => void, onNull: (
       }
       return {
         kind: 'capture',
-        maxBytes: limits.documentBytesMost,
-        maxDepth: limits.nestingDepth,
+        maxBytes: limits.maxConfigurableDocumentBytes,
+        maxDepth: limits.maxDocumentDepth,
         place: { document: name, pointer: `${pointer}${pointerToken(name)}` },
         onValue: ({ text, canonicalBytes }) => emit({ kind: 'document', name, text, canonicalBytes }),
       };
@@ -222,8 +222,8 @@ function entriesVisit(pointer: string, frame: BackupFrame, emit: (item: BackupIt
     kind: 'array',
     onElement: (index) => ({
       kind: 'capture',
-      maxBytes: limits.auditEntryBytes,
-      maxDepth: limits.auditEntryDepth,
+      maxBytes: limits.maxAuditEntryBytes,
+      maxDepth: limits.maxAuditEntryDepth,
       place: { pointer: `${pointer}/${index}` },
       onValue: ({ text, type, offset }) => {
         if (type !== 'object') {
@@ -265,8 +265,8 @@ function captureMember(target: Record<string, unknown>, name: string, pointer: s
 function captureInto(pointer: string, take: (value: unknown, offset: number) => void): Visit {
   return {
     kind: 'capture',
-    maxBytes: limits.backupMemberBytes,
-    maxDepth: limits.nestingDepth,
+    maxBytes: limits.maxBackupMemberBytes,
+    maxDepth: limits.maxDocumentDepth,
     place: { pointer },
     onValue: ({ text, offset }) => take(JSON.parse(text.toString('utf8')), offset),
   };

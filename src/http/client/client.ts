@@ -4,7 +4,7 @@ import type { AuditHead, AuditVerdict } from '../../domain/audit.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { Readiness } from '../../domain/readiness.ts';
 import type { ChainCheckRecord } from '../../domain/store.ts';
-import type { Snapshot, UndoReport } from '../../domain/undo.ts';
+import type { UndoRecord, UndoReport } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
 import { type Answer, createTransport, type RequestOptions } from './transport.ts';
 
@@ -44,7 +44,7 @@ export interface StatusReport {
   last_backup_at: string | null;
   last_restore_at: string | null;
   operations: { kind: string; started_at: string; documents: number; bytes: number }[];
-  undo: { kept_most: number; bytes: number | null; kept: (Snapshot & { age_seconds: number })[] | null } | null;
+  undo: { kept_most: number; bytes: number | null; kept: (UndoRecord & { age_seconds: number })[] | null } | null;
   scratch_states: { state_key: string; created_at: string; documents: number; bytes: number }[] | null;
 }
 
@@ -76,7 +76,10 @@ export interface NodeClientOptions {
 export type NodeClient = ReturnType<typeof createNodeClient>;
 
 export function createNodeClient({ url, token, signal }: NodeClientOptions) {
-  const agent = new Agent({ connect: { timeout: limits.clientConnectTimeoutMs }, bodyTimeout: limits.clientIdleMs });
+  const agent = new Agent({
+    connect: { timeout: limits.clientConnectTimeoutMs },
+    bodyTimeout: limits.clientIdleTimeoutMs,
+  });
   const { ask, open, faultOf } = createTransport({ url, token, agent, ...(signal === undefined ? {} : { signal }) });
   const persistence = '/v1/admin/persistence';
 

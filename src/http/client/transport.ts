@@ -99,7 +99,7 @@ async function readStart(body: Readable): Promise<string> {
   for await (const chunk of body as AsyncIterable<Buffer>) {
     chunks.push(chunk);
     bytes += chunk.length;
-    if (bytes > limits.clientAnswerBytes) break;
+    if (bytes > limits.maxClientAnswerBytes) break;
   }
   return Buffer.concat(chunks).toString('utf8');
 }

@@ -45,7 +45,7 @@ export function actorOf(request: FastifyRequest): Actor {
 
 /** Throws `too_many_attempts` when wrong tokens come too often from one address. */
 function createFloodGuard(): (address: string) => Promise<void> {
-  const limiter = new RateLimiterMemory({ points: limits.wrongTokens, duration: limits.wrongTokensWindowSeconds });
+  const limiter = new RateLimiterMemory({ points: limits.maxWrongTokens, duration: limits.wrongTokensWindowSeconds });
   return async (address) => {
     try {
       await limiter.consume(bucketOf(address));
@@ -63,5 +63,5 @@ function createFloodGuard(): (address: string) => Promise<void> {
  * send a wrong token themselves.
  */
 function bucketOf(address: string): string {
-  return String(createHash('sha256').update(address).digest().readUInt32BE() % limits.addressBuckets);
+  return String(createHash('sha256').update(address).digest().readUInt32BE() % limits.maxAddressBuckets);
 }

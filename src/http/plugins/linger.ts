@@ -25,25 +25,25 @@ export function registerLinger(app: FastifyInstance): void {
 async function isSmallRestRead(request: IncomingMessage): Promise<boolean> {
   const declaredBytes = Number(request.headers['content-length'] ?? Number.POSITIVE_INFINITY);
   if (declaredBytes > limits.lingerSmallBytes) return false;
-  return await readRest(request, { mostBytes: limits.lingerSmallBytes, mostMs: limits.lingerSmallMs });
+  return await readRest(request, { maxBytes: limits.lingerSmallBytes, maxMs: limits.lingerSmallMs });
 }
 
 async function* answerThenRead(payload: string, request: IncomingMessage): AsyncGenerator<Buffer> {
   yield Buffer.from(payload);
-  await readRest(request, { mostBytes: limits.lingerBytes, mostMs: limits.lingerMs });
+  await readRest(request, { maxBytes: limits.lingerBytes, maxMs: limits.lingerMs });
 }
 
 /** Throws away what comes; answers whether that was all of it. */
 function readRest(
   request: IncomingMessage,
-  { mostBytes, mostMs }: { mostBytes: number; mostMs: number },
+  { maxBytes, maxMs }: { maxBytes: number; maxMs: number },
 ): Promise<boolean> {
   return new Promise((resolve) => {
     let bytes = 0;
-    const timer = setTimeout(() => stop(false), mostMs);
+    const timer = setTimeout(() => stop(false), maxMs);
     const onData = (chunk: Buffer): void => {
       bytes += chunk.length;
-      if (bytes > mostBytes) stop(false);
+      if (bytes > maxBytes) stop(false);
     };
     const onEnd = (): void => stop(true);
     const onClose = (): void => stop(false);

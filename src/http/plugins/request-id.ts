@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import { limits } from '../../limits.ts';
 
 /** Visible ASCII without quotes and backslash: fit for a log line, a header and an audit entry as it is. */
-const acceptable = new RegExp(`^[!#-&(-\\[\\]-~]{1,${limits.requestIdBytes}}$`);
+const acceptable = new RegExp(`^[!#-&(-\\[\\]-~]{1,${limits.maxRequestIdBytes}}$`);
 
 /** The id that the client gave, if it is fit to be written down; a fresh one otherwise. */
 export function requestIdOf(request: IncomingMessage, createId: () => string = randomUUID): string {

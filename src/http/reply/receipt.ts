@@ -33,13 +33,13 @@ export function sendReceipt(
   return reply.send({ revision, epoch, event_id: eventId, created });
 }
 
-const idempotencyKeyForm = new RegExp(`^[\\x21-\\x7e]{1,${limits.idempotencyKeyBytes}}$`);
+const idempotencyKeyForm = new RegExp(`^[\\x21-\\x7e]{1,${limits.maxIdempotencyKeyBytes}}$`);
 
 function readIdempotencyKey(request: FastifyRequest): string | undefined {
   const key = request.headers['idempotency-key'];
   if (key === undefined || (typeof key === 'string' && idempotencyKeyForm.test(key))) return key;
   throw new LoomError(
     'invalid_parameter',
-    `Idempotency-Key must have 1 to ${limits.idempotencyKeyBytes} visible ASCII characters.`,
+    `Idempotency-Key must have 1 to ${limits.maxIdempotencyKeyBytes} visible ASCII characters.`,
   );
 }

@@ -20,7 +20,7 @@ export async function readDocumentBody(request: FastifyRequest, options: JsonBod
   const root = captureDocument(options.maxDocumentBytes, (value) => {
     text = value.text.toString('utf8');
   });
-  await scanBody(request, options, rawBytesMost(options.maxDocumentBytes), root);
+  await scanBody(request, options, maxRawBytes(options.maxDocumentBytes), root);
   if (text === undefined) throw new Error('a scan that ended well has captured its value');
   return text;
 }
@@ -35,21 +35,21 @@ export async function readStateBody(
   let bytes = 0;
   const onMember = (name: string): CaptureVisit => {
     assertDocumentName(name, pointerToken(name));
-    if (changes.length === limits.changesPerCommit) {
-      throw new LoomError('too_many_changes', `One commit can change at most ${limits.changesPerCommit} documents.`);
+    if (changes.length === limits.maxChangesPerCommit) {
+      throw new LoomError('too_many_changes', `One commit can change at most ${limits.maxChangesPerCommit} documents.`);
     }
     return captureDocument(options.maxDocumentBytes, (value) => {
       bytes += value.canonicalBytes + name.length;
-      if (bytes > limits.stateBodyBytes) {
+      if (bytes > limits.maxStateBodyBytes) {
         throw new LoomError(
           'body_too_large',
-          `One commit can have at most ${limits.stateBodyBytes} bytes of documents.`,
+          `One commit can have at most ${limits.maxStateBodyBytes} bytes of documents.`,
         );
       }
       changes.push(toChange(name, value));
     });
   };
-  await scanBody(request, options, rawBytesMost(limits.stateBodyBytes), {
+  await scanBody(request, options, maxRawBytes(limits.maxStateBodyBytes), {
     kind: 'object',
     uniqueNames: 'check',
     onMember,
@@ -68,11 +68,11 @@ export async function readStateBody(
 }
 
 function captureDocument(maxBytes: number, onValue: (value: CapturedValue) => void): CaptureVisit {
-  return { kind: 'capture', maxBytes, maxDepth: limits.nestingDepth, onValue };
+  return { kind: 'capture', maxBytes, maxDepth: limits.maxDocumentDepth, onValue };
 }
 
-function rawBytesMost(canonicalBytes: number): number {
-  return canonicalBytes * limits.rawBodyFactor + limits.rawBodySlackBytes;
+function maxRawBytes(canonicalBytes: number): number {
+  return canonicalBytes * limits.maxRawBodyFactor + limits.rawBodySlackBytes;
 }
 
 async function scanBody(

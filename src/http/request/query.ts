@@ -8,7 +8,7 @@ export function assertKnownParameters(query: unknown, known: readonly string[]):
   for (const name of Object.keys(parametersOf(query))) {
     if (known.includes(name)) continue;
     // What may be a secret in the wrong place is not echoed.
-    const isHarmless = name.length < limits.tokenCharacters && /^[a-z_]+$/.test(name);
+    const isHarmless = name.length < limits.minTokenCharacters && /^[a-z_]+$/.test(name);
     const subject = isHarmless
       ? `The query parameter "${name}" is not known here`
       : 'A query parameter is not known here';
@@ -46,7 +46,7 @@ export function integerParameter(
 
 /** Rows of a page. */
 export function limitParameter(request: FastifyRequest): number {
-  return integerParameter(request, 'limit', { least: 1, most: limits.pageMost }) ?? limits.pageDefault;
+  return integerParameter(request, 'limit', { least: 1, most: limits.maxPageEntries }) ?? limits.defaultPageEntries;
 }
 
 export function choiceParameter<const Choice extends string>(

@@ -39,8 +39,11 @@ function registerReading(app: FastifyInstance, { store }: RouteContext): void {
   });
 }
 
-function registerWriting(app: FastifyInstance, { store, config, bodyIdleMs }: RouteContext): void {
-  const body: Omit<JsonBodyOptions, 'mediaTypes'> = { maxDocumentBytes: config.maxDocumentBytes, idleMs: bodyIdleMs };
+function registerWriting(app: FastifyInstance, { store, config, bodyIdleTimeoutMs }: RouteContext): void {
+  const body: Omit<JsonBodyOptions, 'mediaTypes'> = {
+    maxDocumentBytes: config.maxDocumentBytes,
+    idleMs: bodyIdleTimeoutMs,
+  };
   const submit = async (request: FastifyRequest, action: CommitAction, change: Change) =>
     await store.submitCommit({ ...commitBase(request, change.name), action, changes: [change] });
 

@@ -5,13 +5,13 @@ import { abortSignalOf } from '../reply/stream.ts';
 import { openBody } from '../request/body.ts';
 import { dataRoute } from '../route-config.ts';
 
-export function registerRestore(app: FastifyInstance, { store, bodyIdleMs }: RouteContext): void {
+export function registerRestore(app: FastifyInstance, { store, bodyIdleTimeoutMs }: RouteContext): void {
   app.post('/v1/admin/persistence/restore', dataRoute('admin'), async (request, reply) => {
     const signal = abortSignalOf(reply);
     // No bound on its size: what LOOM exports, LOOM restores.
     const body = openBody(request, {
       mediaTypes: ['application/json'],
-      idleMs: bodyIdleMs,
+      idleMs: bodyIdleTimeoutMs,
       truncatedCode: 'backup_incomplete',
     });
     try {

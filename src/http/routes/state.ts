@@ -11,8 +11,11 @@ import { dataRoute } from '../route-config.ts';
 const STATE = '/v1/state';
 
 export function registerState(app: FastifyInstance, context: RouteContext): void {
-  const { store, config, bodyIdleMs } = context;
-  const body: Omit<JsonBodyOptions, 'mediaTypes'> = { maxDocumentBytes: config.maxDocumentBytes, idleMs: bodyIdleMs };
+  const { store, config, bodyIdleTimeoutMs } = context;
+  const body: Omit<JsonBodyOptions, 'mediaTypes'> = {
+    maxDocumentBytes: config.maxDocumentBytes,
+    idleMs: bodyIdleTimeoutMs,
+  };
 
   app.route({
     method: ['GET', 'HEAD'],

@@ -2,7 +2,7 @@ import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks';
 import type { FastifyInstance } from 'fastify';
 import type { StateHead } from '../../domain/state.ts';
 import type { DatabaseStatus } from '../../domain/store.ts';
-import type { Snapshot } from '../../domain/undo.ts';
+import type { UndoRecord } from '../../domain/undo.ts';
 import { isLoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { RouteContext } from '../context.ts';
@@ -14,7 +14,7 @@ export function registerStatus(app: FastifyInstance, context: RouteContext): voi
   const { store, peekHead } = context;
   const readSchema = createTimedReader(() => store.readSchema());
   const readDatabase = createTimedReader(() => store.readDatabase());
-  const readSnapshots = createTimedReader(() => store.readSnapshots());
+  const readUndoRecords = createTimedReader(() => store.readUndoRecords());
   const readScratchStates = createTimedReader(() => store.readScratchStates());
   const eventLoop = createEventLoopWatch();
   app.addHook('onClose', async () => eventLoop.close());
@@ -24,7 +24,7 @@ export function registerStatus(app: FastifyInstance, context: RouteContext): voi
       peekHead(),
       readSchema().catch(() => undefined),
       readDatabase().then(databaseView, databaseFault),
-      readSnapshots().catch(() => null),
+      readUndoRecords().catch(() => null),
       readScratchStates().catch(() => null),
     ]);
     return {
@@ -73,10 +73,10 @@ function headView(head: StateHead | undefined): Record<string, unknown> {
 }
 
 /** What can be undone, newest first, and what keeping it costs. */
-function undoView(snapshots: Snapshot[] | null, now: Date): Record<string, unknown> {
+function undoView(snapshots: UndoRecord[] | null, now: Date): Record<string, unknown> {
   const aged = snapshots?.map((one) => ({ ...one, age_seconds: secondsBetween(new Date(one.taken_at), now) }));
   const bytes = snapshots?.reduce((sum, one) => sum + one.bytes, 0);
-  return { kept_most: limits.snapshotsKept, bytes: bytes ?? null, kept: aged ?? null };
+  return { kept_most: limits.maxUndoRecords, bytes: bytes ?? null, kept: aged ?? null };
 }
 
 function secondsBetween(earlier: Date, later: Date): number {
@@ -85,7 +85,7 @@ function secondsBetween(earlier: Date, later: Date): number {
 
 function activityView({ store }: RouteContext): Record<string, unknown> {
   const { queueDepth, pool, operations } = store.observe();
-  return { pool, queue: { depth: queueDepth, max: limits.queueCommits }, operations };
+  return { pool, queue: { depth: queueDepth, max: limits.maxQueueCommits }, operations };
 }
 
 function databaseView({ version, latencyMs }: DatabaseStatus): Record<string, unknown> {

@@ -6,13 +6,13 @@ import { abortSignalOf } from '../reply/stream.ts';
 import { readDocumentBody } from '../request/json-body.ts';
 import { dataRoute } from '../route-config.ts';
 
-export function registerUndo(app: FastifyInstance, { store, bodyIdleMs }: RouteContext): void {
+export function registerUndo(app: FastifyInstance, { store, bodyIdleTimeoutMs }: RouteContext): void {
   app.post('/v1/admin/persistence/undo', dataRoute('admin'), async (request, reply) => {
     const signal = abortSignalOf(reply);
     const text = await readDocumentBody(request, {
       mediaTypes: ['application/json'],
-      maxDocumentBytes: limits.undoBodyBytes,
-      idleMs: bodyIdleMs,
+      maxDocumentBytes: limits.maxUndoBodyBytes,
+      idleMs: bodyIdleTimeoutMs,
     });
     return await store.undo(checkUndoRequest(JSON.parse(text)), { requestId: request.id, signal });
   });

@@ -13,7 +13,7 @@ import { copyLines } from '../connection/copy.ts';
 import { queryRows } from '../connection/query.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { readStateHead, selectStateKey } from '../read/state.ts';
-import { openSnapshot } from '../read/stream.ts';
+import { openStream } from '../read/stream.ts';
 
 /**
  * Text of an entry with its hash: `{"hash": "…", ` and the members of the entry. Somebody who tampers with the table may have left
@@ -49,7 +49,7 @@ export async function readAudit(pool: Pool, stateKey: string, query: AuditQuery)
 
 /** All entries that the query selects, one JSON text a line, from one snapshot. */
 export async function openAudit(pool: Pool, stateKey: string, query: Omit<AuditQuery, 'limit'>): Promise<Readable> {
-  const { body } = await openSnapshot(pool, {
+  const { body } = await openStream(pool, {
     prepare: async (client) => {
       await selectStateKey(client, stateKey);
       await client.query(

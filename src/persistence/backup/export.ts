@@ -9,7 +9,7 @@ import { copyLines, FIELD_SEPARATOR, splitFields } from '../connection/copy.ts';
 import { queryRows } from '../connection/query.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { ALL_DOCUMENTS, readStateHead, selectStateKey } from '../read/state.ts';
-import { openSnapshot, type Sink } from '../read/stream.ts';
+import { openStream, type Sink } from '../read/stream.ts';
 import { CURRENT_SCHEMA_VERSION } from '../schema/schema.ts';
 
 export interface ExportOptions extends BackupOptions {
@@ -31,7 +31,7 @@ interface ExportHead {
  * that what was cut off cannot pass for whole. Resolves once the snapshot is taken. Format: docs/backup-format.md.
  */
 export async function openExport(pool: Pool, options: ExportOptions, context: OperationContext): Promise<Readable> {
-  const { body } = await openSnapshot<ExportHead>(pool, {
+  const { body } = await openStream<ExportHead>(pool, {
     prepare: async (client) => {
       await selectStateKey(client, options.stateKey);
       const state = await readStateHead(client, options.stateKey);

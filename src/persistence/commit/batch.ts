@@ -82,7 +82,7 @@ async function sendBatch(
 ): Promise<ResultRow[] | undefined> {
   const options = {
     max_document_bytes: maxDocumentBytes,
-    max_deletes: limits.changesPerCommit,
+    max_deletes: limits.maxChangesPerCommit,
     lock_timeout_ms: limits.commitLockTimeoutMs,
   };
   const texts = `[${commits.map((one) => one.text).join()}]`;
@@ -136,7 +136,7 @@ function outcome(commit: PreparedCommit, row: ResultRow | undefined, maxDocument
       return {
         error: new LoomError(
           'too_many_changes',
-          `This would delete ${row.deletes} documents; one commit may delete ${limits.changesPerCommit}.`,
+          `This would delete ${row.deletes} documents; one commit may delete ${limits.maxChangesPerCommit}.`,
         ),
       };
     case 'idempotency_key_reused':

@@ -42,7 +42,7 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
     if (closing)
       return Promise.reject(new LoomError('draining', 'The node is shutting down.', { retryAfterSeconds: 1 }));
     const prepared = prepareCommit(request, options.createEventId());
-    if (queue.length >= limits.queueCommits || queuedBytes + prepared.bytes > limits.queueBytes) {
+    if (queue.length >= limits.maxQueueCommits || queuedBytes + prepared.bytes > limits.maxQueueBytes) {
       return Promise.reject(queueFull(queue.length));
     }
     return new Promise((resolve, reject) => {
@@ -81,7 +81,7 @@ function takeBatch(queue: Waiting[]): Waiting[] {
   let count = 0;
   for (const one of queue) {
     bytes += one.bytes;
-    if (count > 0 && (count >= limits.batchCommits || bytes > limits.batchBytes)) break;
+    if (count > 0 && (count >= limits.maxBatchCommits || bytes > limits.maxBatchBytes)) break;
     count += 1;
   }
   return queue.splice(0, count);

@@ -3,7 +3,7 @@ import { finished } from 'node:stream/promises';
 import type { PoolClient } from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 import { limits } from '../../limits.ts';
-import { createTurns } from './event-loop.ts';
+import { createYielder } from './event-loop.ts';
 import { toLoomError } from './faults.ts';
 
 /**
@@ -35,7 +35,7 @@ export async function* copyLines(client: PoolClient, query: string): AsyncGenera
   stream.on('error', () => undefined);
   let complete = false;
   try {
-    const turn = createTurns();
+    const turn = createYielder();
     let parts: Buffer[] = [];
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       const { lines, rest } = splitLines(parts, chunk);

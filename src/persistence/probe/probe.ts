@@ -44,7 +44,7 @@ export function createProbe(options: ProbeOptions): Probe {
     badChecks: options.badChecks ?? limits.probeBadChecks,
     supportedSchemaVersion: options.supportedSchemaVersion,
   };
-  const pauses = { intervalMs, backoffFirstMs: limits.probeBackoffFirstMs, backoffMostMs: limits.probeBackoffMostMs };
+  const pauses = { intervalMs, minBackoffMs: limits.minProbeBackoffMs, maxBackoffMs: limits.maxProbeBackoffMs };
   const pause = createPause();
   let state = startingState;
   let client: Client | undefined;

@@ -39,10 +39,10 @@ export function nextProbeState(state: ProbeState, outcome: CheckOutcome, rules: 
 /** The pause before the next check: regular while the database answers, then growing up to a bound. */
 export function probePauseMs(
   badInARow: number,
-  { intervalMs, backoffFirstMs, backoffMostMs }: { intervalMs: number; backoffFirstMs: number; backoffMostMs: number },
+  { intervalMs, minBackoffMs, maxBackoffMs }: { intervalMs: number; minBackoffMs: number; maxBackoffMs: number },
 ): number {
   if (badInARow === 0) return intervalMs;
-  return Math.min(backoffMostMs, backoffFirstMs * 2 ** (badInARow - 1));
+  return Math.min(maxBackoffMs, minBackoffMs * 2 ** (badInARow - 1));
 }
 
 /** A newer schema is served as long as it says that nodes of this version may; an older one never. */

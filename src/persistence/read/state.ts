@@ -2,12 +2,12 @@ import type { Readable } from 'node:stream';
 import type { Pool, PoolClient } from 'pg';
 import type { StoredDocument } from '../../domain/document.ts';
 import type { StateHead } from '../../domain/state.ts';
-import type { DocumentPage, DocumentQuery, StateSnapshot } from '../../domain/store.ts';
+import type { DocumentPage, DocumentQuery, StateStream } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
 import { copyLines, splitFields } from '../connection/copy.ts';
 import { queryRows } from '../connection/query.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
-import { openSnapshot, type Sink } from './stream.ts';
+import { openStream, type Sink } from './stream.ts';
 
 /** Where the state stands. Throws `starting` when its row has not been made yet. */
 export async function readStateHead(client: Pool | PoolClient, stateKey: string): Promise<StateHead> {
@@ -59,8 +59,8 @@ export async function listDocuments(pool: Pool, stateKey: string, query: Documen
 }
 
 /** All documents as the text of one JSON object, streamed from one snapshot. */
-export async function openState(pool: Pool, stateKey: string): Promise<StateSnapshot> {
-  const { head, body } = await openSnapshot(pool, {
+export async function openState(pool: Pool, stateKey: string): Promise<StateStream> {
+  const { head, body } = await openStream(pool, {
     prepare: async (client) => {
       await selectStateKey(client, stateKey);
       return readStateHead(client, stateKey);

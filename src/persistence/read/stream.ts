@@ -11,7 +11,7 @@ export interface Sink {
   write(bytes: Buffer | string): Promise<void> | undefined;
 }
 
-export interface SnapshotPlan<Head> {
+export interface StreamPlan<Head> {
   /** Reads what must be known before the first byte. A rejection here leaves nothing to be cut off. */
   prepare(client: PoolClient): Promise<Head>;
   /** Writes the body; what it throws destroys the body, so that no reader takes a part for the whole. */
@@ -27,7 +27,7 @@ const BODY_BUFFER_BYTES = 512 * 1024;
  * Reads one `REPEATABLE READ READ ONLY` transaction into a stream: all of it is of one instant, and commits are not held
  * up. The body ends only after the transaction has. A reader that goes away costs the connection, never the pool.
  */
-export function openSnapshot<Head>(pool: Pool, plan: SnapshotPlan<Head>): Promise<{ head: Head; body: Readable }> {
+export function openStream<Head>(pool: Pool, plan: StreamPlan<Head>): Promise<{ head: Head; body: Readable }> {
   const body = new PassThrough({ highWaterMark: BODY_BUFFER_BYTES });
   const abort = () => body.destroy(readerGone());
   // Before it has a reader, nobody else listens; a reader is told as well.
@@ -80,7 +80,7 @@ function sinkOf(body: PassThrough): Sink {
  * keeps PostgreSQL from cleaning up, and it holds a connection.
  */
 async function drained(body: PassThrough, gone: AbortSignal): Promise<void> {
-  const patience = setTimeout(() => body.destroy(readerGone()), limits.readerIdleMs);
+  const patience = setTimeout(() => body.destroy(readerGone()), limits.readerIdleTimeoutMs);
   try {
     await once(body, 'drain', { signal: gone });
   } catch {

@@ -98,7 +98,7 @@ async function checkEntryForms(client: PoolClient): Promise<void> {
                  or octet_length(line ->> 'idempotency_key') not between 1 and $1 then 'idempotency_key'
              end as member from loom_stage_audit) judged
       where member is not null order by position limit 1`,
-    [limits.idempotencyKeyBytes],
+    [limits.maxIdempotencyKeyBytes],
   );
   if (bad !== undefined) throw malformedEntry(BACKUP, bad.position, bad.member, bad.seq);
 }

@@ -37,14 +37,14 @@ export async function readStagedChanges(client: PoolClient, unchanged: number): 
     `select kind, max(place) as count, array_agg(name order by name) filter (where place <= $1) as names
        from (select name, kind, row_number() over (partition by kind order by name) as place from loom_stage_change) placed
       group by kind`,
-    [limits.planNames],
+    [limits.maxPlanNames],
   );
   const counts = { added: 0, changed: 0, removed: 0, unchanged };
   const names: DocumentNames = { added: [], changed: [], removed: [], truncated: false };
   for (const { kind, count, names: listed } of rows) {
     counts[kind] = count;
     names[kind] = listed;
-    names.truncated ||= count > limits.planNames;
+    names.truncated ||= count > limits.maxPlanNames;
   }
   return { counts, names };
 }

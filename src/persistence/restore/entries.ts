@@ -76,7 +76,7 @@ export async function readTruncations(client: PoolClient, stateKey: string, seq:
         and truncation @? '$ ? (@.recorded_at.type() == "string" && @.request_id.type() == "string" &&
               @.previous_head.seq.type() == "number" && @.previous_head.hash.type() == "string")'
       order by truncation ->> 'recorded_at' desc limit $3`,
-    [stateKey, seq, limits.replacedRestores, limits.replacedRestoreBytes],
+    [stateKey, seq, limits.maxReplacedRestores, limits.maxReplacedRestoreBytes],
   );
   return rows.map(({ truncation }) => truncation);
 }

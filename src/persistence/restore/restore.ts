@@ -20,7 +20,7 @@ import { type RestorePlan, reportOf, restoreDetail } from './report.ts';
 import { assertScratchIsFree, createScratch, digestState } from './scratch.ts';
 import { stageBackup } from './stage.ts';
 import { compareTrails, planTrail } from './trail.ts';
-import { keepDocuments, keepEntries, sealSnapshot } from './undo-record.ts';
+import { keepDocuments, keepEntries, sealUndoRecord } from './undo-record.ts';
 
 export interface RestoreTarget {
   stateKey: string;
@@ -116,7 +116,7 @@ async function restoreStaged(
       documents: replaceState ? await planDocuments(client, stateKey) : NO_DOCUMENTS,
       trail: await planTrail(client, { stateKey, truncate: options.truncateAudit }, live.head, backup, compared),
       replaceState,
-      revision: Math.max(live.revision, Math.min(backup.origin.revision, limits.restoredRevision)) + 1,
+      revision: Math.max(live.revision, Math.min(backup.origin.revision, limits.maxRestoredRevision)) + 1,
       epoch: replaceState ? createEpoch() : live.epoch,
       unlinked,
     };
@@ -160,7 +160,7 @@ async function apply(
     const stateSha256 = await digestState(client, stateKey);
     return { ...done, scratch: { state_key: stateKey, state_sha256: stateSha256, audit_head: head } };
   }
-  await sealSnapshot(client, stateKey, {
+  await sealUndoRecord(client, stateKey, {
     event_id: eventId,
     kind: 'restore',
     taken_at: recordedAt,

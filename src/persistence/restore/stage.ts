@@ -3,7 +3,7 @@ import type { PoolClient } from 'pg';
 import { type BackupItem, createRestoreDecoder, type Decoded, type Decoder } from '../../backup/format/decoder.ts';
 import type { RunningOperation } from '../../domain/store.ts';
 import { type CopyIn, openCopyIn } from '../connection/copy.ts';
-import { createTurns } from '../connection/event-loop.ts';
+import { createYielder } from '../connection/event-loop.ts';
 
 /**
  * Temporary tables, gone with the transaction: the one place where DDL does not live in `migrations/`. What they derive
@@ -77,7 +77,7 @@ async function decodeInto(
   body: Readable,
   { progress, onBegin }: StageOptions,
 ): Promise<Decoded> {
-  const turn = createTurns();
+  const turn = createYielder();
   for await (const chunk of body as AsyncIterable<Buffer>) {
     const isFirst = progress.bytes === 0;
     progress.bytes += chunk.length;

@@ -160,7 +160,10 @@ async function assertImportable(client: PoolClient): Promise<void> {
     `select position, seq from loom_stage_audit join loom_stage_missing using (position)
       where octet_length(line::text) > $1 or jsonb_path_exists(line, $2::text::jsonpath)
       order by position limit 1`,
-    [limits.auditEntryBytes - limits.auditImportBytes, `$.**{${limits.auditEntryDepth - limits.auditImportDepth}}`],
+    [
+      limits.maxAuditEntryBytes - limits.auditImportBytes,
+      `$.**{${limits.maxAuditEntryDepth - limits.auditImportDepth}}`,
+    ],
   );
   const large = rows[0];
   if (large === undefined) return;

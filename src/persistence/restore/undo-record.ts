@@ -1,5 +1,5 @@
 import type { Pool, PoolClient } from 'pg';
-import type { Snapshot } from '../../domain/undo.ts';
+import type { UndoRecord } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
 import { queryRows } from '../connection/query.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
@@ -24,13 +24,13 @@ export async function keepEntries(client: PoolClient, stateKey: string, revision
 }
 
 /**
- * Names what was kept under `snapshot.revision`, counts it, and lets go of what is older than the newest `limits.snapshotsKept` that are
+ * Names what was kept under `snapshot.revision`, counts it, and lets go of what is older than the newest `limits.maxUndoRecords` that are
  * substantial. Of the others, which take next to nothing, a few are kept: a restore that is sent again must not push out the first.
  */
-export async function sealSnapshot(
+export async function sealUndoRecord(
   client: PoolClient,
   stateKey: string,
-  snapshot: Omit<Snapshot, 'documents' | 'audit_entries' | 'bytes' | 'substantial'>,
+  snapshot: Omit<UndoRecord, 'documents' | 'audit_entries' | 'bytes' | 'substantial'>,
 ): Promise<void> {
   await client.query(
     `insert into loom_snapshot (state_key, revision, event_id, kind, taken_at, previous_revision, replaced_state,
@@ -65,13 +65,13 @@ export async function sealSnapshot(
        delete from loom_snapshot_audit a using old where a.state_key = $1 and a.revision = old.revision
      )
      delete from loom_snapshot s using old where s.state_key = $1 and s.revision = old.revision`,
-    [stateKey, limits.snapshotsKept, limits.emptySnapshotsKept],
+    [stateKey, limits.maxUndoRecords, limits.maxEmptyUndoRecords],
   );
 }
 
 /** What is kept of a state, newest first. */
-export async function readSnapshots(client: Pool | PoolClient, stateKey: string): Promise<Snapshot[]> {
-  return queryRows<Snapshot>(
+export async function readUndoRecords(client: Pool | PoolClient, stateKey: string): Promise<UndoRecord[]> {
+  return queryRows<UndoRecord>(
     client,
     `select event_id, kind, ${rfc3339('taken_at')} as taken_at, revision, previous_revision, replaced_state, documents,
             audit_entries, bytes, substantial

@@ -1,6 +1,6 @@
 import type { Pool, PoolClient } from 'pg';
 import type { OperationContext } from '../../domain/store.ts';
-import type { Snapshot, UndoReport, UndoRequest } from '../../domain/undo.ts';
+import type { UndoRecord, UndoReport, UndoRequest } from '../../domain/undo.ts';
 import { LoomError } from '../../errors.ts';
 import { cutConnection } from '../connection/copy.ts';
 import { inTransaction } from '../connection/transaction.ts';
@@ -12,13 +12,13 @@ import { appendOperationEntry } from './entry.ts';
 import { lockRestores } from './lock.ts';
 import { analyzeStage, createStage } from './stage.ts';
 import { stageMissing } from './trail.ts';
-import { keepDocuments, readSnapshots, sealSnapshot } from './undo-record.ts';
+import { keepDocuments, readUndoRecords, sealUndoRecord } from './undo-record.ts';
 
 interface UndoPlan {
   live: LiveState;
   /** Newest first, as those that are kept from before them. */
-  undone: Snapshot[];
-  older: Snapshot[];
+  undone: UndoRecord[];
+  older: UndoRecord[];
   documents: DocumentsPlan;
   /** Documents to be changed that a commit has changed since. */
   overwritten: number;
@@ -47,7 +47,7 @@ export async function undo(
       await assertSchemaServes(client);
       await lockRestores(client, stateKey);
       await createStage(client);
-      const { undone, older } = await selectSnapshots(client, stateKey, request.eventId);
+      const { undone, older } = await selectUndoRecords(client, stateKey, request.eventId);
       const first = undone.at(-1)?.revision ?? 0;
       await stageKept(client, stateKey, first);
       const imports = await stageMissing(client, stateKey);
@@ -79,12 +79,12 @@ export async function undo(
 }
 
 /** The newest snapshot, or all down to the named one. There is no other restore meanwhile, so they stay what they are. */
-async function selectSnapshots(
+async function selectUndoRecords(
   client: PoolClient,
   stateKey: string,
   eventId: string | undefined,
-): Promise<{ undone: Snapshot[]; older: Snapshot[] }> {
-  const kept = await readSnapshots(client, stateKey);
+): Promise<{ undone: UndoRecord[]; older: UndoRecord[] }> {
+  const kept = await readUndoRecords(client, stateKey);
   const newest = kept[0];
   if (newest === undefined) throw nothingToUndo('No restore of this state has been made that could be undone.');
   const { rows } = await client.query<{ is_last: boolean }>(
@@ -224,7 +224,7 @@ async function apply(
       document_names: documents.names,
     },
   });
-  await sealSnapshot(client, stateKey, {
+  await sealUndoRecord(client, stateKey, {
     event_id: eventId,
     kind: 'undo',
     taken_at: recordedAt,

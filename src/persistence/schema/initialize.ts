@@ -34,7 +34,7 @@ export function createInitializer(options: InitializerOptions): Initializer {
 
   async function run(): Promise<void> {
     done = false;
-    for (let delayMs: number = limits.startBackoffFirstMs; !closed.signal.aborted; delayMs = nextDelay(delayMs)) {
+    for (let delayMs: number = limits.minStartBackoffMs; !closed.signal.aborted; delayMs = nextDelay(delayMs)) {
       if (await attempt(options)) {
         done = true;
         options.onDone();
@@ -60,7 +60,7 @@ export function createInitializer(options: InitializerOptions): Initializer {
 }
 
 function nextDelay(delayMs: number): number {
-  return Math.min(delayMs * 2, limits.startBackoffMostMs);
+  return Math.min(delayMs * 2, limits.maxStartBackoffMs);
 }
 
 async function attempt({ pool, migrations, stateKey, migrate: mode, log }: InitializerOptions): Promise<boolean> {

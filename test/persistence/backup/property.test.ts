@@ -22,7 +22,7 @@ function openState(): Promise<TestStore> {
 
 /** As the door lets it in. */
 function normal(text: string): string {
-  return normalizeDocument(text, { maxBytes: limits.documentBytes, maxDepth: limits.nestingDepth }).text;
+  return normalizeDocument(text, { maxBytes: limits.maxDocumentBytes, maxDepth: limits.maxDocumentDepth }).text;
 }
 
 /** Unlike `toEqual`, tells 0 from -0, and sees a member called `__proto__`. */

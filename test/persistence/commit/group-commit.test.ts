@@ -97,9 +97,9 @@ describe('group commit', () => {
 
   it('bounds a batch in commits', async () => {
     const { group, next } = start();
-    const answers = Array.from({ length: limits.batchCommits + 1 }, (_, index) => group.submit(put(`${index}`)));
+    const answers = Array.from({ length: limits.maxBatchCommits + 1 }, (_, index) => group.submit(put(`${index}`)));
     const first = await next();
-    expect(first.names).toHaveLength(limits.batchCommits);
+    expect(first.names).toHaveLength(limits.maxBatchCommits);
     first.answer();
     (await next()).answer();
     await Promise.all(answers);
@@ -107,7 +107,7 @@ describe('group commit', () => {
 
   it('bounds a batch in bytes, and a larger commit travels alone', async () => {
     const { group, next } = start();
-    const half = JSON.stringify('x'.repeat(limits.batchBytes / 2));
+    const half = JSON.stringify('x'.repeat(limits.maxBatchBytes / 2));
     const answers = [put('a', half), put('b', half), put('c', half.repeat(3)), put('d')].map(group.submit);
     for (const names of [['a'], ['b'], ['c'], ['d']]) {
       const batch = await next();
@@ -121,17 +121,17 @@ describe('group commit', () => {
     const { group, next } = start();
     const answers = [group.submit(put('first'))];
     const first = await next();
-    for (let index = 0; index < limits.queueCommits; index += 1) answers.push(group.submit(put(`${index}`)));
+    for (let index = 0; index < limits.maxQueueCommits; index += 1) answers.push(group.submit(put(`${index}`)));
     await expect(group.submit(put('over'))).rejects.toMatchObject({ code: 'queue_full', retryAfterSeconds: 1 });
     first.answer();
     const second = await next();
     answers.push(group.submit(put('room')));
     second.answer();
-    for (let left = answers.length - 1 - limits.batchCommits; left > 0; left -= limits.batchCommits)
+    for (let left = answers.length - 1 - limits.maxBatchCommits; left > 0; left -= limits.maxBatchCommits)
       (await next()).answer();
     await Promise.all(answers);
 
-    const third = JSON.stringify('x'.repeat(limits.queueBytes / 3));
+    const third = JSON.stringify('x'.repeat(limits.maxQueueBytes / 3));
     const large = [put('a', third), put('b', third)].map(group.submit);
     expect(await outcomeOf(group.submit(put('c', third)))).toBe('queue_full');
     (await next()).answer();

@@ -109,7 +109,7 @@ describe('the schema', () => {
 });
 
 test('pauses are regular while the database answers, and grow to their bound while it does not', () => {
-  const pauses = { intervalMs: 1_000, backoffFirstMs: 250, backoffMostMs: 1_000 };
+  const pauses = { intervalMs: 1_000, minBackoffMs: 250, maxBackoffMs: 1_000 };
   expect([0, 1, 2, 3, 4, 50, 5_000].map((bad) => probePauseMs(bad, pauses))).toEqual([
     1_000, 250, 500, 1_000, 1_000, 1_000, 1_000,
   ]);

@@ -135,13 +135,15 @@ describe('a backup that somebody has forged well', () => {
   it('leaves a state whose own backups restore, whatever revision it has', async () => {
     await nodes.node.put('a', 1);
     const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
-    backup.revision = limits.backupRevision;
+    backup.revision = limits.maxBackupRevision;
     await fresh.restore(JSON.stringify(seal(backup)));
-    expect(await fresh.restore(await fresh.backup())).toMatchObject({ revision: limits.restoredRevision + 2 });
+    expect(await fresh.restore(await fresh.backup())).toMatchObject({ revision: limits.maxRestoredRevision + 2 });
   });
 
   it('leaves nothing to a later restore that no backup may hold', async () => {
-    const nested: unknown = JSON.parse('['.repeat(limits.auditEntryDepth - 3) + ']'.repeat(limits.auditEntryDepth - 3));
+    const nested: unknown = JSON.parse(
+      '['.repeat(limits.maxAuditEntryDepth - 3) + ']'.repeat(limits.maxAuditEntryDepth - 3),
+    );
     const trail = put([], 1, 2);
     const honest = truncate(put(trail, 3), 2);
     const forged = append(honest, { action: 'restore', restore: { replaced_entries: 1, previous_head: nested } });

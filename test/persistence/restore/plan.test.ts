@@ -164,16 +164,16 @@ describe('the names in a plan', () => {
     const node = await openTestStore(database.url, { stateKey: 'many' });
     try {
       const backup = await node.backup();
-      const changes = Array.from({ length: limits.planNames + 5 }, (_, index) => ({
+      const changes = Array.from({ length: limits.maxPlanNames + 5 }, (_, index) => ({
         op: 'put' as const,
         name: `n-${String(index).padStart(4, '0')}`,
         json: '1',
       }));
       await node.commit({ action: 'state.patch', changes });
       const plan = await node.restore(backup, { dry_run: true });
-      expect(plan.documents).toEqual({ added: 0, changed: 0, removed: limits.planNames + 5, unchanged: 0 });
+      expect(plan.documents).toEqual({ added: 0, changed: 0, removed: limits.maxPlanNames + 5, unchanged: 0 });
       expect(plan.document_names).toMatchObject({ truncated: true, added: [], changed: [] });
-      expect(plan.document_names.removed).toEqual(changes.slice(0, limits.planNames).map((one) => one.name));
+      expect(plan.document_names.removed).toEqual(changes.slice(0, limits.maxPlanNames).map((one) => one.name));
     } finally {
       await node.close();
     }

@@ -267,7 +267,7 @@ describe('what is kept', () => {
     await node.restore(await fill(), { truncate_audit: true });
     const page = await readFile(new URL('../../../docs/restore.md', import.meta.url), 'utf8');
     await nodes.database.pool.query(/```sql\n([\s\S]*?)```/.exec(page)?.[1] ?? 'the page has no statements');
-    expect(await node.store.readSnapshots()).toEqual([]);
+    expect(await node.store.readUndoRecords()).toEqual([]);
     await expect(node.undo()).rejects.toMatchObject({ code: 'nothing_to_undo' });
     await node.restore(await node.backup());
     await expectSound();
@@ -278,9 +278,9 @@ describe('what is kept', () => {
     const backup = await node.backup();
     await node.put('a', 2);
     const first = await node.restore(backup);
-    for (let again = 0; again < limits.emptySnapshotsKept + 5; again += 1) await node.restore(backup);
-    const kept = await node.store.readSnapshots();
-    expect(kept.map((one) => one.substantial)).toEqual([...Array(limits.emptySnapshotsKept).fill(false), true]);
+    for (let again = 0; again < limits.maxEmptyUndoRecords + 5; again += 1) await node.restore(backup);
+    const kept = await node.store.readUndoRecords();
+    expect(kept.map((one) => one.substantial)).toEqual([...Array(limits.maxEmptyUndoRecords).fill(false), true]);
     expect(kept.at(-1)?.event_id).toBe(first.event_id);
     const plan = await node.undo({ eventId: kept[0]?.event_id ?? '', dryRun: true });
     expect(plan.warnings).toEqual([expect.stringContaining('changes no document')]);
@@ -288,19 +288,19 @@ describe('what is kept', () => {
 
   it('is what the last three restores and undos replaced, and nothing that they left alone', async () => {
     const backup = await fill();
-    for (let index = 0; index < limits.snapshotsKept + 2; index += 1) {
+    for (let index = 0; index < limits.maxUndoRecords + 2; index += 1) {
       await node.put('changed', `round ${index}`);
       await node.restore(backup, { truncate_audit: true });
     }
-    const kept = await node.store.readSnapshots();
+    const kept = await node.store.readUndoRecords();
     expect(kept.map(({ kind, documents, audit_entries }) => [kind, documents, audit_entries])).toEqual(
-      Array.from({ length: limits.snapshotsKept }, () => ['restore', 1, 2]),
+      Array.from({ length: limits.maxUndoRecords }, () => ['restore', 1, 2]),
     );
     expect(kept.map((one) => one.revision)).toEqual(kept.map((one) => one.revision).toSorted((a, b) => b - a));
     for (const one of kept) expect(one.bytes).toBeGreaterThan(0);
     for (const table of ['loom_snapshot', 'loom_snapshot_document', 'loom_snapshot_audit']) {
       const { rows } = await nodes.database.pool.query(`select distinct revision::int from ${table}`);
-      expect(rows.length, table).toBe(limits.snapshotsKept);
+      expect(rows.length, table).toBe(limits.maxUndoRecords);
     }
     await node.undo({ eventId: kept.at(-1)?.event_id ?? '' });
     expect(await node.state()).toMatchObject({ changed: 'round 2' });

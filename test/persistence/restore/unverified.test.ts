@@ -179,7 +179,7 @@ describe('a backup without its manifest', () => {
   it('counts on from its revision, if it has one', async () => {
     const backup = { loom_backup_version: 1, state_key: 'default', revision: 1_000, epoch: 'abc', state: {} };
     expect(await restore(backup, { accept_unverified: true })).toMatchObject({ revision: 1_001 });
-    const most = { ...backup, revision: limits.backupRevision + 1 };
+    const most = { ...backup, revision: limits.maxBackupRevision + 1 };
     const error = { code: 'backup_malformed', place: { pointer: '/backup/revision' } };
     await expectRefused(most, error, { accept_unverified: true });
   });
@@ -187,7 +187,7 @@ describe('a backup without its manifest', () => {
 
 describe('a text of the header', () => {
   it.each(['instance_id', 'state_key', 'epoch', 'exported_at'])('must be short: %s is kept', async (member) => {
-    const long = 'x'.repeat(limits.backupHeaderCharacters);
+    const long = 'x'.repeat(limits.maxBackupHeaderCharacters);
     const options = { accept_unverified: true, accept_state_key: long };
     const given = { loom_backup_version: 1, state: {} };
     await expectRefused(
@@ -200,14 +200,14 @@ describe('a text of the header', () => {
 
   it('adds less to each import than is left for it', () => {
     // A control character is six bytes in the text of a jsonb, and nothing takes more.
-    expect(2 * 6 * limits.backupHeaderCharacters).toBeLessThan(limits.auditImportBytes - 768);
+    expect(2 * 6 * limits.maxBackupHeaderCharacters).toBeLessThan(limits.auditImportBytes - 768);
   });
 });
 
 describe('an entry that an import would make too large for a backup', () => {
   const nested = (levels: number): unknown => JSON.parse(`${'['.repeat(levels)}1${']'.repeat(levels)}`);
   // Around it are the entry itself and, once it is imported, two more.
-  const deepest = limits.auditEntryDepth - limits.auditImportDepth - 2;
+  const deepest = limits.maxAuditEntryDepth - limits.auditImportDepth - 2;
 
   it('is refused and named, and one that just fits is exported and restored again', async () => {
     const backup = publicBackup();

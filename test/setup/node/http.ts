@@ -55,7 +55,7 @@ export interface BareServer extends HttpServer {
 export function createBareServer(
   store: Store,
   config: Config,
-  more: Partial<Pick<ServerOptions, 'bodyIdleMs' | 'metrics'>> = {},
+  more: Partial<Pick<ServerOptions, 'bodyIdleTimeoutMs' | 'metrics'>> = {},
 ): BareServer {
   let readiness = readyNow;
   const stream = new PassThrough();
@@ -108,7 +108,7 @@ export interface TestResponse {
 /** A node without its probe: HTTP side and store over a database of its own. */
 export async function createTestServer(
   env: Record<string, string> = {},
-  more: Partial<Pick<ServerOptions, 'bodyIdleMs'>> = {},
+  more: Partial<Pick<ServerOptions, 'bodyIdleTimeoutMs'>> = {},
 ): Promise<TestServer> {
   const database = await createTestDatabase();
   const config = testConfig(database.url, env);

@@ -82,8 +82,8 @@ export async function runCommandLine(
 }
 
 /** Asks until `isDone` says so; throws the last thing seen when it never does. */
-export async function waitUntil<T>(look: () => Promise<T>, isDone: (seen: T) => boolean, mostMs = 60_000): Promise<T> {
-  const deadline = Date.now() + mostMs;
+export async function waitUntil<T>(look: () => Promise<T>, isDone: (seen: T) => boolean, maxMs = 60_000): Promise<T> {
+  const deadline = Date.now() + maxMs;
   for (;;) {
     const seen = await look();
     if (isDone(seen)) return seen;

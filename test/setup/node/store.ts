@@ -39,7 +39,7 @@ export interface TestStoreOptions {
 
 /** One node's store on a database, without its HTTP side. */
 export async function openTestStore(url: string, options: TestStoreOptions = {}): Promise<TestStore> {
-  const { stateKey = 'default', poolMax = 5, maxDocumentBytes = limits.documentBytes } = options;
+  const { stateKey = 'default', poolMax = 5, maxDocumentBytes = limits.maxDocumentBytes } = options;
   const pool = createPool(
     { url, stateKey, poolMax, idleTimeoutMs: 10_000, connectTimeoutMs: 5_000, ssl: false },
     { log: createLogger({ level: 'silent' }), applicationName: 'loom-test' },
