@@ -1,4 +1,5 @@
 import type { Config } from './config/config.ts';
+import type { ProbeVerdict } from './domain/probe.ts';
 import { type Readiness, readinessOf } from './domain/readiness.ts';
 import type { RunningOperation } from './domain/store.ts';
 import { isLoomError, LoomError } from './errors.ts';
@@ -6,62 +7,38 @@ import { createServer } from './http/server.ts';
 import { limits } from './limits.ts';
 import type { Log } from './log.ts';
 import { createMetrics, type Metrics, type OperationOutcome } from './metrics.ts';
-import { closePool, createPool } from './persistence/connection/pool.ts';
+import { createOperations } from './persistence/activity/operations.ts';
+import { openDatabase } from './persistence/connection/database.ts';
 import { createProbe } from './persistence/probe/probe.ts';
 import { createInitializer } from './persistence/schema/initialize.ts';
-import { loadMigrations } from './persistence/schema/migrations.ts';
+import { loadMigrations, type Migration } from './persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from './persistence/schema/schema.ts';
 import { createStore } from './persistence/store.ts';
 import { readVersion } from './version.ts';
 
 export interface LoomNode {
-  /** Where it listens; the port is a real one also when 0 was configured. */
+  /** Where the node listens, with the real port even when 0 was configured. */
   url: string;
   readiness(): Readiness;
-  /** SIGTERM's way: not ready at once, then the configured delay, open requests, the database. */
+  /** Shuts down as after SIGTERM: not ready at once, then the configured delay, open requests, the database. */
   close(): Promise<void>;
 }
 
 const APPLICATION_NAME = 'loom';
 
 /**
- * Starts a node: it listens at once and says `starting` until the database has been reached, however long that takes.
- * Rejects only when it cannot listen, or when its own migration files are broken.
+ * Starts a node. It listens at once, and answers `starting` until it has reached the database, however long that takes. Rejects only
+ * when it cannot listen, or when its own migration files are invalid.
  */
 export async function startNode(config: Config, { log }: { log: Log }): Promise<LoomNode> {
-  const migrations = await loadMigrations();
   const metrics = createMetrics();
-  const pool = createPool(config.postgres, { log, applicationName: APPLICATION_NAME });
-  const initializer = createInitializer({
-    pool,
-    migrations,
-    stateKey: config.postgres.stateKey,
-    migrate: config.migrate,
-    log,
-    onDone: () => probe.wake(),
-  });
-  const probe = createProbe({
-    postgres: config.postgres,
-    log,
-    applicationName: `${APPLICATION_NAME}-probe`,
-    supportedSchemaVersion: CURRENT_SCHEMA_VERSION,
-    onChange: (verdict) => {
-      // The database was emptied or replaced under a running node.
-      if (verdict.schema === 'behind') initializer.start();
-    },
-  });
   let draining = false;
+  const operations = createOperations((operation, error) =>
+    reportOperation(operation, draining ? blameShutdown(error) : error, log, metrics),
+  );
+  const parts = connectDatabase(config, await loadMigrations(), { log, metrics, operations });
+  const { store, probe, initializer } = parts;
   const readiness = () => readinessOf(startingUntil(initializer.done(), probe.verdict()), draining);
-  const store = createStore({
-    pool,
-    migrations,
-    stateKey: config.postgres.stateKey,
-    maxDocumentBytes: config.maxDocumentBytes,
-    poolMax: config.postgres.poolMax,
-    onBatch: metrics.countBatch,
-    onOperation: (operation, error) =>
-      reportOperation(operation, draining ? cutByShutdown(error) : error, log, metrics),
-  });
   const server = createServer({
     config,
     store,
@@ -71,32 +48,29 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
     metrics,
   });
 
-  async function closeDatabase(): Promise<void> {
-    await initializer.close();
-    await store.close();
-    await probe.close();
-    await closePool(pool, { deadlineMs: limits.poolCloseMs });
+  async function closeParts(): Promise<void> {
+    await parts.close();
     metrics.close();
   }
 
   const address = await server.listen().catch(async (error: unknown) => {
-    await closeDatabase();
+    await closeParts();
     throw listenFault(error, config.http);
   });
   probe.start();
   initializer.start();
   log.info({ url: address.url, state_key: config.postgres.stateKey }, 'listening');
 
-  let closing: Promise<void> | undefined;
   async function close(): Promise<void> {
     draining = true;
-    log.info('shutting down: open requests are finished first');
+    log.info('shutting down: open requests finish first');
     await new Promise((resolve) => setTimeout(resolve, config.shutdown.delayMs));
     await server.close({ timeoutMs: config.shutdown.timeoutMs });
-    await closeDatabase();
+    await closeParts();
     log.info('stopped');
   }
 
+  let closing: Promise<void> | undefined;
   return {
     url: address.url,
     readiness,
@@ -107,26 +81,77 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
   };
 }
 
+interface DatabaseContext {
+  log: Log;
+  metrics: Metrics;
+  operations: ReturnType<typeof createOperations>;
+}
+
+/** Creates the parts that use the database. None of them connects before it is started or used. */
+function connectDatabase(config: Config, migrations: Migration[], { log, metrics, operations }: DatabaseContext) {
+  const { postgres } = config;
+  const { stateKey } = postgres;
+  const database = openDatabase(postgres, { log, applicationName: APPLICATION_NAME });
+  const initializer = createInitializer({
+    database,
+    migrations,
+    stateKey,
+    migrate: config.migrate,
+    log,
+    onDone: () => probe.wake(),
+  });
+  const probe = createProbe({
+    postgres,
+    log,
+    applicationName: `${APPLICATION_NAME}-probe`,
+    supportedSchemaVersion: CURRENT_SCHEMA_VERSION,
+    onChange: (verdict) => {
+      // Somebody has emptied or replaced the database of a running node.
+      if (verdict.schema === 'behind') initializer.start();
+    },
+  });
+  const store = createStore({
+    database,
+    migrations,
+    stateKey,
+    maxDocumentBytes: config.maxDocumentBytes,
+    operations,
+    onBatch: metrics.countBatch,
+  });
+  return {
+    store,
+    probe,
+    initializer,
+    close: async () => {
+      await initializer.close();
+      await store.close();
+      await probe.close();
+      await database.close({ deadlineMs: limits.poolCloseMs });
+    },
+  };
+}
+
 function listenFault(error: unknown, { host, port }: Config['http']): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (code === 'EADDRINUSE')
-    return new Error(`Port ${port} of ${host} is taken: set LOOM_PORT to another.`, { cause: error });
-  if (code === 'EADDRNOTAVAIL') return new Error(`LOOM_HOST ${host} is no address of this machine.`, { cause: error });
+    return new Error(`Port ${port} of ${host} is already in use. Set LOOM_PORT to another port.`, { cause: error });
+  if (code === 'EADDRNOTAVAIL')
+    return new Error(`LOOM_HOST "${host}" is not an address of this machine.`, { cause: error });
   return error;
 }
 
-/** A database that is well but whose state has no row yet is still a node that is starting. */
-function startingUntil(initialized: boolean, verdict: ReturnType<ReturnType<typeof createProbe>['verdict']>) {
-  return initialized || !verdict.ok ? verdict : { ...verdict, ok: false, reason: 'starting' as const };
+/** Returns `starting` while the database is ready but the state has no row yet. */
+function startingUntil(initialized: boolean, verdict: ProbeVerdict): ProbeVerdict {
+  return initialized || !verdict.ok ? verdict : { ...verdict, ok: false, reason: 'starting' };
 }
 
-/** What a node that ends has cut off itself is no fault of the database. */
-function cutByShutdown(error: unknown): unknown {
+/** Converts the error of an operation that the shutdown itself cut: the database is not at fault. */
+function blameShutdown(error: unknown): unknown {
   if (!isLoomError(error) || error.code !== 'database_unavailable') return error;
-  return new LoomError('client_gone', 'The node was shut down, and did not wait any longer.', { cause: error });
+  return new LoomError('client_gone', 'The node shut down before the operation was done.', { cause: error });
 }
 
-/** Who was at fault that an operation did not succeed: an alarm is for `failed` only. */
+/** Tells who is at fault that an operation did not succeed. Only `failed` calls for an alarm. */
 function outcomeOf(error: unknown): OperationOutcome {
   if (error === undefined) return 'ok';
   if (!isLoomError(error)) return 'failed';

@@ -1,6 +1,7 @@
+import { limits } from '../limits.ts';
 import { createLogger } from '../log.ts';
-import { describeFault, toLoomError } from '../persistence/connection/faults.ts';
-import { createPool } from '../persistence/connection/pool.ts';
+import { openDatabase } from '../persistence/connection/database.ts';
+import { describeFault, toDatabaseError } from '../persistence/connection/faults.ts';
 import { migrate as migrateDatabase } from '../persistence/schema/migrate.ts';
 import { loadMigrations } from '../persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
@@ -12,17 +13,17 @@ export const migrate: Command = {
   run: async ({ env, write }) => {
     const config = readDatabaseConfig(env);
     const log = createLogger({ level: config.log.level, secrets: [config.postgres.url] });
-    const pool = createPool(config.postgres, { log, applicationName: 'loom-migrate' });
+    const database = openDatabase(config.postgres, { log, applicationName: 'loom-migrate' });
     try {
-      const applied = await migrateDatabase(pool, await loadMigrations());
+      const applied = await migrateDatabase(database, await loadMigrations());
       for (const name of applied) write(`applied ${name}\n`);
       write(`The schema is at version ${CURRENT_SCHEMA_VERSION} or newer.\n`);
       return 0;
     } catch (error) {
-      if (toLoomError(error).code !== 'database_unavailable') throw error;
+      if (toDatabaseError(error).code !== 'database_unavailable') throw error;
       throw new Error(`The database cannot be reached: ${describeFault(error)}.`, { cause: error });
     } finally {
-      await pool.end();
+      await database.close({ deadlineMs: limits.poolCloseMs });
     }
   },
 };

@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Store } from '../../src/domain/store.ts';
 import { createLogger } from '../../src/log.ts';
-import { closePool, createPool } from '../../src/persistence/connection/pool.ts';
+import { createOperations } from '../../src/persistence/activity/operations.ts';
+import { openDatabase } from '../../src/persistence/connection/database.ts';
 import { createStore } from '../../src/persistence/store.ts';
 import {
   asAdmin,
@@ -162,9 +163,19 @@ describe('metrics', () => {
 test('status and metrics answer while PostgreSQL is frozen, with null and NaN for what only it knows', async () => {
   const frozen = await startPrivateServer();
   const config = testConfig(frozen.url, { LOOM_PG_CONNECT_TIMEOUT_MS: '500' });
-  const pool = createPool(config.postgres, { log: createLogger({ level: 'silent' }), applicationName: 'loom test' });
-  await pool.query('select 1');
-  const store: Store = createStore({ pool, stateKey: 'default', maxDocumentBytes: 1024, poolMax: 10, migrations: [] });
+  const database = openDatabase(config.postgres, {
+    log: createLogger({ level: 'silent' }),
+    applicationName: 'loom test',
+  });
+  await database.execute('select 1');
+  const operations = createOperations();
+  const store: Store = createStore({
+    database,
+    stateKey: 'default',
+    maxDocumentBytes: 1024,
+    migrations: [],
+    operations,
+  });
   const node = createBareServer(store, config);
   try {
     await frozen.freeze();
@@ -181,6 +192,6 @@ test('status and metrics answer while PostgreSQL is frozen, with null and NaN fo
   } finally {
     await frozen.stop();
     await node.close();
-    await closePool(pool, { deadlineMs: 100 });
+    await database.close({ deadlineMs: 100 });
   }
 });

@@ -1,13 +1,14 @@
-import type { Pool } from 'pg';
 import { type CommitReceipt, type CommitRequest, entityTag, type Precondition } from '../../domain/commit.ts';
-import { isLoomError, LoomError } from '../../errors.ts';
+import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
+import type { Database } from '../connection/database.ts';
 import { isConnectionFault } from '../connection/faults.ts';
-import type { TimedQuery } from '../connection/query.ts';
-import { withClient } from '../connection/transaction.ts';
-import { CURRENT_SCHEMA_VERSION } from '../schema/schema.ts';
+import { SCHEMA_SERVES, schemaAhead } from '../schema/serves.ts';
 
-/** A commit with the id that it keeps when it has to be sent again, and its text as `loom_commit` takes it. */
+// The room of commits: one call of `loom_commit` for a batch, and the queue in front of it. It imports connection/ and schema/ only.
+// SQL patches the documents; no document travels to the node for a commit.
+
+/** A commit, its event id, which it keeps when it is sent again, and its text for `loom_commit`. */
 export interface PreparedCommit {
   eventId: string;
   request: CommitRequest;
@@ -16,7 +17,7 @@ export interface PreparedCommit {
   bytes: number;
 }
 
-/** What became of one commit of a batch. */
+/** The outcome of one commit of a batch. */
 export type CommitOutcome = { receipt: CommitReceipt } | { error: LoomError };
 
 type ResultRow =
@@ -27,7 +28,7 @@ type ResultRow =
   | { status: 'too_many_changes'; deletes: number }
   | { status: 'idempotency_key_reused' };
 
-/** Joins texts: the documents in a change are JSON text already, and stay as they are. */
+/** Builds the text of a commit by joining texts: the documents in `request` are JSON text already. */
 export function prepareCommit(request: CommitRequest, eventId: string): PreparedCommit {
   const head = JSON.stringify({
     event_id: eventId,
@@ -59,24 +60,22 @@ export interface CommitBatchOptions {
 }
 
 /**
- * Makes a batch of commits in one transaction and one round trip; the outcomes come in the order of `commits`. Rejects
- * when nothing of it was made (`schema_ahead`, `state_busy`, `database_unavailable`, …), or with `commit_outcome_unknown`
- * when the connection broke before the answer. The same batch may be sent again: what was made is only answered.
+ * Commits a batch in one transaction and one round trip. Returns the outcomes in the order of `commits`. Rejects when nothing was
+ * committed (`schema_ahead`, `state_busy`, `database_unavailable`, …), or with `commit_outcome_unknown` when the connection broke
+ * before the answer. Sending the same batch again is safe: `loom_commit` answers a commit that it finds by its event id.
  */
 export async function commitBatch(
-  pool: Pool,
+  database: Database,
   commits: PreparedCommit[],
   { stateKey, maxDocumentBytes }: CommitBatchOptions,
 ): Promise<CommitOutcome[]> {
-  const rows = await sendBatch(pool, commits, { stateKey, maxDocumentBytes });
-  if (rows === undefined) {
-    throw new LoomError('schema_ahead', 'The database has a newer schema, which this node must not write to.');
-  }
+  const rows = await sendBatch(database, commits, { stateKey, maxDocumentBytes });
+  if (rows === undefined) throw schemaAhead();
   return commits.map((commit, index) => outcome(commit, rows[index], maxDocumentBytes));
 }
 
 async function sendBatch(
-  pool: Pool,
+  database: Database,
   commits: PreparedCommit[],
   { stateKey, maxDocumentBytes }: CommitBatchOptions,
 ): Promise<ResultRow[] | undefined> {
@@ -88,29 +87,32 @@ async function sendBatch(
   const texts = `[${commits.map((one) => one.text).join()}]`;
   let sent = false;
   try {
-    return await withClient(pool, async (client) => {
+    return await database.withConnection(async (connection) => {
       sent = true;
-      const statement: TimedQuery = {
-        text: `select loom_commit($1, $2, $3) as results
-                 from loom_meta
-                where key = 'schema_compatible_from' and value::int <= $4`,
-        values: [stateKey, texts, JSON.stringify(options), CURRENT_SCHEMA_VERSION],
-        query_timeout: limits.commitTimeoutMs,
-      };
-      const result = await client.query<{ results: ResultRow[] }>(statement);
-      return result.rows[0]?.results;
+      const row = await connection
+        .within(limits.commitTimeoutMs)
+        .firstRow<{ results: ResultRow[] }>(`select loom_commit($1, $2, $3) as results where ${SCHEMA_SERVES}`, [
+          stateKey,
+          texts,
+          JSON.stringify(options),
+        ]);
+      return row?.results;
     });
   } catch (error) {
-    if (!sent || !(isLoomError(error) && isConnectionFault(error.cause))) throw error;
-    throw new LoomError('commit_outcome_unknown', 'The connection to the database broke before it answered.', {
-      cause: error,
-      retryAfterSeconds: 1,
-    });
+    if (!sent || !isConnectionFault(error)) throw error;
+    throw new LoomError(
+      'commit_outcome_unknown',
+      'The connection to the database broke before the database answered.',
+      {
+        cause: error,
+        retryAfterSeconds: 1,
+      },
+    );
   }
 }
 
 function outcome(commit: PreparedCommit, row: ResultRow | undefined, maxDocumentBytes: number): CommitOutcome {
-  if (row === undefined) throw new Error('loom_commit answered fewer results than commits');
+  if (row === undefined) throw new Error('loom_commit returned fewer results than commits');
   switch (row.status) {
     case 'committed': {
       const { revision, epoch, created, replayed = false } = row;
@@ -128,7 +130,7 @@ function outcome(commit: PreparedCommit, row: ResultRow | undefined, maxDocument
       return {
         error: new LoomError(
           'document_too_large',
-          `Document "${row.name}" would have ${row.bytes} bytes; at most ${maxDocumentBytes} are allowed.`,
+          `Document "${row.name}" would have ${row.bytes} bytes, and at most ${maxDocumentBytes} are allowed.`,
           { document: row.name },
         ),
       };
@@ -136,12 +138,15 @@ function outcome(commit: PreparedCommit, row: ResultRow | undefined, maxDocument
       return {
         error: new LoomError(
           'too_many_changes',
-          `This would delete ${row.deletes} documents; one commit may delete ${limits.maxChangesPerCommit}.`,
+          `The commit would delete ${row.deletes} documents, and at most ${limits.maxChangesPerCommit} are allowed.`,
         ),
       };
     case 'idempotency_key_reused':
       return {
-        error: new LoomError('idempotency_key_reused', 'This Idempotency-Key was used for another change before.'),
+        error: new LoomError(
+          'idempotency_key_reused',
+          'This Idempotency-Key was already used for another change. Use a new key.',
+        ),
       };
   }
 }
@@ -151,7 +156,7 @@ function preconditionFailed(precondition: Precondition | undefined, currentTag: 
   const subject = document === null ? 'The state' : `Document "${document}"`;
   const separator = currentTag?.lastIndexOf('.') ?? 0;
   const etag = currentTag && entityTag(currentTag.slice(0, separator), Number(currentTag.slice(separator + 1)));
-  const detail = etag === null ? `${subject} does not exist.` : `${subject} has the entity tag ${etag} now.`;
+  const detail = etag === null ? `${subject} does not exist.` : `${subject} now has the entity tag ${etag}.`;
   return new LoomError('precondition_failed', detail, {
     currentEtag: etag,
     ...(document === null ? {} : { document }),

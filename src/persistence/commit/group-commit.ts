@@ -9,10 +9,10 @@ interface Waiting extends PreparedCommit {
 }
 
 export interface GroupCommitOptions {
-  /** Makes a batch in one transaction, see `commitBatch`. */
+  /** Commits a batch in one transaction, see `commitBatch`. */
   commitBatch(commits: PreparedCommit[]): Promise<CommitOutcome[]>;
   createEventId(): string;
-  /** Told of each batch that was made. */
+  /** Called after each committed batch. */
   onBatch?(batch: { commits: number; durationMs: number }): void;
   now?(): number;
   wait?(delayMs: number): Promise<void>;
@@ -20,16 +20,16 @@ export interface GroupCommitOptions {
 
 export interface GroupCommit {
   submit: SubmitCommit;
-  /** Commits that wait, and those in flight. */
+  /** Returns the number of commits that wait or are in flight. */
   depth(): number;
-  /** Refuses new commits and resolves when all accepted ones are answered. */
+  /** Refuses new commits. Resolves when all accepted commits are answered. */
   close(): Promise<void>;
 }
 
 /**
- * Puts what arrives while a batch is in flight into the next batch, so that one flush to disk serves many clients. One
- * batch is in flight at a time, hence commits are made in the order in which they came. Each is answered only after its
- * transaction has committed.
+ * Collects the commits that arrive while a batch is in flight into the next batch, so that one flush to disk serves many clients.
+ * One batch is in flight at a time, so commits keep the order of their arrival. A client is answered only after its transaction
+ * has committed.
  */
 export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
   const queue: Waiting[] = [];
@@ -53,7 +53,7 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
   }
 
   async function run(): Promise<void> {
-    // Requests that arrived in the same turn of the event loop belong into the same batch.
+    // Requests of the same turn of the event loop belong in the same batch.
     await new Promise(setImmediate);
     while (queue.length > 0) {
       const batch = takeBatch(queue);
@@ -75,7 +75,7 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
   };
 }
 
-/** The oldest waiting commits, as many as one batch may hold, and at least one. */
+/** Takes the oldest waiting commits: at least one, and at most as many as one batch may hold. */
 function takeBatch(queue: Waiting[]): Waiting[] {
   let bytes = 0;
   let count = 0;
@@ -87,7 +87,7 @@ function takeBatch(queue: Waiting[]): Waiting[] {
   return queue.splice(0, count);
 }
 
-/** Answers every commit of the batch; never rejects. */
+/** Answers every commit of the batch. Never rejects. */
 async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise<void> {
   const now = options.now ?? Date.now;
   const startedMs = now();
@@ -99,7 +99,7 @@ async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise
     });
   } catch (error) {
     if (batch.length > 1 && isOneCommitsFault(error)) {
-      // Nothing of the batch was made. Alone, only the commit at fault fails.
+      // Nothing was committed. When each commit is sent alone, only the one at fault fails.
       for (const one of batch) await commitAll([one], options);
       return;
     }
@@ -108,8 +108,8 @@ async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise
 }
 
 /**
- * When the answer was lost, sends the same batch again until the database says what became of it: a commit that was made
- * is found by its event id and not made twice.
+ * Commits the batch. When the answer is lost, it sends the same batch again until the database reports the outcome. A commit that
+ * took place is found by its event id and not repeated.
  */
 async function commitOrFindOut(batch: Waiting[], options: GroupCommitOptions): Promise<CommitOutcome[]> {
   const now = options.now ?? Date.now;
@@ -122,7 +122,7 @@ async function commitOrFindOut(batch: Waiting[], options: GroupCommitOptions): P
     } catch (error) {
       if (isOutcomeUnknown(error)) unknown = error;
       const mayTellLater = isOutcomeUnknown(error) || (isLoomError(error) && error.code === 'database_unavailable');
-      // A refusal without an unanswered attempt before it is final: nothing was made.
+      // A refusal is final unless an earlier attempt remained unanswered.
       if (unknown === undefined) throw error;
       if (!mayTellLater || now() + delayMs > deadlineMs) throw unknown;
     }
@@ -131,7 +131,7 @@ async function commitOrFindOut(batch: Waiting[], options: GroupCommitOptions): P
 }
 
 function settle(waiting: Waiting, outcome: CommitOutcome | undefined): void {
-  if (outcome === undefined) waiting.reject(new Error('a batch answered fewer outcomes than commits'));
+  if (outcome === undefined) waiting.reject(new Error('a batch returned fewer outcomes than commits'));
   else if ('receipt' in outcome) waiting.resolve(outcome.receipt);
   else waiting.reject(outcome.error);
 }
@@ -140,13 +140,13 @@ function isOutcomeUnknown(error: unknown): boolean {
   return isLoomError(error) && error.code === 'commit_outcome_unknown';
 }
 
-/** What PostgreSQL refuses for its content, not for the state of the server or of the schema. */
+/** Tells whether PostgreSQL refused the content of a commit, rather than because of the server or the schema. */
 function isOneCommitsFault(error: unknown): boolean {
   return !isLoomError(error) || error.code === 'internal';
 }
 
 function queueFull(waiting: number): LoomError {
-  return new LoomError('queue_full', `${waiting} commits are waiting already.`, { retryAfterSeconds: 1 });
+  return new LoomError('queue_full', `${waiting} commits are already waiting.`, { retryAfterSeconds: 1 });
 }
 
 function waitFor(delayMs: number): Promise<void> {

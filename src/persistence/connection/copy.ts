@@ -1,57 +1,51 @@
 import { once } from 'node:events';
 import { finished } from 'node:stream/promises';
-import type { PoolClient } from 'pg';
+import type { Client, PoolClient } from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 import { limits } from '../../limits.ts';
-import { createYielder } from './event-loop.ts';
-import { toLoomError } from './faults.ts';
+import { cutClient } from './client.ts';
+import { toDatabaseError } from './faults.ts';
+import { createYielder } from './yielder.ts';
 
 /**
- * Options of COPY under which a row is one line and a field stands in it byte for byte: neither JSON text (RFC 8259
- * §7) nor a document name can hold a control character, so nothing is ever quoted or escaped.
+ * Options of COPY that make each row one line and leave each field byte for byte as it is. Neither JSON text (RFC 8259 §7)
+ * nor a document name can hold a control character, so COPY never quotes or escapes.
  */
 const COPY_OPTIONS = `(format csv, delimiter E'\\x02', quote E'\\x01', encoding 'UTF8')`;
 export const FIELD_SEPARATOR = 0x02;
 const LINE_END = 0x0a;
 
-/** Bytes gathered before they are sent: large enough that a call per chunk is nothing, small beside a document. */
+/** Bytes that are gathered before a write: enough to make the cost of a call negligible, and less than a large document. */
 const COPY_CHUNK_BYTES = 128 * 1024;
 
 /**
- * Cuts the connection off at once: what waits for it rejects, its transaction rolls back, and the pool drops it. The
- * only safe end for a COPY that is given up midway, because its rest would be read by the next borrower.
+ * Streams the lines of `copy (query) to stdout` without their line ends, in groups as they arrive. Each line is complete,
+ * whatever its length. Backpressure reaches PostgreSQL. Leaving the loop early cuts the connection: the next borrower would
+ * read the rest of the COPY.
  */
-export function cutConnection(client: PoolClient): void {
-  client.connection.stream.destroy();
-}
-
-/**
- * The lines of `copy (query) to stdout`, without their line ends, in groups as they arrive; a line of any length is
- * whole. Backpressure reaches PostgreSQL. Leaving the loop early cuts the connection.
- */
-export async function* copyLines(client: PoolClient, query: string): AsyncGenerator<Buffer[]> {
+export async function* copyLines(client: Client | PoolClient, query: string): AsyncGenerator<Buffer[]> {
   const stream = client.query(copyTo(`copy (${query}) to stdout ${COPY_OPTIONS}`, { highWaterMark: COPY_CHUNK_BYTES }));
-  // An error after the loop was left has nobody else to go to; inside the loop it is thrown as well.
+  // Inside the loop the error is thrown as well. After the loop has ended, nothing else listens.
   stream.on('error', () => undefined);
   let complete = false;
   try {
-    const turn = createYielder();
+    const yieldAfter = createYielder();
     let parts: Buffer[] = [];
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       const { lines, rest } = splitLines(parts, chunk);
       parts = rest;
       if (lines.length > 0) yield lines;
-      await turn(chunk.length);
+      await yieldAfter(chunk.length);
     }
     complete = true;
   } catch (error) {
-    throw toLoomError(error);
+    throw toDatabaseError(error);
   } finally {
-    if (!complete) cutConnection(client);
+    if (!complete) cutClient(client);
   }
 }
 
-/** Splits a chunk at line ends; `parts` are the pieces of a line that began before it. */
+/** Splits a chunk at line ends. `parts` are the pieces of a line that began in an earlier chunk. */
 function splitLines(parts: Buffer[], chunk: Buffer): { lines: Buffer[]; rest: Buffer[] } {
   const lines: Buffer[] = [];
   let start = 0;
@@ -65,26 +59,26 @@ function splitLines(parts: Buffer[], chunk: Buffer): { lines: Buffer[]; rest: Bu
   return { lines, rest: start < chunk.length ? [...open, chunk.subarray(start)] : open };
 }
 
-/** Both fields of a line of two; the second may hold anything. */
+/** Splits a line at its first separator. */
 export function splitFields(line: Buffer): [first: Buffer, second: Buffer] {
   const at = line.indexOf(FIELD_SEPARATOR);
   return [line.subarray(0, at), line.subarray(at + 1)];
 }
 
 export interface CopyIn {
-  /** Takes one line without its end; resolves when more may come. */
+  /** Writes one line. Resolves when the next line may be written. */
   write(...fields: (string | Buffer)[]): Promise<void> | undefined;
-  /** Resolves when PostgreSQL has taken all lines. */
+  /** Resolves when PostgreSQL has accepted all lines. */
   end(): Promise<void>;
-  /** Gives it up before its end; resolves when PostgreSQL has let go of it and takes statements again, never rejects. */
+  /** Aborts the copy. Resolves when the connection accepts statements again; never rejects. */
   abort(): Promise<void>;
 }
 
 const SEPARATOR = Buffer.from([FIELD_SEPARATOR]);
 const END_OF_LINE = Buffer.from([LINE_END]);
 
-/** Opens `copy target from stdin`. Until it has ended or was given up, the connection is of no other use. */
-export function openCopyIn(client: PoolClient, target: string): CopyIn {
+/** Opens `copy target from stdin`, see `Connection.openCopyIn`. */
+export function openCopyIn(client: Client | PoolClient, target: string): CopyIn {
   const stream = client.query(copyFrom(`copy ${target} from stdin ${COPY_OPTIONS}`));
   let failure: unknown;
   stream.on('error', (error) => {
@@ -97,12 +91,12 @@ export function openCopyIn(client: PoolClient, target: string): CopyIn {
     const chunk = Buffer.concat(parts);
     parts = [];
     bytes = 0;
-    if (failure !== undefined) throw toLoomError(failure);
+    if (failure !== undefined) throw toDatabaseError(failure);
     if (stream.write(chunk)) return;
     try {
       await once(stream, 'drain');
     } catch (error) {
-      throw toLoomError(error);
+      throw toDatabaseError(error);
     }
   }
 
@@ -123,13 +117,13 @@ export function openCopyIn(client: PoolClient, target: string): CopyIn {
       try {
         await finished(stream);
       } catch (error) {
-        throw toLoomError(failure ?? error);
+        throw toDatabaseError(failure ?? error);
       }
     },
     abort: async () => {
-      // What PostgreSQL or the network has ended is over already.
+      // PostgreSQL or the network has ended it already.
       if (failure !== undefined || stream.writableFinished) return;
-      const timer = setTimeout(() => cutConnection(client), limits.rollbackTimeoutMs);
+      const timer = setTimeout(() => cutClient(client), limits.rollbackTimeoutMs);
       stream.destroy();
       await finished(stream).catch(() => undefined);
       clearTimeout(timer);

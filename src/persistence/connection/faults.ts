@@ -2,15 +2,15 @@ import pg from 'pg';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 
-/** Whose fault it was that a statement failed, as far as a caller must know. */
+/** Why a statement failed, as far as a caller must know. */
 type Fault = 'unavailable' | 'busy' | 'overloaded' | 'missing' | 'damaged' | 'unknown';
 
 /**
- * The error as LOOM shows it: a LoomError passes through, what the server or the network did becomes
- * `database_unavailable` or `state_busy` (both with `Retry-After`), and everything else `internal`. The original is the
- * cause; no word of it reaches the message, because it may name hosts, users or data.
+ * Converts any error of PostgreSQL, the network or `pg` into a LoomError; a LoomError passes through. Faults of the server or
+ * the network become `database_unavailable` or `state_busy` (both with `Retry-After`), everything unknown becomes `internal`.
+ * The original error is the cause. Its text never reaches the message, because it may name hosts, users or data.
  */
-export function toLoomError(error: unknown): LoomError {
+export function toDatabaseError(error: unknown): LoomError {
   if (isLoomError(error)) return error;
   const retryAfterSeconds = limits.databaseRetrySeconds;
   switch (faultOf(error)) {
@@ -20,23 +20,20 @@ export function toLoomError(error: unknown): LoomError {
         retryAfterSeconds,
       });
     case 'overloaded':
-      return new LoomError('database_unavailable', 'The database could not carry out the request at present.', {
+      return new LoomError('database_unavailable', 'The database could not execute the request at present.', {
         cause: error,
         retryAfterSeconds,
       });
     case 'missing':
-      return new LoomError('starting', 'The state does not exist: it is still to be made, or was dropped.', {
-        cause: error,
-        retryAfterSeconds,
-      });
+      return stateMissing(error);
     case 'damaged':
       return new LoomError(
         'audit_chain_broken',
-        'The audit trail in the database does not fit its state row: entries stand where new ones belong. GET /v1/audit/verify tells more.',
+        'The audit trail in the database contradicts its state row: entries exist where new ones belong. GET /v1/audit/verify names the fault.',
         { cause: error },
       );
     case 'busy':
-      return new LoomError('state_busy', 'Another transaction holds what this one needs.', {
+      return new LoomError('state_busy', 'Another transaction holds a lock that this one needs.', {
         cause: error,
         retryAfterSeconds: 1,
       });
@@ -45,32 +42,52 @@ export function toLoomError(error: unknown): LoomError {
   }
 }
 
-/** The five characters of PostgreSQL's errcodes appendix, when the server itself reported the error. */
+/** Reports that the state's row does not exist, because the node is still starting or somebody has dropped it. */
+export function stateMissing(cause?: unknown): LoomError {
+  return new LoomError('starting', 'The state does not exist: it has not been created yet, or it was dropped.', {
+    cause,
+    retryAfterSeconds: 1,
+  });
+}
+
+/** Returns the SQLSTATE (PostgreSQL's appendix "Error Codes") when the server itself reported the error. */
 export function sqlStateOf(error: unknown): string | undefined {
-  return error instanceof pg.DatabaseError ? error.code : undefined;
+  const original = originalOf(error);
+  return original instanceof pg.DatabaseError ? original.code : undefined;
+}
+
+/** Returns the error of PostgreSQL or of the network inside a LoomError. */
+function originalOf(error: unknown): unknown {
+  return isLoomError(error) && error.cause !== undefined ? error.cause : error;
 }
 
 /**
- * Whether the connection is gone, or was never made. When a `commit` fails so, nobody knows whether it took place: the
- * server may have done it and lost only the answer.
+ * Tells whether the connection broke or was never made. When a `commit` fails this way, its outcome is unknown: the server may
+ * have committed before the answer was lost.
  */
 export function isConnectionFault(error: unknown): boolean {
-  return faultOf(error) === 'unavailable';
+  return faultOf(originalOf(error)) === 'unavailable';
 }
 
-/** One line for the log that says what to look at; without host, user or password. */
+/** Tells whether the server or LOOM itself raised the error between two messages of the protocol, so that the connection is usable. */
+export function isInStep(error: unknown): boolean {
+  const original = originalOf(error);
+  return (original instanceof pg.DatabaseError || isLoomError(original)) && !isConnectionFault(original);
+}
+
+/** Describes the fault in one line for the log, without host, user or password. */
 export function describeFault(error: unknown): string {
-  const original = isLoomError(error) && error.cause !== undefined ? error.cause : error;
+  const original = originalOf(error);
   if (!(original instanceof Error)) return 'the cause is unknown';
   const state = sqlStateOf(original);
   if (state !== undefined) return sqlStateHints[state] ?? `the server reported ${state}: ${original.message}`;
   const code = codeOf(original);
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID' || code === 'HOSTNAME_MISMATCH')
-    return "the server's certificate is for another host name than that of LOOM_PG_URL";
-  if (isCertificateCode(code)) return `the server's certificate is not accepted (${code}): check LOOM_PG_SSL_CA`;
-  if (original.message === NO_TLS) return 'the server does not speak TLS, but LOOM_PG_SSL is true';
+    return "the server's certificate is for another host name than the one in LOOM_PG_URL";
+  if (isCertificateCode(code)) return `the server's certificate is not trusted (${code}): check LOOM_PG_SSL_CA`;
+  if (original.message === NO_TLS) return 'the server does not support TLS, but LOOM_PG_SSL is true';
   if (original.message.startsWith('SASL:'))
-    return 'the password is missing, or the server asks for it in an unknown way';
+    return 'the password is missing, or the server asks for an unknown kind of authentication';
   return code === undefined ? original.message : `the connection failed with ${code}`;
 }
 
@@ -79,7 +96,7 @@ const NO_TLS = 'The server does not support SSL connections';
 const sqlStateHints: Record<string, string> = {
   '28P01': 'the server refused the password of LOOM_PG_URL (28P01)',
   '28000':
-    'the server refused the user of LOOM_PG_URL, or the way of connecting (28000): check pg_hba.conf and LOOM_PG_SSL',
+    'the server refused the user or the kind of connection (28000): check LOOM_PG_URL, LOOM_PG_SSL and pg_hba.conf',
   '3D000': 'the database of LOOM_PG_URL does not exist (3D000)',
   '53300': 'the server has no connection left (53300): lower LOOM_PG_POOL_MAX or raise max_connections',
   '57P03': 'the server is starting up or shutting down (57P03)',
@@ -95,7 +112,7 @@ function faultOf(error: unknown): Fault {
   return connectionMessages.some((pattern) => pattern.test(error.message)) ? 'unavailable' : 'unknown';
 }
 
-/** What is to be appended is there already: somebody has changed the table or the state row by hand. */
+/** Tells whether an entry exists where a new one belongs. Somebody has changed the table or the state row by hand. */
 function isTrailCollision(error: unknown): boolean {
   return (
     error instanceof pg.DatabaseError && error.code === '23505' && (error.constraint ?? '').startsWith('loom_audit_')
@@ -160,7 +177,7 @@ const networkCodes = new Set([
   'ERR_STREAM_DESTROYED',
 ]);
 
-/** pg and pg-pool report their own failures by message only. */
+/** Messages of pg and pg-pool, which report their own failures by message only. */
 const connectionMessages = [
   /^Connection terminated/,
   /^timeout expired$/,
@@ -173,7 +190,7 @@ const connectionMessages = [
   /^SASL:/,
 ];
 
-/** Node's codes for a certificate are OpenSSL's names of X509 verification errors. */
+/** Tells whether Node refused a certificate. Its codes are OpenSSL's names of X509 verification errors. */
 function isCertificateCode(code: string | undefined): boolean {
   if (code === undefined) return false;
   return (

@@ -1,7 +1,8 @@
-import pg, { type Pool, type PoolClient } from 'pg';
+import type { PoolClient } from 'pg';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import { isConnectionFault, toLoomError } from './faults.ts';
+import { type Connection, createConnection } from './connection.ts';
+import { isConnectionFault, isInStep, toDatabaseError } from './faults.ts';
 
 /** `snapshot` sees the database as of its first statement, however long it reads. */
 export type TransactionMode = 'write' | 'read' | 'snapshot';
@@ -12,62 +13,62 @@ const beginStatements: Record<TransactionMode, string> = {
   snapshot: 'begin isolation level repeatable read read only',
 };
 
-/**
- * Runs `run` in one transaction on one connection and commits. When it rejects, the transaction is rolled back and the
- * rejection passed on; errors of PostgreSQL and of the network become a LoomError. Rejects with `commit_outcome_unknown`
- * when the connection of a `write` breaks during the commit itself.
- */
-export async function inTransaction<T>(
-  pool: Pool,
-  mode: TransactionMode,
-  run: (client: PoolClient) => Promise<T>,
-): Promise<T> {
-  return withClient(pool, async (client) => {
-    await client.query(beginStatements[mode]);
-    let result: T;
-    try {
-      result = await run(client);
-    } catch (error) {
-      if (isOrdinary(error)) await rollback(client);
-      throw error;
-    }
-    await commit(client, mode);
-    return result;
-  });
+export interface TransactionOptions {
+  /** Aborts the transaction: its connection is cut, and it rejects with `client_gone`. */
+  signal?: AbortSignal;
 }
 
-/**
- * Lends a connection of the pool. It goes back only when it is certain to be usable: the server has said that it is
- * outside of a transaction, and nothing but an ordinary error came up. In doubt (a stream given up midway, a broken
- * connection, a transaction left open) it is closed, because the next borrower of a wedged connection would hang.
- */
-export async function withClient<T>(pool: Pool, use: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await connect(pool);
-  let usable = false;
+/** Runs `run` in one transaction on `client`, see `Database.transaction`. */
+export async function runTransaction<T>(
+  client: PoolClient,
+  mode: TransactionMode,
+  run: (connection: Connection) => Promise<T>,
+  { signal }: TransactionOptions = {},
+): Promise<T> {
+  const connection = createConnection(client);
+  signal?.addEventListener('abort', connection.cut, { once: true });
   try {
-    const result = await use(client);
-    usable = true;
-    return result;
+    if (signal?.aborted === true) connection.cut();
+    return await commitAfter(client, mode, () => run(connection));
   } catch (error) {
-    usable = isOrdinary(error);
-    throw error instanceof pg.DatabaseError || isConnectionFault(error) ? toLoomError(error) : error;
+    throw signal?.aborted === true ? blameClient(error) : error;
   } finally {
-    client.release(!usable || client.getTransactionStatus() !== 'I');
+    signal?.removeEventListener('abort', connection.cut);
   }
 }
 
-async function connect(pool: Pool): Promise<PoolClient> {
+async function commitAfter<T>(client: PoolClient, mode: TransactionMode, run: () => Promise<T>): Promise<T> {
+  await send(client, beginStatements[mode]);
+  let result: T;
   try {
-    return await pool.connect();
+    result = await run();
   } catch (error) {
-    throw toLoomError(error);
+    if (isInStep(error)) await rollback(client);
+    throw error;
+  }
+  await commit(client, mode);
+  return result;
+}
+
+/** After an abort the broken connection is the client's doing; whether a commit took place is unknown all the same. */
+function blameClient(error: unknown): unknown {
+  if (!isLoomError(error) || error.code !== 'database_unavailable') return error;
+  return new LoomError('client_gone', 'The client went away before the operation was done.', { cause: error });
+}
+
+/** Returns the command that the server reports, for example `COMMIT`. */
+async function send(client: PoolClient, statement: string): Promise<string> {
+  try {
+    return (await client.query(statement)).command;
+  } catch (error) {
+    throw toDatabaseError(error);
   }
 }
 
 async function commit(client: PoolClient, mode: TransactionMode): Promise<void> {
   let command: string;
   try {
-    ({ command } = await client.query('commit'));
+    command = await send(client, 'commit');
   } catch (error) {
     if (mode !== 'write' || !isConnectionFault(error)) throw error;
     throw new LoomError('commit_outcome_unknown', 'The connection broke during the commit.', { cause: error });
@@ -76,7 +77,7 @@ async function commit(client: PoolClient, mode: TransactionMode): Promise<void> 
   if (command !== 'COMMIT') throw new LoomError('internal', 'A failed transaction was to be committed.');
 }
 
-/** A rollback that fails or takes too long leaves the transaction status as it is, and `withClient` closes the connection. */
+/** Rolls back. If that fails or takes too long, the transaction status stays, and the pool closes the connection. */
 async function rollback(client: PoolClient): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const deadline = new Promise<void>((resolve) => {
@@ -88,9 +89,4 @@ async function rollback(client: PoolClient): Promise<void> {
   );
   await Promise.race([rolledBack, deadline]);
   clearTimeout(timer);
-}
-
-/** An error that the server or LOOM itself raised between two messages of the protocol, so the connection is in step. */
-function isOrdinary(error: unknown): boolean {
-  return (error instanceof pg.DatabaseError || isLoomError(error)) && !isConnectionFault(error);
 }

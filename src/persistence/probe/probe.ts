@@ -1,10 +1,10 @@
-import pg, { type Client } from 'pg';
 import type { PostgresConfig } from '../../config/config.ts';
 import type { ProbeVerdict } from '../../domain/probe.ts';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
+import type { Queries } from '../connection/connection.ts';
 import { describeFault, sqlStateOf } from '../connection/faults.ts';
-import { connectionOptions } from '../connection/options.ts';
+import { createSoleConnection, type SoleConnection } from '../connection/sole-connection.ts';
 import { type CheckOutcome, nextProbeState, probePauseMs, startingState } from './verdict.ts';
 
 export interface ProbeOptions {
@@ -14,43 +14,51 @@ export interface ProbeOptions {
   /** The schema version that this node's code is written for. */
   supportedSchemaVersion: number;
   intervalMs?: number;
-  /** For one whole check: connecting, if need be, and asking. */
+  /** Deadline of one check, including the connection if it must be opened. */
   deadlineMs?: number;
   badChecks?: number;
-  /** A clock that only goes forward, in milliseconds. */
+  /** A monotonic clock, in milliseconds. */
   now?: () => number;
   /** Called after `ok` or `reason` has changed. */
   onChange?: (verdict: ProbeVerdict) => void;
 }
 
 export interface Probe {
-  /** The last verdict; never waits. */
+  /** Returns the last verdict. Never waits. */
   verdict(): ProbeVerdict;
   start(): void;
-  /** Has the next check made at once instead of after the pause, e.g. when migrations have just been applied. */
+  /** Starts the next check at once, for example after a migration. */
   wake(): void;
   close(): Promise<void>;
 }
 
+// The room of the probe: it watches the database for /ready over a connection of its own. It imports connection/ and schema/ only.
+
 /**
- * Watches the database over one connection of its own, so that neither a full pool nor a silent server delays the answer
- * to a probe. Checks come one after the other, each with a deadline; it never gives up, and never connects more often
- * than once a back-off.
+ * Watches the database over one connection of its own, so that neither a full pool nor a silent server delays the answer to `/ready`.
+ * Checks run one after the other, each with a deadline. The probe never gives up, and reconnects at most once a back-off.
  */
 export function createProbe(options: ProbeOptions): Probe {
-  const { log, now = () => performance.now(), onChange } = options;
-  const { intervalMs = limits.probeIntervalMs, deadlineMs = limits.probeDeadlineMs } = options;
-  const rules = {
-    badChecks: options.badChecks ?? limits.probeBadChecks,
-    supportedSchemaVersion: options.supportedSchemaVersion,
-  };
+  const { intervalMs = limits.probeIntervalMs, badChecks = limits.probeBadChecks, supportedSchemaVersion } = options;
+  const rules = { badChecks, supportedSchemaVersion };
   const pauses = { intervalMs, minBackoffMs: limits.minProbeBackoffMs, maxBackoffMs: limits.maxProbeBackoffMs };
   const pause = createPause();
+  const checker = createChecker(options);
   let state = startingState;
-  let client: Client | undefined;
   let running: Promise<void> | undefined;
   let closed = false;
-  let lastFault = '';
+
+  async function run(): Promise<void> {
+    while (!closed) {
+      const outcome = await checker.check();
+      if (closed) break;
+      const before = state.verdict;
+      state = nextProbeState(state, outcome, rules);
+      reportChange(before, state.verdict, checker.lastFault(), options);
+      await pause.wait(probePauseMs(state.badInARow, pauses));
+    }
+    checker.close();
+  }
 
   return {
     verdict: () => state.verdict,
@@ -61,47 +69,70 @@ export function createProbe(options: ProbeOptions): Probe {
     close: async () => {
       closed = true;
       pause.wake();
-      drop();
+      checker.close();
       await running;
     },
   };
+}
 
-  async function run(): Promise<void> {
-    while (!closed) {
-      const outcome = await check();
-      if (closed) break;
-      settle(outcome);
-      await pause.wait(probePauseMs(state.badInARow, pauses));
-    }
-    drop();
+function reportChange(
+  before: ProbeVerdict,
+  after: ProbeVerdict,
+  lastFault: string,
+  { log, onChange }: ProbeOptions,
+): void {
+  if (before.ok === after.ok && before.reason === after.reason) return;
+  if (after.ok) log.info({ latencyMs: after.latencyMs }, 'the database is ready');
+  else {
+    // The node that finds a new database sets it up next, so this is no reason to warn.
+    const isNew = before.reason === 'starting' && after.reason === 'schema_behind';
+    const reason = after.database === 'ok' ? after.reason : lastFault;
+    log[isNew ? 'info' : 'warn']({ reason: after.reason }, `the database is not ready: ${reason}`);
+  }
+  onChange?.(after);
+}
+
+interface Checker {
+  check(): Promise<CheckOutcome>;
+  /** Describes why the last bad check failed. */
+  lastFault(): string;
+  /** Cuts the connection. A check in flight fails. */
+  close(): void;
+}
+
+function createChecker({ postgres, applicationName, log, ...options }: ProbeOptions): Checker {
+  const { now = () => performance.now(), deadlineMs = limits.probeDeadlineMs } = options;
+  let connection: SoleConnection | undefined;
+  let closed = false;
+  let lastFault = '';
+
+  function drop(): void {
+    connection?.cut();
+    connection = undefined;
   }
 
-  function settle(outcome: CheckOutcome): void {
-    const before = state.verdict;
-    state = nextProbeState(state, outcome, rules);
-    const after = state.verdict;
-    if (before.ok === after.ok && before.reason === after.reason) return;
-    if (after.ok) log.info({ latencyMs: after.latencyMs }, 'the database is ready');
-    else {
-      // A new database, which the node that finds it is about to set up.
-      const ordinary = before.reason === 'starting' && after.reason === 'schema_behind';
-      log[ordinary ? 'info' : 'warn'](
-        { reason: after.reason },
-        `the database is not ready: ${after.database === 'ok' ? after.reason : lastFault}`,
-      );
-    }
-    onChange?.(after);
+  async function connect(): Promise<SoleConnection> {
+    const opened = createSoleConnection(postgres, {
+      applicationName,
+      // The next check reconnects. An earlier attempt would storm a server that cuts every connection.
+      onLost: () => {
+        if (connection === opened) drop();
+      },
+    });
+    connection = opened;
+    await opened.connect();
+    return opened;
   }
 
   async function check(): Promise<CheckOutcome> {
-    const startedAt = now();
+    const startedMs = now();
     const deadline = createDeadline(deadlineMs);
-    let connected = client !== undefined;
+    let connected = connection !== undefined;
     try {
-      if (client === undefined) await Promise.race([connect(), deadline.passed]);
+      const opened = connection ?? (await Promise.race([connect(), deadline.passed]));
       connected = true;
-      const versions = await Promise.race([ask(client), deadline.passed]);
-      return { kind: 'answered', latencyMs: Math.round((now() - startedAt) * 10) / 10, ...versions };
+      const versions = await Promise.race([readSchemaVersions(opened), deadline.passed]);
+      return { kind: 'answered', latencyMs: Math.round((now() - startedMs) * 10) / 10, ...versions };
     } catch (error) {
       drop();
       lastFault = describeFault(error);
@@ -112,22 +143,14 @@ export function createProbe(options: ProbeOptions): Probe {
     }
   }
 
-  async function connect(): Promise<void> {
-    const opened = new pg.Client(connectionOptions(options.postgres, options.applicationName));
-    client = opened;
-    // Without a listener, a connection that breaks between two checks would end the process. The next check connects
-    // again; not sooner, because a server that cuts every connection must not be stormed.
-    opened.on('error', () => {
-      if (client === opened) drop();
-    });
-    await opened.connect();
-  }
-
-  /** The socket is destroyed: a polite end would wait for a server that may be frozen. */
-  function drop(): void {
-    client?.connection.stream.destroy();
-    client = undefined;
-  }
+  return {
+    check,
+    lastFault: () => lastFault,
+    close: () => {
+      closed = true;
+      drop();
+    },
+  };
 }
 
 interface SchemaVersions {
@@ -137,10 +160,9 @@ interface SchemaVersions {
 
 const UNDEFINED_TABLE = '42P01';
 
-async function ask(client: Client | undefined): Promise<SchemaVersions> {
-  if (client === undefined) throw new Error('the connection broke');
+async function readSchemaVersions(queries: Queries): Promise<SchemaVersions> {
   try {
-    const { rows } = await client.query<{ key: string; value: unknown }>(
+    const rows = await queries.rows<{ key: string; value: unknown }>(
       `select key, value from loom_meta where key in ('schema_version', 'schema_compatible_from')`,
     );
     const values = new Map(rows.map(({ key, value }) => [key, typeof value === 'number' ? value : null]));
@@ -149,7 +171,7 @@ async function ask(client: Client | undefined): Promise<SchemaVersions> {
       compatibleFrom: values.get('schema_compatible_from') ?? null,
     };
   } catch (error) {
-    // A database without LOOM's tables answers well: it needs all migrations.
+    // The database answers well, but has none of LOOM's tables: it needs all migrations.
     if (sqlStateOf(error) === UNDEFINED_TABLE) return { schemaVersion: null, compatibleFrom: null };
     throw error;
   }
@@ -161,15 +183,15 @@ function createDeadline(afterMs: number): { passed: Promise<never>; clear(): voi
   let timer: NodeJS.Timeout | undefined;
   const passed = new Promise<never>((_, reject) => {
     const fail = () => reject(new DeadlineError(`no answer within ${afterMs} ms`));
-    // When the process itself was busy, the answer may be waiting in the socket: timers come before input and output in
-    // a turn of the event loop, and an immediate after them.
+    // If the process itself was busy, the answer may be waiting in the socket. In a turn of the event loop timers run before
+    // input and output, and immediates after them.
     timer = setTimeout(() => setImmediate(() => setImmediate(fail)), afterMs);
   });
   passed.catch(() => undefined);
   return { passed, clear: () => clearTimeout(timer) };
 }
 
-/** A pause that can be cut short. A wake while nobody waits counts for the next wait. */
+/** Creates a pause that `wake` ends early. A wake without a wait applies to the next wait. */
 function createPause(): { wait(pauseMs: number): Promise<void>; wake(): void } {
   let woken = false;
   let end: (() => void) | undefined;

@@ -1,11 +1,12 @@
 import type { ProbeVerdict } from '../../domain/probe.ts';
+import { judgeSchema } from '../schema/serves.ts';
 
-/** What one check of the database came to. */
+/** The outcome of one check of the database. */
 export type CheckOutcome =
   | { kind: 'answered'; latencyMs: number; schemaVersion: number | null; compatibleFrom: number | null }
-  /** A connection was there, but no answer came before the deadline. */
+  /** The connection was open, but no answer came before the deadline. */
   | { kind: 'slow' }
-  /** No connection could be made or kept, or not before the deadline. */
+  /** No connection could be opened or kept before the deadline. */
   | { kind: 'unreachable' };
 
 export interface ProbeState {
@@ -14,7 +15,7 @@ export interface ProbeState {
 }
 
 export interface VerdictRules {
-  /** So many bad checks in a row change the verdict. */
+  /** Number of consecutive bad checks that change the verdict. */
   badChecks: number;
   supportedSchemaVersion: number;
 }
@@ -25,8 +26,8 @@ export const startingState: ProbeState = {
 };
 
 /**
- * Slow to condemn, quick to forgive: a verdict turns bad only after several bad checks in a row, since one slow check is
- * no outage; a single good check proves that the database answers.
+ * Computes the next state of the probe. The verdict turns bad only after several consecutive bad checks, because one slow check is
+ * no outage. A single good check turns it back, because it proves that the database answers.
  */
 export function nextProbeState(state: ProbeState, outcome: CheckOutcome, rules: VerdictRules): ProbeState {
   if (outcome.kind === 'answered') return { verdict: answeredVerdict(outcome, rules), badInARow: 0 };
@@ -36,24 +37,13 @@ export function nextProbeState(state: ProbeState, outcome: CheckOutcome, rules: 
   return { verdict: { ok: false, database: outcome.kind, schema: 'unknown', reason, latencyMs: null }, badInARow };
 }
 
-/** The pause before the next check: regular while the database answers, then growing up to a bound. */
+/** Returns the pause before the next check: regular while the database answers, otherwise growing up to a bound. */
 export function probePauseMs(
   badInARow: number,
   { intervalMs, minBackoffMs, maxBackoffMs }: { intervalMs: number; minBackoffMs: number; maxBackoffMs: number },
 ): number {
   if (badInARow === 0) return intervalMs;
   return Math.min(maxBackoffMs, minBackoffMs * 2 ** (badInARow - 1));
-}
-
-/** A newer schema is served as long as it says that nodes of this version may; an older one never. */
-export function judgeSchema(
-  schemaVersion: number | null,
-  compatibleFrom: number | null,
-  supported: number,
-): 'ok' | 'behind' | 'ahead' {
-  if (schemaVersion === null || schemaVersion < supported) return 'behind';
-  if (compatibleFrom !== null) return compatibleFrom > supported ? 'ahead' : 'ok';
-  return schemaVersion > supported ? 'ahead' : 'ok';
 }
 
 function answeredVerdict(

@@ -1,22 +1,21 @@
 import { once } from 'node:events';
 import { PassThrough, type Readable } from 'node:stream';
-import type { Pool, PoolClient } from 'pg';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import { cutConnection } from '../connection/copy.ts';
-import { inTransaction } from '../connection/transaction.ts';
+import type { Connection } from '../connection/connection.ts';
+import type { Database } from '../connection/database.ts';
 
-/** Where a snapshot's bytes go; `write` resolves when more may come, and rejects when the reader has gone. */
+/** Where a stream writes its bytes. `write` resolves when more may be written, and rejects when the reader has gone. */
 export interface Sink {
   write(bytes: Buffer | string): Promise<void> | undefined;
 }
 
 export interface StreamPlan<Head> {
-  /** Reads what must be known before the first byte. A rejection here leaves nothing to be cut off. */
-  prepare(client: PoolClient): Promise<Head>;
-  /** Writes the body; what it throws destroys the body, so that no reader takes a part for the whole. */
-  write(client: PoolClient, head: Head, sink: Sink): Promise<void>;
-  /** Told once, when the body has ended (undefined) or failed. */
+  /** Reads what must be known before the first byte. If it rejects, `openStream` rejects and no body is sent. */
+  prepare(connection: Connection): Promise<Head>;
+  /** Writes the body. If it rejects, the body is destroyed, so that no reader mistakes a part for the whole. */
+  write(connection: Connection, head: Head, sink: Sink): Promise<void>;
+  /** Called once, when the body has ended (undefined) or failed. */
   onClose?(error: unknown): void;
   signal?: AbortSignal;
 }
@@ -24,30 +23,18 @@ export interface StreamPlan<Head> {
 const BODY_BUFFER_BYTES = 512 * 1024;
 
 /**
- * Reads one `REPEATABLE READ READ ONLY` transaction into a stream: all of it is of one instant, and commits are not held
- * up. The body ends only after the transaction has. A reader that goes away costs the connection, never the pool.
+ * Streams what one `REPEATABLE READ READ ONLY` transaction reads: all of one instant, without delaying commits. The body ends only
+ * after the transaction has committed. A reader that goes away costs its connection, never the pool.
  */
-export function openStream<Head>(pool: Pool, plan: StreamPlan<Head>): Promise<{ head: Head; body: Readable }> {
+export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Promise<{ head: Head; body: Readable }> {
   const body = new PassThrough({ highWaterMark: BODY_BUFFER_BYTES });
   const abort = () => body.destroy(readerGone());
-  // Before it has a reader, nobody else listens; a reader is told as well.
+  // Before the body has a reader, nothing else listens. A reader gets the error as well.
   body.on('error', () => undefined);
   if (plan.signal?.aborted === true) abort();
   plan.signal?.addEventListener('abort', abort, { once: true });
   return new Promise((resolve, reject) => {
-    const reading = inTransaction(pool, 'snapshot', async (client) => {
-      const cut = () => cutConnection(client);
-      body.once('close', cut);
-      try {
-        if (body.destroyed) cut();
-        const head = await plan.prepare(client);
-        resolve({ head, body });
-        await plan.write(client, head, sinkOf(body));
-      } finally {
-        body.off('close', cut);
-      }
-    });
-    reading
+    readInto(database, body, plan, (head) => resolve({ head, body }))
       .then(
         () => {
           body.end();
@@ -63,7 +50,26 @@ export function openStream<Head>(pool: Pool, plan: StreamPlan<Head>): Promise<{ 
   });
 }
 
-function sinkOf(body: PassThrough): Sink {
+function readInto<Head>(
+  database: Database,
+  body: PassThrough,
+  plan: StreamPlan<Head>,
+  onHead: (head: Head) => void,
+): Promise<void> {
+  return database.transaction('snapshot', async (connection) => {
+    body.once('close', connection.cut);
+    try {
+      if (body.destroyed) connection.cut();
+      const head = await plan.prepare(connection);
+      onHead(head);
+      await plan.write(connection, head, createSink(body));
+    } finally {
+      body.off('close', connection.cut);
+    }
+  });
+}
+
+function createSink(body: PassThrough): Sink {
   const gone = new AbortController();
   body.once('close', () => gone.abort());
   return {
@@ -76,20 +82,20 @@ function sinkOf(body: PassThrough): Sink {
 }
 
 /**
- * Resolves when the reader has made room. One that stands still without going away is given up in the end: its snapshot
- * keeps PostgreSQL from cleaning up, and it holds a connection.
+ * Resolves when the reader has made room. Destroys the body of a reader that stands still for `limits.readerIdleTimeoutMs`: its
+ * snapshot blocks vacuum, and it holds a connection.
  */
 async function drained(body: PassThrough, gone: AbortSignal): Promise<void> {
-  const patience = setTimeout(() => body.destroy(readerGone()), limits.readerIdleTimeoutMs);
+  const timer = setTimeout(() => body.destroy(readerGone()), limits.readerIdleTimeoutMs);
   try {
     await once(body, 'drain', { signal: gone });
   } catch {
     throw readerGone();
   } finally {
-    clearTimeout(patience);
+    clearTimeout(timer);
   }
 }
 
 function readerGone(): LoomError {
-  return new LoomError('client_gone', 'The reader went away, or stood still for too long.');
+  return new LoomError('client_gone', 'The reader went away, or read nothing for too long.');
 }

@@ -1,4 +1,3 @@
-import type { PoolClient, QueryResultRow } from 'pg';
 import {
   brokenLink,
   digestMismatch,
@@ -15,47 +14,46 @@ import type { CheckedBackup } from '../../backup/check/frame.ts';
 import { type AuditHead, EMPTY_HEAD, GENESIS_HASH } from '../../domain/audit.ts';
 import type { BackupManifest } from '../../domain/backup.ts';
 import { limits } from '../../limits.ts';
+import type { Connection, Queries } from '../connection/connection.ts';
 import { digestDocuments } from '../state/digest.ts';
 
 /** Where the backup stands in the body of a restore. */
 const BACKUP = '/backup';
 
-/** What was staged, as PostgreSQL counted and digested it. */
+/** Count and digest of the staged backup, as PostgreSQL computed them. */
 export interface StagedBackup {
   stateSha256: string;
   entries: number;
 }
 
 /**
- * Checks what was staged against the manifest: counts, digests, then the chain. Throws the first fault with its own code,
- * naming the document or the seq. Without a manifest it holds only to what must be so of any documents. Nothing outside the
+ * Checks the staged backup against its manifest: counts, digests, then the chain. Throws the first fault with its own code and the
+ * document or seq. A backup without a manifest is checked only for what every set of documents must fulfil. Nothing outside the
  * staging tables is read or changed.
  */
-export async function checkStage(client: PoolClient, backup: CheckedBackup): Promise<StagedBackup> {
-  const stateSha256 = await checkDocuments(client, backup);
-  const counted = await first<{ entries: number }>(client, 'select count(*) as entries from loom_stage_audit');
+export async function checkStage(connection: Connection, backup: CheckedBackup): Promise<StagedBackup> {
+  const stateSha256 = await checkDocuments(connection, backup);
+  const counted = await connection.firstRow<{ entries: number }>('select count(*) as entries from loom_stage_audit');
   const entries = counted?.entries ?? 0;
   if (backup.verified && backup.hasAudit) {
-    await checkEntryForms(client);
+    await checkEntryForms(connection);
     checkEntryCount(entries, backup.manifest);
-    await checkChain(client, backup.manifest);
+    await checkChain(connection, backup.manifest);
   }
   return { stateSha256, entries };
 }
 
-async function checkDocuments(client: PoolClient, backup: CheckedBackup): Promise<string> {
-  const twice = await first<{ name: string }>(
-    client,
+async function checkDocuments(connection: Connection, backup: CheckedBackup): Promise<string> {
+  const twice = await connection.firstRow<{ name: string }>(
     `select name from loom_stage_document group by name having count(*) > 1 order by name limit 1`,
   );
   if (twice !== undefined) throw duplicateDocument(BACKUP, twice.name);
-  const digestTwice = await first<{ name: string }>(
-    client,
+  const digestTwice = await connection.firstRow<{ name: string }>(
     `select name from loom_stage_digest group by name having count(*) > 1 order by name limit 1`,
   );
   if (digestTwice !== undefined) throw duplicateDigest(BACKUP, digestTwice.name);
-  if (backup.verified || backup.hasDigests) await checkDigests(client);
-  const { documents, sha256 } = await digestDocuments(client, 'loom_stage_document');
+  if (backup.verified || backup.hasDigests) await checkDigests(connection);
+  const { documents, sha256 } = await digestDocuments(connection, 'loom_stage_document');
   if (backup.verified) {
     if (documents !== backup.manifest.documents) {
       throw documentCountMismatch(BACKUP, backup.manifest.documents, documents);
@@ -65,9 +63,8 @@ async function checkDocuments(client: PoolClient, backup: CheckedBackup): Promis
   return sha256;
 }
 
-async function checkDigests(client: PoolClient): Promise<void> {
-  const wrong = await first<{ name: string; fault: 'lost' | 'added' | 'changed' }>(
-    client,
+async function checkDigests(queries: Queries): Promise<void> {
+  const wrong = await queries.firstRow<{ name: string; fault: 'lost' | 'added' | 'changed' }>(
     `select name, case when s.sha256 is null then 'lost' when d.sha256 is null then 'added' else 'changed' end as fault
        from loom_stage_document s full join loom_stage_digest d using (name)
       where encode(s.sha256, 'hex') is distinct from d.sha256
@@ -80,9 +77,8 @@ async function checkDigests(client: PoolClient): Promise<void> {
  * Columns are made of these members when entries are adopted, so each must have the form that LOOM writes. (No `\d`: under an ICU locale
  * that is a digit of any script.)
  */
-async function checkEntryForms(client: PoolClient): Promise<void> {
-  const bad = await first<{ position: number; seq: number | null; member: string }>(
-    client,
+async function checkEntryForms(queries: Queries): Promise<void> {
+  const bad = await queries.firstRow<{ position: number; seq: number | null; member: string }>(
     `select position, seq, member
        from (select position, seq, case
                when seq is null then 'seq'
@@ -108,10 +104,9 @@ function checkEntryCount(held: number, manifest: BackupManifest): void {
   throw entryCountMismatch(BACKUP, manifest.audit_entries, held);
 }
 
-async function checkChain(client: PoolClient, manifest: BackupManifest): Promise<void> {
+async function checkChain(queries: Queries, manifest: BackupManifest): Promise<void> {
   const previous = manifest.audit_first ?? { seq: 1, previous_hash: GENESIS_HASH };
-  const broken = await first<{ position: number; seq: number; expected_seq: number }>(
-    client,
+  const broken = await queries.firstRow<{ position: number; seq: number; expected_seq: number }>(
     `select position, seq, expected_seq
        from (select position, seq, hash,
                     coalesce(lag(seq) over chain + 1, $1) as expected_seq,
@@ -122,9 +117,8 @@ async function checkChain(client: PoolClient, manifest: BackupManifest): Promise
     [previous.seq, previous.previous_hash],
   );
   if (broken !== undefined) throw brokenLink(BACKUP, broken.position, broken.seq, broken.expected_seq);
-  await checkUniqueness(client);
-  const last = await first<AuditHead>(
-    client,
+  await checkUniqueness(queries);
+  const last = await queries.firstRow<AuditHead>(
     `select seq, encode(hash, 'hex') as hash from loom_stage_audit order by position desc limit 1`,
   );
   const { seq, hash } = last ?? EMPTY_HEAD;
@@ -132,9 +126,8 @@ async function checkChain(client: PoolClient, manifest: BackupManifest): Promise
   if (seq !== expected.seq || hash !== expected.hash) throw headMismatch(BACKUP, seq, expected.seq);
 }
 
-async function checkUniqueness(client: PoolClient): Promise<void> {
-  const twice = await first<{ position: number; seq: number; member: string }>(
-    client,
+async function checkUniqueness(queries: Queries): Promise<void> {
+  const twice = await queries.firstRow<{ position: number; seq: number; member: string }>(
     `select position, seq, member
        from (select position, seq, member, row_number() over (partition by member, line ->> member order by position) as nth
                from loom_stage_audit, unnest(array['event_id', 'idempotency_key']) as member
@@ -145,12 +138,11 @@ async function checkUniqueness(client: PoolClient): Promise<void> {
 }
 
 /**
- * Of entries that nobody can verify: the position of the first that says of the entry before it what is not so, counted from 1.
- * The members are those of a public LOOM node.
+ * Returns the position, from 1, of the first unverified entry whose `prev_hash` differs from the hash of the entry before it. The
+ * members are those of a public LOOM node.
  */
-export async function firstUnlinked(client: PoolClient): Promise<number | undefined> {
-  const unlinked = await first<{ position: number }>(
-    client,
+export async function firstUnlinked(queries: Queries): Promise<number | undefined> {
+  const unlinked = await queries.firstRow<{ position: number }>(
     `select position
        from (select position, line ->> 'prev_hash' as prev_hash, lag(line ->> 'hash') over (order by position) as hash
                from loom_stage_audit where line ? 'prev_hash') linked
@@ -158,12 +150,4 @@ export async function firstUnlinked(client: PoolClient): Promise<number | undefi
       order by position limit 1`,
   );
   return unlinked?.position;
-}
-
-async function first<Row extends QueryResultRow>(
-  client: PoolClient,
-  text: string,
-  values: unknown[] = [],
-): Promise<Row | undefined> {
-  return (await client.query<Row>(text, values)).rows[0];
 }

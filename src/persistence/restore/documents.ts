@@ -1,6 +1,6 @@
-import type { PoolClient } from 'pg';
 import type { DocumentCounts, DocumentNames } from '../../domain/backup.ts';
 import { limits } from '../../limits.ts';
+import type { Queries } from '../connection/connection.ts';
 
 export interface DocumentsPlan {
   counts: DocumentCounts;
@@ -12,10 +12,13 @@ export const NO_DOCUMENTS: DocumentsPlan = {
   names: { added: [], changed: [], removed: [], truncated: false },
 };
 
-/** What making the live documents exactly the staged ones would change; the names are staged for `keepDocuments` and `applyDocuments`. */
-export async function planDocuments(client: PoolClient, stateKey: string): Promise<DocumentsPlan> {
-  await client.query('truncate loom_stage_change');
-  const { rows } = await client.query<{ unchanged: number }>(
+/**
+ * Plans the changes that make the live documents equal to the staged ones. It stages their names in `loom_stage_change`, for
+ * `keepDocuments` and `applyDocuments`.
+ */
+export async function planDocuments(queries: Queries, stateKey: string): Promise<DocumentsPlan> {
+  await queries.execute('truncate loom_stage_change');
+  const row = await queries.firstRow<{ unchanged: number }>(
     `with difference as materialized (
        select name, case when l.name is null then 'added' when s.name is null then 'removed'
                          when s.sha256 <> l.sha256 then 'changed' else 'unchanged' end as kind
@@ -27,13 +30,13 @@ export async function planDocuments(client: PoolClient, stateKey: string): Promi
      select count(*) as unchanged from difference where kind = 'unchanged'`,
     [stateKey],
   );
-  return readStagedChanges(client, rows[0]?.unchanged ?? 0);
+  return readStagedChanges(queries, row?.unchanged ?? 0);
 }
 
-/** Counts, and names within bounds, of what stands in `loom_stage_change`. */
-export async function readStagedChanges(client: PoolClient, unchanged: number): Promise<DocumentsPlan> {
-  await client.query('analyze loom_stage_change');
-  const { rows } = await client.query<{ kind: 'added' | 'changed' | 'removed'; count: number; names: string[] }>(
+/** Counts the staged changes, and lists up to `limits.maxPlanNames` names of each kind. */
+export async function readStagedChanges(queries: Queries, unchanged: number): Promise<DocumentsPlan> {
+  await queries.execute('analyze loom_stage_change');
+  const rows = await queries.rows<{ kind: 'added' | 'changed' | 'removed'; count: number; names: string[] }>(
     `select kind, max(place) as count, array_agg(name order by name) filter (where place <= $1) as names
        from (select name, kind, row_number() over (partition by kind order by name) as place from loom_stage_change) placed
       group by kind`,
@@ -50,17 +53,17 @@ export async function readStagedChanges(client: PoolClient, unchanged: number): 
 }
 
 /**
- * Makes the changes that are staged: values come from the staged documents, and those that are equal are not rewritten. Their time is
- * not that of the transaction, which began before the body had arrived.
+ * Applies the staged changes with the values of the staged documents. Equal documents are not rewritten. `updated_at` is the time of
+ * the statement: the transaction began before the body arrived.
  */
-export async function applyDocuments(client: PoolClient, stateKey: string, revision: number): Promise<void> {
-  await client.query(
+export async function applyDocuments(queries: Queries, stateKey: string, revision: number): Promise<void> {
+  await queries.execute(
     `delete from loom_document d using loom_stage_change c
       where d.state_key = $1 and d.name = c.name and c.kind = 'removed'`,
     [stateKey],
   );
-  // An upsert would derive digest and size of each changed document twice, while commits wait.
-  await client.query(
+  // Commits wait here, and an upsert would derive digest and size of each changed document twice.
+  await queries.execute(
     `with changed as (
        update loom_document d set value = s.value, revision = $2, updated_at = statement_timestamp()
          from loom_stage_document s join loom_stage_change c using (name)

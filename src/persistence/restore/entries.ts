@@ -1,22 +1,28 @@
-import type { PoolClient } from 'pg';
 import type { AuditHead } from '../../domain/audit.ts';
 import { limits } from '../../limits.ts';
+import type { Queries } from '../connection/connection.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 
 export interface ImportEntry {
   stateKey: string;
-  /** The head that the first one is linked to. */
+  /** The head that the first entry is linked to. */
   after: AuditHead;
   revision: number;
   epoch: string;
   requestId: string;
-  /** What each entry says of where its original comes from. */
-  origin: { verified: boolean; instance_id: string | null; state_key: string | null };
+  origin: ImportOrigin;
 }
 
-/** Appends the missing entries, each inside an entry of its own, and answers the new head. */
-export async function importEntries(client: PoolClient, { after, ...entry }: ImportEntry): Promise<AuditHead> {
-  const { rows } = await client.query<AuditHead>(
+/** Where imported entries come from. */
+export interface ImportOrigin {
+  verified: boolean;
+  instance_id: string | null;
+  state_key: string | null;
+}
+
+/** Appends each missing entry inside an `audit.import` entry, and returns the new head. */
+export async function importEntries(queries: Queries, { after, ...entry }: ImportEntry): Promise<AuditHead> {
+  const head = await queries.firstRow<AuditHead>(
     `with moment as (
        select clock_timestamp() as at
      ), missing as materialized (
@@ -38,12 +44,12 @@ export async function importEntries(client: PoolClient, { after, ...entry }: Imp
      select seq, encode(hash, 'hex') as hash from appended order by seq desc limit 1`,
     [entry.stateKey, after.seq, after.hash, entry.requestId, entry.revision, entry.epoch, JSON.stringify(entry.origin)],
   );
-  return rows[0] ?? after;
+  return head ?? after;
 }
 
-/** Adopts the backup's entries that come after the live head. */
-export async function adoptEntries(client: PoolClient, stateKey: string, live: AuditHead): Promise<void> {
-  await client.query(
+/** Adopts the backup's entries after the live head as they are, seq and hash. */
+export async function adoptEntries(queries: Queries, stateKey: string, live: AuditHead): Promise<void> {
+  await queries.execute(
     `insert into loom_audit (state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash)
      select $1, seq, (line ->> 'event_id')::uuid, line ->> 'idempotency_key', (line ->> 'recorded_at')::timestamptz,
             line ->> 'action', line - 'hash', hash
@@ -53,12 +59,12 @@ export async function adoptEntries(client: PoolClient, stateKey: string, live: A
 }
 
 /**
- * The truncating restores among the entries after `seq`, and those that they took out in their turn, newest first: whoever takes them
- * out must say so, or nothing would explain any more where the entries went that they took out. What does not look as LOOM writes
- * it is left out: copied, it could make an entry that no backup may hold.
+ * Reads the truncating restores among the entries after `seq`, and the ones that those removed in their turn, newest first. A restore
+ * that removes them names them: otherwise nothing would explain the gap that they left. Entries in another form than LOOM's are
+ * skipped, because a copy of them could make an entry too large for a backup.
  */
-export async function readTruncations(client: PoolClient, stateKey: string, seq: number): Promise<unknown[]> {
-  const { rows } = await client.query<{ truncation: unknown }>(
+export async function readTruncations(queries: Queries, stateKey: string, seq: number): Promise<unknown[]> {
+  const rows = await queries.rows<{ truncation: unknown }>(
     `with removed as (
        select entry from loom_audit
         where state_key = $1 and seq > $2 and action = 'restore' and entry #> '{restore,replaced_entries}' > '0'
@@ -81,9 +87,9 @@ export async function readTruncations(client: PoolClient, stateKey: string, seq:
   return rows.map(({ truncation }) => truncation);
 }
 
-/** Takes out the entries after `seq`. Nothing else does, but dropping a scratch state. */
-export async function removeEntries(client: PoolClient, stateKey: string, seq: number): Promise<void> {
-  await client.query(`select set_config('loom.audit_rewrite', 'restore', true)`);
-  await client.query('delete from loom_audit where state_key = $1 and seq > $2', [stateKey, seq]);
-  await client.query(`select set_config('loom.audit_rewrite', '', true)`);
+/** Removes the entries after `seq`. Only a truncating restore and the drop of a scratch state do this. */
+export async function removeEntries(queries: Queries, stateKey: string, seq: number): Promise<void> {
+  await queries.execute(`select set_config('loom.audit_rewrite', 'restore', true)`);
+  await queries.execute('delete from loom_audit where state_key = $1 and seq > $2', [stateKey, seq]);
+  await queries.execute(`select set_config('loom.audit_rewrite', '', true)`);
 }

@@ -1,42 +1,40 @@
-import type { PoolClient } from 'pg';
 import { LoomError } from '../../errors.ts';
-import { queryRows } from '../connection/query.ts';
+import type { Queries } from '../connection/connection.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 
 /**
- * Keep the advisory locks of restores apart from all others; they spell "rest" and "scra" in ASCII. One for scratch states of its own:
- * who makes up the name of one must not be able to hold up another state.
+ * Seeds that keep the advisory locks of restores apart from all others; they spell "rest" and "scra" in ASCII. Scratch states have
+ * a seed of their own, so that the name of one cannot block the restore of another state.
  */
 const SEEDS = { state: 0x72_65_73_74, scratch: 0x73_63_72_61 };
 
 /**
- * One restore or undo at a time for a state, over all nodes, until the transaction ends. Throws `restore_in_progress`, naming when
- * the one that holds the lock began.
+ * Acquires the lock for restores and undos of a state, over all nodes, until the transaction ends. Acquiring it twice in one
+ * transaction is harmless. Throws `restore_in_progress` with the time at which the holder began.
  */
 export async function lockRestores(
-  client: PoolClient,
+  queries: Queries,
   stateKey: string,
   kind: keyof typeof SEEDS = 'state',
 ): Promise<void> {
-  const { rows } = await client.query<{ locked: boolean }>(
+  const row = await queries.firstRow<{ locked: boolean }>(
     'select pg_try_advisory_xact_lock(hashtextextended($1, $2)) as locked',
     [stateKey, SEEDS[kind]],
   );
-  if (rows[0]?.locked === true) return;
-  const since = await holderSince(client, stateKey, SEEDS[kind]);
+  if (row?.locked === true) return;
+  const since = await readHolderSince(queries, stateKey, SEEDS[kind]);
   const when = since === null ? '' : ` since ${since}`;
   throw new LoomError(
     'restore_in_progress',
-    `Another restore or undo of state ${JSON.stringify(stateKey)} is under way${when}.`,
+    `Another restore or undo of state ${JSON.stringify(stateKey)} is running${when}.`,
     { retryAfterSeconds: 5, ...(since === null ? {} : { since }) },
   );
 }
 
-/** When the transaction began that holds the lock. Null when it has just ended, or when this role may not see it. */
-async function holderSince(client: PoolClient, stateKey: string, seed: number): Promise<string | null> {
-  // How a 64-bit advisory lock stands in pg_locks: PostgreSQL's documentation of that view.
-  const rows = await queryRows<{ since: string | null }>(
-    client,
+/** Reads when the holder's transaction began. Returns null when it has just ended, or when this role may not see it. */
+async function readHolderSince(queries: Queries, stateKey: string, seed: number): Promise<string | null> {
+  // PostgreSQL's documentation of pg_locks says how a 64-bit advisory lock appears there.
+  const row = await queries.firstRow<{ since: string | null }>(
     `select ${rfc3339('min(a.xact_start)')} as since
        from (select hashtextextended($1, $2) as key) k
        join pg_locks l on l.locktype = 'advisory' and l.granted and l.objsubid = 1
@@ -45,5 +43,5 @@ async function holderSince(client: PoolClient, stateKey: string, seed: number): 
        join pg_stat_activity a on a.pid = l.pid`,
     [stateKey, seed],
   );
-  return rows[0]?.since ?? null;
+  return row?.since ?? null;
 }

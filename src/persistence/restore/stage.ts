@@ -1,15 +1,14 @@
 import type { Readable } from 'node:stream';
-import type { PoolClient } from 'pg';
 import { type BackupItem, createRestoreDecoder, type Decoded, type Decoder } from '../../backup/format/decoder.ts';
-import type { RunningOperation } from '../../domain/store.ts';
-import { type CopyIn, openCopyIn } from '../connection/copy.ts';
-import { createYielder } from '../connection/event-loop.ts';
+import type { Progress } from '../activity/operations.ts';
+import type { Connection, Queries } from '../connection/connection.ts';
+import type { CopyIn } from '../connection/copy.ts';
+import { createYielder } from '../connection/yielder.ts';
 
 /**
- * Temporary tables, gone with the transaction: the one place where DDL does not live in `migrations/`. What they derive
- * is derived by PostgreSQL in the same way as in the real tables. A member of an entry that has the wrong form
- * becomes null, for `checkStage` to find. `loom_stage_missing` holds the entries that the live trail does not, and
- * `loom_stage_change` the names of the documents that are to change, and how.
+ * Temporary tables that end with the transaction: the only DDL outside `migrations/`. PostgreSQL derives their columns in the same way
+ * as those of the real tables. A member of an entry in the wrong form becomes null, and `checkStage` reports it. `loom_stage_missing`
+ * holds the entries that the live trail lacks, `loom_stage_change` the names and kinds of the document changes.
  */
 const STAGE = `
   create temporary table loom_stage_document (
@@ -35,35 +34,35 @@ const targets: Record<BackupItem['kind'], string> = {
   entry: 'loom_stage_audit (line)',
 };
 
-export async function createStage(client: PoolClient): Promise<void> {
-  await client.query(STAGE);
+export async function createStage(queries: Queries): Promise<void> {
+  await queries.execute(STAGE);
 }
 
-/** To be called when everything is staged: without it PostgreSQL plans for tables of unknown size. */
-export async function analyzeStage(client: PoolClient): Promise<void> {
-  await client.query('analyze loom_stage_document');
-  await client.query('create index on loom_stage_audit (seq)');
-  await client.query('analyze loom_stage_audit');
+/** Analyzes the staged rows. Without it, PostgreSQL plans for tables of unknown size. */
+export async function analyzeStage(queries: Queries): Promise<void> {
+  await queries.execute('analyze loom_stage_document');
+  await queries.execute('create index on loom_stage_audit (seq)');
+  await queries.execute('analyze loom_stage_audit');
 }
 
 export interface StageOptions {
-  progress: RunningOperation;
-  /** Called once, when the first bytes have been decoded and before anything is staged, with what they say of the request. */
+  progress: Progress;
+  /** Called once, before anything is staged, with the members of the request that the first chunk contains. */
   onBegin(request: Record<string, unknown>): Promise<void>;
 }
 
 /**
- * Decodes the body as it arrives and copies its documents, digests and entries into the staging tables. `client` must be in
- * a transaction; when this rejects, no COPY is left open, so that the transaction can be rolled back.
+ * Decodes the body as it arrives, and copies its documents, digests and entries into the staging tables. `connection` must be in a
+ * transaction. When this rejects, no COPY is open, so that the transaction can be rolled back.
  */
-export async function stageBackup(client: PoolClient, body: Readable, options: StageOptions): Promise<Decoded> {
-  await createStage(client);
+export async function stageBackup(connection: Connection, body: Readable, options: StageOptions): Promise<Decoded> {
+  await createStage(connection);
   const decoder = createRestoreDecoder();
-  const copier = createCopier(client);
+  const copier = createCopier(connection);
   try {
     const decoded = await decodeInto(copier, decoder, body, options);
     await copier.close();
-    await analyzeStage(client);
+    await analyzeStage(connection);
     return decoded;
   } catch (error) {
     await copier.abort();
@@ -77,18 +76,19 @@ async function decodeInto(
   body: Readable,
   { progress, onBegin }: StageOptions,
 ): Promise<Decoded> {
-  const turn = createYielder();
+  const yieldAfter = createYielder();
+  let isFirst = true;
   for await (const chunk of body as AsyncIterable<Buffer>) {
-    const isFirst = progress.bytes === 0;
-    progress.bytes += chunk.length;
+    progress.countBytes(chunk.length);
     const items = decoder.write(chunk);
     if (isFirst) await onBegin(decoder.whole.request);
+    isFirst = false;
     for (const item of items) {
-      if (item.kind === 'document') progress.documents += 1;
-      if (item.kind === 'entry') progress.audit_entries += 1;
+      if (item.kind === 'document') progress.countDocuments(1);
+      if (item.kind === 'entry') progress.countEntries(1);
       await copier.accept(item);
     }
-    await turn(chunk.length);
+    await yieldAfter(chunk.length);
   }
   return decoder.end();
 }
@@ -99,8 +99,8 @@ interface Copier {
   abort(): Promise<void>;
 }
 
-/** One COPY is open at a time; members of a backup come in any order, but the items of each stand together. */
-function createCopier(client: PoolClient): Copier {
+/** Copies items into their tables. One COPY is open at a time; the members of a backup come in any order, each in one piece. */
+function createCopier(connection: Connection): Copier {
   let kind: BackupItem['kind'] | undefined;
   let copy: CopyIn | undefined;
 
@@ -115,7 +115,7 @@ function createCopier(client: PoolClient): Copier {
       if (item.kind !== kind) {
         await close();
         kind = item.kind;
-        copy = openCopyIn(client, targets[item.kind]);
+        copy = connection.openCopyIn(targets[item.kind]);
       }
       await copy?.write(...fieldsOf(item));
     },

@@ -1,12 +1,11 @@
-import type { Pool, PoolClient } from 'pg';
 import type { UndoRecord } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
-import { queryRows } from '../connection/query.ts';
+import type { Queries } from '../connection/connection.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 
-/** Keeps each document that is staged to change as it is now; of one that is to be added, that there was none. */
-export async function keepDocuments(client: PoolClient, stateKey: string, revision: number): Promise<void> {
-  await client.query(
+/** Keeps the live value of each document that is staged to change; null for a document that does not exist yet. */
+export async function keepDocuments(queries: Queries, stateKey: string, revision: number): Promise<void> {
+  await queries.execute(
     `insert into loom_snapshot_document (state_key, revision, name, value)
      select $1, $2, c.name, d.value
        from loom_stage_change c left join loom_document d on d.state_key = $1 and d.name = c.name`,
@@ -14,9 +13,9 @@ export async function keepDocuments(client: PoolClient, stateKey: string, revisi
   );
 }
 
-/** Keeps the live entries after `seq`, which are about to be taken out. */
-export async function keepEntries(client: PoolClient, stateKey: string, revision: number, seq: number): Promise<void> {
-  await client.query(
+/** Keeps the live entries after `seq`, which are about to be removed. */
+export async function keepEntries(queries: Queries, stateKey: string, revision: number, seq: number): Promise<void> {
+  await queries.execute(
     `insert into loom_snapshot_audit (state_key, revision, seq, entry, hash)
      select $1, $2, seq, entry, hash from loom_audit where state_key = $1 and seq > $3`,
     [stateKey, revision, seq],
@@ -24,15 +23,16 @@ export async function keepEntries(client: PoolClient, stateKey: string, revision
 }
 
 /**
- * Names what was kept under `snapshot.revision`, counts it, and lets go of what is older than the newest `limits.maxUndoRecords` that are
- * substantial. Of the others, which take next to nothing, a few are kept: a restore that is sent again must not push out the first.
+ * Writes the undo record of what was kept under `record.revision`, and deletes all records that are older than the newest
+ * `limits.maxUndoRecords` substantial ones. Records that replaced nothing do not count: a restore that is sent again must not push
+ * out the first. `limits.maxEmptyUndoRecords` of them stay.
  */
 export async function sealUndoRecord(
-  client: PoolClient,
+  queries: Queries,
   stateKey: string,
-  snapshot: Omit<UndoRecord, 'documents' | 'audit_entries' | 'bytes' | 'substantial'>,
+  record: Omit<UndoRecord, 'documents' | 'audit_entries' | 'bytes' | 'substantial'>,
 ): Promise<void> {
-  await client.query(
+  await queries.execute(
     `insert into loom_snapshot (state_key, revision, event_id, kind, taken_at, previous_revision, replaced_state,
                                 documents, audit_entries, bytes, substantial)
      select $1, $2, $3, $4, $5, $6, $7, d.count, a.count, d.bytes + a.bytes, d.count > 0 or a.commits > 0
@@ -43,15 +43,15 @@ export async function sealUndoRecord(
                from loom_snapshot_audit where state_key = $1 and revision = $2) a`,
     [
       stateKey,
-      snapshot.revision,
-      snapshot.event_id,
-      snapshot.kind,
-      snapshot.taken_at,
-      snapshot.previous_revision,
-      snapshot.replaced_state,
+      record.revision,
+      record.event_id,
+      record.kind,
+      record.taken_at,
+      record.previous_revision,
+      record.replaced_state,
     ],
   );
-  await client.query(
+  await queries.execute(
     `with old as materialized (
        select revision
          from (select revision, substantial,
@@ -69,10 +69,9 @@ export async function sealUndoRecord(
   );
 }
 
-/** What is kept of a state, newest first. */
-export async function readUndoRecords(client: Pool | PoolClient, stateKey: string): Promise<UndoRecord[]> {
-  return queryRows<UndoRecord>(
-    client,
+/** Reads the undo records of a state, newest first. */
+export function readUndoRecords(queries: Queries, stateKey: string): Promise<UndoRecord[]> {
+  return queries.rows<UndoRecord>(
     `select event_id, kind, ${rfc3339('taken_at')} as taken_at, revision, previous_revision, replaced_state, documents,
             audit_entries, bytes, substantial
        from loom_snapshot where state_key = $1 order by revision desc`,

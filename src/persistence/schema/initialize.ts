@@ -1,32 +1,33 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Pool } from 'pg';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
-import { describeFault, toLoomError } from '../connection/faults.ts';
-import { ensureState } from '../state/ensure.ts';
+import type { Database } from '../connection/database.ts';
+import { describeFault, toDatabaseError } from '../connection/faults.ts';
+import { ensureState } from '../state/state-row.ts';
 import { assertLedgerMatches, migrate } from './migrate.ts';
 import type { Migration } from './migrations.ts';
 import { CURRENT_SCHEMA_VERSION, readSchemaStatus } from './schema.ts';
+import { judgeSchema } from './serves.ts';
 
 export interface InitializerOptions {
-  pool: Pool;
+  database: Database;
   migrations: Migration[];
   stateKey: string;
-  /** `manual`: waits until somebody else has migrated. */
+  /** `manual`: waits until an operator has migrated. */
   migrate: 'auto' | 'manual';
   log: Log;
   onDone(): void;
 }
 
 export interface Initializer {
-  /** Begins, unless it is under way. */
+  /** Starts the initialization unless it is already running. */
   start(): void;
-  /** Whether the schema serves this node and the state's row exists. */
+  /** Tells whether the schema serves this node and the state's row exists. */
   done(): boolean;
   close(): Promise<void>;
 }
 
-/** Brings the database to where a node can serve from it, trying again for ever: a database may come up after its nodes. */
+/** Migrates the database and creates the state's row. It retries for ever, because a database may start after its nodes. */
 export function createInitializer(options: InitializerOptions): Initializer {
   const closed = new AbortController();
   let done = false;
@@ -63,21 +64,19 @@ function nextDelay(delayMs: number): number {
   return Math.min(delayMs * 2, limits.maxStartBackoffMs);
 }
 
-async function attempt({ pool, migrations, stateKey, migrate: mode, log }: InitializerOptions): Promise<boolean> {
+async function attempt({ database, migrations, stateKey, migrate: mode, log }: InitializerOptions): Promise<boolean> {
   try {
     if (mode === 'auto') {
-      for (const name of await migrate(pool, migrations)) log.info({ migration: name }, 'migrated');
+      for (const name of await migrate(database, migrations)) log.info({ migration: name }, 'migrated');
     }
-    const status = await readSchemaStatus(pool, migrations);
+    const status = await readSchemaStatus(database, migrations);
     assertLedgerMatches(status, migrations);
-    const isBehind = (status.schemaVersion ?? 0) < CURRENT_SCHEMA_VERSION;
-    const isAhead = (status.compatibleFrom ?? 0) > CURRENT_SCHEMA_VERSION;
-    // The probe says so on /ready; to a database of a breaking schema nothing is written.
-    if (isBehind || isAhead) return false;
-    await ensureState(pool, stateKey);
+    // The probe reports the reason on /ready. A node never writes to a schema that does not serve it.
+    if (judgeSchema(status.schemaVersion, status.compatibleFrom, CURRENT_SCHEMA_VERSION) !== 'ok') return false;
+    await ensureState(database, stateKey);
     return true;
   } catch (error) {
-    const known = toLoomError(error);
+    const known = toDatabaseError(error);
     if (known.code === 'database_unavailable') log.debug({ err: error }, `no database yet: ${describeFault(error)}`);
     else log.error({ err: error }, `the database cannot be used: ${known.message}`);
     return false;

@@ -6,7 +6,7 @@ import { LoomError } from '../../errors.ts';
 export interface Migration {
   version: number;
   name: string;
-  /** `compatible`: nodes of the version before may keep serving. `breaking`: they must not write any more. */
+  /** `compatible`: nodes of the previous version may keep serving. `breaking`: they may no longer write. */
   kind: 'compatible' | 'breaking';
   sql: string;
   /** Lower-case hex over the file's bytes. */
@@ -15,7 +15,7 @@ export interface Migration {
 
 const directory = new URL('../../../migrations/', import.meta.url);
 
-/** The migrations that come with this node, by version. Throws `migration_invalid` for a file that breaks the rules. */
+/** Loads the migrations of this node, by version. Throws `migration_invalid` for a file that breaks the rules. */
 export async function loadMigrations(from: URL = directory): Promise<Migration[]> {
   const files = (await readdir(from)).filter((file) => file.endsWith('.sql')).sort();
   const migrations = await Promise.all(
@@ -31,7 +31,10 @@ export async function loadMigrations(from: URL = directory): Promise<Migration[]
 export function parseMigration(file: string, bytes: Buffer): Migration {
   const name = /^(\d{4})_([a-z0-9_]+)\.sql$/.exec(file);
   if (name?.[1] === undefined) {
-    throw new LoomError('migration_invalid', `Migration ${file} must be named like 0001_what_it_does.sql.`);
+    throw new LoomError(
+      'migration_invalid',
+      `The migration file ${file} has an invalid name. Name it like 0001_what_it_does.sql.`,
+    );
   }
   const sql = bytes.toString('utf8');
   const firstLine = sql.slice(0, sql.indexOf('\n') + 1).trimEnd();
@@ -39,7 +42,7 @@ export function parseMigration(file: string, bytes: Buffer): Migration {
   if (kind !== 'compatible' && kind !== 'breaking') {
     throw new LoomError(
       'migration_invalid',
-      `Migration ${file} must begin with "-- loom: compatible" or "-- loom: breaking".`,
+      `The first line of migration ${file} is neither "-- loom: compatible" nor "-- loom: breaking".`,
     );
   }
   const sha256 = createHash('sha256').update(bytes).digest('hex');

@@ -1,9 +1,8 @@
-import type { Pool, PoolClient } from 'pg';
 import type { SchemaStatus } from '../../domain/state.ts';
-import { queryRows } from '../connection/query.ts';
+import type { Queries } from '../connection/connection.ts';
 import type { Migration } from './migrations.ts';
 
-/** The schema that this node reads and writes: the version of the newest file in `migrations/`, and a test holds it to that. */
+/** The schema version that this node reads and writes: that of the newest file in `migrations/`, as a test asserts. */
 export const CURRENT_SCHEMA_VERSION = 2;
 
 interface SchemaRow {
@@ -14,12 +13,12 @@ interface SchemaRow {
 }
 
 /**
- * What the database says of its schema, and which of `migrations` it does not have yet. A database without
- * `loom_meta` is not initialized; that is no error.
+ * Returns the schema of the database and which of `migrations` are pending. A database without `loom_meta` is not initialized;
+ * that is no error.
  */
-export async function readSchemaStatus(client: Pool | PoolClient, migrations: Migration[]): Promise<SchemaStatus> {
-  const existing = await queryRows<{ found: boolean }>(client, `select to_regclass('loom_meta') is not null as found`);
-  const row = existing[0]?.found === true ? await readMeta(client) : undefined;
+export async function readSchemaStatus(queries: Queries, migrations: Migration[]): Promise<SchemaStatus> {
+  const table = await queries.firstRow<{ found: boolean }>(`select to_regclass('loom_meta') is not null as found`);
+  const row = table?.found === true ? await readMeta(queries) : undefined;
   const applied = row?.applied ?? [];
   const known = new Set(applied.map((one) => one.version));
   return {
@@ -32,13 +31,11 @@ export async function readSchemaStatus(client: Pool | PoolClient, migrations: Mi
   };
 }
 
-async function readMeta(client: Pool | PoolClient): Promise<SchemaRow | undefined> {
-  const rows = await queryRows<SchemaRow>(
-    client,
+function readMeta(queries: Queries): Promise<SchemaRow | undefined> {
+  return queries.firstRow<SchemaRow>(
     `select (select value::int from loom_meta where key = 'schema_version') as schema_version,
             (select value::int from loom_meta where key = 'schema_compatible_from') as compatible_from,
             (select value #>> '{}' from loom_meta where key = 'instance_id') as instance_id,
             (select value from loom_meta where key = 'migrations') as applied`,
   );
-  return rows[0];
 }

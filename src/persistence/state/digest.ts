@@ -1,20 +1,19 @@
 import { createHash } from 'node:crypto';
-import type { PoolClient } from 'pg';
-import { copyLines } from '../connection/copy.ts';
+import type { Connection } from '../connection/connection.ts';
 
 /**
- * Counts and digests what stands in `rows`, a table with `name` and `sha256`, and a condition if need be: code, never input. The digest is
- * that of `createStateDigest`. Not by an aggregate: PostgreSQL would hold it all in memory, and cannot hold more than 1 GiB, which
- * 16.7 million documents are.
+ * Counts the documents in `rows` and computes their digest, the same one as `createStateDigest`. `rows` is a table with `name` and
+ * `sha256`, optionally with a condition; it is code, never input. PostgreSQL only streams the pairs: an aggregate would hold all of
+ * them in memory, and cannot hold more than 1 GiB (16.7 million documents).
  */
 export async function digestDocuments(
-  client: PoolClient,
+  connection: Connection,
   rows: string,
 ): Promise<{ documents: number; sha256: string }> {
   const hash = createHash('sha256');
   let documents = 0;
   const pairs = `select encode(sha256(convert_to(name, 'UTF8')) || sha256, 'hex') from ${rows} order by name`;
-  for await (const lines of copyLines(client, pairs)) {
+  for await (const lines of connection.copyOut(pairs)) {
     documents += lines.length;
     hash.update(Buffer.concat(lines).toString('latin1'), 'hex');
   }

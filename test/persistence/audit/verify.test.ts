@@ -2,7 +2,8 @@ import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import type { PoolClient } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { verifyChain } from '../../../src/persistence/audit/audit.ts';
+import { verifyChain } from '../../../src/persistence/audit/verify.ts';
+import { createConnection } from '../../../src/persistence/connection/connection.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
 import { verify } from '../../setup/node/store.ts';
 
@@ -29,13 +30,12 @@ interface Verdict {
 
 /** What LOOM and the plain query say of the chain as `spoil` leaves it; nothing of it stays. */
 async function judge(spoil: (client: PoolClient) => Promise<unknown>): Promise<{ loom: Verdict; plain: Verdict }> {
-  // Of the store's pool, because its connections read int8 as numbers.
   const client = await nodes.node.pool.connect();
   try {
     await client.query('begin');
     await client.query('alter table loom_audit disable trigger user');
     await spoil(client);
-    const loom = await verifyChain(client, 'default');
+    const loom = await verifyChain(createConnection(client), 'default');
     const { rows } = await client.query(statement);
     expect(rows).toHaveLength(1);
     return { loom, plain: rows[0] };

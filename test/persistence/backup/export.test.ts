@@ -16,7 +16,7 @@ afterEach(() => nodes.close());
 /** Every connection that the pool may have answers, all at once, and nobody waits. */
 async function expectPoolServes(of: TestStore): Promise<void> {
   const max = of.store.observe().pool.max;
-  await Promise.all(Array.from({ length: max }, () => of.pool.query('select pg_sleep(0.01)')));
+  await Promise.all(Array.from({ length: max }, () => of.database.execute('select pg_sleep(0.01)')));
   const { total, idle, waiting } = of.store.observe().pool;
   expect(total).toBeLessThanOrEqual(max);
   expect(idle).toBe(total);
@@ -120,7 +120,7 @@ describe('a backup', () => {
 
   it('that cannot begin is refused, and fails nothing else', async () => {
     const away = await openTestStore(nodes.database.url, { poolMax: 1 });
-    await away.pool.end();
+    await away.database.close({ deadlineMs: 1_000 });
     expect(await outcomeOf(away.store.openBackup({ includeAudit: true }, context()))).toBe('database_unavailable');
     expect(await outcomeOf(away.store.openState())).toBe('database_unavailable');
     const signal = AbortSignal.abort();

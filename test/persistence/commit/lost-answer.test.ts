@@ -76,7 +76,7 @@ describe('an answer that got lost', () => {
     const proxy = await startProxy(nodes.database.url);
     const far = await openTestStore(proxy.url, { poolMax: 1 });
     await proxy.close();
-    await expect.poll(() => far.pool.totalCount, { timeout: 10_000 }).toBe(0);
+    await expect.poll(() => far.database.usage().total, { timeout: 10_000 }).toBe(0);
     expect(await outcomeOf(far.put('a', 1))).toBe('database_unavailable');
     await far.close();
     expect(await nodes.node.state()).toEqual({});

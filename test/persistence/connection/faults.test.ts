@@ -6,7 +6,7 @@ import {
   describeFault,
   isConnectionFault,
   sqlStateOf,
-  toLoomError,
+  toDatabaseError,
 } from '../../../src/persistence/connection/faults.ts';
 import { createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
 
@@ -47,7 +47,7 @@ describe('what PostgreSQL reports', () => {
   ] as const)('SQLSTATE %s becomes %s, connection gone: %s', async (sqlState, code, connectionGone) => {
     const error = await raise(sqlState);
     expect(sqlStateOf(error)).toBe(sqlState);
-    const shown = toLoomError(error);
+    const shown = toDatabaseError(error);
     expect(shown.code).toBe(code);
     expect(shown.cause).toBe(error);
     expect(shown.message).not.toContain('secret');
@@ -63,7 +63,7 @@ describe('what PostgreSQL reports', () => {
       await holder.query('begin; lock table contended');
       await waiter.query(`begin; set local lock_timeout = '50ms'`);
       const error = await waiter.query('lock table contended').catch((cause: unknown) => cause);
-      expect(toLoomError(error).code).toBe('state_busy');
+      expect(toDatabaseError(error).code).toBe('state_busy');
     } finally {
       holder.release(true);
       waiter.release(true);
@@ -75,14 +75,14 @@ describe('what the network does', () => {
   test('a port where nobody listens', async () => {
     const port = await freePort();
     const error = await connectError(`postgres://user:hidden@127.0.0.1:${port}/database`);
-    expect(toLoomError(error).code).toBe('database_unavailable');
+    expect(toDatabaseError(error).code).toBe('database_unavailable');
     expect(isConnectionFault(error)).toBe(true);
     expect(describeFault(error)).toContain('ECONNREFUSED');
   });
 
   test('a host name that does not exist', () => {
     const error = Object.assign(new Error('getaddrinfo ENOTFOUND nowhere.invalid'), { code: 'ENOTFOUND' });
-    expect(toLoomError(error).code).toBe('database_unavailable');
+    expect(toDatabaseError(error).code).toBe('database_unavailable');
     expect(describeFault(error)).toBe('the connection failed with ENOTFOUND');
   });
 
@@ -91,7 +91,10 @@ describe('what the network does', () => {
     const silent = createServer(() => undefined);
     const errors = await Promise.all([rude, silent].map(async (server) => connectError(await listenUrl(server))));
     for (const server of [rude, silent]) server.close();
-    expect(errors.map((error) => toLoomError(error).code)).toEqual(['database_unavailable', 'database_unavailable']);
+    expect(errors.map((error) => toDatabaseError(error).code)).toEqual([
+      'database_unavailable',
+      'database_unavailable',
+    ]);
   });
 
   test('a session that an administrator ends in the middle of a statement', async () => {
@@ -102,7 +105,7 @@ describe('what the network does', () => {
     await database.pool.query('select pg_terminate_backend($1)', [rows[0]?.pid]);
     const error = await asleep;
     client.release(true);
-    expect(toLoomError(error).code).toBe('database_unavailable');
+    expect(toDatabaseError(error).code).toBe('database_unavailable');
     expect(isConnectionFault(error)).toBe(true);
   });
 });
@@ -112,12 +115,12 @@ test('the name of a database that does not exist is explained', async () => {
   url.pathname = '/loom_no_such_database';
   const error = await connectError(url.href);
   expect(describeFault(error)).toBe('the database of LOOM_PG_URL does not exist (3D000)');
-  expect(describeFault(toLoomError(error))).toBe(describeFault(error));
+  expect(describeFault(toDatabaseError(error))).toBe(describeFault(error));
 });
 
 test('a LoomError stays what it is', () => {
   const error = new LoomError('queue_full', 'Too many commits are waiting.');
-  expect(toLoomError(error)).toBe(error);
+  expect(toDatabaseError(error)).toBe(error);
 });
 
 test('anything else is an internal error that keeps its cause and tells nothing', () => {
@@ -128,7 +131,7 @@ test('anything else is an internal error that keeps its cause and tells nothing'
     null,
     { code: '57P01' },
   ]) {
-    const error = toLoomError(cause);
+    const error = toDatabaseError(cause);
     expect(error.code).toBe('internal');
     expect(error.message).toBe('An internal error.');
     expect(isConnectionFault(cause)).toBe(false);

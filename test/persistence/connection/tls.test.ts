@@ -1,8 +1,6 @@
-import type { Pool } from 'pg';
 import { generate } from 'selfsigned';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { toLoomError } from '../../../src/persistence/connection/faults.ts';
-import { createPool } from '../../../src/persistence/connection/pool.ts';
+import { type Database, openDatabase } from '../../../src/persistence/connection/database.ts';
 import { createProbe } from '../../../src/persistence/probe/probe.ts';
 import { testConfig } from '../../setup/node/config.ts';
 import { captureLog } from '../../setup/node/log.ts';
@@ -53,9 +51,9 @@ afterAll(async () => {
   await Promise.all([server?.stop(), plainServer?.stop()]);
 });
 
-const pools: Pool[] = [];
+const databases: Database[] = [];
 afterEach(async () => {
-  await Promise.all(pools.splice(0).map((pool) => pool.end()));
+  await Promise.all(databases.splice(0).map((one) => one.close({ deadlineMs: 1_000 })));
 });
 
 function urlAt(host: string, of: PrivateServer = server): string {
@@ -67,14 +65,10 @@ function urlAt(host: string, of: PrivateServer = server): string {
 /** Asks as a node would that is configured so. */
 async function askTls(url: string, variables: Record<string, string>): Promise<unknown> {
   const { postgres } = testConfig(url, variables);
-  const pool = createPool(postgres, { log: captureLog().log, applicationName: 'loom' });
-  pools.push(pool);
-  const { rows } = await pool
-    .query('select ssl from pg_stat_ssl where pid = pg_backend_pid()')
-    .catch((error: unknown) => {
-      throw toLoomError(error);
-    });
-  return rows[0]?.ssl;
+  const database = openDatabase(postgres, { log: captureLog().log, applicationName: 'loom' });
+  databases.push(database);
+  const row = await database.firstRow<{ ssl: boolean }>('select ssl from pg_stat_ssl where pid = pg_backend_pid()');
+  return row?.ssl;
 }
 
 /** What the log of a node says that watches this database. */
@@ -103,7 +97,7 @@ describe('with LOOM_PG_SSL=true', () => {
     const variables = { LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: stranger.certificate };
     await expect(askTls(urlAt('localhost'), variables)).rejects.toMatchObject({ code: 'database_unavailable' });
     expect(await probeLog(urlAt('localhost'), variables)).toMatch(
-      /certificate is not accepted \(\w+\): check LOOM_PG_SSL_CA/,
+      /certificate is not trusted \(\w+\): check LOOM_PG_SSL_CA/,
     );
   });
 
@@ -117,7 +111,7 @@ describe('with LOOM_PG_SSL=true', () => {
     const variables = { LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: authority.certificate };
     await expect(askTls(urlAt('127.0.0.1'), variables)).rejects.toMatchObject({ code: 'database_unavailable' });
     expect(await probeLog(urlAt('127.0.0.1'), variables)).toContain(
-      'is for another host name than that of LOOM_PG_URL',
+      'is for another host name than the one in LOOM_PG_URL',
     );
   });
 
@@ -133,14 +127,16 @@ describe('with LOOM_PG_SSL=true', () => {
     await expect(askTls(url, { LOOM_PG_SSL: 'true', LOOM_PG_SSL_REJECT_UNAUTHORIZED: 'false' })).rejects.toMatchObject({
       code: 'database_unavailable',
     });
-    expect(await probeLog(url, {})).toContain('the server does not speak TLS, but LOOM_PG_SSL is true');
+    expect(await probeLog(url, {})).toContain('the server does not support TLS, but LOOM_PG_SSL is true');
   });
 });
 
 describe('with LOOM_PG_SSL=false', () => {
   test('a server that insists on TLS refuses, and the log leads to the variable', async () => {
     await expect(askTls(urlAt('127.0.0.1'), {})).rejects.toMatchObject({ code: 'database_unavailable' });
-    expect(await probeLog(urlAt('127.0.0.1'), { LOOM_PG_SSL: 'false' })).toContain('check pg_hba.conf and LOOM_PG_SSL');
+    expect(await probeLog(urlAt('127.0.0.1'), { LOOM_PG_SSL: 'false' })).toContain(
+      'check LOOM_PG_URL, LOOM_PG_SSL and pg_hba.conf',
+    );
   });
 
   test('a server without TLS is spoken to in the clear', async () => {

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import {
   type CheckOutcome,
-  judgeSchema,
   nextProbeState,
   probePauseMs,
   startingState,
 } from '../../../src/persistence/probe/verdict.ts';
+import { judgeSchema } from '../../../src/persistence/schema/serves.ts';
 
 const rules = { badChecks: 2, supportedSchemaVersion: 3 };
 const good: CheckOutcome = { kind: 'answered', latencyMs: 4, schemaVersion: 3, compatibleFrom: 3 };

@@ -281,7 +281,7 @@ describe('a backup is refused', () => {
       expect(await refused).not.toBe('made');
     }
     await unchanged();
-    await Promise.all(Array.from({ length: 5 }, () => nodes.node.pool.query('select pg_sleep(0.01)')));
+    await Promise.all(Array.from({ length: 5 }, () => nodes.node.database.execute('select pg_sleep(0.01)')));
     expect(nodes.node.store.observe()).toMatchObject({ pool: { waiting: 0 }, operations: [] });
   });
 
@@ -295,7 +295,7 @@ describe('a backup is refused', () => {
     abort.abort();
     expect(await refused).not.toBe('made');
     await unchanged();
-    await Promise.all(Array.from({ length: 5 }, () => nodes.node.pool.query('select pg_sleep(0.01)')));
+    await Promise.all(Array.from({ length: 5 }, () => nodes.node.database.execute('select pg_sleep(0.01)')));
     expect(nodes.node.store.observe()).toMatchObject({ pool: { waiting: 0 }, operations: [] });
     const aborted = { requestId: 'test', signal: AbortSignal.abort() };
     expect(await outcomeOf(nodes.node.store.restore(Readable.from([body(backup)]), aborted))).not.toBe('made');

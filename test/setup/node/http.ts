@@ -8,10 +8,11 @@ import type { ServerOptions } from '../../../src/http/context.ts';
 import { createServer, type HttpServer } from '../../../src/http/server.ts';
 import { createLogger } from '../../../src/log.ts';
 import { createMetrics } from '../../../src/metrics.ts';
-import { closePool, createPool } from '../../../src/persistence/connection/pool.ts';
+import { createOperations } from '../../../src/persistence/activity/operations.ts';
+import { openDatabase } from '../../../src/persistence/connection/database.ts';
 import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
-import { ensureState } from '../../../src/persistence/state/ensure.ts';
+import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { createStore } from '../../../src/persistence/store.ts';
 import { createTestDatabase, type TestDatabase } from '../server/database.ts';
 
@@ -113,14 +114,17 @@ export async function createTestServer(
   const database = await createTestDatabase();
   const config = testConfig(database.url, env);
   const metrics = createMetrics();
-  const pool = createPool(config.postgres, { log: createLogger({ level: 'silent' }), applicationName: 'loom test' });
-  await ensureState(pool, config.postgres.stateKey);
+  const door = openDatabase(config.postgres, {
+    log: createLogger({ level: 'silent' }),
+    applicationName: 'loom test',
+  });
+  await ensureState(door, config.postgres.stateKey);
   const store = createStore({
-    pool,
+    database: door,
     stateKey: config.postgres.stateKey,
     maxDocumentBytes: config.maxDocumentBytes,
-    poolMax: config.postgres.poolMax,
     migrations: await loadMigrations(),
+    operations: createOperations(),
     onBatch: metrics.countBatch,
   });
   const server = createBareServer(store, config, { ...more, metrics });
@@ -128,7 +132,7 @@ export async function createTestServer(
     ...server,
     store,
     database,
-    pool,
+    pool: database.pool,
     request: (method, url, { headers = {}, body } = {}) =>
       inject(server, {
         method,
@@ -139,7 +143,7 @@ export async function createTestServer(
     close: async (options) => {
       await server.close(options);
       await store.close();
-      await closePool(pool, { deadlineMs: 5_000 });
+      await door.close({ deadlineMs: 5_000 });
       await database.drop();
     },
   };

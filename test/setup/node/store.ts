@@ -1,18 +1,22 @@
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import type pg from 'pg';
+import pg from 'pg';
 import type { BackupOptions, RestoreReport } from '../../../src/domain/backup.ts';
 import type { CommitReceipt, CommitRequest } from '../../../src/domain/commit.ts';
 import type { UndoReport, UndoRequest } from '../../../src/domain/undo.ts';
 import { limits } from '../../../src/limits.ts';
-import { createLogger } from '../../../src/log.ts';
-import { createPool } from '../../../src/persistence/connection/pool.ts';
+import { createOperations } from '../../../src/persistence/activity/operations.ts';
+import type { Database } from '../../../src/persistence/connection/database.ts';
 import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
-import { ensureState } from '../../../src/persistence/state/ensure.ts';
+import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { createStore, type StoreHandle } from '../../../src/persistence/store.ts';
+import { openDoor } from '../server/door.ts';
 
 export interface TestStore {
   store: StoreHandle;
+  /** The node's own connections. */
+  database: Database;
+  /** Connections of the test to the same database. */
   pool: pg.Pool;
   stateKey: string;
   put(name: string, value: unknown): Promise<CommitReceipt>;
@@ -37,15 +41,23 @@ export interface TestStoreOptions {
   maxDocumentBytes?: number;
 }
 
+const numbersForInt8 = new pg.TypeOverrides();
+numbersForInt8.setTypeParser(pg.types.builtins.INT8, Number);
+
 /** One node's store on a database, without its HTTP side. */
 export async function openTestStore(url: string, options: TestStoreOptions = {}): Promise<TestStore> {
   const { stateKey = 'default', poolMax = 5, maxDocumentBytes = limits.maxDocumentBytes } = options;
-  const pool = createPool(
-    { url, stateKey, poolMax, idleTimeoutMs: 10_000, connectTimeoutMs: 5_000, ssl: false },
-    { log: createLogger({ level: 'silent' }), applicationName: 'loom-test' },
-  );
-  await ensureState(pool, stateKey);
-  const store = createStore({ pool, stateKey, maxDocumentBytes, poolMax, migrations: await loadMigrations() });
+  const database = openDoor(url, poolMax);
+  const pool = new pg.Pool({ connectionString: url, max: 3, types: numbersForInt8 });
+  pool.on('error', () => undefined);
+  await ensureState(database, stateKey);
+  const store = createStore({
+    database,
+    stateKey,
+    maxDocumentBytes,
+    migrations: await loadMigrations(),
+    operations: createOperations(),
+  });
   const context = () => ({ requestId: 'test', signal: new AbortController().signal });
   const commit: TestStore['commit'] = (request) =>
     store.submitCommit({ action: 'document.put', actor: 'client', requestId: 'test', ...request });
@@ -53,6 +65,7 @@ export async function openTestStore(url: string, options: TestStoreOptions = {})
     store.restore(body instanceof Readable ? body : Readable.from([Buffer.from(body)]), context());
   return {
     store,
+    database,
     pool,
     stateKey,
     commit,
@@ -73,6 +86,7 @@ export async function openTestStore(url: string, options: TestStoreOptions = {})
     },
     close: async () => {
       await store.close();
+      await database.close({ deadlineMs: 5_000 });
       await pool.end();
     },
   };

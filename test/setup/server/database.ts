@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { inject } from 'vitest';
+import type { Database } from '../../../src/persistence/connection/database.ts';
+import { openDoor } from './door.ts';
 
 export interface TestDatabase {
   /** Superuser URL of this database. */
@@ -9,7 +11,9 @@ export interface TestDatabase {
   name: string;
   /** Connects when it is first used; for looking at, and spoiling, what the code under test left in the database. */
   pool: pg.Pool;
-  /** Ends `pool` and drops the database, whoever is still connected to it. May be called twice. */
+  /** LOOM's own connections to it. Opened when it is first used. */
+  door(): Database;
+  /** Ends `pool` and `door`, and drops the database, whoever is still connected to it. May be called twice. */
   drop(): Promise<void>;
 }
 
@@ -48,15 +52,21 @@ async function createDatabase(template: string, options = ''): Promise<TestDatab
   const pool = new pg.Pool({ connectionString: url.href, max: 4 });
   // Tests kill connections on purpose; an idle one that dies is not a failure of its own.
   pool.on('error', () => undefined);
+  let door: Database | undefined;
   let dropped: Promise<void> | undefined;
   const drop = async (): Promise<void> => {
     await pool.end();
+    await door?.close({ deadlineMs: 5_000 });
     await runOnServer(serverUrl, `drop database if exists ${name} with (force)`);
   };
   return {
     url: url.href,
     name,
     pool,
+    door: () => {
+      door ??= openDoor(url.href);
+      return door;
+    },
     drop: () => {
       dropped ??= drop();
       return dropped;

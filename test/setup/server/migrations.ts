@@ -1,12 +1,12 @@
-import pg from 'pg';
 import { migrate } from '../../../src/persistence/schema/migrate.ts';
 import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
+import { openDoor } from './door.ts';
 
 export async function applyMigrations(url: string): Promise<void> {
-  const pool = new pg.Pool({ connectionString: url, max: 1 });
+  const database = openDoor(url, 1);
   try {
-    await migrate(pool, await loadMigrations());
+    await migrate(database, await loadMigrations());
   } finally {
-    await pool.end();
+    await database.close({ deadlineMs: 5_000 });
   }
 }

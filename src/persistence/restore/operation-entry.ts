@@ -1,6 +1,7 @@
-import type { PoolClient } from 'pg';
 import type { AuditHead } from '../../domain/audit.ts';
+import type { Queries } from '../connection/connection.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
+import { requireState } from '../state/state-row.ts';
 
 export interface OperationEntry {
   action: 'restore' | 'undo';
@@ -10,16 +11,19 @@ export interface OperationEntry {
   revision: number;
   epoch: string;
   requestId: string;
-  /** What the entry says of the operation, under the name of its action. */
+  /** Describes the operation. The entry holds it under the name of the action. */
   detail: Record<string, unknown>;
 }
 
-/** Appends the operation's own entry and moves the state row to it; answers the new head and the time of the entry. */
-export async function appendOperationEntry(
-  client: PoolClient,
-  entry: OperationEntry,
-): Promise<{ head: AuditHead; recordedAt: string }> {
-  const { rows } = await client.query<{ seq: number; hash: string; recorded_at: string }>(
+export interface AppendedEntry {
+  eventId: string;
+  head: AuditHead;
+  recordedAt: string;
+}
+
+/** Appends the operation's own entry, and moves the state row to it. */
+export async function appendOperationEntry(queries: Queries, entry: OperationEntry): Promise<AppendedEntry> {
+  const row = await queries.firstRow<{ seq: number; hash: string; recorded_at: string }>(
     `with moment as (
        select clock_timestamp() as at
      ), entry as (
@@ -53,7 +57,6 @@ export async function appendOperationEntry(
       entry.action,
     ],
   );
-  const row = rows[0];
-  if (row === undefined) throw new Error('the entry of the operation moved no state row');
-  return { head: { seq: row.seq, hash: row.hash }, recordedAt: row.recorded_at };
+  const { seq, hash, recorded_at: recordedAt } = requireState(row);
+  return { eventId: entry.eventId, head: { seq, hash }, recordedAt };
 }

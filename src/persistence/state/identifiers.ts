@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 
 /**
- * A UUID version 7 (RFC 9562 §5.7): its first 48 bits are the time, so the index over event ids grows at one end
- * instead of all over. Unique without any order between nodes.
+ * Creates a UUID version 7 (RFC 9562 §5.7). Its first 48 bits are the time, so the index over event ids grows at one end only.
+ * Ids are unique across nodes without coordination.
  */
 export function createEventId(nowMs: number = Date.now()): string {
   const bytes = randomBytes(16);
@@ -13,7 +13,7 @@ export function createEventId(nowMs: number = Date.now()): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
-/** The name of a line of history: short enough for an entity tag, 60 random bits against a meeting of two. */
+/** Creates the name of a line of history: 10 characters for an entity tag, 60 random bits against collisions. */
 export function createEpoch(): string {
   return randomBytes(8).toString('base64url').replaceAll(/[-_]/g, 'x').slice(0, 10);
 }

@@ -1,30 +1,29 @@
 import type { CheckedBackup } from '../../backup/check/frame.ts';
 import type { CheckedRequest } from '../../backup/format/request.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
-import type { LiveState } from '../state/live.ts';
 import type { StagedBackup } from './check.ts';
-import type { DocumentsPlan } from './documents.ts';
-import type { TrailPlan } from './trail.ts';
+import type { OperationOutcome, OperationPlan } from './operation.ts';
 
-/** What a restore comes to at one revision of the live state. */
-export interface RestorePlan {
-  live: LiveState;
-  documents: DocumentsPlan;
-  trail: TrailPlan;
-  replaceState: boolean;
-  revision: number;
-  epoch: string;
-  /** Position of the first entry that is not linked to the one before, in a backup that nobody can verify. */
+export interface RestorePlan extends OperationPlan {
+  /** Position of the first entry of an unverified backup that is not linked to the entry before it. */
   unlinked: number | undefined;
 }
 
-/** What the plan comes to; a dry run answers it as it is. */
-export function reportOf(plan: RestorePlan, request: CheckedRequest): RestoreReport {
+/**
+ * Reports a restore, or the plan of a dry run. `scratchSha256` is the digest of the scratch state that the restore made.
+ */
+export function reportRestore(
+  { plan, entry }: OperationOutcome<RestorePlan>,
+  request: CheckedRequest,
+  scratchSha256: string | null = null,
+): RestoreReport {
   const { options, backup } = request;
   const { trail, documents } = plan;
+  const head = entry?.head ?? null;
+  const scratch = options.intoScratch;
   return {
     dry_run: options.dryRun,
-    restored_at: null,
+    restored_at: entry?.recordedAt ?? null,
     replaced_state: plan.replaceState,
     truncated_audit: options.truncateAudit,
     imported_audit_count: trail.adopt + trail.import,
@@ -33,7 +32,7 @@ export function reportOf(plan: RestorePlan, request: CheckedRequest): RestoreRep
     revision: plan.revision,
     epoch: options.dryRun && plan.replaceState ? null : plan.epoch,
     based_on_revision: plan.live.revision,
-    event_id: null,
+    event_id: entry?.eventId ?? null,
     documents: documents.counts,
     document_names: documents.names,
     audit: {
@@ -43,12 +42,9 @@ export function reportOf(plan: RestorePlan, request: CheckedRequest): RestoreRep
       parted_at: trail.partedAt,
       previous_head: plan.live.head,
       backup_head: backup.verified ? backup.manifest.audit_head : null,
-      head: null,
+      head,
     },
-    scratch:
-      options.intoScratch === undefined
-        ? null
-        : { state_key: options.intoScratch, state_sha256: null, audit_head: null },
+    scratch: scratch === undefined ? null : { state_key: scratch, state_sha256: scratchSha256, audit_head: head },
     warnings: warningsOf(plan, request),
   };
 }
@@ -59,39 +55,39 @@ function warningsOf(
 ): string[] {
   const warnings = backup.verified ? warningsOfVerified(backup) : warningsOfUnverified(backup, unlinked);
   if (options.replaceState && !replaceState) {
-    warnings.push('The backup holds no state: the documents are left as they are.');
+    warnings.push('The backup contains no state: the documents stay as they are.');
   }
   if (trail.replace > 0) {
     warnings.push(
-      `Live audit entries made after the backup are taken out of the trail: ${trail.replace}. An undo brings them back.`,
+      `Live audit entries after the backup that are removed from the trail: ${trail.replace}. An undo brings them back.`,
     );
   }
   if (trail.partedAt !== null && live.head.seq === 0) {
     warnings.push(
-      'The backup does not hold its trail from the first entry on: what it holds is imported, and what came before is lost here.',
+      'The backup does not contain its trail from the first entry on. Its entries are imported; the earlier ones are missing here.',
     );
   } else if (trail.partedAt !== null) {
     warnings.push(
-      `The backup's audit trail and the live one part at entry ${trail.partedAt}: what is missing is imported, and nothing is taken out.`,
+      `The audit trails of the backup and of the live state differ from entry ${trail.partedAt} on. Missing entries are imported; none is removed.`,
     );
   } else if (options.truncateAudit && !backup.verified) {
-    warnings.push('truncate_audit has no effect: the entries cannot be compared with the live trail.');
+    warnings.push('truncate_audit has no effect: unverified entries cannot be compared with the live trail.');
   }
   return warnings;
 }
 
 function warningsOfVerified({ manifest }: Extract<CheckedBackup, { verified: true }>): string[] {
-  if (!manifest.audit_included) return ['The backup holds no audit trail.'];
+  if (!manifest.audit_included) return ['The backup contains no audit trail.'];
   const warnings: string[] = [];
   if (manifest.audit_entries < manifest.audit_head.seq) {
-    warnings.push('The backup holds the last entries of its audit trail only.');
+    warnings.push('The backup contains only the last entries of its audit trail.');
   }
   return warnings;
 }
 
 function warningsOfUnverified({ origin, hasAudit }: CheckedBackup, unlinked: number | undefined): string[] {
-  const warnings = ['The backup has no manifest: nobody can tell whether it is whole and as it was made.'];
-  if (!hasAudit) warnings.push('The backup holds no audit trail.');
+  const warnings = ['The backup has no manifest: LOOM cannot verify that it is complete and unchanged.'];
+  if (!hasAudit) warnings.push('The backup contains no audit trail.');
   if (origin.stateKey === null) warnings.push('The backup does not say which state key it was made for.');
   if (unlinked !== undefined) {
     warnings.push(`Audit entry ${unlinked} of the backup is not linked to the one before it.`);
@@ -99,8 +95,8 @@ function warningsOfUnverified({ origin, hasAudit }: CheckedBackup, unlinked: num
   return warnings;
 }
 
-/** What the audit entry of a restore says of it. */
-export function restoreDetail(
+/** Describes a restore in its audit entry. */
+export function describeRestore(
   plan: RestorePlan,
   { options, backup }: CheckedRequest,
   staged: StagedBackup,

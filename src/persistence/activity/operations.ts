@@ -1,0 +1,75 @@
+import type { RunningOperation } from '../../domain/store.ts';
+
+/** What a running operation reports about itself. */
+export interface Progress {
+  countDocuments(count: number): void;
+  countEntries(count: number): void;
+  countBytes(count: number): void;
+  /** Marks a restore or undo as a dry run. */
+  becomePlan(): void;
+}
+
+/** One tracked operation, from `begin` to the first `finish`. */
+export interface TrackedOperation extends Progress {
+  /** Ends the operation; `error` is undefined after a success. A second call has no effect. */
+  finish(error: unknown): void;
+}
+
+export interface Operations {
+  begin(kind: RunningOperation['kind'], requestId: string): TrackedOperation;
+  /** Tracks `run` until it settles. */
+  track<T>(kind: RunningOperation['kind'], requestId: string, run: (progress: Progress) => Promise<T>): Promise<T>;
+  running(): RunningOperation[];
+}
+
+/** Keeps the list of running operations of this node, for status. Calls `onEnd` after each. */
+export function createOperations(
+  onEnd: (operation: RunningOperation, error: unknown) => void = () => undefined,
+): Operations {
+  const running = new Set<RunningOperation>();
+
+  function begin(kind: RunningOperation['kind'], requestId: string): TrackedOperation {
+    const operation: RunningOperation = {
+      kind,
+      started_at: new Date().toISOString(),
+      request_id: requestId,
+      documents: 0,
+      audit_entries: 0,
+      bytes: 0,
+    };
+    running.add(operation);
+    return {
+      countDocuments: (count) => {
+        operation.documents += count;
+      },
+      countEntries: (count) => {
+        operation.audit_entries += count;
+      },
+      countBytes: (count) => {
+        operation.bytes += count;
+      },
+      becomePlan: () => {
+        operation.kind = 'plan';
+      },
+      finish: (error) => {
+        if (running.delete(operation)) onEnd(operation, error);
+      },
+    };
+  }
+
+  return {
+    begin,
+    track: async (kind, requestId, run) => {
+      const operation = begin(kind, requestId);
+      try {
+        const result = await run(operation);
+        operation.finish(undefined);
+        return result;
+      } catch (error) {
+        operation.finish(error);
+        throw error;
+      }
+    },
+    running: () => [...running],
+  };
+}

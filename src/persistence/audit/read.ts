@@ -1,0 +1,80 @@
+import type { Readable } from 'node:stream';
+import type { AuditLine, AuditQuery } from '../../domain/audit.ts';
+import type { AuditPage } from '../../domain/store.ts';
+import type { Database } from '../connection/database.ts';
+import { openStream } from '../read/stream.ts';
+import { readStateHead, selectStateKey } from '../state/state-row.ts';
+
+// The room of the audit trail as it is read and verified. It imports connection/, state/ and read/stream.ts only. Other rooms append
+// and remove entries.
+
+/**
+ * SQL text of an entry with its hash: `{"hash": "…", ` and the members of the entry. An entry that was tampered with may be empty or
+ * no object at all; it appears under the name `entry`.
+ */
+const LINE = `'{"hash": "' || encode(hash, 'hex') || '", ' ||
+  case when jsonb_typeof(entry) = 'object' and entry <> '{}' then substr(entry::text, 2) else '"entry": ' || entry::text || '}' end`;
+
+/** Reads one page of entries, by seq. */
+export async function readAudit(database: Database, stateKey: string, query: AuditQuery): Promise<AuditPage> {
+  const descending = query.order === 'desc';
+  const rows = await database.rows<AuditLine>(
+    `select seq, ${LINE} as text from loom_audit
+      where state_key = $1 and seq > $2 and seq < $3
+        and ($4::text is null or action = $4)
+        and ($5::text is null or entry -> 'changes' @> jsonb_build_array(jsonb_build_object('name', $5::text)))
+      order by seq ${descending ? 'desc' : 'asc'} limit $6`,
+    [
+      stateKey,
+      query.after ?? 0,
+      query.before ?? Number.MAX_SAFE_INTEGER,
+      query.action ?? null,
+      query.document ?? null,
+      query.limit + 1,
+    ],
+  );
+  const entries = rows.slice(0, query.limit);
+  const next = rows.length > query.limit ? (entries.at(-1)?.seq ?? null) : null;
+  const { head } = await readStateHead(database, stateKey);
+  return { entries, next, head };
+}
+
+/** Streams all entries that the query selects, one JSON text a line, of one instant. */
+export async function openAudit(
+  database: Database,
+  stateKey: string,
+  query: Omit<AuditQuery, 'limit'>,
+): Promise<Readable> {
+  const { body } = await openStream(database, {
+    prepare: async (connection) => {
+      await selectStateKey(connection, stateKey);
+      await connection.execute(
+        `select set_config('loom.after', $1, true), set_config('loom.before', $2, true),
+                set_config('loom.action', $3, true), set_config('loom.document', $4, true)`,
+        [
+          String(query.after ?? 0),
+          String(query.before ?? Number.MAX_SAFE_INTEGER),
+          query.action ?? '',
+          query.document === undefined ? '' : JSON.stringify([{ name: query.document }]),
+        ],
+      );
+    },
+    write: async (connection, _head, sink) => {
+      for await (const lines of connection.copyOut(selectedEntries(query.order))) {
+        await sink.write(Buffer.concat(lines.flatMap((line) => [line, NEWLINE])));
+      }
+    },
+  });
+  return body;
+}
+
+const NEWLINE = Buffer.from('\n');
+
+function selectedEntries(order: 'asc' | 'desc'): string {
+  return `select ${LINE} from loom_audit
+    where state_key = current_setting('loom.state_key')
+      and seq > current_setting('loom.after')::bigint and seq < current_setting('loom.before')::bigint
+      and (current_setting('loom.action') = '' or action = current_setting('loom.action'))
+      and (current_setting('loom.document') = '' or entry -> 'changes' @> nullif(current_setting('loom.document'), '')::jsonb)
+    order by seq ${order === 'desc' ? 'desc' : 'asc'}`;
+}

@@ -1,0 +1,107 @@
+import { type AuditHead, type AuditVerdict, type ChainFault, GENESIS_HASH } from '../../domain/audit.ts';
+import type { ChainChecks } from '../activity/chain-checks.ts';
+import type { Connection, Queries } from '../connection/connection.ts';
+import type { Database } from '../connection/database.ts';
+import { rfc3339 } from '../connection/timestamp.ts';
+import { assertScratch } from '../state/scratch-states.ts';
+import { readStateHead } from '../state/state-row.ts';
+
+export interface ChainSource {
+  database: Database;
+  stateKey: string;
+  chainChecks: ChainChecks;
+}
+
+/** Verifies the chain of the state, or of its scratch state `scratch`. Only the state's own verdict is recorded. */
+export async function verifyAudit(
+  { database, stateKey, chainChecks }: ChainSource,
+  scratch: string | undefined,
+): Promise<AuditVerdict> {
+  const verdict = await database.transaction('snapshot', async (connection) => {
+    if (scratch !== undefined) await assertScratch(connection.within(), scratch, stateKey);
+    return verifyChain(connection, scratch ?? stateKey);
+  });
+  if (scratch === undefined) {
+    const firstBadSeq = verdict.ok ? null : verdict.first_bad_seq;
+    chainChecks.record({
+      ok: verdict.ok,
+      by: 'verify',
+      from_seq: 1,
+      to_seq: verdict.head.seq,
+      first_bad_seq: firstBadSeq,
+    });
+  }
+  return verdict;
+}
+
+interface BadEntry {
+  seq: number;
+  reason: ChainFault;
+  detail: string;
+}
+
+/**
+ * Recomputes every hash of the chain in the database, and checks links, seqs, the columns beside the entry, and the head in the state
+ * row. `connection` must be in a snapshot transaction, so that row and chain are of one instant. A seq that was edited beyond 2^53
+ * appears as 2^53 - 1 and does not fail the query.
+ */
+export async function verifyChain(connection: Connection, stateKey: string): Promise<AuditVerdict> {
+  const { head } = await readStateHead(connection.within(), stateKey);
+  const chain = await connection.firstRow<{ entries: number; last_seq: number; last_hash: string | null }>(
+    `select count(*) as entries, least(coalesce(max(seq), 0), ${Number.MAX_SAFE_INTEGER}) as last_seq,
+            (select encode(hash, 'hex') from loom_audit where state_key = $1 order by seq desc limit 1) as last_hash
+       from loom_audit where state_key = $1`,
+    [stateKey],
+  );
+  const { entries = 0, last_seq: lastSeq = 0, last_hash: lastHash = null } = chain ?? {};
+  const bad = (await firstBadEntry(connection, stateKey)) ?? headFault(head, lastSeq, lastHash);
+  if (bad === undefined) return { ok: true, entries, head };
+  return { ok: false, entries, head, first_bad_seq: bad.seq, reason: bad.reason, detail: bad.detail };
+}
+
+async function firstBadEntry(queries: Queries, stateKey: string): Promise<BadEntry | undefined> {
+  const row = await queries.firstRow<{ seq: number; reason: ChainFault; expected_seq: number }>(
+    `select least(seq, ${Number.MAX_SAFE_INTEGER}) as seq, expected_seq,
+            case when seq <> expected_seq then 'seq_gap'
+                 when hash <> expected_hash then 'hash_mismatch'
+                 when entry -> 'seq' is distinct from to_jsonb(seq) then 'seq_mismatch'
+                 else 'column_mismatch' end as reason
+       from (select seq, hash, entry, event_id, idempotency_key, recorded_at, action,
+                    coalesce(lag(seq) over chain, 0) + 1 as expected_seq,
+                    loom_chain_hash(coalesce(lag(hash) over chain, decode(repeat('00', 32), 'hex')), entry) as expected_hash
+               from loom_audit where state_key = $1
+             window chain as (order by seq)) linked
+      where seq <> expected_seq
+         or hash <> expected_hash
+         or entry -> 'seq' is distinct from to_jsonb(seq)
+         or entry ->> 'event_id' is distinct from event_id::text
+         or entry ->> 'idempotency_key' is distinct from idempotency_key
+         or entry ->> 'action' is distinct from action
+         or entry ->> 'recorded_at' is distinct from ${rfc3339('recorded_at')}
+      order by linked.seq limit 1`,
+    [stateKey],
+  );
+  if (row === undefined) return undefined;
+  return badEntry(row.reason === 'seq_gap' ? row.expected_seq : row.seq, row.reason);
+}
+
+function headFault(head: AuditHead, lastSeq: number, lastHash: string | null): BadEntry | undefined {
+  if (lastSeq < head.seq) return badEntry(lastSeq + 1, 'entries_missing');
+  if (lastSeq > head.seq) return badEntry(head.seq + 1, 'head_mismatch');
+  // Without entries, the first one would be linked to a wrong hash.
+  if ((lastHash ?? GENESIS_HASH) !== head.hash) return badEntry(Math.max(head.seq, 1), 'head_mismatch');
+  return undefined;
+}
+
+function badEntry(seq: number, reason: ChainFault): BadEntry {
+  return { seq, reason, detail: details[reason](seq) };
+}
+
+const details: Record<ChainFault, (seq: number) => string> = {
+  seq_gap: (seq) => `Entry ${seq} is missing.`,
+  hash_mismatch: (seq) => `The hash of entry ${seq} does not match its content and the hash of the entry before it.`,
+  seq_mismatch: (seq) => `The entry that is stored as ${seq} contains another seq.`,
+  column_mismatch: (seq) => `A column of entry ${seq} contradicts the entry.`,
+  head_mismatch: (seq) => `The head in the state row has another hash than entry ${seq}.`,
+  entries_missing: (seq) => `The chain ends before entry ${seq}, but the head in the state row is later.`,
+};

@@ -1,0 +1,71 @@
+import type { BackupOptions } from '../../domain/backup.ts';
+import type { BackupStream, OperationContext } from '../../domain/store.ts';
+import type { ChainChecks } from '../activity/chain-checks.ts';
+import type { Operations, Progress } from '../activity/operations.ts';
+import type { Database } from '../connection/database.ts';
+import { openStream, type Sink } from '../read/stream.ts';
+import { SCHEMA_SERVES } from '../schema/serves.ts';
+import { readStateHead, selectStateKey } from '../state/state-row.ts';
+import { type BackupHead, readHeader, writeBackup } from './writer.ts';
+
+// The room of backups: it reads the state and its trail, and feeds the encoder of src/backup/. It imports connection/, schema/,
+// state/, read/ and activity/. It knows nothing of restores.
+
+export interface BackupSource {
+  database: Database;
+  stateKey: string;
+  operations: Operations;
+  chainChecks: ChainChecks;
+}
+
+/**
+ * Streams a backup of the state. Header, documents and audit entries are of one instant. The manifest comes last, so that a truncated
+ * backup cannot pass for a complete one. Resolves once the snapshot is taken. Format: docs/backup-format.md.
+ */
+export async function openBackup(
+  { database, stateKey, operations, chainChecks }: BackupSource,
+  options: BackupOptions,
+  { requestId, signal }: OperationContext,
+): Promise<BackupStream> {
+  const operation = operations.begin('backup', requestId);
+  let isBroken = false;
+  const { body } = await openStream<BackupHead>(database, {
+    prepare: async (connection) => {
+      await selectStateKey(connection, stateKey);
+      const state = await readStateHead(connection.within(), stateKey);
+      return { state, header: await readHeader(connection.within(), state) };
+    },
+    write: async (connection, head, sink) => {
+      const counting = createCountingSink(sink, operation);
+      const verdict = await writeBackup(connection, head, { ...options, progress: operation }, counting);
+      if (verdict === undefined) return;
+      isBroken = !verdict.ok;
+      chainChecks.record({ by: 'backup', ...verdict });
+    },
+    signal,
+    onClose: operation.finish,
+  });
+  // Nobody could restore a backup whose chain is broken, so its time does not count.
+  return { body, recordTaken: async () => (isBroken ? undefined : recordBackup(database, stateKey)) };
+}
+
+function createCountingSink(sink: Sink, progress: Progress): Sink {
+  return {
+    write: (bytes) => {
+      progress.countBytes(bytes.length);
+      return sink.write(bytes);
+    },
+  };
+}
+
+/**
+ * Records the time of a complete backup. An earlier time never replaces a later one. Nothing is written to a schema that no longer
+ * serves this node.
+ */
+async function recordBackup(database: Database, stateKey: string): Promise<void> {
+  await database.execute(
+    `update loom_state set last_backup_at = greatest(last_backup_at, now())
+      where state_key = $1 and ${SCHEMA_SERVES}`,
+    [stateKey],
+  );
+}

@@ -1,0 +1,118 @@
+import pg, { type Pool, type PoolClient } from 'pg';
+import type { PostgresConfig } from '../../config/config.ts';
+import { limits } from '../../limits.ts';
+import type { Log } from '../../log.ts';
+import { connectionOptions, cutClient, isIdle } from './client.ts';
+import { type Connection, createConnection, createQueries, type Queries } from './connection.ts';
+import { describeFault, isInStep, toDatabaseError } from './faults.ts';
+import { runTransaction, type TransactionMode, type TransactionOptions } from './transaction.ts';
+
+export interface DatabaseOptions {
+  log: Log;
+  /** Shown in `pg_stat_activity`. */
+  applicationName: string;
+}
+
+export interface PoolUsage {
+  total: number;
+  idle: number;
+  /** Requests that wait for a connection. */
+  waiting: number;
+  max: number;
+}
+
+/**
+ * The door to PostgreSQL: all SQL of LOOM goes through it. Its own verbs run one short statement on any connection, with the
+ * deadline `limits.queryTimeoutMs`. Everything rejects with a LoomError.
+ */
+export interface Database extends Queries {
+  /** Lends a connection to `use`. */
+  withConnection<T>(use: (connection: Connection) => Promise<T>): Promise<T>;
+  /**
+   * Runs `run` in one transaction and commits. When `run` rejects, the transaction is rolled back and the rejection passed on.
+   * Rejects with `commit_outcome_unknown` when the connection breaks during the commit of a `write`, and with `client_gone`
+   * when `signal` aborts.
+   */
+  transaction<T>(
+    mode: TransactionMode,
+    run: (connection: Connection) => Promise<T>,
+    options?: TransactionOptions,
+  ): Promise<T>;
+  usage(): PoolUsage;
+  /** Lets running work finish, then closes all connections. Cuts the connections that are still lent after `deadlineMs`. */
+  close(options: { deadlineMs: number }): Promise<void>;
+}
+
+/**
+ * Opens the node's pool. Connections are made on demand, so this never fails. Lending a connection rejects after
+ * `connectTimeoutMs`, whether the server is silent or all connections are in use.
+ */
+export function openDatabase(config: PostgresConfig, options: DatabaseOptions): Database {
+  const { pool, clients } = createPool(config, options);
+  return {
+    ...createQueries(pool, limits.queryTimeoutMs),
+    withConnection: (use) => lend(pool, (client) => use(createConnection(client))),
+    transaction: (mode, run, transactionOptions) =>
+      lend(pool, (client) => runTransaction(client, mode, run, transactionOptions)),
+    usage: () => ({ total: pool.totalCount, idle: pool.idleCount, waiting: pool.waitingCount, max: config.poolMax }),
+    close: ({ deadlineMs }) => closePool(pool, clients, deadlineMs),
+  };
+}
+
+function createPool(config: PostgresConfig, { log, applicationName }: DatabaseOptions) {
+  const pool = new pg.Pool({
+    ...connectionOptions(config, applicationName),
+    max: config.poolMax,
+    idleTimeoutMillis: config.idleTimeoutMs,
+  });
+  const clients = new Set<PoolClient>();
+  pool.on('connect', (client) => {
+    clients.add(client);
+    // pg-pool listens only while a client is idle. Without a listener, a connection that breaks between two statements
+    // of a transaction would end the process. The next statement reports the fault anyway.
+    client.on('error', (error) => log.debug({ err: error }, `a database connection broke: ${describeFault(error)}`));
+  });
+  pool.on('remove', (client) => clients.delete(client));
+  pool.on('error', (error) => log.warn({ err: error }, `an idle database connection broke: ${describeFault(error)}`));
+  return { pool, clients };
+}
+
+/**
+ * Lends a connection of the pool. The connection goes back only when it is certain to be usable: the server has reported that
+ * no transaction is open, and only errors occurred that leave the protocol in step. Otherwise (an aborted stream, a broken
+ * connection, an open transaction) it is closed, because the next borrower of a wedged connection would hang.
+ */
+async function lend<T>(pool: Pool, use: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client = await connect(pool);
+  let usable = false;
+  try {
+    const result = await use(client);
+    usable = true;
+    return result;
+  } catch (error) {
+    usable = isInStep(error);
+    throw error;
+  } finally {
+    client.release(!usable || !isIdle(client));
+  }
+}
+
+async function connect(pool: Pool): Promise<PoolClient> {
+  try {
+    return await pool.connect();
+  } catch (error) {
+    throw toDatabaseError(error);
+  }
+}
+
+async function closePool(pool: Pool, clients: Set<PoolClient>, deadlineMs: number): Promise<void> {
+  if (pool.ending) return;
+  const timer = setTimeout(() => {
+    for (const client of clients) cutClient(client);
+  }, deadlineMs);
+  try {
+    await pool.end();
+  } finally {
+    clearTimeout(timer);
+  }
+}

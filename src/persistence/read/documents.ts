@@ -1,0 +1,70 @@
+import type { StoredDocument } from '../../domain/document.ts';
+import type { DocumentPage, DocumentQuery, StateStream } from '../../domain/store.ts';
+import type { Connection } from '../connection/connection.ts';
+import { splitFields } from '../connection/copy.ts';
+import type { Database } from '../connection/database.ts';
+import { rfc3339 } from '../connection/timestamp.ts';
+import { readStateHead, requireState, selectStateKey } from '../state/state-row.ts';
+import { openStream, type Sink } from './stream.ts';
+
+// The room of reads: one document, a page of documents, the whole state as a stream. It imports connection/ and state/ only, and
+// never writes.
+
+/** Reads one document. Returns undefined when it does not exist. */
+export function readDocument(database: Database, stateKey: string, name: string): Promise<StoredDocument | undefined> {
+  return database.firstRow<StoredDocument>(
+    `select d.value::text as text, d.revision, s.epoch, ${rfc3339('d.updated_at')} as "updatedAt"
+       from loom_document d join loom_state s using (state_key)
+      where d.state_key = $1 and d.name = $2`,
+    [stateKey, name],
+  );
+}
+
+/** Reads one page of the documents, in byte order of their names. */
+export async function listDocuments(database: Database, stateKey: string, query: DocumentQuery): Promise<DocumentPage> {
+  const row = await database.firstRow<{ epoch: string; revision: number; documents: DocumentPage['documents'] }>(
+    `select s.epoch, s.revision,
+            coalesce((
+              select json_agg(json_build_object('name', d.name, 'revision', d.revision, 'bytes', d.bytes,
+                       'updated_at', ${rfc3339('d.updated_at')}) order by d.name)
+                from (select name, revision, bytes, updated_at from loom_document
+                       where state_key = $1 and name > $2 and name >= $3 and starts_with(name, $3)
+                       order by name limit $4) d), '[]') as documents
+       from loom_state s where s.state_key = $1`,
+    [stateKey, query.after ?? '', query.prefix ?? '', query.limit + 1],
+  );
+  const { epoch, revision, documents: found } = requireState(row);
+  const documents = found.slice(0, query.limit);
+  const next = found.length > query.limit ? (documents.at(-1)?.name ?? null) : null;
+  return { documents, next, epoch, revision };
+}
+
+/** Streams all documents as the text of one JSON object, of one instant. */
+export async function openState(database: Database, stateKey: string): Promise<StateStream> {
+  const { head, body } = await openStream(database, {
+    prepare: async (connection) => {
+      await selectStateKey(connection, stateKey);
+      return readStateHead(connection.within(), stateKey);
+    },
+    write: (connection, _head, sink) => writeState(connection, sink),
+  });
+  return { epoch: head.epoch, revision: head.revision, body };
+}
+
+/** Query for `copyOut`: name and canonical text of each document. */
+export const ALL_DOCUMENTS = `select name, value::text from loom_document
+  where state_key = current_setting('loom.state_key') order by name`;
+
+async function writeState(connection: Connection, sink: Sink): Promise<void> {
+  let separator = '{';
+  for await (const lines of connection.copyOut(ALL_DOCUMENTS)) {
+    const parts: Buffer[] = [];
+    for (const line of lines) {
+      const [name, value] = splitFields(line);
+      parts.push(Buffer.from(`${separator}${JSON.stringify(name.toString('utf8'))}:`), value);
+      separator = ',\n';
+    }
+    await sink.write(Buffer.concat(parts));
+  }
+  await sink.write(separator === '{' ? '{}\n' : '}\n');
+}

@@ -1,0 +1,165 @@
+import type { AuditHead } from '../../domain/audit.ts';
+import type { StateHead } from '../../domain/state.ts';
+import { LoomError } from '../../errors.ts';
+import type { Connection } from '../connection/connection.ts';
+import type { Database } from '../connection/database.ts';
+import { assertSchemaServes } from '../schema/serves.ts';
+import { createEventId } from '../state/identifiers.ts';
+import { lockState, readStateHead } from '../state/state-row.ts';
+import { applyDocuments, type DocumentsPlan } from './documents.ts';
+import { adoptEntries, type ImportOrigin, importEntries, readTruncations, removeEntries } from './entries.ts';
+import { type AppendedEntry, appendOperationEntry } from './operation-entry.ts';
+import type { TrailPlan } from './trail.ts';
+import { keepDocuments, keepEntries, sealUndoRecord } from './undo-record.ts';
+
+// The room of restore and undo. This file holds the steps that both share, in their order:
+//
+//   open → lock → stage → [ plan → check the revision ] → keep what is replaced → apply → append the entry → seal
+//
+// restore.ts and undo.ts stage what is to be restored, make the plan, and report. Each step returns what it found; no step changes
+// its input. The room imports connection/, schema/, state/ and the progress of activity/, and the checks of src/backup/.
+
+/** What a restore or undo changes, at one revision of the live state. */
+export interface OperationPlan {
+  live: StateHead;
+  documents: DocumentsPlan;
+  trail: TrailPlan;
+  replaceState: boolean;
+  revision: number;
+  epoch: string;
+}
+
+/** A restore or undo whose documents and entries are staged. */
+export interface StagedOperation<Plan extends OperationPlan> {
+  action: 'restore' | 'undo';
+  stateKey: string;
+  requestId: string;
+  dryRun: boolean;
+  expectRevision: number | undefined;
+  /** Says in each imported entry where its original comes from. */
+  importOrigin: ImportOrigin;
+  /** False for a scratch state: nothing of it is worth keeping. */
+  keepsUndoRecord: boolean;
+  plan(live: StateHead): Promise<Plan>;
+  /** Describes the operation in its own audit entry. */
+  describe(plan: Plan, replacedRestores: unknown[]): Record<string, unknown>;
+}
+
+/** The plan of an operation, and the entry that it appended; a dry run appends none. */
+export interface OperationOutcome<Plan extends OperationPlan> {
+  plan: Plan;
+  entry: AppendedEntry | undefined;
+}
+
+/**
+ * Opens the transaction of a restore or undo. Nobody sees a change before it commits, and any failure leaves the database exactly as
+ * it was. Rejects with `schema_ahead` when the schema does not serve this node, and with `client_gone` when `signal` aborts.
+ */
+export function openOperation<T>(
+  database: Database,
+  signal: AbortSignal,
+  run: (connection: Connection) => Promise<T>,
+): Promise<T> {
+  return database.transaction(
+    'write',
+    async (connection) => {
+      await assertSchemaServes(connection);
+      return run(connection);
+    },
+    { signal },
+  );
+}
+
+/** Plans the operation and, unless it is a dry run, carries it out. Commits of other clients wait only while it is carried out. */
+export async function carryOut<Plan extends OperationPlan>(
+  connection: Connection,
+  operation: StagedOperation<Plan>,
+): Promise<OperationOutcome<Plan>> {
+  const { stateKey } = operation;
+  const plan = await planAtOneRevision(connection, operation);
+  if (operation.dryRun) return { plan, entry: undefined };
+  if (operation.keepsUndoRecord) await keepReplaced(connection, stateKey, plan);
+  const { revision, epoch, trail } = plan;
+  const replacedRestores = trail.replace > 0 ? await readTruncations(connection, stateKey, trail.base.seq) : [];
+  if (plan.replaceState) await applyDocuments(connection, stateKey, revision);
+  const entry = await appendOperationEntry(connection, {
+    action: operation.action,
+    stateKey,
+    linkTo: await applyTrail(connection, operation, plan),
+    eventId: createEventId(),
+    revision,
+    epoch,
+    requestId: operation.requestId,
+    detail: operation.describe(plan, replacedRestores),
+  });
+  if (operation.keepsUndoRecord) await seal(connection, operation, plan, entry);
+  return { plan, entry };
+}
+
+/** Attempts to plan without a lock before a dry run locks the state after all. */
+const PLAN_ATTEMPTS = 3;
+
+/**
+ * Plans at one revision of the live state. An operation that is carried out locks the state row first. A dry run reads without a
+ * lock, and plans again if a commit came in between. If the state keeps changing, the last attempt locks it.
+ */
+async function planAtOneRevision<Plan extends OperationPlan>(
+  connection: Connection,
+  { stateKey, dryRun, expectRevision, plan }: StagedOperation<Plan>,
+): Promise<Plan> {
+  for (let attempt = dryRun ? 1 : PLAN_ATTEMPTS; ; attempt += 1) {
+    const locks = attempt >= PLAN_ATTEMPTS;
+    const live = await (locks ? lockState(connection, stateKey) : readStateHead(connection, stateKey));
+    // The body may have taken hours to arrive, and another node may have migrated meanwhile.
+    await assertSchemaServes(connection);
+    assertRevision(live, expectRevision);
+    const planned = await plan(live);
+    if (locks) return planned;
+    const after = await readStateHead(connection, stateKey);
+    if (after.revision === live.revision && after.head.hash === live.head.hash) return planned;
+  }
+}
+
+function assertRevision(live: StateHead, expected: number | undefined): void {
+  if (expected === undefined || expected === live.revision) return;
+  throw new LoomError(
+    'revision_mismatch',
+    `The live revision is ${live.revision}, and "expect_revision" is ${expected}. Make a new plan, then send its revision.`,
+    { pointer: '/expect_revision' },
+  );
+}
+
+/** Keeps what the operation is about to replace. */
+async function keepReplaced(connection: Connection, stateKey: string, plan: OperationPlan): Promise<void> {
+  if (plan.replaceState) await keepDocuments(connection, stateKey, plan.revision);
+  if (plan.trail.replace > 0) await keepEntries(connection, stateKey, plan.revision, plan.trail.base.seq);
+}
+
+/** Removes, adopts or imports entries, and returns the head that the operation's own entry is linked to. */
+async function applyTrail(
+  connection: Connection,
+  { stateKey, requestId, importOrigin }: StagedOperation<OperationPlan>,
+  { trail, live, revision, epoch }: OperationPlan,
+): Promise<AuditHead> {
+  if (trail.replace > 0) await removeEntries(connection, stateKey, trail.base.seq);
+  if (trail.adopt > 0) await adoptEntries(connection, stateKey, live.head);
+  if (trail.import === 0) return trail.base;
+  return importEntries(connection, { stateKey, after: trail.base, revision, epoch, requestId, origin: importOrigin });
+}
+
+/** Completes the undo record of what `keepReplaced` has kept. */
+async function seal(
+  connection: Connection,
+  { action, stateKey }: StagedOperation<OperationPlan>,
+  plan: OperationPlan,
+  entry: AppendedEntry,
+): Promise<void> {
+  await sealUndoRecord(connection, stateKey, {
+    event_id: entry.eventId,
+    kind: action,
+    taken_at: entry.recordedAt,
+    revision: plan.revision,
+    previous_revision: plan.live.revision,
+    replaced_state: plan.replaceState,
+  });
+}

@@ -1,0 +1,34 @@
+import { LoomError } from '../../errors.ts';
+import type { Queries } from '../connection/connection.ts';
+import { CURRENT_SCHEMA_VERSION } from './schema.ts';
+
+/**
+ * SQL condition: this node may write to the database. Every transaction that writes checks it, because another node may have
+ * applied a breaking migration in the meantime.
+ */
+export const SCHEMA_SERVES = `exists (
+  select from loom_meta where key = 'schema_compatible_from' and value::int <= ${CURRENT_SCHEMA_VERSION})`;
+
+/** Throws `schema_ahead` unless `SCHEMA_SERVES` is true. */
+export async function assertSchemaServes(queries: Queries): Promise<void> {
+  const row = await queries.firstRow<{ serves: boolean }>(`select ${SCHEMA_SERVES} as serves`);
+  if (row?.serves !== true) throw schemaAhead();
+}
+
+export function schemaAhead(): LoomError {
+  return new LoomError('schema_ahead', 'The database has a newer schema, and this node cannot write to it.');
+}
+
+/**
+ * Compares the schema of a database with the `supported` version of a node. A newer schema serves if it says that nodes of this
+ * version may use it. An older schema never serves.
+ */
+export function judgeSchema(
+  schemaVersion: number | null,
+  compatibleFrom: number | null,
+  supported: number,
+): 'ok' | 'behind' | 'ahead' {
+  if (schemaVersion === null || schemaVersion < supported) return 'behind';
+  if (compatibleFrom !== null) return compatibleFrom > supported ? 'ahead' : 'ok';
+  return schemaVersion > supported ? 'ahead' : 'ok';
+}

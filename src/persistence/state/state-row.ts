@@ -1,0 +1,58 @@
+import type { StateHead } from '../../domain/state.ts';
+import { limits } from '../../limits.ts';
+import type { Queries } from '../connection/connection.ts';
+import { stateMissing } from '../connection/faults.ts';
+import { rfc3339 } from '../connection/timestamp.ts';
+import { createEpoch } from './identifiers.ts';
+
+// The room of the state's keyed row (`loom_state`): creating, reading and locking it, and the identifiers and the digest of a
+// state. It imports connection/ only. It knows nothing of commits, backups and restores.
+
+/** Creates the row of a new state. An existing row stays as it is. */
+export async function ensureState(queries: Queries, stateKey: string): Promise<void> {
+  await queries.execute(
+    `insert into loom_state (state_key, epoch) values ($1, $2)
+     on conflict (state_key) do nothing`,
+    [stateKey, createEpoch()],
+  );
+}
+
+/** Reads where the state is. Throws `starting` when its row does not exist. */
+export function readStateHead(queries: Queries, stateKey: string): Promise<StateHead> {
+  return readRow(queries, stateKey, '');
+}
+
+/**
+ * Reads where the state is, and locks its row: commits wait from here until the transaction ends. Throws `starting` when the row
+ * does not exist, and `state_busy` when the lock is not free within `limits.restoreLockTimeoutMs`.
+ */
+export async function lockState(queries: Queries, stateKey: string): Promise<StateHead> {
+  await queries.execute(`select set_config('lock_timeout', $1, true)`, [String(limits.restoreLockTimeoutMs)]);
+  return readRow(queries, stateKey, 'for no key update');
+}
+
+async function readRow(queries: Queries, stateKey: string, lock: '' | 'for no key update'): Promise<StateHead> {
+  const row = await queries.firstRow<Omit<StateHead, 'stateKey' | 'head'> & StateHead['head']>(
+    `select epoch, revision, documents, bytes, audit_seq as seq, encode(audit_hash, 'hex') as hash,
+            ${rfc3339('last_backup_at')} as "lastBackupAt", ${rfc3339('last_restore_at')} as "lastRestoreAt",
+            ${rfc3339('updated_at')} as "updatedAt"
+       from loom_state where state_key = $1 ${lock}`,
+    [stateKey],
+  );
+  const { seq, hash, ...rest } = requireState(row);
+  return { stateKey, ...rest, head: { seq, hash } };
+}
+
+/** Returns `row`, which a query takes from the state's row. Throws `starting` when there is none. */
+export function requireState<Row>(row: Row | undefined): Row {
+  if (row === undefined) throw stateMissing();
+  return row;
+}
+
+/**
+ * Gives the state key to a COPY, which takes no parameters: its query reads `current_setting('loom.state_key')`. The setting
+ * lasts until the transaction ends.
+ */
+export async function selectStateKey(queries: Queries, stateKey: string): Promise<void> {
+  await queries.execute(`select set_config('loom.state_key', $1, true)`, [stateKey]);
+}

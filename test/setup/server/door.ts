@@ -1,0 +1,10 @@
+import { createLogger } from '../../../src/log.ts';
+import { type Database, openDatabase } from '../../../src/persistence/connection/database.ts';
+
+/** Opens a database through LOOM's own door, as a node does. */
+export function openDoor(url: string, poolMax = 4): Database {
+  return openDatabase(
+    { url, stateKey: 'default', poolMax, idleTimeoutMs: 10_000, connectTimeoutMs: 5_000, ssl: false },
+    { log: createLogger({ level: 'silent' }), applicationName: 'loom-test' },
+  );
+}
