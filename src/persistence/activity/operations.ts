@@ -1,5 +1,8 @@
 import type { RunningOperation } from '../../domain/store.ts';
 
+// The room of what this node is doing: running operations, and its last verdict on the chain. Both live in memory, for status and
+// metrics only. It imports src/domain only, and speaks no SQL.
+
 /** What a running operation reports about itself. */
 export interface Progress {
   countDocuments(count: number): void;

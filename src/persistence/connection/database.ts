@@ -7,6 +7,9 @@ import { type Connection, createConnection, createQueries, type Queries } from '
 import { describeFault, isInStep, toDatabaseError } from './faults.ts';
 import { runTransaction, type TransactionMode, type TransactionOptions } from './transaction.ts';
 
+// The room of connections: the one door to PostgreSQL. Only this room imports pg. It lends connections and transactions with the verbs
+// of connection.ts, converts every error in faults.ts, and sets the deadlines. It knows no table of LOOM.
+
 export interface DatabaseOptions {
   log: Log;
   /** Shown in `pg_stat_activity`. */

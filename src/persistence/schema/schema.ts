@@ -2,6 +2,9 @@ import type { SchemaStatus } from '../../domain/state.ts';
 import type { Queries } from '../connection/connection.ts';
 import type { Migration } from './migrations.ts';
 
+// The room of the schema: its version, its migrations, and the start-up that applies them. It imports connection/ and state/. It knows
+// nothing of what the tables hold.
+
 /** The schema version that this node reads and writes: that of the newest file in `migrations/`, as a test asserts. */
 export const CURRENT_SCHEMA_VERSION = 2;
 
