@@ -1,0 +1,64 @@
+import { describe, expect, test } from 'vitest';
+import { createChainChecks } from '../../../src/persistence/activity/chain-checks.ts';
+import { createOperations } from '../../../src/persistence/activity/operations.ts';
+
+describe('the running operations', () => {
+  test('show what each has counted so far, and end once', () => {
+    const ended: [kind: string, error: unknown][] = [];
+    const operations = createOperations(({ kind }, error) => ended.push([kind, error]));
+    const backup = operations.begin('backup', 'request-1');
+    backup.countDocuments(2);
+    backup.countEntries(3);
+    backup.countBytes(40);
+    backup.countBytes(2);
+    expect(operations.running()).toEqual([
+      {
+        kind: 'backup',
+        request_id: 'request-1',
+        started_at: expect.stringMatching(/Z$/),
+        documents: 2,
+        audit_entries: 3,
+        bytes: 42,
+      },
+    ]);
+    backup.finish(undefined);
+    backup.finish(new Error('too late'));
+    expect([operations.running(), ended]).toEqual([[], [['backup', undefined]]]);
+  });
+
+  test('call a restore that turns out to be a dry run a plan', async () => {
+    const kinds: string[] = [];
+    const operations = createOperations(({ kind }) => kinds.push(kind));
+    await operations.track('restore', 'request-1', async (progress) => progress.becomePlan());
+    expect(kinds).toEqual(['plan']);
+  });
+
+  test('pass a failure on to the caller and to whoever counts', async () => {
+    const errors: unknown[] = [];
+    const operations = createOperations((_operation, error) => errors.push(error));
+    const failure = new Error('no');
+    await expect(operations.track('verify', 'request-1', () => Promise.reject(failure))).rejects.toBe(failure);
+    expect([errors, operations.running()]).toEqual([[failure], []]);
+  });
+});
+
+describe('the last verdict on the chain', () => {
+  const valid = { ok: true, by: 'verify', from_seq: 1, to_seq: 9, first_bad_seq: null } as const;
+  const broken = { ...valid, ok: false, first_bad_seq: 4 };
+  const partial = { ...valid, by: 'backup', from_seq: 5 } as const;
+
+  test('is null until the first check', () => {
+    expect(createChainChecks().last()).toBeNull();
+  });
+
+  test.each([
+    ['a check replaces an earlier one', [valid, partial], partial],
+    ['a valid part does not replace a broken chain', [broken, partial], broken],
+    ['a check from the first entry on replaces a broken chain', [broken, valid], valid],
+    ['a broken part replaces a valid chain', [valid, { ...broken, from_seq: 3 }], { ...broken, from_seq: 3 }],
+  ])('%s', (_name, checks, expected) => {
+    const chainChecks = createChainChecks();
+    for (const check of checks) chainChecks.record(check);
+    expect(chainChecks.last()).toEqual({ ...expected, checked_at: expect.stringMatching(/Z$/) });
+  });
+});
