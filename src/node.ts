@@ -63,7 +63,10 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
       reportOperation(operation, draining ? cutByShutdown(error) : error, log, metrics),
   });
   const server = createServer({
-    config,
+    http: config.http,
+    tokens: config.tokens,
+    stateKey: config.postgres.stateKey,
+    maxDocumentBytes: config.maxDocumentBytes,
     store,
     readiness,
     node: { version: readVersion(), startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },

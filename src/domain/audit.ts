@@ -27,6 +27,14 @@ export interface AuditLine {
   text: string;
 }
 
+/** The members that a client may rely on in every entry of `GET /v1/audit`. */
+export interface ListedEntry {
+  seq: number;
+  hash: string;
+  action: string;
+  event_id: string;
+}
+
 /** Why a chain does not hold. */
 export type ChainFault =
   | 'hash_mismatch'

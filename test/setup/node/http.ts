@@ -4,8 +4,7 @@ import type { Pool } from 'pg';
 import { type Config, parseConfig } from '../../../src/config/config.ts';
 import { type Readiness, readinessOf } from '../../../src/domain/readiness.ts';
 import type { Store } from '../../../src/domain/store.ts';
-import type { ServerOptions } from '../../../src/http/context.ts';
-import { createServer, type HttpServer } from '../../../src/http/server.ts';
+import { createServer, type HttpServer, type ServerOptions } from '../../../src/http/server.ts';
 import { createLogger } from '../../../src/log.ts';
 import { createMetrics } from '../../../src/metrics.ts';
 import { closePool, createPool } from '../../../src/persistence/connection/pool.ts';
@@ -63,7 +62,10 @@ export function createBareServer(
   stream.on('data', (chunk: Buffer) => lines.push(chunk.toString('utf8')));
   const metrics = more.metrics ?? createMetrics();
   const server = createServer({
-    config,
+    http: config.http,
+    tokens: config.tokens,
+    stateKey: config.postgres.stateKey,
+    maxDocumentBytes: config.maxDocumentBytes,
     store,
     readiness: () => readiness,
     node: { version: '0.0.0-test', startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },

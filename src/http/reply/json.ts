@@ -1,0 +1,19 @@
+/**
+ * Writes answers: JSON, problems, receipts and streams.
+ *
+ * May import `domain`, `errors` and `limits`. Must not know a route, a token or the configuration.
+ */
+import type { FastifyReply } from 'fastify';
+
+/**
+ * Serializes a JSON answer. Every one ends with a newline, so that a shell prompt after `curl` starts on its own line.
+ * `server.ts` makes this the serializer of all values that routes return.
+ */
+export function toJsonLine(value: unknown): string {
+  return `${JSON.stringify(value)}\n`;
+}
+
+/** Sends JSON text as PostgreSQL wrote it: parsing it would change numbers, and entries no longer match their hashes. */
+export function sendJsonText(reply: FastifyReply, text: string): FastifyReply {
+  return reply.type('application/json').send(`${text}\n`);
+}
