@@ -173,9 +173,11 @@ describe('a path', () => {
   test('does not know every query parameter, and only harmless names are repeated', async () => {
     const known = await send('GET', '/v1/documents?Limit=1', asClient);
     expect(known.json()).toMatchObject({ status: 400, code: 'invalid_parameter' });
-    expect(known.json().detail).toBe('A query parameter is not known here: this route knows prefix, after, limit.');
+    expect(known.json().detail).toBe(
+      'The URL has a query parameter that this route does not have. It has prefix, after, limit.',
+    );
     const harmless = await send('GET', '/v1/state?limt=secret', asClient);
-    expect(harmless.json().detail).toBe('The query parameter "limt" is not known here: this route has none.');
+    expect(harmless.json().detail).toBe('This route has no query parameter "limt". It has none.');
     expect((await send('GET', '/live?cache=1')).status).toBe(200);
   });
 });

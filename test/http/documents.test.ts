@@ -216,7 +216,7 @@ describe('preconditions', () => {
     expect((await server.request('PUT', url, { body: '3', headers: { 'if-match': `W/${etag}` } })).status).toBe(412);
     expect((await server.request('PUT', url, { body: '3', headers: { 'if-match': `"x", ${etag}` } })).status).toBe(200);
     expect((await server.request('DELETE', url, { headers: { 'if-match': etag } })).status).toBe(412);
-    expect((await server.request('GET', url)).text).toBe('3');
+    expect((await server.request('GET', url)).text).toBe('3\n');
   });
 
   test('If-Match: * refuses to create', async () => {

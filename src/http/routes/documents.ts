@@ -94,6 +94,5 @@ function readListing(request: FastifyRequest): DocumentQuery {
 }
 
 function documentNotFound(name: string): LoomError {
-  const detail = `The state has no document ${JSON.stringify(name)}.`;
-  return new LoomError('document_not_found', detail, { document: name });
+  return new LoomError('document_not_found', `There is no document ${JSON.stringify(name)}.`, { document: name });
 }

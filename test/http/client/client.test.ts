@@ -146,7 +146,9 @@ describe('with something else', () => {
     await new Promise((resolve) => server.close(resolve));
     const error = await faultOf(connect(`http://127.0.0.1:${port}`).readStatus());
     expect(error.code).toBe('unreachable');
-    expect(error.message).toBe(`http://127.0.0.1:${port}: Nothing listens there: the connection was refused.`);
+    expect(error.message).toBe(
+      `http://127.0.0.1:${port}: The connection was refused: no program listens on this port.`,
+    );
   });
 
   test('a program that speaks no HTTP is an unexpected answer', async () => {
