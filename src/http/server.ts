@@ -1,11 +1,11 @@
 /**
  * Serves LOOM over HTTP: turns requests into calls of the `Store`, and their results into answers.
  *
- * May import `domain`, `json`, `backup/format`, `limits`, `errors`, `log`, `metrics`, and the types of `config`. Must not
- * know `persistence`, SQL or the environment: `node.ts` passes in everything else. Fastify is imported in this room only.
+ * May import `domain`, `json`, `backup`, `errors`, `limits`, `log`, `metrics` and the types of `config`. Must not know
+ * `persistence`, SQL or the environment: `node.ts` passes in everything else. No other room imports Fastify.
  *
  * `plugins/` acts on every request, `routes/` has one file a resource, `request/` reads requests, `reply/` writes
- * answers, and `client/` calls a node. Only this file and `routes/routes.ts` see every setting.
+ * answers, and `client/` calls a node. Only this file sees every setting. Each plugin and route gets just what it uses.
  */
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import type { Config } from '../config/config.ts';
@@ -52,7 +52,8 @@ export interface HttpServer {
 
 /** Builds the server without listening. */
 export function createServer(options: ServerOptions): HttpServer {
-  const { http, tokens, store, readiness, log, metrics } = options;
+  const { http, tokens, bodyIdleTimeoutMs = limits.bodyIdleTimeoutMs, ...parts } = options;
+  const { store, readiness, log, metrics } = parts;
   const readHead = createTimedReader(() => store.readHead());
   const peekHead = () => readHead().catch(() => undefined);
   const app = createApp(http, log);
@@ -61,12 +62,7 @@ export function createServer(options: ServerOptions): HttpServer {
   metrics.watch({ observe: store.observe, readiness, readHead: peekHead });
 
   const { routes } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics });
-  registerRoutes(app, {
-    ...options,
-    metricsPublic: http.metricsPublic,
-    bodyIdleTimeoutMs: options.bodyIdleTimeoutMs ?? limits.bodyIdleTimeoutMs,
-    peekHead,
-  });
+  registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
 
   return {
     app,

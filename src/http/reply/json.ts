@@ -1,8 +1,3 @@
-/**
- * Writes answers: JSON, problems, receipts and streams.
- *
- * May import `domain`, `errors` and `limits`. Must not know a route, a token or the configuration.
- */
 import type { FastifyReply } from 'fastify';
 
 /**

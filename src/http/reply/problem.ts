@@ -1,3 +1,8 @@
+/**
+ * Writes answers: JSON, problems, receipts and streams.
+ *
+ * May import `domain` and `errors`. Must not know a route, a token or the configuration.
+ */
 import { type ErrorCode, isLoomError, LoomError } from '../../errors.ts';
 import { toJsonLine } from './json.ts';
 

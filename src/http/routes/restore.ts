@@ -12,11 +12,7 @@ export function registerRestore(
   app.post('/v1/admin/persistence/restore', dataRoute('admin'), async (request, reply) => {
     const signal = abortSignalOf(reply);
     // The body has no size limit: LOOM restores every backup that it exports.
-    const body = openBody(request, {
-      mediaTypes: ['application/json'],
-      idleMs,
-      truncatedCode: 'backup_incomplete',
-    });
+    const body = openBody(request, { mediaTypes: ['application/json'], idleMs, truncatedCode: 'backup_incomplete' });
     try {
       return await store.restore(body, { requestId: request.id, signal });
     } catch (error) {

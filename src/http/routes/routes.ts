@@ -1,7 +1,7 @@
 /**
  * Holds one file a resource. Each route reads its request, calls one verb of the `Store`, and answers.
  *
- * May import `domain`, `backup/format`, `json`, `errors`, `limits`, its neighbours `request/` and `reply/`, and the types
+ * May import `domain`, `backup`, `json`, `errors`, `limits`, its neighbours `request/` and `reply/`, and the types
  * of `log` and `metrics`. Must not know the configuration or a token: this file gives each route only what it uses.
  */
 import type { FastifyInstance } from 'fastify';

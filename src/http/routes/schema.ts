@@ -9,20 +9,17 @@ export interface SchemaRouteParts {
   supportedSchemaVersion: number;
 }
 
-export function registerSchema(
-  app: FastifyInstance,
-  { store, stateKey, supportedSchemaVersion }: SchemaRouteParts,
-): void {
-  const readSchema = createTimedReader(() => store.readSchema());
+export function registerSchema(app: FastifyInstance, parts: SchemaRouteParts): void {
+  const readSchema = createTimedReader(() => parts.store.readSchema());
 
   app.get('/v1/admin/persistence/schema', operatorRoute('admin'), async () => {
     const schema = await readSchema();
     return {
       backend: 'postgres',
-      state_key: stateKey,
+      state_key: parts.stateKey,
       initialized: schema.initialized,
       schema_version: schema.schemaVersion,
-      supported_schema_version: supportedSchemaVersion,
+      supported_schema_version: parts.supportedSchemaVersion,
       compatible_from: schema.compatibleFrom,
       instance_id: schema.instanceId,
       applied: schema.applied,

@@ -39,18 +39,18 @@ export function testConfig(url: string, more: Record<string, string> = {}): Conf
   });
 }
 
-/** Everything that has been logged, line by line. */
+/** All lines that the server has logged. */
 export interface LogLines {
   text(): string;
 }
 
 export interface BareServer extends HttpServer {
   logged: LogLines;
-  /** What `/ready` says and the gate looks at; may be replaced. */
+  /** Replaces the verdict that `/ready` reports and the gate checks. */
   setReadiness(readiness: Readiness): void;
 }
 
-/** The HTTP side over any store. */
+/** Creates the HTTP server over any store. */
 export function createBareServer(
   store: Store,
   config: Config,
@@ -90,7 +90,7 @@ export interface TestServer extends BareServer {
   store: Store;
   database: TestDatabase;
   pool: Pool;
-  /** With the client token unless there is an admin token, and `application/json`, unless headers say otherwise. */
+  /** Sends a request. Unless the headers say otherwise, it has the client token and the type `application/json`. */
   request(method: NonNullable<InjectOptions['method']>, url: string, more?: RequestMore): Promise<TestResponse>;
 }
 
@@ -103,11 +103,11 @@ export interface TestResponse {
   status: number;
   headers: Record<string, string | string[] | number | undefined>;
   text: string;
-  /** The body parsed; throws when it is not JSON. */
+  /** Parses the body. Throws when it is not JSON. */
   json: () => ReturnType<typeof JSON.parse>;
 }
 
-/** A node without its probe: HTTP side and store over a database of its own. */
+/** Creates a node without its probe: HTTP server and store over a new database. */
 export async function createTestServer(
   env: Record<string, string> = {},
   more: Partial<Pick<ServerOptions, 'bodyIdleTimeoutMs'>> = {},
@@ -157,7 +157,7 @@ export async function inject(server: Pick<HttpServer, 'app'>, options: InjectOpt
   };
 }
 
-/** A verdict as the probe would give it. */
+/** Returns the readiness that the node derives from such a verdict of the probe. */
 export function readinessFor(
   database: 'ok' | 'unreachable' | 'slow' | 'starting',
   schema: 'ok' | 'behind' | 'ahead' | 'unknown',
