@@ -27,7 +27,7 @@ export interface AuditLine {
   text: string;
 }
 
-/** The members that a client may rely on in every entry of `GET /v1/audit`. */
+/** Names the members that every entry of `GET /v1/audit` has. */
 export interface ListedEntry {
   seq: number;
   hash: string;

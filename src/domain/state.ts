@@ -35,7 +35,7 @@ export interface ScratchState {
   audit_entries: number;
 }
 
-/** The answer to dropping a scratch state: what it held. */
+/** Describes a scratch state that was dropped. */
 export interface DroppedScratch extends Pick<ScratchState, 'state_key' | 'documents' | 'audit_entries'> {
   dropped: true;
 }

@@ -4,7 +4,7 @@ import type { ScratchState } from './state.ts';
 import type { ChainCheckRecord, RunningOperation, StoreObservation } from './store.ts';
 import type { UndoRecord } from './undo.ts';
 
-/** The answer of `GET /v1/admin/status`. Members that only the database knows are null while it is away. */
+/** Describes the answer of `GET /v1/admin/status`. Values from the database are null while it is away. */
 export interface StatusReport {
   ready: Readiness;
   version: string;
@@ -34,7 +34,7 @@ export interface StatusReport {
   scratch_states: ScratchState[] | null;
 }
 
-/** How late the event loop ran. Null until it has been measured. */
+/** Tells how late the event loop ran; null until it has been measured. */
 export interface EventLoopDelay {
   delay_mean_ms: number | null;
   delay_p50_ms: number | null;

@@ -21,7 +21,7 @@ export interface DocumentPage {
   revision: number;
 }
 
-/** A page of the audit trail. The store returns its entries as text; a client reads them parsed. */
+/** Holds one page of the audit trail. The store returns entries as text; a client parses them. */
 export interface AuditPage<Entry = AuditLine> {
   entries: Entry[];
   /** Pass it as `after` (ascending) or `before` (descending) to go on; null at the end. */

@@ -2,13 +2,13 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 export interface Connections {
-  /** Closes every connection without a request in flight, and each other one as soon as its request is answered. */
+  /** Closes idle connections at once, and every other one when its request has been answered. */
   closeWhenIdle(): void;
 }
 
 /**
- * Counts the requests in flight on each connection. Node's own `closeIdleConnections` skips connections that never had a
- * request; browsers and load balancers open such ones in advance, and they would delay shutdown until they time out.
+ * Counts the requests in flight on each connection. Node's own `closeIdleConnections` skips connections that never
+ * had a request. Browsers and load balancers open such ones in advance; they would delay shutdown until they time out.
  */
 export function trackConnections(server: Server): Connections {
   const requestsOf = new Map<Socket, number>();

@@ -1,5 +1,5 @@
-/** Which token opens a route. An admin token also opens client routes. */
-export type Access = 'none' | 'client' | 'admin';
+/** Names the token that opens a route. An admin token also opens client routes. */
+type Access = 'none' | 'client' | 'admin';
 
 /** Describes a route to the plugins. Registering a route without it throws. */
 export interface RouteConfig {

@@ -4,7 +4,7 @@
  * May import `domain`, `json`, `backup`, `errors`, `limits`, `log`, `metrics` and the types of `config`. Must not know
  * `persistence`, SQL or the environment: `node.ts` passes in everything else. No other room imports Fastify.
  *
- * `plugins/` acts on every request, `routes/` has one file a resource, `request/` reads requests, `reply/` writes
+ * `plugins/` acts on every request, `routes/` has one file per resource, `request/` reads requests, `reply/` writes
  * answers, and `client/` calls a node. Only this file sees every setting. Each plugin and route gets just what it uses.
  */
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';

@@ -244,7 +244,7 @@ describe('preconditions', () => {
     expect(refused.json()).toMatchObject({ status: 400, code: 'invalid_parameter' });
   });
 
-  test('let exactly one of 40 concurrent creators succeed, and one of 40 writers with the same entity tag', async () => {
+  test('let exactly one of 40 concurrent creators succeed, and one of 40 writers with one entity tag', async () => {
     const url = documentUrl('contended');
     const create = () => server.request('PUT', url, { body: '0', headers: { 'if-none-match': '*' } });
     const created = await Promise.all(Array.from({ length: 40 }, create));

@@ -38,13 +38,13 @@ export interface BackupQuery {
   gzip?: boolean;
 }
 
-export interface BackupDownload {
+interface BackupDownload {
   body: Readable;
   /** Whether the bytes are gzip. A proxy may have packed or unpacked them, whatever the query asked for. */
   isGzip: boolean;
 }
 
-export interface NodeClientOptions {
+interface NodeClientOptions {
   /** Base URL of the node; with a path only behind a proxy that removes it. */
   url: string;
   token: string;
@@ -135,10 +135,10 @@ async function openBackup(
   };
 }
 
-/** Throws unless the answer has the members of the expected one: another program at the address may also answer JSON. */
+/** Throws unless the answer has these members: another program at the address may also answer JSON. */
 function expectMembers<T>({ json, fault }: Answer, what: string, members: string[]): T {
   const isObject = typeof json === 'object' && json !== null;
   if (!isObject || members.some((member) => !(member in json)))
-    throw fault(`The answer is not ${what}. Check that the URL is that of a LOOM node.`);
+    throw fault(`The answer is not ${what}. Check that the URL belongs to a LOOM node.`);
   return json as T;
 }

@@ -1,8 +1,8 @@
 import type { ErrorPlace } from '../../errors.ts';
 
 /**
- * Tells why a request to a node failed. `code` is that of the node's answer (docs/errors.md), or one of the client's own:
- * `unreachable`, `connection_cut`, `timeout`, `interrupted`, `unexpected_answer`.
+ * Tells why a request to a node failed. `code` is that of the node's answer (docs/errors.md), or one of the client's
+ * own: `unreachable`, `connection_cut`, `timeout`, `interrupted`, `unexpected_answer`.
  */
 export class NodeError extends Error {
   readonly code: string;
@@ -21,7 +21,7 @@ export class NodeError extends Error {
   }
 }
 
-export interface NodeErrorOptions {
+interface NodeErrorOptions {
   place?: ErrorPlace;
   status?: number | undefined;
   requestId?: string | undefined;
@@ -73,14 +73,14 @@ type Fault = [code: string, message: string];
 const CUT: Fault = ['connection_cut', 'The connection was closed before the answer was complete.'];
 const NOT_HTTP: Fault = ['unexpected_answer', 'The program at this address does not speak HTTP.'];
 
-/** By the codes of Node and undici. */
+/** Maps error codes of Node and undici to faults. */
 const faults: Record<string, Fault> = {
   ECONNREFUSED: ['unreachable', 'The connection was refused: no program listens on this port.'],
   ENOTFOUND: ['unreachable', 'The host name does not exist.'],
   EAI_AGAIN: ['unreachable', 'The host name could not be resolved. Try again.'],
   UND_ERR_CONNECT_TIMEOUT: ['unreachable', 'The connection could not be opened in time.'],
   UND_ERR_HEADERS_TIMEOUT: ['timeout', 'The answer did not arrive in time.'],
-  UND_ERR_BODY_TIMEOUT: ['timeout', 'The answer stopped for too long.'],
+  UND_ERR_BODY_TIMEOUT: ['timeout', 'The rest of the answer did not arrive in time.'],
   UND_ERR_SOCKET: CUT,
   UND_ERR_RES_CONTENT_LENGTH_MISMATCH: ['connection_cut', 'The answer does not have the length that its head gives.'],
   ECONNRESET: CUT,
@@ -92,10 +92,10 @@ export function toNodeError(error: unknown, where: string, interrupted: boolean)
   if (error instanceof NodeError) return error;
   if (interrupted) return new NodeError('interrupted', 'Interrupted.', { cause: error });
   const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
-  // undici's parser error has a code only where the parser gives one.
+  // undici's HTTPParserError does not always have a code.
   const isNotHttp = code.startsWith('HPE_') || (error instanceof Error && error.name === 'HTTPParserError');
   const known = isNotHttp ? NOT_HTTP : faults[code];
   if (known !== undefined) return new NodeError(known[0], `${where}: ${known[1]}`, { cause: error });
   const reason = code === '' ? (error instanceof Error ? error.name : 'unknown') : code;
-  return new NodeError('unreachable', `${where}: The request could not be sent (${reason}).`, { cause: error });
+  return new NodeError('unreachable', `${where}: The request failed (${reason}).`, { cause: error });
 }

@@ -13,18 +13,18 @@ export interface RequestOptions {
   timeoutMs?: number;
 }
 
-/** A whole answer, parsed. `fault` makes the error for an answer other than the expected one. */
+/** Holds a whole answer, parsed. `fault` creates the error for an unexpected one. */
 export interface Answer {
   json: unknown;
   fault(message: string): NodeError;
 }
 
-export interface OpenAnswer {
+interface OpenAnswer {
   body: Readable;
   headers: Dispatcher.ResponseData['headers'];
 }
 
-export interface TransportOptions {
+interface TransportOptions {
   url: string;
   token: string;
   agent: Dispatcher;
@@ -40,7 +40,7 @@ export interface Transport {
   toError(error: unknown): NodeError;
 }
 
-/** Creates a sender of single requests. Every failure becomes a `NodeError`, and no error contains the token. */
+/** Creates the transport of a client. Every failure becomes a `NodeError`, and no error contains the token. */
 export function createTransport({ url, token, agent, signal }: TransportOptions): Transport {
   const base = url.replace(/\/+$/, '');
   const toError = (error: unknown): NodeError => toNodeError(error, base, signal?.aborted === true);
@@ -90,7 +90,8 @@ function unexpectedAnswer(where: string, status: number, type: string | undefine
   const kind = type === undefined || type === '' ? 'without a type' : `of type ${JSON.stringify(type).slice(0, 80)}`;
   return new NodeError(
     'unexpected_answer',
-    `${where}: A node does not answer with status ${status} and a body ${kind}. Check the URL, and any proxy in between.`,
+    `${where}: The answer has status ${status} and a body ${kind}, so it is not from a node. ` +
+      'Check the URL and any proxy in between.',
     { status },
   );
 }

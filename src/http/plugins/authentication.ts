@@ -7,9 +7,9 @@ import { limits } from '../../limits.ts';
 import { assertNoTokenInQuery, createTokenBook, readToken } from '../request/tokens.ts';
 
 /**
- * Admits a request by its token. Refuses with 400 a token in the URL of any path, with 401 a missing token, with 403 a
- * wrong token or one that does not open the route, and with 429 too many wrong tokens from one address. Wrong tokens never
- * block a right one.
+ * Admits a request by its token. Answers 400 for a token in any URL, and 401 for a missing token. Answers 403 for a
+ * wrong token or one that does not open the route, and 429 for too many wrong tokens from one address. Wrong tokens
+ * never block a right one.
  */
 export function registerAuthentication(app: FastifyInstance, tokens: Config['tokens']): void {
   const book = createTokenBook(tokens);
@@ -52,8 +52,8 @@ function createFloodGuard(): (address: string) => Promise<void> {
 }
 
 /**
- * Maps an address to one of a bounded number of buckets, so that memory is bounded. A client that shares a bucket with an
- * attacker notices it only after sending a wrong token itself.
+ * Maps an address to one of a fixed number of buckets, which bounds the memory in use. A client that shares a bucket
+ * with an attacker notices it only after sending a wrong token itself.
  */
 function toBucket(address: string): string {
   return String(createHash('sha256').update(address).digest().readUInt32BE() % limits.maxAddressBuckets);

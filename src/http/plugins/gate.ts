@@ -5,9 +5,9 @@ import { limits } from '../../limits.ts';
 import { assertKnownParameters } from '../request/query.ts';
 
 /**
- * Refuses unknown query parameters, and refuses data requests while this node may not use its database. An unreachable
- * database does not close the gate: the verdict can be a few seconds old, so the pool reports the failure itself. Nor does
- * the delay after SIGTERM: the node keeps serving until load balancers notice.
+ * Refuses unknown query parameters, and refuses data requests while this node may not use its database. An
+ * unreachable database does not close the gate: the verdict can be a few seconds old, so the pool reports the failure
+ * itself. The delay after SIGTERM does not close it either: the node keeps serving until load balancers notice.
  */
 export function registerGate(
   app: FastifyInstance,

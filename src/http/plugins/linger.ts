@@ -5,10 +5,10 @@ import { limits } from '../../limits.ts';
 import { hasBody } from '../request/body.ts';
 
 /**
- * Delivers answers to requests whose body has not been read to its end. Closing the socket right after the answer would
- * reset the connection while the client still sends, and the client would lose the answer. Reading everything would let
- * a refused client send for ever. So the whole answer goes out at once, and then the node reads and discards the rest,
- * bounded in time and size, until the client notices.
+ * Delivers answers to requests whose body has not been read to its end. Closing the socket right after the answer
+ * would reset the connection while the client still sends, and the client would lose the answer. Reading everything
+ * would let a refused client send for ever. So the whole answer goes out at once. Then the node reads and discards
+ * the rest, up to limits of time and size, until the client notices.
  */
 export function registerLinger(app: FastifyInstance): void {
   app.addHook('onSend', async (request, reply, payload) => {

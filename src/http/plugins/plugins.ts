@@ -17,7 +17,7 @@ import { registerRequestId } from './request-id.ts';
 import { registerRequestLog } from './request-log.ts';
 import { type RouteTable, registerRouteTable } from './route-table.ts';
 
-export interface PluginParts {
+interface PluginParts {
   tokens: Config['tokens'];
   readiness: () => Readiness;
   isClosing: () => boolean;
@@ -25,7 +25,7 @@ export interface PluginParts {
   metrics: Pick<Metrics, 'countRequest'>;
 }
 
-/** Registers all plugins, in the order in which their hooks run. Must be called before the first route is registered. */
+/** Registers all plugins, in the order of their hooks. Must be called before the first route is registered. */
 export function registerPlugins(
   app: FastifyInstance,
   { tokens, readiness, isClosing, log, metrics }: PluginParts,

@@ -7,8 +7,8 @@ export interface RouteTable {
 }
 
 /**
- * Records every route and rejects one without a full `RouteConfig`. Answers 404 for an unknown path, and 405 with `Allow`
- * for an unknown method of a known path. Must be registered before the first route.
+ * Records every route and rejects one without a full `RouteConfig`. Answers 404 for an unknown path, and 405 with
+ * `Allow` for an unknown method of a known path. Must be registered before the first route.
  */
 export function registerRouteTable(app: FastifyInstance): RouteTable {
   const routes: { method: string; url: string; access: string }[] = [];

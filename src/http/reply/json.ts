@@ -8,7 +8,7 @@ export function toJsonLine(value: unknown): string {
   return `${JSON.stringify(value)}\n`;
 }
 
-/** Sends JSON text as PostgreSQL wrote it: parsing it would change numbers, and entries no longer match their hashes. */
+/** Sends JSON text as PostgreSQL wrote it. The hash of an audit entry covers that text, so it is never parsed here. */
 export function sendJsonText(reply: FastifyReply, text: string): FastifyReply {
   return reply.type('application/json').send(`${text}\n`);
 }

@@ -6,8 +6,8 @@
 import { type ErrorCode, isLoomError, LoomError } from '../../errors.ts';
 import { toJsonLine } from './json.ts';
 
-/** An RFC 9457 problem as an answer. */
-export interface Problem {
+/** Holds an RFC 9457 problem as an answer. */
+interface Problem {
   status: number;
   code: ErrorCode;
   headers: Record<string, string>;
@@ -55,7 +55,10 @@ function toLoomError(thrown: unknown): LoomError {
   if (isLoomError(thrown)) return thrown;
   const { code, statusCode: status }: { code?: unknown; statusCode?: unknown } = Object(thrown);
   if (code === 'FST_ERR_BAD_URL') {
-    return new LoomError('malformed_request', 'Each % in the path must start a percent-encoded byte of valid UTF-8.');
+    return new LoomError(
+      'malformed_request',
+      'In the path, each % must be followed by two hex digits, and the decoded bytes must be UTF-8.',
+    );
   }
   if (code === 'FST_ERR_MAX_PARAM_LENGTH') {
     return new LoomError('invalid_document_name', 'The document name in the path is too long.');

@@ -14,9 +14,9 @@ export function abortSignalOf(reply: FastifyReply): AbortSignal {
 }
 
 /**
- * Answers with a stream. Waits for its first bytes: a failure before them is still answered with a status and a problem. A
- * later failure destroys the socket, so that the client sees an aborted transfer. A client that disconnects destroys the
- * stream.
+ * Answers with a stream. Waits for its first bytes: a failure before them is still answered with a status and a
+ * problem. A later failure destroys the socket, so that the client sees an aborted transfer. A client that
+ * disconnects destroys the stream.
  */
 export async function sendStream(
   reply: FastifyReply,
@@ -49,7 +49,7 @@ function isAccepted(element: string, names: readonly string[]): boolean {
 // The fastest level still outruns the network, and leaves the processor to commits.
 const gzipOptions = { level: 1, chunkSize: 64 * 1024 };
 
-/** Pipes `source` into `target`. An error or end of either stream becomes one of `target`. */
+/** Pipes `source` into `target`. Both end and fail together. */
 function through(source: Readable, target: Transform): Transform {
   pipeline(source, target, () => {
     // The reader of `target` sees the error there.

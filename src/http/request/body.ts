@@ -10,7 +10,7 @@ import { LoomError } from '../../errors.ts';
 import { bodyTooLarge, RawBody } from './raw-body.ts';
 import { gunzip, type TruncatedCode } from './unpacked-body.ts';
 
-export interface BodyOptions {
+interface BodyOptions {
   /** Accepted media types; an error recommends the first. */
   mediaTypes: readonly [string, ...string[]];
   /** Limit of the body, both as sent and as decoded; none by default. */
@@ -22,8 +22,8 @@ export interface BodyOptions {
 }
 
 /**
- * Streams the decoded body of a request. Throws `unsupported_media_type` or `body_too_large` before it reads a byte. The
- * stream fails with `request_timeout`, `body_too_large`, or, for a broken connection or damaged gzip data,
+ * Streams the decoded body of a request. Throws `unsupported_media_type` or `body_too_large` before it reads a byte.
+ * The stream fails with `request_timeout`, `body_too_large`, or, for a broken connection or damaged gzip data,
  * `malformed_request`. Destroying it stops reading, but leaves the connection open for the answer.
  */
 export function openBody(request: FastifyRequest, options: BodyOptions): Readable {

@@ -9,13 +9,13 @@ interface EntityTag {
   opaque: string;
 }
 
-/** RFC 9110 §8.8.3: `entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE`. Node decodes headers as latin-1: obs-text is \x80-\xff. */
+/** RFC 9110 §8.8.3: `entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE`. In Node's latin-1, obs-text is \x80-\xff. */
 const TAG = /(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"/y;
 const SEPARATOR = /[ \t]*,[ \t,]*/y;
 
 /**
  * Reads the preconditions on `document` (`null`: the state), or returns `undefined` without any. `If-Match` compares
- * strongly, so weak tags are left out of it; `If-None-Match` compares weakly (RFC 9110 §8.8.3.2). Throws
+ * strongly, so its list leaves out weak tags; `If-None-Match` compares weakly (RFC 9110 §8.8.3.2). Throws
  * `invalid_parameter` for a list that the grammar does not allow.
  */
 export function readPrecondition(headers: IncomingHttpHeaders, document: string | null): Precondition | undefined {
@@ -29,8 +29,8 @@ export function readPrecondition(headers: IncomingHttpHeaders, document: string 
 }
 
 /**
- * Sets the ETag of a read and evaluates its preconditions, in the order of RFC 9110 §13.2.2. Returns true when the client
- * already has the current content; the caller then answers 304. Throws `precondition_failed`.
+ * Sets the ETag of a read and evaluates its preconditions, in the order of RFC 9110 §13.2.2. Returns true when the
+ * client already has the current content; the caller then answers 304. Throws `precondition_failed`.
  */
 export function isNotModified(
   reply: FastifyReply,

@@ -14,7 +14,7 @@ export interface BodyBounds {
   idleMs: number;
 }
 
-export interface JsonBodyOptions extends BodyBounds {
+interface JsonBodyOptions extends BodyBounds {
   mediaTypes: readonly [string, ...string[]];
 }
 

@@ -3,16 +3,16 @@ import { documentNameFault } from '../../domain/document.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 
-/** Throws `invalid_parameter` for a query parameter that the route does not have. The error never repeats a value. */
+/** Throws `invalid_parameter` for a query parameter that the route does not support. Never repeats its value. */
 export function assertKnownParameters(query: unknown, known: readonly string[]): void {
   for (const name of Object.keys(parametersOf(query))) {
     if (known.includes(name)) continue;
     // A name that could be a misplaced secret is not repeated either.
     const isHarmless = name.length < limits.minTokenCharacters && /^[a-z_]+$/.test(name);
     const found = isHarmless
-      ? `This route has no query parameter "${name}".`
-      : 'The URL has a query parameter that this route does not have.';
-    const supported = known.length === 0 ? 'It has none.' : `It has ${known.join(', ')}.`;
+      ? `The query parameter "${name}" is not supported.`
+      : 'A query parameter is not supported.';
+    const supported = known.length === 0 ? 'This route has none.' : `This route supports ${known.join(', ')}.`;
     throw new LoomError('invalid_parameter', `${found} ${supported}`);
   }
 }

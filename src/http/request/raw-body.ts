@@ -15,9 +15,9 @@ export class RawBody extends Readable {
     super();
     this.source = source;
     this.timer = setTimeout(() => {
-      // While the source is paused, the reader is slow, for example a database under load. The client is not idle.
+      // A paused source means that the reader is slow, for example a database under load. The client is not idle.
       if (source.isPaused()) this.timer.refresh();
-      else this.destroy(new LoomError('request_timeout', `The body had no new byte for ${idleMs} ms.`));
+      else this.destroy(new LoomError('request_timeout', `No byte of the body arrived for ${idleMs} ms.`));
     }, idleMs);
     this.onData = (chunk) => {
       this.timer.refresh();

@@ -3,8 +3,8 @@ import type { Config } from '../../config/config.ts';
 import type { Actor } from '../../domain/commit.ts';
 import { LoomError } from '../../errors.ts';
 
-export interface TokenBook {
-  /** Returns the kind of a configured token. The time taken does not depend on which token matches. */
+interface TokenBook {
+  /** Returns whose token this is, or undefined for an unknown one. Takes the same time whichever token matches. */
   findActor(token: string): Actor | undefined;
 }
 
@@ -26,8 +26,8 @@ export function createTokenBook(tokens: Config['tokens']): TokenBook {
 }
 
 /**
- * Returns the token in `x-loom-admin-token` or `Authorization: Bearer`, or `undefined` without one. Takes the raw header
- * list, because Node drops a second `Authorization`. Throws `invalid_parameter` when two tokens differ.
+ * Returns the token in `x-loom-admin-token` or `Authorization: Bearer`, or `undefined` without one. Takes the raw
+ * header list, because Node drops a second `Authorization`. Throws `invalid_parameter` when two tokens differ.
  */
 export function readToken(rawHeaders: readonly string[]): string | undefined {
   const found = new Set<string>();
@@ -54,8 +54,8 @@ const tokenName =
   /^x?(?:loom)?(?:admin|client|access|auth|api|bearer|id|refresh)?(?:token|key|secret|password|authorization|auth|bearer|apikey)s?$/;
 
 /**
- * Throws `token_in_query` when a query parameter has the name of a token, or has a configured token as its name or value:
- * URLs end up in logs and histories. `url` is the undecoded URL of the request.
+ * Throws `token_in_query` when a query parameter has the name of a token, or has a configured token as its name or
+ * value: URLs end up in logs and histories. `url` is the undecoded URL of the request.
  */
 export function assertNoTokenInQuery(url: string, book: TokenBook): void {
   const start = url.indexOf('?');

@@ -3,7 +3,7 @@ import { createGunzip } from 'node:zlib';
 import { LoomError } from '../../errors.ts';
 import { bodyTooLarge, type RawBody } from './raw-body.ts';
 
-/** Code for gzip data that ends too early. */
+/** Names the error code for gzip data that ends too early. */
 export type TruncatedCode = 'backup_incomplete' | 'malformed_request';
 
 /** Decodes a gzip body. Does not use `pipeline`, which would replace the errors of each part by "premature close". */
@@ -22,7 +22,7 @@ export function gunzip(raw: RawBody, maxBytes: number, truncatedCode: TruncatedC
   return unpacked;
 }
 
-/** Counts the decoded bytes, and so stops a gzip bomb. Fails at the end with the error of `checkEnd`, if any. */
+/** Limits the decoded bytes, which stops a gzip bomb. At the end, fails if `checkEnd` returns an error. */
 class UnpackedBody extends Transform {
   length = 0;
   private readonly maxBytes: number;

@@ -9,7 +9,7 @@ import { abortSignalOf, acceptsGzip, sendStream } from '../reply/stream.ts';
 import { booleanParameter, integerParameter } from '../request/query.ts';
 import { dataRoute } from '../route-config.ts';
 
-export interface BackupRouteParts {
+interface BackupRouteParts {
   store: Pick<Store, 'openBackup'>;
   stateKey: string;
   log: Log;
@@ -77,7 +77,7 @@ function readBackupOptions(request: FastifyRequest): BackupOptions {
   return { includeAudit, ...(auditLimit === undefined ? {} : { auditLimit }) };
 }
 
-/** Returns for example `loom-backup-default-20260131T235959Z.json`: no character can end the quotes or leave a folder. */
+/** Returns for example `loom-backup-default-20260131T235959Z.json`. Safe inside quotes and as a file name. */
 function toFileName(stateKey: string, time: Date): string {
   const safeKey = stateKey.replace(/[^A-Za-z0-9_-]+/g, '_').slice(0, 64);
   const stamp = time.toISOString().replace(/\.\d+/, '').replace(/[-:]/g, '');

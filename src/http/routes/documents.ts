@@ -13,7 +13,7 @@ import { dataRoute } from '../route-config.ts';
 
 const DOCUMENT = '/v1/documents/:name';
 
-export interface DocumentRouteParts {
+interface DocumentRouteParts {
   store: Pick<Store, 'listDocuments' | 'readDocument' | 'submitCommit'>;
   bodyBounds: BodyBounds;
 }

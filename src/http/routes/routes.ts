@@ -1,5 +1,5 @@
 /**
- * Holds one file a resource. Each route reads its request, calls one verb of the `Store`, and answers.
+ * Holds one file per resource. Each route reads its request, calls one verb of the `Store`, and answers.
  *
  * May import `domain`, `backup`, `json`, `errors`, `limits`, its neighbours `request/` and `reply/`, and the types
  * of `log` and `metrics`. Must not know the configuration or a token: this file gives each route only what it uses.
@@ -22,7 +22,7 @@ import { registerState } from './state.ts';
 import { type NodeFacts, registerStatus } from './status.ts';
 import { registerUndo } from './undo.ts';
 
-export interface RouteParts {
+interface RouteParts {
   store: Store;
   stateKey: string;
   maxDocumentBytes: number;

@@ -3,7 +3,7 @@ import type { Store } from '../../domain/store.ts';
 import { operatorRoute } from '../route-config.ts';
 import { createTimedReader } from '../timed-reader.ts';
 
-export interface SchemaRouteParts {
+interface SchemaRouteParts {
   store: Pick<Store, 'readSchema'>;
   stateKey: string;
   supportedSchemaVersion: number;

@@ -10,7 +10,7 @@ import { watchEventLoop } from '../event-loop-delay.ts';
 import { operatorRoute } from '../route-config.ts';
 import { createTimedReader } from '../timed-reader.ts';
 
-/** Values that stay the same while a node runs. */
+/** Holds values that stay the same while a node runs. */
 export interface NodeFacts {
   /** Version of LOOM. */
   version: string;
@@ -19,7 +19,7 @@ export interface NodeFacts {
   supportedSchemaVersion: number;
 }
 
-export interface StatusRouteParts {
+interface StatusRouteParts {
   store: Pick<Store, 'observe' | 'readDatabase' | 'readSchema' | 'readScratchStates' | 'readUndoRecords'>;
   stateKey: string;
   node: NodeFacts;
@@ -28,7 +28,7 @@ export interface StatusRouteParts {
   peekHead: () => Promise<StateHead | undefined>;
 }
 
-/** Registers the status route. It answers soon even while the database is away, with null for what only that knows. */
+/** Registers the status route. It answers soon even while the database is away: its values are then null. */
 export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): void {
   const { store, stateKey, node, readiness, peekHead } = parts;
   const readSchema = createTimedReader(() => store.readSchema());

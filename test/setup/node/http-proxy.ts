@@ -6,14 +6,17 @@ type Handler = (asked: IncomingMessage, answer: ServerResponse) => void;
 
 export interface HttpProxy {
   url: string;
-  /** Sets a handler that answers in place of the node whenever it returns true. Without one, every request is forwarded. */
+  /**
+   * Sets a handler that answers in place of the node whenever it returns true. Without one, every request is
+   * forwarded.
+   */
   intercept(handler: ((asked: IncomingMessage, answer: ServerResponse) => boolean) | undefined): void;
   /** Method and path of every request. */
   asked: string[];
   close(): Promise<void>;
 }
 
-/** Starts an HTTP proxy before a node, for faults that a node does not cause: changed bytes, cut connections, error pages. */
+/** Starts an HTTP proxy before a node, for faults from outside: changed bytes, cut connections, error pages. */
 export async function startHttpProxy(nodeUrl: string): Promise<HttpProxy> {
   let intercept: ((asked: IncomingMessage, answer: ServerResponse) => boolean) | undefined;
   const asked: string[] = [];
