@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream';
 import { Agent } from 'undici';
+import type { UndoMembers } from '../../backup/format/request.ts';
 import type { AuditHead, AuditVerdict } from '../../domain/audit.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { Readiness } from '../../domain/readiness.ts';
@@ -7,23 +8,6 @@ import type { ChainCheckRecord } from '../../domain/store.ts';
 import type { UndoRecord, UndoReport } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
 import { type Answer, createTransport, type RequestOptions } from './transport.ts';
-
-/** The members of a restore's body beside `confirm` and `backup`, as the API spells them. */
-export interface RestoreMembers {
-  replace_state?: boolean;
-  truncate_audit?: boolean;
-  dry_run?: boolean;
-  expect_revision?: number;
-  accept_state_key?: string;
-  accept_unverified?: boolean;
-  into_scratch?: string;
-}
-
-export interface UndoMembers {
-  dry_run?: boolean;
-  expect_revision?: number;
-  event_id?: string;
-}
 
 /** As `GET /v1/admin/status` answers: what only the database knows is null while that is away. */
 export interface StatusReport {

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify';
-import { checkUndoRequest } from '../../backup/format/request.ts';
+import { checkUndoRequest } from '../../backup/check/request.ts';
 import { limits } from '../../limits.ts';
 import type { RouteContext } from '../context.ts';
 import { abortSignalOf } from '../reply/stream.ts';
