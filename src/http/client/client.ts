@@ -1,11 +1,12 @@
 /**
  * Calls a node over HTTP, for the client commands.
  *
- * May import `domain`, `errors`, `limits` and undici. Must not know the server side of this room, a file or a terminal.
- * The types of answers are those that the routes return. Every call rejects with a `NodeError`.
+ * May import `domain`, `errors`, `limits`, the request members of `backup/format`, and undici. Must not know the server,
+ * a file or a terminal. Its types of requests and answers are those of the routes. Every call rejects with a `NodeError`.
  */
 import { Readable } from 'node:stream';
 import { Agent } from 'undici';
+import type { UndoMembers } from '../../backup/format/request.ts';
 import type { AuditVerdict, ListedEntry } from '../../domain/audit.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { DroppedScratch } from '../../domain/state.ts';
@@ -14,23 +15,6 @@ import type { AuditPage } from '../../domain/store.ts';
 import type { UndoReport } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
 import { type Answer, createTransport, type RequestOptions, type Transport } from './transport.ts';
-
-/** The members of a restore's body beside `confirm` and `backup`, as the API spells them. */
-export interface RestoreMembers {
-  replace_state?: boolean;
-  truncate_audit?: boolean;
-  dry_run?: boolean;
-  expect_revision?: number;
-  accept_state_key?: string;
-  accept_unverified?: boolean;
-  into_scratch?: string;
-}
-
-export interface UndoMembers {
-  dry_run?: boolean;
-  expect_revision?: number;
-  event_id?: string;
-}
 
 export interface BackupQuery {
   includeAudit?: boolean;

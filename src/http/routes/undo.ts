@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify';
-import { checkUndoRequest } from '../../backup/format/request.ts';
+import { checkUndoRequest } from '../../backup/check/request.ts';
 import type { Store } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import { abortSignalOf } from '../reply/stream.ts';

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { Pool, PoolClient } from 'pg';
-import { type CheckedRequest, checkRequest } from '../../backup/format/request.ts';
+import { type CheckedRequest, checkRequest } from '../../backup/check/request.ts';
 import type { AuditHead } from '../../domain/audit.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { OperationContext, RunningOperation } from '../../domain/store.ts';
