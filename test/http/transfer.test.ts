@@ -213,7 +213,7 @@ describe('a backup', () => {
     expect(refused.json()).toMatchObject({ status: 400, code: 'invalid_parameter' });
   });
 
-  test('leaves pool and node intact when its reader disconnects, 50 times', async () => {
+  test('whose reader goes away, 50 times, leaves pool and node as they were', async () => {
     for (let count = 0; count < 50; count += 1) {
       const response = await open(BACKUP, count % 2 === 0 ? asAdmin : { ...asAdmin, 'accept-encoding': 'gzip' });
       await once(response, 'data');
