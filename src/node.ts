@@ -40,7 +40,10 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
   const { store, probe, initializer } = parts;
   const readiness = () => readinessOf(startingUntil(initializer.done(), probe.verdict()), draining);
   const server = createServer({
-    config,
+    http: config.http,
+    tokens: config.tokens,
+    stateKey: config.postgres.stateKey,
+    maxDocumentBytes: config.maxDocumentBytes,
     store,
     readiness,
     node: { version: readVersion(), startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },

@@ -1,8 +1,9 @@
+import type { RestoreMembers } from '../backup/format/request.ts';
 import { verifyBackup } from '../backup/offline/verifier.ts';
 import type { RestoreReport } from '../domain/backup.ts';
 import { scratchKeyFault } from '../domain/state.ts';
 import { isLoomError } from '../errors.ts';
-import type { NodeClient, RestoreMembers } from '../http/client/client.ts';
+import type { NodeClient } from '../http/client/client.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
 import { assertCanAsk, createClientCommand, wholeNumber } from './client/client-command.ts';
 import { planAskAct } from './client/confirmed.ts';

@@ -1,4 +1,4 @@
-import type { StatusReport } from '../http/client/client.ts';
+import type { StatusReport } from '../domain/status.ts';
 import { createClientCommand } from './client/client-command.ts';
 import { counted, printable, quoted, sizeText, table } from './terminal/text.ts';
 

@@ -1,5 +1,5 @@
 import { type Continuity, checkAgainst } from '../backup/offline/against.ts';
-import { restoreText } from '../backup/offline/against-faults.ts';
+import { truncationText } from '../backup/offline/against-faults.ts';
 import type { OpenBackup } from '../backup/offline/read.ts';
 import type { Trail } from '../backup/offline/trail.ts';
 import { type VerifiedBackup, verifyBackup } from '../backup/offline/verifier.ts';
@@ -71,7 +71,7 @@ function continuityOf(continuity: Continuity, { file, earlier }: { file: Trail; 
   const back = imported === 0 ? '' : ` Of those of EARLIER, ${imported} came back as imports.`;
   return [
     `ATTENTION: entries ${from} to ${seq} of EARLIER are not in the file's audit trail, which says why:`,
-    `${restoreText(continuity.by)}.${back}`,
+    `${truncationText(continuity.by)}.${back}`,
     'not checked: whether that restore was meant. Whoever can write to the database can write such an entry',
     ...lines,
   ];

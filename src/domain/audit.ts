@@ -21,6 +21,14 @@ export interface AuditQuery {
   document?: string;
 }
 
+/** Names the members that every entry of `GET /v1/audit` has. */
+export interface ListedEntry {
+  seq: number;
+  hash: string;
+  action: string;
+  event_id: string;
+}
+
 /** One entry as JSON text: the entry's members, and `hash`. */
 export interface AuditLine {
   seq: number;

@@ -37,18 +37,6 @@ export interface BackupOptions {
   auditLimit?: number;
 }
 
-/** The members of a restore body beside `backup`. */
-export interface RestoreOptions {
-  replaceState: boolean;
-  truncateAudit: boolean;
-  dryRun: boolean;
-  expectRevision?: number;
-  acceptStateKey?: string;
-  acceptUnverified: boolean;
-  /** Restore into a new state of this key, and leave the node's own alone. */
-  intoScratch?: string;
-}
-
 export interface DocumentCounts {
   added: number;
   changed: number;

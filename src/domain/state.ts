@@ -35,6 +35,11 @@ export interface ScratchState {
   audit_entries: number;
 }
 
+/** Describes a scratch state that was dropped. */
+export interface DroppedScratch extends Pick<ScratchState, 'state_key' | 'documents' | 'audit_entries'> {
+  dropped: true;
+}
+
 export function stateKeyFault(key: string): string | undefined {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
   const isStorable = key.isWellFormed() && !/[\u0000-\u001f\u007f-\u009f]/.test(key);

@@ -21,8 +21,9 @@ export interface DocumentPage {
   revision: number;
 }
 
-export interface AuditPage {
-  entries: AuditLine[];
+/** Holds one page of the audit trail. The store returns entries as text; a client parses them. */
+export interface AuditPage<Entry = AuditLine> {
+  entries: Entry[];
   /** Pass it as `after` (ascending) or `before` (descending) to go on; null at the end. */
   next: number | null;
   head: AuditHead;

@@ -2,13 +2,13 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 export interface Connections {
-  /** Ends every connection on which no request is under way, and the others as soon as theirs is answered. */
+  /** Closes idle connections at once, and every other one when its request has been answered. */
   closeWhenIdle(): void;
 }
 
 /**
- * Knows which connections wait for a request. Node's own `closeIdleConnections` leaves out those that have never had one,
- * as browsers and load balancers open them in advance: they would hold up the end of a node until they time out.
+ * Counts the requests in flight on each connection. Node's own `closeIdleConnections` skips connections that never
+ * had a request. Browsers and load balancers open such ones in advance; they would delay shutdown until they time out.
  */
 export function trackConnections(server: Server): Connections {
   const requestsOf = new Map<Socket, number>();

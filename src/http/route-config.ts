@@ -1,12 +1,12 @@
-/** Which token opens a route. An admin token opens client routes too. */
-export type Access = 'none' | 'client' | 'admin';
+/** Names the token that opens a route. An admin token also opens client routes. */
+type Access = 'none' | 'client' | 'admin';
 
-/** What every route must say of itself; the server refuses to start with one that does not. */
+/** Describes a route to the plugins. Registering a route without it throws. */
 export interface RouteConfig {
   access: Access;
-  /** Whether the route answers 503 without touching the database while the node may not use it. */
+  /** Whether the route answers 503, without asking the database, while the node may not use the database. */
   gated: boolean;
-  /** Names of the query parameters that the route knows; `any` for probes, which are asked by all kinds of tools. */
+  /** Names of the supported query parameters; `any` for probes, to which tools add parameters of their own. */
   query: readonly string[] | 'any';
 }
 
@@ -14,17 +14,17 @@ declare module 'fastify' {
   interface FastifyContextConfig extends Partial<RouteConfig> {}
 
   interface FastifyRequest {
-    /** Who asks, by token; `undefined` on public routes. */
+    /** Set by authentication; `undefined` on public routes. */
     actor: 'admin' | 'client' | undefined;
   }
 }
 
-/** A route of data: a token, and a database that may be used. */
+/** Describes a route that needs a token and a usable database. */
 export function dataRoute(access: 'client' | 'admin', query: readonly string[] = []): { config: RouteConfig } {
   return { config: { access, gated: true, query } };
 }
 
-/** A route that an operator needs most when the database is away. */
+/** Describes a route that answers even while the database is away, when an operator needs it most. */
 export function operatorRoute(access: Access, query: RouteConfig['query'] = []): { config: RouteConfig } {
   return { config: { access, gated: false, query } };
 }

@@ -1,73 +1,77 @@
-import { randomUUID } from 'node:crypto';
+/**
+ * Serves LOOM over HTTP: turns requests into calls of the `Store`, and their results into answers.
+ *
+ * May import `domain`, `json`, `backup`, `errors`, `limits`, `log`, `metrics` and the types of `config`. Must not know
+ * `persistence`, SQL or the environment: `node.ts` passes in everything else. No other room imports Fastify.
+ *
+ * `plugins/` acts on every request, `routes/` has one file per resource, `request/` reads requests, `reply/` writes
+ * answers, and `client/` calls a node. Only this file sees every setting. Each plugin and route gets just what it uses.
+ */
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
+import type { Config } from '../config/config.ts';
+import type { Readiness } from '../domain/readiness.ts';
+import type { Store } from '../domain/store.ts';
 import { limits } from '../limits.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
 import { trackConnections } from './connections.ts';
-import type { RouteContext, ServerOptions } from './context.ts';
-import { registerAuthentication } from './plugins/authentication.ts';
-import { registerGate } from './plugins/gate.ts';
-import { registerLinger } from './plugins/linger.ts';
-import { type RouteTable, registerRouteTable } from './plugins/method.ts';
-import { answerClientError, answerFrameworkError, registerProblems } from './plugins/problem.ts';
-import { registerRequestId, requestIdOf } from './plugins/request-id.ts';
-import { registerRequestLog } from './plugins/request-log.ts';
-import { registerAudit } from './routes/audit.ts';
-import { registerBackup } from './routes/backup.ts';
-import { registerDocuments } from './routes/documents.ts';
-import { registerMetrics } from './routes/metrics.ts';
-import { registerProbes } from './routes/probes.ts';
-import { registerRestore } from './routes/restore.ts';
-import { registerSchema } from './routes/schema.ts';
-import { registerScratch } from './routes/scratch.ts';
-import { registerState } from './routes/state.ts';
-import { registerStatus } from './routes/status.ts';
-import { registerUndo } from './routes/undo.ts';
+import { answerClientError, answerFrameworkError } from './plugins/error-handler.ts';
+import { registerPlugins } from './plugins/plugins.ts';
+import { readRequestId } from './plugins/request-id.ts';
+import type { RouteTable } from './plugins/route-table.ts';
+import { toJsonLine } from './reply/json.ts';
+import { registerRoutes } from './routes/routes.ts';
+import type { NodeFacts } from './routes/status.ts';
 import { createTimedReader } from './timed-reader.ts';
 
+export interface ServerOptions {
+  http: Config['http'];
+  tokens: Config['tokens'];
+  stateKey: string;
+  maxDocumentBytes: number;
+  store: Store;
+  /** Returns the last verdict, without waiting. */
+  readiness: () => Readiness;
+  node: NodeFacts;
+  log: Log;
+  metrics: Metrics;
+  /** Milliseconds without a byte after which a request body times out; by default `limits.bodyIdleTimeoutMs`. */
+  bodyIdleTimeoutMs?: number;
+}
+
 export interface HttpServer {
-  /** For tests: `app.inject(…)`. */
+  /** Answers requests without a socket, through `inject`: for tests. */
   app: FastifyInstance;
-  /** Every route with its method and access, for tests and docs. */
+  /** Lists every route, so that tests can compare them with the docs and call each of them. */
   routes: RouteTable['routes'];
-  /** Listens on the configured host and port; resolves with the address, the port being a real one. */
+  /** Listens on the configured host and port. Resolves with the address and the actual port. */
   listen(): Promise<{ host: string; port: number; url: string }>;
-  /** Takes no new connections, lets open requests finish, cuts them off after `timeoutMs`. */
+  /** Stops accepting connections, waits for open requests, and cuts them off after `timeoutMs`. */
   close(options?: { timeoutMs?: number }): Promise<void>;
 }
 
-/** Builds the HTTP side without listening. */
+/** Builds the server without listening. */
 export function createServer(options: ServerOptions): HttpServer {
-  const { config, store, readiness, log, metrics, createRequestId = randomUUID } = options;
-  const head = createTimedReader(() => store.readHead());
-  const context: RouteContext = {
-    ...options,
-    now: options.now ?? (() => new Date()),
-    createRequestId,
-    bodyIdleTimeoutMs: options.bodyIdleTimeoutMs ?? limits.bodyIdleTimeoutMs,
-    peekHead: () => head().catch(() => undefined),
-  };
-  const app = createApp(context);
+  const { http, tokens, bodyIdleTimeoutMs = limits.bodyIdleTimeoutMs, ...parts } = options;
+  const { store, readiness, log, metrics } = parts;
+  const readHead = createTimedReader(() => store.readHead());
+  const peekHead = () => readHead().catch(() => undefined);
+  const app = createApp(http, log);
   const connections = trackConnections(app.server);
   let closing = false;
-  metrics.watch({ observe: store.observe, readiness, readHead: context.peekHead });
+  metrics.watch({ observe: store.observe, readiness, readHead: peekHead });
 
-  registerRequestId(app);
-  registerRequestLog(app, { log, metrics });
-  registerProblems(app);
-  registerLinger(app);
-  registerAuthentication(app, config.tokens);
-  registerGate(app, { readiness, isClosing: () => closing });
-  const { routes } = registerRouteTable(app);
-  for (const register of allRoutes) register(app, context);
+  const { routes } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics });
+  registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
 
   return {
     app,
     routes,
     listen: async () => {
-      const { host } = config.http;
-      const url = await app.listen({ host, port: config.http.port });
+      const url = await app.listen({ host: http.host, port: http.port });
       const address = app.server.address();
-      if (address === null || typeof address === 'string') throw new Error('a server that listens has a port');
-      return { host, port: address.port, url };
+      if (address === null || typeof address === 'string') throw new Error('a listening server has a port');
+      return { host: http.host, port: address.port, url };
     },
     close: async ({ timeoutMs } = {}) => {
       closing = true;
@@ -81,39 +85,25 @@ export function createServer(options: ServerOptions): HttpServer {
   };
 }
 
-const allRoutes: ((app: FastifyInstance, context: RouteContext) => void)[] = [
-  registerProbes,
-  registerMetrics,
-  registerDocuments,
-  registerState,
-  registerAudit,
-  registerStatus,
-  registerSchema,
-  registerBackup,
-  registerRestore,
-  registerUndo,
-  registerScratch,
-];
-
-function createApp({ config, log, createRequestId }: RouteContext): FastifyInstance {
-  const loggerInstance: FastifyBaseLogger = log;
+function createApp({ trustProxy }: Config['http'], loggerInstance: FastifyBaseLogger): FastifyInstance {
   const app = fastify({
     loggerInstance,
-    // There is a request log of our own, without queries.
+    // `plugins/request-log.ts` logs requests, without their queries.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
-    trustProxy: config.http.trustProxy,
-    genReqId: (request) => requestIdOf(request, createRequestId),
-    // Idle connections end with the server, and requests that are under way do not.
+    trustProxy,
+    genReqId: readRequestId,
+    // Closing ends idle connections at once, and lets requests in flight finish.
     forceCloseConnections: 'idle',
-    // A request that comes on an open connection meanwhile gets our own answer, see the gate.
+    // While the server closes, `plugins/gate.ts` refuses requests on open connections with a problem body.
     return503OnClosing: false,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
     http: { headersTimeout: limits.headersTimeoutMs },
     routerOptions: { maxParamLength: limits.maxRouteParameterCharacters },
     frameworkErrors: answerFrameworkError,
-    clientErrorHandler: (error, socket) => answerClientError(error, socket, createRequestId),
+    clientErrorHandler: answerClientError,
   });
-  // Bodies stay in the socket until a route reads them: JSON.parse would round numbers, and drop or refuse `__proto__`.
+  app.setReplySerializer(toJsonLine);
+  // Bodies stay in the socket until a route reads them: JSON.parse rounds numbers, and a parser may refuse `__proto__`.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
   return app;

@@ -2,16 +2,16 @@ import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
 /**
- * Reads from the database for those who must be answered soon: rejects with `database_unavailable` after the deadline.
- * Who asks while a read is under way shares it, so that a database which is silent is not asked again and again.
+ * Wraps a read of the database for routes that must answer soon: rejects with `database_unavailable` after the
+ * deadline. Callers share a read in flight, so a database that does not answer is not asked again.
  */
 export function createTimedReader<T>(read: () => Promise<T>, deadlineMs = limits.observeTimeoutMs): () => Promise<T> {
-  let underWay: Promise<T> | undefined;
+  let inFlight: Promise<T> | undefined;
   return async () => {
-    underWay ??= read().finally(() => {
-      underWay = undefined;
+    inFlight ??= read().finally(() => {
+      inFlight = undefined;
     });
-    return await withDeadline(underWay, deadlineMs);
+    return await withDeadline(inFlight, deadlineMs);
   };
 }
 

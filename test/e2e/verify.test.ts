@@ -113,7 +113,7 @@ it('against an earlier backup, what a restore took out is said loudly', async ()
   expect(output).toContain(
     String.raw`The restore of entry 3, recorded at 2026-01-01T00:00:00.000000Z with request id "the \"drill\""`,
   );
-  expect(output).toContain('took 3 entries out of the trail, 3 to 5');
+  expect(output).toContain('removed 3 entries from the audit trail, 3 to 5');
   expect(code).toBe(0);
 });
 

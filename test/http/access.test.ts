@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => server.close());
 
-/** Wrong tokens are counted by address: each test has one of its own. */
+/** Each test has its own address, because the node counts wrong tokens by address. */
 let address = 0;
 let remoteAddress: string;
 beforeEach(() => {
@@ -34,7 +34,7 @@ const publicRoutes = ['GET /live', 'HEAD /live', 'GET /ready', 'HEAD /ready'];
 describe('every route', () => {
   const routesOf = (access: string) => server.routes().filter((route) => route.access === access);
 
-  test('that is public is on the short list of those', () => {
+  test('is public only if it is on a short list', () => {
     expect(
       routesOf('none')
         .map(({ method, url }) => `${method} ${url}`)
@@ -44,7 +44,7 @@ describe('every route', () => {
     expect(routesOf('admin').length).toBeGreaterThan(6);
   });
 
-  test('answers 401 without a token, and says how to send one', async () => {
+  test('answers 401 without a token, and names the scheme to use', async () => {
     for (const { method, url, access } of server.routes()) {
       if (access === 'none') continue;
       const refused = await send(method, urlOf(url));
@@ -62,7 +62,7 @@ describe('every route', () => {
     }
   });
 
-  test('answers 403 to the client token if it is for admins', async () => {
+  test('answers 403 to the client token if it needs an admin token', async () => {
     for (const { method, url } of routesOf('admin')) {
       const refused = await send(method, urlOf(url), asClient);
       expect([method, url, refused.status]).toEqual([method, url, 403]);
@@ -76,7 +76,7 @@ describe('every route', () => {
     }
   });
 
-  test('refuses a token in the query before anything else, known by its name or by its value', async () => {
+  test('refuses a token in the query, recognized by its name or value, before any other check', async () => {
     const queries = [
       'token=x',
       'admin_token=x',
@@ -99,7 +99,7 @@ describe('every route', () => {
     expect(server.logged.text()).not.toContain('access_token');
   });
 
-  test('answers no-store, a request id and no sniffing', async () => {
+  test('sends the request id and cache-control: no-store', async () => {
     for (const { method, url } of server.routes()) {
       const answer = await send(method, urlOf(url), { 'x-request-id': 'mine.1' });
       expect(answer.headers).toMatchObject({ 'x-request-id': 'mine.1', 'cache-control': 'no-store' });
@@ -117,7 +117,7 @@ describe('a token', () => {
     expect((await send('GET', '/v1/documents', { [name]: value })).status).toBe(200);
   });
 
-  test('given twice must be the same', async () => {
+  test('may be sent in two headers if both have the same value', async () => {
     const same = { 'x-loom-admin-token': ADMIN_TOKEN, authorization: `Bearer ${ADMIN_TOKEN}` };
     expect((await send('GET', '/v1/documents', same)).status).toBe(200);
     const refused = await send('GET', '/v1/documents', { ...same, 'x-loom-admin-token': CLIENT_TOKEN });
@@ -133,11 +133,11 @@ describe('a token', () => {
     expect((await send('GET', '/v1/documents', headers)).status).toBe(401);
   });
 
-  test('beside the Basic credentials of a proxy is found', async () => {
+  test('is found beside the Basic credentials of a proxy', async () => {
     expect((await send('GET', '/v1/documents', { ...asAdmin, authorization: 'Basic YTpi' })).status).toBe(200);
   });
 
-  test('that is wrong too often gets 429, but the right one is let in from the same address', async () => {
+  test('gets 429 when too many wrong ones come from its address, but a right one is still accepted', async () => {
     const wrong = { 'x-loom-admin-token': 'wrong-token-of-good-length' };
     for (let count = 0; count < limits.maxWrongTokens; count += 1) {
       expect((await send('GET', '/v1/documents', wrong)).status).toBe(403);
@@ -155,14 +155,14 @@ describe('a token', () => {
 });
 
 describe('a path', () => {
-  test('that leads nowhere is 404 to anybody', async () => {
+  test('without a route is answered 404, with or without a token', async () => {
     for (const url of ['/', '/v1', '/v1/documents/a/b', '/V1/documents', '/live/']) {
       const lost = await send('GET', url);
       expect(lost.json()).toMatchObject({ status: 404, code: 'not_found' });
     }
   });
 
-  test('does not know every method: 405 says which it knows', async () => {
+  test('answers 405 to an unsupported method, and lists the supported ones', async () => {
     const refused = await send('POST', '/v1/documents/a%2Fb', asAdmin);
     expect(refused.json()).toMatchObject({ status: 405, code: 'method_not_allowed' });
     expect(refused.headers.allow).toBe('DELETE, GET, HEAD, PATCH, PUT');
@@ -170,30 +170,30 @@ describe('a path', () => {
     expect((await send('OPTIONS', '/v1/state')).status).toBe(405);
   });
 
-  test('does not know every query parameter, and only harmless names are repeated', async () => {
+  test('refuses unknown query parameters, and repeats only harmless names', async () => {
     const known = await send('GET', '/v1/documents?Limit=1', asClient);
     expect(known.json()).toMatchObject({ status: 400, code: 'invalid_parameter' });
-    expect(known.json().detail).toBe('A query parameter is not known here: this route knows prefix, after, limit.');
+    expect(known.json().detail).toBe('A query parameter is not supported. This route supports prefix, after, limit.');
     const harmless = await send('GET', '/v1/state?limt=secret', asClient);
-    expect(harmless.json().detail).toBe('The query parameter "limt" is not known here: this route has none.');
+    expect(harmless.json().detail).toBe('The query parameter "limt" is not supported. This route has none.');
     expect((await send('GET', '/live?cache=1')).status).toBe(200);
   });
 });
 
 describe('a request id', () => {
-  test.each(['a', 'x'.repeat(128), '0f-_.:/+=', '{id}'])('%j is taken over', async (id) => {
+  test.each(['a', 'x'.repeat(128), '0f-_.:/+=', '{id}'])('%j is accepted', async (id) => {
     const answer = await send('GET', '/nowhere', { 'x-request-id': id });
     expect(answer.headers['x-request-id']).toBe(id);
     expect(answer.json().request_id).toBe(id);
   });
 
-  test.each(['', 'a b', 'a"b', "a'b", 'é', 'x'.repeat(129), '\\'])('%j is replaced by a fresh one', async (id) => {
+  test.each(['', 'a b', 'a"b', "a'b", 'é', 'x'.repeat(129), '\\'])('%j is replaced by a new one', async (id) => {
     const answer = await send('GET', '/live', { 'x-request-id': id });
     expect(answer.headers['x-request-id']).toMatch(/^[0-9a-f]{8}-[0-9a-f-]{27}$/);
   });
 });
 
-test('metrics are public by setting only', async () => {
+test('metrics are public only with LOOM_METRICS_PUBLIC', async () => {
   const open = await createTestServer({ LOOM_METRICS_PUBLIC: 'true' });
   try {
     expect((await inject(open, { method: 'GET', url: '/metrics' })).status).toBe(200);

@@ -21,7 +21,7 @@ async function tamper(seq: number): Promise<void> {
 }
 
 describe('a chain that was tampered with', () => {
-  it('stays found, whatever part of it is then found whole', async () => {
+  it('stays reported as broken when a part of it is later found valid', async () => {
     expect((await get('/metrics')).text).toMatch(/^loom_audit_chain_ok NaN$/im);
     await backup();
     expect((await status()).audit.last_check).toMatchObject({ ok: true, by: 'backup', from_seq: 1, to_seq: 3 });
@@ -36,7 +36,7 @@ describe('a chain that was tampered with', () => {
     expect((await get('/metrics')).text).toMatch(/^loom_audit_chain_ok 0$/m);
   });
 
-  it('makes no backup that counts as one, because none could be restored; without the trail there is one', async () => {
+  it('makes no backup that status counts, because none is restorable, except without the trail', async () => {
     await tamper(2);
     expect((await backup()).json().manifest.audit_verified).toBe(false);
     expect((await status()).last_backup_at).toBeNull();
@@ -44,7 +44,7 @@ describe('a chain that was tampered with', () => {
     expect((await status()).last_backup_at).toMatch(/Z$/);
   });
 
-  it('of which the state row names another end refuses commits and restores by a code of its own', async () => {
+  it('refuses commits and restores with audit_chain_broken when the state row names another head', async () => {
     const text = (await backup()).text;
     await server.pool.query(
       `update loom_state set audit_seq = 1, audit_hash = (select hash from loom_audit where seq = 1)`,
@@ -57,7 +57,7 @@ describe('a chain that was tampered with', () => {
 });
 
 describe('a state that was dropped under its node', () => {
-  it('is not an internal error: the node answers as one whose state is still to be made', async () => {
+  it('is answered with starting, not with an internal error', async () => {
     await server.pool.query(`delete from loom_state where state_key = 'default'`);
     for (const answer of [await put('4'), await get('/v1/state'), await get('/v1/audit/verify')]) {
       expect([answer.status, answer.json().code]).toEqual([503, 'starting']);
@@ -66,7 +66,7 @@ describe('a state that was dropped under its node', () => {
 });
 
 describe('a restore', () => {
-  it('of packed bytes that are not said to be packed is told what is missing', async () => {
+  it('of gzip data without the content-encoding header gets a hint to send it', async () => {
     const packed = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]);
     const answer = await restore(packed);
     expect(answer.json()).toMatchObject({

@@ -12,7 +12,7 @@ afterAll(() => server.close());
 const documentUrl = (name: string): string => `/v1/documents/${encodeURIComponent(name)}`;
 
 describe('a document', () => {
-  test('is created with 201, its place and its entity tag, and replaced with 200', async () => {
+  test('is created with 201, a location and an entity tag, and replaced with 200', async () => {
     const created = await server.request('PUT', documentUrl('made'), { body: '{"a":1}' });
     expect(created.status).toBe(201);
     const { revision, epoch, event_id } = created.json();
@@ -32,7 +32,7 @@ describe('a document', () => {
     expect(read.headers['cache-control']).toBe('no-store');
   });
 
-  test('is deleted once, and is then not found', async () => {
+  test('is not found after it was deleted', async () => {
     await server.request('PUT', documentUrl('short-lived'), { body: '1' });
     expect((await server.request('DELETE', documentUrl('short-lived'))).status).toBe(200);
     for (const method of ['DELETE', 'GET'] as const) {
@@ -75,7 +75,7 @@ describe('a document', () => {
     expect(refused.json()).toMatchObject({ code: 'malformed_request', request_id: refused.headers['x-request-id'] });
   });
 
-  test('keeps every member that JavaScript would treat in its own way', async () => {
+  test('keeps members with names that are special in JavaScript', async () => {
     const body = '{"__proto__":{"x":1},"constructor":{"prototype":1},"":"empty","b":1,"a":1e21}';
     expect((await server.request('PUT', documentUrl('odd'), { body })).status).toBe(201);
     const read = await server.request('GET', documentUrl('odd'));
@@ -83,7 +83,7 @@ describe('a document', () => {
     expect(Object.keys(read.json())).toHaveLength(5);
   });
 
-  test('answers HEAD as GET, without the body', async () => {
+  test('answers HEAD like GET, without the body', async () => {
     await server.request('PUT', documentUrl('headed'), { body: '"x"' });
     const head = await server.request('HEAD', documentUrl('headed'));
     const get = await server.request('GET', documentUrl('headed'));
@@ -97,7 +97,7 @@ describe('a document', () => {
 describe('a body is refused', () => {
   test.each([
     ['a syntax error', '{"a":1,}', 400, { code: 'invalid_json', offset: 7 }],
-    ['nothing', '', 400, { code: 'invalid_json' }],
+    ['an empty body', '', 400, { code: 'invalid_json' }],
     [
       'a number that a double cannot carry',
       '{"a":[12345678901234567890]}',
@@ -105,9 +105,9 @@ describe('a body is refused', () => {
       { code: 'invalid_number', pointer: '/a/0' },
     ],
     ['a NUL', '{"a":"\\u0000"}', 422, { code: 'invalid_string', pointer: '/a' }],
-    ['a member twice', '{"a":1,"\\u0061":2}', 422, { code: 'duplicate_member' }],
-    ['too deep a nesting', `${'['.repeat(129)}${']'.repeat(129)}`, 422, { code: 'nested_too_deeply' }],
-    ['a document over the bound', JSON.stringify('x'.repeat(2048)), 413, { code: 'document_too_large' }],
+    ['a duplicate member', '{"a":1,"\\u0061":2}', 422, { code: 'duplicate_member' }],
+    ['a nesting that is too deep', `${'['.repeat(129)}${']'.repeat(129)}`, 422, { code: 'nested_too_deeply' }],
+    ['a document above the limit', JSON.stringify('x'.repeat(2048)), 413, { code: 'document_too_large' }],
     ['more bytes than any document needs', ' '.repeat(100_000), 413, { code: 'body_too_large' }],
   ])('for %s', async (_what, body, status, problem) => {
     const refused = await server.request('PUT', documentUrl('refused'), { body });
@@ -128,7 +128,7 @@ describe('a body is refused', () => {
     'application/merge-patch+json',
     'nonsense',
     'application/json; charset=latin1',
-  ])('for the content type %s, which says what to send', async (type) => {
+  ])('for the content type %s', async (type) => {
     const refused = await server.request('PUT', documentUrl('refused'), {
       body: '1',
       headers: { 'content-type': type },
@@ -137,7 +137,7 @@ describe('a body is refused', () => {
     expect(refused.json().code).toBe('unsupported_media_type');
   });
 
-  test("for curl's default content type, with the option that helps", async () => {
+  test("for curl's default content type, and the error shows the option to add", async () => {
     const headers = { 'content-type': 'application/x-www-form-urlencoded' };
     const refused = await server.request('PUT', documentUrl('refused'), { body: '1', headers });
     expect(refused.json().detail).toContain("-H 'content-type: application/json'");
@@ -152,8 +152,8 @@ describe('a body is refused', () => {
   });
 
   test.each([
-    ['cut off', gzipSync('{"a":"some text that is long enough"}').subarray(0, 20)],
-    ['no gzip', Buffer.from('{"a":1}')],
+    ['truncated', gzipSync('{"a":"some text that is long enough"}').subarray(0, 20)],
+    ['not gzip', Buffer.from('{"a":1}')],
   ])('for gzip data that is %s', async (_what, body) => {
     const refused = await server.request('PUT', documentUrl('refused'), {
       body,
@@ -180,14 +180,14 @@ test('a gzipped body is unpacked', async () => {
 });
 
 describe('a merge patch', () => {
-  test.each(mergePatchExamples)('makes of %s by %s: %s', async (original, patch, result) => {
+  test.each(mergePatchExamples)('changes %s by %s into %s', async (original, patch, result) => {
     await server.request('PUT', documentUrl('merged'), { body: original });
     const patched = await server.request('PATCH', documentUrl('merged'), { body: patch, headers: mergePatch });
     expect(patched.status).toBe(200);
     expect((await server.request('GET', documentUrl('merged'))).json()).toEqual(JSON.parse(result));
   });
 
-  test('creates a document that is not there', async () => {
+  test('creates a missing document', async () => {
     const made = await server.request('PATCH', documentUrl('merged-new'), { body: '{"a":1,"b":null}' });
     expect(made.status).toBe(201);
     expect((await server.request('GET', documentUrl('merged-new'))).json()).toEqual({ a: 1 });
@@ -204,7 +204,7 @@ describe('a merge patch', () => {
 });
 
 describe('preconditions', () => {
-  test('hold writes back unless the entity tag is the current one, which the answer tells', async () => {
+  test('refuse a write without the current entity tag, and the answer has the current one', async () => {
     const url = documentUrl('guarded');
     const first = await server.request('PUT', url, { body: '1', headers: { 'if-none-match': '*' } });
     expect(first.status).toBe(201);
@@ -216,16 +216,16 @@ describe('preconditions', () => {
     expect((await server.request('PUT', url, { body: '3', headers: { 'if-match': `W/${etag}` } })).status).toBe(412);
     expect((await server.request('PUT', url, { body: '3', headers: { 'if-match': `"x", ${etag}` } })).status).toBe(200);
     expect((await server.request('DELETE', url, { headers: { 'if-match': etag } })).status).toBe(412);
-    expect((await server.request('GET', url)).text).toBe('3');
+    expect((await server.request('GET', url)).text).toBe('3\n');
   });
 
-  test('If-Match: * refuses to create', async () => {
+  test('with If-Match: * refuse to create a document', async () => {
     const refused = await server.request('PUT', documentUrl('absent'), { body: '1', headers: { 'if-match': '*' } });
     expect(refused.status).toBe(412);
     expect(refused.headers.etag).toBeUndefined();
   });
 
-  test('on reads answer 304 to who has it, and 412 to who expects another', async () => {
+  test('on a read answer 304 for the current entity tag, and 412 for another expected one', async () => {
     const url = documentUrl('cached');
     const etag = String((await server.request('PUT', url, { body: '1' })).headers.etag);
     for (const value of [etag, `W/${etag}`, '*', `"other" , ${etag}`]) {
@@ -244,7 +244,7 @@ describe('preconditions', () => {
     expect(refused.json()).toMatchObject({ status: 400, code: 'invalid_parameter' });
   });
 
-  test('let exactly one of 40 writers on one entity tag through, and one of 40 creators', async () => {
+  test('let exactly one of 40 concurrent creators succeed, and one of 40 writers with one entity tag', async () => {
     const url = documentUrl('contended');
     const create = () => server.request('PUT', url, { body: '0', headers: { 'if-none-match': '*' } });
     const created = await Promise.all(Array.from({ length: 40 }, create));
@@ -262,7 +262,7 @@ describe('preconditions', () => {
 });
 
 describe('an idempotency key', () => {
-  test('makes one commit of 30 equal requests at once, and all get its answer', async () => {
+  test('makes one commit of 30 equal concurrent requests, and all get its answer', async () => {
     const headers = { 'idempotency-key': 'thirty-at-once' };
     const send = () => server.request('PUT', documentUrl('once'), { body: '{"n":1}', headers });
     const answers = await Promise.all(Array.from({ length: 30 }, send));

@@ -27,7 +27,7 @@ const get = (url: string, from: Pick<TestServer, 'app'> = server) =>
   inject(from, { method: 'GET', url, headers: asAdmin });
 
 describe('the probes', () => {
-  test('answer from what is known already', async () => {
+  test('answer without asking the database', async () => {
     expect((await get('/live')).json()).toEqual({ ok: true });
     const ready = await get('/ready');
     expect(ready.status).toBe(200);
@@ -41,7 +41,7 @@ describe('the probes', () => {
     ['schema_behind', readinessFor('ok', 'behind')],
     ['schema_ahead', readinessFor('ok', 'ahead')],
     ['draining', readinessFor('ok', 'ok', true)],
-  ])('say why the node is not ready: %s', async (reason, readiness) => {
+  ])('give the reason why the node is not ready: %s', async (reason, readiness) => {
     server.setReadiness(readiness);
     try {
       const ready = await get('/ready');
@@ -66,11 +66,11 @@ describe('the gate', () => {
     ['starting', readinessFor('starting', 'unknown')],
     ['schema_behind', readinessFor('ok', 'behind')],
     ['schema_ahead', readinessFor('ok', 'ahead')],
-  ])('keeps every data route from the database while it is closed: %s', async (code, readiness) => {
+  ])('keeps every data route away from the database while it is closed: %s', async (code, readiness) => {
     const refuse = (): never => {
       throw new Error('the database was asked');
     };
-    // Every verb of a store that must not be used.
+    // Throws when a route calls any verb but `observe`.
     const untouchable = new Proxy(server.store, {
       get: (store, name) => (name === 'observe' ? store.observe : refuse),
     });
@@ -89,7 +89,7 @@ describe('the gate', () => {
     await closed.close();
   });
 
-  test('is open while a node drains, and tells clients to leave', async () => {
+  test('stays open while the node drains, and closes the connection after each answer', async () => {
     server.setReadiness(readinessFor('ok', 'ok', true));
     const served = await get('/v1/documents/a');
     server.setReadiness(readyNow);
@@ -99,7 +99,7 @@ describe('the gate', () => {
 });
 
 describe('the schema route', () => {
-  test('tells what the database has and what the node knows', async () => {
+  test('reports the schema of the database and the version that the node supports', async () => {
     expect((await get('/v1/admin/persistence/schema')).json()).toMatchObject({
       backend: 'postgres',
       state_key: 'default',
@@ -112,7 +112,7 @@ describe('the schema route', () => {
 });
 
 describe('status', () => {
-  test('has what an operator asks first', async () => {
+  test('reports state, audit trail, schema, database and node', async () => {
     const status = (await get('/v1/admin/status')).json();
     const state = (await get('/v1/documents')).json();
     expect(status.state).toMatchObject({ revision: state.revision, epoch: state.epoch, documents: 1, bytes: 8 });
@@ -144,7 +144,7 @@ describe('status', () => {
 });
 
 describe('metrics', () => {
-  test('count requests by route and not by document, commits, and what the database knows', async () => {
+  test('count requests by route, count commits, and report the state', async () => {
     const { text, headers } = await get('/metrics');
     expect(headers['content-type']).toMatch(/^text\/plain/);
     expect(text).toContain(
@@ -160,7 +160,7 @@ describe('metrics', () => {
   });
 });
 
-test('status and metrics answer while PostgreSQL is frozen, with null and NaN for what only it knows', async () => {
+test('status and metrics answer while PostgreSQL is frozen, with null and NaN for its values', async () => {
   const frozen = await startPrivateServer();
   const config = testConfig(frozen.url, { LOOM_PG_CONNECT_TIMEOUT_MS: '500' });
   const database = openDatabase(config.postgres, {

@@ -21,7 +21,7 @@ describe('the state', () => {
     expect(head.text).toBe('');
   });
 
-  test('is patched as one object: null deletes, an object merges, all else replaces', async () => {
+  test('is patched as one object: null deletes, an object merges, any other value replaces', async () => {
     await server.request('PUT', '/v1/state', { body: '{"a":{"x":1,"y":2},"b":[1],"c":3,"d":4}' });
     const body = '{"a":{"y":null,"z":3},"b":null,"c":[4],"never-there":null,"e":{"n":null,"m":0},"__proto__":"p"}';
     const patched = await server.request('PATCH', '/v1/state', { body, headers: mergePatch });
@@ -34,13 +34,13 @@ describe('the state', () => {
     expect((await server.request('GET', '/v1/audit')).json().entries).toHaveLength(2);
   });
 
-  test('is replaced in one commit, and null is a value like any other', async () => {
+  test('is replaced in one commit, where null is an ordinary value', async () => {
     await server.request('PUT', '/v1/state', { body: '{"a":1,"b":2}' });
     expect((await server.request('PUT', '/v1/state', { body: ' {"b":null, "c":{"d":null}} ' })).status).toBe(200);
     expect(await readState()).toEqual({ b: null, c: { d: null } });
   });
 
-  test('is patched by nothing in a commit that is audited all the same', async () => {
+  test('is patched by an empty object in a commit with an audit entry', async () => {
     const patched = await server.request('PATCH', '/v1/state', { body: '{}' });
     expect(patched.json()).toMatchObject({ revision: 1, created: false });
     expect((await server.request('GET', '/v1/audit')).json().entries[0]).toMatchObject({
@@ -58,7 +58,7 @@ describe('the state', () => {
     ['{"..":1}', 422, { code: 'invalid_document_name' }],
     ['{"a":{"b":[1e999]}}', 422, { code: 'invalid_number', pointer: '/a/b/0' }],
     ['{"a":1', 400, { code: 'invalid_json' }],
-  ])('refuses %s and is left as it was', async (body, status, problem) => {
+  ])('refuses %s and stays unchanged', async (body, status, problem) => {
     await server.request('PUT', '/v1/state', { body: '{"kept":true}' });
     for (const method of ['PUT', 'PATCH'] as const) {
       const refused = await server.request(method, '/v1/state', { body });
@@ -68,7 +68,7 @@ describe('the state', () => {
     expect(await readState()).toEqual({ kept: true });
   });
 
-  test('takes as many documents in one commit as the limit says, and no more', async () => {
+  test('accepts as many documents in one commit as the limit allows', async () => {
     const bodyOf = (count: number): string =>
       `{${Array.from({ length: count }, (_, index) => `"${index}":${index}`).join()}}`;
     const refused = await server.request('PUT', '/v1/state', { body: bodyOf(limits.maxChangesPerCommit + 1) });
@@ -77,7 +77,7 @@ describe('the state', () => {
     expect(Object.keys(await readState())).toHaveLength(limits.maxChangesPerCommit);
   });
 
-  test('is guarded by preconditions, for reads and for writes', async () => {
+  test('evaluates preconditions on reads and writes', async () => {
     const etag = String((await server.request('PUT', '/v1/state', { body: '{"a":1}' })).headers.etag);
     expect((await server.request('GET', '/v1/state', { headers: { 'if-none-match': etag } })).status).toBe(304);
     expect((await server.request('GET', '/v1/state', { headers: { 'if-match': '"no"' } })).status).toBe(412);
@@ -101,7 +101,7 @@ describe('the audit trail', () => {
     await server.request('DELETE', '/v1/documents/b', { headers: asAdmin });
   });
 
-  test('tells who did what, and pages both ways', async () => {
+  test('names actor and action, and pages in both directions', async () => {
     const all = await read('');
     expect(seqs(all)).toEqual([1, 2, 3, 4, 5]);
     expect(all.entries[0]).toMatchObject({ action: 'document.put', actor: 'client', request_id: 'r-1', revision: 1 });
@@ -120,14 +120,14 @@ describe('the audit trail', () => {
     expect(seqs(await read('document=b&action=document.delete'))).toEqual([5]);
   });
 
-  test('streams as newline-delimited JSON to who asks for it', async () => {
+  test('is streamed as newline-delimited JSON when Accept asks for it', async () => {
     const answer = await server.request('GET', '/v1/audit?after=1', { headers: { accept: 'application/x-ndjson' } });
     expect(answer.headers['content-type']).toMatch(/^application\/x-ndjson/);
     const lines = answer.text.trimEnd().split('\n');
     expect(lines.map((line) => JSON.parse(line).seq)).toEqual([2, 3, 4, 5]);
   });
 
-  test('is verified in the database, and a broken chain is an answer, not a failure', async () => {
+  test('is verified in the database, and a broken chain is answered with status 200', async () => {
     const verify = () => server.request('GET', '/v1/audit/verify', { headers: asAdmin });
     expect((await verify()).json()).toMatchObject({ ok: true, entries: 5 });
     await server.database.pool.query(`alter table loom_audit disable trigger user`);

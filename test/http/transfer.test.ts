@@ -27,7 +27,7 @@ let port: number;
 beforeAll(async () => {
   server = await createTestServer({}, { bodyIdleTimeoutMs: 300 });
   ({ port } = await server.listen());
-  // Random text does not compress: more than any buffer on the way holds.
+  // Random text does not compress, so even gzipped it is larger than all buffers on the way.
   for (const name of ['a', 'b', 'c', 'd']) {
     const body = JSON.stringify(randomBytes(3_000_000).toString('base64'));
     expect((await server.request('PUT', `/v1/documents/${name}`, { body })).status).toBe(201);
@@ -35,7 +35,7 @@ beforeAll(async () => {
 });
 afterAll(() => server.close({ timeoutMs: 1_000 }));
 
-/** Everything that comes back to bytes written on a bare socket, until the other side closes. */
+/** Writes bytes to a plain socket. Resolves with all bytes received until the server closes it. */
 async function exchange(bytes: string | Buffer, toPort = port): Promise<string> {
   const socket = connect(toPort, '127.0.0.1');
   const chunks: Buffer[] = [];
@@ -66,7 +66,7 @@ async function eventually(holds: () => boolean | Promise<boolean>): Promise<void
   while (!(await holds())) await wait(10);
 }
 
-describe('what is not HTTP', () => {
+describe('input that is not HTTP', () => {
   test.each([
     ['nonsense', 'HELLO\r\n\r\n', '400', 'malformed_request'],
     [
@@ -87,7 +87,7 @@ describe('what is not HTTP', () => {
 });
 
 describe('an upload', () => {
-  test('that is refused is answered before it has been read, and not read for ever', async () => {
+  test('is refused before it has been read, and is not read for ever', async () => {
     const socket = connect(port, '127.0.0.1');
     socket.on('error', () => undefined);
     socket.write(
@@ -100,7 +100,7 @@ describe('an upload', () => {
     clearInterval(endless);
   });
 
-  test('that is refused while it is small leaves its connection open', async () => {
+  test('that is small and refused leaves its connection open', async () => {
     const body = '{"a":1}';
     const lines = [
       'PUT /v1/documents/x HTTP/1.1',
@@ -113,13 +113,13 @@ describe('an upload', () => {
     expect((await exchange(two)).match(/HTTP\/1.1 401/g)).toHaveLength(2);
   });
 
-  test('in which no byte comes is given up', async () => {
+  test('times out when no byte arrives', async () => {
     const lines = ['PUT /v1/documents/x HTTP/1.1', 'host: x', `authorization: ${asClient.authorization}`];
     const answer = await exchange(`${head([...lines, 'content-type: application/json', 'content-length: 100'])}{"a":`);
     expect(answer).toMatch(/^HTTP\/1.1 408 [\s\S]*request_timeout/);
   });
 
-  test('whose client goes away ends the restore and leaves the node well', async () => {
+  test('aborts the restore when its client disconnects, and the node keeps serving', async () => {
     const socket = connect(port, '127.0.0.1');
     socket.write(
       head([
@@ -140,12 +140,12 @@ describe('an upload', () => {
   test.each([
     ['is not JSON', Buffer.from('{"confirm":nonsense}'), 400, 'invalid_json'],
     [
-      'is gzip data cut off',
+      'is truncated gzip data',
       gzipSync(`{"confirm":"restore","backup":{"state":{"a":"${'x'.repeat(500)}`).subarray(0, 40),
       422,
       'backup_incomplete',
     ],
-  ])('to restore that %s is refused with a problem', async (what, body, status, code) => {
+  ])('to restore is refused with a problem when it %s', async (what, body, status, code) => {
     const headers = { ...asAdmin, ...(what.includes('gzip') ? { 'content-encoding': 'gzip' } : {}) };
     const refused = await server.request('POST', RESTORE, { body, headers });
     expect(refused.json()).toMatchObject({ status, code });
@@ -153,7 +153,7 @@ describe('an upload', () => {
 });
 
 describe('a backup', () => {
-  test('comes as JSON for a file, gzipped for who accepts that, and leaves its time in status', async () => {
+  test('is JSON with a file name, gzipped if the client accepts it, and its time is in status', async () => {
     const plain = await open(`${BACKUP}?include_audit=false`);
     expect(plain.headers['content-disposition']).toMatch(
       /^attachment; filename="loom-backup-default-\d{8}T\d{6}Z\.json"$/,
@@ -176,7 +176,7 @@ describe('a backup', () => {
     refusing.destroy();
   });
 
-  test('answers HEAD without exporting anything', async () => {
+  test('answers HEAD without an export', async () => {
     const refuse = () => Promise.reject(new Error('an export was begun'));
     const node = createBareServer({ ...server.store, openBackup: refuse }, testConfig(server.database.url));
     const answer = await node.app.inject({ method: 'HEAD', url: BACKUP, headers: asAdmin });
@@ -185,7 +185,7 @@ describe('a backup', () => {
     await node.close();
   });
 
-  test.each([BACKUP, '/v1/state', '/v1/audit/verify'])('claims no length for HEAD %s', async (url) => {
+  test.each([BACKUP, '/v1/state', '/v1/audit/verify'])('has no content-length for HEAD %s', async (url) => {
     const answer = await server.app.inject({ method: 'HEAD', url, headers: asAdmin });
     expect(answer.statusCode).toBe(200);
     expect(answer.headers['content-type']).toContain('application/json');
@@ -193,7 +193,7 @@ describe('a backup', () => {
     expect(answer.body).toBe('');
   });
 
-  test('claims for HEAD /v1/audit the length that GET has', async () => {
+  test('has the content-length of GET for HEAD /v1/audit', async () => {
     const [head, get] = await Promise.all(
       (['HEAD', 'GET'] as const).map((method) => server.app.inject({ method, url: '/v1/audit', headers: asAdmin })),
     );
@@ -228,7 +228,7 @@ describe('a backup', () => {
     const failure = new LoomError('database_unavailable', 'The database went away.');
     let node: BareServer | undefined;
 
-    /** The real store, with a backup that breaks where it is told to. */
+    /** Starts a node over the real store, whose backup fails after these chunks. Resolves with its port. */
     async function failing(chunks: string[]): Promise<number> {
       const source = (): Readable =>
         Readable.from(
@@ -246,27 +246,33 @@ describe('a backup', () => {
       return (await node.listen()).port;
     }
 
-    test.each([{}, { 'accept-encoding': 'gzip' }])('before its first byte is a problem (%j)', async (headers) => {
-      const refused = await open(BACKUP, { ...asAdmin, ...headers }, await failing([]));
-      expect(refused.statusCode).toBe(503);
-      expect(refused.headers['content-encoding']).toBeUndefined();
-      expect(JSON.parse((await read(refused)).toString())).toMatchObject({ code: 'database_unavailable' });
-      await node?.close();
-    });
+    test.each([{}, { 'accept-encoding': 'gzip' }])(
+      'before its first byte is answered with a problem (%j)',
+      async (headers) => {
+        const refused = await open(BACKUP, { ...asAdmin, ...headers }, await failing([]));
+        expect(refused.statusCode).toBe(503);
+        expect(refused.headers['content-encoding']).toBeUndefined();
+        expect(JSON.parse((await read(refused)).toString())).toMatchObject({ code: 'database_unavailable' });
+        await node?.close();
+      },
+    );
 
-    test.each([{}, { 'accept-encoding': 'gzip' }])('midway is cut off, and never looks whole (%j)', async (headers) => {
-      const large = randomBytes(300_000).toString('base64');
-      const response = await open(BACKUP, { ...asAdmin, ...headers }, await failing(['{', large]));
-      expect(response.statusCode).toBe(200);
-      await expect(read(response)).rejects.toThrow(/aborted/);
-      expect(response.complete).toBe(false);
-      await node?.close();
-    });
+    test.each([{}, { 'accept-encoding': 'gzip' }])(
+      'midway closes the connection, so that it never looks complete (%j)',
+      async (headers) => {
+        const large = randomBytes(300_000).toString('base64');
+        const response = await open(BACKUP, { ...asAdmin, ...headers }, await failing(['{', large]));
+        expect(response.statusCode).toBe(200);
+        await expect(read(response)).rejects.toThrow(/aborted/);
+        expect(response.complete).toBe(false);
+        await node?.close();
+      },
+    );
   });
 });
 
 describe('closing', () => {
-  test('lets an open request finish, and ends connections that are idle or never had a request', async () => {
+  test('lets an open request finish, and closes connections that are idle or never had a request', async () => {
     const node = createBareServer(server.store, testConfig(server.database.url));
     const { port: own } = await node.listen();
     const body = JSON.stringify({ finished: true });
@@ -283,7 +289,7 @@ describe('closing', () => {
         'expect: 100-continue',
       ]),
     );
-    // The server says so once it has the request.
+    // The server sends this as soon as it has the request.
     await eventually(() => Buffer.concat(chunks).includes('100 Continue'));
     const silent = connect(own, '127.0.0.1');
     const idle = connect(own, '127.0.0.1');
@@ -300,7 +306,7 @@ describe('closing', () => {
   });
 });
 
-test('an unexpected error shows nothing of itself, and is logged under the id that it answers', async () => {
+test('an unexpected error reveals nothing in its answer, and is logged with the request id', async () => {
   const store: Store = { ...server.store, readDocument: () => Promise.reject(new Error('password is hunter2')) };
   const node = createBareServer(store, testConfig(server.database.url));
   const answer = await node.app.inject({ url: '/v1/documents/a', headers: { ...asClient, 'x-request-id': 'find-me' } });

@@ -23,29 +23,29 @@ const remove = (key: string) => server.request('DELETE', `${SCRATCH}/${encodeURI
 
 describe('the undo route', () => {
   it.each<[string, string, Record<string, string>, number, string]>([
-    ['no JSON', 'undo', json, 400, 'invalid_json'],
-    ['nothing', '', json, 400, 'invalid_json'],
-    ['no object', '["undo"]', json, 400, 'invalid_undo_request'],
+    ['text that is not JSON', 'undo', json, 400, 'invalid_json'],
+    ['an empty body', '', json, 400, 'invalid_json'],
+    ['a list', '["undo"]', json, 400, 'invalid_undo_request'],
     ['no confirmation', '{}', json, 400, 'confirm_missing'],
     ['the confirmation of a restore', '{"confirm":"restore"}', json, 400, 'confirm_missing'],
     ['an unknown member', '{"confirm":"undo","dryrun":true}', json, 400, 'invalid_undo_request'],
-    ['an event id that is none', '{"confirm":"undo","event_id":"7"}', json, 400, 'invalid_undo_request'],
-    ['a revision that is none', '{"confirm":"undo","expect_revision":-1}', json, 400, 'invalid_undo_request'],
+    ['an invalid event id', '{"confirm":"undo","event_id":"7"}', json, 400, 'invalid_undo_request'],
+    ['an invalid revision', '{"confirm":"undo","expect_revision":-1}', json, 400, 'invalid_undo_request'],
     ['a member twice', '{"confirm":"undo","dry_run":true,"dry_run":false}', json, 422, 'duplicate_member'],
-    ['more than it ever needs', `{"confirm":"undo","x":"${'x'.repeat(10_000)}"}`, json, 413, 'document_too_large'],
-    ['another type', '{"confirm":"undo"}', { 'content-type': 'text/plain' }, 415, 'unsupported_media_type'],
-    ['nothing to undo', '{"confirm":"undo"}', json, 409, 'nothing_to_undo'],
+    ['a body above its limit', `{"confirm":"undo","x":"${'x'.repeat(10_000)}"}`, json, 413, 'document_too_large'],
+    ['another content type', '{"confirm":"undo"}', { 'content-type': 'text/plain' }, 415, 'unsupported_media_type'],
+    ['an undo without an undo record', '{"confirm":"undo"}', json, 409, 'nothing_to_undo'],
   ])('refuses %s', async (_what, body, headers, code, problem) => {
     const answer = await post(UNDO, body, headers);
     expect([answer.status, answer.json().code]).toEqual([code, problem]);
   });
 
-  it('names the member at fault', async () => {
+  it('names the invalid member', async () => {
     expect((await post(UNDO, '{"confirm":"undo","event_id":7}')).json().pointer).toBe('/event_id');
     expect((await post(UNDO, '{"confirm":"undo","dryrun":true}')).json().pointer).toBe('/dryrun');
   });
 
-  it('undoes the last restore, and status shows before what it would undo, since when, and at what cost', async () => {
+  it('undoes the last restore, and status lists its undo record before, with time and size', async () => {
     await put('a', '"first"');
     const text = await backup();
     await put('a', '"second"');
@@ -82,7 +82,7 @@ describe('the undo route', () => {
 });
 
 describe('scratch states over HTTP', () => {
-  it('are listed, verified and dropped, whatever their names', async () => {
+  it('are listed, verified and dropped, also with unusual names', async () => {
     const name = 'trial of ü/1';
     const text = await backup();
     const before = await digestTables(server.pool);
@@ -91,7 +91,7 @@ describe('scratch states over HTTP', () => {
     expect((await status()).scratch_states).toMatchObject([{ state_key: name, documents: 1 }]);
     const verdict = (await get(`/v1/audit/verify?scratch=${encodeURIComponent(name)}`)).json();
     expect(verdict).toMatchObject({ ok: true, head: restored.json().scratch.audit_head });
-    // The last look at the node's own chain is another matter.
+    // `last_check` covers the live chain only.
     expect((await status()).audit.last_check?.by).not.toBe('verify');
 
     expect((await remove(name)).json()).toEqual({
@@ -104,7 +104,7 @@ describe('scratch states over HTTP', () => {
     expect(await digestTables(server.pool)).toBe(before);
   });
 
-  it.each(['default', 'nowhere', '..', 'x'.repeat(300)])('of the name %s are none to drop', async (key) => {
+  it.each(['default', 'nowhere', '..', 'x'.repeat(300)])('named %s do not exist and cannot be dropped', async (key) => {
     const before = await digestTables(server.pool);
     const answer = await remove(key);
     expect([404, 422]).toContain(answer.status);

@@ -4,7 +4,7 @@ import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { BackupFrame } from '../format/decoder.ts';
 import { manifestDigest } from '../format/digests.ts';
-import { shapeFault } from '../format/shape.ts';
+import { shapeFault } from './shape.ts';
 
 const seq = z.int().min(0);
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
@@ -35,7 +35,7 @@ const manifestSchema = z.strictObject({
   sha256: hex,
 }) satisfies z.ZodType<BackupManifest>;
 
-/** What LOOM makes use of in the header of a backup without manifest, where it is there. */
+/** The header members that LOOM uses from a backup without a manifest. Each may be absent. */
 const unverifiedSchema = z.looseObject({
   state_key: text.nullish(),
   schema_version: schemaVersion.nullish(),
@@ -45,12 +45,16 @@ const unverifiedSchema = z.looseObject({
   exported_at: text.nullish(),
 });
 
-/** Where a backup says that it comes from; null is what it does not say. */
+// src/backup/check/ decides whether a backup and a request are valid, without a database. It is pure: it may import
+// ../format/, domain, errors, json, limits and zod. It knows nothing of where the bytes come from. The checks that need
+// all documents at once are made in ../offline/ for a file, and by PostgreSQL for a restore.
+
+/** Where a backup comes from, according to its header. Null when the header does not say. */
 export interface BackupOrigin {
   instanceId: string | null;
   stateKey: string | null;
   epoch: string | null;
-  /** 0 when it does not say. */
+  /** 0 when the header does not say. */
   revision: number;
   exportedAt: string | null;
 }
@@ -62,31 +66,31 @@ interface BackupParts {
   hasAudit: boolean;
 }
 
-/** Whoever has the manifest can tell whether documents and entries are as they were; `checkStage` and `verifyBackup` do. */
+/** A backup with a manifest, against which `checkStage` and `verifyBackup` check its documents and entries. */
 export interface VerifiableBackup extends BackupParts {
   verified: true;
   header: BackupHeader;
   manifest: BackupManifest;
 }
 
-/** There is nothing to verify it by. */
+/** A backup without a manifest: nothing shows whether it is complete. */
 export interface UnverifiedBackup extends BackupParts {
   verified: false;
 }
 
-/** A backup whose frame is sound: what remains to be checked are its documents and entries. */
+/** A backup whose frame is valid. Its documents and entries are still unchecked. */
 export type CheckedBackup = VerifiableBackup | UnverifiedBackup;
 
 export interface FrameOptions {
-  /** The newest that counts as known. */
+  /** The newest known schema version. */
   schemaVersion: number;
-  /** Whether a backup without manifest may pass. One of a public LOOM node always does. */
+  /** Whether to accept a backup without a manifest. A backup of a public LOOM node is always accepted. */
   acceptUnverified: boolean;
 }
 
 /**
- * Version, schema, header, manifest and the digest over both. `pointer` is where the backup stands. A manifest that is there
- * is always held to, whatever may be accepted without one.
+ * Checks version, schema, header, manifest and the digest over both. `pointer` leads to the backup. A manifest that is
+ * present is always checked, also with `acceptUnverified`.
  */
 export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOptions): CheckedBackup {
   if (!frame.hasState && !(frame.hasAudit && (frame.auditEntries > 0 || frame.manifest !== undefined))) {
@@ -96,7 +100,7 @@ export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOp
   if (version !== BACKUP_VERSION) {
     throw new LoomError(
       'backup_version_unknown',
-      `The backup has loom_backup_version ${shortText(version)}; this node knows version ${BACKUP_VERSION}.`,
+      `The backup has "loom_backup_version" ${shortText(version)}; this node reads version ${BACKUP_VERSION}.`,
       { pointer: `${pointer}/loom_backup_version` },
     );
   }
@@ -104,7 +108,8 @@ export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOp
   if (typeof backupSchema === 'number' && backupSchema > options.schemaVersion) {
     throw new LoomError(
       'backup_schema_newer',
-      `The backup has schema_version ${backupSchema}; this node knows schemas up to ${options.schemaVersion}.`,
+      `The backup has "schema_version" ${backupSchema}; this node reads versions up to ${options.schemaVersion}. ` +
+        'Restore it with a newer LOOM.',
       { pointer: `${pointer}/schema_version` },
     );
   }
@@ -112,19 +117,20 @@ export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOp
 }
 
 /**
- * A public LOOM node writes no manifest, epoch or digests; its backups are told by that. With one of them there, a LOOM backup
- * has lost the others.
+ * Recognizes the backup of a public LOOM node: it has no manifest, epoch or digests. A backup with only some of the three
+ * is a damaged one of LOOM.
  */
-export function isOfPublicNode({ header, manifest, hasDigests }: BackupFrame): boolean {
-  const isSilent = header.epoch === undefined && manifest === undefined && !hasDigests;
-  return isSilent && header.loom_backup_version === BACKUP_VERSION && typeof header.state_key === 'string';
+function isOfPublicNode({ header, manifest, hasDigests }: BackupFrame): boolean {
+  const hasNone = header.epoch === undefined && manifest === undefined && !hasDigests;
+  return hasNone && header.loom_backup_version === BACKUP_VERSION && typeof header.state_key === 'string';
 }
 
 function checkUnverified(frame: BackupFrame, pointer: string, { acceptUnverified }: FrameOptions): UnverifiedBackup {
   if (!acceptUnverified && !isOfPublicNode(frame)) {
     throw new LoomError(
       'backup_unverified',
-      'The backup has no manifest: it is not whole, or of another tool. Nobody can tell what is missing.',
+      'The backup has no manifest: it is incomplete, or another tool made it. Use a backup with a manifest; a ' +
+        'restore accepts this one only with "accept_unverified".',
       { pointer: `${pointer}/manifest` },
     );
   }
@@ -149,14 +155,19 @@ function checkManifest(frame: BackupFrame, pointer: string): VerifiableBackup {
   const manifest = manifestSchema.safeParse(frame.manifest);
   if (!manifest.success) throw shapeFault('backup_malformed', manifest.error, `${pointer}/manifest`);
   if (manifestDigest(frame.header, manifest.data) !== manifest.data.sha256) {
-    throw new LoomError('backup_digest_mismatch', 'The header or the manifest is not as it was written.', {
-      pointer: `${pointer}/manifest/sha256`,
-    });
+    throw new LoomError(
+      'backup_digest_mismatch',
+      'The digest in the manifest does not match the header and the manifest: one of them was changed.',
+      {
+        pointer: `${pointer}/manifest/sha256`,
+      },
+    );
   }
   if (manifest.data.audit_included !== frame.hasAudit || !frame.hasState) {
-    const missing = frame.hasState ? 'audit_entries' : 'state';
-    throw new LoomError('backup_count_mismatch', `The manifest does not fit: "${missing}" is missing or was added.`, {
-      pointer: `${pointer}/${missing}`,
+    const member = frame.hasState ? 'audit_entries' : 'state';
+    const found = frame.hasState && frame.hasAudit ? 'was added' : 'is missing';
+    throw new LoomError('backup_count_mismatch', `According to the manifest, "${member}" ${found}.`, {
+      pointer: `${pointer}/${member}`,
     });
   }
   const { instance_id: instanceId, state_key: stateKey, epoch, revision, exported_at: exportedAt } = header.data;
@@ -173,5 +184,5 @@ function partsOf({ hasState, hasDigests, hasAudit }: BackupFrame, origin: Backup
 }
 
 function shortText(value: unknown): string {
-  return value === undefined ? '(none)' : JSON.stringify(value).slice(0, 40);
+  return value === undefined ? '(absent)' : JSON.stringify(value).slice(0, 40);
 }

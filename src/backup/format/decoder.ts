@@ -4,16 +4,21 @@ import { pointerToken } from '../../json/pointer.ts';
 import { createJsonScanner, JsonTruncatedError } from '../../json/scanner.ts';
 import type { JsonType, ObjectVisit, Visit } from '../../json/visit.ts';
 import { limits } from '../../limits.ts';
+import { isRestoreMember } from './request.ts';
 
-/** What a backup holds in number, in the order in which it comes. Texts and bytes are as `CapturedValue` describes them. */
+// src/backup/format/ writes and reads the bytes of a backup: encoder, decoder, digests, the members of a request. It is
+// pure: it may import domain, json, errors, limits and zod. It knows nothing of databases, HTTP, files, or of what makes a
+// backup valid: that is the subject of ../check/. docs/backup-format.md is the specification.
+
+/** One of the many items in a backup, in the order of the input. `CapturedValue` describes `text` and `canonicalBytes`. */
 export type BackupItem =
   | { kind: 'document'; name: string; text: Buffer; canonicalBytes: number }
   | { kind: 'digest'; name: string; sha256: string }
   | { kind: 'entry'; text: Buffer };
 
-/** What a backup holds once. Header and manifest are parsed but not judged: that is `checkBackup`'s part. */
+/** What a backup has once. Header and manifest are parsed but not checked; `checkFrame` checks them. */
 export interface BackupFrame {
-  /** All members but `state`, `document_sha256`, `audit_entries` and `manifest`. */
+  /** All members except `state`, `document_sha256`, `audit_entries` and `manifest`. */
   header: Record<string, unknown>;
   manifest: unknown;
   hasState: boolean;
@@ -29,19 +34,19 @@ export interface Decoded {
   backup: BackupFrame | undefined;
 }
 
-/** Takes a text in chunks, and hands out what they complete; `Whole` is what stands in it once. */
+/** Decodes a text in chunks. `Whole` is what the text has once, beside its items. */
 export interface Decoder<Whole> {
-  /** What has been read of it so far. */
+  /** Grows as the text is read. */
   readonly whole: Whole;
-  /** Takes the next bytes, cut anywhere, and answers what they completed. */
+  /** Takes the next bytes, cut anywhere, and returns the items that they complete. */
   write(chunk: Uint8Array): BackupItem[];
-  /** The input has ended. Throws `backup_incomplete` when a value is still open. */
+  /** Ends the input. Throws `backup_incomplete` when a value is still open. */
   end(): Whole;
 }
 
 /**
- * Decodes the body of a restore as it arrives: memory holds one document or entry at a time, members come in any order.
- * Throws what the scanner throws, `invalid_document_name`, and `backup_malformed` for a member of another shape.
+ * Decodes the body of a restore as it arrives, with its members in any order. Memory holds one document or entry at a
+ * time. Throws the scanner's errors, `invalid_document_name`, and `backup_malformed` for a member of the wrong type.
  */
 export function createRestoreDecoder(): Decoder<Decoded> {
   const decoded: Decoded = { request: {}, backup: undefined };
@@ -57,12 +62,12 @@ export function createRestoreDecoder(): Decoder<Decoded> {
       return backupVisit(decoded.backup, '/backup', emit);
     },
     onOther: (type) => {
-      throw new LoomError('invalid_restore_request', `The body must be a JSON object, and it is ${aOrAn(type)}.`);
+      throw new LoomError('invalid_restore_request', `The body is ${withArticle(type)}; expected a JSON object.`);
     },
   }));
 }
 
-/** As `createRestoreDecoder`, for a backup on its own: a file. A restore request around it is `backup_malformed`. */
+/** Decodes a backup on its own, as a file has it. A restore request around it is `backup_malformed`. */
 export function createBackupDecoder(): Decoder<BackupFrame> {
   const frame = emptyFrame();
   return createDecoder(frame, (emit) => {
@@ -71,7 +76,11 @@ export function createBackupDecoder(): Decoder<BackupFrame> {
       ...visit,
       onMember: (name, offset) => {
         if (name !== 'backup') return visit.onMember(name, offset);
-        throw malformed('This is a restore request: the backup is in its member "backup".', '/backup', offset);
+        throw malformed(
+          'The file is a restore request: the backup is in its member "backup". Give the backup itself.',
+          '/backup',
+          offset,
+        );
       },
     };
   });
@@ -102,26 +111,15 @@ function createDecoder<Whole>(whole: Whole, rootOf: (emit: (item: BackupItem) =>
   };
 }
 
-const requestMembers = new Set([
-  'confirm',
-  'replace_state',
-  'truncate_audit',
-  'dry_run',
-  'expect_revision',
-  'accept_state_key',
-  'accept_unverified',
-  'into_scratch',
-]);
-
-/** Refused as soon as it is seen: what follows may be of any size. */
+/** Refuses an unknown member at its name, because its value may have any size. */
 function assertRequestMember(name: string): void {
-  if (requestMembers.has(name)) return;
+  if (isRestoreMember(name)) return;
   const isBackup = /^(loom_backup_version|backend|state|document_sha256|audit_entries|manifest)$/.test(name);
   throw new LoomError(
     'invalid_restore_request',
     isBackup
-      ? 'The body is a backup on its own: wrap it as {"confirm":"restore","backup":…}.'
-      : `A restore has no member ${JSON.stringify(name)}.`,
+      ? 'The body is a backup without a request around it: wrap it as {"confirm":"restore","backup":…}.'
+      : `${JSON.stringify(name)} is not a member of a restore request.`,
     { pointer: pointerToken(name) },
   );
 }
@@ -131,14 +129,18 @@ function endScan(scanner: { end(): void; offset: number }): void {
     scanner.end();
   } catch (error) {
     if (!(error instanceof JsonTruncatedError) || scanner.offset === 0) throw error;
-    throw new LoomError('backup_incomplete', `The backup ends too early, after ${scanner.offset} bytes.`, {
-      ...error.place,
-      cause: error,
-    });
+    throw new LoomError(
+      'backup_incomplete',
+      `The backup ends early, after ${scanner.offset} bytes. Use a complete copy.`,
+      {
+        ...error.place,
+        cause: error,
+      },
+    );
   }
 }
 
-/** How to scan one backup that stands at `pointer`. */
+/** Creates the visit of one backup, to which `pointer` leads. */
 function backupVisit(frame: BackupFrame, pointer: string, emit: (item: BackupItem) => void): ObjectVisit {
   let members = 0;
   return {
@@ -148,7 +150,7 @@ function backupVisit(frame: BackupFrame, pointer: string, emit: (item: BackupIte
       members += 1;
       const at = `${pointer}${pointerToken(name)}`;
       if (members > limits.maxBackupHeaderMembers)
-        throw malformed(`The backup has more than ${limits.maxBackupHeaderMembers} members.`, at, offset);
+        throw malformed(`The backup has more than ${limits.maxBackupHeaderMembers} members, the maximum.`, at, offset);
       switch (name) {
         case 'state':
           frame.hasState = true;
@@ -170,7 +172,7 @@ function backupVisit(frame: BackupFrame, pointer: string, emit: (item: BackupIte
       }
     },
     onOther: (type, offset) => {
-      throw malformed(`The backup must be a JSON object, and it is ${aOrAn(type)}.`, pointer, offset);
+      throw malformed(`The backup is ${withArticle(type)}; expected a JSON object.`, pointer, offset);
     },
   };
 }
@@ -183,7 +185,7 @@ function stateVisit(pointer: string, emit: (item: BackupItem) => void, onNull: (
       const fault = documentNameFault(name);
       if (fault !== undefined) {
         const place = { pointer: `${pointer}${pointerToken(name)}`, offset };
-        throw new LoomError('invalid_document_name', `A document name ${fault}.`, place);
+        throw new LoomError('invalid_document_name', `The document name ${fault}.`, place);
       }
       return {
         kind: 'capture',
@@ -209,10 +211,14 @@ function digestsVisit(pointer: string, emit: (item: BackupItem) => void): Visit 
           return;
         }
         const at = `${pointer}${pointerToken(name)}`;
-        throw malformed('A digest must be 64 lower-case hexadecimal digits under the name of a document.', at, offset);
+        throw malformed(
+          'A member of document_sha256 is not a document name with 64 lower-case hexadecimal digits.',
+          at,
+          offset,
+        );
       }),
     onOther: (type, offset) => {
-      throw malformed(`document_sha256 must be an object, and it is ${aOrAn(type)}.`, pointer, offset);
+      throw malformed(`"document_sha256" is ${withArticle(type)}; expected an object.`, pointer, offset);
     },
   };
 }
@@ -227,7 +233,7 @@ function entriesVisit(pointer: string, frame: BackupFrame, emit: (item: BackupIt
       place: { pointer: `${pointer}/${index}` },
       onValue: ({ text, type, offset }) => {
         if (type !== 'object') {
-          const detail = `An audit entry must be an object, and this is ${aOrAn(type)}.`;
+          const detail = `Audit entry ${index + 1} of the backup is ${withArticle(type)}; expected an object.`;
           throw malformed(detail, `${pointer}/${index}`, offset);
         }
         frame.auditEntries += 1;
@@ -241,7 +247,7 @@ function entriesVisit(pointer: string, frame: BackupFrame, emit: (item: BackupIt
   };
 }
 
-/** `null` stands for "none": a tool that knows the member but has nothing to say writes it so. */
+/** Accepts `null` as "absent", because some tools write every member that they know. */
 function nullOrMalformed(
   member: string,
   expected: string,
@@ -250,14 +256,14 @@ function nullOrMalformed(
   offset: number,
   onNull: () => void,
 ): Visit {
-  if (type !== 'null') throw malformed(`${member} must be ${expected}, and it is ${aOrAn(type)}.`, pointer, offset);
+  if (type !== 'null') throw malformed(`"${member}" is ${withArticle(type)}; expected ${expected}.`, pointer, offset);
   onNull();
   return { kind: 'skip', maxDepth: 1 };
 }
 
 function captureMember(target: Record<string, unknown>, name: string, pointer: string): Visit {
   return captureInto(pointer, (value) => {
-    // Not an assignment: `__proto__` must become a member like any other.
+    // An assignment would set the prototype for `__proto__`, which must become a member like any other.
     Object.defineProperty(target, name, { value, enumerable: true, configurable: true, writable: true });
   });
 }
@@ -276,6 +282,6 @@ function malformed(detail: string, pointer: string, offset: number): LoomError {
   return new LoomError('backup_malformed', detail, { pointer, offset });
 }
 
-function aOrAn(type: JsonType): string {
+function withArticle(type: JsonType): string {
   return type === 'null' ? 'null' : `${/^[ao]/.test(type) ? 'an' : 'a'} ${type}`;
 }

@@ -4,8 +4,8 @@ import type { BackupManifest } from '../../domain/backup.ts';
 import { canonicalText } from '../../json/canonical.ts';
 
 /**
- * Digest over all documents: sha256 over sha256(name) ‖ sha256(canonical text), in byte order of the names. Over digests
- * and not over texts, so that no pair of documents can be told in two ways, and PostgreSQL computes it from what it keeps.
+ * Computes the digest over all documents: sha256 over sha256(name) ‖ sha256(canonical text), in byte order of the names.
+ * Digests have a fixed length, so two different states never give the same input, and PostgreSQL stores the second one.
  */
 export interface StateDigest {
   add(name: Buffer, valueSha256: Buffer): void;
@@ -23,40 +23,40 @@ export function createStateDigest(): StateDigest {
   };
 }
 
-/** Follows a chain entry by entry and says whether it holds so far. */
+/** Checks a chain entry by entry. */
 export interface ChainCheck {
   /** `text` is the canonical text of the entry, without its hash; both hashes are lower-case hex. */
   add(seq: number, hash: string, text: Buffer): void;
-  holds(): boolean;
-  /** Seq of the first entry that does not fit; null while the chain holds. */
+  isValid(): boolean;
+  /** Seq of the first entry that is wrong or missing; null while the chain is valid. */
   firstBadSeq(): number | null;
   last(): { seq: number; hash: string };
 }
 
-/** Starts after entry `seq` with `hash`; a whole chain starts after entry 0 with the genesis hash. */
+/** Starts after entry `seq` with `hash`. A complete chain starts after entry 0, with the genesis hash. */
 export function createChainCheck(after: { seq: number; hash: string } = { seq: 0, hash: GENESIS_HASH }): ChainCheck {
   let last = after;
   let firstBadSeq: number | null = null;
   return {
     add: (seq, hash, text) => {
-      const fits = seq === last.seq + 1 && chainHash(last.hash, text) === hash;
-      if (!fits) firstBadSeq ??= last.seq + 1;
+      const isLinked = seq === last.seq + 1 && chainHash(last.hash, text) === hash;
+      if (!isLinked) firstBadSeq ??= last.seq + 1;
       last = { seq, hash };
     },
-    holds: () => firstBadSeq === null,
+    isValid: () => firstBadSeq === null,
     firstBadSeq: () => firstBadSeq,
     last: () => last,
   };
 }
 
-/** `sha256(previous hash ‖ utf8(entry::text))`, both hashes in lower-case hex. */
+/** Returns `sha256(previous hash ‖ utf8(entry::text))`. Both hashes are lower-case hex. */
 export function chainHash(previousHash: string, text: Buffer): string {
   return createHash('sha256').update(previousHash, 'hex').update(text).digest('hex');
 }
 
 /**
- * Digest over everything in a backup that no other digest covers: the canonical text of one object that holds all members
- * of the header and of the manifest, without the manifest's own `sha256`. A member that someone added counts too.
+ * Returns the digest over everything in a backup that no other digest covers: the canonical text of one object with all
+ * members of the header and of the manifest, without the manifest's own `sha256`. It also covers unknown members.
  */
 export function manifestDigest(header: Record<string, unknown>, manifest: Omit<BackupManifest, 'sha256'>): string {
   const covered = Object.entries(manifest).filter(([name]) => name !== 'sha256');

@@ -3,9 +3,9 @@ import type { BackupHeader, BackupManifest } from '../../domain/backup.ts';
 import { type ChainCheck, createChainCheck, createStateDigest, manifestDigest, sha256 } from './digests.ts';
 
 /**
- * Writes one backup, section by section and in this order: `begin`, `document`*, `beginDigests`, `digest`*, then either
- * `beginAudit` and `entry`* or neither, `end`. A call out of order throws: a backup of another shape must not exist.
- * Every call answers the next bytes of the file. One document or entry stands on a line of its own.
+ * Writes one backup, section by section and in this order: `begin`, `document`*, `beginDigests`, `digest`*, then
+ * optionally `beginAudit` and `entry`*, then `end`. A call out of order throws, so that every finished backup has this
+ * shape. Each call returns the next bytes of the file. Each document, digest and entry has a line of its own.
  */
 export interface BackupEncoder {
   begin(header: BackupHeader): string;
@@ -17,8 +17,13 @@ export interface BackupEncoder {
   /** `text` is the canonical text of the entry without its hash. */
   entry(seq: number, hash: string, text: Buffer): Buffer;
   end(head: AuditHead): string;
-  /** After `end`: whether the entries hold, and where they first do not; undefined when the backup has none to check. */
-  chainVerdict(): { ok: boolean; firstBadSeq: number | null } | undefined;
+  /** Returns, after `end`, whether the chain is valid; undefined when the backup has no audit entries section. */
+  chainVerdict(): ChainVerdict | undefined;
+}
+
+interface ChainVerdict {
+  ok: boolean;
+  firstBadSeq: number | null;
 }
 
 type Section = 'nothing' | 'state' | 'digests' | 'audit' | 'done';
@@ -31,9 +36,10 @@ export function createBackupEncoder(): BackupEncoder {
   let digests = 0;
   let previous: AuditHead | undefined;
   let chain = createChainCheck();
-  let verdict: { ok: boolean; firstBadSeq: number | null } | undefined;
+  let verdict: ChainVerdict | undefined;
+  /** One over the documents as written, one over the digests as given: the database must agree with itself. */
   const written = createStateDigest();
-  const kept = createStateDigest();
+  const stored = createStateDigest();
 
   function enter(next: Section, ...from: Section[]): void {
     if (!from.includes(section)) throw new Error(`a backup cannot go from ${section} to ${next}`);
@@ -57,7 +63,7 @@ export function createBackupEncoder(): BackupEncoder {
     },
     digest: (name, sha256Hex) => {
       enter('digests', 'digests');
-      kept.add(name, Buffer.from(sha256Hex, 'hex'));
+      stored.add(name, Buffer.from(sha256Hex, 'hex'));
       return `${separator(digests++)}${JSON.stringify(name.toString('utf8'))}:"${sha256Hex}"`;
     },
     beginAudit: (given) => {
@@ -74,10 +80,10 @@ export function createBackupEncoder(): BackupEncoder {
     end: (head) => {
       const auditIncluded = section === 'audit';
       enter('done', 'digests', 'audit');
-      if (header === undefined || digests !== documents) throw new Error('a backup must have one digest a document');
+      if (header === undefined || digests !== documents) throw new Error('the backup has documents without a digest');
       const stateSha256 = written.end();
-      if (kept.end() !== stateSha256) throw new Error('a document differs from the digest that is kept beside it');
-      if (auditIncluded) verdict = judge(chain, head);
+      if (stored.end() !== stateSha256) throw new Error('a document does not match its stored digest');
+      if (auditIncluded) verdict = verdictOf(chain, head);
       const manifest: Omit<BackupManifest, 'sha256'> = {
         documents,
         state_sha256: stateSha256,
@@ -95,8 +101,8 @@ export function createBackupEncoder(): BackupEncoder {
 }
 
 /**
- * What follows the hash in an entry's object. Somebody who tampers with the table may have left no members, or something
- * that is no object: that breaks the chain, but must not break the file.
+ * Returns what follows the hash in an entry's object. After tampering with the table, the entry may be empty or not an
+ * object. Its chain is then broken, but the file must still be JSON.
  */
 function membersOf(entry: Buffer): Buffer {
   if (entry[0] !== OPENING_BRACE) return Buffer.concat([Buffer.from(',"entry":'), entry, Buffer.from('}')]);
@@ -111,10 +117,10 @@ function separator(count: number): string {
   return count === 0 ? '\n' : ',\n';
 }
 
-/** Entries that hold among themselves must also end at the head that the state row names. */
-function judge(chain: ChainCheck, head: AuditHead): { ok: boolean; firstBadSeq: number | null } {
+/** Checks also that the chain ends at the head in the state row. */
+function verdictOf(chain: ChainCheck, head: AuditHead): ChainVerdict {
   const last = chain.last();
-  if (!chain.holds()) return { ok: false, firstBadSeq: chain.firstBadSeq() };
+  if (!chain.isValid()) return { ok: false, firstBadSeq: chain.firstBadSeq() };
   if (last.seq === head.seq && last.hash === head.hash) return { ok: true, firstBadSeq: null };
   return { ok: false, firstBadSeq: last.seq === head.seq ? Math.max(head.seq, 1) : Math.min(last.seq, head.seq) + 1 };
 }

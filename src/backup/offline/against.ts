@@ -4,28 +4,28 @@ import { findImported } from './imports.ts';
 import { firstEntrySeq, lastCommonSeq, type Trail, trailStart, wasExportedBefore } from './trail.ts';
 import { readHistory, type Truncation } from './truncations.ts';
 
-/** How the trail of an earlier backup lives on. */
+/** How a later trail continues the trail of an earlier backup. */
 export type Continuity =
-  /** Every entry is in the file's trail, at its place. */
+  /** Every entry is in the file's trail, with the same seq. */
   | { kind: 'held' }
-  /** Each from `from` on is inside an `audit.import` entry. */
+  /** Each entry from `from` on is inside an `audit.import` entry. */
   | (Parting & { kind: 'imported' })
-  /** The file's trail says that a restore took out those from `from` on; `imported` of them came back as imports. */
+  /** A restore in the file's trail removed the entries from `from` on; `imported` of them came back as imports. */
   | (Parting & { kind: 'taken_out'; by: Truncation });
 
 interface Parting {
-  /** Seq of the first of the earlier entries that are not at their place. */
+  /** Seq of the first earlier entry that the file does not have with the same seq. */
   from: number;
   imported: number;
-  /** Whether all before `from` is known to be the same in both. */
+  /** Whether all entries before `from` are known to be equal in both. */
   isSameBefore: boolean;
 }
 
 /**
- * Shows that the audit trail of `earlier` lives on in `file`, both found whole by `verifyBackup`. That is how a tail that was cut
- * off is found, or a trail that was written anew: no chain can show that by itself. Throws `audit_history_lost` with the seq of the
- * first entry that is gone, or `audit_history_unproven` when the two files cannot tell. Memory does not grow with the files:
- * `window` is how many entries are looked for at once.
+ * Checks that `file` continues the audit trail of `earlier`. Both must be verified. This finds a removed tail and a
+ * rewritten trail, which no chain shows by itself. Throws `audit_history_lost` with the seq of the first missing entry, or
+ * `audit_history_unproven` when the two files do not have enough entries to tell. Memory does not grow with the files:
+ * `window` is the number of entries to look for at once.
  */
 export async function checkAgainst(
   file: Trail,
@@ -56,8 +56,8 @@ const EXPLAINS = 2;
 const MAY_EXPLAIN = 1;
 
 /**
- * Whether a truncating restore explains that earlier entries are not in the file. It stands where the trails part. Where that is not in
- * view, only the hash of the head that it took out tells that it was this trail.
+ * Ranks how well a truncating restore explains that the file lacks earlier entries. Such a restore is the first entry
+ * after the common ones. If the files do not show that place, only the hash of the removed head identifies the trail.
  */
 function rankOf({ seq, previousHead }: Truncation, common: number | undefined, file: Trail, earlier: Trail): number {
   const head = earlier.manifest.audit_head;
@@ -82,7 +82,7 @@ function faultOf(file: Trail, earlier: Trail, { common, lost, by, maybe }: Missi
   const isShorter = common === undefined ? endsAt < trailStart(earlier) : common === endsAt;
   if (isShorter && wasExportedBefore(file, earlier)) return fileIsOlder(file, earlier);
   if (common === undefined) {
-    // Where the trails part, and what the file says of it, comes before what is in the file.
+    // The file begins after the place where the trails diverge, so it cannot show why they do.
     if (trailStart(file) > 0) return fileShowsTooLittle(file, earlier);
     if (maybe !== undefined) return restoreMayExplain(maybe, earlier);
   }

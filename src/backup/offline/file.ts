@@ -7,7 +7,7 @@ import type { OpenBackup } from './read.ts';
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
 const CHUNK_BYTES = 256 * 1024;
 
-/** A backup in a file, plain or gzip, which is told by its first bytes. Rejects as `fs.open` does when it cannot be read. */
+/** Opens a backup in a file, plain or gzip. The first bytes of the file tell which. Rejects as `fs.open` does. */
 export async function openBackupFile(path: string): Promise<OpenBackup> {
   const file = await openFile(path, 'r');
   try {
@@ -29,7 +29,7 @@ async function* readGzip(path: string): AsyncGenerator<Uint8Array> {
       bytes += chunk.length;
       yield chunk;
     }
-    // Node's gunzip takes a zero byte for the end, and whatever stands behind it for padding.
+    // Node's gunzip stops at a zero byte after the data and ignores whatever follows it.
     if (unpacker.bytesWritten < source.bytesRead) throw damagedAfter(bytes);
   } catch (error) {
     throw gzipFault(error, bytes);
@@ -38,18 +38,26 @@ async function* readGzip(path: string): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** The codes that a restore answers for such a body. */
+/** Uses the same codes as a restore does for a damaged gzip body. */
 function gzipFault(error: unknown, offset: number): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (code === 'Z_BUF_ERROR') {
-    return new LoomError('backup_incomplete', `The gzip data ends too early, after ${offset} decoded bytes.`, {
-      offset,
-    });
+    return new LoomError(
+      'backup_incomplete',
+      `The gzip data ends early, after ${offset} decoded bytes. Use a complete copy.`,
+      {
+        offset,
+      },
+    );
   }
   if (typeof code !== 'string' || !code.startsWith('Z_')) return error;
   return damagedAfter(offset);
 }
 
 function damagedAfter(offset: number): LoomError {
-  return new LoomError('malformed_request', `The gzip data is damaged, after ${offset} decoded bytes.`, { offset });
+  return new LoomError(
+    'malformed_request',
+    `The gzip data is damaged after ${offset} decoded bytes. Use another copy.`,
+    { offset },
+  );
 }

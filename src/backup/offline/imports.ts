@@ -1,28 +1,28 @@
 import { canonicalText } from '../../json/canonical.ts';
-import type { EntryMembers } from '../check/entry.ts';
+import type { EntryMembers } from '../check/entry-forms.ts';
 import { sha256 } from '../format/digests.ts';
 import { documentSha256, readEntries } from './read.ts';
 import type { Trail } from './trail.ts';
 
 export interface Found {
-  /** How many of the entries stand in the trail as imports. */
+  /** Number of entries that the trail has as imports. */
   imported: number;
-  /** Seq of the first that does not, and that was to be found. */
+  /** Seq of the first required entry that was not found. */
   lost: number | undefined;
 }
 
 export interface Wanted {
   /** Entries of `earlier` from this seq on. */
   from: number;
-  /** Entries up to this seq need not be found, and are counted when they are. */
+  /** Entries up to this seq are optional, and counted when found. */
   excusedTo: number;
-  /** Entries looked for in one reading of the file. */
+  /** Number of entries to look for in one reading of the file. */
   window: number;
 }
 
 /**
- * Looks for entries of `earlier` inside the `audit.import` entries of `file`, by their whole content. An earlier backup without entries
- * is looked for by the hash of its head. Reads `file` once for each window of them, so memory does not grow.
+ * Looks for entries of `earlier` inside the `audit.import` entries of `file`, by their whole content. If `earlier` has no
+ * entries, looks for the hash of its head. Reads `file` once for each window, so memory does not grow.
  */
 export async function findImported(file: Trail, earlier: Trail, { from, excusedTo, window }: Wanted): Promise<Found> {
   let imported = 0;
@@ -33,10 +33,10 @@ export async function findImported(file: Trail, earlier: Trail, { from, excusedT
   return { imported, lost: undefined };
 }
 
-/** Entries by their hash, in the order of their seq. Without `sha256` the hash alone has to do. */
+/** Entries by hash, in the order of their seq. Without `sha256`, only hash and seq are compared. */
 type Window = Map<string, { seq: number; sha256?: string }>;
 
-async function* readWindows({ open, manifest }: Trail, from: number, most: number): AsyncGenerator<Window> {
+async function* readWindows({ open, manifest }: Trail, from: number, size: number): AsyncGenerator<Window> {
   if (manifest.audit_first === null) {
     yield new Map([[manifest.audit_head.hash, { seq: manifest.audit_head.seq }]]);
     return;
@@ -46,14 +46,14 @@ async function* readWindows({ open, manifest }: Trail, from: number, most: numbe
     const { seq, hash } = JSON.parse(text.toString('utf8')) as EntryMembers;
     if (Number(seq) < from) continue;
     window.set(String(hash), { seq: Number(seq), sha256: documentSha256(text).toString('hex') });
-    if (window.size < most) continue;
+    if (window.size < size) continue;
     yield window;
     window = new Map();
   }
   if (window.size > 0) yield window;
 }
 
-/** Takes out of `wanted` what the file's imports hold, and answers how many that were. */
+/** Removes from `wanted` what the file has as imports, and returns how many that were. */
 async function strikeOut(file: Trail, wanted: Window): Promise<number> {
   const before = wanted.size;
   for await (const text of readEntries(file.open)) {
@@ -69,7 +69,7 @@ async function strikeOut(file: Trail, wanted: Window): Promise<number> {
   return before - wanted.size;
 }
 
-/** What was imported may itself be an import, and so on. */
+/** Yields the imported entry; if that is an import too, also its original, and so on. */
 function* originalsOf(entry: unknown): Generator<EntryMembers> {
   let one = entry as EntryMembers & { import?: { original?: unknown } };
   while (one.action === 'audit.import') {

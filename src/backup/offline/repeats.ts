@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto';
-import type { EntryMembers } from '../check/entry.ts';
+import type { EntryMembers } from '../check/entry-forms.ts';
 import { repeatedMember } from '../check/faults.ts';
 import { decodeAll, type OpenBackup } from './read.ts';
 
 const uniqueMembers = ['event_id', 'idempotency_key'] as const;
 
-/** Looks for two entries of one event id or one idempotency key. */
+/** Finds two entries with the same event id or the same idempotency key. */
 export interface RepeatCheck {
-  /** Takes the entries in their order. They must be well-formed: only then are the values short, and few are kept in memory. */
+  /** Takes the entries in their order. They must have the right forms, which bound the length of what is kept. */
   add(entry: EntryMembers): void;
-  /** Throws naming the first entry that repeats one. Reads the backup again when it has more than `window` entries. */
+  /** Throws an error that names the first repeating entry. Reads the backup again if it has more than `window` entries. */
   assertNone(open: OpenBackup): Promise<void>;
 }
 
@@ -35,7 +35,7 @@ interface Repeat {
   member: string;
 }
 
-/** Each reading of the backup remembers only the values whose digest falls into its share, so memory does not grow with the trail. */
+/** Reads the backup once for each share, and remembers only the values whose digest falls into that share. */
 async function findByShares(open: OpenBackup, shares: number): Promise<Repeat | undefined> {
   let first: Repeat | undefined;
   for (let share = 0; share < shares; share += 1) {

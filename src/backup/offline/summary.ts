@@ -1,31 +1,31 @@
-import type { EntryMembers } from '../check/entry.ts';
+import type { EntryMembers } from '../check/entry-forms.ts';
 import type { BackupFrame } from '../format/decoder.ts';
 import { decodeAll, type OpenBackup } from './read.ts';
 
-/** A public LOOM node writes `timestamp` in place of `recorded_at`, and no `seq`. */
+/** The members of an entry that a summary shows. A public LOOM node writes `timestamp` instead of `recorded_at`, and no `seq`. */
 export type SummaryEntry = EntryMembers & { timestamp?: unknown };
 
-/** What a backup holds, as far as it says so itself: nothing is verified. */
+/** What a backup contains. Nothing in it is verified. */
 export interface BackupSummary {
   frame: BackupFrame;
-  /** Of the JSON, unpacked. */
+  /** Length of the JSON, decompressed. */
   bytes: number;
   documents: number;
-  /** Of their canonical texts, as status counts them. */
+  /** Sum of the canonical texts, as in the node's status. */
   documentBytes: number;
   /** The largest documents, largest first. */
   largest: { name: string; bytes: number }[];
   entries: number;
   first: SummaryEntry | undefined;
   last: SummaryEntry | undefined;
-  /** How often each action stands in the trail; what is beyond `ACTIONS_MOST` kinds is counted under `(others)`. */
+  /** Number of entries of each action. Actions beyond the first `MAX_ACTIONS` are counted as `(others)`. */
   actions: Map<string, number>;
 }
 
-const LARGEST_MOST = 5;
-const ACTIONS_MOST = 20;
+const MAX_LARGEST = 5;
+const MAX_ACTIONS = 20;
 
-/** Reads the whole backup once, in constant memory. Throws what the decoder throws. */
+/** Reads the whole backup once, in constant memory. Throws the decoder's errors. */
 export async function summarizeBackup(open: OpenBackup): Promise<BackupSummary> {
   const counted = {
     documents: 0,
@@ -55,11 +55,11 @@ export async function summarizeBackup(open: OpenBackup): Promise<BackupSummary> 
 function keepLargest(largest: BackupSummary['largest'], one: { name: string; bytes: number }): void {
   largest.push(one);
   largest.sort((left, right) => right.bytes - left.bytes);
-  largest.length = Math.min(largest.length, LARGEST_MOST);
+  largest.length = Math.min(largest.length, MAX_LARGEST);
 }
 
 function countAction(actions: Map<string, number>, action: unknown): void {
-  const known = typeof action === 'string' && (actions.has(action) || actions.size < ACTIONS_MOST);
+  const known = typeof action === 'string' && (actions.has(action) || actions.size < MAX_ACTIONS);
   const name = known ? action : '(others)';
   actions.set(name, (actions.get(name) ?? 0) + 1);
 }

@@ -1,9 +1,9 @@
 import type { AuditHead } from '../../domain/audit.ts';
 import type { BackupHeader, BackupManifest } from '../../domain/backup.ts';
-import type { EntryMembers } from '../check/entry.ts';
+import type { EntryMembers } from '../check/entry-forms.ts';
 import { type OpenBackup, readEntries } from './read.ts';
 
-/** A backup that `verifyBackup` has found whole: each entry is linked to the one before, up to the head. */
+/** A backup that `verifyBackup` has verified: its chain is valid up to the head. */
 export interface Trail {
   open: OpenBackup;
   header: BackupHeader;
@@ -11,19 +11,19 @@ export interface Trail {
 }
 
 /**
- * Seq of the first hash that the backup knows: that to which its first entry is linked, or the head when it holds no entry.
- * 0: the trail is there from its beginning.
+ * Returns the seq of the first hash that the backup has: the hash to which its first entry is linked, or the head when it
+ * has no entries. 0 means that the audit trail is complete.
  */
 export function trailStart({ manifest: { audit_first: first, audit_head: head } }: Trail): number {
   return first === null ? head.seq : first.seq - 1;
 }
 
-/** The first of the entries that the backup tells of: without entries, that is its head alone. */
+/** Returns the seq of the backup's first entry; without entries, that of the head. */
 export function firstEntrySeq({ manifest: { audit_first: first, audit_head: head } }: Trail): number {
   return first?.seq ?? head.seq;
 }
 
-/** By the times that both say. What is not of LOOM's form is not compared. */
+/** Compares the export times in the headers. Returns false unless both have LOOM's form of a time. */
 export function wasExportedBefore(one: Trail, other: Trail): boolean {
   const [time, otherTime] = [one.header.exported_at, other.header.exported_at];
   const isTime = (text: string): boolean => /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/.test(text);
@@ -31,9 +31,9 @@ export function wasExportedBefore(one: Trail, other: Trail): boolean {
 }
 
 /**
- * Seq of the last entry whose hash is the same in both: since a hash covers all that comes before, the trails are one up to
- * there. Undefined when there is no seq of which both know the hash, or already the first such is not the same. Reads
- * both side by side, and no further than they agree.
+ * Returns the seq of the last entry with the same hash in both. A hash covers everything before it, so both trails are
+ * equal up to there. Returns undefined when the first seq whose hash both have differs, or there is no such seq. Reads
+ * both files side by side, up to the first difference.
  */
 export async function lastCommonSeq(one: Trail, other: Trail): Promise<number | undefined> {
   const upTo = Math.min(one.manifest.audit_head.seq, other.manifest.audit_head.seq);
@@ -50,7 +50,7 @@ export async function lastCommonSeq(one: Trail, other: Trail): Promise<number | 
   return common;
 }
 
-/** All that the backup knows of the chain, in its order. */
+/** Yields every seq and hash that the backup has, in order. */
 async function* readLinks({ open, manifest }: Trail): AsyncGenerator<AuditHead, undefined> {
   const { audit_first: first, audit_head: head } = manifest;
   if (first === null) {
@@ -67,7 +67,7 @@ async function* readLinks({ open, manifest }: Trail): AsyncGenerator<AuditHead, 
 async function hashAt(reader: AsyncGenerator<AuditHead, undefined>, seq: number): Promise<string> {
   for (;;) {
     const { value: link } = await reader.next();
-    if (link === undefined) throw new Error(`entry ${seq} is gone: the file was changed while it was read`);
+    if (link === undefined) throw new Error(`entry ${seq} is missing: the file changed while it was read`);
     if (link.seq === seq) return link.hash;
   }
 }

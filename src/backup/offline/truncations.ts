@@ -2,19 +2,19 @@ import { z } from 'zod';
 import { readEntries } from './read.ts';
 import type { Trail } from './trail.ts';
 
-/** A restore that took entries out of the trail: those from its own seq up to the head of that time. */
+/** A restore that removed entries from the audit trail: those from its own seq up to the head before the restore. */
 export interface Truncation {
   seq: number;
   recordedAt: string;
   requestId: string;
   replacedEntries: number;
-  /** Last of the entries that it took out. */
+  /** The last removed entry. */
   previousHead: { seq: number; hash: string };
-  /** Whether part of them had been taken out before, by a restore whose own entry it then took out, too. */
+  /** Whether some of them were removed by an earlier restore, whose own entry this restore then removed. */
   isTogether: boolean;
 }
 
-/** What a trail says of its own past. */
+/** What the entries of a trail say about removed and imported entries. */
 export interface History {
   truncation: Truncation | undefined;
   hasImports: boolean;
@@ -34,12 +34,12 @@ const truncationSchema = z
       replaced_restores: z.array(z.object({ previous_head: headSchema })).default([]),
     }),
   })
-  // Its own entry stands where the first stood that it took out.
+  // The restore's own entry takes the seq of the first removed entry.
   .refine(({ seq, restore }) => seq === restore.previous_head.seq - restore.replaced_entries + 1);
 
 /**
- * Reads the whole trail once. Keeps the truncating restore of the highest rank; of equals the one that took out most, or came first.
- * None of rank 0.
+ * Reads the whole trail once and returns the truncating restore of the highest rank above 0. Among equals, the one that
+ * removed entries up to the highest seq wins, then the first.
  */
 export async function readHistory({ open }: Trail, rankOf: (truncation: Truncation) => number): Promise<History> {
   const history: History = { truncation: undefined, hasImports: false };
@@ -63,7 +63,7 @@ function actionOf(entry: unknown): unknown {
   return (entry as { action?: unknown }).action;
 }
 
-/** What a restore took out, and what it did together with each earlier one whose entry it took out. */
+/** Returns what a restore removed itself, and what it removed together with each earlier restore that it removed. */
 function truncationsOf(entry: unknown): Truncation[] {
   const { data } = truncationSchema.safeParse(entry);
   if (data === undefined) return [];

@@ -8,7 +8,7 @@ import { decodeAll, documentSha256, type OpenBackup } from './read.ts';
 import { createRepeatCheck } from './repeats.ts';
 import { checkByWindows } from './windows.ts';
 
-/** What was checked, of a backup that holds. */
+/** What was checked in a valid backup. */
 export interface VerifiedBackup extends VerifiableBackup {
   bytes: number;
   documents: number;
@@ -16,16 +16,18 @@ export interface VerifiedBackup extends VerifiableBackup {
 }
 
 export interface VerifyOptions {
-  /** Newest schema version that counts as known. */
+  /** The newest known schema version. */
   schemaVersion: number;
-  /** Names, or ids, held at once; `limits.verifyWindow` when left out. */
+  /** Names, or ids, in memory at once. Default: `limits.verifyWindow`. */
   window?: number;
 }
 
 /**
- * Checks a backup as a restore would, with the same codes in the same order, but without a database and in constant memory:
- * a file of any size and any order of members. Reads it once, and once more for every `limits.verifyWindow` of its entries when there
- * are more than that, or of its documents when they do not stand in the order in which LOOM writes them. Throws the first fault as a LoomError.
+ * Verifies a backup of any size as a restore would, with the same codes in the same order, but without a database and in
+ * constant memory. Members may have any order. Throws the first fault as a LoomError.
+ *
+ * Reads the file once. If it has more entries than one window, each further window costs another reading. So do documents
+ * that are not in the order in which LOOM writes them.
  */
 export async function verifyBackup(
   open: OpenBackup,
@@ -47,12 +49,12 @@ export async function verifyBackup(
   const backup = checkFrame(frame, '', { schemaVersion, acceptUnverified: false });
   if (!backup.verified) throw nothingToVerifyBy();
   const { manifest } = backup;
-  const fits = documents.isOrdered() && digests.isOrdered() && documents.sha256() === digests.sha256();
-  const stateSha256 = fits ? documents.sha256() : await checkByWindows(open, window);
+  const isSame = documents.isOrdered() && digests.isOrdered() && documents.sha256() === digests.sha256();
+  const stateSha256 = isSame ? documents.sha256() : await checkByWindows(open, window);
   if (documents.count() !== manifest.documents) throw documentCountMismatch('', manifest.documents, documents.count());
   if (stateSha256 !== manifest.state_sha256) throw stateDigestMismatch('');
   if (backup.hasAudit) {
-    entries.assertHolds(manifest);
+    entries.assertValid(manifest);
     await repeats.assertNone(open);
     entries.assertHead(manifest);
   }
@@ -62,12 +64,12 @@ export async function verifyBackup(
 function nothingToVerifyBy(): LoomError {
   return new LoomError(
     'backup_unverified',
-    'This is the backup of a public LOOM node, which has nothing to verify it by. A restore takes it, as unverified.',
+    'The backup was made by a public LOOM node and has no manifest, so it cannot be verified. A restore accepts it as unverified.',
     { pointer: '/manifest' },
   );
 }
 
-/** A state digest made on the way, good as long as the names come in the order of their bytes, each once. */
+/** Creates a state digest that is correct as long as each name comes once and in byte order. */
 function createOrderedDigest() {
   const digest = createStateDigest();
   let last: Buffer | undefined;

@@ -12,9 +12,9 @@ interface Pair {
 }
 
 /**
- * Compares documents and digests that come in any order, and answers the digest of the state. Each reading of the backup takes
- * the next `window` names in byte order, so memory does not grow with it. Throws what is wrong, in the
- * order in which a restore looks: a document that stands twice, a digest that does, then the first name that does not fit.
+ * Compares documents and digests in any order, and returns the digest of the state. Each reading of the backup takes the
+ * next `window` names in byte order, so memory does not grow with the backup. Throws the first fault in a restore's order:
+ * a document that comes twice, a digest that does, then the first name without a match.
  */
 export async function checkByWindows(open: OpenBackup, window: number): Promise<string> {
   const state = createStateDigest();
@@ -44,13 +44,14 @@ function faultOf({ document, digest }: Pair): 'lost' | 'added' | 'changed' | und
   return digest === undefined ? 'added' : 'changed';
 }
 
-/** The names after `after`, at most a window of them, in byte order. */
+/** Reads the next `size` names after `after`, in byte order. */
 async function readWindow(
   open: OpenBackup,
   after: Buffer | undefined,
-  most: number,
+  size: number,
 ): Promise<{ pairs: Pair[]; complete: boolean }> {
   const window = new Map<string, Pair>();
+  /** The last name that the window can take, once it has been full. */
   let bound: Buffer | undefined;
 
   function pairOf(name: string): Pair | undefined {
@@ -61,8 +62,8 @@ async function readWindow(
     if (bound !== undefined && Buffer.compare(bytes, bound) > 0) return undefined;
     const pair: Pair = { name, bytes, documents: 0, digests: 0, document: undefined, digest: undefined };
     window.set(name, pair);
-    if (window.size < 2 * most) return pair;
-    for (const late of inOrder(window).slice(most)) window.delete(late.name);
+    if (window.size < 2 * size) return pair;
+    for (const late of inOrder(window).slice(size)) window.delete(late.name);
     bound = inOrder(window).at(-1)?.bytes;
     return window.has(name) ? pair : undefined;
   }

@@ -2,7 +2,7 @@ import { createReadStream } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
-import type { RestoreMembers } from '../../http/client/client.ts';
+import type { RestoreMembers } from '../../backup/format/request.ts';
 
 const CHUNK_BYTES = 256 * 1024;
 

@@ -1,7 +1,8 @@
 import type { VerifiedBackup } from '../../backup/offline/verifier.ts';
 import type { AuditHead, AuditVerdict } from '../../domain/audit.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
-import type { NodeClient, StatusReport } from '../../http/client/client.ts';
+import type { StatusReport } from '../../domain/status.ts';
+import type { NodeClient } from '../../http/client/client.ts';
 import { counted, quoted } from '../terminal/text.ts';
 import { type DrillFacts, known } from './facts.ts';
 import { DrillFault } from './steps.ts';

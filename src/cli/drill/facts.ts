@@ -1,6 +1,6 @@
 import type { VerifiedBackup } from '../../backup/offline/verifier.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
-import type { StatusReport } from '../../http/client/client.ts';
+import type { StatusReport } from '../../domain/status.ts';
 
 /** What is known so far; each step fills in its part and may rely on those of the steps that it needs. */
 export interface DrillFacts {

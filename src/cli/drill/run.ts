@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import type { RestoreMembers } from '../../backup/format/request.ts';
 import type { VerifiedBackup } from '../../backup/offline/verifier.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
-import type { NodeClient, RestoreMembers } from '../../http/client/client.ts';
+import type { NodeClient } from '../../http/client/client.ts';
 import { NodeError } from '../../http/client/node-error.ts';
 import { downloadTo, verifyFile } from '../client/download.ts';
 import { withOwnOption } from '../client/own-options.ts';

@@ -1,56 +1,20 @@
+/**
+ * Calls a node over HTTP, for the client commands.
+ *
+ * May import `domain`, `errors`, `limits`, the request members of `backup/format`, and undici. Must not know the server,
+ * a file or a terminal. Its types of requests and answers are those of the routes. Every call rejects with a `NodeError`.
+ */
 import { Readable } from 'node:stream';
 import { Agent } from 'undici';
-import type { AuditHead, AuditVerdict } from '../../domain/audit.ts';
+import type { UndoMembers } from '../../backup/format/request.ts';
+import type { AuditVerdict, ListedEntry } from '../../domain/audit.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
-import type { Readiness } from '../../domain/readiness.ts';
-import type { ChainCheckRecord } from '../../domain/store.ts';
-import type { UndoRecord, UndoReport } from '../../domain/undo.ts';
+import type { DroppedScratch } from '../../domain/state.ts';
+import type { StatusReport } from '../../domain/status.ts';
+import type { AuditPage } from '../../domain/store.ts';
+import type { UndoReport } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
-import { type Answer, createTransport, type RequestOptions } from './transport.ts';
-
-/** The members of a restore's body beside `confirm` and `backup`, as the API spells them. */
-export interface RestoreMembers {
-  replace_state?: boolean;
-  truncate_audit?: boolean;
-  dry_run?: boolean;
-  expect_revision?: number;
-  accept_state_key?: string;
-  accept_unverified?: boolean;
-  into_scratch?: string;
-}
-
-export interface UndoMembers {
-  dry_run?: boolean;
-  expect_revision?: number;
-  event_id?: string;
-}
-
-/** As `GET /v1/admin/status` answers: what only the database knows is null while that is away. */
-export interface StatusReport {
-  ready: Readiness;
-  version: string;
-  uptime_seconds: number;
-  state_key: string;
-  state: {
-    revision: number | null;
-    epoch: string | null;
-    documents: number | null;
-    bytes: number | null;
-    updated_at: string | null;
-  };
-  audit: { entries: number | null; head: AuditHead | null; last_check: ChainCheckRecord | null };
-  schema: { version: number | null; supported: number; pending: number | null };
-  database: { ok: boolean; version: string | null; latency_ms: number | null; code?: string };
-  last_backup_at: string | null;
-  last_restore_at: string | null;
-  operations: { kind: string; started_at: string; documents: number; bytes: number }[];
-  undo: { kept_most: number; bytes: number | null; kept: (UndoRecord & { age_seconds: number })[] | null } | null;
-  scratch_states: { state_key: string; created_at: string; documents: number; bytes: number }[] | null;
-}
-
-export interface AuditPage {
-  entries: { seq: number; hash: string; action: string; event_id: string }[];
-}
+import { type Answer, createTransport, type RequestOptions, type Transport } from './transport.ts';
 
 export interface BackupQuery {
   includeAudit?: boolean;
@@ -58,102 +22,107 @@ export interface BackupQuery {
   gzip?: boolean;
 }
 
-export interface BackupDownload {
+interface BackupDownload {
   body: Readable;
-  /** Whether the bytes are gzip: a proxy on the way may have packed or unpacked them. */
+  /** Whether the bytes are gzip. A proxy may have packed or unpacked them, whatever the query asked for. */
   isGzip: boolean;
 }
 
-export interface NodeClientOptions {
-  /** Where the node is, without a path unless it is behind a proxy that takes one away. */
+interface NodeClientOptions {
+  /** Base URL of the node; with a path only behind a proxy that removes it. */
   url: string;
   token: string;
-  /** Ends what is under way when it is aborted. */
+  /** Aborts requests in flight. */
   signal?: AbortSignal;
 }
 
-/** A node over HTTP. Everything rejects with a NodeError. */
 export type NodeClient = ReturnType<typeof createNodeClient>;
+
+const PERSISTENCE = '/v1/admin/persistence';
+
+const json = { 'content-type': 'application/json' };
 
 export function createNodeClient({ url, token, signal }: NodeClientOptions) {
   const agent = new Agent({
     connect: { timeout: limits.clientConnectTimeoutMs },
     bodyTimeout: limits.clientIdleTimeoutMs,
   });
-  const { ask, open, faultOf } = createTransport({ url, token, agent, ...(signal === undefined ? {} : { signal }) });
-  const persistence = '/v1/admin/persistence';
+  const transport = createTransport({ url, token, agent, ...(signal === undefined ? {} : { signal }) });
+  const timeoutMs = limits.clientAnswerTimeoutMs;
 
   async function read<T>(what: string, members: string[], options: RequestOptions): Promise<T> {
-    return expectMembers<T>(await ask(options), what, members);
-  }
-
-  async function* chunksOf(body: Readable): AsyncGenerator<Buffer> {
-    try {
-      for await (const chunk of body as AsyncIterable<Buffer>) yield chunk;
-    } catch (error) {
-      throw faultOf(error);
-    }
+    return expectMembers<T>(await transport.ask(options), what, members);
   }
 
   return {
     readStatus: () =>
       read<StatusReport>('a status', ['state', 'state_key', 'database', 'ready'], {
         path: '/v1/admin/status',
-        timeoutMs: limits.clientAnswerTimeoutMs,
+        timeoutMs,
       }),
-    openBackup: async ({
-      includeAudit = true,
-      auditLimit,
-      gzip = false,
-    }: BackupQuery = {}): Promise<BackupDownload> => {
-      const query = new URLSearchParams({ include_audit: String(includeAudit) });
-      if (auditLimit !== undefined) query.set('audit_limit', String(auditLimit));
-      const headers = { 'accept-encoding': gzip ? 'gzip' : 'identity' };
-      const { body, headers: answered } = await open({ path: `${persistence}/backup?${query}`, headers });
-      return {
-        body: Readable.from(chunksOf(body), { objectMode: false }),
-        isGzip: answered['content-encoding'] === 'gzip',
-      };
-    },
-    /** `body` is the whole body: see `openRestoreBody`. */
+    openBackup: (query: BackupQuery = {}) => openBackup(transport, query),
+    /** `body` is the complete request body: see `openRestoreBody`. */
     restore: (body: Readable, isGzip: boolean) =>
-      read<RestoreReport>('a report on a restore', ['dry_run', 'revision', 'documents', 'audit'], {
+      read<RestoreReport>('a restore report', ['dry_run', 'revision', 'documents', 'audit'], {
         method: 'POST',
-        path: `${persistence}/restore`,
-        headers: { 'content-type': 'application/json', ...(isGzip ? { 'content-encoding': 'gzip' } : {}) },
+        path: `${PERSISTENCE}/restore`,
+        headers: { ...json, ...(isGzip ? { 'content-encoding': 'gzip' } : {}) },
         body,
       }),
     undo: (members: UndoMembers) =>
-      read<UndoReport>('a report on an undo', ['dry_run', 'revision', 'documents', 'undone'], {
+      read<UndoReport>('an undo report', ['dry_run', 'revision', 'documents', 'undone'], {
         method: 'POST',
-        path: `${persistence}/undo`,
-        headers: { 'content-type': 'application/json' },
+        path: `${PERSISTENCE}/undo`,
+        headers: json,
         body: JSON.stringify({ confirm: 'undo', ...members }),
       }),
     dropScratch: (stateKey: string) =>
-      read<{ dropped: true }>('an answer about a scratch state', ['dropped'], {
+      read<DroppedScratch>('an answer about a scratch state', ['dropped'], {
         method: 'DELETE',
-        path: `${persistence}/scratch/${encodeURIComponent(stateKey)}`,
-        timeoutMs: limits.clientAnswerTimeoutMs,
+        path: `${PERSISTENCE}/scratch/${encodeURIComponent(stateKey)}`,
+        timeoutMs,
       }),
-    /** Of the live state, or of a scratch state. */
+    /** Verifies the chain of the live state, or that of a scratch state. */
     verifyAudit: (scratch?: string) =>
       read<AuditVerdict>('a verdict on the chain', ['ok', 'entries', 'head'], {
         path: `/v1/audit/verify${scratch === undefined ? '' : `?${new URLSearchParams({ scratch })}`}`,
       }),
     readAudit: (query: Record<string, string>) =>
-      read<AuditPage>('audit entries', ['entries', 'head'], {
+      read<AuditPage<ListedEntry>>('a page of audit entries', ['entries', 'head'], {
         path: `/v1/audit?${new URLSearchParams(query)}`,
-        timeoutMs: limits.clientAnswerTimeoutMs,
+        timeoutMs,
       }),
     close: () => agent.destroy(),
   };
 }
 
-/** Another program behind the same address may answer JSON, too. */
+async function openBackup(
+  { open, toError }: Transport,
+  { includeAudit = true, auditLimit, gzip = false }: BackupQuery,
+): Promise<BackupDownload> {
+  const query = new URLSearchParams({ include_audit: String(includeAudit) });
+  if (auditLimit !== undefined) query.set('audit_limit', String(auditLimit));
+  const { body, headers } = await open({
+    path: `${PERSISTENCE}/backup?${query}`,
+    headers: { 'accept-encoding': gzip ? 'gzip' : 'identity' },
+  });
+  async function* chunks(): AsyncGenerator<Buffer> {
+    try {
+      for await (const chunk of body as AsyncIterable<Buffer>) yield chunk;
+    } catch (error) {
+      throw toError(error);
+    }
+  }
+  return {
+    body: Readable.from(chunks(), { objectMode: false }),
+    isGzip: headers['content-encoding'] === 'gzip',
+  };
+}
+
+/** Throws unless the answer has these members: another program at the address may also answer JSON. */
 function expectMembers<T>({ json, fault }: Answer, what: string, members: string[]): T {
   const isObject = typeof json === 'object' && json !== null;
   if (!isObject || members.some((member) => !(member in json)))
-    throw fault(`The answer is not ${what}: is this a LOOM node?`);
+    throw fault(`The answer is not ${what}. Check that the URL belongs to a LOOM node.`);
   return json as T;
 }

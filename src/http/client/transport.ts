@@ -1,39 +1,49 @@
 import type { Readable } from 'node:stream';
 import { type Dispatcher, request } from 'undici';
 import { limits } from '../../limits.ts';
-import { faultOnTheWay, NodeError, problemOf } from './node-error.ts';
+import { NodeError, readProblem, toNodeError } from './node-error.ts';
 
 export interface RequestOptions {
   method?: 'GET' | 'POST' | 'DELETE';
-  /** With its query. */
+  /** Path with query. */
   path: string;
   headers?: Record<string, string>;
   body?: string | Readable;
-  /** Until the head of the answer: without it there is no bound, because a restore takes as long as it takes. */
+  /** Time limit for the head of the answer. None by default, because a restore may take any time. */
   timeoutMs?: number;
 }
 
-/** A whole answer, parsed. `fault` makes the error for one that is not what was asked for. */
+/** Holds a whole answer, parsed. `fault` creates the error for an unexpected one. */
 export interface Answer {
   json: unknown;
   fault(message: string): NodeError;
 }
 
-export interface OpenAnswer {
+interface OpenAnswer {
   body: Readable;
   headers: Dispatcher.ResponseData['headers'];
 }
 
-export interface TransportOptions {
+interface TransportOptions {
   url: string;
   token: string;
   agent: Dispatcher;
   signal?: AbortSignal;
 }
 
-/** One request, one answer. What is not the answer of a node becomes a NodeError, and no error repeats the token. */
-export function createTransport({ url, token, agent, signal }: TransportOptions) {
+export interface Transport {
+  /** Sends a request. Resolves with the answer, its body unread, once the node has accepted the request. */
+  open(options: RequestOptions): Promise<OpenAnswer>;
+  /** Sends a request and reads the whole answer as JSON. */
+  ask(options: RequestOptions): Promise<Answer>;
+  /** Converts an error of the connection, for callers that read a body themselves. */
+  toError(error: unknown): NodeError;
+}
+
+/** Creates the transport of a client. Every failure becomes a `NodeError`, and no error contains the token. */
+export function createTransport({ url, token, agent, signal }: TransportOptions): Transport {
   const base = url.replace(/\/+$/, '');
+  const toError = (error: unknown): NodeError => toNodeError(error, base, signal?.aborted === true);
 
   async function send({ method = 'GET', path, headers = {}, body, timeoutMs = 0 }: RequestOptions) {
     try {
@@ -46,53 +56,47 @@ export function createTransport({ url, token, agent, signal }: TransportOptions)
         ...(signal === undefined ? {} : { signal }),
       });
     } catch (error) {
-      throw faultOf(error);
+      throw toError(error);
     }
   }
 
-  const faultOf = (error: unknown): NodeError => faultOnTheWay(error, base, signal?.aborted === true);
-
-  /** The answer to a request that succeeded, still to be read; reading it rejects with a NodeError. */
   async function open(options: RequestOptions): Promise<OpenAnswer> {
-    const answer = await send(options);
-    const { statusCode, headers, body } = answer;
+    const { statusCode, headers, body } = await send(options);
     const type = String(headers['content-type'] ?? '').split(';')[0];
     if (statusCode === 200 && type === 'application/json') return { body, headers };
     const text = await readStart(body).catch(() => '');
-    const problem = statusCode >= 400 ? problemOf(statusCode, text) : undefined;
-    throw problem ?? strangeAnswer(base, statusCode, type);
+    const problem = statusCode >= 400 ? readProblem(statusCode, text) : undefined;
+    throw problem ?? unexpectedAnswer(base, statusCode, type);
   }
 
-  return {
-    open,
-    faultOf,
-    /** The whole answer, as JSON. */
-    ask: async (options: RequestOptions): Promise<Answer> => {
-      const { body } = await open(options);
-      const text = await readStart(body).catch((error: unknown) => {
-        throw faultOf(error);
-      });
-      const fault = (message: string) => new NodeError('unexpected_answer', `${base}: ${message}`, { status: 200 });
-      try {
-        return { json: JSON.parse(text), fault };
-      } catch {
-        throw fault('The answer says that it is JSON, and is not.');
-      }
-    },
-  };
+  async function ask(options: RequestOptions): Promise<Answer> {
+    const { body } = await open(options);
+    const text = await readStart(body).catch((error: unknown) => {
+      throw toError(error);
+    });
+    const fault = (message: string) => new NodeError('unexpected_answer', `${base}: ${message}`, { status: 200 });
+    try {
+      return { json: JSON.parse(text), fault };
+    } catch {
+      throw fault('The answer has the type application/json, but is not JSON.');
+    }
+  }
+
+  return { open, ask, toError };
 }
 
-/** An error page, a redirect, a proxy's own words: their text helps nobody on a terminal. */
-function strangeAnswer(where: string, status: number, type: string | undefined): NodeError {
+/** Describes an error page, a redirect or an answer of a proxy. Leaves its text out: it does not help on a terminal. */
+function unexpectedAnswer(where: string, status: number, type: string | undefined): NodeError {
   const kind = type === undefined || type === '' ? 'without a type' : `of type ${JSON.stringify(type).slice(0, 80)}`;
   return new NodeError(
     'unexpected_answer',
-    `${where}: status ${status} with a body ${kind}, which is not how a node answers: is something in between, or is this another address?`,
+    `${where}: The answer has status ${status} and a body ${kind}, so it is not from a node. ` +
+      'Check the URL and any proxy in between.',
     { status },
   );
 }
 
-/** An answer that should be short: what is beyond the bound is cut, and then is not JSON any more. */
+/** Reads an answer that should be short. Cuts it off beyond the limit, so that it is no longer valid JSON. */
 async function readStart(body: Readable): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;

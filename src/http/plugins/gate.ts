@@ -5,9 +5,9 @@ import { limits } from '../../limits.ts';
 import { assertKnownParameters } from '../request/query.ts';
 
 /**
- * Keeps requests from a database that this node must not use yet, or any more. A database that is away does not close the
- * gate: its pool answers for itself, and a verdict can be a few seconds old. Nor does the delay after SIGTERM: it is there
- * so that requests are still served while load balancers notice.
+ * Refuses unknown query parameters, and refuses data requests while this node may not use its database. An
+ * unreachable database does not close the gate: the verdict can be a few seconds old, so the pool reports the failure
+ * itself. The delay after SIGTERM does not close it either: the node keeps serving until load balancers notice.
  */
 export function registerGate(
   app: FastifyInstance,
@@ -26,32 +26,23 @@ export function registerGate(
     done();
   });
   app.addHook('onSend', (_request, reply, payload, done) => {
-    // Whoever keeps a connection open should take the next request elsewhere.
+    // A client that keeps its connection open must send the next request to another node.
     if (isClosing() || readiness().checks.http === 'draining') reply.header('connection', 'close');
     done(null, payload);
   });
 }
 
 function assertUsable({ reason, checks: { database, schema } }: Readiness, closing: boolean): void {
-  const retryAfterSeconds = limits.databaseRetrySeconds;
-  if (closing) throw new LoomError('draining', 'The node is shutting down.', { retryAfterSeconds });
+  const retry = { retryAfterSeconds: limits.databaseRetrySeconds };
+  if (closing) throw new LoomError('draining', 'The node is shutting down.', retry);
   if (reason === 'starting' || database === 'starting') {
-    throw new LoomError('starting', 'The node is starting: its database is not ready for it yet.', {
-      retryAfterSeconds,
-    });
+    throw new LoomError('starting', 'The node is still preparing its database.', retry);
   }
   if (schema === 'behind') {
-    throw new LoomError('schema_behind', 'The database needs migrations before this node can use it.', {
-      retryAfterSeconds,
-    });
+    throw new LoomError('schema_behind', 'The database needs migrations before this node can use it.', retry);
   }
   if (schema === 'ahead') {
-    throw new LoomError(
-      'schema_ahead',
-      'The database has a newer schema, which this node must not use: deploy a newer LOOM.',
-      {
-        retryAfterSeconds,
-      },
-    );
+    const detail = 'The schema of the database is newer than this node supports. Deploy a newer LOOM.';
+    throw new LoomError('schema_ahead', detail, retry);
   }
 }

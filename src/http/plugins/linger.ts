@@ -5,10 +5,10 @@ import { limits } from '../../limits.ts';
 import { hasBody } from '../request/body.ts';
 
 /**
- * Answers requests whose body has not been read to its end. If the socket were closed right after the answer, the bytes
- * still on their way would be met by a reset, and the client would lose the answer; if all of them were read, a client
- * that was refused could keep sending for ever. So the answer goes out at once and whole, and then the rest is taken in,
- * up to a bound in time and size, until the client has noticed.
+ * Delivers answers to requests whose body has not been read to its end. Closing the socket right after the answer
+ * would reset the connection while the client still sends, and the client would lose the answer. Reading everything
+ * would let a refused client send for ever. So the whole answer goes out at once. Then the node reads and discards
+ * the rest, up to limits of time and size, until the client notices.
  */
 export function registerLinger(app: FastifyInstance): void {
   app.addHook('onSend', async (request, reply, payload) => {
@@ -33,7 +33,7 @@ async function* answerThenRead(payload: string, request: IncomingMessage): Async
   await readRest(request, { maxBytes: limits.lingerBytes, maxMs: limits.lingerMs });
 }
 
-/** Throws away what comes; answers whether that was all of it. */
+/** Reads and discards the rest of a body. Resolves with whether it reached the end. */
 function readRest(
   request: IncomingMessage,
   { maxBytes, maxMs }: { maxBytes: number; maxMs: number },
@@ -58,7 +58,7 @@ function readRest(
     request.on('data', onData);
     request.on('end', onEnd);
     request.on('close', onClose);
-    // Stays: a connection that breaks here has been answered already, as far as it could be.
+    // Stays registered: the request has been answered, so a connection that breaks later is no error.
     request.on('error', () => undefined);
     request.resume();
   });

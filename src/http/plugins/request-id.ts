@@ -3,16 +3,16 @@ import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance } from 'fastify';
 import { limits } from '../../limits.ts';
 
-/** Visible ASCII without quotes and backslash: fit for a log line, a header and an audit entry as it is. */
+/** Visible ASCII without quotes and backslash: a log line, a header and an audit entry can hold it unescaped. */
 const acceptable = new RegExp(`^[!#-&(-\\[\\]-~]{1,${limits.maxRequestIdBytes}}$`);
 
-/** The id that the client gave, if it is fit to be written down; a fresh one otherwise. */
-export function requestIdOf(request: IncomingMessage, createId: () => string = randomUUID): string {
+/** Returns the client's `x-request-id` if it is acceptable, otherwise a new id. */
+export function readRequestId(request: IncomingMessage): string {
   const given = request.headers['x-request-id'];
-  return typeof given === 'string' && acceptable.test(given) ? given : createId();
+  return typeof given === 'string' && acceptable.test(given) ? given : randomUUID();
 }
 
-/** Every answer names its request, errors too. Nothing that LOOM answers may be kept by a cache on the way. */
+/** Puts the request id on every answer, errors included, and forbids caches to keep any of them. */
 export function registerRequestId(app: FastifyInstance): void {
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id);

@@ -1,11 +1,12 @@
 import { finished } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { RouteContext } from '../context.ts';
+import type { Log } from '../../log.ts';
+import type { Metrics } from '../../metrics.ts';
 
-/** One line and one measure for each request, whatever became of it. Never a query, a header or a body. */
+/** Logs and measures each request once, however it ends. A line never has a query, a header or a body. */
 export function registerRequestLog(
   app: FastifyInstance,
-  { log, metrics }: Pick<RouteContext, 'log' | 'metrics'>,
+  { log, metrics }: { log: Log; metrics: Pick<Metrics, 'countRequest'> },
 ): void {
   app.addHook('onRequest', (request, reply, done) => {
     const startedAt = performance.now();
@@ -23,14 +24,14 @@ export function registerRequestLog(
           ...(request.actor === undefined ? {} : { actor: request.actor }),
           ...(complete ? {} : { complete }),
         },
-        complete ? 'request answered' : 'request broken off',
+        complete ? 'request answered' : 'connection closed before the whole answer was sent',
       );
     });
     done();
   });
 }
 
-/** Probes and scrapes come every few seconds and would bury the rest. */
+/** Probes and scrapes come every few seconds; at `info` they would drown the other requests. */
 function levelOf(request: FastifyRequest, reply: FastifyReply): 'debug' | 'info' | 'warn' {
   const route = request.routeOptions.url;
   if (route === '/live' || route === '/ready' || route === '/metrics') return 'debug';

@@ -1,7 +1,13 @@
+/**
+ * Writes answers: JSON, problems, receipts and streams.
+ *
+ * May import `domain` and `errors`. Must not know a route, a token or the configuration.
+ */
 import { type ErrorCode, isLoomError, LoomError } from '../../errors.ts';
+import { toJsonLine } from './json.ts';
 
-/** An RFC 9457 problem: a status, a body, and the headers that belong to it. */
-export interface Problem {
+/** Holds an RFC 9457 problem as an answer. */
+interface Problem {
   status: number;
   code: ErrorCode;
   headers: Record<string, string>;
@@ -10,9 +16,11 @@ export interface Problem {
 
 const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
+const INTERNAL_DETAIL = 'The node failed unexpectedly. Find this request_id in its log.';
+
 /**
- * What the client gets to see of an error. Of what was not expected it sees nothing but the request id, because such a
- * message may hold anything.
+ * Converts an error into the answer that the client sees. An unexpected error shows only its request id, because its
+ * message may contain a secret.
  */
 export function toProblem(thrown: unknown, requestId: string): Problem {
   const error = toLoomError(thrown);
@@ -21,7 +29,7 @@ export function toProblem(thrown: unknown, requestId: string): Problem {
     status: error.status,
     code: error.code,
     headers: problemHeaders(error),
-    body: JSON.stringify({
+    body: toJsonLine({
       type: `urn:loom:problem:${error.code}`,
       title: error.title,
       status: error.status,
@@ -34,8 +42,6 @@ export function toProblem(thrown: unknown, requestId: string): Problem {
   };
 }
 
-const INTERNAL_DETAIL = 'Something failed that should not. The log of the node tells more under this request_id.';
-
 function problemHeaders(error: LoomError): Record<string, string> {
   const headers: Record<string, string> = { 'content-type': PROBLEM_TYPE };
   if (error.retryAfterSeconds !== undefined) headers['retry-after'] = String(Math.ceil(error.retryAfterSeconds));
@@ -44,29 +50,24 @@ function problemHeaders(error: LoomError): Record<string, string> {
   return headers;
 }
 
-/** Fastify's and Node's own errors by their codes; the rest by status. */
-export function toLoomError(thrown: unknown): LoomError {
+/** Converts Fastify's and Node's own errors by their code, otherwise by their status. */
+function toLoomError(thrown: unknown): LoomError {
   if (isLoomError(thrown)) return thrown;
-  const code = memberOf(thrown, 'code');
-  const status = memberOf(thrown, 'statusCode');
+  const { code, statusCode: status }: { code?: unknown; statusCode?: unknown } = Object(thrown);
   if (code === 'FST_ERR_BAD_URL') {
     return new LoomError(
       'malformed_request',
-      'The path is not valid: a % must be followed by two hex digits, of UTF-8.',
+      'In the path, each % must be followed by two hex digits, and the decoded bytes must be UTF-8.',
     );
   }
   if (code === 'FST_ERR_MAX_PARAM_LENGTH') {
     return new LoomError('invalid_document_name', 'The document name in the path is too long.');
   }
-  if (status === 404) return new LoomError('not_found', 'There is nothing at this path.');
+  if (status === 404) return new LoomError('not_found', 'No route has this path.');
   if (status === 413) return new LoomError('body_too_large', 'The body is too large.');
-  if (status === 415) return new LoomError('unsupported_media_type', 'The content-type header is not a media type.');
+  if (status === 415) return new LoomError('unsupported_media_type', 'The header content-type is not a media type.');
   if (typeof status === 'number' && status >= 400 && status < 500) {
-    return new LoomError('malformed_request', 'The request cannot be understood.');
+    return new LoomError('malformed_request', 'The request is not valid.');
   }
   return new LoomError('internal', INTERNAL_DETAIL, { cause: thrown });
-}
-
-function memberOf(thrown: unknown, name: string): unknown {
-  return typeof thrown === 'object' && thrown !== null ? Reflect.get(thrown, name) : undefined;
 }

@@ -2,7 +2,7 @@ import { pipeline, type Readable, type Transform } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
-/** Aborted when the client goes away before it has the whole answer. */
+/** Returns a signal that aborts when the client disconnects before it has the whole answer. */
 export function abortSignalOf(reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
   const { raw } = reply;
@@ -14,9 +14,9 @@ export function abortSignalOf(reply: FastifyReply): AbortSignal {
 }
 
 /**
- * Answers with a stream once its first bytes are there: until then a failure is still a problem with a status. After that
- * a failure destroys the socket, so that the client sees a broken transfer and never a clean end. A client that goes away
- * destroys the stream.
+ * Answers with a stream. Waits for its first bytes: a failure before them is still answered with a status and a
+ * problem. A later failure destroys the socket, so that the client sees an aborted transfer. A client that
+ * disconnects destroys the stream.
  */
 export async function sendStream(
   reply: FastifyReply,
@@ -26,43 +26,39 @@ export async function sendStream(
   const encoded = gzip ? through(source, createGzip(gzipOptions)) : source;
   const payload = beforeEnd === undefined ? encoded : through(encoded, beforeEnd);
   if (gzip) reply.header('content-encoding', 'gzip');
-  await firstBytes(payload);
+  await waitForFirstBytes(payload);
   return reply.send(payload);
 }
 
-/** RFC 9110 §12.5.3: gzip is named, and not with a weight of zero. */
+/** Tells whether `Accept-Encoding` names gzip with a weight above zero (RFC 9110 §12.5.3). */
 export function acceptsGzip(request: FastifyRequest): boolean {
   const header = request.headers['accept-encoding'];
-  return typeof header === 'string' && header.split(',').some(isGzip);
+  return typeof header === 'string' && header.split(',').some((element) => isAccepted(element, ['gzip', 'x-gzip']));
 }
 
-/** Whether a media type is named by `Accept`, and not with a weight of zero. Ranges with `*` do not ask for it. */
+/** Tells whether `Accept` names a media type with a weight above zero. Ranges with `*` do not count. */
 export function acceptsType(request: FastifyRequest, mediaType: string): boolean {
-  return (request.headers.accept ?? '').split(',').some((element) => elementIs(element, [mediaType]));
+  return (request.headers.accept ?? '').split(',').some((element) => isAccepted(element, [mediaType]));
 }
 
-function isGzip(element: string): boolean {
-  return elementIs(element, ['gzip', 'x-gzip']);
-}
-
-function elementIs(element: string, names: readonly string[]): boolean {
+function isAccepted(element: string, names: readonly string[]): boolean {
   const [name = '', ...parameters] = element.split(';').map((part) => part.trim().toLowerCase());
   return names.includes(name) && !parameters.some((parameter) => /^q=0(?:\.0{0,3})?$/.test(parameter));
 }
 
-// The network is slower than the fastest level, and the processor has commits to serve.
+// The fastest level still outruns the network, and leaves the processor to commits.
 const gzipOptions = { level: 1, chunkSize: 64 * 1024 };
 
-/** Errors of `source` become errors of `target`, and the end of either is the end of both. */
+/** Pipes `source` into `target`. Both end and fail together. */
 function through(source: Readable, target: Transform): Transform {
   pipeline(source, target, () => {
-    // Whoever reads the target finds the error there.
+    // The reader of `target` sees the error there.
   });
   return target;
 }
 
-/** Resolves when there is something to read, or the end; rejects with the stream's error. */
-function firstBytes(stream: Readable): Promise<void> {
+/** Resolves when the stream has bytes to read or has ended. Rejects with its error. */
+function waitForFirstBytes(stream: Readable): Promise<void> {
   return new Promise((resolve, reject) => {
     const settle = (error?: Error): void => {
       stream.off('readable', onReadable);
@@ -72,7 +68,7 @@ function firstBytes(stream: Readable): Promise<void> {
       else reject(error);
     };
     const onReadable = (): void => settle();
-    const onClose = (): void => settle(new Error('a stream was closed before it had begun'));
+    const onClose = (): void => settle(new Error('the stream was closed before its first byte'));
     if (stream.errored !== null) return settle(stream.errored);
     stream.on('readable', onReadable);
     stream.on('error', settle);

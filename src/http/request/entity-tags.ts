@@ -1,4 +1,5 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { IncomingHttpHeaders } from 'node:http';
+import type { FastifyReply } from 'fastify';
 import { entityTag, type Precondition } from '../../domain/commit.ts';
 import { LoomError } from '../../errors.ts';
 
@@ -8,12 +9,48 @@ interface EntityTag {
   opaque: string;
 }
 
-/** RFC 9110 §8.8.3: `entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE`. Header bytes come as latin-1, so obs-text is \x80-\xff. */
+/** RFC 9110 §8.8.3: `entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE`. In Node's latin-1, obs-text is \x80-\xff. */
 const TAG = /(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"/y;
 const SEPARATOR = /[ \t]*,[ \t,]*/y;
 
-/** Parses `If-Match` or `If-None-Match`; throws `invalid_parameter` for what the grammar does not allow. */
-export function parseEntityTags(value: string, header: string): '*' | EntityTag[] {
+/**
+ * Reads the preconditions on `document` (`null`: the state), or returns `undefined` without any. `If-Match` compares
+ * strongly, so its list leaves out weak tags; `If-None-Match` compares weakly (RFC 9110 §8.8.3.2). Throws
+ * `invalid_parameter` for a list that the grammar does not allow.
+ */
+export function readPrecondition(headers: IncomingHttpHeaders, document: string | null): Precondition | undefined {
+  const match = headers['if-match'];
+  const noneMatch = headers['if-none-match'];
+  if (match === undefined && noneMatch === undefined) return undefined;
+  const precondition: Precondition = { document };
+  if (match !== undefined) precondition.ifMatch = toOpaque(parseEntityTags(match, 'If-Match'), (tag) => !tag.weak);
+  if (noneMatch !== undefined) precondition.ifNoneMatch = toOpaque(parseEntityTags(noneMatch, 'If-None-Match'));
+  return precondition;
+}
+
+/**
+ * Sets the ETag of a read and evaluates its preconditions, in the order of RFC 9110 §13.2.2. Returns true when the
+ * client already has the current content; the caller then answers 304. Throws `precondition_failed`.
+ */
+export function isNotModified(
+  reply: FastifyReply,
+  precondition: Precondition | undefined,
+  { epoch, revision }: { epoch: string; revision: number },
+): boolean {
+  const etag = entityTag(epoch, revision);
+  reply.header('etag', etag);
+  if (precondition === undefined) return false;
+  const { ifMatch, ifNoneMatch, document } = precondition;
+  if (ifMatch !== undefined && !includes(ifMatch, etag)) {
+    throw new LoomError('precondition_failed', `The current entity tag is ${etag}.`, {
+      currentEtag: etag,
+      ...(document === null ? {} : { document }),
+    });
+  }
+  return ifNoneMatch !== undefined && includes(ifNoneMatch, etag);
+}
+
+function parseEntityTags(value: string, header: string): '*' | EntityTag[] {
   const text = value.replace(/^[ \t,]+|[ \t,]+$/g, '');
   if (text === '*') return '*';
   const tags: EntityTag[] = [];
@@ -29,48 +66,12 @@ export function parseEntityTags(value: string, header: string): '*' | EntityTag[
   }
 }
 
-/**
- * The request's preconditions on `document` (`null`: the state), or `undefined` when it has none. `If-Match` compares
- * strongly, so weak tags are left out of it; `If-None-Match` compares weakly (RFC 9110 §8.8.3.2).
- */
-export function readPrecondition(request: FastifyRequest, document: string | null): Precondition | undefined {
-  const match = request.headers['if-match'];
-  const noneMatch = request.headers['if-none-match'];
-  if (match === undefined && noneMatch === undefined) return undefined;
-  const precondition: Precondition = { document };
-  if (match !== undefined) precondition.ifMatch = opaqueTags(parseEntityTags(match, 'If-Match'), false);
-  if (noneMatch !== undefined) precondition.ifNoneMatch = opaqueTags(parseEntityTags(noneMatch, 'If-None-Match'), true);
-  return precondition;
-}
-
-/**
- * Evaluates a read's preconditions against what there is, and sets the ETag. Answers true when the client has it already:
- * the caller then answers 304. Throws `precondition_failed`. In the order of RFC 9110 §13.2.2.
- */
-export function isNotModified(
-  reply: FastifyReply,
-  precondition: Precondition | undefined,
-  { epoch, revision }: { epoch: string; revision: number },
-): boolean {
-  const etag = entityTag(epoch, revision);
-  reply.header('etag', etag);
-  if (precondition === undefined) return false;
-  const { ifMatch, ifNoneMatch, document } = precondition;
-  if (ifMatch !== undefined && !holds(ifMatch, etag)) {
-    throw new LoomError('precondition_failed', `The entity tag is ${etag} now.`, {
-      currentEtag: etag,
-      ...(document === null ? {} : { document }),
-    });
-  }
-  return ifNoneMatch !== undefined && holds(ifNoneMatch, etag);
-}
-
-function holds(tags: '*' | string[], etag: string): boolean {
+function includes(tags: '*' | string[], etag: string): boolean {
   return tags === '*' || tags.includes(etag.slice(1, -1));
 }
 
-function opaqueTags(tags: '*' | EntityTag[], weakToo: boolean): '*' | string[] {
-  return tags === '*' ? tags : tags.filter((tag) => weakToo || !tag.weak).map((tag) => tag.opaque);
+function toOpaque(tags: '*' | EntityTag[], isUsed: (tag: EntityTag) => boolean = () => true): '*' | string[] {
+  return tags === '*' ? tags : tags.filter(isUsed).map((tag) => tag.opaque);
 }
 
 function malformed(header: string): LoomError {

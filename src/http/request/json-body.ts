@@ -8,24 +8,28 @@ import type { CapturedValue, CaptureVisit, Visit } from '../../json/visit.ts';
 import { limits } from '../../limits.ts';
 import { openBody, readChunks } from './body.ts';
 
-export interface JsonBodyOptions {
-  mediaTypes: readonly [string, ...string[]];
+export interface BodyBounds {
   maxDocumentBytes: number;
+  /** Milliseconds without a byte after which the body times out. */
   idleMs: number;
 }
 
-/** The body as one document: its normal JSON text. */
+interface JsonBodyOptions extends BodyBounds {
+  mediaTypes: readonly [string, ...string[]];
+}
+
+/** Reads the body as one document. Resolves with its normal JSON text. */
 export async function readDocumentBody(request: FastifyRequest, options: JsonBodyOptions): Promise<string> {
   let text: string | undefined;
   const root = captureDocument(options.maxDocumentBytes, (value) => {
     text = value.text.toString('utf8');
   });
   await scanBody(request, options, maxRawBytes(options.maxDocumentBytes), root);
-  if (text === undefined) throw new Error('a scan that ended well has captured its value');
+  if (text === undefined) throw new Error('a successful scan captures its value');
   return text;
 }
 
-/** The body as one object of documents: `toChange` is asked for each, in their order. */
+/** Reads the body as one object of documents. Maps each with `toChange`, in the order of the body. */
 export async function readStateBody(
   request: FastifyRequest,
   options: JsonBodyOptions,
@@ -41,29 +45,18 @@ export async function readStateBody(
     return captureDocument(options.maxDocumentBytes, (value) => {
       bytes += value.canonicalBytes + name.length;
       if (bytes > limits.maxStateBodyBytes) {
-        throw new LoomError(
-          'body_too_large',
-          `One commit can have at most ${limits.maxStateBodyBytes} bytes of documents.`,
-        );
+        const detail = `The documents of one commit can have at most ${limits.maxStateBodyBytes} bytes together.`;
+        throw new LoomError('body_too_large', detail);
       }
       changes.push(toChange(name, value));
     });
   };
-  await scanBody(request, options, maxRawBytes(limits.maxStateBodyBytes), {
-    kind: 'object',
-    uniqueNames: 'check',
-    onMember,
-    onOther: (type, offset) => {
-      throw new LoomError(
-        'state_not_object',
-        `The body must be an object of documents by name, not ${withArticle(type)}.`,
-        {
-          pointer: '',
-          offset,
-        },
-      );
-    },
-  });
+  const onOther = (type: string, offset: number): never => {
+    const detail = `The body must be an object of documents by name, but it is ${withArticle(type)}.`;
+    throw new LoomError('state_not_object', detail, { pointer: '', offset });
+  };
+  const root: Visit = { kind: 'object', uniqueNames: 'check', onMember, onOther };
+  await scanBody(request, options, maxRawBytes(limits.maxStateBodyBytes), root);
   return changes;
 }
 

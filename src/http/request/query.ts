@@ -3,21 +3,21 @@ import { documentNameFault } from '../../domain/document.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 
-/** Throws `invalid_parameter` when the query has a parameter that the route does not know. Values are never repeated. */
+/** Throws `invalid_parameter` for a query parameter that the route does not support. Never repeats its value. */
 export function assertKnownParameters(query: unknown, known: readonly string[]): void {
   for (const name of Object.keys(parametersOf(query))) {
     if (known.includes(name)) continue;
-    // What may be a secret in the wrong place is not echoed.
+    // A name that could be a misplaced secret is not repeated either.
     const isHarmless = name.length < limits.minTokenCharacters && /^[a-z_]+$/.test(name);
-    const subject = isHarmless
-      ? `The query parameter "${name}" is not known here`
-      : 'A query parameter is not known here';
-    const allowed = known.length === 0 ? 'this route has none' : `this route knows ${known.join(', ')}`;
-    throw new LoomError('invalid_parameter', `${subject}: ${allowed}.`);
+    const found = isHarmless
+      ? `The query parameter "${name}" is not supported.`
+      : 'A query parameter is not supported.';
+    const supported = known.length === 0 ? 'This route has none.' : `This route supports ${known.join(', ')}.`;
+    throw new LoomError('invalid_parameter', `${found} ${supported}`);
   }
 }
 
-/** A parameter's text, or `undefined` when it is absent. Throws when it is given twice. */
+/** Returns a parameter's text, or `undefined` when it is absent. Throws when it is repeated. */
 export function textParameter(request: FastifyRequest, name: string): string | undefined {
   const value = parametersOf(request.query)[name];
   if (value === undefined || typeof value === 'string') return value;
@@ -35,18 +35,18 @@ export function booleanParameter(request: FastifyRequest, name: string, absent: 
 export function integerParameter(
   request: FastifyRequest,
   name: string,
-  { least, most }: { least: number; most: number },
+  { min, max }: { min: number; max: number },
 ): number | undefined {
   const text = textParameter(request, name);
   if (text === undefined) return undefined;
   const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
-  if (value >= least && value <= most) return value;
-  throw invalid(name, `must be a whole number from ${least} to ${most}`);
+  if (value >= min && value <= max) return value;
+  throw invalid(name, `must be a whole number from ${min} to ${max}`);
 }
 
-/** Rows of a page. */
+/** Returns how many rows a page may have. */
 export function limitParameter(request: FastifyRequest): number {
-  return integerParameter(request, 'limit', { least: 1, most: limits.maxPageEntries }) ?? limits.defaultPageEntries;
+  return integerParameter(request, 'limit', { min: 1, max: limits.maxPageEntries }) ?? limits.defaultPageEntries;
 }
 
 export function choiceParameter<const Choice extends string>(
@@ -61,7 +61,7 @@ export function choiceParameter<const Choice extends string>(
   throw invalid(name, `must be one of ${choices.join(', ')}`);
 }
 
-/** The name of a document. */
+/** Reads a parameter that is a document name. */
 export function nameParameter(request: FastifyRequest, name: string): string | undefined {
   const text = textParameter(request, name);
   const fault = text === undefined ? undefined : documentNameFault(text);
@@ -69,7 +69,7 @@ export function nameParameter(request: FastifyRequest, name: string): string | u
   return text;
 }
 
-/** The beginning of names: anything that a name may begin with, `.` and nothing among them. */
+/** Reads a prefix of document names. Unlike a name, a prefix may be empty, `.` or `..`. */
 export function prefixParameter(request: FastifyRequest, name: string): string | undefined {
   const text = textParameter(request, name);
   if (text === undefined || text === '' || text === '.' || text === '..') return text;

@@ -1,33 +1,33 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { AuditQuery } from '../../domain/audit.ts';
-import { scratchKeyFault } from '../../domain/state.ts';
+import type { AuditPage, Store } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
-import type { RouteContext } from '../context.ts';
+import { sendJsonText } from '../reply/json.ts';
 import { abortSignalOf, acceptsType, sendStream } from '../reply/stream.ts';
 import { choiceParameter, integerParameter, limitParameter, nameParameter, textParameter } from '../request/query.ts';
+import { assertScratchKey } from '../request/scratch-key.ts';
 import { dataRoute } from '../route-config.ts';
 
 const parameters = ['after', 'before', 'limit', 'order', 'action', 'document'];
 const NDJSON = 'application/x-ndjson';
 
-export function registerAudit(app: FastifyInstance, { store }: RouteContext): void {
+export function registerAudit(
+  app: FastifyInstance,
+  { store }: { store: Pick<Store, 'openAudit' | 'readAudit' | 'verifyAudit'> },
+): void {
   app.route({
     method: ['GET', 'HEAD'],
     url: '/v1/audit',
     ...dataRoute('client', parameters),
     handler: async (request, reply) => {
-      const query = auditQueryOf(request);
+      const query = readAuditQuery(request);
       reply.header('vary', 'accept');
       if (acceptsType(request, NDJSON)) {
         reply.type(NDJSON);
         if (request.method === 'HEAD') return reply.send();
         return await sendStream(reply, await store.openAudit(query));
       }
-      const { entries, next, head } = await store.readAudit({ ...query, limit: limitParameter(request) });
-      // The entries are JSON as PostgreSQL wrote it, which is what their hashes are about: not to be parsed and rewritten.
-      const texts = entries.map((entry) => entry.text).join(',');
-      const text = `{"entries":[${texts}],"next":${JSON.stringify(next)},"head":${JSON.stringify(head)}}`;
-      return reply.type('application/json').send(text);
+      return sendJsonText(reply, toText(await store.readAudit({ ...query, limit: limitParameter(request) })));
     },
   });
 
@@ -44,17 +44,16 @@ export function registerAudit(app: FastifyInstance, { store }: RouteContext): vo
   });
 }
 
-function assertScratchKey(key: string): void {
-  const fault = scratchKeyFault(key);
-  if (fault !== undefined) throw new LoomError('scratch_not_found', `There is none: a state key ${fault}.`);
+function toText({ entries, ...rest }: AuditPage): string {
+  return `{"entries":[${entries.map(({ text }) => text).join(',')}],${JSON.stringify(rest).slice(1)}`;
 }
 
-function auditQueryOf(request: FastifyRequest): Omit<AuditQuery, 'limit'> {
-  const bounds = { least: 0, most: Number.MAX_SAFE_INTEGER };
+function readAuditQuery(request: FastifyRequest): Omit<AuditQuery, 'limit'> {
+  const bounds = { min: 0, max: Number.MAX_SAFE_INTEGER };
   const after = integerParameter(request, 'after', bounds);
   const before = integerParameter(request, 'before', bounds);
   const document = nameParameter(request, 'document');
-  const action = actionOf(request);
+  const action = actionParameter(request);
   return {
     order: choiceParameter(request, 'order', ['asc', 'desc']) ?? 'asc',
     ...(after === undefined ? {} : { after }),
@@ -64,8 +63,8 @@ function auditQueryOf(request: FastifyRequest): Omit<AuditQuery, 'limit'> {
   };
 }
 
-function actionOf(request: FastifyRequest): string | undefined {
+function actionParameter(request: FastifyRequest): string | undefined {
   const action = textParameter(request, 'action');
   if (action === undefined || /^[a-z_]+(?:\.[a-z_]+)*$/.test(action)) return action;
-  throw new LoomError('invalid_parameter', 'The query parameter action must be an action such as document.put.');
+  throw new LoomError('invalid_parameter', 'The query parameter action must name an action, such as document.put.');
 }

@@ -2,22 +2,29 @@ import { Transform } from 'node:stream';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { BackupOptions } from '../../domain/backup.ts';
+import type { Store } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
-import type { RouteContext } from '../context.ts';
+import type { Log } from '../../log.ts';
 import { abortSignalOf, acceptsGzip, sendStream } from '../reply/stream.ts';
 import { booleanParameter, integerParameter } from '../request/query.ts';
 import { dataRoute } from '../route-config.ts';
 
-export function registerBackup(app: FastifyInstance, { store, config, log, now }: RouteContext): void {
+interface BackupRouteParts {
+  store: Pick<Store, 'openBackup'>;
+  stateKey: string;
+  log: Log;
+}
+
+export function registerBackup(app: FastifyInstance, { store, stateKey, log }: BackupRouteParts): void {
   app.route({
     method: ['GET', 'HEAD'],
     url: '/v1/admin/persistence/backup',
     ...dataRoute('admin', ['include_audit', 'audit_limit']),
     handler: async (request, reply) => {
-      const options = backupOptionsOf(request);
+      const options = readBackupOptions(request);
       reply.headers({
         'content-type': 'application/json',
-        'content-disposition': `attachment; filename="${fileName(config.postgres.stateKey, now())}"`,
+        'content-disposition': `attachment; filename="${toFileName(stateKey, new Date())}"`,
         vary: 'accept-encoding',
       });
       if (request.method === 'HEAD') return reply.send();
@@ -26,30 +33,30 @@ export function registerBackup(app: FastifyInstance, { store, config, log, now }
         signal: abortSignalOf(reply),
       });
       const record = async (): Promise<void> => {
-        // The backup is whole, whether or not the database can note that it was taken.
+        // The backup is complete even if the database cannot record its time.
         await recordTaken().catch((error: unknown) => {
-          log.warn({ err: error, requestId: request.id }, 'a backup was taken, but its time could not be recorded');
+          log.warn({ err: error, requestId: request.id }, 'backup taken, but its time could not be recorded');
         });
       };
-      return await sendStream(reply, body, { gzip: acceptsGzip(request), beforeEnd: holdEnd(reply, record) });
+      return await sendStream(reply, body, { gzip: acceptsGzip(request), beforeEnd: delayEnd(reply, record) });
     },
   });
 }
 
 /**
- * Lets everything through, and holds back only the end of the answer until the reader has taken the last byte and `record`
- * is done: who has a whole backup finds its time in status, and a backup that nobody took is not recorded.
+ * Passes all bytes through, but delays the end of the answer until the socket has taken the last byte and `record` has
+ * finished. A client that has the whole backup then finds its time in status, and an aborted download is not recorded.
  */
-function holdEnd(reply: FastifyReply, record: () => Promise<void>): Transform {
+function delayEnd(reply: FastifyReply, record: () => Promise<void>): Transform {
   const { raw } = reply;
   return new Transform({
     transform: (chunk, _encoding, done) => done(null, chunk),
     async flush(done) {
-      // Node tells of a buffer that has room again, not of one that is empty: so it is looked at.
-      let pauseMs = POLL_FIRST_MS;
+      // Node has no event for an empty buffer, only for one that has room again, so this polls.
+      let pauseMs = MIN_POLL_MS;
       while (!raw.destroyed && (this.readableLength > 0 || raw.writableLength > 0)) {
         await wait(pauseMs);
-        pauseMs = Math.min(pauseMs * 2, POLL_MOST_MS);
+        pauseMs = Math.min(pauseMs * 2, MAX_POLL_MS);
       }
       if (!raw.destroyed) await record();
       done();
@@ -57,26 +64,21 @@ function holdEnd(reply: FastifyReply, record: () => Promise<void>): Transform {
   });
 }
 
-const POLL_FIRST_MS = 1;
-const POLL_MOST_MS = 200;
+const MIN_POLL_MS = 1;
+const MAX_POLL_MS = 200;
 
-function backupOptionsOf(request: FastifyRequest): BackupOptions {
-  const auditLimit = integerParameter(request, 'audit_limit', { least: 1, most: Number.MAX_SAFE_INTEGER });
+function readBackupOptions(request: FastifyRequest): BackupOptions {
+  const auditLimit = integerParameter(request, 'audit_limit', { min: 1, max: Number.MAX_SAFE_INTEGER });
   const includeAudit = booleanParameter(request, 'include_audit', true);
   if (!includeAudit && auditLimit !== undefined) {
-    throw new LoomError(
-      'invalid_parameter',
-      'audit_limit means nothing with include_audit=false: leave one of them out.',
-    );
+    const detail = 'The query parameter audit_limit has no meaning with include_audit=false. Leave one of them out.';
+    throw new LoomError('invalid_parameter', detail);
   }
-  return {
-    includeAudit,
-    ...(auditLimit === undefined ? {} : { auditLimit }),
-  };
+  return { includeAudit, ...(auditLimit === undefined ? {} : { auditLimit }) };
 }
 
-/** For example `loom-backup-default-20260131T235959Z.json`: nothing in it can end the quotes or leave a folder. */
-function fileName(stateKey: string, time: Date): string {
+/** Returns for example `loom-backup-default-20260131T235959Z.json`. Safe inside quotes and as a file name. */
+function toFileName(stateKey: string, time: Date): string {
   const safeKey = stateKey.replace(/[^A-Za-z0-9_-]+/g, '_').slice(0, 64);
   const stamp = time.toISOString().replace(/\.\d+/, '').replace(/[-:]/g, '');
   return `loom-backup-${safeKey}-${stamp}.json`;

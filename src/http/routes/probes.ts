@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify';
-import type { RouteContext } from '../context.ts';
+import type { Readiness } from '../../domain/readiness.ts';
 import { operatorRoute } from '../route-config.ts';
 
-/** Design §8: answered from memory, without a token, whatever the database does. */
-export function registerProbes(app: FastifyInstance, { readiness }: Pick<RouteContext, 'readiness'>): void {
+/** Registers `/live` and `/ready`. Both answer from memory, without a token, whatever the state of the database. */
+export function registerProbes(app: FastifyInstance, { readiness }: { readiness: () => Readiness }): void {
   app.get('/live', operatorRoute('none', 'any'), () => ({ ok: true }));
 
   app.get('/ready', operatorRoute('none', 'any'), (_request, reply) => {

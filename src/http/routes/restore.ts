@@ -1,19 +1,18 @@
 import type { FastifyInstance } from 'fastify';
+import type { Store } from '../../domain/store.ts';
 import { isLoomError, LoomError } from '../../errors.ts';
-import type { RouteContext } from '../context.ts';
 import { abortSignalOf } from '../reply/stream.ts';
 import { openBody } from '../request/body.ts';
 import { dataRoute } from '../route-config.ts';
 
-export function registerRestore(app: FastifyInstance, { store, bodyIdleTimeoutMs }: RouteContext): void {
+export function registerRestore(
+  app: FastifyInstance,
+  { store, idleMs }: { store: Pick<Store, 'restore'>; idleMs: number },
+): void {
   app.post('/v1/admin/persistence/restore', dataRoute('admin'), async (request, reply) => {
     const signal = abortSignalOf(reply);
-    // No bound on its size: what LOOM exports, LOOM restores.
-    const body = openBody(request, {
-      mediaTypes: ['application/json'],
-      idleMs: bodyIdleTimeoutMs,
-      truncatedCode: 'backup_incomplete',
-    });
+    // The body has no size limit: LOOM restores every backup that it exports.
+    const body = openBody(request, { mediaTypes: ['application/json'], idleMs, truncatedCode: 'backup_incomplete' });
     try {
       return await store.restore(body, { requestId: request.id, signal });
     } catch (error) {
@@ -24,10 +23,14 @@ export function registerRestore(app: FastifyInstance, { store, bodyIdleTimeoutMs
   });
 }
 
-/** gzip data begin with a byte that no JSON text can begin with. */
+/** Adds a hint when a body begins with 0x1f, as gzip data does and JSON text never does. */
 function withGzipHint(error: unknown): unknown {
-  const isPacked =
-    isLoomError(error) && error.code === 'invalid_json' && error.message.includes('byte 0x1f, at byte 0');
-  if (!isPacked) return error;
-  return new LoomError(error.code, `${error.message} Is it gzip? Then say so: content-encoding: gzip.`, error.place);
+  const isGzip =
+    isLoomError(error) &&
+    error.code === 'invalid_json' &&
+    error.place.offset === 0 &&
+    error.message.includes('byte 0x1f');
+  if (!isGzip) return error;
+  const detail = `${error.message} If the body is gzip, send the header content-encoding: gzip.`;
+  return new LoomError(error.code, detail, error.place);
 }

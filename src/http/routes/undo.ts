@@ -1,18 +1,21 @@
 import type { FastifyInstance } from 'fastify';
-import { checkUndoRequest } from '../../backup/format/request.ts';
+import { checkUndoRequest } from '../../backup/check/request.ts';
+import type { Store } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
-import type { RouteContext } from '../context.ts';
 import { abortSignalOf } from '../reply/stream.ts';
 import { readDocumentBody } from '../request/json-body.ts';
 import { dataRoute } from '../route-config.ts';
 
-export function registerUndo(app: FastifyInstance, { store, bodyIdleTimeoutMs }: RouteContext): void {
+export function registerUndo(
+  app: FastifyInstance,
+  { store, idleMs }: { store: Pick<Store, 'undo'>; idleMs: number },
+): void {
   app.post('/v1/admin/persistence/undo', dataRoute('admin'), async (request, reply) => {
     const signal = abortSignalOf(reply);
     const text = await readDocumentBody(request, {
       mediaTypes: ['application/json'],
       maxDocumentBytes: limits.maxUndoBodyBytes,
-      idleMs: bodyIdleTimeoutMs,
+      idleMs,
     });
     return await store.undo(checkUndoRequest(JSON.parse(text)), { requestId: request.id, signal });
   });

@@ -1,5 +1,5 @@
 import type { CheckedBackup } from '../../backup/check/frame.ts';
-import type { CheckedRequest } from '../../backup/format/request.ts';
+import type { CheckedRequest } from '../../backup/check/request.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { StagedBackup } from './check.ts';
 import type { OperationOutcome, OperationPlan } from './operation.ts';

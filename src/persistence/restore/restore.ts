@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { type CheckedRequest, checkRequest } from '../../backup/format/request.ts';
+import { type CheckedRequest, checkRequest } from '../../backup/check/request.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { StateHead } from '../../domain/state.ts';
 import type { OperationContext } from '../../domain/store.ts';

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { checkFrame } from '../../../src/backup/check/frame.ts';
+import { checkRequest } from '../../../src/backup/check/request.ts';
 import { type BackupItem, createRestoreDecoder } from '../../../src/backup/format/decoder.ts';
 import { chainHash, createStateDigest, sha256 } from '../../../src/backup/format/digests.ts';
 import { createBackupEncoder } from '../../../src/backup/format/encoder.ts';
-import { checkRequest } from '../../../src/backup/format/request.ts';
 import { GENESIS_HASH } from '../../../src/domain/audit.ts';
 import type { BackupHeader } from '../../../src/domain/backup.ts';
 

@@ -19,8 +19,8 @@ function connect(url: string, signal?: AbortSignal): NodeClient {
   return client;
 }
 
-/** A client of a server that is no node. */
-async function stranger(handler: (asked: IncomingMessage, answer: ServerResponse) => void): Promise<NodeClient> {
+/** Connects a client to a server that is not a node. */
+async function connectTo(handler: (asked: IncomingMessage, answer: ServerResponse) => void): Promise<NodeClient> {
   const server = await listen(handler);
   closers.push(server.close);
   return connect(server.url);
@@ -36,7 +36,7 @@ async function faultOf(promise: Promise<unknown>): Promise<NodeError> {
   return error;
 }
 
-describe('with a node', () => {
+describe('with a node, the client', () => {
   let server: TestServer;
   let url: string;
 
@@ -47,7 +47,7 @@ describe('with a node', () => {
     return () => server.close({ timeoutMs: 1_000 });
   });
 
-  test('what it answers comes back as values', async () => {
+  test('returns answers as values', async () => {
     const client = connect(`${url}/`);
     expect(await client.readStatus()).toMatchObject({ ready: { ok: true }, state: { revision: 1, documents: 1 } });
     expect(await client.verifyAudit()).toMatchObject({ ok: true, entries: 1 });
@@ -59,20 +59,20 @@ describe('with a node', () => {
     expect((await client.openBackup({ gzip: true, includeAudit: false })).isGzip).toBe(true);
   });
 
-  test('a problem comes back with its code, status, place and request id', async () => {
+  test('rejects a problem with its code, status, place and request id', async () => {
     const body = Readable.from(['{"confirm":"restore","backup":{"loom_backup_version":1,"state":[]}}']);
     const error = await faultOf(connect(url).restore(body, false));
     expect(error).toMatchObject({ code: 'backup_malformed', status: 422, place: { pointer: '/backup/state' } });
     expect(error.requestId).toMatch(/^[\w-]{8,}$/);
   });
 
-  test('a refusal arrives while a large body is still on its way, and the rest is not sent', async () => {
+  test('receives a refusal while it still sends a large body, and stops sending', async () => {
     let sent = 0;
     async function* endless(): AsyncGenerator<Buffer> {
       yield Buffer.from('{"confirm":"restore","nonsense":"');
       for (;;) {
         sent += 65_536;
-        if (sent > 2 ** 30) throw new Error('nobody has stopped it');
+        if (sent > 2 ** 30) throw new Error('the client did not stop sending');
         yield Buffer.alloc(65_536, 'x');
       }
     }
@@ -80,24 +80,24 @@ describe('with a node', () => {
     expect(error).toMatchObject({ code: 'invalid_restore_request', status: 400 });
   });
 
-  test('a wrong token is the node’s own refusal', async () => {
+  test('rejects a wrong token with the code of the node', async () => {
     const client = createNodeClient({ url, token: 'another-token-than-the-right-one' });
     closers.push(client.close);
     expect(await faultOf(client.readStatus())).toMatchObject({ code: 'forbidden', status: 403 });
   });
 });
 
-describe('with something else', () => {
+describe('with another program, the client', () => {
   test.each([
     ['a proxy without its node', 502, 'text/html', '<html>Bad gateway</html>'],
     ['an error page with status 200', 200, 'text/html', '<html>Welcome</html>'],
-    ['an error in JSON that is no problem', 500, 'application/json', '{"error":"no"}'],
+    ['a JSON error without a code', 500, 'application/json', '{"error":"no"}'],
     ['a redirect', 302, 'text/plain', ''],
     ['another API', 200, 'application/json', '{"status":"up"}'],
     ['a list', 200, 'application/json', '[]'],
-    ['text that says it is JSON', 200, 'application/json', 'no'],
-  ])('%s is no answer of a node', async (_what, status, type, text) => {
-    const client = await stranger((_asked, answer) => {
+    ['text with the content type of JSON', 200, 'application/json', 'no'],
+  ])('rejects %s as an unexpected answer', async (_what, status, type, text) => {
+    const client = await connectTo((_asked, answer) => {
       answer.writeHead(status, { 'content-type': type, location: '/elsewhere' });
       answer.end(text);
     });
@@ -106,18 +106,18 @@ describe('with something else', () => {
     expect(error.message).not.toContain('<html>');
   });
 
-  test('a page in place of a backup is refused before a byte of it is handed out', async () => {
-    const client = await stranger((_asked, answer) => {
+  test('rejects a page in place of a backup before it returns a byte', async () => {
+    const client = await connectTo((_asked, answer) => {
       answer.writeHead(200, { 'content-type': 'text/html' }).end('<html>');
     });
     expect(await faultOf(client.openBackup())).toMatchObject({ code: 'unexpected_answer' });
   });
 
   test.each([
-    ['with its length said', { 'content-length': '1000' }],
+    ['with a content-length', { 'content-length': '1000' }],
     ['in chunks', {}],
-  ])('an answer that is cut off, %s, is an error', async (_how, headers) => {
-    const client = await stranger((_asked, answer) => {
+  ])('rejects a truncated answer %s', async (_how, headers) => {
+    const client = await connectTo((_asked, answer) => {
       answer.writeHead(200, { 'content-type': 'application/json', ...headers });
       answer.write('{"state":', () => answer.destroy());
     });
@@ -126,8 +126,8 @@ describe('with something else', () => {
     expect(await faultOf(body.toArray())).toMatchObject({ code: 'connection_cut' });
   });
 
-  test('an answer without end is given up, not held in memory', async () => {
-    const client = await stranger((_asked, answer) => {
+  test('rejects an endless answer instead of keeping it in memory', async () => {
+    const client = await connectTo((_asked, answer) => {
       answer.writeHead(200, { 'content-type': 'application/json' });
       const more = (): void => {
         while (answer.write(Buffer.alloc(65_536, ' '))) if (answer.destroyed) return;
@@ -138,7 +138,7 @@ describe('with something else', () => {
     expect(await faultOf(client.readStatus())).toMatchObject({ code: 'unexpected_answer' });
   });
 
-  test('nobody at the address is one clear line', async () => {
+  test('explains in one line that no program listens at the address', async () => {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
     const address = server.address();
@@ -146,10 +146,12 @@ describe('with something else', () => {
     await new Promise((resolve) => server.close(resolve));
     const error = await faultOf(connect(`http://127.0.0.1:${port}`).readStatus());
     expect(error.code).toBe('unreachable');
-    expect(error.message).toBe(`http://127.0.0.1:${port}: Nothing listens there: the connection was refused.`);
+    expect(error.message).toBe(
+      `http://127.0.0.1:${port}: The connection was refused: no program listens on this port.`,
+    );
   });
 
-  test('a program that speaks no HTTP is an unexpected answer', async () => {
+  test('rejects a program that does not speak HTTP as an unexpected answer', async () => {
     const server = createServer((socket) => {
       socket.on('error', () => undefined);
       socket.on('data', () => socket.destroy());
@@ -164,7 +166,7 @@ describe('with something else', () => {
     expect(error).toMatchObject({ code: 'unexpected_answer', message: expect.stringContaining('does not speak HTTP') });
   });
 
-  test('a stop ends what is under way', async () => {
+  test('aborts a request in flight when its signal aborts', async () => {
     const controller = new AbortController();
     const server = await listen(() => controller.abort());
     closers.push(server.close);

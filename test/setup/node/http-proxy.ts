@@ -6,14 +6,17 @@ type Handler = (asked: IncomingMessage, answer: ServerResponse) => void;
 
 export interface HttpProxy {
   url: string;
-  /** Answers in place of the node where it resolves with true; nothing is changed with undefined. */
+  /**
+   * Sets a handler that answers in place of the node whenever it returns true. Without one, every request is
+   * forwarded.
+   */
   intercept(handler: ((asked: IncomingMessage, answer: ServerResponse) => boolean) | undefined): void;
-  /** Method and path of all that came. */
+  /** Method and path of every request. */
   asked: string[];
   close(): Promise<void>;
 }
 
-/** An HTTP proxy before a node, for what a node never does: it spoils, cuts off and answers with pages of its own. */
+/** Starts an HTTP proxy before a node, for faults from outside: changed bytes, cut connections, error pages. */
 export async function startHttpProxy(nodeUrl: string): Promise<HttpProxy> {
   let intercept: ((asked: IncomingMessage, answer: ServerResponse) => boolean) | undefined;
   const asked: string[] = [];
@@ -31,7 +34,7 @@ export async function startHttpProxy(nodeUrl: string): Promise<HttpProxy> {
   };
 }
 
-/** A server that is no node. */
+/** Starts a server that is not a node. */
 export async function listen(handler: Handler): Promise<{ url: string; close(): Promise<void> }> {
   const server: Server = createServer(handler);
   server.listen(0, '127.0.0.1');

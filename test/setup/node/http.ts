@@ -4,8 +4,7 @@ import type { Pool } from 'pg';
 import { type Config, parseConfig } from '../../../src/config/config.ts';
 import { type Readiness, readinessOf } from '../../../src/domain/readiness.ts';
 import type { Store } from '../../../src/domain/store.ts';
-import type { ServerOptions } from '../../../src/http/context.ts';
-import { createServer, type HttpServer } from '../../../src/http/server.ts';
+import { createServer, type HttpServer, type ServerOptions } from '../../../src/http/server.ts';
 import { createLogger } from '../../../src/log.ts';
 import { createMetrics } from '../../../src/metrics.ts';
 import { createOperations } from '../../../src/persistence/activity/operations.ts';
@@ -41,18 +40,18 @@ export function testConfig(url: string, more: Record<string, string> = {}): Conf
   });
 }
 
-/** Everything that has been logged, line by line. */
+/** All lines that the server has logged. */
 export interface LogLines {
   text(): string;
 }
 
 export interface BareServer extends HttpServer {
   logged: LogLines;
-  /** What `/ready` says and the gate looks at; may be replaced. */
+  /** Replaces the verdict that `/ready` reports and the gate checks. */
   setReadiness(readiness: Readiness): void;
 }
 
-/** The HTTP side over any store. */
+/** Creates the HTTP server over any store. */
 export function createBareServer(
   store: Store,
   config: Config,
@@ -64,7 +63,10 @@ export function createBareServer(
   stream.on('data', (chunk: Buffer) => lines.push(chunk.toString('utf8')));
   const metrics = more.metrics ?? createMetrics();
   const server = createServer({
-    config,
+    http: config.http,
+    tokens: config.tokens,
+    stateKey: config.postgres.stateKey,
+    maxDocumentBytes: config.maxDocumentBytes,
     store,
     readiness: () => readiness,
     node: { version: '0.0.0-test', startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
@@ -89,7 +91,7 @@ export interface TestServer extends BareServer {
   store: Store;
   database: TestDatabase;
   pool: Pool;
-  /** With the client token unless there is an admin token, and `application/json`, unless headers say otherwise. */
+  /** Sends a request. Unless the headers say otherwise, it has the client token and the type `application/json`. */
   request(method: NonNullable<InjectOptions['method']>, url: string, more?: RequestMore): Promise<TestResponse>;
 }
 
@@ -102,11 +104,11 @@ export interface TestResponse {
   status: number;
   headers: Record<string, string | string[] | number | undefined>;
   text: string;
-  /** The body parsed; throws when it is not JSON. */
+  /** Parses the body. Throws when it is not JSON. */
   json: () => ReturnType<typeof JSON.parse>;
 }
 
-/** A node without its probe: HTTP side and store over a database of its own. */
+/** Creates a node without its probe: HTTP server and store over a new database. */
 export async function createTestServer(
   env: Record<string, string> = {},
   more: Partial<Pick<ServerOptions, 'bodyIdleTimeoutMs'>> = {},
@@ -159,7 +161,7 @@ export async function inject(server: Pick<HttpServer, 'app'>, options: InjectOpt
   };
 }
 
-/** A verdict as the probe would give it. */
+/** Returns the readiness that the node derives from such a verdict of the probe. */
 export function readinessFor(
   database: 'ok' | 'unreachable' | 'slow' | 'starting',
   schema: 'ok' | 'behind' | 'ahead' | 'unknown',

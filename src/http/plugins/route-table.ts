@@ -2,19 +2,19 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { LoomError } from '../../errors.ts';
 
 export interface RouteTable {
-  /** Every route that has been registered, HEAD among them. */
+  /** Returns every registered route, including HEAD. */
   routes(): { method: string; url: string; access: string }[];
 }
 
 /**
- * Keeps the table of routes, refuses those that do not say who may use them, and answers paths without a route 404, and
- * methods that a path does not know 405 with `Allow`. Must be registered before the first route.
+ * Records every route and rejects one without a full `RouteConfig`. Answers 404 for an unknown path, and 405 with
+ * `Allow` for an unknown method of a known path. Must be registered before the first route.
  */
 export function registerRouteTable(app: FastifyInstance): RouteTable {
   const routes: { method: string; url: string; access: string }[] = [];
   app.addHook('onRoute', ({ method, url, config }) => {
     if (config?.access === undefined || config.gated === undefined || config.query === undefined) {
-      throw new Error(`route ${String(method)} ${url} does not say who may use it`);
+      throw new Error(`route ${String(method)} ${url} has no complete RouteConfig`);
     }
     for (const one of [method].flat()) {
       if (!routes.some((route) => route.method === one && route.url === url)) {
@@ -25,15 +25,15 @@ export function registerRouteTable(app: FastifyInstance): RouteTable {
   app.setNotFoundHandler((request: FastifyRequest, reply: FastifyReply) => {
     const path = (request.raw.url ?? '').split('?', 1)[0] ?? '';
     const allowed = routes.filter(({ url }) => matches(url, path)).map(({ method }) => method);
-    if (allowed.length === 0) throw new LoomError('not_found', 'There is nothing at this path.');
+    if (allowed.length === 0) throw new LoomError('not_found', 'No route has this path.');
     const allow = [...new Set(allowed)].sort().join(', ');
     reply.header('allow', allow);
-    throw new LoomError('method_not_allowed', `This path knows ${allow}.`);
+    throw new LoomError('method_not_allowed', `This path supports ${allow}.`);
   });
   return { routes: () => routes.map((route) => ({ ...route })) };
 }
 
-/** Whether a path, still encoded, is one of a pattern with `:parameters`. */
+/** Tells whether a path, still percent-encoded, matches a pattern with `:parameters`. */
 function matches(pattern: string, path: string): boolean {
   const expected = pattern.split('/');
   const found = path.split('/');

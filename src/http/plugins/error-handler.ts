@@ -1,24 +1,25 @@
+import { randomUUID } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { LoomError } from '../../errors.ts';
 import { toProblem } from '../reply/problem.ts';
 import { hasBody } from '../request/body.ts';
 
-/** Headers that describe the answer that was meant to be given. */
+/** Headers that describe the answer that a route had begun to prepare. */
 const headersOfSuccess = ['etag', 'last-modified', 'location', 'content-disposition', 'content-encoding', 'vary'];
 
-/** Answers every error as a problem; what was not expected is logged whole, under the request's id. */
-export function registerProblems(app: FastifyInstance): void {
+/** Answers every error with a problem body, and logs unexpected errors in full under the request id. */
+export function registerErrorHandler(app: FastifyInstance): void {
   app.setErrorHandler((error, request, reply) => {
     const problem = toProblem(error, request.id);
-    if (problem.code === 'internal') request.log.error({ err: error }, 'a request failed unexpectedly');
-    else if (problem.status >= 500) request.log.debug({ err: error }, 'a request failed');
+    if (problem.code === 'internal') request.log.error({ err: error }, 'request failed unexpectedly');
+    else if (problem.status >= 500) request.log.debug({ err: error }, 'request failed');
     for (const name of headersOfSuccess) reply.removeHeader(name);
     return reply.code(problem.status).headers(problem.headers).send(problem.body);
   });
 }
 
-/** For what goes wrong before a route is found (a path that cannot be decoded): no hook runs for it. */
+/** Answers an error from before routing, such as a path that cannot be decoded. Fastify runs no hook for it. */
 export function answerFrameworkError(error: Error, request: FastifyRequest, reply: FastifyReply): void {
   const problem = toProblem(error, request.id);
   request.log.info({ status: problem.status, code: problem.code }, 'request refused');
@@ -27,20 +28,20 @@ export function answerFrameworkError(error: Error, request: FastifyRequest, repl
     'x-request-id': request.id,
     'cache-control': 'no-store',
     'content-length': String(Buffer.byteLength(problem.body)),
-    // What is left of a body would otherwise be read to its end, however long.
+    // On an open connection, Node would read the rest of the body to its end, however long it is.
     ...(hasBody(request.raw) ? { connection: 'close' } : {}),
   });
   reply.raw.end(request.method === 'HEAD' ? undefined : problem.body);
 }
 
-/** For what is no HTTP: there is no request and no response, only a socket. */
-export function answerClientError(error: NodeJS.ErrnoException, socket: Socket, createId: () => string): void {
+/** Answers bytes that are not HTTP. There is no request and no response here, only a socket. */
+export function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable || isAnswering(socket)) {
     socket.destroy();
     return;
   }
-  const requestId = createId();
-  const problem = toProblem(clientError(error), requestId);
+  const requestId = randomUUID();
+  const problem = toProblem(parserError(error), requestId);
   const head = [
     `HTTP/1.1 ${problem.status} ${reasons[problem.status] ?? 'Bad Request'}`,
     ...Object.entries(problem.headers).map(([name, value]) => `${name}: ${value}`),
@@ -54,18 +55,18 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Socket, 
 
 const reasons: Record<number, string> = { 408: 'Request Timeout', 431: 'Request Header Fields Too Large' };
 
-function clientError(error: NodeJS.ErrnoException): LoomError {
+function parserError(error: NodeJS.ErrnoException): LoomError {
   switch (error.code) {
     case 'HPE_HEADER_OVERFLOW':
-      return new LoomError('headers_too_large', 'The request line and headers have more than 16 KiB together.');
+      return new LoomError('headers_too_large', 'The request line and headers together exceed 16 KiB.');
     case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return new LoomError('request_timeout', 'The head of the request did not arrive in time.');
+      return new LoomError('request_timeout', 'The request headers did not arrive in time.');
     default:
       return new LoomError('malformed_request', 'This is not a valid HTTP/1.1 request.');
   }
 }
 
-/** Another answer in the middle of one would be taken for a part of it. */
+/** Tells whether an answer is being sent: a client would take a second one for a part of the first. */
 function isAnswering(socket: Socket): boolean {
   const response: unknown = Reflect.get(socket, '_httpMessage');
   return typeof response === 'object' && response !== null && Reflect.get(response, 'headersSent') === true;

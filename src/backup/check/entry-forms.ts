@@ -1,0 +1,68 @@
+import { limits } from '../../limits.ts';
+
+// The form that each member of an audit entry must have, because LOOM makes database columns of these members. The
+// expressions are regular-expression sources that mean the same in JavaScript (without flags) and in PostgreSQL's
+// advanced regular expressions, so that the offline verifier and a restore check the same thing. They avoid `\d`, which
+// matches the digits of every script under an ICU locale, and every other backslash.
+
+const SHORT_OR_LONG_MONTH_DAY =
+  '(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8])';
+/** Divisible by 4, but by 100 only if also by 400. */
+const LEAP_YEAR = '([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)';
+const DAY = `(?!0000)([0-9]{4}-(${SHORT_OR_LONG_MONTH_DAY})|${LEAP_YEAR}-02-29)`;
+
+/** Sources of regular expressions, each over the text of the member. */
+export const entryForms = {
+  /** A whole number from 1 to 999,999,999,999,999, in plain decimal. */
+  seq: '^[1-9][0-9]{0,14}$',
+  /** Lower-case hex of a SHA-256. */
+  hash: '^[0-9a-f]{64}$',
+  /** A UUID in lower case. */
+  event_id: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
+  /** RFC 3339 in UTC with microseconds, on a day that exists. */
+  recorded_at: `^${DAY}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][.][0-9]{6}Z$`,
+} as const;
+
+/** Bounds of an `idempotency_key`, in bytes of UTF-8. */
+export const idempotencyKeyBytes = { min: 1, max: limits.maxIdempotencyKeyBytes } as const;
+
+/** The members of an audit entry that have a form, as `JSON.parse` returns them. */
+export interface EntryMembers {
+  seq?: unknown;
+  hash?: unknown;
+  event_id?: unknown;
+  recorded_at?: unknown;
+  action?: unknown;
+  idempotency_key?: unknown;
+}
+
+const seqForm = new RegExp(entryForms.seq);
+const hashForm = new RegExp(entryForms.hash);
+const eventIdForm = new RegExp(entryForms.event_id);
+const recordedAtForm = new RegExp(entryForms.recorded_at);
+
+/** Returns the name of the first member that does not have its form; undefined when all have. */
+export function malformedMember(entry: EntryMembers): keyof EntryMembers | undefined {
+  if (seqOf(entry) === null) return 'seq';
+  if (!matches(entry.hash, hashForm)) return 'hash';
+  if (!matches(entry.event_id, eventIdForm)) return 'event_id';
+  if (!matches(entry.recorded_at, recordedAtForm)) return 'recorded_at';
+  if (typeof entry.action !== 'string') return 'action';
+  if (entry.idempotency_key !== undefined && !isIdempotencyKey(entry.idempotency_key)) return 'idempotency_key';
+  return undefined;
+}
+
+/** Returns the entry's seq; null when it does not have the form of one. */
+export function seqOf({ seq }: EntryMembers): number | null {
+  return typeof seq === 'number' && seqForm.test(String(seq)) ? seq : null;
+}
+
+function matches(value: unknown, form: RegExp): boolean {
+  return typeof value === 'string' && form.test(value);
+}
+
+function isIdempotencyKey(value: unknown): boolean {
+  if (typeof value !== 'string') return false;
+  const bytes = Buffer.byteLength(value);
+  return bytes >= idempotencyKeyBytes.min && bytes <= idempotencyKeyBytes.max;
+}

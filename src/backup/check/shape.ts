@@ -1,0 +1,32 @@
+import type { z } from 'zod';
+import { type ErrorCode, LoomError } from '../../errors.ts';
+import { pointerToken, shortPointer } from '../../json/pointer.ts';
+
+/** Turns the first issue that zod found into a LoomError that names the member. `pointer` leads to the checked value. */
+export function shapeFault(code: ErrorCode, error: z.ZodError, pointer: string): LoomError {
+  const issue = error.issues[0];
+  const unknown = issue?.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [];
+  const at = [...(issue?.path ?? []), ...unknown].map((step) => pointerToken(String(step))).join('');
+  return new LoomError(code, `${at === '' ? 'The value' : `"${at.slice(1)}"`} ${faultOf(issue)}.`, {
+    pointer: shortPointer(`${pointer}${at}`),
+  });
+}
+
+function faultOf(issue: z.core.$ZodIssue | undefined): string {
+  switch (issue?.code) {
+    case 'unrecognized_keys':
+      return 'is not a known member';
+    case 'invalid_type':
+      return `is missing or has the wrong type; expected ${issue.expected === 'int' ? 'a whole number' : issue.expected}`;
+    case 'invalid_value':
+      return `is not ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
+    case 'invalid_format':
+      return `does not have the expected form${issue.format === 'uuid' ? ', a UUID' : ''}`;
+    case 'too_small':
+      return `is less than ${issue.minimum}, the minimum`;
+    case 'too_big':
+      return `is greater than ${issue.maximum}, the maximum`;
+    default:
+      return 'is not valid';
+  }
+}

@@ -1,0 +1,43 @@
+import type { AuditHead } from './audit.ts';
+import type { Readiness } from './readiness.ts';
+import type { ScratchState } from './state.ts';
+import type { ChainCheckRecord, RunningOperation, StoreObservation } from './store.ts';
+import type { UndoRecord } from './undo.ts';
+
+/** Describes the answer of `GET /v1/admin/status`. Values from the database are null while it is away. */
+export interface StatusReport {
+  ready: Readiness;
+  version: string;
+  node_version: string;
+  started_at: string;
+  uptime_seconds: number;
+  state_key: string;
+  state: {
+    revision: number | null;
+    epoch: string | null;
+    documents: number | null;
+    bytes: number | null;
+    updated_at: string | null;
+  };
+  last_backup_at: string | null;
+  last_restore_at: string | null;
+  audit: { entries: number | null; head: AuditHead | null; last_check: ChainCheckRecord | null };
+  schema: { version: number | null; supported: number; compatible_from: number | null; pending: number | null };
+  database: { ok: boolean; version: string | null; latency_ms: number | null; code?: string };
+  pool: StoreObservation['pool'];
+  queue: { depth: number; max: number };
+  operations: RunningOperation[];
+  event_loop: EventLoopDelay;
+  memory: { rss_bytes: number; heap_used_bytes: number; heap_total_bytes: number; external_bytes: number };
+  /** `kept` lists what can be undone, newest first; `bytes` is its size; `kept_most` is the limit. */
+  undo: { kept_most: number; bytes: number | null; kept: (UndoRecord & { age_seconds: number })[] | null };
+  scratch_states: ScratchState[] | null;
+}
+
+/** Tells how late the event loop ran; null until it has been measured. */
+export interface EventLoopDelay {
+  delay_mean_ms: number | null;
+  delay_p50_ms: number | null;
+  delay_p99_ms: number | null;
+  delay_max_ms: number | null;
+}

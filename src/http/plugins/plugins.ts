@@ -1,0 +1,40 @@
+/**
+ * Acts on every request: identifies, logs, authenticates and gates it, and answers its errors.
+ *
+ * May import `domain`, `errors`, `limits`, its neighbours `request/` and `reply/`, and the types of `config`, `log` and
+ * `metrics`. Must not know any single route: `route-config.ts` describes what differs between routes.
+ */
+import type { FastifyInstance } from 'fastify';
+import type { Config } from '../../config/config.ts';
+import type { Readiness } from '../../domain/readiness.ts';
+import type { Log } from '../../log.ts';
+import type { Metrics } from '../../metrics.ts';
+import { registerAuthentication } from './authentication.ts';
+import { registerErrorHandler } from './error-handler.ts';
+import { registerGate } from './gate.ts';
+import { registerLinger } from './linger.ts';
+import { registerRequestId } from './request-id.ts';
+import { registerRequestLog } from './request-log.ts';
+import { type RouteTable, registerRouteTable } from './route-table.ts';
+
+interface PluginParts {
+  tokens: Config['tokens'];
+  readiness: () => Readiness;
+  isClosing: () => boolean;
+  log: Log;
+  metrics: Pick<Metrics, 'countRequest'>;
+}
+
+/** Registers all plugins, in the order of their hooks. Must be called before the first route is registered. */
+export function registerPlugins(
+  app: FastifyInstance,
+  { tokens, readiness, isClosing, log, metrics }: PluginParts,
+): RouteTable {
+  registerRequestId(app);
+  registerRequestLog(app, { log, metrics });
+  registerErrorHandler(app);
+  registerLinger(app);
+  registerAuthentication(app, tokens);
+  registerGate(app, { readiness, isClosing });
+  return registerRouteTable(app);
+}

@@ -1,0 +1,31 @@
+import type { FastifyRequest } from 'fastify';
+import type { CommitRequest } from '../../domain/commit.ts';
+import { LoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
+import { readPrecondition } from './entity-tags.ts';
+
+const idempotencyKeyForm = new RegExp(`^[\\x21-\\x7e]{1,${limits.maxIdempotencyKeyBytes}}$`);
+
+/** Reads what every commit has in common. `document` is the target of its preconditions (`null`: the state). */
+export function readCommitBase(
+  { id, actor, headers }: FastifyRequest,
+  document: string | null,
+): Pick<CommitRequest, 'actor' | 'requestId' | 'idempotencyKey' | 'precondition'> {
+  if (actor === undefined) throw new Error('a route that commits needs a token');
+  const idempotencyKey = headers['idempotency-key'];
+  if (idempotencyKey !== undefined && !isIdempotencyKey(idempotencyKey)) {
+    const detail = `Idempotency-Key must have 1 to ${limits.maxIdempotencyKeyBytes} visible ASCII characters.`;
+    throw new LoomError('invalid_parameter', detail);
+  }
+  const precondition = readPrecondition(headers, document);
+  return {
+    actor,
+    requestId: id,
+    ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+    ...(precondition === undefined ? {} : { precondition }),
+  };
+}
+
+function isIdempotencyKey(header: string | string[]): header is string {
+  return typeof header === 'string' && idempotencyKeyForm.test(header);
+}

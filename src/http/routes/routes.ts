@@ -1,0 +1,53 @@
+/**
+ * Holds one file per resource. Each route reads its request, calls one verb of the `Store`, and answers.
+ *
+ * May import `domain`, `backup`, `json`, `errors`, `limits`, its neighbours `request/` and `reply/`, and the types
+ * of `log` and `metrics`. Must not know the configuration or a token: this file gives each route only what it uses.
+ */
+import type { FastifyInstance } from 'fastify';
+import type { Readiness } from '../../domain/readiness.ts';
+import type { StateHead } from '../../domain/state.ts';
+import type { Store } from '../../domain/store.ts';
+import type { Log } from '../../log.ts';
+import type { Metrics } from '../../metrics.ts';
+import { registerAudit } from './audit.ts';
+import { registerBackup } from './backup.ts';
+import { registerDocuments } from './documents.ts';
+import { registerMetrics } from './metrics.ts';
+import { registerProbes } from './probes.ts';
+import { registerRestore } from './restore.ts';
+import { registerSchema } from './schema.ts';
+import { registerScratch } from './scratch.ts';
+import { registerState } from './state.ts';
+import { type NodeFacts, registerStatus } from './status.ts';
+import { registerUndo } from './undo.ts';
+
+interface RouteParts {
+  store: Store;
+  stateKey: string;
+  maxDocumentBytes: number;
+  bodyIdleTimeoutMs: number;
+  metricsPublic: boolean;
+  node: NodeFacts;
+  readiness: () => Readiness;
+  /** Returns the head of the state soon, or `undefined` when the database does not answer. */
+  peekHead: () => Promise<StateHead | undefined>;
+  log: Log;
+  metrics: Metrics;
+}
+
+export function registerRoutes(app: FastifyInstance, parts: RouteParts): void {
+  const { store, stateKey, node, readiness, bodyIdleTimeoutMs: idleMs } = parts;
+  const bodyBounds = { maxDocumentBytes: parts.maxDocumentBytes, idleMs };
+  registerProbes(app, { readiness });
+  registerMetrics(app, { metrics: parts.metrics, isPublic: parts.metricsPublic });
+  registerDocuments(app, { store, bodyBounds });
+  registerState(app, { store, bodyBounds });
+  registerAudit(app, { store });
+  registerStatus(app, { store, stateKey, node, readiness, peekHead: parts.peekHead });
+  registerSchema(app, { store, stateKey, supportedSchemaVersion: node.supportedSchemaVersion });
+  registerBackup(app, { store, stateKey, log: parts.log });
+  registerRestore(app, { store, idleMs });
+  registerUndo(app, { store, idleMs });
+  registerScratch(app, { store });
+}

@@ -1,0 +1,59 @@
+import { expect, test } from 'vitest';
+import {
+  type EntryMembers,
+  entryForms,
+  idempotencyKeyBytes,
+  malformedMember,
+} from '../../../src/backup/check/entry-forms.ts';
+
+const good: EntryMembers = {
+  seq: 1,
+  hash: '0'.repeat(64),
+  event_id: '01234567-89ab-cdef-0123-456789abcdef',
+  recorded_at: '2026-01-31T23:59:59.123456Z',
+  action: 'document.put',
+};
+
+test('an entry with all its members in form has no malformed member', () => {
+  expect(malformedMember(good)).toBeUndefined();
+  expect(malformedMember({ ...good, seq: 999_999_999_999_999, idempotency_key: 'k' })).toBeUndefined();
+  expect(malformedMember({ ...good, idempotency_key: 'é'.repeat(127) })).toBeUndefined();
+});
+
+test.each<EntryMembers>([
+  ...[0, -1, 1.5, 1e15, 1e21, '1', null, undefined].map((seq) => ({ seq })),
+  ...['0'.repeat(63), '0'.repeat(65), 'A'.repeat(64), 1, null].map((hash) => ({ hash })),
+  ...['01234567-89AB-cdef-0123-456789abcdef', '0123456789abcdef0123456789abcdef', ''].map((event_id) => ({ event_id })),
+  ...[
+    '2026-01-31T23:59:59.12345Z',
+    '2026-01-31T24:00:00.000000Z',
+    '2026-01-31T23:59:60.000000Z',
+    '2026-01-31 23:59:59.123456Z',
+    '2026-01-31T23:59:59.123456+00:00',
+    '2026-01-31T23:59:59.123456Z\n',
+    '٢٠٢٦-01-31T23:59:59.123456Z',
+  ].map((recorded_at) => ({ recorded_at })),
+  { action: 7 },
+  ...['', 'é'.repeat(128), 5, null].map((idempotency_key) => ({ idempotency_key })),
+])('%j is named', (member) => {
+  expect(malformedMember({ ...good, ...member })).toBe(Object.keys(member)[0]);
+});
+
+test('a day has the form exactly when it exists', () => {
+  const form = new RegExp(entryForms.recorded_at);
+  for (const year of ['0000', '0001', '0004', '0100', '1900', '2000', '2023', '2024', '2100', '2400', '9999']) {
+    for (let month = 0; month <= 13; month += 1) {
+      for (let day = 0; day <= 32; day += 1) {
+        const text = [year, String(month).padStart(2, '0'), String(day).padStart(2, '0')].join('-');
+        const date = new Date(`${text}T00:00:00Z`);
+        const exists = !Number.isNaN(date.getTime()) && date.toISOString().startsWith(text) && year !== '0000';
+        expect([text, form.test(`${text}T00:00:00.000000Z`)]).toEqual([text, exists]);
+      }
+    }
+  }
+});
+
+test('the sources use no backslash, so that PostgreSQL reads them alike under every locale', () => {
+  for (const source of Object.values(entryForms)) expect(source).not.toContain('\\');
+  expect(idempotencyKeyBytes).toEqual({ min: 1, max: 255 });
+});
