@@ -1,3 +1,4 @@
+import { entryForms, idempotencyKeyBytes } from '../../backup/check/entry-forms.ts';
 import {
   brokenLink,
   digestMismatch,
@@ -13,7 +14,6 @@ import {
 import type { CheckedBackup } from '../../backup/check/frame.ts';
 import { type AuditHead, EMPTY_HEAD, GENESIS_HASH } from '../../domain/audit.ts';
 import type { BackupManifest } from '../../domain/backup.ts';
-import { limits } from '../../limits.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import { digestDocuments } from '../state/digest.ts';
 
@@ -73,28 +73,21 @@ async function checkDigests(queries: Queries): Promise<void> {
   if (wrong !== undefined) throw digestMismatch(BACKUP, wrong.name, wrong.fault);
 }
 
-/**
- * Columns are made of these members when entries are adopted, so each must have the form that LOOM writes. (No `\d`: under an ICU locale
- * that is a digit of any script.)
- */
+/** Checks the members that become columns when entries are adopted. The forms are those of the offline verifier. */
 async function checkEntryForms(queries: Queries): Promise<void> {
   const bad = await queries.firstRow<{ position: number; seq: number | null; member: string }>(
     `select position, seq, member
        from (select position, seq, case
                when seq is null then 'seq'
                when hash is null then 'hash'
-               when coalesce(line ->> 'event_id' !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$', true) then 'event_id'
-               when coalesce(line ->> 'recorded_at' !~ '^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\\.[0-9]{6}Z$', true)
-                 then 'recorded_at'
-               when substr(line ->> 'recorded_at', 9, 2)::int >
-                    extract(day from (substr(line ->> 'recorded_at', 1, 7) || '-01')::date + interval '1 month - 1 day')
-                 then 'recorded_at'
+               when coalesce(line ->> 'event_id' !~ $1, true) then 'event_id'
+               when coalesce(line ->> 'recorded_at' !~ $2, true) then 'recorded_at'
                when coalesce(jsonb_typeof(line -> 'action') <> 'string', true) then 'action'
                when jsonb_typeof(line -> 'idempotency_key') <> 'string'
-                 or octet_length(line ->> 'idempotency_key') not between 1 and $1 then 'idempotency_key'
+                 or octet_length(line ->> 'idempotency_key') not between $3 and $4 then 'idempotency_key'
              end as member from loom_stage_audit) judged
       where member is not null order by position limit 1`,
-    [limits.maxIdempotencyKeyBytes],
+    [entryForms.event_id, entryForms.recorded_at, idempotencyKeyBytes.min, idempotencyKeyBytes.max],
   );
   if (bad !== undefined) throw malformedEntry(BACKUP, bad.position, bad.member, bad.seq);
 }

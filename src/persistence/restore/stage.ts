@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { entryForms } from '../../backup/check/entry-forms.ts';
 import { type BackupItem, createRestoreDecoder, type Decoded, type Decoder } from '../../backup/format/decoder.ts';
 import type { Progress } from '../activity/operations.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
@@ -21,9 +22,9 @@ const STAGE = `
     position bigint generated always as identity,
     line jsonb not null,
     seq bigint generated always as (
-      case when jsonb_typeof(line -> 'seq') = 'number' and line ->> 'seq' ~ '^[1-9][0-9]{0,14}$' then (line ->> 'seq')::bigint end) stored,
+      case when jsonb_typeof(line -> 'seq') = 'number' and line ->> 'seq' ~ '${entryForms.seq}' then (line ->> 'seq')::bigint end) stored,
     hash bytea generated always as (
-      case when line ->> 'hash' ~ '^[0-9a-f]{64}$' then decode(line ->> 'hash', 'hex') end) stored
+      case when line ->> 'hash' ~ '${entryForms.hash}' then decode(line ->> 'hash', 'hex') end) stored
   ) on commit drop;
   create temporary table loom_stage_missing (position bigint primary key) on commit drop;
   create temporary table loom_stage_change (name text collate "C" primary key, kind text not null) on commit drop`;
