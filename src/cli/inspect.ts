@@ -1,14 +1,51 @@
 import { type BackupSummary, type SummaryEntry, summarizeBackup } from '../backup/offline/summary.ts';
-import { createFileCommand } from './file/file-command.ts';
+import { createCommand } from './command.ts';
+import { judged } from './failure.ts';
+import { openNamedBackup } from './file/file-fault.ts';
 import { printable } from './terminal/text.ts';
 
-/** Shows what is in a backup file. It believes what it reads: `verify` is what checks it. */
-export const inspect = createFileCommand({
+/** Shows what a backup file says of itself. It checks nothing: `verify` does. */
+export const inspect = createCommand({
   name: 'inspect',
-  summary: 'show what is in a backup file, plain or gzip, without checking it',
-  report: async (open) => printable(textOf(await summarizeBackup(open))),
-  verdict: 'not readable',
+  help: {
+    summary: 'show what is in a backup file, plain or gzip, without checking it',
+    synopsis: 'FILE [--json]',
+    about:
+      'Shows header, sizes, counts and actions of a backup file. It checks nothing: verify does. It needs no configuration.',
+    exitCodes: [
+      ['0', 'the file could be read'],
+      ['1', 'the file could not be read as a backup'],
+      ['64', 'the command line is wrong'],
+    ],
+    examples: ['node dist/main.js inspect loom-backup.json', 'node dist/main.js inspect loom-backup.json.gz --json'],
+  },
+  options: {},
+  operandCount: 1,
+  run: async ({ operands: [file = ''] }) => {
+    const open = await openNamedBackup(file);
+    const summary = await judged(file, 'not readable', () => summarizeBackup(open));
+    return { exitCode: 0, text: printable(textOf(summary)), json: jsonOf(file, summary) };
+  },
 });
+
+function jsonOf(file: string, { frame, first, last, ...summary }: BackupSummary): object {
+  const ends = (entry: SummaryEntry | undefined) =>
+    entry === undefined ? null : { seq: entry.seq ?? null, time: timeOf(entry) ?? null };
+  return {
+    ok: true,
+    file,
+    header: frame.header,
+    manifest: frame.manifest ?? null,
+    bytes: summary.bytes,
+    documents: summary.documents,
+    document_bytes: summary.documentBytes,
+    largest: summary.largest,
+    audit_entries: summary.entries,
+    audit_first: ends(first),
+    audit_last: ends(last),
+    actions: [...summary.actions].map(([action, count]) => ({ action, count })),
+  };
+}
 
 function textOf(summary: BackupSummary): string {
   const { header, manifest } = summary.frame;
@@ -27,7 +64,9 @@ function textOf(summary: BackupSummary): string {
     ...[...summary.actions].map(([action, count]): [string, string] => ['', `${count} × ${JSON.stringify(action)}`]),
     [
       'manifest',
-      manifest === undefined ? 'none: not whole, or of another tool' : `sha256 ${shown(sha256Of(manifest))}`,
+      manifest === undefined
+        ? 'none: the backup is incomplete, or another tool made it'
+        : `sha256 ${shown(sha256Of(manifest))}`,
     ],
   ];
   const lines = rows.map(([label, text]) => `${label.padEnd(14)} ${text}`);
@@ -49,7 +88,7 @@ function sha256Of(manifest: unknown): unknown {
   return typeof manifest === 'object' && manifest !== null && 'sha256' in manifest ? manifest.sha256 : undefined;
 }
 
-/** Strings as they are if they are harmless on a terminal; anything else as JSON, which escapes control characters. */
+/** Returns a plain string as it is, and anything else as JSON, which escapes control characters. */
 function shown(value: unknown): string {
   if (value === undefined) return '(none)';
   return typeof value === 'string' && /^[\w.:+-]+$/.test(value) ? value : JSON.stringify(value).slice(0, 80);

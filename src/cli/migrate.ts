@@ -4,11 +4,24 @@ import { createPool } from '../persistence/connection/pool.ts';
 import { migrate as migrateDatabase } from '../persistence/schema/migrate.ts';
 import { loadMigrations } from '../persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
-import { type Command, readDatabaseConfig } from './command.ts';
+import { createPlainCommand, readDatabaseConfig } from './command.ts';
 
-/** Brings the database up to this version's schema and ends: for `LOOM_MIGRATE=manual`. */
-export const migrate: Command = {
-  summary: 'bring the database up to the schema of this version, and end',
+/** Brings the database up to the schema of this version, for `LOOM_MIGRATE=manual`. */
+export const migrate = createPlainCommand({
+  name: 'migrate',
+  help: {
+    summary: 'bring the database up to the schema of this version, and end',
+    about:
+      'Applies the missing migrations to the database that LOOM_PG_URL names. With LOOM_MIGRATE=auto a node does that itself; ' +
+      'with LOOM_MIGRATE=manual, run this before the nodes of a new version.',
+    exitCodes: [
+      ['0', 'the schema is at the version of this LOOM, or newer'],
+      ['1', 'the database is away, or a migration failed'],
+      ['64', 'the command line is wrong'],
+      ['78', 'the configuration is wrong'],
+    ],
+    examples: ['LOOM_PG_URL=postgres://loom@db.example/loom node dist/main.js migrate'],
+  },
   run: async ({ env, write }) => {
     const config = readDatabaseConfig(env);
     const log = createLogger({ level: config.log.level, secrets: [config.postgres.url] });
@@ -25,4 +38,4 @@ export const migrate: Command = {
       await pool.end();
     }
   },
-};
+});

@@ -1,0 +1,59 @@
+import { table } from './text.ts';
+
+type Row = readonly [label: string, text: string];
+
+/** What `--help` says of a command. */
+export interface CommandHelp {
+  /** One line for the list of commands: a verb first, no full stop. */
+  summary: string;
+  /** What to type, where that is not `node dist/main.js` and the name. */
+  commandLine?: string;
+  /** What follows the name on the command line. */
+  synopsis?: string;
+  /** What the command does, in whole sentences. */
+  about: string;
+  options?: readonly Row[];
+  exitCodes: readonly Row[];
+  /** Whole command lines. */
+  examples: readonly string[];
+}
+
+const WIDTH = 90;
+
+/** Returns the help of one command. */
+export function helpText(
+  name: string,
+  { synopsis = '', about, options = [], exitCodes, examples }: CommandHelp,
+): string {
+  return [
+    `Usage: node dist/main.js ${name} ${synopsis}`.trimEnd(),
+    '',
+    wrapped(about),
+    section('Options', table([...options, ['-h, --help', 'show this help']])),
+    section('Exit codes', table(exitCodes)),
+    section('Examples', examples.map((line) => `${line}\n`).join('')).trimEnd(),
+    '',
+  ].join('\n');
+}
+
+/** Returns the list of commands. */
+export function listText(commands: readonly { name: string; help: CommandHelp }[]): string {
+  return (
+    'Usage: node dist/main.js <command>\n\n' +
+    indented(table([...commands.map(({ name, help }): Row => [name, help.summary]), ['help', 'show this list']])) +
+    '\nThe help of one command: node dist/main.js <command> --help\n' +
+    'Configuration comes from the environment and .env: see docs/configuration.md.\n'
+  );
+}
+
+function section(title: string, lines: string): string {
+  return `${title}:\n${indented(lines)}`;
+}
+
+function indented(lines: string): string {
+  return lines.replace(/^(?=.)/gm, '  ');
+}
+
+function wrapped(text: string): string {
+  return text.replace(new RegExp(`(.{1,${WIDTH}})(?: +|$)`, 'g'), '$1\n');
+}
