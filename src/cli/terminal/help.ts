@@ -21,12 +21,10 @@ export interface CommandHelp {
 const WIDTH = 90;
 
 /** Returns the help of one command. */
-export function helpText(
-  name: string,
-  { synopsis = '', about, options = [], exitCodes, examples }: CommandHelp,
-): string {
+export function helpText(name: string, help: CommandHelp): string {
+  const { commandLine = `node dist/main.js ${name}`, synopsis = '', about, options = [], exitCodes, examples } = help;
   return [
-    `Usage: node dist/main.js ${name} ${synopsis}`.trimEnd(),
+    `Usage: ${commandLine} ${synopsis}`.trimEnd(),
     '',
     wrapped(about),
     section('Options', table([...options, ['-h, --help', 'show this help']])),
