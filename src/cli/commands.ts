@@ -17,7 +17,8 @@ const version = createPlainCommand({
   help: {
     summary: 'print the version',
     about: 'Prints the version of this LOOM on one line.',
-    exitCodes: [['0', 'always']],
+    succeeds: 'always',
+    isConfigured: false,
     examples: ['node dist/main.js version'],
   },
   run: async ({ write }) => {
@@ -35,7 +36,7 @@ const dev = createPlainCommand({
     about:
       'Starts a PostgreSQL and a node on it, and prints an admin token and first requests. A build does not include this ' +
       'command: run it from a checkout.',
-    exitCodes: [['64', 'always: this is a build']],
+    isConfigured: false,
     examples: ['npm run dev'],
   },
   run: async ({ writeError }) => {

@@ -30,12 +30,8 @@ export const drill = createClientCommand({
       ['--in-place', 'restore into the live state instead of a scratch state'],
       ['--yes', 'with --in-place: do not ask'],
     ],
-    exitCodes: [
-      ['0', 'every step succeeded: the backup can be restored'],
-      ['1', 'a step failed, the drill was interrupted, or it was not confirmed'],
-      ['64', 'the command line is wrong, or a question has no terminal to be asked on'],
-      ['78', 'the configuration is wrong, for example without a token'],
-    ],
+    succeeds: 'every step succeeded: the backup can be restored',
+    fails: 'a step failed, the drill was interrupted, or it was not confirmed',
     examples: [
       'node dist/main.js drill --out drills/today',
       'node dist/main.js drill --file loom-backup.json.gz --json',
@@ -107,7 +103,7 @@ async function runAndReport(
       },
     });
     const wasStopped = context.stop.aborted;
-    return createReport({ ...target, results, facts, wasStopped, url: config.url, startedAt, endedAt: new Date() });
+    return createReport({ ...target, url: config.url, startedAt, wasStopped, results, facts });
   } finally {
     await cleaner.close();
   }

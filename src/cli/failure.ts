@@ -61,45 +61,43 @@ export function describeFailure(name: string, error: unknown): Failure {
   const fault = asFileFault(error);
   if (fault instanceof UsageError) {
     const text = `${name}: ${fault.message}\nSee node dist/main.js ${name} --help.`;
-    return createFailure('usage', `${name}: ${fault.message}`, { text, exitCode: USAGE_EXIT_CODE });
+    return { ...createFailure('usage', `${name}: ${fault.message}`, {}, text), exitCode: USAGE_EXIT_CODE };
   }
   if (fault instanceof ConfigError) {
-    return createFailure('configuration_invalid', fault.message, { text: fault.message, exitCode: CONFIG_EXIT_CODE });
+    return { ...createFailure('configuration_invalid', fault.message), exitCode: CONFIG_EXIT_CODE };
   }
-  if (fault instanceof NotConfirmed) return createFailure('not_confirmed', fault.message, { text: fault.message });
+  if (fault instanceof NotConfirmed) return createFailure('not_confirmed', fault.message);
   if (fault instanceof FileFault) {
-    const text = `${name} failed: ${printable(fault.message)}`;
-    return createFailure('file_unusable', fault.detail, { text, place: { file: fault.path } });
+    return createFailure(
+      'file_unusable',
+      fault.detail,
+      { file: fault.path },
+      `${name} failed: ${printable(fault.message)}`,
+    );
   }
   if (fault instanceof BackupFault) {
     const { code, message, place } = fault.fault;
     const text = `${fault.verdict}: ${code}${placeText(place)}\n${printable(message)}`;
-    return createFailure(code, message, { text, place: { file: fault.file, ...place }, isAnswer: true });
+    return { ...createFailure(code, message, { file: fault.file, ...place }, text), isAnswer: true };
   }
   if (fault instanceof NodeError || isLoomError(fault)) {
     const { code, message, place } = fault;
     const requestId = fault instanceof NodeError ? fault.requestId : undefined;
     const more = requestId === undefined ? [] : [`request ${printable(requestId)}`];
     const text = `${name} failed: ${code}${placeText(place, more)}\n${printable(message)}`;
-    return createFailure(code, message, { text, place, requestId });
+    return createFailure(code, message, place, text, requestId);
   }
   const message = fault instanceof Error ? fault.message : String(fault);
-  return createFailure('internal', message, { text: `${name} failed: ${printable(message)}` });
-}
-
-interface FailureOptions {
-  text: string;
-  exitCode?: number;
-  place?: FailureMembers['place'];
-  requestId?: string | undefined;
-  isAnswer?: boolean;
+  return createFailure('internal', message, {}, `${name} failed: ${printable(message)}`);
 }
 
 function createFailure(
   code: string,
   detail: string,
-  { text, exitCode = 1, place = {}, requestId = undefined, isAnswer = false }: FailureOptions,
+  place: FailureMembers['place'] = {},
+  text = detail,
+  requestId: string | null = null,
 ): Failure {
-  const json: FailureMembers = { ok: false, code, detail, place, request_id: requestId ?? null };
-  return { exitCode, text: `${text}\n`, isAnswer, json };
+  const json: FailureMembers = { ok: false, code, detail, place, request_id: requestId };
+  return { exitCode: 1, text: `${text}\n`, isAnswer: false, json };
 }

@@ -13,12 +13,8 @@ export const healthcheck = createPlainCommand({
   help: {
     summary: 'ask the node on this machine for /live: exit code 0 or 1',
     about: 'Asks the node at LOOM_HOST and LOOM_PORT for /live. It needs no token and no database; the image uses it.',
-    exitCodes: [
-      ['0', 'the node is alive'],
-      ['1', 'no answer within 3 s, or another answer than 200'],
-      ['64', 'the command line is wrong'],
-      ['78', 'the configuration is wrong'],
-    ],
+    succeeds: 'the node is alive',
+    fails: 'no answer within 3 s, or another answer than 200',
     examples: ['LOOM_PORT=8787 node dist/main.js healthcheck'],
   },
   run: async ({ env, write }) => {

@@ -12,11 +12,9 @@ export const inspect = createCommand({
     synopsis: 'FILE [--json]',
     about:
       'Shows header, sizes, counts and actions of a backup file. It checks nothing: verify does. It needs no configuration.',
-    exitCodes: [
-      ['0', 'the file could be read'],
-      ['1', 'the file could not be read as a backup'],
-      ['64', 'the command line is wrong'],
-    ],
+    succeeds: 'the file could be read',
+    fails: 'the file could not be read as a backup',
+    isConfigured: false,
     examples: ['node dist/main.js inspect loom-backup.json', 'node dist/main.js inspect loom-backup.json.gz --json'],
   },
   options: {},

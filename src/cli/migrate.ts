@@ -14,12 +14,8 @@ export const migrate = createPlainCommand({
     about:
       'Applies the missing migrations to the database that LOOM_PG_URL names. With LOOM_MIGRATE=auto a node does that itself; ' +
       'with LOOM_MIGRATE=manual, run this before the nodes of a new version.',
-    exitCodes: [
-      ['0', 'the schema is at the version of this LOOM, or newer'],
-      ['1', 'the database is away, or a migration failed'],
-      ['64', 'the command line is wrong'],
-      ['78', 'the configuration is wrong'],
-    ],
+    succeeds: 'the schema is at the version of this LOOM, or newer',
+    fails: 'the database is away, or a migration failed',
     examples: ['LOOM_PG_URL=postgres://loom@db.example/loom node dist/main.js migrate'],
   },
   run: async ({ env, write }) => {

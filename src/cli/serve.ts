@@ -11,12 +11,8 @@ export const serve = createPlainCommand({
     about:
       'Runs a node on the PostgreSQL that LOOM_PG_URL names. SIGTERM or Ctrl-C lets requests in flight finish and stops it; ' +
       'a second one ends it at once. It needs LOOM_ADMIN_TOKEN too: see docs/configuration.md.',
-    exitCodes: [
-      ['0', 'stopped as asked'],
-      ['1', 'the node could not start'],
-      ['64', 'the command line is wrong'],
-      ['78', 'the configuration is wrong'],
-    ],
+    succeeds: 'stopped as asked',
+    fails: 'the node could not start',
     examples: [
       'LOOM_PG_URL=postgres://loom@db.example/loom LOOM_ADMIN_TOKEN_FILE=/run/secrets/token node dist/main.js serve',
     ],

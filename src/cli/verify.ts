@@ -19,11 +19,9 @@ export const verify = createCommand({
     synopsis: 'FILE [--against EARLIER] [--json]',
     about: 'Recomputes every digest, count and hash of a backup file, as a restore does. It needs no configuration.',
     options: [['--against EARLIER', 'also check that FILE continues the audit trail of this earlier backup']],
-    exitCodes: [
-      ['0', 'the backup is verified'],
-      ['1', 'the backup has a fault, which is named with its place, or the file cannot be read'],
-      ['64', 'the command line is wrong'],
-    ],
+    succeeds: 'the backup is verified',
+    fails: 'the backup has a fault, which is named with its place, or the file cannot be read',
+    isConfigured: false,
     examples: [
       'node dist/main.js verify loom-backup.json',
       'node dist/main.js verify loom-backup.json --against last-week.json.gz',

@@ -22,12 +22,8 @@ const dev = createPlainCommand({
     about:
       'Starts a PostgreSQL and a node on it, and prints a fresh admin token and first requests. The data stays in .loom/ for ' +
       'the next run. The environment and .env configure the node, except for its database.',
-    exitCodes: [
-      ['0', 'stopped by Ctrl-C or SIGTERM'],
-      ['1', 'the node or its PostgreSQL could not start, or ended by itself'],
-      ['64', 'the command line is wrong'],
-      ['78', 'the configuration is wrong'],
-    ],
+    succeeds: 'stopped by Ctrl-C or SIGTERM',
+    fails: 'the node or its PostgreSQL could not start, or ended by itself',
     examples: ['npm run dev', 'LOOM_PORT=9000 npm run dev'],
   },
   run: async ({ env, stop, write }) => {

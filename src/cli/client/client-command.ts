@@ -12,7 +12,6 @@ import {
   readFile,
 } from '../command.ts';
 import { type OptionTypes, UsageError } from '../terminal/arguments.ts';
-import type { CommandHelp } from '../terminal/help.ts';
 
 export interface ClientTools {
   /** Aborts its requests when the command is stopped. */
@@ -21,18 +20,9 @@ export interface ClientTools {
   config: ClientConfig;
 }
 
-export interface ClientCommandDefinition<Given extends OptionTypes>
-  extends Omit<CommandDefinition<Given>, 'run' | 'help'> {
-  help: Omit<CommandHelp, 'exitCodes'> & { exitCodes?: CommandHelp['exitCodes'] };
+export interface ClientCommandDefinition<Given extends OptionTypes> extends Omit<CommandDefinition<Given>, 'run'> {
   run(input: CommandInput<Given> & ClientTools): Promise<CommandResult>;
 }
-
-const exitCodes = [
-  ['0', 'done'],
-  ['1', 'failed, refused, not confirmed, or interrupted: standard error says why'],
-  ['64', 'the command line is wrong, or a question has no terminal to be asked on'],
-  ['78', 'the configuration is wrong, for example without a token'],
-] as const;
 
 /**
  * Creates a command that asks a node. The token comes from the environment or a file, never from the command line, which every
@@ -43,7 +33,8 @@ export function createClientCommand<Given extends OptionTypes>(definition: Clien
   return createCommand({
     ...definition,
     help: {
-      exitCodes,
+      succeeds: 'done',
+      fails: 'failed, refused, not confirmed, or interrupted: standard error says why',
       ...help,
       about: `${help.about} The token comes from LOOM_ADMIN_TOKEN, or from the file that LOOM_ADMIN_TOKEN_FILE names.`,
       options: [

@@ -37,25 +37,25 @@ export interface DrillReport {
 export interface ReportInput {
   file: string | undefined;
   inPlace: boolean;
-  results: StepResult[];
-  facts: DrillFacts;
-  wasStopped: boolean;
   url: string;
   startedAt: Date;
-  endedAt: Date;
+  wasStopped: boolean;
+  results: StepResult[];
+  facts: DrillFacts;
 }
 
 /** Creates the report of a drill from what its steps found. */
-export function createReport({ file, inPlace, results, facts, wasStopped, url, ...times }: ReportInput): DrillReport {
+export function createReport({ file, inPlace, url, startedAt, wasStopped, results, facts }: ReportInput): DrillReport {
   const { backup } = facts;
+  const endedAt = new Date();
   return {
     drill_report_version: 1,
     ok: !wasStopped && results.every(({ outcome }) => outcome !== 'failed'),
     url,
     in_place: inPlace,
-    started_at: times.startedAt.toISOString(),
-    ended_at: times.endedAt.toISOString(),
-    duration_ms: times.endedAt.getTime() - times.startedAt.getTime(),
+    started_at: startedAt.toISOString(),
+    ended_at: endedAt.toISOString(),
+    duration_ms: endedAt.getTime() - startedAt.getTime(),
     node: nodeMember(facts),
     backup: backup === undefined ? null : toBackupMembers(backup, file ?? null),
     restored: restoredMember(facts, inPlace),

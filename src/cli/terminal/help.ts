@@ -13,7 +13,11 @@ export interface CommandHelp {
   /** What the command does, in whole sentences. */
   about: string;
   options?: readonly Row[];
-  exitCodes: readonly Row[];
+  /** The meaning of the exit codes 0 and 1, for a command that has them. 64 and 78 mean the same for all commands. */
+  succeeds?: string;
+  fails?: string;
+  /** False if the command reads no configuration, and so never exits with 78. */
+  isConfigured?: boolean;
   /** Whole command lines. */
   examples: readonly string[];
 }
@@ -22,14 +26,14 @@ const WIDTH = 90;
 
 /** Returns the help of one command. */
 export function helpText(name: string, help: CommandHelp): string {
-  const { commandLine = `node dist/main.js ${name}`, synopsis = '', about, options = [], exitCodes, examples } = help;
+  const { commandLine = `node dist/main.js ${name}`, synopsis = '', about, options = [] } = help;
   return [
     `Usage: ${commandLine} ${synopsis}`.trimEnd(),
     '',
-    wrapped(about),
+    about.replace(new RegExp(`(.{1,${WIDTH}})(?: +|$)`, 'g'), '$1\n'),
     section('Options', table([...options, ['-h, --help', 'show this help']])),
-    section('Exit codes', table(exitCodes)),
-    section('Examples', examples.map((line) => `${line}\n`).join('')).trimEnd(),
+    section('Exit codes', table(exitCodes(help))),
+    section('Examples', help.examples.map((line) => `${line}\n`).join('')).trimEnd(),
     '',
   ].join('\n');
 }
@@ -44,14 +48,20 @@ export function listText(commands: readonly { name: string; help: CommandHelp }[
   );
 }
 
+function exitCodes({ succeeds, fails, isConfigured = true }: CommandHelp): Row[] {
+  const codes: [string, string | undefined][] = [
+    ['0', succeeds],
+    ['1', fails],
+    ['64', 'the command line is wrong, or a question has no terminal to be asked on'],
+    ['78', isConfigured ? 'the configuration is wrong' : undefined],
+  ];
+  return codes.flatMap(([code, meaning]): Row[] => (meaning === undefined ? [] : [[code, meaning]]));
+}
+
 function section(title: string, lines: string): string {
   return `${title}:\n${indented(lines)}`;
 }
 
 function indented(lines: string): string {
   return lines.replace(/^(?=.)/gm, '  ');
-}
-
-function wrapped(text: string): string {
-  return text.replace(new RegExp(`(.{1,${WIDTH}})(?: +|$)`, 'g'), '$1\n');
 }
