@@ -92,7 +92,7 @@ function textOf(target: string, { header, manifest, ...verified }: VerifiedBacku
     ['verified', quoted(target)],
     ['state', `${quoted(header.state_key)} at revision ${header.revision}, exported ${header.exported_at}`],
     [
-      'holds',
+      'content',
       `${counted(verified.documents, 'document')}, ${counted(verified.auditEntries, 'audit entry', 'audit entries')}`,
     ],
     ['size', `${sizeText(verified.bytes)}${packed}`],

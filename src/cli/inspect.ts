@@ -48,17 +48,14 @@ function jsonOf(file: string, { frame, first, last, ...summary }: BackupSummary)
 function textOf(summary: BackupSummary): string {
   const { header, manifest } = summary.frame;
   const rows: [string, string][] = [
-    [
-      'made of',
-      `state key ${shown(header.state_key)}, epoch ${shown(header.epoch)}, revision ${shown(header.revision)}`,
-    ],
-    ['by', `instance ${shown(header.instance_id)}, schema ${shown(header.schema_version)}`],
+    ['state', `state key ${shown(header.state_key)}, epoch ${shown(header.epoch)}, revision ${shown(header.revision)}`],
+    ['node', `instance ${shown(header.instance_id)}, schema ${shown(header.schema_version)}`],
     ['exported', shown(header.exported_at)],
     ['last changed', shown(header.state_updated_at)],
     ['size', `${summary.bytes} bytes of JSON`],
     ['documents', `${summary.documents}, ${summary.documentBytes} bytes`],
     ...summary.largest.map(({ name, bytes }): [string, string] => ['', `${bytes} bytes  ${JSON.stringify(name)}`]),
-    ['audit entries', trailOf(summary)],
+    ['audit entries', trailText(summary)],
     ...[...summary.actions].map(([action, count]): [string, string] => ['', `${count} × ${JSON.stringify(action)}`]),
     [
       'manifest',
@@ -71,7 +68,7 @@ function textOf(summary: BackupSummary): string {
   return `${lines.join('\n')}\n\nNothing was checked: node dist/main.js verify does that.\n`;
 }
 
-function trailOf({ entries, first, last }: BackupSummary): string {
+function trailText({ entries, first, last }: BackupSummary): string {
   if (first === undefined || last === undefined) return 'none';
   const hasSeqs = first.seq !== undefined || last.seq !== undefined;
   const range = hasSeqs ? `, seq ${shown(first.seq)} to ${shown(last.seq)}` : '';

@@ -81,8 +81,8 @@ export const restore = createClientCommand({
 });
 
 /**
- * Throws what is wrong with the file, before any of it is sent. Only the node judges an unverified backup or a newer schema, but
- * even those files are one JSON text here: the node would read text behind the backup as members of the request.
+ * Verifies the file before any of it is sent. A backup without a manifest or with a newer schema passes, because only the node
+ * judges those. But it must be one JSON text: the node would read text behind the backup as members of the request.
  */
 async function assertOneBackup(path: string): Promise<void> {
   try {

@@ -40,7 +40,7 @@ function textOf(report: StatusReport): string {
     ['audit', `${shown(audit.entries)} entries; ${checkText(audit.last_check)}`],
     ['last backup', sinceText(report, report.last_backup_at)],
     ['last restore', sinceText(report, report.last_restore_at)],
-    ...labelled('under way', report.operations, operationText, 'nothing'),
+    ...labelled('in progress', report.operations, operationText, 'nothing'),
     ...labelled('can be undone', report.undo?.kept?.filter(isWorthShowing), keptText, 'nothing'),
     ...labelled('scratch states', report.scratch_states, scratchText, 'none'),
   ];

@@ -36,13 +36,13 @@ export const verify = createCommand({
     const openEarlier = earlierPath === undefined ? undefined : await openNamedBackup(earlierPath, 'EARLIER');
     const file = await judged(path, 'not ok', () => readTrail(open));
     if (earlierPath === undefined || openEarlier === undefined) {
-      return { exitCode: 0, text: textOf([...verdictOf(file), ...notTold(file)]), json: jsonOf(file, path, null) };
+      return { exitCode: 0, text: textOf([...verdictOf(file), ...notChecked(file)]), json: jsonOf(file, path, null) };
     }
     const earlier = await judged(earlierPath, 'not ok: EARLIER', () => readTrail(openEarlier));
     const continuity = await judged(path, 'not ok', () => checkAgainst(file, earlier));
     return {
       exitCode: 0,
-      text: textOf([...verdictOf(file), ...continuityOf(continuity, { file, earlier }), ...notTold(file)]),
+      text: textOf([...verdictOf(file), ...continuityOf(continuity, { file, earlier }), ...notChecked(file)]),
       json: jsonOf(file, path, { file: earlierPath, ...continuityMembers(continuity, earlier) }),
     };
   },
@@ -86,7 +86,7 @@ function verdictOf({ header, manifest, documents, auditEntries, bytes }: Verifie
   return lines;
 }
 
-function notTold({ manifest: { audit_head: head, sha256 } }: VerifiedBackup): string[] {
+function notChecked({ manifest: { audit_head: head, sha256 } }: VerifiedBackup): string[] {
   return [
     `not checked: whether this is what the node had. Compare its audit head: entry ${head.seq}, ${head.hash}`,
     `sha256 of the manifest, to compare with the one that you keep elsewhere: ${sha256}`,

@@ -106,7 +106,7 @@ async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresO
   return child;
 }
 
-/** Waits for the state `ready`, which the server writes into line 8 of `postmaster.pid`, as `pg_ctl` does. */
+/** Waits for the state `ready`, which the server writes into line 8 of `postmaster.pid` for `pg_ctl`. */
 async function waitUntilReady(clusterDirectory: string, child: ChildProcess): Promise<void> {
   const deadline = Date.now() + startTimeoutMs;
   while (child.exitCode === null && child.signalCode === null) {

@@ -63,7 +63,7 @@ async function actOnce<Report extends PlanLike>(
     if (!(error instanceof NodeError) || !UNKNOWN_OUTCOMES.has(error.code)) throw error;
     throw new NodeError(
       error.code,
-      `${error.message} The node had received the ${word} request and may or may not have carried it out: see "last restore" in status.`,
+      `${error.message} The command had sent the ${word}, and the node may or may not have carried it out: see "last restore" in status.`,
       { place: error.place, status: error.status, requestId: error.requestId, cause: error },
     );
   }
