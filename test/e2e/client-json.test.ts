@@ -74,6 +74,9 @@ describe('backup --json', () => {
       code: 78,
       json: failure('configuration_invalid'),
     });
+    await writeFile(`${site.file}.part`, 'of another process');
+    const busy = await runJson(backup, ['--out', site.file]);
+    expect([busy.code, busy.json]).toEqual([1, failure('file_unusable', { place: { file: `${site.file}.part` } })]);
     const file = join(site.folder, 'nothing', 'x.json');
     const missing = await runJson(backup, ['--out', file]);
     expect([missing.code, missing.json]).toEqual([1, failure('file_unusable', { place: { file: `${file}.part` } })]);

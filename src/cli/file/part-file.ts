@@ -1,6 +1,7 @@
 import { type FileHandle, open, rename, stat, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { limits } from '../../limits.ts';
+import { FileFault } from './file-fault.ts';
 
 /** A file that is being written beside its target. The target keeps its old content until `keep`. */
 export interface PartFile {
@@ -45,7 +46,7 @@ export async function claimPartFile(target: string): Promise<PartFile> {
     keep: async () => {
       await handle.sync();
       if (!(await isStillOurs()))
-        throw new Error(`${path} was taken away by another process. The target was not replaced.`);
+        throw new FileFault(path, 'Another process has taken it away. The target was not replaced.');
       await rename(path, target);
       await syncDirectory(dirname(target));
       await close();
@@ -66,8 +67,9 @@ async function createExclusively(path: string): Promise<FileHandle> {
   }
   const ageMs = Date.now() - (await stat(path)).mtimeMs;
   if (ageMs < limits.partStaleMs) {
-    throw new Error(
-      `${path} was written ${Math.max(0, Math.round(ageMs / 1000))} s ago: another backup to the same file is in progress. ` +
+    throw new FileFault(
+      path,
+      `It was written ${Math.max(0, Math.round(ageMs / 1000))} s ago: another backup to the same file is in progress. ` +
         `Otherwise remove it, or wait until it is ${limits.partStaleMs / 60_000} minutes old.`,
     );
   }

@@ -53,7 +53,7 @@ it('a process whose part was replaced as stale neither keeps nor removes the new
   await makeOld(slow.path, limits.partStaleMs + 1_000);
   const quick = await claimPartFile(target);
   await quick.handle.writeFile('quick');
-  await expect(slow.keep()).rejects.toThrow('taken away by another process');
+  await expect(slow.keep()).rejects.toThrow('Another process has taken it away');
   await slow.drop();
   expect(await readFile(target, 'utf8')).toBe('old');
   await quick.keep();
