@@ -17,22 +17,16 @@ export const backup = createClientCommand({
     synopsis: '--out FILE [options]',
     about:
       'Downloads a backup into FILE.part, verifies it, and renames it to FILE. After any failure FILE is as it was before.',
-    options: [
-      ['--out FILE', 'the file to write; only a verified backup replaces an older one'],
-      ['--gzip', 'write the file as gzip'],
-      ['--no-audit', 'leave the audit trail out'],
-      ['--audit-limit N', 'include only the last N entries of the audit trail'],
-    ],
     examples: [
       'node dist/main.js backup --out loom-backup.json',
       'node dist/main.js backup --out loom-backup.json.gz --gzip --json',
     ],
   },
   options: {
-    out: { type: 'string' },
-    gzip: { type: 'boolean' },
-    'no-audit': { type: 'boolean' },
-    'audit-limit': { type: 'string' },
+    out: { type: 'string', value: 'FILE', help: 'the file to write; only a verified backup replaces an older one' },
+    gzip: { type: 'boolean', help: 'write the file as gzip' },
+    'no-audit': { type: 'boolean', help: 'leave the audit trail out' },
+    'audit-limit': { type: 'string', value: 'N', help: 'include only the last N entries of the audit trail' },
   },
   operandCount: 0,
   run: async ({ values, client, context }) => {

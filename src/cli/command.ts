@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { type Config, parseConfig, parseDatabaseConfig } from '../config/config.ts';
 import { describeFailure, USAGE_EXIT_CODE } from './failure.ts';
 import { type OptionTypes, type ParsedArguments, parseArguments } from './terminal/arguments.ts';
-import { type CommandHelp, helpText } from './terminal/help.ts';
+import { type CommandHelp, helpText, optionRows } from './terminal/help.ts';
 import { jsonLine } from './terminal/text.ts';
 
 export interface CommandContext {
@@ -60,7 +60,7 @@ export function createCommand<Given extends OptionTypes>(definition: CommandDefi
   const { name, options, operandCount } = definition;
   const help: CommandHelp = {
     ...definition.help,
-    options: [...(definition.help.options ?? []), ['--json', 'write one JSON object instead of text']],
+    options: [...optionRows(options), ['--json', 'write one JSON object instead of text']],
   };
   return {
     name,

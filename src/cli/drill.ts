@@ -22,14 +22,6 @@ export const drill = createClientCommand({
     about:
       'Takes a backup, verifies it, restores it into a scratch state, compares the two, and removes the scratch state. ' +
       'It writes report.json and summary.md. The live state is not changed, unless --in-place is given.',
-    options: [
-      ['--file BACKUP', 'use this backup, plain or gzip, instead of taking one'],
-      ['--accept-state-key KEY', 'with --file: accept a backup that was made for this other state key'],
-      ['--out DIR', 'the folder for report.json and summary.md; default: the current folder'],
-      ['--keep', 'keep the backup that was taken, as DIR/backup.json'],
-      ['--in-place', 'restore into the live state instead of a scratch state'],
-      ['--yes', 'with --in-place: do not ask'],
-    ],
     succeeds: 'every step succeeded: the backup can be restored',
     fails: 'a step failed, the drill was interrupted, or it was not confirmed',
     examples: [
@@ -38,12 +30,20 @@ export const drill = createClientCommand({
     ],
   },
   options: {
-    file: { type: 'string' },
-    'accept-state-key': { type: 'string' },
-    out: { type: 'string' },
-    keep: { type: 'boolean' },
-    'in-place': { type: 'boolean' },
-    yes: { type: 'boolean' },
+    file: { type: 'string', value: 'BACKUP', help: 'use this backup, plain or gzip, instead of taking one' },
+    'accept-state-key': {
+      type: 'string',
+      value: 'KEY',
+      help: 'with --file: accept a backup that was made for this other state key',
+    },
+    out: {
+      type: 'string',
+      value: 'DIR',
+      help: 'the folder for report.json and summary.md; default: the current folder',
+    },
+    keep: { type: 'boolean', help: 'keep the backup that was taken, as DIR/backup.json' },
+    'in-place': { type: 'boolean', help: 'restore into the live state instead of a scratch state' },
+    yes: { type: 'boolean', help: 'with --in-place: do not ask' },
   },
   operandCount: 0,
   run: async ({ values, ...tools }) => {

@@ -15,14 +15,14 @@ import { createProgress, type Progress } from './terminal/progress.ts';
 import { quoted, shellQuoted } from './terminal/text.ts';
 
 const options = {
-  yes: { type: 'boolean' },
-  'dry-run': { type: 'boolean' },
-  'keep-state': { type: 'boolean' },
-  'truncate-audit': { type: 'boolean' },
-  'accept-state-key': { type: 'string' },
-  'accept-unverified': { type: 'boolean' },
-  'into-scratch': { type: 'string' },
-  'expect-revision': { type: 'string' },
+  yes: { type: 'boolean', help: 'do not ask' },
+  'dry-run': { type: 'boolean', help: 'show only the plan' },
+  'keep-state': { type: 'boolean', help: 'leave the documents alone; bring in audit entries only' },
+  'truncate-audit': { type: 'boolean', help: 'remove live audit entries after the last one of the backup' },
+  'accept-state-key': { type: 'string', value: 'KEY', help: 'accept a backup that was made for this other state key' },
+  'accept-unverified': { type: 'boolean', help: 'accept a backup without a manifest, which nothing proves complete' },
+  'into-scratch': { type: 'string', value: 'NAME', help: 'restore into a new state beside the live one' },
+  'expect-revision': { type: 'string', value: 'N', help: 'restore only if the live revision is N' },
 } as const satisfies OptionTypes;
 
 /** Restores a backup file: shows the plan, asks, and acts. */
@@ -34,16 +34,6 @@ export const restore = createClientCommand({
     about:
       'Verifies FILE on this machine, shows what the node would do with it, asks, and restores it. A restore happens ' +
       'completely or not at all, and undo takes it back.',
-    options: [
-      ['--yes', 'do not ask'],
-      ['--dry-run', 'show only the plan'],
-      ['--keep-state', 'leave the documents alone; bring in audit entries only'],
-      ['--truncate-audit', 'remove live audit entries after the last one of the backup'],
-      ['--accept-state-key KEY', 'accept a backup that was made for this other state key'],
-      ['--accept-unverified', 'accept a backup without a manifest, which nothing proves complete'],
-      ['--into-scratch NAME', 'restore into a new state beside the live one'],
-      ['--expect-revision N', 'restore only if the live revision is N'],
-    ],
     examples: [
       'node dist/main.js restore loom-backup.json',
       'node dist/main.js restore loom-backup.json --dry-run --json',

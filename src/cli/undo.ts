@@ -10,14 +10,17 @@ export const undo = createClientCommand({
     synopsis: '[options]',
     about:
       'Undoes the newest restore or undo that the node has kept. It shows the plan and asks before it changes anything.',
-    options: [
-      ['--yes', 'do not ask'],
-      ['--dry-run', 'show only the plan'],
-      ['--event-id ID', 'undo this restore or undo, which status lists, and all later ones'],
-    ],
     examples: ['node dist/main.js undo --dry-run', 'node dist/main.js undo --yes --json'],
   },
-  options: { yes: { type: 'boolean' }, 'dry-run': { type: 'boolean' }, 'event-id': { type: 'string' } },
+  options: {
+    yes: { type: 'boolean', help: 'do not ask' },
+    'dry-run': { type: 'boolean', help: 'show only the plan' },
+    'event-id': {
+      type: 'string',
+      value: 'ID',
+      help: 'undo this restore or undo, which status lists, and all later ones',
+    },
+  },
   operandCount: 0,
   run: async ({ values, client, context, wantsJson }) => {
     const isDryRun = values['dry-run'] === true;

@@ -18,7 +18,6 @@ export const verify = createCommand({
     summary: 'check a backup file, plain or gzip, without a database: exit code 0 or 1',
     synopsis: 'FILE [--against EARLIER] [--json]',
     about: 'Recomputes every digest, count and hash of a backup file, as a restore does. It needs no configuration.',
-    options: [['--against EARLIER', 'also check that FILE continues the audit trail of this earlier backup']],
     succeeds: 'the backup is verified',
     fails: 'the backup has a fault, which is named with its place, or the file cannot be read',
     isConfigured: false,
@@ -27,7 +26,14 @@ export const verify = createCommand({
       'node dist/main.js verify loom-backup.json --against last-week.json.gz',
     ],
   },
-  options: { against: { type: 'string', multiple: true } },
+  options: {
+    against: {
+      type: 'string',
+      multiple: true,
+      value: 'EARLIER',
+      help: 'also check that FILE continues the audit trail of this earlier backup',
+    },
+  },
   operandCount: 1,
   run: async ({ values: { against = [] }, operands: [path = ''] }) => {
     const [earlierPath, ...others] = against;

@@ -24,6 +24,12 @@ export interface ClientCommandDefinition<Given extends OptionTypes> extends Omit
   run(input: CommandInput<Given> & ClientTools): Promise<CommandResult>;
 }
 
+const URL_OPTION = {
+  type: 'string',
+  value: 'URL',
+  help: 'the node; default: LOOM_URL, else this machine at LOOM_HOST and LOOM_PORT',
+} as const;
+
 /**
  * Creates a command that asks a node. The token comes from the environment or a file, never from the command line, which every
  * user of the machine can read.
@@ -37,12 +43,8 @@ export function createClientCommand<Given extends OptionTypes>(definition: Clien
       fails: 'failed, refused, not confirmed, or interrupted: standard error says why',
       ...help,
       about: `${help.about} The token comes from LOOM_ADMIN_TOKEN, or from the file that LOOM_ADMIN_TOKEN_FILE names.`,
-      options: [
-        ...(help.options ?? []),
-        ['--url URL', 'the node; default: LOOM_URL, else this machine at LOOM_HOST and LOOM_PORT'],
-      ],
     },
-    options: { ...definition.options, url: { type: 'string' } } as Given,
+    options: { ...definition.options, url: URL_OPTION } as Given,
     run: async (input) => {
       const { url } = input.values as { url?: string };
       const fault = url === undefined ? undefined : nodeUrlFault(url);

@@ -3,7 +3,11 @@ import { type ParseArgsConfig, parseArgs } from 'node:util';
 /** The command line is wrong: exit code 64. */
 export class UsageError extends Error {}
 
-export type OptionTypes = NonNullable<ParseArgsConfig['options']>;
+/** Options by name, with the name of the value and the text that `--help` shows. */
+export type OptionTypes = Record<
+  string,
+  { type: 'boolean'; help: string } | { type: 'string'; value: string; help: string; multiple?: boolean }
+>;
 
 export interface ParsedArguments<Given extends OptionTypes> {
   values: ReturnType<typeof parseArgs<{ options: Given; strict: true; allowPositionals: true }>>['values'];

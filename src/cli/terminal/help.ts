@@ -1,3 +1,4 @@
+import type { OptionTypes } from './arguments.ts';
 import { table } from './text.ts';
 
 type Row = readonly [label: string, text: string];
@@ -46,6 +47,13 @@ export function listText(commands: readonly { name: string; help: CommandHelp }[
     '\nThe help of one command: node dist/main.js <command> --help\n' +
     'Configuration comes from the environment and .env: see docs/configuration.md.\n'
   );
+}
+
+/** Returns a line for each option: its name with its value, and its text. */
+export function optionRows(options: OptionTypes): Row[] {
+  return Object.entries(options).map(([name, option]) => {
+    return [`--${name}${option.type === 'string' ? ` ${option.value}` : ''}`, option.help];
+  });
 }
 
 function exitCodes({ succeeds, fails, isConfigured = true }: CommandHelp): Row[] {
