@@ -1,4 +1,4 @@
-# Compiles with the development dependencies, which stay behind in this stage.
+# Compiles with the development dependencies, which the other stages leave out.
 FROM node:24-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc tsconfig.json ./
@@ -6,7 +6,7 @@ RUN npm ci --ignore-scripts
 COPY src ./src
 RUN npm run build
 
-# What the node needs to run, and no more.
+# Installs only what the node needs to run.
 FROM node:24-slim AS production
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
@@ -19,10 +19,10 @@ COPY --from=production /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
 COPY package.json ./
 COPY migrations ./migrations
-# By number, so that a platform which demands a user other than root can tell without reading /etc/passwd. It is `node`.
+# The user `node`, by number: a platform that refuses root can tell without reading /etc/passwd.
 USER 1000:1000
 EXPOSE 8787
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["node", "dist/main.js", "healthcheck"]
-# No shell and no npm in between: SIGTERM reaches the node itself.
+# Without a shell or npm in between, SIGTERM reaches the node.
 ENTRYPOINT ["node", "dist/main.js"]
 CMD ["serve"]

@@ -1,8 +1,14 @@
+/**
+ * The commands: one file each, with what they share in the rooms terminal/ (text, questions, progress), file/ (files on this
+ * machine), client/ (requests to a node) and drill/. A command may import every part of LOOM but src/dev/. It must not touch the
+ * process: arguments, environment, streams and signals arrive in its CommandContext.
+ */
 import { readFileSync } from 'node:fs';
 import { type Config, parseConfig, parseDatabaseConfig } from '../config/config.ts';
-
-/** sysexits.h EX_USAGE: the command line is wrong. */
-export const USAGE_EXIT_CODE = 64;
+import { describeFailure, USAGE_EXIT_CODE } from './failure.ts';
+import { type OptionTypes, type ParsedArguments, parseArguments } from './terminal/arguments.ts';
+import { type CommandHelp, helpText, optionRows } from './terminal/help.ts';
+import { jsonLine } from './terminal/text.ts';
 
 export interface CommandContext {
   args: string[];
@@ -13,29 +19,101 @@ export interface CommandContext {
   write(text: string): void;
   /** Writes to standard error. */
   writeError(text: string): void;
-  /** Whether somebody watches standard error: progress is for them. */
+  /** Whether standard error is a terminal, which shows progress. */
   isWatched: boolean;
-  /** Asks on the terminal and resolves with the line that was typed; undefined where there is no terminal. */
+  /** Asks on the terminal and resolves with the line that was typed. Undefined without a terminal. */
   ask: ((question: string) => Promise<string>) | undefined;
 }
 
 export interface Command {
-  /** One line for the usage text. */
-  summary: string;
+  name: string;
+  help: CommandHelp;
   /** Resolves with the exit code. */
   run(context: CommandContext): Promise<number>;
-  /** Whether it takes arguments; otherwise they are refused, because somebody meant something by them. */
-  takesArguments?: true;
+}
+
+/** The answer of a command, for people and for programs. */
+export interface CommandResult {
+  exitCode: number;
+  text: string;
+  /** Written by `--json`. Its form is documented in docs/client-commands.md. */
+  json: object;
+}
+
+export interface CommandInput<Given extends OptionTypes> extends ParsedArguments<Given> {
+  context: CommandContext;
+  /** Whether standard output is reserved for one JSON object. */
+  wantsJson: boolean;
+}
+
+export interface CommandDefinition<Given extends OptionTypes> {
+  name: string;
+  help: CommandHelp;
+  options: Given;
+  /** Number of arguments beside the options. */
+  operandCount: 0 | 1;
+  run(input: CommandInput<Given>): Promise<CommandResult>;
+}
+
+/** Creates a command with options. It writes its answer, or its failure, as text or with `--json` as one JSON object. */
+export function createCommand<Given extends OptionTypes>(definition: CommandDefinition<Given>): Command {
+  const { name, options, operandCount } = definition;
+  const help: CommandHelp = {
+    ...definition.help,
+    options: [...optionRows(options), ['--json', 'write one JSON object instead of text']],
+  };
+  return {
+    name,
+    help,
+    run: async (context) => {
+      let wantsJson = context.args.includes('--json');
+      try {
+        const parsed = parseArguments(context.args, options, operandCount);
+        if (parsed === 'help') {
+          context.write(helpText(name, help));
+          return 0;
+        }
+        wantsJson = parsed.wantsJson;
+        const { exitCode, text, json } = await definition.run({ ...parsed, context });
+        context.write(wantsJson ? jsonLine(json) : text);
+        return exitCode;
+      } catch (error) {
+        const { exitCode, text, isAnswer, json } = describeFailure(name, error);
+        if (wantsJson) context.write(jsonLine(json));
+        else if (isAnswer) context.write(text);
+        if (!isAnswer) context.writeError(text);
+        return exitCode;
+      }
+    },
+  };
+}
+
+/** Creates a command without options: the environment configures it. */
+export function createPlainCommand({ name, help, run }: Command): Command {
+  return {
+    name,
+    help,
+    run: async (context) => {
+      const { args, write, writeError } = context;
+      if (args.length === 0) return await run(context);
+      if (args.every((argument) => argument === '--help' || argument === '-h')) {
+        write(helpText(name, help));
+        return 0;
+      }
+      writeError(`${name} takes no arguments: it is configured by the environment. See docs/configuration.md.\n`);
+      return USAGE_EXIT_CODE;
+    },
+  };
 }
 
 export const readFile = (path: string): string => readFileSync(path, 'utf8');
 
-/** Throws a ConfigError that lists every problem. */
+/** Reads the configuration of a node. Throws a ConfigError that lists every problem. */
 export function readConfig(env: CommandContext['env']): Config {
   return parseConfig(env, { readFile });
 }
 
-/** As `readConfig`, for a command that needs the database only. */
+/** Reads the configuration of a command that needs only the database. Throws as `readConfig` does. */
 export function readDatabaseConfig(env: CommandContext['env']): Pick<Config, 'postgres' | 'log'> {
   return parseDatabaseConfig(env, { readFile });
 }

@@ -2,82 +2,92 @@ import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createNodeClient } from '../http/client/client.ts';
 import { type ClientTools, createClientCommand } from './client/client-command.ts';
-import { backupMember, type DrillReport, removeReport, writeReport } from './drill/report.ts';
+import type { CommandContext } from './command.ts';
+import { createReport, type DrillReport, drillAnswer, removeReport, writeReport } from './drill/report.ts';
 import { type DrillOptions, runDrill } from './drill/run.ts';
+import { NotConfirmed } from './failure.ts';
 import { openNamedBackup } from './file/file-fault.ts';
 import { makeFolder } from './file/folder.ts';
+import { UsageError } from './terminal/arguments.ts';
 import { createProgress } from './terminal/progress.ts';
-import { UsageError } from './terminal/usage.ts';
 
-/** Proves that a backup of a node can be restored: exit code 0 only if every step held. */
+type Tools = ClientTools & { context: CommandContext };
+
+/** Proves that a backup of a node can be restored. The exit code is 0 only if every step succeeded. */
 export const drill = createClientCommand({
   name: 'drill',
-  summary: 'prove that a backup of a node can be restored, beside the living state',
-  synopsis: '[options]',
-  help:
-    '  --file BACKUP          try this backup, plain or gzip, instead of taking one\n' +
-    '  --accept-state-key KEY with --file: take a backup that was made for this other state key\n' +
-    '  --out DIR              where report.json and summary.md go; otherwise the current folder\n' +
-    '  --keep                 keep the backup that was taken, as DIR/backup.json\n' +
-    '  --in-place             restore into the living state, and not into a scratch state\n' +
-    '  --yes                  with --in-place: do not ask\n',
-  options: {
-    file: { type: 'string' },
-    'accept-state-key': { type: 'string' },
-    out: { type: 'string' },
-    keep: { type: 'boolean' },
-    'in-place': { type: 'boolean' },
-    yes: { type: 'boolean' },
+  help: {
+    summary: 'prove that a backup of a node can be restored, beside the live state',
+    synopsis: '[options]',
+    about:
+      'Takes a backup, verifies it, restores it into a scratch state, compares the two, and removes the scratch state. ' +
+      'It writes report.json and summary.md. The live state is not changed, unless --in-place is given.',
+    succeeds: 'every step succeeded: the backup can be restored',
+    fails: 'a step failed, the drill was interrupted, or it was not confirmed',
+    examples: [
+      'node dist/main.js drill --out drills/today',
+      'node dist/main.js drill --file loom-backup.json.gz --json',
+    ],
   },
-  operands: 0,
-  run: async (values, _operands, tools) => {
+  options: {
+    file: { type: 'string', value: 'BACKUP', help: 'use this backup, plain or gzip, instead of taking one' },
+    'accept-state-key': {
+      type: 'string',
+      value: 'KEY',
+      help: 'with --file: accept a backup that was made for this other state key',
+    },
+    out: {
+      type: 'string',
+      value: 'DIR',
+      help: 'the folder for report.json and summary.md; default: the current folder',
+    },
+    keep: { type: 'boolean', help: 'keep the backup that was taken, as DIR/backup.json' },
+    'in-place': { type: 'boolean', help: 'restore into the live state instead of a scratch state' },
+    yes: { type: 'boolean', help: 'with --in-place: do not ask' },
+  },
+  operandCount: 0,
+  run: async ({ values, ...tools }) => {
     const { file, out = '.', keep = false, yes = false } = values;
     const { 'in-place': inPlace = false, 'accept-state-key': acceptStateKey } = values;
     if (keep && file !== undefined) throw new UsageError('--keep is for a backup that is taken; --file gives one.');
-    if (yes && !inPlace)
-      throw new UsageError('--yes means nothing without --in-place: no other drill changes anything.');
+    if (yes && !inPlace) throw new UsageError('--yes needs --in-place: no other drill asks.');
     if (acceptStateKey !== undefined && file === undefined)
-      throw new UsageError(
-        '--accept-state-key is for a backup that --file gives; one that is taken has the right key.',
-      );
+      throw new UsageError('--accept-state-key needs --file: a backup that is taken has the right key.');
     if (file !== undefined) await openNamedBackup(file);
-    if (inPlace && !(await mayGoOn(tools, yes))) return 1;
+    if (inPlace && !yes) await confirmInPlace(tools);
     await makeFolder(out);
-    // Whatever becomes of this drill, nobody is to read the report of an earlier one as its own.
+    // If this drill cannot write its report, the folder has none: the report of an earlier drill would mislead.
     await removeReport(out);
     const folder = await mkdtemp(join(out, '.loom-drill-'));
     try {
       const report = await runAndReport({ file, acceptStateKey, folder, inPlace }, tools);
       if (keep && report.backup !== null) await copyFile(join(folder, 'backup.json'), join(out, 'backup.json'));
-      tools.context.write(await writeReport(out, report));
-      return report.ok ? 0 : 1;
+      const summary = await writeReport(out, report);
+      return { exitCode: report.ok ? 0 : 1, text: summary, json: drillAnswer(report) };
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
   },
 });
 
-async function mayGoOn({ context, config }: ClientTools, hasYes: boolean): Promise<boolean> {
-  if (hasYes) return true;
+async function confirmInPlace({ context, config }: Tools): Promise<void> {
   if (context.ask === undefined) {
-    throw new UsageError('there is no terminal to ask on: a drill in place replaces the living state, so pass --yes.');
+    throw new UsageError('there is no terminal to ask on: a drill in place replaces the live state, so pass --yes.');
   }
-  const answer = await context.ask(`This replaces the living state of ${config.url}. Type restore to go on: `);
-  if (answer.trim() === 'restore') return true;
-  context.writeError('Nothing was changed.\n');
-  return false;
+  const answer = await context.ask(`This replaces the live state of ${config.url}. Type restore to go on: `);
+  if (answer.trim() !== 'restore') throw new NotConfirmed();
 }
 
 async function runAndReport(
-  what: Pick<DrillOptions, 'file' | 'acceptStateKey' | 'folder' | 'inPlace'>,
-  { client, config, context }: ClientTools,
+  target: Pick<DrillOptions, 'file' | 'acceptStateKey' | 'folder' | 'inPlace'>,
+  { client, config, context }: Tools,
 ): Promise<DrillReport> {
   const progress = createProgress(context);
   const cleaner = createNodeClient(config);
   const startedAt = new Date();
   try {
     const { results, facts } = await runDrill({
-      ...what,
+      ...target,
       client,
       cleaner,
       progress,
@@ -92,38 +102,8 @@ async function runAndReport(
         },
       },
     });
-    const { before, backup, restored, scratchKey } = facts;
-    const endedAt = new Date();
-    return {
-      drill_report_version: 1,
-      ok: !context.stop.aborted && results.every(({ outcome }) => outcome !== 'failed'),
-      url: config.url,
-      in_place: what.inPlace,
-      started_at: startedAt.toISOString(),
-      ended_at: endedAt.toISOString(),
-      duration_ms: endedAt.getTime() - startedAt.getTime(),
-      node:
-        before === undefined
-          ? null
-          : {
-              version: before.version,
-              state_key: before.state_key,
-              revision: before.state.revision,
-              epoch: before.state.epoch,
-            },
-      backup: backup === undefined ? null : backupMember(backup, what.file ?? null),
-      restored:
-        restored === undefined
-          ? null
-          : {
-              scratch_key: what.inPlace ? null : scratchKey,
-              documents: restored.documents.added + restored.documents.changed + restored.documents.unchanged,
-              revision: restored.revision,
-              state_sha256: restored.scratch?.state_sha256 ?? null,
-              audit_head: restored.scratch?.audit_head ?? restored.audit.head,
-            },
-      steps: results,
-    };
+    const wasStopped = context.stop.aborted;
+    return createReport({ ...target, url: config.url, startedAt, wasStopped, results, facts });
   } finally {
     await cleaner.close();
   }

@@ -1,40 +1,74 @@
 import { type BackupSummary, type SummaryEntry, summarizeBackup } from '../backup/offline/summary.ts';
-import { createFileCommand } from './file/file-command.ts';
+import { createCommand } from './command.ts';
+import { judged } from './failure.ts';
+import { openNamedBackup } from './file/file-fault.ts';
 import { printable } from './terminal/text.ts';
 
-/** Shows what is in a backup file. It believes what it reads: `verify` is what checks it. */
-export const inspect = createFileCommand({
+/** Shows what a backup file says of itself. It checks nothing: `verify` does. */
+export const inspect = createCommand({
   name: 'inspect',
-  summary: 'show what is in a backup file, plain or gzip, without checking it',
-  report: async (open) => printable(textOf(await summarizeBackup(open))),
-  verdict: 'not readable',
+  help: {
+    summary: 'show what is in a backup file, plain or gzip, without checking it',
+    synopsis: 'FILE [--json]',
+    about:
+      'Shows header, sizes, counts and actions of a backup file. It checks nothing: verify does. It needs no configuration.',
+    succeeds: 'the file could be read',
+    fails: 'the file could not be read as a backup',
+    isConfigured: false,
+    examples: ['node dist/main.js inspect loom-backup.json', 'node dist/main.js inspect loom-backup.json.gz --json'],
+  },
+  options: {},
+  operandCount: 1,
+  run: async ({ operands: [file = ''] }) => {
+    const open = await openNamedBackup(file);
+    const summary = await judged(file, 'not readable', () => summarizeBackup(open));
+    return { exitCode: 0, text: printable(textOf(summary)), json: jsonOf(file, summary) };
+  },
 });
+
+function jsonOf(file: string, { frame, first, last, ...summary }: BackupSummary): object {
+  const ends = (entry: SummaryEntry | undefined) =>
+    entry === undefined ? null : { seq: entry.seq ?? null, time: timeOf(entry) ?? null };
+  return {
+    ok: true,
+    file,
+    header: frame.header,
+    manifest: frame.manifest ?? null,
+    bytes: summary.bytes,
+    documents: summary.documents,
+    document_bytes: summary.documentBytes,
+    largest: summary.largest,
+    audit_entries: summary.entries,
+    audit_first: ends(first),
+    audit_last: ends(last),
+    actions: [...summary.actions].map(([action, count]) => ({ action, count })),
+  };
+}
 
 function textOf(summary: BackupSummary): string {
   const { header, manifest } = summary.frame;
   const rows: [string, string][] = [
-    [
-      'made of',
-      `state key ${shown(header.state_key)}, epoch ${shown(header.epoch)}, revision ${shown(header.revision)}`,
-    ],
-    ['by', `instance ${shown(header.instance_id)}, schema ${shown(header.schema_version)}`],
+    ['state', `state key ${shown(header.state_key)}, epoch ${shown(header.epoch)}, revision ${shown(header.revision)}`],
+    ['node', `instance ${shown(header.instance_id)}, schema ${shown(header.schema_version)}`],
     ['exported', shown(header.exported_at)],
     ['last changed', shown(header.state_updated_at)],
     ['size', `${summary.bytes} bytes of JSON`],
     ['documents', `${summary.documents}, ${summary.documentBytes} bytes`],
     ...summary.largest.map(({ name, bytes }): [string, string] => ['', `${bytes} bytes  ${JSON.stringify(name)}`]),
-    ['audit entries', trailOf(summary)],
+    ['audit entries', trailText(summary)],
     ...[...summary.actions].map(([action, count]): [string, string] => ['', `${count} × ${JSON.stringify(action)}`]),
     [
       'manifest',
-      manifest === undefined ? 'none: not whole, or of another tool' : `sha256 ${shown(sha256Of(manifest))}`,
+      manifest === undefined
+        ? 'none: the backup is incomplete, or another tool made it'
+        : `sha256 ${shown(sha256Of(manifest))}`,
     ],
   ];
   const lines = rows.map(([label, text]) => `${label.padEnd(14)} ${text}`);
   return `${lines.join('\n')}\n\nNothing was checked: node dist/main.js verify does that.\n`;
 }
 
-function trailOf({ entries, first, last }: BackupSummary): string {
+function trailText({ entries, first, last }: BackupSummary): string {
   if (first === undefined || last === undefined) return 'none';
   const hasSeqs = first.seq !== undefined || last.seq !== undefined;
   const range = hasSeqs ? `, seq ${shown(first.seq)} to ${shown(last.seq)}` : '';
@@ -49,7 +83,7 @@ function sha256Of(manifest: unknown): unknown {
   return typeof manifest === 'object' && manifest !== null && 'sha256' in manifest ? manifest.sha256 : undefined;
 }
 
-/** Strings as they are if they are harmless on a terminal; anything else as JSON, which escapes control characters. */
+/** Returns a plain string as it is, and anything else as JSON, which escapes control characters. */
 function shown(value: unknown): string {
   if (value === undefined) return '(none)';
   return typeof value === 'string' && /^[\w.:+-]+$/.test(value) ? value : JSON.stringify(value).slice(0, 80);

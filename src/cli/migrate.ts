@@ -5,11 +5,20 @@ import { describeFault, toDatabaseError } from '../persistence/connection/faults
 import { migrate as migrateDatabase } from '../persistence/schema/migrate.ts';
 import { loadMigrations } from '../persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
-import { type Command, readDatabaseConfig } from './command.ts';
+import { createPlainCommand, readDatabaseConfig } from './command.ts';
 
-/** Brings the database up to this version's schema and ends: for `LOOM_MIGRATE=manual`. */
-export const migrate: Command = {
-  summary: 'bring the database up to the schema of this version, and end',
+/** Brings the database up to the schema of this version, for `LOOM_MIGRATE=manual`. */
+export const migrate = createPlainCommand({
+  name: 'migrate',
+  help: {
+    summary: 'bring the database up to the schema of this version, and end',
+    about:
+      'Applies the missing migrations to the database that LOOM_PG_URL names. With LOOM_MIGRATE=auto a node does that itself; ' +
+      'with LOOM_MIGRATE=manual, run this before the nodes of a new version.',
+    succeeds: 'the schema is at the version of this LOOM, or newer',
+    fails: 'the database is away, or a migration failed',
+    examples: ['LOOM_PG_URL=postgres://loom@db.example/loom node dist/main.js migrate'],
+  },
   run: async ({ env, write }) => {
     const config = readDatabaseConfig(env);
     const log = createLogger({ level: config.log.level, secrets: [config.postgres.url] });
@@ -26,4 +35,4 @@ export const migrate: Command = {
       await database.close({ deadlineMs: limits.poolCloseMs });
     }
   },
-};
+});

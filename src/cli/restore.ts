@@ -5,45 +5,46 @@ import { scratchKeyFault } from '../domain/state.ts';
 import { isLoomError } from '../errors.ts';
 import type { NodeClient } from '../http/client/client.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
-import { assertCanAsk, createClientCommand, wholeNumber } from './client/client-command.ts';
-import { planAskAct } from './client/confirmed.ts';
+import { assertCanAsk, createClientCommand } from './client/client-command.ts';
 import { withOwnOption } from './client/own-options.ts';
+import { planAskAct } from './client/plan-ask-act.ts';
 import { restoreText } from './client/plan-text.ts';
 import { openRestoreBody } from './client/restore-body.ts';
 import { openNamedBackup } from './file/file-fault.ts';
+import { type OptionTypes, type ParsedArguments, UsageError, wholeNumber } from './terminal/arguments.ts';
 import { createProgress, type Progress } from './terminal/progress.ts';
 import { quoted, shellQuoted } from './terminal/text.ts';
-import { UsageError } from './terminal/usage.ts';
 
 const options = {
-  yes: { type: 'boolean' },
-  'dry-run': { type: 'boolean' },
-  'keep-state': { type: 'boolean' },
-  'truncate-audit': { type: 'boolean' },
-  'accept-state-key': { type: 'string' },
-  'accept-unverified': { type: 'boolean' },
-  'into-scratch': { type: 'string' },
-  'expect-revision': { type: 'string' },
-} as const;
+  yes: { type: 'boolean', help: 'do not ask' },
+  'dry-run': { type: 'boolean', help: 'show only the plan' },
+  'keep-state': { type: 'boolean', help: 'leave the documents alone; bring in audit entries only' },
+  'truncate-audit': { type: 'boolean', help: 'remove live audit entries after the last one of the backup' },
+  'accept-state-key': { type: 'string', value: 'KEY', help: 'accept a backup that was made for this other state key' },
+  'accept-unverified': { type: 'boolean', help: 'accept a backup without a manifest, which nothing proves complete' },
+  'into-scratch': { type: 'string', value: 'NAME', help: 'restore into a new state beside the live one' },
+  'expect-revision': { type: 'string', value: 'N', help: 'restore only if the live revision is N' },
+} as const satisfies OptionTypes;
 
-/** Restores a backup file: first the plan, then the question, then the deed. */
+/** Restores a backup file: shows the plan, asks, and acts. */
 export const restore = createClientCommand({
   name: 'restore',
-  summary: 'restore a backup file, plain or gzip: shows the plan, and asks',
-  synopsis: 'FILE [options]',
-  help:
-    '  --yes                  do not ask\n' +
-    '  --dry-run              only show the plan\n' +
-    '  --keep-state           leave the documents alone; only bring in audit entries\n' +
-    '  --truncate-audit       take live audit entries after the backup’s last out of the trail\n' +
-    '  --accept-state-key KEY take a backup that was made for this other state key\n' +
-    '  --accept-unverified    take a backup without manifest, of which nobody can tell whether it is whole\n' +
-    '  --into-scratch NAME    restore into a new state beside the living one\n' +
-    '  --expect-revision N    only if the live revision is N\n',
+  help: {
+    summary: 'restore a backup file, plain or gzip: shows the plan, and asks',
+    synopsis: 'FILE [options]',
+    about:
+      'Verifies FILE on this machine, shows what the node would do with it, asks, and restores it. A restore happens ' +
+      'completely or not at all, and undo takes it back.',
+    examples: [
+      'node dist/main.js restore loom-backup.json',
+      'node dist/main.js restore loom-backup.json --dry-run --json',
+    ],
+  },
   options,
-  operands: 1,
-  run: async (values, [path = ''], { client, config, context }) => {
-    if (values['dry-run'] !== true) assertCanAsk(context, values.yes, 'restore without asking');
+  operandCount: 1,
+  run: async ({ values, operands: [path = ''], client, config, context, wantsJson }) => {
+    const isDryRun = values['dry-run'] === true;
+    if (!isDryRun) assertCanAsk(context, values.yes, 'restore');
     const members = membersOf(values);
     const progress = createProgress(context);
     progress.begin('verify');
@@ -56,24 +57,23 @@ export const restore = createClientCommand({
         .finally(progress.end);
     const report = await planAskAct({
       context,
+      wantsJson,
       word: 'restore',
       hasYes: values.yes === true,
-      isDryRun: values['dry-run'] === true,
-      guards: members.expect_revision === undefined && members.into_scratch === undefined,
+      isDryRun,
+      guardsRevision: members.expect_revision === undefined && members.into_scratch === undefined,
       plan: () => send({ dry_run: true }),
       act: (revision) => send(revision === undefined ? {} : { expect_revision: revision }),
       textOf: restoreText,
     });
-    if (report !== undefined && !report.dry_run) {
-      context.write(`\nRestored.\n${restoreText(report)}${wayBack(report, config.url)}`);
-    }
-    return report === undefined ? 1 : 0;
+    const text = isDryRun ? '' : `\nRestored.\n${restoreText(report)}${wayBack(report, config.url)}`;
+    return { exitCode: 0, text, json: { ok: true, report } };
   },
 });
 
 /**
- * Throws what is wrong with the file, before any of it is sent. Of what only the node may judge, this still makes sure that it is
- * one JSON text: what stood behind it would be read as members of the request.
+ * Verifies the file before any of it is sent. A backup without a manifest or with a newer schema passes, because only the node
+ * judges those. But it must be one JSON text: the node would read text behind the backup as members of the request.
  */
 async function assertOneBackup(path: string): Promise<void> {
   try {
@@ -101,19 +101,17 @@ async function sendFile(
   return await client.restore(body, isGzip);
 }
 
-type Values = { [Name in keyof typeof options]?: (typeof options)[Name]['type'] extends 'string' ? string : boolean };
-
-/** `into_scratch` first: the node then locks that name, and not the live state. */
-function membersOf(values: Values): RestoreMembers {
+/** Returns the members of the request. `into_scratch` comes first: the node then locks that name instead of the live state. */
+function membersOf(values: ParsedArguments<typeof options>['values']): RestoreMembers {
   const revision = wholeNumber(values['expect-revision'], 'expect-revision', 0);
   const scratch = values['into-scratch'];
   if (scratch !== undefined) {
     const fault = scratchKeyFault(scratch);
     if (fault !== undefined) throw new UsageError(`--into-scratch ${fault}.`);
     if (revision !== undefined)
-      throw new UsageError('--into-scratch makes a new state: --expect-revision means nothing.');
+      throw new UsageError('--into-scratch makes a new state, so --expect-revision does not apply.');
     if (values['keep-state'] === true)
-      throw new UsageError('--into-scratch makes a new state: --keep-state means nothing.');
+      throw new UsageError('--into-scratch makes a new state, so --keep-state does not apply.');
   }
   const stateKey = values['accept-state-key'];
   return {
@@ -126,6 +124,7 @@ function membersOf(values: Values): RestoreMembers {
   };
 }
 
+/** Returns the command that takes the restore back. */
 function wayBack({ scratch, event_id: eventId }: RestoreReport, url: string): string {
   if (scratch !== null) {
     const route = `${new URL(url).href.replace(/\/+$/, '')}/v1/admin/persistence/scratch/${encodeURIComponent(scratch.state_key)}`;

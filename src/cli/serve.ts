@@ -1,11 +1,22 @@
 import { configSecrets } from '../config/config.ts';
 import { createLogger } from '../log.ts';
 import { startNode } from '../node.ts';
-import { type Command, readConfig, stopRequested } from './command.ts';
+import { createPlainCommand, readConfig, stopRequested } from './command.ts';
 
 /** Runs a node until it is asked to stop. */
-export const serve: Command = {
-  summary: 'run a node until SIGTERM or Ctrl-C',
+export const serve = createPlainCommand({
+  name: 'serve',
+  help: {
+    summary: 'run a node until SIGTERM or Ctrl-C',
+    about:
+      'Runs a node on the PostgreSQL that LOOM_PG_URL names. SIGTERM or Ctrl-C lets requests in flight finish and stops it; ' +
+      'a second one ends it at once. It needs LOOM_ADMIN_TOKEN too: see docs/configuration.md.',
+    succeeds: 'stopped as asked',
+    fails: 'the node could not start',
+    examples: [
+      'LOOM_PG_URL=postgres://loom@db.example/loom LOOM_ADMIN_TOKEN_FILE=/run/secrets/token node dist/main.js serve',
+    ],
+  },
   run: async ({ env, stop }) => {
     const config = readConfig(env);
     const log = createLogger({ level: config.log.level, secrets: configSecrets(config) });
@@ -14,4 +25,4 @@ export const serve: Command = {
     await node.close();
     return 0;
   },
-};
+});

@@ -2,18 +2,22 @@ import type { StatusReport } from '../domain/status.ts';
 import { createClientCommand } from './client/client-command.ts';
 import { counted, printable, quoted, sizeText, table } from './terminal/text.ts';
 
-/** What a node says of itself: exit code 0 when it is ready, 1 when it is not. */
+/** Shows the status of a node. The exit code is 0 when the node is ready, and 1 when it is not. */
 export const status = createClientCommand({
   name: 'status',
-  summary: 'show what a node says of itself',
-  synopsis: '[options]',
-  help: '  --json                 the answer of the node as it is\n',
-  options: { json: { type: 'boolean' } },
-  operands: 0,
-  run: async (values, _operands, { client, context }) => {
+  help: {
+    summary: 'show the status of a node',
+    synopsis: '[options]',
+    about: 'Shows readiness, versions, state, audit trail, the last backup and restore, and what can be undone.',
+    succeeds: 'the node is ready',
+    fails: 'the node is not ready, or did not answer',
+    examples: ['node dist/main.js status', 'node dist/main.js status --json | jq .state.revision'],
+  },
+  options: {},
+  operandCount: 0,
+  run: async ({ client }) => {
     const report = await client.readStatus();
-    context.write(values.json === true ? `${JSON.stringify(report)}\n` : textOf(report));
-    return report.ready.ok ? 0 : 1;
+    return { exitCode: report.ready.ok ? 0 : 1, text: textOf(report), json: report };
   },
 });
 
@@ -28,15 +32,15 @@ function textOf(report: StatusReport): string {
       'database',
       database.ok
         ? `PostgreSQL ${shown(database.version)}, ${shown(database.latency_ms)} ms`
-        : `NOT well: ${shown(database.code ?? null)}`,
+        : `NOT ok: ${shown(database.code ?? null)}`,
     ],
-    ['schema', `version ${shown(schema.version)}; this node knows up to ${schema.supported}`],
+    ['schema', `version ${shown(schema.version)}; this node supports up to ${schema.supported}`],
     ['state', `${quoted(report.state_key)} at revision ${shown(state.revision)}, epoch ${shown(state.epoch)}`],
     ['documents', `${shown(state.documents)}, ${state.bytes === null ? '?' : sizeText(state.bytes)}`],
     ['audit', `${shown(audit.entries)} entries; ${checkText(audit.last_check)}`],
     ['last backup', sinceText(report, report.last_backup_at)],
     ['last restore', sinceText(report, report.last_restore_at)],
-    ...labelled('under way', report.operations, operationText, 'nothing'),
+    ...labelled('in progress', report.operations, operationText, 'nothing'),
     ...labelled('can be undone', report.undo?.kept?.filter(isWorthShowing), keptText, 'nothing'),
     ...labelled('scratch states', report.scratch_states, scratchText, 'none'),
   ];
@@ -52,12 +56,12 @@ function labelled<T>(label: string, list: T[] | null | undefined, textOfOne: (on
 function checkText(check: StatusReport['audit']['last_check']): string {
   if (check === null) return 'not checked by this node yet';
   const { ok, by, checked_at: at, from_seq: from, to_seq: to, first_bad_seq: bad } = check;
-  const verdict = ok ? `found whole at ${at}` : `FOUND BROKEN at ${at}${bad === null ? '' : ` at entry ${bad}`}`;
+  const verdict = ok ? `found valid at ${at}` : `FOUND BROKEN at ${at}${bad === null ? '' : ` at entry ${bad}`}`;
   const covered = to < from ? 'no entries' : from === to ? `entry ${to}` : `entries ${from} to ${to}`;
   return `${verdict} (${covered}, by a ${by === 'verify' ? 'verification' : 'backup'})`;
 }
 
-/** Null means that it never was only where the database has told what it knows. */
+/** Null means `never` only when the database answered. */
 function sinceText({ state }: StatusReport, at: string | null): string {
   return at ?? (state.revision === null ? '?' : 'never');
 }
@@ -68,7 +72,7 @@ function operationText({ kind, started_at, documents, bytes }: StatusReport['ope
 
 type Kept = NonNullable<NonNullable<StatusReport['undo']>['kept']>[number];
 
-/** The last one, which an undo undoes, and those that replaced something. */
+/** Keeps the last one, which an undo takes back, and those that replaced something. */
 function isWorthShowing({ substantial }: Kept, index: number): boolean {
   return index === 0 || substantial;
 }

@@ -1,35 +1,44 @@
 import { assertCanAsk, createClientCommand } from './client/client-command.ts';
-import { planAskAct } from './client/confirmed.ts';
+import { planAskAct } from './client/plan-ask-act.ts';
 import { undoText } from './client/plan-text.ts';
 
-/** Undoes the last restore, or undo: first the plan, then the question, then the deed. */
+/** Undoes the newest restore or undo: shows the plan, asks, and acts. */
 export const undo = createClientCommand({
   name: 'undo',
-  summary: 'undo the last restore: shows the plan, and asks',
-  synopsis: '[options]',
-  help:
-    '  --yes                  do not ask\n' +
-    '  --dry-run              only show the plan\n' +
-    '  --event-id ID          undo this one of those that status lists, and all after it\n',
-  options: { yes: { type: 'boolean' }, 'dry-run': { type: 'boolean' }, 'event-id': { type: 'string' } },
-  operands: 0,
-  run: async (values, _operands, { client, context }) => {
-    if (values['dry-run'] !== true) assertCanAsk(context, values.yes, 'undo without asking');
+  help: {
+    summary: 'undo the last restore: shows the plan, and asks',
+    synopsis: '[options]',
+    about:
+      'Undoes the newest restore or undo that the node has kept. It shows the plan and asks before it changes anything.',
+    examples: ['node dist/main.js undo --dry-run', 'node dist/main.js undo --yes --json'],
+  },
+  options: {
+    yes: { type: 'boolean', help: 'do not ask' },
+    'dry-run': { type: 'boolean', help: 'show only the plan' },
+    'event-id': {
+      type: 'string',
+      value: 'ID',
+      help: 'undo this restore or undo, which status lists, and all later ones',
+    },
+  },
+  operandCount: 0,
+  run: async ({ values, client, context, wantsJson }) => {
+    const isDryRun = values['dry-run'] === true;
+    if (!isDryRun) assertCanAsk(context, values.yes, 'undo');
     const eventId = values['event-id'];
     const members = eventId === undefined ? {} : { event_id: eventId };
     const report = await planAskAct({
       context,
+      wantsJson,
       word: 'undo',
       hasYes: values.yes === true,
-      isDryRun: values['dry-run'] === true,
-      guards: true,
+      isDryRun,
+      guardsRevision: true,
       plan: () => client.undo({ ...members, dry_run: true }),
       act: (revision) => client.undo({ ...members, ...(revision === undefined ? {} : { expect_revision: revision }) }),
       textOf: undoText,
     });
-    if (report !== undefined && !report.dry_run) {
-      context.write(`\nUndone. An undo can be undone likewise.\n${undoText(report)}`);
-    }
-    return report === undefined ? 1 : 0;
+    const text = isDryRun ? '' : `\nUndone. Another undo takes this one back.\n${undoText(report)}`;
+    return { exitCode: 0, text, json: { ok: true, report } };
   },
 });

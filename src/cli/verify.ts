@@ -3,37 +3,81 @@ import { truncationText } from '../backup/offline/against-faults.ts';
 import type { OpenBackup } from '../backup/offline/read.ts';
 import type { Trail } from '../backup/offline/trail.ts';
 import { type VerifiedBackup, verifyBackup } from '../backup/offline/verifier.ts';
-import { isLoomError } from '../errors.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
-import { createFileCommand, OtherFileFault } from './file/file-command.ts';
+import { createCommand } from './command.ts';
+import { judged } from './failure.ts';
+import { toBackupMembers } from './file/backup-members.ts';
+import { openNamedBackup } from './file/file-fault.ts';
+import { UsageError } from './terminal/arguments.ts';
 import { counted, printable, quoted } from './terminal/text.ts';
 
-/** Checks a backup file as a restore would, and whether it goes on from an earlier one. */
-export const verify = createFileCommand({
+/** Checks a backup file as a restore would, and whether its audit trail continues that of an earlier backup. */
+export const verify = createCommand({
   name: 'verify',
-  summary: 'check a backup file, plain or gzip, without a database: exit code 0 or 1',
-  otherFile: { option: 'against', called: 'EARLIER', help: 'also check that FILE goes on from this earlier backup' },
-  verdict: 'not ok',
-  report: async (open, openEarlier) => {
-    const backup = await verifyFile(open);
-    if (openEarlier === undefined) return textOf([...verdictOf(backup), ...notTold(backup)]);
-    const earlier = await verifyEarlier(openEarlier);
-    const trails = { file: { ...backup, open }, earlier: { ...earlier, open: openEarlier } };
-    const continuity = await checkAgainst(trails.file, trails.earlier);
-    return textOf([...verdictOf(backup), ...continuityOf(continuity, trails), ...notTold(backup)]);
+  help: {
+    summary: 'check a backup file, plain or gzip, without a database: exit code 0 or 1',
+    synopsis: 'FILE [--against EARLIER] [--json]',
+    about: 'Recomputes every digest, count and hash of a backup file, as a restore does. It needs no configuration.',
+    succeeds: 'the backup is verified',
+    fails: 'the backup has a fault, which is named with its place, or the file cannot be read',
+    isConfigured: false,
+    examples: [
+      'node dist/main.js verify loom-backup.json',
+      'node dist/main.js verify loom-backup.json --against last-week.json.gz',
+    ],
+  },
+  options: {
+    against: {
+      type: 'string',
+      multiple: true,
+      value: 'EARLIER',
+      help: 'also check that FILE continues the audit trail of this earlier backup',
+    },
+  },
+  operandCount: 1,
+  run: async ({ values: { against = [] }, operands: [path = ''] }) => {
+    const [earlierPath, ...others] = against;
+    if (others.length > 0) throw new UsageError('--against may stand once.');
+    const open = await openNamedBackup(path);
+    const openEarlier = earlierPath === undefined ? undefined : await openNamedBackup(earlierPath, 'EARLIER');
+    const file = await judged(path, 'not ok', () => readTrail(open));
+    if (earlierPath === undefined || openEarlier === undefined) {
+      return { exitCode: 0, text: textOf([...verdictOf(file), ...notChecked(file)]), json: jsonOf(file, path, null) };
+    }
+    const earlier = await judged(earlierPath, 'not ok: EARLIER', () => readTrail(openEarlier));
+    const continuity = await judged(path, 'not ok', () => checkAgainst(file, earlier));
+    return {
+      exitCode: 0,
+      text: textOf([...verdictOf(file), ...continuityOf(continuity, { file, earlier }), ...notChecked(file)]),
+      json: jsonOf(file, path, { file: earlierPath, ...continuityMembers(continuity, earlier) }),
+    };
   },
 });
 
-function verifyFile(open: OpenBackup): Promise<VerifiedBackup> {
-  return verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION });
+type VerifiedTrail = VerifiedBackup & Trail;
+
+async function readTrail(open: OpenBackup): Promise<VerifiedTrail> {
+  return { ...(await verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION })), open };
 }
 
-async function verifyEarlier(open: OpenBackup): Promise<VerifiedBackup> {
-  try {
-    return await verifyFile(open);
-  } catch (error) {
-    throw isLoomError(error) ? new OtherFileFault(error) : error;
-  }
+function jsonOf(backup: VerifiedBackup, path: string, against: object | null): object {
+  const auditFirst = backup.manifest.audit_first?.seq ?? null;
+  return { ok: true, backup: toBackupMembers(backup, path), audit_checked_from: auditFirst, against };
+}
+
+const outcomes = { held: 'continued', imported: 'imported', taken_out: 'taken_out' } as const satisfies Record<
+  Continuity['kind'],
+  string
+>;
+
+function continuityMembers(continuity: Continuity, earlier: Trail): object {
+  const members = { outcome: outcomes[continuity.kind], audit_head: earlier.manifest.audit_head };
+  if (continuity.kind === 'held') return { ...members, from: null, imported: 0, restore: null };
+  const { from, imported } = continuity;
+  if (continuity.kind === 'imported') return { ...members, from, imported, restore: null };
+  const { seq, recordedAt, requestId, replacedEntries } = continuity.by;
+  const restore = { seq, recorded_at: recordedAt, request_id: requestId, replaced_entries: replacedEntries };
+  return { ...members, from, imported, restore };
 }
 
 function verdictOf({ header, manifest, documents, auditEntries, bytes }: VerifiedBackup): string[] {
@@ -41,43 +85,46 @@ function verdictOf({ header, manifest, documents, auditEntries, bytes }: Verifie
   const lines = [
     `ok: state ${quoted(header.state_key)} at revision ${header.revision}, exported ${header.exported_at}`,
     `${counted(documents, 'document')} and ${counted(auditEntries, 'audit entry', 'audit entries')} in ${bytes} bytes; ` +
-      'every digest, count and link holds',
+      'every digest, count and hash matches',
   ];
   if (first === null) lines.push('not checked: the audit trail, which is not in the backup or is empty');
   else if (first.seq > 1) lines.push(`not checked: the audit entries before ${first.seq}, which are not in the backup`);
   return lines;
 }
 
-function notTold({ manifest: { audit_head: head, sha256 } }: VerifiedBackup): string[] {
+function notChecked({ manifest: { audit_head: head, sha256 } }: VerifiedBackup): string[] {
   return [
-    `not checked: whether this is what the node held. Compare its audit head: entry ${head.seq}, ${head.hash}`,
+    `not checked: whether this is what the node had. Compare its audit head: entry ${head.seq}, ${head.hash}`,
     `sha256 of the manifest, to compare with the one that you keep elsewhere: ${sha256}`,
   ];
 }
 
-/** What `--against` has found; a forger can write what an entry says, so that is told apart from what the chain shows. */
+/** Returns what `--against` found. The lines separate what the hashes prove from what an entry says, which can be forged. */
 function continuityOf(continuity: Continuity, { file, earlier }: { file: Trail; earlier: Trail }): string[] {
   const { seq, hash } = earlier.manifest.audit_head;
   const lines = [...originsOf(file, earlier)];
   if (continuity.kind === 'held') {
-    const of = seq === 0 ? 'it has no entries' : `entry ${seq}, ${hash}, and all before it are in the file's`;
-    return [`ok against EARLIER: its audit trail lives on; ${of}`, ...lines];
+    const of = seq === 0 ? 'EARLIER has no entries' : `it has entry ${seq}, ${hash}, and all before it`;
+    return [`ok against EARLIER: FILE continues its audit trail; ${of}`, ...lines];
   }
   const { from, imported, isSameBefore } = continuity;
   if (!isSameBefore && from > 1) lines.push(`not checked: the audit entries of EARLIER before ${from}`);
   if (continuity.kind === 'imported') {
-    return [`ok against EARLIER: its audit trail lives on; entries ${from} to ${seq} are held as imports`, ...lines];
+    return [
+      `ok against EARLIER: FILE continues its audit trail; entries ${from} to ${seq} are held as imports`,
+      ...lines,
+    ];
   }
-  const back = imported === 0 ? '' : ` Of those of EARLIER, ${imported} came back as imports.`;
+  const back = imported === 0 ? '' : ` Of these, ${imported} came back as imports.`;
   return [
     `ATTENTION: entries ${from} to ${seq} of EARLIER are not in the file's audit trail, which says why:`,
     `${truncationText(continuity.by)}.${back}`,
-    'not checked: whether that restore was meant. Whoever can write to the database can write such an entry',
+    'not checked: whether an operator meant that restore. Anyone who can write to the database can forge such an entry',
     ...lines,
   ];
 }
 
-/** These may differ for good reasons, such as a restore elsewhere; the chain decides. */
+/** Notes members that differ. They may differ for good reasons, such as a restore elsewhere: the hashes decide. */
 function originsOf(file: Trail, earlier: Trail): string[] {
   const members = { instance_id: 'instance', state_key: 'state key', epoch: 'epoch' } as const;
   return Object.entries(members).flatMap(([member, called]) => {
@@ -86,7 +133,7 @@ function originsOf(file: Trail, earlier: Trail): string[] {
   });
 }
 
-/** A line stays one, whatever stands in a header. */
+/** Joins the lines. A line break from a header is escaped. */
 function textOf(lines: string[]): string {
   return lines.map((line) => `${printable(line).replaceAll('\n', '\\n')}\n`).join('');
 }

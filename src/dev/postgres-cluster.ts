@@ -14,17 +14,17 @@ import {
 } from './processes.ts';
 
 export interface ClusterOptions {
-  /** Where the cluster, its password and its marks are kept; made when it is missing. Nothing else may be in it. */
+  /** Holds the cluster, its password and its marks, and nothing else. It is created if it is missing. */
   dataDirectory: string;
-  /** `true`: the data stays, for the next start. `false`: `stop` removes the directory, and so does the death of this process. */
+  /** `true`: the data stays for the next start. `false`: `stop` removes the directory, and so does the end of this process. */
   persistent: boolean;
-  /** Of the superuser `postgres`, when the cluster is made; a random one otherwise. A cluster that exists keeps its own. */
+  /** The password of the superuser `postgres` for a new cluster; random by default. An existing cluster keeps its own. */
   password?: string;
   /** Server settings by name, as in `postgresql.conf`. */
   settings?: Record<string, string>;
 }
 
-/** A cluster on disk that no server uses, claimed by this process until `close`. */
+/** A cluster on disk without a server, claimed by this process until `close`. */
 export interface Cluster {
   binaries: PostgresBinaries;
   baseDirectory: string;
@@ -32,12 +32,12 @@ export interface Cluster {
   directory: string;
   password: string;
   user: ProcessUser | undefined;
-  /** Puts a file into PGDATA that only the server may read. */
+  /** Writes a file into PGDATA that only the server can read. */
   writeFile(name: string, text: string): Promise<void>;
   close(options: { remove: boolean }): Promise<void>;
 }
 
-/** Where root keeps what the server's user must reach, when a checkout lies in a directory that is closed to others. */
+/** Holds what the server's user must reach, if root runs LOOM from a directory that others cannot enter. */
 const sharedDirectory = '/var/lib/loom-dev';
 
 export async function openCluster(options: ClusterOptions): Promise<Cluster> {
@@ -67,7 +67,7 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
   }
 }
 
-/** Makes the directory, or one elsewhere that stands for it when the server's user cannot reach it. */
+/** Creates the directory, or one in `sharedDirectory` if the server's user cannot enter it. */
 async function makeBaseDirectory(
   wantedDirectory: string,
 ): Promise<{ baseDirectory: string; user: ProcessUser | undefined }> {
@@ -78,7 +78,7 @@ async function makeBaseDirectory(
     if (baseDirectory !== wantedDirectory) await makeOpenDirectory(sharedDirectory);
     await mkdir(baseDirectory, { recursive: true });
     const owner = await stat(baseDirectory);
-    // A cluster that another user made (a checkout used by root and by its owner, in turns) goes on as that user's.
+    // An existing cluster keeps its owner: root and the owner of a checkout may use it in turns.
     const user = serverUser === undefined || owner.uid === 0 ? serverUser : { uid: owner.uid, gid: owner.gid };
     if (user === undefined) return { baseDirectory, user };
     await chown(baseDirectory, user.uid, user.gid);
@@ -91,8 +91,8 @@ async function makeBaseDirectory(
 }
 
 /**
- * Two servers on one data directory would destroy it, and the second start must not take the first one's server for an
- * orphan. So the directory names its owner; an owner that is dead, or whose pid is another process by now, is none.
+ * Claims the directory for this process. Two servers on one data directory would destroy it, and a second start must not take
+ * the first server for an orphan. So the directory names its owner. A mark is stale if its process has ended or its pid was reused.
  */
 async function claim(baseDirectory: string): Promise<() => Promise<void>> {
   const path = join(baseDirectory, 'owner');
@@ -113,7 +113,7 @@ async function claim(baseDirectory: string): Promise<() => Promise<void>> {
   }
 }
 
-/** Ends a server whose starter was killed together with its guard, so that its data can be served again. */
+/** Ends a server whose starter and guard were killed, so that another server can use its data. */
 async function endOrphan(directory: string): Promise<void> {
   const path = join(directory, 'postmaster.pid');
   const pid = Number.parseInt(await readFile(path, 'utf8').catch(() => ''), 10);
@@ -122,9 +122,9 @@ async function endOrphan(directory: string): Promise<void> {
     sendSignal(pid, 'SIGCONT');
     sendSignal(pid, 'SIGINT');
     if (!(await waitForEnd(pid, 15_000))) sendSignal(pid, 'SIGQUIT');
-    if (!(await waitForEnd(pid, 10_000))) throw new Error(`A server of an earlier run (process ${pid}) does not end.`);
+    if (!(await waitForEnd(pid, 10_000))) throw new Error(`A server of an earlier run (process ${pid}) did not end.`);
   }
-  // PostgreSQL would not start if by now the pid belonged to another process of the same user.
+  // PostgreSQL does not start if another process of the same user has this pid.
   await rm(path, { force: true });
 }
 
@@ -134,11 +134,11 @@ async function requireSameMajorVersion(directory: string, binaries: PostgresBina
   const serverVersion = /(\d+)\./.exec(output)?.[1];
   if (serverVersion === dataVersion) return;
   throw new Error(
-    `The data in ${directory} is of PostgreSQL ${dataVersion}, the embedded one is ${serverVersion}: remove the directory to begin anew.`,
+    `The data in ${directory} is from PostgreSQL ${dataVersion}, and the embedded one is ${serverVersion}. Remove the directory to start over.`,
   );
 }
 
-/** Made aside and renamed: a first start that is interrupted leaves nothing that looks like a cluster. */
+/** Creates a cluster under another name and renames it: an interrupted first start leaves nothing that looks like a cluster. */
 async function makeCluster(
   directory: string,
   binaries: PostgresBinaries,
@@ -149,7 +149,7 @@ async function makeCluster(
   const passwordPath = join(directory, '..', 'password');
   await rm(partDirectory, { recursive: true, force: true });
   await writeOwned(passwordPath, options.password ?? randomBytes(18).toString('base64url'), user);
-  // Sorting and case mapping by PostgreSQL's own C.UTF-8: the same on every machine, whatever locales it has.
+  // PostgreSQL's built-in C.UTF-8 sorts and maps case the same way on every machine, whatever its locales.
   const parameters = ['--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'];
   const { code, output } = await runProgram(
     binaries.initdb,
@@ -164,7 +164,7 @@ async function makeCluster(
     ],
     user,
   );
-  if (code !== 0) throw new Error(`The data directory could not be made:\n${output.trim()}`);
+  if (code !== 0) throw new Error(`The data directory could not be created:\n${output.trim()}`);
   await rename(partDirectory, directory);
 }
 

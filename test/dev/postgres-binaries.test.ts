@@ -19,7 +19,7 @@ test('the installed PostgreSQL runs as the user of the server', async () => {
   expect(await runProgram(postgres, ['--version'], user)).toMatchObject({ code: 0 });
 });
 
-test('library links are made relative, and what is there already stays', async () => {
+test('library links are relative, and existing files stay', async () => {
   const native = join(scratch, 'native');
   await cp(join(installedPackage(), 'native', 'pg-symlinks.json'), join(native, 'pg-symlinks.json'));
   const links: { source: string; target: string }[] = JSON.parse(
@@ -37,13 +37,13 @@ test('library links are made relative, and what is there already stays', async (
   }
 });
 
-test('an installation that the server can neither reach nor load becomes a copy that it can', async () => {
+test('an installation that the server cannot reach or load is copied to where it can', async () => {
   const installed = join(scratch, 'closed', 'native');
   await cp(join(installedPackage(), 'native'), installed, { recursive: true, verbatimSymlinks: true });
   for (const entry of await readdir(join(installed, 'lib'), { withFileTypes: true })) {
     if (entry.isSymbolicLink()) await rm(join(installed, 'lib', entry.name));
   }
-  // For root it is the closed directory that needs the copy, for others the links that cannot be made.
+  // Root needs the copy because of the closed directory, other users because of the missing links.
   await chmod(join(installed, 'lib'), 0o555);
   await chmod(join(scratch, 'closed'), 0o700);
   try {
@@ -58,7 +58,7 @@ test('an installation that the server can neither reach nor load becomes a copy 
   }
 });
 
-test('a PostgreSQL that cannot run at all is an error with the reason', async () => {
+test('a PostgreSQL that cannot run is an error with the reason', async () => {
   const native = join(scratch, 'native');
   await cp(join(installedPackage(), 'native', 'pg-symlinks.json'), join(native, 'pg-symlinks.json'));
   const missing = { nativeDirectory: native, version: '0' };

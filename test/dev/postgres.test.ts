@@ -15,7 +15,7 @@ let dataDirectory: string;
 let started: EmbeddedPostgres[];
 beforeEach(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'loom-test-dev-'));
-  // As open as /tmp is.
+  // The mode of /tmp.
   await chmod(scratch, 0o1777);
   dataDirectory = join(scratch, 'data');
   started = [];
@@ -25,7 +25,7 @@ afterEach(async () => {
   await rm(scratch, { recursive: true, force: true });
 });
 
-test('data and password survive a restart, the port may change, and only this machine is served', async () => {
+test('data and password survive a restart, the port may change, and the server listens on this machine only', async () => {
   const first = await start({ persistent: true, settings: { work_mem: '5MB' } });
   await ask(first.url, 'create table kept (id int)');
   expect(await ask(first.url, `select current_setting('listen_addresses') as answer`)).toBe('127.0.0.1');
@@ -37,47 +37,47 @@ test('data and password survive a restart, the port may change, and only this ma
   expect(await ask(second.url, `select to_regclass('kept')::text as answer`)).toBe('kept');
 });
 
-test('nobody gets in without the password', async () => {
+test('a wrong password is refused', async () => {
   const server = await start({ persistent: false });
   const url = new URL(server.url);
   url.password = 'guess';
   await expect(ask(url.href, 'select 1')).rejects.toThrow('password authentication failed');
 });
 
-test('data that is not persistent is removed by stop, and a file asked for lies where only the server can read it', async () => {
+test('stop removes data that is not persistent, and the server can read its own files', async () => {
   const server = await start({ persistent: false, files: { 'extra.conf': `work_mem = '7MB'` }, settings: {} });
   expect(await ask(server.url, `select pg_read_file('extra.conf') as answer`)).toBe(`work_mem = '7MB'`);
   await server.stop();
   expect(existsSync(server.dataDirectory)).toBe(false);
 });
 
-test('a second server on the same data is refused with the process that has it', async () => {
+test('a second server on the same data is refused, with the pid of the first owner', async () => {
   await start({ persistent: true });
   await expect(start({ persistent: true })).rejects.toThrow(`in use by process ${process.pid}`);
 });
 
-test('a port that is taken is a clear error and leaves the data free for the next start', async () => {
+test('a port in use is a clear error and leaves the data free for the next start', async () => {
   const other = await startEmbeddedPostgres({ dataDirectory: join(scratch, 'other'), persistent: false });
   started.push(other);
   await expect(start({ persistent: true, port: other.port })).rejects.toThrow(`Port ${other.port} is in use`);
   await start({ persistent: true });
 });
 
-test('a server that does not start tells its last words', async () => {
+test('a server that does not start is an error with the end of its log', async () => {
   await expect(start({ persistent: false, settings: { work_mem: 'plenty' } })).rejects.toThrow(
     'invalid value for parameter "work_mem"',
   );
   expect(existsSync(dataDirectory)).toBe(false);
 });
 
-test('when its starter is killed the server ends by itself, and data that is not persistent is gone', async () => {
+test('a server ends when its starter is killed, and data that is not persistent is removed', async () => {
   const { child, pid } = await startInOtherProcess('false');
   child.kill('SIGKILL');
   expect(await waitForEnd(pid, 20_000)).toBe(true);
   await expect.poll(() => existsSync(dataDirectory), { timeout: 20_000 }).toBe(false);
 });
 
-test('a server that outlived its starter and its guard is ended by the next start, which has its data', async () => {
+test('the next start ends a server that outlived its starter and guard, and has its data', async () => {
   const { child, pid, url } = await startInOtherProcess('true');
   await ask(url, 'create table kept (id int)');
   const guards = (await childrenOf(child.pid ?? 0)).filter((one) => one !== pid);
@@ -90,7 +90,7 @@ test('a server that outlived its starter and its guard is ended by the next star
   expect(await ask(next.url, `select to_regclass('kept')::text as answer`)).toBe('kept');
 });
 
-test('marks of a dead run that name living processes of others do not stand in the way, and those live on', async () => {
+test('stale marks that name other live processes do not block a start, and those processes live on', async () => {
   const first = await start({ persistent: true });
   const cluster = join(first.dataDirectory, 'cluster');
   await first.stop();
@@ -105,13 +105,13 @@ test('marks of a dead run that name living processes of others do not stand in t
   }
 });
 
-test('in a directory that the server cannot enter the data is kept elsewhere', async () => {
+test('data for a directory that the server cannot enter is kept elsewhere', async () => {
   const closed = join(scratch, 'closed');
   await mkdir(closed, { mode: 0o700 });
   dataDirectory = join(closed, 'data');
   const server = await start({ persistent: false });
   expect(await ask(server.url, 'select 1 as answer')).toBe(1);
-  // Only root runs the server as another user, to whom the directory is closed.
+  // Only root runs the server as another user, who cannot enter the directory.
   expect(server.dataDirectory === dataDirectory).toBe(!isRoot());
   expect(await readdir(closed)).toEqual(isRoot() ? [] : ['data']);
   await server.stop();

@@ -10,7 +10,7 @@ const site = useClientSite();
 const { run, state } = site;
 
 describe('backup', () => {
-  it('keeps a verified backup, says what it is, and is quiet in a pipe', async () => {
+  it('keeps a verified backup, describes it, and is quiet in a pipe', async () => {
     const { code, stdout, stderr } = await run(backup, ['--out', site.file]);
     expect([code, stderr]).toEqual([0, '']);
     const whole = JSON.parse(await readFile(site.file, 'utf8'));
@@ -20,7 +20,7 @@ describe('backup', () => {
     expect(await readdir(site.folder)).toEqual(['backup.json']);
   });
 
-  it('keeps it packed, without its trail, or with the end of it', async () => {
+  it('writes gzip, leaves out the audit trail, or limits it', async () => {
     expect((await run(backup, ['--out', site.file, '--gzip', '--no-audit'])).code).toBe(0);
     const bare = JSON.parse(gunzipSync(await readFile(site.file)).toString());
     expect('audit_entries' in bare).toBe(false);
@@ -28,7 +28,7 @@ describe('backup', () => {
     expect(JSON.parse(await readFile(site.file, 'utf8')).audit_entries).toHaveLength(1);
   });
 
-  it('is packed as it was asked for, also when a proxy packs or unpacks on the way', async () => {
+  it('writes gzip only if asked to, whether or not a proxy packs or unpacks the answer', async () => {
     const text = (
       await site.server.request('GET', '/v1/admin/persistence/backup', {
         headers: { 'x-loom-admin-token': ADMIN_TOKEN },
@@ -48,7 +48,7 @@ describe('backup', () => {
     }
   });
 
-  it('shows its progress on a terminal, and takes it away again', async () => {
+  it('shows progress on a terminal and clears it at the end', async () => {
     const { stderr } = await run(backup, ['--out', site.file], { isWatched: true });
     expect(stderr).toContain('backup');
     expect(stderr).toContain('verify');
@@ -82,7 +82,7 @@ describe('backup', () => {
     expect(await readdir(site.folder)).toEqual(['backup.json']);
   });
 
-  it('a connection that is cut, and a stop, leave nothing behind', async () => {
+  it('a cut connection and a stop leave nothing behind', async () => {
     const controller = new AbortController();
     const half = (end: (destroy: () => void) => void): void =>
       site.proxy.intercept((_asked, answer) => {
@@ -105,15 +105,15 @@ describe('backup', () => {
     expect(await readdir(site.folder)).toEqual([]);
   });
 
-  it('another backup to the same file is under way, or was left behind', async () => {
+  it('a fresh .part of another backup is refused, and an old one is replaced', async () => {
     const part = `${site.file}.part`;
-    await writeFile(part, 'somebody else’s');
+    await writeFile(part, 'another process’s');
     const refused = await run(backup, ['--out', site.file]);
     expect(refused).toMatchObject({
       code: 1,
-      stderr: expect.stringContaining('another backup to the same file is under way'),
+      stderr: expect.stringContaining('another backup to the same file is in progress'),
     });
-    expect(await readFile(part, 'utf8')).toBe('somebody else’s');
+    expect(await readFile(part, 'utf8')).toBe('another process’s');
     const old = new Date(Date.now() - 121_000);
     await utimes(part, old, old);
     expect((await run(backup, ['--out', site.file])).code).toBe(0);
@@ -129,7 +129,7 @@ describe('backup', () => {
     expect(await readdir(site.folder)).toEqual([]);
   });
 
-  it('of a node whose trail was tampered with says what to do, and takes the documents all the same', async () => {
+  it('says what to do about a tampered audit trail, and still takes the documents', async () => {
     const edit = (actor: string) =>
       site.server.pool.query(`begin; set local session_replication_role = replica;
         update loom_audit set entry = entry || '{"actor":"${actor}"}' where seq = 1; commit`);
@@ -141,7 +141,7 @@ describe('backup', () => {
     await edit('client');
   });
 
-  it('what is no file is not replaced', async () => {
+  it('refuses a target that is not a file', async () => {
     expect(await run(backup, ['--out', site.folder])).toMatchObject({
       code: 64,
       stderr: expect.stringContaining('is not a file'),

@@ -23,7 +23,7 @@ describe('restore and undo', () => {
     });
   });
 
-  it('shows the plan, asks, does it, and says how to undo it; undo likewise', async () => {
+  it('show the plan, ask, act, and say how to take it back', async () => {
     const changed = await state();
     const done = await run(restore, [site.file], { answers: ['restore'] });
     expect(done.code).toBe(0);
@@ -53,14 +53,14 @@ describe('restore and undo', () => {
     expect(await revision()).toBe(before);
   });
 
-  it('without a terminal and without --yes nothing is even asked of the node', async () => {
+  it('send no request without a terminal and without --yes', async () => {
     site.proxy.asked.length = 0;
     expect(await run(restore, [site.file])).toMatchObject({ code: 64, stderr: expect.stringContaining('--yes') });
     expect(await run(undo, [])).toMatchObject({ code: 64, stderr: expect.stringContaining('--yes') });
     expect(site.proxy.asked).toEqual([]);
   });
 
-  it('a state that moves between plan and answer is planned and asked about again', async () => {
+  it('a state that changes between plan and answer is planned and asked about again', async () => {
     const questions: string[] = [];
     const answers = async (question: string): Promise<string> => {
       questions.push(question);
@@ -74,7 +74,7 @@ describe('restore and undo', () => {
     expect(await state()).not.toHaveProperty('late');
   });
 
-  it('--expect-revision is the guard of a script, and a mismatch ends it', async () => {
+  it('--expect-revision guards a script, and a mismatch ends the restore', async () => {
     const now = await revision();
     const refused = await run(restore, [site.file, '--yes', '--expect-revision', String(now - 1)]);
     expect(refused).toMatchObject({ code: 1, stderr: expect.stringContaining('revision_mismatch') });
@@ -82,7 +82,7 @@ describe('restore and undo', () => {
     expect((await run(restore, [site.file, '--yes', '--expect-revision', String(now)])).code).toBe(0);
   });
 
-  it('a packed file is sent packed, and a spoiled one is refused with code and place', async () => {
+  it('a gzip file is sent as gzip, and a spoiled one is refused with code and place', async () => {
     const packed = join(site.folder, 'backup.json.gz');
     const text = await readFile(site.file, 'utf8');
     await writeFile(packed, gzipSync(text));
@@ -98,7 +98,7 @@ describe('restore and undo', () => {
     const refused = await run(restore, [site.file, '--yes']);
     expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(/^restore failed: backup_digest_mismatch \(document "b", at \/state\/b\)\n/);
-    // What stands behind a backup would be read as members of the request around it.
+    // The node would read text behind a backup as members of the request.
     await writeFile(site.file, `${text},"accept_state_key":"elsewhere"`);
     expect((await run(restore, [site.file, '--yes'])).stderr).toMatch(/^restore failed: invalid_json \(byte \d+/);
     expect(await revision()).toBe(before);
@@ -143,7 +143,7 @@ describe('restore and undo', () => {
     expect(await revision()).toBe(before);
   });
 
-  it('an answer that is cut off says that it may have been done, and where to look', async () => {
+  it('after a cut answer, the error says that the restore may have happened, and where to look', async () => {
     let requests = 0;
     site.proxy.intercept((asked, answer) => {
       if (asked.url !== RESTORE) return false;
@@ -155,7 +155,7 @@ describe('restore and undo', () => {
     const cut = await run(restore, [site.file, '--yes']);
     expect(cut).toMatchObject({
       code: 1,
-      stderr: expect.stringContaining('may or may not have been done: see "last restore"'),
+      stderr: expect.stringContaining('may or may not have carried it out: see "last restore"'),
     });
   });
 
@@ -172,7 +172,7 @@ describe('restore and undo', () => {
     expect(site.proxy.asked).toEqual([]);
   });
 
-  it('a restore request is not wrapped once more', async () => {
+  it('a restore request is refused in place of a backup', async () => {
     await writeFile(site.file, `{"confirm":"restore","backup":${await readFile(site.file, 'utf8')}}`);
     site.proxy.asked.length = 0;
     const { code, stderr } = await run(restore, [site.file, '--yes']);
@@ -181,7 +181,7 @@ describe('restore and undo', () => {
     expect(site.proxy.asked).toEqual([]);
   });
 
-  it('a refusal that an option lifts names the option of the command line', async () => {
+  it('a refusal that an option lifts names that option', async () => {
     const { manifest: _manifest, document_sha256: _digests, ...bare } = JSON.parse(await readFile(site.file, 'utf8'));
     await writeFile(site.file, JSON.stringify({ ...bare, state_key: 'elsewhere' }));
     const unverified = await run(restore, [site.file, '--yes']);
@@ -192,17 +192,17 @@ describe('restore and undo', () => {
     expect((await run(restore, [site.file, ...args])).code).toBe(0);
   });
 
-  it('whoever watches a plan being made is not told that it is applied', async () => {
+  it('progress of a dry run does not say that the node applies it', async () => {
     const plan = await run(restore, [site.file, '--dry-run'], { isWatched: true });
     expect(plan.stderr).toContain('the node checks and plans');
     expect(plan.stderr).not.toContain('applies');
-    const deed = await run(restore, [site.file, '--yes'], { isWatched: true });
-    expect(deed.stderr).toContain('the node checks and applies');
+    const done = await run(restore, [site.file, '--yes'], { isWatched: true });
+    expect(done.stderr).toContain('the node checks and applies');
   });
 });
 
 describe('status', () => {
-  it('sums up for a human, and hands over the answer with --json', async () => {
+  it('sums up as text, and writes the answer of the node with --json', async () => {
     const { code, stdout } = await run(status, []);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^ready +yes\n/);
@@ -212,19 +212,19 @@ describe('status', () => {
     expect(json).toMatchObject({ state_key: 'default', undo: { kept_most: 3 } });
   });
 
-  it('tells what a check of the audit trail covered', async () => {
+  it('shows what the last check of the audit trail covered', async () => {
     const { entries } = (await site.server.request('GET', '/v1/audit?limit=1&order=desc')).json();
     const last = entries[0].seq;
     await run(backup, ['--out', site.file, '--audit-limit', '2']);
     const audit = async (): Promise<string | undefined> => /^audit .*$/m.exec((await run(status, [])).stdout)?.[0];
     expect(await audit()).toMatch(
-      new RegExp(`^audit +${last} entries; found whole at \\S+Z \\(entries ${last - 1} to ${last}, by a backup\\)$`),
+      new RegExp(`^audit +${last} entries; found valid at \\S+Z \\(entries ${last - 1} to ${last}, by a backup\\)$`),
     );
     await site.server.request('GET', '/v1/audit/verify', { headers: { 'x-loom-admin-token': ADMIN_TOKEN } });
     expect(await audit()).toContain(`(entries 1 to ${last}, by a verification)`);
   });
 
-  it('tells where the audit trail was found broken', async () => {
+  it('shows where the audit trail was found broken', async () => {
     const other = await createTestServer();
     const { url } = await other.listen();
     for (const name of ['a', 'b', 'c']) await other.request('PUT', `/v1/documents/${name}`, { body: '1' });
@@ -240,7 +240,7 @@ describe('status', () => {
     expect(code).toBe(0);
   });
 
-  it('with the database away, what only that knows is not known, and it does not fail', async () => {
+  it('without the database shows ? for what only the database knows, and does not fail', async () => {
     const other = await createTestServer();
     const { url } = await other.listen();
     await other.database.drop();
@@ -250,8 +250,8 @@ describe('status', () => {
     for (const label of ['last backup', 'last restore', 'can be undone', 'scratch states']) {
       expect(stdout).toMatch(new RegExp(`^${label} +\\?$`, 'm'));
     }
-    expect(stdout).toContain('NOT well: ');
-    // The exit code is about readiness, and this node has no probe that would change it.
+    expect(stdout).toContain('NOT ok: ');
+    // The exit code is about readiness, and no probe changes it in this test.
     expect(code).toBe(0);
   });
 

@@ -22,7 +22,7 @@ afterAll(async () => {
 });
 
 describe('a client command of the real program', () => {
-  it('a token comes from a file, a backup is made, and its exit code tells', async () => {
+  it('reads the token from a file, makes a backup, and verifies it', async () => {
     const tokenFile = join(folder, 'token');
     await writeFile(tokenFile, `${ADMIN_TOKEN}\n`);
     const made = await runProgramToEnd(['backup', '--url', url, '--out', file], {
@@ -32,8 +32,8 @@ describe('a client command of the real program', () => {
     expect((await runProgramToEnd(['verify', file], {})).code).toBe(0);
   });
 
-  it('nobody who reads its output is no fault: it is quiet, and the exit code is its own', async () => {
-    // The reader is gone before the command begins.
+  it('keeps its exit code and stays quiet when the reader of its output is gone', async () => {
+    // The reader ends before the command begins.
     const unread = (args: string) =>
       runCommandLine(`exec 3> >(true); wait $!; node ${inject('programEntry')} ${args} >&3; echo "exit code $?"`, {
         directory: folder,
@@ -47,7 +47,7 @@ describe('a client command of the real program', () => {
     expect(await readdir(join(folder, 'drilled'))).toContain('report.json');
   });
 
-  it('with a full disk behind its standard output says so, and that it is done', async () => {
+  it('reports a full disk behind standard output, and that it succeeded itself', async () => {
     if (!existsSync('/dev/full')) return;
     const line = `node ${inject('programEntry')} backup --out full.json > /dev/full`;
     const env = { LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_URL: url };
@@ -59,7 +59,7 @@ describe('a client command of the real program', () => {
     expect((await runProgramToEnd(['verify', join(folder, 'full.json')], {})).code).toBe(0);
   });
 
-  it('without a token it is exit code 78, and with one on the command line 64', async () => {
+  it('exits with 78 without a token, and with 64 for one on the command line', async () => {
     const env = { LOOM_URL: url };
     const without = await runProgramToEnd(['status'], env);
     expect(without).toMatchObject({ code: 78, output: expect.stringContaining('LOOM_ADMIN_TOKEN') });

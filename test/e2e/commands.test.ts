@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
-it('migrate needs the database only, healthcheck nothing but the address', async () => {
+it('migrate needs only the database, and healthcheck only the address', async () => {
   const migrated = await runProgramToEnd(['migrate'], { LOOM_PG_URL: database.url });
   expect(migrated).toMatchObject({ code: 0, output: expect.stringContaining('applied 0001_first_schema.sql') });
   const away = await runProgramToEnd(['migrate'], { LOOM_PG_URL: 'postgres://u:a-password@127.0.0.1:1/x' });
@@ -21,7 +21,7 @@ it('migrate needs the database only, healthcheck nothing but the address', async
   expect(dead).toMatchObject({ code: 1, output: expect.stringContaining('not live: ') });
 });
 
-it('what a command cannot take is refused, and the version is told', async () => {
+it('arguments of a command without options are refused, and --version prints the version', async () => {
   const refused = await runProgramToEnd(['serve', '--port', '9999'], {});
   expect(refused).toMatchObject({ code: 64, output: expect.stringContaining('serve takes no arguments') });
   expect(await runProgramToEnd(['nonsense'], {})).toMatchObject({ code: 64 });
@@ -31,7 +31,25 @@ it('what a command cannot take is refused, and the version is told', async () =>
   });
 });
 
-it('a port that is taken is named, with the variable to set', async () => {
+it('help COMMAND is COMMAND --help, and an unknown command is refused', async () => {
+  for (const name of ['serve', 'backup', 'version', 'dev']) {
+    const asked = await runProgramToEnd(['help', name], {});
+    expect(asked).toMatchObject({ code: 0, output: expect.stringMatching(/^Usage: /) });
+    expect(await runProgramToEnd([name, '--help'], {})).toEqual(asked);
+  }
+  const list = await runProgramToEnd([], {});
+  expect(list).toMatchObject({ code: 0, output: expect.stringContaining('\n  serve        run a node') });
+  for (const args of [['help'], ['--help'], ['-h']]) expect(await runProgramToEnd(args, {})).toEqual(list);
+  const output = `Unknown command: nonsense\n\n${list.output}`;
+  expect(await runProgramToEnd(['help', 'nonsense'], {})).toEqual({ code: 64, output });
+});
+
+it('dev points to the checkout', async () => {
+  const output = 'The dev command is not part of a build: run "npm run dev" from a checkout.\n';
+  expect(await runProgramToEnd(['dev'], {})).toEqual({ code: 64, output });
+});
+
+it('a port in use is named, with the variable to set', async () => {
   const taken = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => taken.once('listening', resolve));
   const address = taken.address();
@@ -43,7 +61,7 @@ it('a port that is taken is named, with the variable to set', async () => {
   expect(refused.output).toContain('LOOM_PORT');
 });
 
-it('a refused restore, a plan and a restore are told apart in metrics and log, and each request shows its path', async () => {
+it('metrics and log distinguish a refused restore, a plan and a restore, and show the path of each request', async () => {
   const program = await startProgram({ env: { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: TOKEN } });
   try {
     await waitUntilReady(program.url);

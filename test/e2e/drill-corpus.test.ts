@@ -14,7 +14,7 @@ describe('with each good backup of the corpus', () => {
       expect(failedSteps(report)).toEqual([]);
       expect(report.backup).toMatchObject({ documents, audit_entries: entries });
     } else {
-      // Without a manifest there is nothing that a drill could prove it by.
+      // Without a manifest a drill can prove nothing.
       expect(failedSteps(report)).toEqual([{ step: 'verify', code: 'backup_unverified' }]);
     }
     expect([code, report.ok]).toEqual(verified ? [0, true] : [1, false]);
@@ -23,7 +23,7 @@ describe('with each good backup of the corpus', () => {
 });
 
 describe('with each spoiled backup of the corpus', () => {
-  /** It fails where the fault can be seen first, says the code, and everything that needs a backup is skipped. */
+  /** Expects a failure with the code at the first step that can see the fault, and later steps to be skipped. */
   function expectFailure({ code, report, summary }: Drilled, spoiled: (typeof corpus.spoiled)[number]): void {
     const step = spoiled.code === null ? 'plan' : 'verify';
     expect([code, report.ok]).toEqual([1, false]);

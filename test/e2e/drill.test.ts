@@ -11,7 +11,7 @@ import { ADMIN_TOKEN, asAdmin, createTestServer } from '../setup/node/http.ts';
 const RESTORE = '/v1/admin/persistence/restore';
 const site = useDrillSite();
 
-/** All tables without when the last backup was taken: a drill takes one. */
+/** Reads all tables, without the time of the last backup: a drill takes one. */
 async function liveTables(): Promise<unknown> {
   const { rows } = await site.server.pool.query(
     `select (select jsonb_agg(to_jsonb(d) order by state_key, name) from loom_document d) as documents,
@@ -22,7 +22,7 @@ async function liveTables(): Promise<unknown> {
 }
 
 describe('on a healthy node', () => {
-  it('every step holds, nothing is left behind, and the report says what was done', async () => {
+  it('every step succeeds, nothing is left behind, and the report says what was done', async () => {
     const before = await liveTables();
     const { code, report, summary, stderr } = await runDrill(site);
     expect(outcomes(report)).toEqual(
@@ -55,7 +55,7 @@ describe('on a healthy node', () => {
     expect(summary).toContain('# Restore drill: passed');
   });
 
-  it('takes the report of an earlier drill away, before anything can go wrong', async () => {
+  it('removes the report of an earlier drill first', async () => {
     await writeFile(join(site.out, 'report.json'), '{"ok":true}');
     let reports: string[] | undefined;
     site.proxy.intercept(() => {
@@ -66,7 +66,7 @@ describe('on a healthy node', () => {
     expect(reports).toEqual([]);
   });
 
-  it('the scratch state’s name comes before the backup, so that the living state is not locked', async () => {
+  it('the name of the scratch state precedes the backup, so that the live state is not locked', async () => {
     let body = '';
     site.proxy.intercept((asked) => {
       if (asked.url === RESTORE) {
@@ -81,7 +81,7 @@ describe('on a healthy node', () => {
     expect(body.indexOf('"into_scratch"')).toBeLessThan(body.indexOf('"backup"'));
   });
 
-  it('others may write all the while', async () => {
+  it('others may write during a drill', async () => {
     let writes = 0;
     site.proxy.intercept((asked, answer) => {
       if (asked.url === RESTORE) {
@@ -104,24 +104,24 @@ describe('on a healthy node', () => {
     expect(code).toBe(0);
     expect(outcomes(report)).toContain('backup skipped');
     expect(report.backup?.file).toBe(join(site.out, 'backup.json'));
-    expect(report.steps.find(({ step }) => step === 'live_chain')?.detail).toContain(
-      'in which the backup ends, is in it',
-    );
+    expect(report.steps.find(({ step }) => step === 'live_chain')?.detail).toContain('the last one of the backup');
   });
 
-  it('of a file that the live trail does not hold, it says no more than that', async () => {
+  it('a file from elsewhere passes, and the report says that the live trail does not have its last entry', async () => {
     const other = fileURLToPath(new URL('../fixtures/backups/schema-1.json', import.meta.url));
     const { code, report, summary } = await runDrill(site, ['--file', other]);
     expect([code, failedSteps(report)]).toEqual([0, []]);
     expect(report.steps.find(({ step }) => step === 'live_chain')?.detail).toMatch(
-      /; BUT entry 21, in which the backup ends, is not in the live trail: .* verify it --against "\/.*schema-1.json"$/,
+      /; BUT entry 21, the last one of the backup, is not in the live trail: .* verify it --against "\/.*schema-1.json"$/,
     );
-    expect(summary).toContain('| the live audit trail holds | ok |');
-    expect(summary).not.toContain('and the backup ends in it');
-    expect((await runDrill(site)).summary).toContain('| the live audit trail holds, and the backup ends in it | ok |');
+    expect(summary).toContain('| the live audit chain is valid | ok |');
+    expect(summary).not.toContain('and contains the end of the backup');
+    expect((await runDrill(site)).summary).toContain(
+      '| the live audit chain is valid, and contains the end of the backup | ok |',
+    );
   });
 
-  it('a file that was made for another state key is tried when that is named', async () => {
+  it('a file of another state key is used when --accept-state-key names it', async () => {
     const other = await createTestServer({ LOOM_PG_STATE_KEY: 'other' });
     const body = (await other.request('GET', BACKUP, { headers: asAdmin })).text;
     await other.close({ timeoutMs: 1_000 });
@@ -134,7 +134,7 @@ describe('on a healthy node', () => {
     expect([code, failedSteps(report)]).toEqual([0, []]);
   });
 
-  it('a drill in place restores the living state, asked for by name, and finds it again', async () => {
+  it('a drill in place asks, restores the live state, and finds the same documents', async () => {
     expect(await runCommand(drill, ['--in-place'], { env: { LOOM_ADMIN_TOKEN: ADMIN_TOKEN } })).toMatchObject({
       code: 64,
     });
@@ -150,7 +150,7 @@ describe('on a healthy node', () => {
     expect((await site.server.request('GET', '/v1/audit?action=restore')).json().entries).toHaveLength(1);
   });
 
-  it('a drill in place does not undo what others have written since its backup', async () => {
+  it('a drill in place does not revert what others have written since its backup', async () => {
     const { report: first } = await runDrill(site, ['--keep']);
     expect(first.ok).toBe(true);
     const old = await readFile(join(site.out, 'backup.json'));
@@ -167,8 +167,8 @@ describe('on a healthy node', () => {
   });
 });
 
-describe('with a node that is not what it says', () => {
-  /** The node's own JSON answer to a request, changed on its way. */
+describe('with a node that answers wrongly', () => {
+  /** Changes the node's JSON answer on its way. */
   function spoilAnswer(isMeant: (path: string) => boolean, spoil: (answer: Record<string, unknown>) => void): void {
     site.proxy.intercept((asked, answer) => {
       if (!isMeant(asked.url ?? '')) return false;
@@ -191,7 +191,7 @@ describe('with a node that is not what it says', () => {
     });
   }
 
-  it('a digest that is not the file’s fails the comparison, and the scratch state is removed', async () => {
+  it('a wrong digest fails the comparison, and the scratch state is removed', async () => {
     spoilAnswer(
       (path) => path === RESTORE,
       (body) => {
@@ -204,7 +204,7 @@ describe('with a node that is not what it says', () => {
     expect(await scratchKeys(site)).toEqual([]);
   });
 
-  it('a deed that differs from its plan fails the comparison', async () => {
+  it('a restore that differs from its plan fails the comparison', async () => {
     spoilAnswer(
       (path) => path === RESTORE,
       (body) => {
@@ -218,17 +218,17 @@ describe('with a node that is not what it says', () => {
   it.each([
     ['restored_chain', (path: string) => path.startsWith('/v1/audit/verify?')],
     ['live_chain', (path: string) => path === '/v1/audit/verify'],
-  ])('a chain that does not hold fails the step %s', async (step, isMeant) => {
+  ])('a broken chain fails the step %s', async (step, isMeant) => {
     spoilAnswer(isMeant, (body) =>
       Object.assign(body, { ok: false, first_bad_seq: 2, reason: 'hash_mismatch', detail: 'Entry 2 was changed.' }),
     );
     const { code, report, summary } = await runDrill(site);
     expect([code, failedSteps(report)]).toEqual([1, [{ step, code: 'drill_failed' }]]);
-    expect(summary).toContain('The chain does not hold at entry 2');
+    expect(summary).toContain('The audit chain is broken at entry 2');
     expect(await scratchKeys(site)).toEqual([]);
   });
 
-  it('a backup that does not end in the live trail fails, when the node itself gave it', async () => {
+  it('a fresh backup whose last entry is not in the live trail fails', async () => {
     spoilAnswer(
       (path) => path.startsWith('/v1/audit?'),
       (body) => Object.assign(body, { entries: [] }),
@@ -238,7 +238,7 @@ describe('with a node that is not what it says', () => {
     expect(failedSteps(report).map(({ step }) => step)).toContain('live_chain');
   });
 
-  it('a scratch state that cannot be removed is named, and so is that it is still there', async () => {
+  it('a scratch state that cannot be removed is named, and reported as still there', async () => {
     site.proxy.intercept((asked, answer) => {
       if (asked.method !== 'DELETE') return false;
       answer.writeHead(502, { 'content-type': 'text/html' }).end('<html>');
@@ -261,7 +261,7 @@ describe('with a node that is not what it says', () => {
     expect(await scratchKeys(site)).toEqual([]);
   });
 
-  it('a node that is away fails at the first step, and the rest is skipped', async () => {
+  it('an unreachable node fails the first step, and the rest is skipped', async () => {
     const { code, report } = await runDrill(site, ['--url', 'http://127.0.0.1:1']);
     expect(code).toBe(1);
     expect(failedSteps(report)).toEqual([{ step: 'status', code: 'unreachable' }]);
@@ -311,7 +311,7 @@ describe('when it is stopped', () => {
   });
 });
 
-it('what the command line cannot mean is refused', async () => {
+it('a command line without a meaning is refused', async () => {
   const file = join(site.out, 'x.json');
   await writeFile(file, '{}');
   const env = { LOOM_ADMIN_TOKEN: ADMIN_TOKEN };
@@ -326,7 +326,7 @@ it('what the command line cannot mean is refused', async () => {
     [['--file', missing], `${missing}: There is no such file or folder.`],
     [['--file', site.out], `${site.out}: This is a folder, not a file.`],
     [['--out', file], `${file}: This is a file, not a folder.`],
-    // No folder can be made there, and it is not tried for ever.
+    // No folder can exist there, and the command does not retry forever.
     [['--out', '/proc/loom/drill'], '/proc/loom: There is no such file or folder.'],
     [['--out', join(file, 'below')], `${file}/below: A part of this path is a file, not a folder.`],
   ] as const) {

@@ -23,7 +23,7 @@ async function write(name: string, content: string | Buffer): Promise<string> {
   return path;
 }
 
-/** No environment at all: neither a database nor a token is needed. */
+/** Verifies without any environment: it needs neither a database nor a token. */
 async function verifyFile(content: string | Buffer): Promise<{ code: number; output: string }> {
   return await runProgramToEnd(['verify', await write('backup.json', content)], {});
 }
@@ -36,18 +36,18 @@ async function verifyAgainst(
   return await runProgramToEnd(['verify', '--against', ...paths], {});
 }
 
-it('a good backup is found good, plain and gzip, and what was not checked is said', async () => {
+it('a good backup is ok, plain and gzip, and the text says what was not checked', async () => {
   for (const content of [text, gzipSync(text), JSON.stringify(JSON.parse(text))]) {
     const { code, output } = await verifyFile(content);
     expect(output).toMatch(/^ok: state "default" at revision 21/);
     expect(output).toContain('15 documents and 21 audit entries');
-    expect(output).toContain('not checked: whether this is what the node held');
+    expect(output).toContain('not checked: whether this is what the node had');
     expect(output).toContain(JSON.parse(text).manifest.sha256);
     expect(code).toBe(0);
   }
 });
 
-it('a restore request is told apart from a backup', async () => {
+it('a restore request is not taken for a backup', async () => {
   for (const command of ['verify', 'inspect']) {
     const request = await write('request.json', `{"confirm":"restore","dry_run":true,"backup":${text}}`);
     const { code, output } = await runProgramToEnd([command, request], {});
@@ -63,13 +63,13 @@ it.each([
   ['cut off in its gzip', (whole: string) => gzipSync(whole).subarray(0, 500), 'backup_incomplete (byte'],
   ['empty', () => '', 'invalid_json (byte 0'],
   ['an error page', () => '<html>Bad gateway</html>', 'invalid_json (byte 0'],
-])('a backup that is %s is found bad, with code and place', async (_what, spoil, verdict) => {
+])('a backup that is %s is not ok, with code and place', async (_what, spoil, verdict) => {
   const { code, output } = await verifyFile(spoil(text));
   expect(output).toContain(`not ok: ${verdict}`);
   expect(code).toBe(1);
 });
 
-it('a file that is not there, and a missing argument, are errors of their own', async () => {
+it('a missing file and a missing argument have their own errors', async () => {
   const nothing = join(directory, 'nothing');
   for (const [args, output] of [
     [['verify', nothing], `verify failed: ${nothing}: There is no such file or folder.\n`],
@@ -85,19 +85,19 @@ it('a file that is not there, and a missing argument, are errors of their own', 
 const trail = put([], 'a', 'b', 'c', 'd', 'e');
 const early = { exportedAt: '2026-01-01T00:00:00.000000Z' };
 
-it('against an earlier backup, plain or gzip, a trail that lives on is found good, and why', async () => {
+it('against an earlier backup, plain or gzip, a continued audit trail is ok, with the reason', async () => {
   const header = { epoch: 'other\u001b[2J\nepoch' };
   const { code, output } = await verifyAgainst(
     gzipSync(backupOf(put(trail, 'f'), { header })),
     gzipSync(backupOf(trail)),
   );
   expect(output).toMatch(/^ok: state "default" at revision 6/);
-  expect(output).toContain(`ok against EARLIER: its audit trail lives on; entry 5, ${trail[4]?.hash}`);
+  expect(output).toContain(`ok against EARLIER: FILE continues its audit trail; it has entry 5, ${trail[4]?.hash}`);
   expect(output).toContain(String.raw`note: the epoch was "epoch" and is "other\u001b[2J\nepoch"`);
   expect(code).toBe(0);
 });
 
-it('against an earlier backup, a tail that was cut off is found, with the entry at which', async () => {
+it('against an earlier backup, a missing tail is found, with its first entry', async () => {
   const { code, output } = await verifyAgainst(backupOf(trail.slice(0, 3)), backupOf(trail, early));
   expect(output).toMatch(/^not ok: audit_history_lost \(audit entry 4\)\nThe tail is missing/);
   expect(code).toBe(1);
@@ -106,7 +106,7 @@ it('against an earlier backup, a tail that was cut off is found, with the entry 
   expect(older.code).toBe(1);
 });
 
-it('against an earlier backup, what a restore took out is said loudly', async () => {
+it('against an earlier backup, entries that a restore removed are announced with ATTENTION', async () => {
   const restored = put(truncate(trail, 2, 'the "drill"'), 'g');
   const { code, output } = await verifyAgainst(backupOf(restored), backupOf(trail));
   expect(output).toContain('\nATTENTION: entries 3 to 5 of EARLIER are not in the file');
@@ -117,7 +117,7 @@ it('against an earlier backup, what a restore took out is said loudly', async ()
   expect(code).toBe(0);
 });
 
-it('an earlier backup that is at fault is told apart from a file that is', async () => {
+it('a fault of the earlier backup is distinguished from a fault of the file', async () => {
   const bad = backupOf(trail).replace('"value":"c"', '"value":"x"');
   expect(await verifyAgainst(backupOf(trail), bad)).toMatchObject({
     code: 1,
@@ -129,7 +129,7 @@ it('an earlier backup that is at fault is told apart from a file that is', async
   });
 });
 
-it('options may stand anywhere, and what is not known is not guessed at', async () => {
+it('options may stand anywhere, and unknown ones are refused', async () => {
   const path = await write('earlier.json', backupOf(trail));
   for (const args of [
     [path, '--against', path],
@@ -151,7 +151,7 @@ it('options may stand anywhere, and what is not known is not guessed at', async 
   expect(await runProgramToEnd(['inspect', path, '--against', path], {})).toMatchObject({ code: 64 });
 });
 
-it('the backup of a public LOOM node is not called good, and a restore of it is pointed at', async () => {
+it('the backup of a public LOOM node is not ok, and the text names the restore that accepts it', async () => {
   const { loom_backup_version, backend, state_key, schema_version, exported_at, state } = JSON.parse(text);
   const entry = { event_id: 'e', timestamp: 't', action: 'a', payload: {}, prev_hash: null, hash: 'h' };
   const audit_entries = [entry];
@@ -170,7 +170,7 @@ interface Inspected {
 }
 
 it('inspect counts documents as status does, and shows the times of a public node’s entries', async () => {
-  // As PostgreSQL writes them: {"a": [1, 2], "bb": "x"} and 1.5.
+  // PostgreSQL writes them as {"a": [1, 2], "bb": "x"} and 1.5.
   const state = '{"one":{"bb":"x","a":[1,2]},"two":1.50}';
   const entries = ['2026-01-01T00:00:00Z', '2026-02-01T00:00:00Z'].map((timestamp) => ({ timestamp, action: 'x' }));
   const path = await write('public.json', `{"state":${state},"audit_entries":${JSON.stringify(entries)}}`);

@@ -10,7 +10,7 @@ import { NodeError } from '../../http/client/node-error.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../persistence/schema/schema.ts';
 import { createMeter, type Progress } from '../terminal/progress.ts';
 
-/** Streams a node's backup into a file, packed exactly if `query.gzip` says so, whatever a proxy on the way has made of it. */
+/** Streams a node's backup into a file. `query.gzip` alone decides whether the file is gzip: a proxy may have repacked the answer. */
 export async function downloadBackup(
   client: NodeClient,
   query: BackupQuery,
@@ -23,7 +23,7 @@ export async function downloadBackup(
   await pipeline(body, meter, repacker(isGzip, query.gzip === true), (chunks) => writeFile(file, chunks));
 }
 
-/** As `downloadBackup`, into a new file. */
+/** Streams a node's backup into a new file, as `downloadBackup` does. */
 export async function downloadTo(
   path: string,
   client: NodeClient,
@@ -43,7 +43,7 @@ function repacker(isGzip: boolean, wantsGzip: boolean): Duplex {
   return isGzip ? createGunzip() : createGzip();
 }
 
-/** Verifies a file as `verify` does. Rejects with a LoomError that has the code of a restore, or when `stop` is aborted. */
+/** Verifies a file as `verify` does. Rejects with a LoomError that has the code of a restore, or when `stop` aborts. */
 export async function verifyFile(path: string, progress: Progress, stop: AbortSignal): Promise<VerifiedBackup> {
   const openAgain = await openBackupFile(path);
   progress.begin('verify');

@@ -1,16 +1,15 @@
 import { NodeError } from '../../http/client/node-error.ts';
 
-/** A node speaks of members of a request; these are the options that stand for them. */
-const options: Record<string, string> = {
+/** The option of the command line that lifts a refusal, by the code of the refusal. */
+const hints: Record<string, string> = {
   state_key_mismatch: 'On this command line: --accept-state-key KEY.',
-  backup_unverified: 'To restore it all the same: --accept-unverified.',
+  backup_unverified: 'To restore it nevertheless: --accept-unverified.',
 };
 
-/** The node's refusal with the option that would lift it, if there is one. */
+/** Adds to a node's refusal the option that lifts it, if there is one. The node itself names members of a request. */
 export function withOwnOption(error: unknown): unknown {
-  if (!(error instanceof NodeError)) return error;
+  const hint = error instanceof NodeError ? hints[error.code] : undefined;
+  if (!(error instanceof NodeError) || hint === undefined) return error;
   const { code, message, place, status, requestId } = error;
-  const option = options[code];
-  if (option === undefined) return error;
-  return new NodeError(code, `${message} ${option}`, { place, status, requestId, cause: error });
+  return new NodeError(code, `${message} ${hint}`, { place, status, requestId, cause: error });
 }

@@ -2,19 +2,19 @@ import type { DocumentCounts, DocumentNames, RestoreReport } from '../../domain/
 import type { UndoReport } from '../../domain/undo.ts';
 import { counted, printable, quoted, table } from '../terminal/text.ts';
 
-/** Names of each kind that are shown; the counts are always of all. */
+/** Names of each kind that the text shows. The counts cover all. */
 const NAMES_SHOWN = 20;
 
 type Row = [label: string, text: string];
 
-/** A plan, or what was done, for humans. */
+/** Returns the report of a restore, or its plan, as text. */
 export function restoreText(report: RestoreReport): string {
   const { revision, scratch } = report;
   const rows: Row[] = [
     ['documents', report.replaced_state ? countsText(report.documents) : 'left alone'],
     ...nameRows(report.document_names),
     ['audit trail', trailText(report)],
-    ['backup', report.verified ? 'verified' : 'NOT verified: nobody can tell whether it is whole'],
+    ['backup', report.verified ? 'verified' : 'NOT verified: nothing proves that it is complete'],
     ['revision', revisionText(report.based_on_revision, revision, report.epoch)],
   ];
   if (scratch !== null) {
@@ -24,6 +24,7 @@ export function restoreText(report: RestoreReport): string {
   return table([...rows, ...warningRows(report.warnings)]);
 }
 
+/** Returns the report of an undo, or its plan, as text. */
 export function undoText(report: UndoReport): string {
   const rows: Row[] = [
     ...report.undone.map(
@@ -41,7 +42,7 @@ export function undoText(report: UndoReport): string {
 }
 
 function takenOutText(count: number): string {
-  return count === 0 ? 'nothing to bring back' : `${counted(count, 'entry', 'entries')} that were taken out come back`;
+  return count === 0 ? 'nothing to bring back' : `${counted(count, 'removed entry returns', 'removed entries return')}`;
 }
 
 function countsText({ added, changed, removed, unchanged }: DocumentCounts): string {
@@ -63,9 +64,9 @@ function nameRows({ added, changed, removed, truncated }: DocumentNames): Row[] 
 
 function trailText({ audit }: RestoreReport): string {
   const parts = [
-    [audit.adopted, 'adopted as they are'],
+    [audit.adopted, 'adopted unchanged'],
     [audit.imported, 'imported'],
-    [audit.replaced, 'of the live ones taken out'],
+    [audit.replaced, 'removed from the live trail'],
   ] as const;
   const said = parts
     .filter(([count]) => count > 0)
@@ -73,7 +74,6 @@ function trailText({ audit }: RestoreReport): string {
   return said.length === 0 ? 'nothing to import' : said.join(', ');
 }
 
-/** What a warning of the node says too. */
 function revisionText(from: number, to: number, epoch: string | null): string {
   return `${from} becomes ${to}${epoch === null ? '' : `, epoch ${printable(epoch)}`}`;
 }

@@ -9,14 +9,14 @@ const CHUNK_BYTES = 256 * 1024;
 export interface RestoreBody {
   body: Readable;
   isGzip: boolean;
-  /** Of the file. */
+  /** Size of the file. */
   totalBytes: number;
 }
 
 /**
- * A restore's body around a backup file, which is read as it is sent. A packed file stays packed: gzip members that are joined
- * are one gzip file, so what stands around it is packed on its own. `backup` comes last, so that the node knows what is asked
- * for before the first document.
+ * Opens the body of a restore request around a backup file, and reads the file as the body is sent. A gzip file stays packed:
+ * concatenated gzip members are one gzip stream (RFC 1952), so the text around the file is packed separately. `backup` is the
+ * last member, so that the node knows the options before the first document.
  */
 export async function openRestoreBody(
   path: string,

@@ -7,29 +7,29 @@ import { counted, quoted } from '../terminal/text.ts';
 import { type DrillFacts, known } from './facts.ts';
 import { DrillFault } from './steps.ts';
 
-/** The plan counts every document of the backup; in place, a backup just taken must be what the state still is. */
+/** Asserts that the plan counts every document of the backup. In place, a backup that was just taken must still equal the state. */
 export function assertPlanFits(
   { backup, plan }: DrillFacts,
   { inPlace, isFresh }: { inPlace: boolean; isFresh: boolean },
 ): string {
   const { documents, dry_run: isPlan, warnings } = known(plan);
-  if (!isPlan) throw new DrillFault('The node has answered a dry run as a deed.');
+  if (!isPlan) throw new DrillFault('The node answered a dry run as if it had restored.');
   assertEqual(
-    'documents that the plan has',
+    'number of documents in the plan',
     documents.added + documents.changed + documents.unchanged,
     known(backup).documents,
   );
   const lost = documents.added + documents.changed + documents.removed;
   if (inPlace && isFresh && lost > 0) {
     throw new DrillFault(
-      `The state has changed since the backup was taken: a restore would set ${counted(lost, 'document')} back. Try again when nobody writes.`,
+      `The state has changed since the backup was taken: a restore would revert ${counted(lost, 'document')}. Try again without writers.`,
     );
   }
   const warned = warnings.length === 0 ? '' : `; the node warns: ${warnings.join(' ')}`;
   return `${documents.added} to add, ${documents.changed} to change, ${documents.removed} to remove, ${documents.unchanged} unchanged${warned}`;
 }
 
-/** Digest and count of what was stored against those of the file, which were computed here. `again`: of a drill in place. */
+/** Asserts that digest and count of the restored state match the file. `again` is the second backup of a drill in place. */
 export function assertRestoredFits({ backup, plan, restored }: DrillFacts, again?: VerifiedBackup): string {
   const wanted = known(backup);
   const report = known(restored);
@@ -50,60 +50,60 @@ function assertPlanKept(plan: RestoreReport, report: RestoreReport): void {
   }
 }
 
-export function assertChainHolds(verdict: AuditVerdict): string {
+export function assertChainValid(verdict: AuditVerdict): string {
   if (!verdict.ok) {
     throw new DrillFault(
-      `The chain does not hold at entry ${verdict.first_bad_seq} (${verdict.reason}): ${verdict.detail}`,
+      `The audit chain is broken at entry ${verdict.first_bad_seq} (${verdict.reason}): ${verdict.detail}`,
     );
   }
-  return `${counted(verdict.entries, 'entry', 'entries')} hold, up to entry ${verdict.head.seq}, ${verdict.head.hash}`;
+  return `${counted(verdict.entries, 'valid entry', 'valid entries')}, up to entry ${verdict.head.seq}, ${verdict.head.hash}`;
 }
 
-/** The restored chain holds, ends where the restore said, and has the backup's entries before the restore's own. */
+/** Asserts that the restored chain is valid, ends where the restore said, and has the backup's entries before the restore's own. */
 export function assertScratchChainFits({ backup, restored }: DrillFacts, verdict: AuditVerdict): string {
-  const holds = assertChainHolds(verdict);
+  const found = assertChainValid(verdict);
   const { manifest } = known(backup);
   const { audit, scratch } = known(restored);
   assertEqual('head of the restored chain', headText(verdict.head), headText(scratch?.audit_head));
-  assertEqual("backup's head, as the node has read it", headText(audit.backup_head), headText(manifest.audit_head));
+  assertEqual("backup's head, as the node read it", headText(audit.backup_head), headText(manifest.audit_head));
   assertEqual('audit entries brought in', audit.adopted + audit.imported, manifest.audit_entries);
-  // Adopted entries keep their seq; imported ones, of a partial trail, are numbered anew. The restore's own follows.
+  // Adopted entries keep their seq. Imported ones, of a partial trail, get new ones. The restore's own entry follows.
   const last = audit.adopted > 0 ? manifest.audit_head.seq : audit.imported;
   assertEqual("seq of the restore's own entry", verdict.head.seq, last + 1);
-  return holds;
+  return found;
 }
 
-/** Whether the living trail still has the entry that the backup ends with, seq and hash. A backup just taken must; `file` may not. */
+/** Says whether the live trail has the backup's last entry, with its seq and hash. Throws if not, unless the backup is a `file`. */
 export async function assertBackupIsOfTrail(
   { backup }: DrillFacts,
   client: NodeClient,
   file: string | undefined,
 ): Promise<string> {
   const { audit_head: head } = known(backup).manifest;
-  if (head.seq === 0) return 'the backup is from before its first entry';
+  if (head.seq === 0) return 'the backup is older than its first entry';
   const found = await entryAt(client, head.seq);
-  if (found?.hash === head.hash) return `entry ${head.seq}, in which the backup ends, is in it`;
-  const fault = `entry ${head.seq}, in which the backup ends, is ${found === undefined ? 'not' : 'another one'} in the live trail`;
+  if (found?.hash === head.hash) return `it has entry ${head.seq}, the last one of the backup`;
+  const fault = `entry ${head.seq}, the last one of the backup, is ${found === undefined ? 'not' : 'another one'} in the live trail`;
   if (file === undefined) throw new DrillFault(`${fault.replace('e', 'E')}.`);
   return (
-    `BUT ${fault}: a restore may have taken it out or have brought it in as an import, or the file is of another line of history. ` +
-    `Which it is: take a backup, and verify it --against ${quoted(file)}`
+    `BUT ${fault}: a restore may have removed or imported it, or the file has another history. ` +
+    `To find out, take a backup and verify it --against ${quoted(file)}`
   );
 }
 
-/** Status after the drill, without its scratch state. */
+/** Reads the status after the drill. Throws if its scratch state is still listed. */
 export async function assertNothingLeft({ scratchKey }: DrillFacts, client: NodeClient): Promise<StatusReport> {
   const after = await client.readStatus();
   const isLeft = after.scratch_states?.some(({ state_key: key }) => key === scratchKey);
-  if (isLeft === undefined) throw new DrillFault('Status does not tell which scratch states there are.');
-  if (isLeft) throw new DrillFault(`The scratch state ${quoted(scratchKey)} is still there.`);
+  if (isLeft === undefined) throw new DrillFault('Status does not list the scratch states.');
+  if (isLeft) throw new DrillFault(`The scratch state ${quoted(scratchKey)} still exists.`);
   return after;
 }
 
 /**
- * Others may write during a drill, so the revision may have grown; but the epoch is that of before, the trail goes on from the
- * head of before and has no restore or undo since, and as long as nobody has written, the documents are the same. `backUp`
- * takes a backup once more; undefined where there is nothing to compare it with.
+ * Asserts that the drill did not change the live state. Others may write during a drill, so the revision may grow. The epoch
+ * stays, the audit trail continues from its earlier head without a restore or undo, and at the same revision the documents are
+ * the same. `backUp` takes another backup; it is undefined when there is nothing to compare with.
  */
 export async function assertUntouched(
   facts: DrillFacts,
@@ -128,10 +128,10 @@ export async function assertUntouched(
   return `${same}, and the documents by their digest`;
 }
 
-/** A drill in place touches the living state, by its restore and nothing else. */
+/** Asserts that a drill in place changed the live state only by its restore. */
 export function assertOnlyRestored({ restored, before }: DrillFacts, { state }: StatusReport): string {
   if (restored === undefined) {
-    assertEqual('live epoch, after a drill that has restored nothing', state.epoch, known(before).state.epoch);
+    assertEqual('live epoch, after a drill that restored nothing', state.epoch, known(before).state.epoch);
     return 'nothing was restored, and the epoch is as before';
   }
   assertEqual('live epoch', state.epoch, restored.epoch);
@@ -139,7 +139,7 @@ export function assertOnlyRestored({ restored, before }: DrillFacts, { state }: 
 }
 
 async function assertTrailWentOn({ audit: { head } }: StatusReport, client: NodeClient): Promise<void> {
-  if (head === null) throw new DrillFault('Status did not tell the head of the audit trail.');
+  if (head === null) throw new DrillFault('Status does not show the head of the audit trail.');
   if (head.seq > 0) assertEqual(`hash of live entry ${head.seq}`, (await entryAt(client, head.seq))?.hash, head.hash);
   for (const action of ['restore', 'undo']) {
     const { entries } = await client.readAudit({ after: String(head.seq), action, limit: '1' });

@@ -1,3 +1,4 @@
+/** The drill: its steps, what they check, and its report. It may import client/, file/ and terminal/, and asks the node over HTTP only. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -13,7 +14,7 @@ import type { Progress } from '../terminal/progress.ts';
 import { counted, quoted } from '../terminal/text.ts';
 import {
   assertBackupIsOfTrail,
-  assertChainHolds,
+  assertChainValid,
   assertNothingLeft,
   assertOnlyRestored,
   assertPlanFits,
@@ -25,15 +26,15 @@ import { type DrillFacts, known } from './facts.ts';
 import { createSteps, DrillFault, type StepsOptions } from './steps.ts';
 
 export interface DrillOptions {
-  /** Ends with the drill's stop. */
+  /** Aborts its requests when the drill is stopped. */
   client: NodeClient;
-  /** For cleaning up and looking at what is left, which a stop does not end. */
+  /** Cleans up and checks what is left. A stop does not abort it. */
   cleaner: NodeClient;
-  /** The backup to try; taken from the node when undefined. */
+  /** The backup to use; undefined to take one from the node. */
   file: string | undefined;
-  /** The state key that `file` was made for, if that may be another one. */
+  /** Another state key that `file` may have been made for. */
   acceptStateKey: string | undefined;
-  /** Holds what is downloaded. Its caller removes it. */
+  /** Holds the downloads. The caller removes it. */
   folder: string;
   inPlace: boolean;
   progress: Progress;
@@ -41,21 +42,21 @@ export interface DrillOptions {
   steps: StepsOptions;
 }
 
-/** Everything that the steps share. */
+/** What the steps share. */
 interface Drill extends DrillOptions {
   run: Steps['run'];
   skip: Steps['skip'];
   succeeded: Steps['succeeded'];
   facts: DrillFacts;
-  /** The backup to try. */
+  /** The file of the backup. */
   path: string;
-  /** Whether the backup was taken just now from this node. */
+  /** Whether this drill took the backup. */
   isFresh: boolean;
 }
 
 type Steps = ReturnType<typeof createSteps>;
 
-/** Goes through all steps, whatever fails, and resolves with what came of them and what was learned. */
+/** Runs all steps, whatever fails, and resolves with their results and what they found. */
 export async function runDrill(options: DrillOptions) {
   const { file, folder, now } = options;
   const { results, ...steps } = createSteps(options.steps);
@@ -72,7 +73,7 @@ export async function runDrill(options: DrillOptions) {
   await takeBackup(drill);
   await tryRestore(drill);
   await checkChains(drill);
-  await leaveNothing(drill);
+  await cleanUp(drill);
   return { results, facts };
 }
 
@@ -95,7 +96,7 @@ async function takeBackup({ run, skip, facts, client, path, file, isFresh, progr
     const backup = await verifyFile(path, progress, steps.stop);
     facts.backup = backup;
     const entries = counted(backup.auditEntries, 'audit entry', 'audit entries');
-    return `${counted(backup.documents, 'document')}, ${entries}, ${backup.bytes} bytes; every digest, count and link holds`;
+    return `${counted(backup.documents, 'document')}, ${entries}, ${backup.bytes} bytes; every digest, count and hash matches`;
   });
 }
 
@@ -119,7 +120,7 @@ async function tryRestore(drill: Drill): Promise<void> {
   });
 }
 
-/** `into_scratch` stands before the backup, so that the node locks that name and not the living state. */
+/** Sends the backup. `into_scratch` comes before it, so that the node locks that name instead of the live state. */
 async function send(
   { client, facts, acceptStateKey, inPlace, path, progress }: Drill,
   members: RestoreMembers,
@@ -136,16 +137,16 @@ async function send(
 
 async function checkChains({ run, facts, client, inPlace, file }: Drill): Promise<void> {
   await run('restored_chain', { needs: ['restore'] }, async () => {
-    if (inPlace) return assertChainHolds(await client.verifyAudit());
+    if (inPlace) return assertChainValid(await client.verifyAudit());
     return assertScratchChainFits(facts, await client.verifyAudit(facts.scratchKey));
   });
   await run('live_chain', { needs: ['status', 'verify'] }, async () => {
-    const verdict = assertChainHolds(await client.verifyAudit());
+    const verdict = assertChainValid(await client.verifyAudit());
     return `${verdict}; ${await assertBackupIsOfTrail(facts, client, file)}`;
   });
 }
 
-async function leaveNothing(drill: Drill): Promise<void> {
+async function cleanUp(drill: Drill): Promise<void> {
   const { run, skip, succeeded, facts, cleaner, inPlace, isFresh, steps } = drill;
   if (facts.hasAskedForRestore && !inPlace) {
     await run('remove', { needs: [], evenWhenStopped: true }, () =>
@@ -156,20 +157,20 @@ async function leaveNothing(drill: Drill): Promise<void> {
   }
   await run('untouched', { needs: ['status'], evenWhenStopped: true }, async () => {
     if (inPlace) return await assertNothingLeft(facts, cleaner).then((after) => assertOnlyRestored(facts, after));
-    // A stopped drill downloads nothing more: what status and the trail say must do.
+    // A stopped drill downloads nothing more. Status and audit trail have to suffice.
     const digest = isFresh && !steps.stop.aborted ? () => liveBackup(drill) : undefined;
     return await assertUntouched(facts, cleaner, digest);
   });
 }
 
-/** A backup without its trail, verified: what the live state is now. */
+/** Takes and verifies a backup without the audit trail: the live state of now. */
 async function liveBackup({ client, folder, progress, steps: { stop } }: DrillOptions): Promise<VerifiedBackup> {
   const path = join(folder, 'after.json');
   await downloadTo(path, client, { includeAudit: false }, progress);
   return await verifyFile(path, progress, stop);
 }
 
-/** For example `drill-20260131T235959Z-3f9c1a`: says what it is to whoever finds one, and no two are alike. */
+/** Returns a unique key that explains itself in a listing, such as `drill-20260131T235959Z-3f9c1a`. */
 function scratchKeyOf(time: Date): string {
   const stamp = time.toISOString().replace(/\.\d+/, '').replace(/[-:]/g, '');
   return `drill-${stamp}-${randomBytes(3).toString('hex')}`;
@@ -178,7 +179,7 @@ function scratchKeyOf(time: Date): string {
 const REMOVE_ATTEMPTS = 30;
 const REMOVE_PAUSE_MS = 1_000;
 
-/** A restore that was cut off may still hold the name for a moment, so what is only busy is asked again. */
+/** Drops the scratch state. An aborted restore may still lock the name for a moment, so a busy answer is retried. */
 async function removeScratch(client: NodeClient, key: string, mustBeThere: boolean): Promise<string> {
   for (let attempt = 1; ; attempt += 1) {
     try {
@@ -186,7 +187,7 @@ async function removeScratch(client: NodeClient, key: string, mustBeThere: boole
       return `${quoted(key)} was dropped`;
     } catch (error) {
       const code = error instanceof NodeError ? error.code : '';
-      if (code === 'scratch_not_found' && !mustBeThere) return 'the restore has left none behind';
+      if (code === 'scratch_not_found' && !mustBeThere) return 'the restore left none behind';
       const isBusy = error instanceof NodeError && (error.status === 503 || code === 'restore_in_progress');
       if (!isBusy || attempt === REMOVE_ATTEMPTS) throw error;
       await wait(REMOVE_PAUSE_MS);

@@ -2,7 +2,7 @@ import { isLoomError } from '../../errors.ts';
 import { NodeError } from '../../http/client/node-error.ts';
 import { placeText, printable } from '../terminal/text.ts';
 
-/** In the order in which they come. */
+/** The steps in their order. */
 export type StepName =
   | 'status'
   | 'backup'
@@ -19,19 +19,19 @@ export interface StepResult {
   step: StepName;
   outcome: 'ok' | 'failed' | 'skipped';
   duration_ms: number;
-  /** What was found, or what was wrong, or why it was not done. */
+  /** What was found, what was wrong, or why the step was skipped. */
   detail: string;
-  /** Of the catalogue (docs/errors.md), or of the client, when it failed with one. */
+  /** The code of a failure, from docs/errors.md or of the client; null without one. */
   code: string | null;
 }
 
-/** What a step finds wrong by looking, beyond what a node or the verifier refuses. */
+/** A fault that the drill itself found, beyond what a node or the verifier refuses. */
 export class DrillFault extends Error {}
 
 export interface StepOptions {
-  /** Steps without whose success this one would prove nothing: it is skipped then. */
+  /** Steps that must have succeeded; otherwise this one proves nothing and is skipped. */
   needs: StepName[];
-  /** Also when the drill was stopped: it cleans up, or looks at what is left. */
+  /** Whether to run after a stop too: the step cleans up or checks what is left. */
   evenWhenStopped?: boolean;
 }
 
@@ -42,7 +42,7 @@ export interface StepsOptions {
   onEnd(result: StepResult): void;
 }
 
-/** Runs steps one after another and keeps what came of each. A step that fails does not end the drill. */
+/** Creates a runner of steps that records each result. A failed step does not end the drill. */
 export function createSteps({ stop, nowMs, onBegin, onEnd }: StepsOptions) {
   const results: StepResult[] = [];
 
@@ -57,7 +57,7 @@ export function createSteps({ stop, nowMs, onBegin, onEnd }: StepsOptions) {
     skip: (step: StepName, detail: string): void => {
       add({ step, outcome: 'skipped', duration_ms: 0, detail, code: null });
     },
-    /** `work` resolves with the detail, or rejects with what is wrong. */
+    /** Runs a step. `work` resolves with the detail, or rejects with the fault. */
     run: async (step: StepName, { needs, evenWhenStopped = false }: StepOptions, work: () => Promise<string>) => {
       const missing = needs.find((need) => !results.some((one) => one.step === need && one.outcome === 'ok'));
       const reason = missing === undefined ? undefined : `needs ${missing}, which did not succeed`;

@@ -2,20 +2,20 @@ import { mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /**
- * Makes a folder and those around it, unless they are there. Not `mkdir` with `recursive`: where the file system makes no folder
- * at all, as below /proc, that tries for ever, and not even a signal ends the process.
+ * Creates a folder and its parents, unless they exist. `mkdir` with `recursive` does not serve: where the file system refuses
+ * every folder, as below /proc, it retries forever, and no signal ends the process.
  */
 export async function makeFolder(path: string): Promise<void> {
   const fault = await tryToMake(path);
   if (fault === undefined) return;
-  const isInNone = fault instanceof Error && 'code' in fault && fault.code === 'ENOENT' && dirname(path) !== path;
-  if (!isInNone) throw fault;
+  const hasNoParent = fault instanceof Error && 'code' in fault && fault.code === 'ENOENT' && dirname(path) !== path;
+  if (!hasNoParent) throw fault;
   await makeFolder(dirname(path));
   const again = await tryToMake(path);
   if (again !== undefined) throw again;
 }
 
-/** Resolves with why it is not there. */
+/** Resolves with the error that prevented the folder; undefined when the folder exists. */
 async function tryToMake(path: string): Promise<unknown> {
   try {
     await mkdir(path);

@@ -1,20 +1,21 @@
 import { type FileHandle, open, rename, stat, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { limits } from '../../limits.ts';
+import { FileFault } from './file-fault.ts';
 
-/** A file under way: what it is to become keeps its old content until `keep`. */
+/** A file that is being written beside its target. The target keeps its old content until `keep`. */
 export interface PartFile {
   path: string;
   handle: FileHandle;
-  /** Makes it durable and puts it in the place of the target, in one step. */
+  /** Makes the file durable and replaces the target by it, in one step. */
   keep(): Promise<void>;
-  /** Removes it; the target stays as it was. May be called after `keep`, and then does nothing. */
+  /** Removes the file and leaves the target as it is. After `keep` it does nothing. */
   drop(): Promise<void>;
 }
 
 /**
- * Creates `<target>.part`, which nobody else may have. One that is old was left behind by a process that was killed, and is
- * replaced; a fresh one is somebody's work, and rejects. `keep` rejects when the file was taken away meanwhile.
+ * Creates `<target>.part` for this process alone. Replaces an old one, which a killed process left behind. Rejects when a fresh
+ * one exists, because another process is writing it. `keep` rejects when another process has taken the file away.
  */
 export async function claimPartFile(target: string): Promise<PartFile> {
   const path = `${target}.part`;
@@ -22,7 +23,7 @@ export async function claimPartFile(target: string): Promise<PartFile> {
   const { ino, dev } = await handle.stat();
   const touch = setInterval(() => {
     const now = new Date();
-    // Whether it could be touched shows at the end, when the file must still be there.
+    // A failure shows in `keep`, which checks that the file still exists.
     handle.utimes(now, now).catch(() => undefined);
   }, limits.partTouchMs);
   touch.unref();
@@ -44,7 +45,8 @@ export async function claimPartFile(target: string): Promise<PartFile> {
     handle,
     keep: async () => {
       await handle.sync();
-      if (!(await isStillOurs())) throw new Error(`${path} was taken away by somebody else: nothing was replaced.`);
+      if (!(await isStillOurs()))
+        throw new FileFault(path, 'Another process has taken it away. The target was not replaced.');
       await rename(path, target);
       await syncDirectory(dirname(target));
       await close();
@@ -65,9 +67,10 @@ async function createExclusively(path: string): Promise<FileHandle> {
   }
   const ageMs = Date.now() - (await stat(path)).mtimeMs;
   if (ageMs < limits.partStaleMs) {
-    throw new Error(
-      `${path} was written to ${Math.max(0, Math.round(ageMs / 1000))} s ago: another backup to the same file is under way. ` +
-        `If none is, remove it, or wait until it is ${limits.partStaleMs / 60_000} minutes old.`,
+    throw new FileFault(
+      path,
+      `It was written ${Math.max(0, Math.round(ageMs / 1000))} s ago: another backup to the same file is in progress. ` +
+        `Otherwise remove it, or wait until it is ${limits.partStaleMs / 60_000} minutes old.`,
     );
   }
   await unlink(path);
@@ -78,7 +81,7 @@ function isAlreadyThere(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'EEXIST';
 }
 
-/** A rename is durable when its directory is. */
+/** Makes a rename durable, which needs the directory on disk. */
 async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r');
   try {
@@ -88,7 +91,7 @@ async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** Writes a small file as a whole or not at all. */
+/** Writes a small file completely or not at all. */
 export async function writeWhole(target: string, text: string): Promise<void> {
   const part = await claimPartFile(target);
   try {

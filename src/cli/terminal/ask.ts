@@ -6,11 +6,11 @@ export interface TerminalOptions {
   input: NodeJS.ReadStream;
   output: NodeJS.WriteStream;
   stop: AbortSignal;
-  /** What Ctrl-C is to do while a question is open: the terminal then hands over the key and not the signal. */
+  /** Called for Ctrl-C while a question is open: the terminal then delivers the key instead of the signal. */
   interrupt(): void;
 }
 
-/** A way to ask, if both are a terminal. An end of the input, or a stop, is an empty answer. */
+/** Returns a function that asks, if both streams are a terminal. The end of the input and a stop are empty answers. */
 export function createAsk({ input, output, stop, interrupt }: TerminalOptions): CommandContext['ask'] {
   if (!input.isTTY || !output.isTTY) return undefined;
   return async (question) => {
@@ -22,7 +22,7 @@ export function createAsk({ input, output, stop, interrupt }: TerminalOptions): 
     const typed = lines.question(question).catch(() => undefined);
     try {
       const answer = await Promise.race([typed, ended]);
-      // What is said next is not to stand behind the question.
+      // The next output begins on a line of its own.
       if (answer === undefined) output.write('\n');
       return answer ?? '';
     } finally {

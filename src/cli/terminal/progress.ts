@@ -5,13 +5,13 @@ import { sizeText } from './text.ts';
 const SHOW_EVERY_MS = 200;
 const CLEAR_LINE = '\r\x1b[2K';
 
-/** One line on a terminal that says how far something is; nothing at all where nobody watches. */
+/** Shows progress as one line on a terminal. Elsewhere it writes nothing. */
 export interface Progress {
-  /** So many bytes more. */
+  /** Adds bytes to the count. */
   count(bytes: number): void;
-  /** What is done now; the count begins anew, towards `totalBytes` if that is known. */
+  /** Names the current work and resets the count. `totalBytes` is the goal, if known. */
   begin(what: string, totalBytes?: number): void;
-  /** Takes the line away. */
+  /** Clears the line. */
   end(): void;
 }
 
@@ -52,7 +52,7 @@ export function createProgress(
   };
 }
 
-/** Lets everything through and counts it. */
+/** Passes all bytes through and counts them. */
 export function createMeter(onBytes: (bytes: number) => void): Transform {
   return new Transform({
     transform: (chunk: Buffer, _encoding, done) => {

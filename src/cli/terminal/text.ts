@@ -1,20 +1,26 @@
+/** The terminal: text that is safe to show, questions, progress, arguments and help. It knows neither files nor the node. */
 import type { ErrorPlace } from '../../errors.ts';
 
-/** Characters that move a cursor, hide text or turn its direction, beyond those that JSON escapes. */
+/** Matches characters that move a cursor, hide text or change its direction, including those that JSON does not escape. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
-/** A name as a JSON string: whatever it holds, a terminal shows it and does not obey it. */
+/** Quotes a name as a JSON string, with every control character escaped. */
 export function quoted(name: string): string {
   return JSON.stringify(name).replace(UNSAFE, escapeOf);
 }
 
-/** Somebody else's sentence, made harmless for a terminal. Line breaks stay. */
+/** Escapes the control characters of a text from elsewhere, except line breaks. */
 export function printable(text: string): string {
   return text.replace(UNSAFE, (character) => (character === '\n' ? character : escapeOf(character)));
 }
 
-/** One word of a shell's command line, whatever it holds. */
+/** Writes a value as one line of JSON, with every control character escaped. */
+export function jsonLine(value: object): string {
+  return `${JSON.stringify(value).replace(UNSAFE, escapeOf)}\n`;
+}
+
+/** Quotes a text as one word of a shell's command line. */
 export function shellQuoted(text: string): string {
   return `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }
@@ -23,7 +29,7 @@ function escapeOf(character: string): string {
   return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
-/** Where a fault is: `(document "a", byte 12)`, with a space before it; empty when nothing is known. */
+/** Returns the place of a fault with a space before it, such as ` (document "a", byte 12)`; empty when it is not known. */
 export function placeText(place: ErrorPlace, more: string[] = []): string {
   const parts = [
     place.document === undefined ? [] : [`document ${quoted(place.document)}`],
@@ -37,7 +43,7 @@ export function placeText(place: ErrorPlace, more: string[] = []): string {
 
 const UNITS = ['bytes', 'kB', 'MB', 'GB', 'TB'] as const;
 
-/** With three significant digits, in powers of 1,000. */
+/** Returns a size with three significant digits, in powers of 1,000. */
 export function sizeText(bytes: number): string {
   let value = bytes;
   let unit = 0;
@@ -49,11 +55,12 @@ export function sizeText(bytes: number): string {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
+/** Returns a count with its noun: `1 document`, `2 documents`. */
 export function counted(count: number, one: string, many = `${one}s`): string {
   return `${count} ${count === 1 ? one : many}`;
 }
 
-/** Label and text of each row, in two columns. A row without a label goes on from the one above it. */
+/** Returns rows as two columns. A row without a label continues the one above it. */
 export function table(rows: readonly (readonly [label: string, text: string])[]): string {
   const width = Math.max(...rows.map(([label]) => label.length));
   return rows.map(([label, text]) => `${label.padEnd(width)}  ${text}\n`).join('');

@@ -14,7 +14,7 @@ const commands: [string, Command][] = Object.entries({ backup, restore, status, 
 const token = 'a-token-that-must-not-show';
 const env = { LOOM_ADMIN_TOKEN: 'an-admin-token-for-tests', LOOM_URL: 'http://127.0.0.1:1' };
 const readFile = (): string => {
-  throw new Error('no file belongs to this test');
+  throw new Error('this test reads no file');
 };
 
 describe.each(commands)('%s', (name, command) => {
@@ -32,19 +32,19 @@ describe.each(commands)('%s', (name, command) => {
   });
 
   it.each([
-    ['an option that it does not know', ['--nonsense=1']],
-    ['an argument too many', ['one', 'two', 'three']],
-    ['a URL that is none', ['--url', 'nowhere']],
+    ['an unknown option', ['--nonsense=1']],
+    ['too many arguments', ['one', 'two', 'three']],
+    ['an invalid URL', ['--url', 'nowhere']],
     ['a URL with a password', ['--url', `http://user:${token}@127.0.0.1`]],
     ['a URL without a value', ['--url']],
-  ])('gives the reason, and points at its help, for %s', async (_what, args) => {
+  ])('refuses %s with the reason, and names its help', async (_what, args) => {
     const { code, stdout, stderr } = await runCommand(command, args, { env });
     expect([code, stdout]).toEqual([64, '']);
     expect(stderr).toMatch(new RegExp(`^${name}: .+\\.\nSee node dist/main.js ${name} --help\\.\n$`));
     expect(stderr).not.toContain(token);
   });
 
-  it('shows its usage when asked, without a token or a node', async () => {
+  it('shows its help without a token or a node', async () => {
     const { code, stdout, stderr } = await runCommand(command, ['--help']);
     expect([code, stderr]).toEqual([0, '']);
     expect(stdout).toContain(`Usage: node dist/main.js ${name} `);
@@ -54,24 +54,28 @@ describe.each(commands)('%s', (name, command) => {
 
 it.each<[string, Command, string[]]>([
   ['backup without a file', backup, []],
-  ['no trail, and the end of it', backup, ['--out', 'x', '--no-audit', '--audit-limit', '1']],
-  ['a limit of nothing', backup, ['--out', 'x', '--audit-limit', '0']],
-  ['a limit that is no number', backup, ['--out', 'x', '--audit-limit', '1e3']],
+  ['backup without the audit trail and with a limit of it', backup, ['--out', 'x', '--no-audit', '--audit-limit', '1']],
+  ['a limit of 0', backup, ['--out', 'x', '--audit-limit', '0']],
+  ['a limit that is not a whole number', backup, ['--out', 'x', '--audit-limit', '1e3']],
   ['a backup into a pipe', backup, ['--out', '-']],
-  ['another state key for a backup that is taken', drill, ['--accept-state-key', 'other']],
+  ['another state key for a backup that the drill takes', drill, ['--accept-state-key', 'other']],
   ['restore without a file', restore, ['--yes']],
-  ['a revision that is no number', restore, ['x', '--yes', '--expect-revision', '-1']],
+  ['a revision that is not a whole number', restore, ['x', '--yes', '--expect-revision', '-1']],
   ['a scratch state that no URL can name', restore, ['x', '--yes', '--into-scratch', '..']],
-  ['a scratch state held to a revision', restore, ['x', '--yes', '--into-scratch', 's', '--expect-revision', '1']],
-  ['a scratch state that is kept as it is', restore, ['x', '--yes', '--into-scratch', 's', '--keep-state']],
-])('%s is wrong usage', async (_what, command, args) => {
+  [
+    'a scratch state with an expected revision',
+    restore,
+    ['x', '--yes', '--into-scratch', 's', '--expect-revision', '1'],
+  ],
+  ['a scratch state that keeps its documents', restore, ['x', '--yes', '--into-scratch', 's', '--keep-state']],
+])('%s is a usage error', async (_what, command, args) => {
   expect(await runCommand(command, args, { env })).toMatchObject({ code: 64, stdout: '' });
 });
 
 it.each<[string, Command]>([
   ['verify', verify],
   ['inspect', inspect],
-])('%s shows its usage when asked, and otherwise only the reason and where it is', async (name, command) => {
+])('%s shows its help on request, and otherwise only the reason and the way to the help', async (name, command) => {
   for (const asked of ['--help', '-h']) {
     const { code, stdout, stderr } = await runCommand(command, [asked]);
     expect([code, stderr]).toEqual([0, '']);
@@ -89,22 +93,22 @@ it.each<[string, Command]>([
   }
 });
 
-describe('where the node is, and with which token', () => {
+describe('the address of the node and the token come from', () => {
   const parse = (variables: Record<string, string>, url?: string) =>
     parseClientConfig({ LOOM_ADMIN_TOKEN: env.LOOM_ADMIN_TOKEN, ...variables }, { readFile, ...(url ? { url } : {}) });
 
   it.each<[string, Record<string, string>, string | undefined, string]>([
-    ['nothing', {}, undefined, 'http://127.0.0.1:8787'],
-    ['host and port of a node', { LOOM_HOST: '0.0.0.0', LOOM_PORT: '99' }, undefined, 'http://127.0.0.1:99'],
-    ['all addresses, of both kinds', { LOOM_HOST: '::' }, undefined, 'http://[::1]:8787'],
-    ['an address with colons', { LOOM_HOST: 'fd00::1' }, undefined, 'http://[fd00::1]:8787'],
+    ['the defaults', {}, undefined, 'http://127.0.0.1:8787'],
+    ['host and port of the node', { LOOM_HOST: '0.0.0.0', LOOM_PORT: '99' }, undefined, 'http://127.0.0.1:99'],
+    ['the wildcard address of IPv6', { LOOM_HOST: '::' }, undefined, 'http://[::1]:8787'],
+    ['an address of IPv6', { LOOM_HOST: 'fd00::1' }, undefined, 'http://[fd00::1]:8787'],
     ['LOOM_URL', { LOOM_URL: 'https://loom.example/path', LOOM_PORT: '99' }, undefined, 'https://loom.example/path'],
     ['the option', { LOOM_URL: 'https://loom.example' }, 'http://[::1]:9', 'http://[::1]:9'],
   ])('%s', (_what, variables, url, expected) => {
     expect(parse(variables, url).url).toBe(expected);
   });
 
-  it('takes the first of two tokens, and no database', () => {
+  it('the first of two tokens, and no database', () => {
     expect(parse({ LOOM_ADMIN_TOKEN: 'the-newer-token-of-two,the-older-token-of-two' }).token).toBe(
       'the-newer-token-of-two',
     );
@@ -113,9 +117,9 @@ describe('where the node is, and with which token', () => {
   it.each([
     ['no token', { LOOM_ADMIN_TOKEN: '' }, 'LOOM_ADMIN_TOKEN is required'],
     ['a short token', { LOOM_ADMIN_TOKEN: 'short' }, 'LOOM_ADMIN_TOKEN must have at least'],
-    ['a URL of another kind', { LOOM_URL: 'ftp://loom' }, 'LOOM_URL must have the form'],
+    ['a URL of another scheme', { LOOM_URL: 'ftp://loom' }, 'LOOM_URL must have the form'],
     ['a password in the URL', { LOOM_URL: `http://u:${token}@loom` }, 'LOOM_URL must have the form'],
-  ])('%s is a problem of the configuration, without its value', (_what, variables, problem) => {
+  ])('%s is a configuration error that does not show the value', (_what, variables, problem) => {
     expect(() => parse(variables)).toThrow(problem);
     expect(() => parse(variables)).toThrow(ConfigError);
     expect(() => parse(variables)).not.toThrow(token);

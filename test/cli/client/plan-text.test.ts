@@ -28,7 +28,7 @@ function planWith(audit: Partial<RestoreReport['audit']>, warnings: string[]): R
   };
 }
 
-it('what the node warns of is shown, once and as it says it, after the figures', () => {
+it('a warning of the node is shown once, in its own words, after the figures', () => {
   const lines = restoreText(planWith({ imported: 2, parted_at: 7 }, [parted, 'Another warning.'])).split('\n');
   expect(lines).toContain('audit trail  2 entries imported');
   expect(lines.filter((line) => line.startsWith('warning'))).toEqual([

@@ -10,18 +10,18 @@ beforeAll(async () => {
 });
 afterAll(() => rm(parent, { recursive: true, force: true }));
 
-it('a folder is made with those around it, and one that is there is left alone', async () => {
+it('makeFolder creates missing parents and leaves an existing folder alone', async () => {
   for (const name of ['a/b/c/', 'a', 'a/b/../d', 'a/b/c']) {
     const path = join(parent, name);
     await makeFolder(path);
     expect((await stat(path)).isDirectory()).toBe(true);
   }
-  // Two at once do not get into each other's way.
+  // Two concurrent calls both succeed.
   await Promise.all([makeFolder(join(parent, 'x/y/z')), makeFolder(join(parent, 'x/y/z'))]);
   await makeFolder('.');
 });
 
-it('where none can be made, that is said and not tried for ever', async () => {
+it('makeFolder rejects where no folder can exist, instead of retrying forever', async () => {
   await expect(makeFolder('/proc/loom')).rejects.toThrow('ENOENT');
   await expect(makeFolder('/proc/loom/below')).rejects.toThrow('ENOENT');
   const file = join(parent, 'file');

@@ -20,7 +20,7 @@ async function makeOld(path: string, ageMs: number): Promise<void> {
   await utimes(path, time, time);
 }
 
-it('the target has its old content until the new one is kept', async () => {
+it('the target keeps its old content until keep', async () => {
   const part = await claimPartFile(target);
   await part.handle.writeFile('new');
   expect(await readFile(target, 'utf8')).toBe('old');
@@ -30,7 +30,7 @@ it('the target has its old content until the new one is kept', async () => {
   expect(await readdir(folder)).toEqual(['file']);
 });
 
-it('what is dropped leaves no trace', async () => {
+it('drop leaves nothing behind', async () => {
   const part = await claimPartFile(target);
   await part.handle.writeFile('new');
   await part.drop();
@@ -38,34 +38,34 @@ it('what is dropped leaves no trace', async () => {
   expect(await readdir(folder)).toEqual(['file']);
 });
 
-it('two cannot claim one file, until the first is done', async () => {
+it('a second claim of a file is refused until the first is done', async () => {
   const first = await claimPartFile(target);
-  await expect(claimPartFile(target)).rejects.toThrow('under way');
+  await expect(claimPartFile(target)).rejects.toThrow('in progress');
   await makeOld(first.path, limits.partStaleMs - 10_000);
-  await expect(claimPartFile(target)).rejects.toThrow('under way');
+  await expect(claimPartFile(target)).rejects.toThrow('in progress');
   await first.drop();
   await (await claimPartFile(target)).drop();
 });
 
-it('a file that was taken for stale is not put in place by the one that made it, nor removed', async () => {
+it('a process whose part was replaced as stale neither keeps nor removes the new part', async () => {
   const slow = await claimPartFile(target);
   await slow.handle.writeFile('slow');
   await makeOld(slow.path, limits.partStaleMs + 1_000);
   const quick = await claimPartFile(target);
   await quick.handle.writeFile('quick');
-  await expect(slow.keep()).rejects.toThrow('taken away by somebody else');
+  await expect(slow.keep()).rejects.toThrow('Another process has taken it away');
   await slow.drop();
   expect(await readFile(target, 'utf8')).toBe('old');
   await quick.keep();
   expect(await readFile(target, 'utf8')).toBe('quick');
 });
 
-it('a small file is written as a whole', async () => {
+it('writeWhole writes a small file completely', async () => {
   await writeWhole(target, 'text');
   expect(await readFile(target, 'utf8')).toBe('text');
   await expect(writeWhole(join(folder, 'nowhere', 'file'), 'text')).rejects.toThrow('ENOENT');
 });
 
-it('a part is touched several times before it counts as stale', () => {
+it('a part is touched at least three times before it counts as stale', () => {
   expect(limits.partTouchMs * 3).toBeLessThan(limits.partStaleMs);
 });

@@ -2,7 +2,7 @@ import { PassThrough } from 'node:stream';
 import { expect, it } from 'vitest';
 import { createAsk } from '../../../src/cli/terminal/ask.ts';
 import { createProgress } from '../../../src/cli/terminal/progress.ts';
-import { placeText, printable, quoted, shellQuoted, sizeText } from '../../../src/cli/terminal/text.ts';
+import { jsonLine, placeText, printable, quoted, shellQuoted, sizeText } from '../../../src/cli/terminal/text.ts';
 
 function terminal(isTTY = true) {
   const controller = new AbortController();
@@ -13,7 +13,7 @@ function terminal(isTTY = true) {
   return { ask, input, output, controller };
 }
 
-it('a question is shown, and the line that is typed comes back', async () => {
+it('ask shows the question and returns the line that is typed', async () => {
   const { ask, input, output } = terminal();
   const answer = ask?.('Go on? ');
   input.write('restore\n');
@@ -21,7 +21,7 @@ it('a question is shown, and the line that is typed comes back', async () => {
   expect(output.read()?.toString()).toContain('Go on? ');
 });
 
-it('Ctrl-D is an empty answer, and what is said next begins on a line of its own', async () => {
+it('Ctrl-D is an empty answer, and the next output begins on its own line', async () => {
   const { ask, input, output } = terminal();
   const answer = ask?.('Go on? ');
   input.write('\u0004');
@@ -41,7 +41,7 @@ it('the end of the input and a stop are empty answers', async () => {
   expect(await stopped.ask?.('? ')).toBe('');
 });
 
-it('Ctrl-C at a question is the stop that it is elsewhere', async () => {
+it('Ctrl-C at a question stops the command', async () => {
   const { ask, input, controller } = terminal();
   const answer = ask?.('? ');
   input.write('\u0003');
@@ -49,11 +49,11 @@ it('Ctrl-C at a question is the stop that it is elsewhere', async () => {
   expect(controller.signal.aborted).toBe(true);
 });
 
-it('without a terminal there is nobody to ask', () => {
+it('without a terminal there is no ask', () => {
   expect(terminal(false).ask).toBeUndefined();
 });
 
-it('progress tells bytes, share and speed, a few times a second, and only to who watches', () => {
+it('progress shows bytes, share and speed five times a second, and only on a terminal', () => {
   let now = 0;
   const lines: string[] = [];
   const writeError = (text: string): void => void lines.push(text.replace('\r\u001b[2K', ''));
@@ -77,16 +77,19 @@ it('progress tells bytes, share and speed, a few times a second, and only to who
   expect(lines).toEqual([]);
 });
 
-it('nothing that somebody else has written can steer a terminal', () => {
+it('control characters in a text from elsewhere are escaped', () => {
   expect(quoted('a"\u001b[2J\u202e\u009b')).toBe('"a\\"\\u001b[2J\\u202e\\u009b"');
   expect(printable('one\ntwo\r\u001b')).toBe('one\ntwo\\u000d\\u001b');
   expect(placeText({ document: 'a\u0007', pointer: '', offset: 3 }, ['more'])).toBe(
     ' (document "a\\u0007", byte 3, at the root, more)',
   );
   expect(placeText({})).toBe('');
+  const json = jsonLine({ name: '\u001b\u009b\u202e\n' });
+  expect(json).toBe('{"name":"\\u001b\\u009b\\u202e\\n"}\n');
+  expect(JSON.parse(json)).toEqual({ name: '\u001b\u009b\u202e\n' });
 });
 
-it('a word of a command line stays one', () => {
+it('a quoted word of a command line stays one word', () => {
   expect(shellQuoted("it's $HOME")).toBe(String.raw`'it'\''s $HOME'`);
 });
 

@@ -9,18 +9,18 @@ import { type CommandOptions, type CommandRun, runCommand } from './command.ts';
 
 export interface ClientSite {
   server: TestServer;
-  /** In the node's place: what a command asks goes through it. */
+  /** Stands between the commands and the node. */
   proxy: HttpProxy;
-  /** Another one for each test, and a file in it that is not there yet. */
+  /** A new folder for each test, and a file in it that does not exist yet. */
   folder: string;
   file: string;
-  /** Runs a command on the node; the token is never in what it writes. */
+  /** Runs a command on the node, and asserts that its output never has the token. */
   run(command: Command, args: string[], options?: CommandOptions): Promise<CommandRun>;
   state(): Promise<unknown>;
   revision(): Promise<number>;
 }
 
-/** A node and a proxy before it, for all tests of a file; each test begins with the same three documents. */
+/** Starts a node with a proxy before it, for all tests of a file. Each test begins with the same three documents. */
 export function useClientSite(): ClientSite {
   const site = {
     run: async (command, args, options = {}) => {

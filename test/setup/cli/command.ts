@@ -8,13 +8,13 @@ export interface CommandRun {
 
 export interface CommandOptions {
   env?: Record<string, string>;
-  /** What is typed at each question, in turn; without it there is no terminal. */
+  /** The answers to the questions, in turn. Without them there is no terminal. */
   answers?: string[] | ((question: string) => Promise<string>);
   stop?: AbortSignal;
   isWatched?: boolean;
 }
 
-/** Runs a command in this process, as `main.ts` would. What it throws is thrown. */
+/** Runs a command in this process, as the program does. Rejects with what the command throws. */
 export async function runCommand(command: Command, args: string[], options: CommandOptions = {}): Promise<CommandRun> {
   const { env = {}, answers, stop = new AbortController().signal, isWatched = false } = options;
   const written = { stdout: '', stderr: '' };

@@ -14,13 +14,13 @@ export type Drilled = CommandRun & { report: DrillReport; summary: string };
 
 export interface DrillSite {
   server: TestServer;
-  /** In the node's place: what a drill asks goes through it. */
+  /** Stands between the drill and the node. */
   proxy: HttpProxy;
-  /** Where reports go; another folder for each test. */
+  /** The folder for reports, a new one for each test. */
   out: string;
 }
 
-/** A node with three documents and a proxy before it, for all tests of a file. */
+/** Starts a node with three documents and a proxy before it, for all tests of a file. */
 export function useDrillSite(): DrillSite {
   const site = {} as DrillSite;
   beforeAll(async () => {
@@ -48,7 +48,7 @@ export async function put({ server }: DrillSite, name: string, value: unknown): 
   expect((await server.request('PUT', path, { body: JSON.stringify(value) })).status).toBeLessThan(300);
 }
 
-/** Runs a drill on the site. */
+/** Runs a drill on the site and reads its report. */
 export async function runDrill(
   { proxy, out }: DrillSite,
   args: string[] = [],
@@ -63,7 +63,7 @@ export async function runDrill(
   return { ...run, report, summary };
 }
 
-/** `step outcome` of each, in their order. */
+/** Returns `step outcome` for each step, in order. */
 export function outcomes({ steps }: DrillReport): string[] {
   return steps.map(({ step, outcome }) => `${step} ${outcome}`);
 }

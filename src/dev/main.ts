@@ -1,21 +1,32 @@
+/**
+ * The development node: `npm run dev`. The room may import every part of LOOM; nothing but tests imports it, and the build leaves
+ * it out, because the embedded PostgreSQL is a development dependency.
+ */
 import { randomBytes } from 'node:crypto';
+import { type CommandContext, createPlainCommand, readConfig, stopRequested } from '../cli/command.ts';
+import { runProgram } from '../cli/program.ts';
 import { configSecrets } from '../config/config.ts';
 import { createLogger } from '../log.ts';
 import { startNode } from '../node.ts';
-import { type Command, type CommandContext, readConfig, stopRequested } from './command.ts';
+import { startEmbeddedPostgres } from './postgres.ts';
 
 /** Kept between runs; `.gitignore` names it. */
 const DATA_DIRECTORY = '.loom/postgres';
 
-/**
- * Runs a node on a PostgreSQL of its own, for development: no set-up, data that survives, a fresh admin token. What the
- * environment or `.env` says has precedence.
- */
-export const dev: Command = {
-  summary: 'run a node on an embedded PostgreSQL, for development',
+/** Runs a node on its own PostgreSQL. The environment and `.env` take precedence over the development defaults. */
+const dev = createPlainCommand({
+  name: 'dev',
+  help: {
+    summary: 'run a node on an embedded PostgreSQL, for development',
+    commandLine: 'npm run dev',
+    about:
+      'Starts a PostgreSQL and a node on it, and prints a fresh admin token and first requests. The data stays in .loom/ for ' +
+      'the next run. The environment and .env configure the node, except for its database.',
+    succeeds: 'stopped by Ctrl-C or SIGTERM',
+    fails: 'the node or its PostgreSQL could not start, or ended by itself',
+    examples: ['npm run dev', 'LOOM_PORT=9000 npm run dev'],
+  },
   run: async ({ env, stop, write }) => {
-    // Not among the dependencies of production: the import must not be reached there.
-    const { startEmbeddedPostgres } = await import('../dev/postgres.ts');
     write('Starting an embedded PostgreSQL (the first time takes a few seconds) …\n');
     const postgres = await startEmbeddedPostgres({ dataDirectory: DATA_DIRECTORY, persistent: true });
     try {
@@ -28,17 +39,17 @@ export const dev: Command = {
     } finally {
       await postgres.stop({ keepData: true });
     }
-    if (!stop.aborted) throw new Error('The embedded PostgreSQL has ended by itself.');
+    if (!stop.aborted) throw new Error('The embedded PostgreSQL ended by itself.');
     write('Stopped. The data is kept in .loom/.\n');
     return 0;
   },
-};
+});
 
 function developmentDefaults(): CommandContext['env'] {
   return { LOOM_LOG_LEVEL: 'warn', LOOM_ADMIN_TOKEN: randomBytes(24).toString('base64url') };
 }
 
-/** A `.env` for production names another database, and how to reach it; an empty token in it must not hide the fresh one. */
+/** Drops the database of a production `.env`, and empty variables: an empty token would hide the fresh one. */
 function withoutDatabase(env: CommandContext['env']): CommandContext['env'] {
   const kept = Object.entries(env).filter(([name, value]) => !/^LOOM_PG_(URL|SSL)/.test(name) && value !== '');
   return Object.fromEntries(kept);
@@ -57,3 +68,5 @@ LOOM runs at ${url} (Ctrl-C stops it and its PostgreSQL).
 
 `;
 }
+
+await runProgram(process, [dev], ['dev', ...process.argv.slice(2)]);

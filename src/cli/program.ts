@@ -1,0 +1,96 @@
+import { config as readDotenv } from 'dotenv';
+import { CONFIG_EXIT_CODE, ConfigError } from '../config/config.ts';
+import type { Command, CommandContext } from './command.ts';
+import { USAGE_EXIT_CODE } from './failure.ts';
+import { createAsk } from './terminal/ask.ts';
+import { listText } from './terminal/help.ts';
+
+const aliases: Record<string, string> = { '--version': 'version', '--help': 'help', '-h': 'help' };
+
+/**
+ * Runs the command that the arguments name, and ends the process with its exit code. `host` is the process: only a main
+ * file may name it, so it arrives as a value.
+ */
+export async function runProgram(host: NodeJS.Process, commands: readonly Command[], args: string[]): Promise<never> {
+  const readOutputFault = watchOutput(host);
+  const code = await runNamed(host, commands, args);
+  // The stream reports a failed write on a later turn of the event loop.
+  await new Promise((resolve) => setImmediate(resolve));
+  const fault = readOutputFault();
+  if (fault === undefined) return host.exit(code);
+  const reason = fault.code ?? fault.message;
+  host.stderr.write(`Standard output could not be written (${reason}). The command itself ended with ${code}.\n`);
+  return host.exit(code === 0 ? 1 : code);
+}
+
+async function runNamed(host: NodeJS.Process, commands: readonly Command[], args: string[]): Promise<number> {
+  const [given = 'help', ...rest] = args;
+  const name = aliases[given] ?? given;
+  const topic = name === 'help' ? rest.find((argument) => !argument.startsWith('-')) : undefined;
+  if (name === 'help' && topic === undefined) {
+    host.stdout.write(listText(commands));
+    return 0;
+  }
+  const wanted = topic ?? name;
+  const command = commands.find((one) => one.name === wanted);
+  if (command === undefined) {
+    host.stderr.write(`Unknown command: ${wanted}\n\n${listText(commands)}`);
+    return USAGE_EXIT_CODE;
+  }
+  readDotenv({ quiet: true });
+  return await runCommand(host, command, topic === undefined ? rest : ['--help']);
+}
+
+async function runCommand(host: NodeJS.Process, command: Command, args: string[]): Promise<number> {
+  const stop = stopOnSignal(host);
+  const context: CommandContext = {
+    args,
+    env: host.env,
+    stop,
+    write: (text) => host.stdout.write(text),
+    writeError: (text) => host.stderr.write(text),
+    isWatched: host.stderr.isTTY,
+    ask: createAsk({
+      input: host.stdin,
+      output: host.stderr,
+      stop,
+      interrupt: () => host.kill(host.pid, 'SIGINT'),
+    }),
+  };
+  try {
+    return await command.run(context);
+  } catch (error) {
+    host.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    return error instanceof ConfigError ? CONFIG_EXIT_CODE : 1;
+  }
+}
+
+/**
+ * Keeps the process alive when a reader such as `head` closes a pipe. Returns a function that reads the first other fault of
+ * standard output, for example a full disk.
+ */
+function watchOutput({ stdout, stderr }: NodeJS.Process): () => NodeJS.ErrnoException | undefined {
+  let fault: NodeJS.ErrnoException | undefined;
+  stderr.on('error', () => undefined);
+  stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_DESTROYED') fault ??= error;
+  });
+  return () => fault;
+}
+
+/** A terminal and a wrapper such as npm may both deliver the same Ctrl-C. */
+const SAME_SIGNAL_MS = 1_000;
+
+/** Aborts at the first SIGTERM or SIGINT. A later one ends the process at once. */
+function stopOnSignal(host: NodeJS.Process): AbortSignal {
+  const controller = new AbortController();
+  let stoppedAt = 0;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    host.on(signal, () => {
+      if (controller.signal.aborted && performance.now() - stoppedAt > SAME_SIGNAL_MS) host.exit(1);
+      if (!controller.signal.aborted) stoppedAt = performance.now();
+      controller.abort();
+    });
+  }
+  return controller.signal;
+}

@@ -1,0 +1,58 @@
+import { type ParseArgsConfig, parseArgs } from 'node:util';
+
+/** The command line is wrong: exit code 64. */
+export class UsageError extends Error {}
+
+/** Options by name, with the name of the value and the text that `--help` shows. */
+export type OptionTypes = Record<
+  string,
+  { type: 'boolean'; help: string } | { type: 'string'; value: string; help: string; multiple?: boolean }
+>;
+
+export interface ParsedArguments<Given extends OptionTypes> {
+  values: ReturnType<typeof parseArgs<{ options: Given; strict: true; allowPositionals: true }>>['values'];
+  /** The arguments beside the options. */
+  operands: string[];
+  wantsJson: boolean;
+}
+
+const commonOptions = { help: { type: 'boolean', short: 'h' }, json: { type: 'boolean' } } as const;
+
+/** Parses the arguments of a command with options. Throws a UsageError. */
+export function parseArguments<Given extends OptionTypes>(
+  args: string[],
+  options: Given,
+  operandCount: number,
+): ParsedArguments<Given> | 'help' {
+  if (args.some((argument) => /^--?[a-z-]*token(=|$)/i.test(argument))) {
+    throw new UsageError(
+      'the command line takes no token: every user of this machine can read it, and shells store it. ' +
+        'Set LOOM_ADMIN_TOKEN, or set LOOM_ADMIN_TOKEN_FILE to the path of a file with the token.',
+    );
+  }
+  const { values, positionals } = parseStrictly({ args, options: { ...options, ...commonOptions } });
+  if (values.help === true) return 'help';
+  if (positionals.length !== operandCount) {
+    throw new UsageError(operandCount === 0 ? 'takes options only.' : 'takes one file.');
+  }
+  const own = values as ParsedArguments<Given>['values'];
+  return { values: own, operands: positionals, wantsJson: values.json === true };
+}
+
+function parseStrictly(config: ParseArgsConfig): ReturnType<typeof parseArgs> {
+  try {
+    return parseArgs({ ...config, strict: true, allowPositionals: true });
+  } catch (error) {
+    // The first sentence names the option. A later one may repeat its value.
+    const reason = error instanceof Error ? (error.message.split('. ')[0] ?? '') : String(error);
+    throw new UsageError(`${reason.replace(/\.$/, '')}.`);
+  }
+}
+
+/** Reads an option that is a whole number; undefined when the option is not given. */
+export function wholeNumber(text: string | undefined, option: string, min: number): number | undefined {
+  if (text === undefined) return undefined;
+  const number = Number(text);
+  if (/^\d{1,16}$/.test(text) && Number.isSafeInteger(number) && number >= min) return number;
+  throw new UsageError(`--${option} takes a whole number from ${min}.`);
+}
