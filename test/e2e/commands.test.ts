@@ -57,7 +57,7 @@ it('a port in use is named, with the variable to set', async () => {
   const env = { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: TOKEN, LOOM_PORT: String(port) };
   const refused = await runProgramToEnd(['serve'], env);
   taken.close();
-  expect(refused).toMatchObject({ code: 1, output: expect.stringContaining(`Port ${port} of 127.0.0.1 is taken`) });
+  expect(refused).toMatchObject({ code: 1, output: expect.stringContaining(`Port ${port} of 127.0.0.1 is already in use`) });
   expect(refused.output).toContain('LOOM_PORT');
 });
 
@@ -79,7 +79,7 @@ it('metrics and log distinguish a refused restore, a plan and a restore, and sho
     expect(metrics).toContain('loom_operations_total{kind="plan",outcome="ok"} 1');
     expect(metrics).toContain('loom_operations_total{kind="restore",outcome="ok"} 1');
     expect(metrics).toContain('loom_operations_total{kind="restore",outcome="failed"} 0');
-    expect(program.output()).toContain('restore refused: The body must have');
+    expect(program.output()).toContain('restore refused: The body has no');
     expect(program.output()).toContain('"path":"/v1/admin/persistence/restore"');
   } finally {
     await program.stop();
