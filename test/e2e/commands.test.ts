@@ -57,7 +57,10 @@ it('a port in use is named, with the variable to set', async () => {
   const env = { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: TOKEN, LOOM_PORT: String(port) };
   const refused = await runProgramToEnd(['serve'], env);
   taken.close();
-  expect(refused).toMatchObject({ code: 1, output: expect.stringContaining(`Port ${port} of 127.0.0.1 is already in use`) });
+  expect(refused).toMatchObject({
+    code: 1,
+    output: expect.stringContaining(`Port ${port} of 127.0.0.1 is already in use`),
+  });
   expect(refused.output).toContain('LOOM_PORT');
 });
 

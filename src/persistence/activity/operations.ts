@@ -5,9 +5,8 @@ import type { RunningOperation } from '../../domain/store.ts';
 
 /** What a running operation reports about itself. */
 export interface Progress {
-  countDocuments(count: number): void;
-  countEntries(count: number): void;
-  countBytes(count: number): void;
+  /** Adds to the counts so far. */
+  count(more: { documents?: number; entries?: number; bytes?: number }): void;
   /** Marks a restore or undo as a dry run. */
   becomePlan(): void;
 }
@@ -42,14 +41,10 @@ export function createOperations(
     };
     running.add(operation);
     return {
-      countDocuments: (count) => {
-        operation.documents += count;
-      },
-      countEntries: (count) => {
-        operation.audit_entries += count;
-      },
-      countBytes: (count) => {
-        operation.bytes += count;
+      count: ({ documents = 0, entries = 0, bytes = 0 }) => {
+        operation.documents += documents;
+        operation.audit_entries += entries;
+        operation.bytes += bytes;
       },
       becomePlan: () => {
         operation.kind = 'plan';

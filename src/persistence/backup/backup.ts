@@ -52,7 +52,7 @@ export async function openBackup(
 function createCountingSink(sink: Sink, progress: Progress): Sink {
   return {
     write: (bytes) => {
-      progress.countBytes(bytes.length);
+      progress.count({ bytes: bytes.length });
       return sink.write(bytes);
     },
   };

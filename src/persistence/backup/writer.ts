@@ -79,7 +79,7 @@ async function writeDocuments(
   progress: Progress,
 ): Promise<void> {
   for await (const lines of connection.copyOut(ALL_DOCUMENTS)) {
-    progress.countDocuments(lines.length);
+    progress.count({ documents: lines.length });
     await sink.write(Buffer.concat(lines.map((line) => encoder.document(...splitFields(line)))));
   }
 }
@@ -119,7 +119,7 @@ async function writeAudit(
   const query = `select case when entry -> 'seq' = to_jsonb(seq) then seq else 0 end, encode(hash, 'hex'), entry::text from loom_audit
     where state_key = current_setting('loom.state_key') and seq > current_setting('loom.after')::bigint order by seq`;
   for await (const lines of connection.copyOut(query)) {
-    progress.countEntries(lines.length);
+    progress.count({ entries: lines.length });
     await sink.write(
       Buffer.concat(
         lines.map((line) => {

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { isLoomError, LoomError } from '../../errors.ts';
+import { type ErrorCode, isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 
 /** Why a statement failed, as far as a caller must know. */
@@ -12,35 +12,42 @@ type Fault = 'unavailable' | 'busy' | 'overloaded' | 'missing' | 'damaged' | 'un
  */
 export function toDatabaseError(error: unknown): LoomError {
   if (isLoomError(error)) return error;
-  const retryAfterSeconds = limits.databaseRetrySeconds;
-  switch (faultOf(error)) {
-    case 'unavailable':
-      return new LoomError('database_unavailable', 'The database cannot be reached at present.', {
-        cause: error,
-        retryAfterSeconds,
-      });
-    case 'overloaded':
-      return new LoomError('database_unavailable', 'The database could not execute the request at present.', {
-        cause: error,
-        retryAfterSeconds,
-      });
-    case 'missing':
-      return stateMissing(error);
-    case 'damaged':
-      return new LoomError(
-        'audit_chain_broken',
-        'The audit trail in the database contradicts its state row: entries exist where new ones belong. GET /v1/audit/verify names the fault.',
-        { cause: error },
-      );
-    case 'busy':
-      return new LoomError('state_busy', 'Another transaction holds a lock that this one needs.', {
-        cause: error,
-        retryAfterSeconds: 1,
-      });
-    default:
-      return new LoomError('internal', 'An internal error.', { cause: error });
-  }
+  const fault = faultOf(error);
+  if (fault === 'missing') return stateMissing(error);
+  const { code, detail, retryAfterSeconds } = answers[fault];
+  return new LoomError(code, detail, { cause: error, ...(retryAfterSeconds && { retryAfterSeconds }) });
 }
+
+interface Answer {
+  code: ErrorCode;
+  detail: string;
+  retryAfterSeconds?: number;
+}
+
+const answers: Record<Exclude<Fault, 'missing'>, Answer> = {
+  unavailable: {
+    code: 'database_unavailable',
+    detail: 'The database cannot be reached at present.',
+    retryAfterSeconds: limits.databaseRetrySeconds,
+  },
+  overloaded: {
+    code: 'database_unavailable',
+    detail: 'The database could not execute the request at present.',
+    retryAfterSeconds: limits.databaseRetrySeconds,
+  },
+  busy: {
+    code: 'state_busy',
+    detail: 'Another transaction holds a lock that this one needs.',
+    retryAfterSeconds: 1,
+  },
+  damaged: {
+    code: 'audit_chain_broken',
+    detail:
+      'The audit trail in the database contradicts its state row: entries exist where new ones belong. ' +
+      'GET /v1/audit/verify names the fault.',
+  },
+  unknown: { code: 'internal', detail: 'An internal error.' },
+};
 
 /** Reports that the state's row does not exist, because the node is still starting or somebody has dropped it. */
 export function stateMissing(cause?: unknown): LoomError {
@@ -105,7 +112,7 @@ const sqlStateHints: Record<string, string> = {
 function faultOf(error: unknown): Fault {
   const state = sqlStateOf(error);
   if (isTrailCollision(error)) return 'damaged';
-  if (state !== undefined) return faultOfState(state);
+  if (state !== undefined) return faultsOfState[state] ?? faultsOfClass[state.slice(0, 2)] ?? 'unknown';
   if (!(error instanceof Error)) return 'unknown';
   const code = codeOf(error);
   if (code !== undefined && (networkCodes.has(code) || isCertificateCode(code))) return 'unavailable';
@@ -119,43 +126,31 @@ function isTrailCollision(error: unknown): boolean {
   );
 }
 
-function faultOfState(state: string): Fault {
-  switch (state) {
-    case 'P0002': // no_data_found, which loom_commit raises
-      return 'missing';
-    case '55P03': // lock_not_available
-    case '40001': // serialization_failure
-    case '40P01': // deadlock_detected
-      return 'busy';
-    case '57014': // query_canceled, for LOOM by statement_timeout
-    case '25006': // read_only_sql_transaction: a standby, or a primary that was demoted
-      return 'overloaded';
-    case '57P01': // admin_shutdown
-    case '57P02': // crash_shutdown
-    case '57P03': // cannot_connect_now
-    case '57P04': // database_dropped
-    case '57P05': // idle_session_timeout
-    case '25P03': // idle_in_transaction_session_timeout, which ends the session
-    case '25P04': // transaction_timeout, likewise
-    case '3D000': // invalid_catalog_name
-      return 'unavailable';
-    default:
-      return faultOfClass(state.slice(0, 2));
-  }
-}
+/** SQLSTATEs, by PostgreSQL's appendix "Error Codes". */
+const faultsOfState: Record<string, Fault> = {
+  P0002: 'missing', // no_data_found, which loom_commit raises
+  '55P03': 'busy', // lock_not_available
+  '40001': 'busy', // serialization_failure
+  '40P01': 'busy', // deadlock_detected
+  '57014': 'overloaded', // query_canceled, for LOOM by statement_timeout
+  '25006': 'overloaded', // read_only_sql_transaction: a standby, or a primary that was demoted
+  '57P01': 'unavailable', // admin_shutdown
+  '57P02': 'unavailable', // crash_shutdown
+  '57P03': 'unavailable', // cannot_connect_now
+  '57P04': 'unavailable', // database_dropped
+  '57P05': 'unavailable', // idle_session_timeout
+  '25P03': 'unavailable', // idle_in_transaction_session_timeout, which ends the session
+  '25P04': 'unavailable', // transaction_timeout, likewise
+  '3D000': 'unavailable', // invalid_catalog_name
+};
 
-function faultOfClass(sqlStateClass: string): Fault {
-  switch (sqlStateClass) {
-    case '08': // connection_exception; PgBouncer says 08P01 for most of what it refuses
-    case '28': // invalid_authorization_specification
-      return 'unavailable';
-    case '53': // insufficient_resources: disk, memory, connections
-    case '58': // system_error: input and output
-      return 'overloaded';
-    default:
-      return 'unknown';
-  }
-}
+/** Classes of SQLSTATEs: their first two characters. */
+const faultsOfClass: Record<string, Fault> = {
+  '08': 'unavailable', // connection_exception; PgBouncer says 08P01 for most of what it refuses
+  '28': 'unavailable', // invalid_authorization_specification
+  '53': 'overloaded', // insufficient_resources: disk, memory, connections
+  '58': 'overloaded', // system_error: input and output
+};
 
 const networkCodes = new Set([
   'ECONNREFUSED',

@@ -80,13 +80,13 @@ async function decodeInto(
   const yieldAfter = createYielder();
   let isFirst = true;
   for await (const chunk of body as AsyncIterable<Buffer>) {
-    progress.countBytes(chunk.length);
+    progress.count({ bytes: chunk.length });
     const items = decoder.write(chunk);
     if (isFirst) await onBegin(decoder.whole.request);
     isFirst = false;
     for (const item of items) {
-      if (item.kind === 'document') progress.countDocuments(1);
-      if (item.kind === 'entry') progress.countEntries(1);
+      if (item.kind === 'document') progress.count({ documents: 1 });
+      if (item.kind === 'entry') progress.count({ entries: 1 });
       await copier.accept(item);
     }
     await yieldAfter(chunk.length);

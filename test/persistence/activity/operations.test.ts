@@ -7,10 +7,10 @@ describe('the running operations', () => {
     const ended: [kind: string, error: unknown][] = [];
     const operations = createOperations(({ kind }, error) => ended.push([kind, error]));
     const backup = operations.begin('backup', 'request-1');
-    backup.countDocuments(2);
-    backup.countEntries(3);
-    backup.countBytes(40);
-    backup.countBytes(2);
+    backup.count({ documents: 2 });
+    backup.count({ entries: 3 });
+    backup.count({ bytes: 40 });
+    backup.count({ bytes: 2 });
     expect(operations.running()).toEqual([
       {
         kind: 'backup',
