@@ -1,13 +1,20 @@
 import { stat } from 'node:fs/promises';
 import type { VerifiedBackup } from '../backup/offline/verifier.ts';
-import { isLoomError, LoomError } from '../errors.ts';
 import { createClientCommand } from './client/client-command.ts';
 import { downloadBackup, verifyFile } from './client/download.ts';
+import { withHint } from './client/hints.ts';
 import { toBackupMembers } from './file/backup-members.ts';
 import { claimPartFile } from './file/part-file.ts';
-import { UsageError, wholeNumber } from './terminal/arguments.ts';
+import { flag, UsageError, valued, wholeNumber } from './terminal/arguments.ts';
 import { createProgress } from './terminal/progress.ts';
 import { counted, quoted, sizeText, table } from './terminal/text.ts';
+
+/** Says what to do when the node's own audit trail is broken. The download itself succeeded, and the documents need a backup. */
+const ADVICE = {
+  backup_chain_broken:
+    'The audit trail in the database is damaged or was tampered with: see GET /v1/audit/verify. Until the cause is known, back ' +
+    'up the documents with --no-audit, and download one backup of everything with curl, as evidence.',
+};
 
 /** Downloads a backup and verifies it, before it replaces an older one. Any failure leaves the file as it was. */
 export const backup = createClientCommand({
@@ -23,10 +30,10 @@ export const backup = createClientCommand({
     ],
   },
   options: {
-    out: { type: 'string', value: 'FILE', help: 'the file to write; only a verified backup replaces an older one' },
-    gzip: { type: 'boolean', help: 'write the file as gzip' },
-    'no-audit': { type: 'boolean', help: 'leave the audit trail out' },
-    'audit-limit': { type: 'string', value: 'N', help: 'include only the last N entries of the audit trail' },
+    out: valued('FILE', 'the file to write; only a verified backup replaces an older one'),
+    gzip: flag('write the file as gzip'),
+    'no-audit': flag('leave the audit trail out'),
+    'audit-limit': valued('N', 'include only the last N entries of the audit trail'),
   },
   operandCount: 0,
   run: async ({ values, client, context }) => {
@@ -41,14 +48,12 @@ export const backup = createClientCommand({
     try {
       const query = { gzip: values.gzip === true, includeAudit, ...(auditLimit === undefined ? {} : { auditLimit }) };
       await downloadBackup(client, query, part.handle, progress);
-      const verified = await verifyFile(part.path, progress, context.stop);
+      const verified = await withHint(ADVICE, verifyFile(part.path, progress, context.stop));
       const { size } = await part.handle.stat();
       context.stop.throwIfAborted();
       await part.keep();
       const json = { ok: true, backup: toBackupMembers(verified, target), file_bytes: size };
       return { exitCode: 0, text: textOf(target, verified, size), json };
-    } catch (error) {
-      throw withAdvice(error);
     } finally {
       progress.end();
       await part.drop();
@@ -64,15 +69,6 @@ function targetOf(out: string | undefined): string {
   return out;
 }
 
-/** Adds what to do when the node's own audit trail is broken. The download itself succeeded, and the documents need a backup. */
-function withAdvice(error: unknown): unknown {
-  if (!isLoomError(error) || error.code !== 'backup_chain_broken') return error;
-  const advice =
-    'The audit trail in the database is damaged or was tampered with: see GET /v1/audit/verify. Until the cause is known, back ' +
-    'up the documents with --no-audit, and download one backup of everything with curl, as evidence.';
-  return new LoomError(error.code, `${error.message} ${advice}`, { ...error.place, cause: error });
-}
-
 /** Refuses devices and directories: a rename would replace a device, and would fail at a directory after the whole download. */
 async function assertReplaceable(target: string): Promise<void> {
   const found = await stat(target).catch(() => undefined);
@@ -82,16 +78,12 @@ async function assertReplaceable(target: string): Promise<void> {
 function textOf(target: string, { header, manifest, ...verified }: VerifiedBackup, fileBytes: number): string {
   const { audit_head: head } = manifest;
   const packed = fileBytes === verified.bytes ? '' : `, ${sizeText(fileBytes)} packed`;
-  const rows: [string, string][] = [
+  return table([
     ['verified', quoted(target)],
     ['state', `${quoted(header.state_key)} at revision ${header.revision}, exported ${header.exported_at}`],
-    [
-      'content',
-      `${counted(verified.documents, 'document')}, ${counted(verified.auditEntries, 'audit entry', 'audit entries')}`,
-    ],
+    ['content', `${counted(verified.documents, 'document')}, ${counted(verified.auditEntries, 'audit entry')}`],
     ['size', `${sizeText(verified.bytes)}${packed}`],
     ['audit head', `entry ${head.seq}, ${head.hash}`],
     ['sha256', `${manifest.sha256} (of the manifest: keep it elsewhere)`],
-  ];
-  return table(rows);
+  ]);
 }

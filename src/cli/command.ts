@@ -3,8 +3,8 @@
  * machine), client/ (requests to a node) and drill/. A command may import every part of LOOM but src/dev/. It must not touch the
  * process: arguments, environment, streams and signals arrive in its CommandContext.
  */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { type Config, parseConfig, parseDatabaseConfig } from '../config/config.ts';
 import { describeFailure, USAGE_EXIT_CODE } from './failure.ts';
 import { type OptionTypes, type ParsedArguments, parseArguments } from './terminal/arguments.ts';
 import { type CommandHelp, helpText, optionRows } from './terminal/help.ts';
@@ -108,20 +108,7 @@ export function createPlainCommand({ name, help, run }: Command): Command {
 
 export const readFile = (path: string): string => readFileSync(path, 'utf8');
 
-/** Reads the configuration of a node. Throws a ConfigError that lists every problem. */
-export function readConfig(env: CommandContext['env']): Config {
-  return parseConfig(env, { readFile });
-}
-
-/** Reads the configuration of a command that needs only the database. Throws as `readConfig` does. */
-export function readDatabaseConfig(env: CommandContext['env']): Pick<Config, 'postgres' | 'log'> {
-  return parseDatabaseConfig(env, { readFile });
-}
-
 /** Resolves when the process is asked to stop. */
-export function stopRequested(stop: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (stop.aborted) resolve();
-    else stop.addEventListener('abort', () => resolve(), { once: true });
-  });
+export async function stopRequested(stop: AbortSignal): Promise<void> {
+  if (!stop.aborted) await once(stop, 'abort');
 }

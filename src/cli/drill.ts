@@ -1,17 +1,12 @@
 import { copyFile, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createNodeClient } from '../http/client/client.ts';
-import { type ClientTools, createClientCommand } from './client/client-command.ts';
-import type { CommandContext } from './command.ts';
-import { createReport, type DrillReport, drillAnswer, removeReport, writeReport } from './drill/report.ts';
-import { type DrillOptions, runDrill } from './drill/run.ts';
+import { createClientCommand } from './client/client-command.ts';
+import { drillAnswer, removeReport, writeReport } from './drill/report.ts';
+import { type DrillTools, runDrill } from './drill/run.ts';
 import { NotConfirmed } from './failure.ts';
 import { openNamedBackup } from './file/file-fault.ts';
 import { makeFolder } from './file/folder.ts';
-import { UsageError } from './terminal/arguments.ts';
-import { createProgress } from './terminal/progress.ts';
-
-type Tools = ClientTools & { context: CommandContext };
+import { flag, UsageError, valued } from './terminal/arguments.ts';
 
 /** Proves that a backup of a node can be restored. The exit code is 0 only if every step succeeded. */
 export const drill = createClientCommand({
@@ -30,20 +25,12 @@ export const drill = createClientCommand({
     ],
   },
   options: {
-    file: { type: 'string', value: 'BACKUP', help: 'use this backup, plain or gzip, instead of taking one' },
-    'accept-state-key': {
-      type: 'string',
-      value: 'KEY',
-      help: 'with --file: accept a backup that was made for this other state key',
-    },
-    out: {
-      type: 'string',
-      value: 'DIR',
-      help: 'the folder for report.json and summary.md; default: the current folder',
-    },
-    keep: { type: 'boolean', help: 'keep the backup that was taken, as DIR/backup.json' },
-    'in-place': { type: 'boolean', help: 'restore into the live state instead of a scratch state' },
-    yes: { type: 'boolean', help: 'with --in-place: do not ask' },
+    file: valued('BACKUP', 'use this backup, plain or gzip, instead of taking one'),
+    'accept-state-key': valued('KEY', 'with --file: accept a backup that was made for this other state key'),
+    out: valued('DIR', 'the folder for report.json and summary.md; default: the current folder'),
+    keep: flag('keep the backup that was taken, as DIR/backup.json'),
+    'in-place': flag('restore into the live state instead of a scratch state'),
+    yes: flag('with --in-place: do not ask'),
   },
   operandCount: 0,
   run: async ({ values, ...tools }) => {
@@ -60,7 +47,7 @@ export const drill = createClientCommand({
     await removeReport(out);
     const folder = await mkdtemp(join(out, '.loom-drill-'));
     try {
-      const report = await runAndReport({ file, acceptStateKey, folder, inPlace }, tools);
+      const report = await runDrill({ file, acceptStateKey, folder, inPlace }, tools);
       if (keep && report.backup !== null) await copyFile(join(folder, 'backup.json'), join(out, 'backup.json'));
       const summary = await writeReport(out, report);
       return { exitCode: report.ok ? 0 : 1, text: summary, json: drillAnswer(report) };
@@ -70,41 +57,10 @@ export const drill = createClientCommand({
   },
 });
 
-async function confirmInPlace({ context, config }: Tools): Promise<void> {
+async function confirmInPlace({ context, config }: DrillTools): Promise<void> {
   if (context.ask === undefined) {
     throw new UsageError('there is no terminal to ask on: a drill in place replaces the live state, so pass --yes.');
   }
   const answer = await context.ask(`This replaces the live state of ${config.url}. Type restore to go on: `);
   if (answer.trim() !== 'restore') throw new NotConfirmed();
-}
-
-async function runAndReport(
-  target: Pick<DrillOptions, 'file' | 'acceptStateKey' | 'folder' | 'inPlace'>,
-  { client, config, context }: Tools,
-): Promise<DrillReport> {
-  const progress = createProgress(context);
-  const cleaner = createNodeClient(config);
-  const startedAt = new Date();
-  try {
-    const { results, facts } = await runDrill({
-      ...target,
-      client,
-      cleaner,
-      progress,
-      now: () => startedAt,
-      steps: {
-        stop: context.stop,
-        nowMs: () => performance.now(),
-        onBegin: (step) => progress.begin(step),
-        onEnd: ({ step, outcome }) => {
-          progress.end();
-          if (context.isWatched) context.writeError(`${outcome.padEnd(7)} ${step}\n`);
-        },
-      },
-    });
-    const wasStopped = context.stop.aborted;
-    return createReport({ ...target, url: config.url, startedAt, wasStopped, results, facts });
-  } finally {
-    await cleaner.close();
-  }
 }

@@ -8,29 +8,24 @@ import { placeText, printable } from './terminal/text.ts';
 /** sysexits.h EX_USAGE: the command line is wrong. */
 export const USAGE_EXIT_CODE = 64;
 
-/** A failure as `--json` writes it. */
-export interface FailureMembers {
-  ok: false;
-  code: string;
-  detail: string;
-  place: ErrorPlace & { file?: string; step?: string };
-  /** Of the answer; null when no node answered. */
-  request_id: string | null;
-}
-
 export interface Failure {
   exitCode: number;
   text: string;
   /** Whether `text` is what the command was asked for, a verdict on a file, and so belongs to standard output. */
   isAnswer: boolean;
-  json: FailureMembers;
+  json: ReturnType<typeof failureMembers>;
+}
+
+type FailurePlace = ErrorPlace & { file?: string; step?: string };
+
+/** Returns a failure as `--json` writes it. The request id is that of the answer; null when no node answered. */
+export function failureMembers(code: string, detail: string, place: FailurePlace = {}, requestId?: string) {
+  return { ok: false, code, detail, place, request_id: requestId ?? null };
 }
 
 /** The operator did not confirm. */
 export class NotConfirmed extends Error {
-  constructor() {
-    super('Nothing was changed.');
-  }
+  override message = 'Nothing was changed.';
 }
 
 /** What is wrong with a backup file, as the answer of `verify` or `inspect`. `verdict` begins its text. */
@@ -59,45 +54,32 @@ export async function judged<T>(file: string, verdict: string, check: () => Prom
 /** Describes an error of the command `name` for people and for programs. */
 export function describeFailure(name: string, error: unknown): Failure {
   const fault = asFileFault(error);
+  const message = fault instanceof Error ? fault.message : String(fault);
   if (fault instanceof UsageError) {
-    const text = `${name}: ${fault.message}\nSee node dist/main.js ${name} --help.`;
-    return { ...createFailure('usage', `${name}: ${fault.message}`, {}, text), exitCode: USAGE_EXIT_CODE };
+    const detail = `${name}: ${message}`;
+    const text = `${detail}\nSee node dist/main.js ${name} --help.`;
+    return failure(text, failureMembers('usage', detail), { exitCode: USAGE_EXIT_CODE });
   }
   if (fault instanceof ConfigError) {
-    return { ...createFailure('configuration_invalid', fault.message), exitCode: CONFIG_EXIT_CODE };
+    return failure(message, failureMembers('configuration_invalid', message), { exitCode: CONFIG_EXIT_CODE });
   }
-  if (fault instanceof NotConfirmed) return createFailure('not_confirmed', fault.message);
-  if (fault instanceof FileFault) {
-    return createFailure(
-      'file_unusable',
-      fault.detail,
-      { file: fault.path },
-      `${name} failed: ${printable(fault.message)}`,
-    );
-  }
+  if (fault instanceof NotConfirmed) return failure(message, failureMembers('not_confirmed', message));
   if (fault instanceof BackupFault) {
-    const { code, message, place } = fault.fault;
+    const { code, place } = fault.fault;
     const text = `${fault.verdict}: ${code}${placeText(place)}\n${printable(message)}`;
-    return { ...createFailure(code, message, { file: fault.file, ...place }, text), isAnswer: true };
+    return failure(text, failureMembers(code, message, { file: fault.file, ...place }), { isAnswer: true });
   }
   if (fault instanceof NodeError || isLoomError(fault)) {
-    const { code, message, place } = fault;
     const requestId = fault instanceof NodeError ? fault.requestId : undefined;
     const more = requestId === undefined ? [] : [`request ${printable(requestId)}`];
-    const text = `${name} failed: ${code}${placeText(place, more)}\n${printable(message)}`;
-    return createFailure(code, message, place, text, requestId);
+    const text = `${name} failed: ${fault.code}${placeText(fault.place, more)}\n${printable(message)}`;
+    return failure(text, failureMembers(fault.code, message, fault.place, requestId));
   }
-  const message = fault instanceof Error ? fault.message : String(fault);
-  return createFailure('internal', message, {}, `${name} failed: ${printable(message)}`);
+  const text = `${name} failed: ${printable(message)}`;
+  if (!(fault instanceof FileFault)) return failure(text, failureMembers('internal', message));
+  return failure(text, failureMembers('file_unusable', fault.detail, { file: fault.path }));
 }
 
-function createFailure(
-  code: string,
-  detail: string,
-  place: FailureMembers['place'] = {},
-  text = detail,
-  requestId: string | null = null,
-): Failure {
-  const json: FailureMembers = { ok: false, code, detail, place, request_id: requestId };
-  return { exitCode: 1, text: `${text}\n`, isAnswer: false, json };
+function failure(text: string, json: Failure['json'], { exitCode = 1, isAnswer = false } = {}): Failure {
+  return { exitCode, text: `${text}\n`, isAnswer, json };
 }

@@ -1,3 +1,4 @@
+import { parseDatabaseConfig } from '../config/config.ts';
 import { limits } from '../limits.ts';
 import { createLogger } from '../log.ts';
 import { openDatabase } from '../persistence/connection/database.ts';
@@ -5,7 +6,7 @@ import { describeFault, toDatabaseError } from '../persistence/connection/faults
 import { migrate as migrateDatabase } from '../persistence/schema/migrate.ts';
 import { loadMigrations } from '../persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
-import { createPlainCommand, readDatabaseConfig } from './command.ts';
+import { createPlainCommand, readFile } from './command.ts';
 
 /** Brings the database up to the schema of this version, for `LOOM_MIGRATE=manual`. */
 export const migrate = createPlainCommand({
@@ -20,7 +21,7 @@ export const migrate = createPlainCommand({
     examples: ['LOOM_PG_URL=postgres://loom@db.example/loom node dist/main.js migrate'],
   },
   run: async ({ env, write }) => {
-    const config = readDatabaseConfig(env);
+    const config = parseDatabaseConfig(env, { readFile });
     const log = createLogger({ level: config.log.level, secrets: [config.postgres.url] });
     const database = openDatabase(config.postgres, { log, applicationName: 'loom-migrate' });
     try {

@@ -3,28 +3,25 @@ import { verifyBackup } from '../backup/offline/verifier.ts';
 import type { RestoreReport } from '../domain/backup.ts';
 import { scratchKeyFault } from '../domain/state.ts';
 import { isLoomError } from '../errors.ts';
-import type { NodeClient } from '../http/client/client.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
-import { assertCanAsk, createClientCommand } from './client/client-command.ts';
-import { withOwnOption } from './client/own-options.ts';
-import { planAskAct } from './client/plan-ask-act.ts';
+import { createClientCommand } from './client/client-command.ts';
+import { assertCanAsk, PLAN_OPTIONS, planAskAct } from './client/plan-ask-act.ts';
 import { restoreText } from './client/plan-text.ts';
-import { openRestoreBody } from './client/restore-body.ts';
+import { sendRestore } from './client/restore-body.ts';
 import { openNamedBackup } from './file/file-fault.ts';
-import { type OptionTypes, type ParsedArguments, UsageError, wholeNumber } from './terminal/arguments.ts';
-import { createProgress, type Progress } from './terminal/progress.ts';
+import { flag, type OptionTypes, type ParsedArguments, UsageError, valued, wholeNumber } from './terminal/arguments.ts';
+import { createProgress } from './terminal/progress.ts';
 import { quoted, shellQuoted } from './terminal/text.ts';
 
 const options = {
-  yes: { type: 'boolean', help: 'do not ask' },
-  'dry-run': { type: 'boolean', help: 'show only the plan' },
-  'keep-state': { type: 'boolean', help: 'leave the documents alone; bring in audit entries only' },
-  'truncate-audit': { type: 'boolean', help: 'remove live audit entries after the last one of the backup' },
-  'accept-state-key': { type: 'string', value: 'KEY', help: 'accept a backup that was made for this other state key' },
-  'accept-unverified': { type: 'boolean', help: 'accept a backup without a manifest, which nothing proves complete' },
-  'into-scratch': { type: 'string', value: 'NAME', help: 'restore into a new state beside the live one' },
-  'expect-revision': { type: 'string', value: 'N', help: 'restore only if the live revision is N' },
-} as const satisfies OptionTypes;
+  ...PLAN_OPTIONS,
+  'keep-state': flag('leave the documents alone; bring in audit entries only'),
+  'truncate-audit': flag('remove live audit entries after the last one of the backup'),
+  'accept-state-key': valued('KEY', 'accept a backup that was made for this other state key'),
+  'accept-unverified': flag('accept a backup without a manifest, which nothing proves complete'),
+  'into-scratch': valued('NAME', 'restore into a new state beside the live one'),
+  'expect-revision': valued('N', 'restore only if the live revision is N'),
+} satisfies OptionTypes;
 
 /** Restores a backup file: shows the plan, asks, and acts. */
 export const restore = createClientCommand({
@@ -42,32 +39,19 @@ export const restore = createClientCommand({
   },
   options,
   operandCount: 1,
-  run: async ({ values, operands: [path = ''], client, config, context, wantsJson }) => {
-    const isDryRun = values['dry-run'] === true;
-    if (!isDryRun) assertCanAsk(context, values.yes, 'restore');
-    const members = membersOf(values);
-    const progress = createProgress(context);
+  run: async ({ operands: [path = ''], client, config, ...input }) => {
+    assertCanAsk(input, 'restore');
+    const members = membersOf(input.values);
+    const progress = createProgress(input.context);
     progress.begin('verify');
     await assertOneBackup(path).finally(progress.end);
-    const send = (more: RestoreMembers): Promise<RestoreReport> =>
-      sendFile(client, path, { ...members, ...more }, progress)
-        .catch((error: unknown) => {
-          throw withOwnOption(error);
-        })
-        .finally(progress.end);
-    const report = await planAskAct({
-      context,
-      wantsJson,
+    return await planAskAct(input, {
       word: 'restore',
-      hasYes: values.yes === true,
-      isDryRun,
       guardsRevision: members.expect_revision === undefined && members.into_scratch === undefined,
-      plan: () => send({ dry_run: true }),
-      act: (revision) => send(revision === undefined ? {} : { expect_revision: revision }),
-      textOf: restoreText,
+      send: (more) => sendRestore(client, path, { ...members, ...more }, progress).finally(progress.end),
+      planText: restoreText,
+      doneText: (report) => `\nRestored.\n${restoreText(report)}${wayBack(report, config.url)}`,
     });
-    const text = isDryRun ? '' : `\nRestored.\n${restoreText(report)}${wayBack(report, config.url)}`;
-    return { exitCode: 0, text, json: { ok: true, report } };
   },
 });
 
@@ -82,23 +66,6 @@ async function assertOneBackup(path: string): Promise<void> {
     const isForNode = isLoomError(error) && ['backup_unverified', 'backup_schema_newer'].includes(error.code);
     if (!isForNode) throw error;
   }
-}
-
-async function sendFile(
-  client: NodeClient,
-  path: string,
-  members: RestoreMembers,
-  progress: Progress,
-): Promise<RestoreReport> {
-  const isPlan = members.dry_run === true;
-  let sent = 0;
-  const { body, isGzip, totalBytes } = await openRestoreBody(path, members, (bytes) => {
-    sent += bytes;
-    progress.count(bytes);
-    if (sent >= totalBytes) progress.begin(isPlan ? 'the node checks and plans' : 'the node checks and applies');
-  });
-  progress.begin(isPlan ? 'plan' : 'restore', totalBytes);
-  return await client.restore(body, isGzip);
 }
 
 /** Returns the members of the request. `into_scratch` comes first: the node then locks that name instead of the live state. */

@@ -1,7 +1,7 @@
-import { configSecrets } from '../config/config.ts';
+import { configSecrets, parseConfig } from '../config/config.ts';
 import { createLogger } from '../log.ts';
 import { startNode } from '../node.ts';
-import { createPlainCommand, readConfig, stopRequested } from './command.ts';
+import { createPlainCommand, readFile, stopRequested } from './command.ts';
 
 /** Runs a node until it is asked to stop. */
 export const serve = createPlainCommand({
@@ -18,7 +18,7 @@ export const serve = createPlainCommand({
     ],
   },
   run: async ({ env, stop }) => {
-    const config = readConfig(env);
+    const config = parseConfig(env, { readFile });
     const log = createLogger({ level: config.log.level, secrets: configSecrets(config) });
     const node = await startNode(config, { log });
     await stopRequested(stop);

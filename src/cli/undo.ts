@@ -1,6 +1,7 @@
-import { assertCanAsk, createClientCommand } from './client/client-command.ts';
-import { planAskAct } from './client/plan-ask-act.ts';
+import { createClientCommand } from './client/client-command.ts';
+import { assertCanAsk, PLAN_OPTIONS, planAskAct } from './client/plan-ask-act.ts';
 import { undoText } from './client/plan-text.ts';
+import { valued } from './terminal/arguments.ts';
 
 /** Undoes the newest restore or undo: shows the plan, asks, and acts. */
 export const undo = createClientCommand({
@@ -13,32 +14,20 @@ export const undo = createClientCommand({
     examples: ['node dist/main.js undo --dry-run', 'node dist/main.js undo --yes --json'],
   },
   options: {
-    yes: { type: 'boolean', help: 'do not ask' },
-    'dry-run': { type: 'boolean', help: 'show only the plan' },
-    'event-id': {
-      type: 'string',
-      value: 'ID',
-      help: 'undo this restore or undo, which status lists, and all later ones',
-    },
+    ...PLAN_OPTIONS,
+    'event-id': valued('ID', 'undo this restore or undo, which status lists, and all later ones'),
   },
   operandCount: 0,
-  run: async ({ values, client, context, wantsJson }) => {
-    const isDryRun = values['dry-run'] === true;
-    if (!isDryRun) assertCanAsk(context, values.yes, 'undo');
-    const eventId = values['event-id'];
+  run: async ({ client, ...input }) => {
+    assertCanAsk(input, 'undo');
+    const eventId = input.values['event-id'];
     const members = eventId === undefined ? {} : { event_id: eventId };
-    const report = await planAskAct({
-      context,
-      wantsJson,
+    return await planAskAct(input, {
       word: 'undo',
-      hasYes: values.yes === true,
-      isDryRun,
       guardsRevision: true,
-      plan: () => client.undo({ ...members, dry_run: true }),
-      act: (revision) => client.undo({ ...members, ...(revision === undefined ? {} : { expect_revision: revision }) }),
-      textOf: undoText,
+      send: (more) => client.undo({ ...members, ...more }),
+      planText: undoText,
+      doneText: (report) => `\nUndone. Another undo takes this one back.\n${undoText(report)}`,
     });
-    const text = isDryRun ? '' : `\nUndone. Another undo takes this one back.\n${undoText(report)}`;
-    return { exitCode: 0, text, json: { ok: true, report } };
   },
 });

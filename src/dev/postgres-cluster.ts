@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { findPostgresBinaries, makeOpenDirectory, type PostgresBinaries } from './postgres-binaries.ts';
@@ -22,55 +23,57 @@ export interface ClusterOptions {
   password?: string;
   /** Server settings by name, as in `postgresql.conf`. */
   settings?: Record<string, string>;
+  /** Texts by file name, written into PGDATA before each start: certificates, keys, `pg_hba.conf`. */
+  files?: Record<string, string>;
 }
 
-/** A cluster on disk without a server, claimed by this process until `close`. */
-export interface Cluster {
-  binaries: PostgresBinaries;
+/** A directory that this process has claimed until `close`, and the user that runs PostgreSQL in it. */
+export interface ClusterHome {
   baseDirectory: string;
+  user: ProcessUser | undefined;
+  close(options: { remove: boolean }): Promise<void>;
+}
+
+/** A cluster on disk without a server. */
+export interface Cluster extends ClusterHome {
+  binaries: PostgresBinaries;
   /** PGDATA, below `baseDirectory`. */
   directory: string;
   password: string;
-  user: ProcessUser | undefined;
-  /** Writes a file into PGDATA that only the server can read. */
-  writeFile(name: string, text: string): Promise<void>;
-  close(options: { remove: boolean }): Promise<void>;
 }
 
 /** Holds what the server's user must reach, if root runs LOOM from a directory that others cannot enter. */
 const sharedDirectory = '/var/lib/loom-dev';
 
-export async function openCluster(options: ClusterOptions): Promise<Cluster> {
+export async function claimClusterHome(dataDirectory: string): Promise<ClusterHome> {
   if (process.platform === 'win32') throw new Error('The embedded PostgreSQL runs on Linux and macOS only.');
-  const { baseDirectory, user } = await makeBaseDirectory(resolve(options.dataDirectory));
+  const { baseDirectory, user } = await makeBaseDirectory(resolve(dataDirectory));
   const release = await claim(baseDirectory);
-  const close = async ({ remove }: { remove: boolean }): Promise<void> => {
+  const close: ClusterHome['close'] = async ({ remove }) => {
     if (remove) await rm(baseDirectory, { recursive: true, force: true, maxRetries: 5 });
     if (remove) await rmdir(sharedDirectory).catch(() => undefined);
     await release();
   };
-  try {
-    const directory = join(baseDirectory, 'cluster');
-    const binaries = await findPostgresBinaries(isRoot() ? sharedDirectory : baseDirectory, user);
-    if (await exists(directory)) {
-      await requireSameMajorVersion(directory, binaries);
-      await endOrphan(directory);
-    } else {
-      await makeCluster(directory, binaries, user, options);
-    }
-    const password = await readFile(join(baseDirectory, 'password'), 'utf8');
-    const write = (name: string, text: string): Promise<void> => writeOwned(join(directory, name), text, user);
-    return { binaries, baseDirectory, directory, password, user, writeFile: write, close };
-  } catch (error) {
-    await close({ remove: !options.persistent });
-    throw error;
+  return { baseDirectory, user, close };
+}
+
+/** Makes the cluster ready for a server. Creates it if it is missing. */
+export async function openCluster(home: ClusterHome, options: ClusterOptions): Promise<Cluster> {
+  const { baseDirectory, user } = home;
+  const directory = join(baseDirectory, 'cluster');
+  const binaries = await findPostgresBinaries(isRoot() ? sharedDirectory : baseDirectory, user);
+  if (existsSync(directory)) {
+    await requireSameMajorVersion(directory, binaries);
+    await endOrphan(directory);
+  } else {
+    await makeCluster(directory, binaries, user, options);
   }
+  for (const [name, text] of Object.entries(options.files ?? {})) await writeOwned(join(directory, name), text, user);
+  return { ...home, binaries, directory, password: await readFile(join(baseDirectory, 'password'), 'utf8') };
 }
 
 /** Creates the directory, or one in `sharedDirectory` if the server's user cannot enter it. */
-async function makeBaseDirectory(
-  wantedDirectory: string,
-): Promise<{ baseDirectory: string; user: ProcessUser | undefined }> {
+async function makeBaseDirectory(wantedDirectory: string): Promise<Pick<ClusterHome, 'baseDirectory' | 'user'>> {
   const serverUser = await findServerUser();
   const key = createHash('sha256').update(wantedDirectory).digest('hex').slice(0, 16);
   const candidates = serverUser === undefined ? [wantedDirectory] : [wantedDirectory, join(sharedDirectory, key)];
@@ -102,7 +105,7 @@ async function claim(baseDirectory: string): Promise<() => Promise<void>> {
       await writeFile(path, mark, { flag: 'wx' });
       return () => rm(path, { force: true });
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST') || attempt === 3) throw error;
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || attempt === 3) throw error;
     }
     const ownerMark = await readFile(path, 'utf8').catch(() => '');
     const ownerPid = Number.parseInt(ownerMark, 10);
@@ -149,21 +152,16 @@ async function makeCluster(
   const passwordPath = join(directory, '..', 'password');
   await rm(partDirectory, { recursive: true, force: true });
   await writeOwned(passwordPath, options.password ?? randomBytes(18).toString('base64url'), user);
+  const parameters = [
+    `--pgdata=${partDirectory}`,
+    '--username=postgres',
+    '--auth=scram-sha-256',
+    `--pwfile=${passwordPath}`,
+  ];
   // PostgreSQL's built-in C.UTF-8 sorts and maps case the same way on every machine, whatever its locales.
-  const parameters = ['--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'];
-  const { code, output } = await runProgram(
-    binaries.initdb,
-    [
-      `--pgdata=${partDirectory}`,
-      '--username=postgres',
-      '--auth=scram-sha-256',
-      `--pwfile=${passwordPath}`,
-      '--no-instructions',
-      ...(options.settings?.fsync === 'off' ? ['--no-sync'] : []),
-      ...parameters,
-    ],
-    user,
-  );
+  parameters.push('--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8');
+  parameters.push('--no-instructions', ...(options.settings?.fsync === 'off' ? ['--no-sync'] : []));
+  const { code, output } = await runProgram(binaries.initdb, parameters, user);
   if (code !== 0) throw new Error(`The data directory could not be created:\n${output.trim()}`);
   await rename(partDirectory, directory);
 }
@@ -172,11 +170,4 @@ async function writeOwned(path: string, text: string, user: ProcessUser | undefi
   await rm(path, { force: true });
   await writeFile(path, text, { mode: 0o600, flag: 'wx' });
   if (user !== undefined) await chown(path, user.uid, user.gid);
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

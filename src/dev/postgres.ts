@@ -1,17 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Cluster, type ClusterOptions, openCluster } from './postgres-cluster.ts';
-import { plainEnvironment, sendSignal } from './processes.ts';
+import { type Cluster, type ClusterOptions, claimClusterHome, openCluster } from './postgres-cluster.ts';
+import { plainEnvironment } from './processes.ts';
 
 export interface EmbeddedPostgresOptions extends ClusterOptions {
   /** Undefined or 0 takes a free port. A port in use is an error. */
   port?: number;
-  /** Texts by file name, written into PGDATA before each start: certificates, keys, `pg_hba.conf`. */
-  files?: Record<string, string>;
   /** Receives each log line of the server. A line may show statements and data, never a password. */
   onLog?: (line: string) => void;
 }
@@ -43,29 +42,30 @@ const portAttempts = 5;
  * version, a server that does not start (with the last lines of its log).
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
-  const cluster = await openCluster(options);
+  const home = await claimClusterHome(options.dataDirectory);
   try {
-    for (const [name, text] of Object.entries(options.files ?? {})) await cluster.writeFile(name, text);
-    const { child, port } = await launchOnPort(cluster, options);
-    return serve(cluster, child, port, options);
+    const cluster = await openCluster(home, options);
+    return serve(cluster, await launchOnPort(cluster, options), options.persistent);
   } catch (error) {
-    await cluster.close({ remove: !options.persistent });
+    await home.close({ remove: !options.persistent });
     throw error;
   }
 }
 
-interface Launched {
-  child: ChildProcess & { pid: number };
+interface Server {
+  child: ChildProcess;
+  pid: number;
   port: number;
+  /** Resolves when the server has ended, and rejects if the program could not be started. */
+  ended: Promise<void>;
 }
 
 /** Launches the server. Another process may take a free port before the server does: then it tries the next port. */
-async function launchOnPort(cluster: Cluster, options: EmbeddedPostgresOptions): Promise<Launched> {
+async function launchOnPort(cluster: Cluster, options: EmbeddedPostgresOptions): Promise<Server> {
   const wantedPort = options.port ?? 0;
   for (let attempt = 1; ; attempt += 1) {
-    const port = await claimPort(wantedPort);
     try {
-      return { child: await launch(cluster, port, options), port };
+      return await launch(cluster, await claimPort(wantedPort), options);
     } catch (error) {
       const portWasTaken = error instanceof Error && error.message.includes('could not bind');
       if (!portWasTaken || wantedPort !== 0 || attempt === portAttempts) throw error;
@@ -73,7 +73,7 @@ async function launchOnPort(cluster: Cluster, options: EmbeddedPostgresOptions):
   }
 }
 
-async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresOptions): Promise<Launched['child']> {
+async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresOptions): Promise<Server> {
   const settings: Record<string, string> = {
     listen_addresses: '127.0.0.1',
     unix_socket_directories: '',
@@ -81,12 +81,8 @@ async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresO
     port: String(port),
   };
   const parameters = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-  // Its own session: a terminal sends Ctrl-C to the foreground group, and LOOM must end before its database.
   const child = spawn(cluster.binaries.postgres, ['-D', cluster.directory, ...parameters], {
-    ...cluster.user,
-    cwd: '/',
-    env: plainEnvironment,
-    detached: true,
+    ...detached(cluster),
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   const lastLines: string[] = [];
@@ -94,52 +90,47 @@ async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresO
     if (lastLines.push(line) > 20) lastLines.shift();
     options.onLog?.(line);
   });
-  const failure = new Promise<never>((_resolve, reject) => {
+  const ended = new Promise<void>((resolve, reject) => {
     child.once('error', reject);
-    child.once('close', () =>
-      reject(new Error(`PostgreSQL did not start. The end of its log:\n${lastLines.join('\n')}`)),
-    );
+    child.once('close', () => resolve());
   });
-  failure.catch(() => undefined);
-  await Promise.race([failure, waitUntilReady(cluster.directory, child)]);
-  if (!hasPid(child)) throw new Error('PostgreSQL did not start');
-  return child;
-}
-
-/** Waits for the state `ready`, which the server writes into line 8 of `postmaster.pid` for `pg_ctl`. */
-async function waitUntilReady(clusterDirectory: string, child: ChildProcess): Promise<void> {
+  // Without a pid, `ended` rejects with the reason.
+  const { pid = 0 } = child;
   const deadline = Date.now() + startTimeoutMs;
-  while (child.exitCode === null && child.signalCode === null) {
-    const lines = (await readFile(join(clusterDirectory, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n');
-    if (Number(lines[0]) === child.pid && lines[7]?.trim() === 'ready') return;
+  while (!(await isReady(cluster, pid))) {
     if (Date.now() > deadline) {
       child.kill('SIGKILL');
       throw new Error(`PostgreSQL was not ready within ${startTimeoutMs / 1000} s`);
     }
-    await sleep(25);
+    const hasEnded = await Promise.race([ended.then(() => true), sleep(25, false)]);
+    if (hasEnded) throw new Error(`PostgreSQL did not start. The end of its log:\n${lastLines.join('\n')}`);
   }
-  // The other side of the race rejects with the reason, once it has read the whole log.
-  await new Promise(() => undefined);
+  return { child, pid, port, ended };
 }
 
-function serve(
-  cluster: Cluster,
-  child: Launched['child'],
-  port: number,
-  options: EmbeddedPostgresOptions,
-): EmbeddedPostgres {
-  const stopGuard = startGuard(cluster, child.pid, options.persistent);
-  const ended = new Promise<void>((resolve) => {
-    child.once('exit', () => resolve());
-    if (child.exitCode !== null || child.signalCode !== null) resolve();
-  });
+/** Its own session: a terminal sends Ctrl-C to the foreground group, and LOOM must end before its database. */
+function detached({ user }: Cluster) {
+  return { ...user, cwd: '/', env: plainEnvironment, detached: true };
+}
+
+/** Reads the state `ready`, which the server writes into line 8 of `postmaster.pid` for `pg_ctl`. */
+async function isReady({ directory }: Cluster, pid: number): Promise<boolean> {
+  const lines = (await readFile(join(directory, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n');
+  return Number(lines[0]) === pid && lines[7]?.trim() === 'ready';
+}
+
+function serve(cluster: Cluster, { child, pid, port, ended }: Server, persistent: boolean): EmbeddedPostgres {
+  const stopGuard = startGuard(cluster, pid, persistent);
   void ended.then(stopGuard);
   const stop = async (keepData: boolean): Promise<void> => {
     // Not by pid: `child.kill` does nothing after the end of the server, when another process may have its pid.
     child.kill('SIGINT');
-    if (!(await endsWithin(ended, fastShutdownMs))) child.kill('SIGQUIT');
-    if (!(await endsWithin(ended, immediateShutdownMs))) child.kill('SIGKILL');
+    const timers = [
+      setTimeout(() => child.kill('SIGQUIT'), fastShutdownMs),
+      setTimeout(() => child.kill('SIGKILL'), fastShutdownMs + immediateShutdownMs),
+    ];
     await ended;
+    for (const timer of timers) clearTimeout(timer);
     await cluster.close({ remove: !keepData });
   };
   const urlFor = (database: string): string =>
@@ -149,10 +140,10 @@ function serve(
     url: urlFor('postgres'),
     urlFor,
     port,
-    pid: child.pid,
+    pid,
     dataDirectory: cluster.baseDirectory,
     ended,
-    stop: ({ keepData = options.persistent } = {}) => {
+    stop: ({ keepData = persistent } = {}) => {
       stopped ??= stop(keepData);
       return stopped;
     },
@@ -161,10 +152,11 @@ function serve(
 
 /**
  * Guards the server from another process. Its standard input is a pipe that closes when this process ends, even by SIGKILL.
- * Then it continues the server, which a test may have frozen, stops it, and removes data that is not persistent.
+ * Then it continues the server, which a test may have frozen, stops it, and removes data that is not persistent. A line on
+ * its standard input ends the guard, for a server that has ended.
  */
 const guardScript = `
-cat >/dev/null
+if read -r _; then exit; fi
 kill -CONT "$1"; kill -INT "$1"
 tries=0
 while kill -0 "$1" && [ $tries -lt 150 ]; do sleep 0.1; tries=$((tries + 1)); done
@@ -172,57 +164,23 @@ kill -QUIT "$1"
 if [ -n "$2" ]; then sleep 0.2; rm -rf "$2"; fi
 `;
 
+/** Starts the guard and returns a function that ends it. */
 function startGuard(cluster: Cluster, serverPid: number, persistent: boolean): () => void {
-  const guard = spawn(
-    '/bin/sh',
-    ['-c', guardScript, 'guard', String(serverPid), persistent ? '' : cluster.baseDirectory],
-    {
-      ...cluster.user,
-      cwd: '/',
-      env: plainEnvironment,
-      detached: true,
-      stdio: ['pipe', 'ignore', 'ignore'],
-    },
-  );
+  const parameters = ['-c', guardScript, 'guard', String(serverPid), persistent ? '' : cluster.baseDirectory];
+  const guard = spawn('/bin/sh', parameters, { ...detached(cluster), stdio: ['pipe', 'ignore', 'ignore'] });
   guard.on('error', () => undefined);
   guard.stdin.on('error', () => undefined);
-  const { pid } = guard;
-  let ended = false;
-  guard.once('exit', () => {
-    ended = true;
-  });
-  return () => {
-    if (pid !== undefined && !ended) sendSignal(-pid, 'SIGKILL');
-  };
-}
-
-async function endsWithin(ended: Promise<void>, timeoutMs: number): Promise<boolean> {
-  const timer = new AbortController();
-  try {
-    const timeout = sleep(timeoutMs, false, { signal: timer.signal }).catch(() => false);
-    return await Promise.race([ended.then(() => true), timeout]);
-  } finally {
-    timer.abort();
-  }
+  return () => guard.stdin.end('ended\n');
 }
 
 /** Returns a port that is free now: the wanted one, or any for 0. */
-function claimPort(wantedPort: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.once('error', (error: NodeJS.ErrnoException) =>
-      reject(
-        error.code === 'EADDRINUSE' ? new Error(`Port ${wantedPort} is in use. Choose another, or 0 for any.`) : error,
-      ),
-    );
-    probe.listen(wantedPort, '127.0.0.1', () => {
-      const address = probe.address();
-      const port = address !== null && typeof address === 'object' ? address.port : wantedPort;
-      probe.close(() => resolve(port));
-    });
+async function claimPort(wantedPort: number): Promise<number> {
+  const probe = createServer().listen(wantedPort, '127.0.0.1');
+  await once(probe, 'listening').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EADDRINUSE') throw error;
+    throw new Error(`Port ${wantedPort} is in use. Choose another, or 0 for any.`);
   });
-}
-
-function hasPid(child: ChildProcess): child is Launched['child'] {
-  return child.pid !== undefined;
+  const address = probe.address();
+  await once(probe.close(), 'close');
+  return typeof address === 'object' && address !== null ? address.port : wantedPort;
 }

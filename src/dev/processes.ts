@@ -1,5 +1,5 @@
-import { spawn } from 'node:child_process';
-import { readdir, readFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 
 /** A user to run a process as. Everywhere, `undefined` means the user of this process. */
 export interface ProcessUser {
@@ -23,22 +23,14 @@ export function runProgram(
   parameters: string[],
   user?: ProcessUser,
 ): Promise<{ code: number; output: string }> {
+  // Every user can enter the root directory, unlike the working directory of this process.
+  const options = { ...user, cwd: '/', env: plainEnvironment, maxBuffer: Number.POSITIVE_INFINITY };
   return new Promise((resolve) => {
-    // Every user can enter the root directory, unlike the working directory of this process.
-    const child = spawn(file, parameters, {
-      ...user,
-      cwd: '/',
-      env: plainEnvironment,
-      stdio: ['ignore', 'pipe', 'pipe'],
+    execFile(file, parameters, options, (error, stdout, stderr) => {
+      if (error === null || typeof error.code === 'number')
+        resolve({ code: Number(error?.code ?? 0), output: stdout + stderr });
+      else resolve({ code: -1, output: error.message });
     });
-    let output = '';
-    const collect = (chunk: Buffer): void => {
-      output += chunk.toString('utf8');
-    };
-    child.stdout.on('data', collect);
-    child.stderr.on('data', collect);
-    child.once('error', (error) => resolve({ code: -1, output: error.message }));
-    child.once('close', (code) => resolve({ code: code ?? -1, output }));
   });
 }
 
@@ -61,8 +53,10 @@ export async function startOfProcess(pid: number): Promise<string | undefined> {
     const listed = await runProgram('ps', ['-o', 'lstart=', '-p', String(pid)]);
     return listed.code === 0 ? listed.output.trim() : undefined;
   }
-  const fields = await readProcessFields(pid);
-  return fields === undefined || fields[0] === 'Z' ? undefined : fields[19];
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
+  // The command in parentheses may contain anything. State is the first field after it, start time the 20th.
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return fields?.[0] === 'Z' ? undefined : fields?.[19];
 }
 
 /** Returns whether the process is a PostgreSQL server of this data directory, which its command line then names. */
@@ -74,23 +68,12 @@ export async function isServerOf(pid: number, clusterDirectory: string): Promise
   return listed.split(/[\0 ]/)[0]?.endsWith('postgres') === true && listed.includes(clusterDirectory);
 }
 
-export async function childrenOf(pid: number): Promise<number[]> {
-  if (process.platform !== 'linux') {
-    const listed = await runProgram('ps', ['-A', '-o', 'pid=,ppid=']);
-    const rows = listed.output.split('\n').map((row) => row.trim().split(/\s+/).map(Number));
-    return rows.flatMap(([child, parent]) => (child !== undefined && parent === pid ? [child] : []));
-  }
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
-  const parents = await Promise.all(pids.map(async (child) => (await readProcessFields(child))?.[1]));
-  return pids.filter((_child, index) => parents[index] === String(pid));
-}
-
 /** Sends a signal. It ignores a process that has ended. */
 export function sendSignal(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }
 
@@ -102,10 +85,4 @@ export async function waitForEnd(pid: number, timeoutMs: number): Promise<boolea
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   return true;
-}
-
-/** Returns the fields of /proc/<pid>/stat after the command, which is in parentheses and may contain anything. */
-async function readProcessFields(pid: number): Promise<string[] | undefined> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
-  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
 }

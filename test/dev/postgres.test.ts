@@ -8,7 +8,8 @@ import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/dev/postgres.ts';
-import { childrenOf, isRoot, startOfProcess, waitForEnd } from '../../src/dev/processes.ts';
+import { isRoot, startOfProcess, waitForEnd } from '../../src/dev/processes.ts';
+import { childrenOf } from '../setup/server/processes.ts';
 
 let scratch: string;
 let dataDirectory: string;

@@ -7,13 +7,18 @@ import type { OpenBackup } from './read.ts';
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
 const CHUNK_BYTES = 256 * 1024;
 
-/** Opens a backup in a file, plain or gzip. The first bytes of the file tell which. Rejects as `fs.open` does. */
+/** Opens a backup in a file, plain or gzip. Rejects as `fs.open` does. */
 export async function openBackupFile(path: string): Promise<OpenBackup> {
+  const isGzip = await isGzipFile(path);
+  return isGzip ? () => readGzip(path) : () => createReadStream(path, { highWaterMark: CHUNK_BYTES });
+}
+
+/** Returns whether the first bytes of a file are those of gzip. Rejects as `fs.open` does. */
+export async function isGzipFile(path: string): Promise<boolean> {
   const file = await openFile(path, 'r');
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(GZIP_MAGIC.length), 0, GZIP_MAGIC.length, 0);
-    const isGzip = bytesRead === GZIP_MAGIC.length && buffer.equals(GZIP_MAGIC);
-    return isGzip ? () => readGzip(path) : () => createReadStream(path, { highWaterMark: CHUNK_BYTES });
+    return bytesRead === GZIP_MAGIC.length && buffer.equals(GZIP_MAGIC);
   } finally {
     await file.close();
   }

@@ -4,14 +4,13 @@ import { type ClientConfig, parseClientConfig } from '../../config/config.ts';
 import { createNodeClient, type NodeClient } from '../../http/client/client.ts';
 import {
   type Command,
-  type CommandContext,
   type CommandDefinition,
   type CommandInput,
   type CommandResult,
   createCommand,
   readFile,
 } from '../command.ts';
-import { type OptionTypes, UsageError } from '../terminal/arguments.ts';
+import { type OptionTypes, UsageError, valued } from '../terminal/arguments.ts';
 
 export interface ClientTools {
   /** Aborts its requests when the command is stopped. */
@@ -24,11 +23,7 @@ export interface ClientCommandDefinition<Given extends OptionTypes> extends Omit
   run(input: CommandInput<Given> & ClientTools): Promise<CommandResult>;
 }
 
-const URL_OPTION = {
-  type: 'string',
-  value: 'URL',
-  help: 'the node; default: LOOM_URL, else this machine at LOOM_HOST and LOOM_PORT',
-} as const;
+const URL_OPTION = valued('URL', 'the node; default: LOOM_URL, else this machine at LOOM_HOST and LOOM_PORT');
 
 /**
  * Creates a command that asks a node. The token comes from the environment or a file, never from the command line, which every
@@ -58,13 +53,4 @@ export function createClientCommand<Given extends OptionTypes>(definition: Clien
       }
     },
   });
-}
-
-/** Throws a UsageError where a command would change a state, without --yes and without a terminal to ask on. */
-export function assertCanAsk({ ask }: CommandContext, hasYes: boolean | undefined, command: string): void {
-  if (hasYes !== true && ask === undefined) {
-    throw new UsageError(
-      `there is no terminal to ask on: pass --yes to ${command} without a question, or --dry-run to see only the plan.`,
-    );
-  }
 }

@@ -1,70 +1,70 @@
 import { NodeError } from '../../http/client/node-error.ts';
-import type { CommandContext } from '../command.ts';
+import type { CommandContext, CommandResult } from '../command.ts';
 import { NotConfirmed } from '../failure.ts';
+import { flag, UsageError } from '../terminal/arguments.ts';
+import { withHint } from './hints.ts';
 
-interface PlanLike {
-  based_on_revision: number;
+/** The options of a command that plans, asks and acts. */
+export const PLAN_OPTIONS = { yes: flag('do not ask'), 'dry-run': flag('show only the plan') };
+
+interface PlanInput {
+  values: { yes?: boolean | undefined; 'dry-run'?: boolean | undefined };
+  context: CommandContext;
+  wantsJson: boolean;
 }
 
-export interface PlanAskActOptions<Report extends PlanLike> {
-  context: CommandContext;
-  /** Whether standard output is reserved for JSON. */
-  wantsJson: boolean;
-  /** What the operator types to go on. */
+export interface PlanOptions<Report> {
+  /** The name of the command. The operator types it to go on. */
   word: string;
-  /** Whether to act without asking. */
-  hasYes: boolean;
-  /** Whether to end after the plan. */
-  isDryRun: boolean;
   /** Whether the revision of a confirmed plan guards the act. */
   guardsRevision: boolean;
-  plan(): Promise<Report>;
-  /** Acts if the live revision still is `expectRevision`; at any revision when that is undefined. */
-  act(expectRevision: number | undefined): Promise<Report>;
-  textOf(report: Report): string;
+  /** Plans with `dry_run`, otherwise acts: if the live state still has `expect_revision`, or at any revision. */
+  send(members: { dry_run?: boolean; expect_revision?: number }): Promise<Report>;
+  planText(report: Report): string;
+  doneText(report: Report): string;
+}
+
+/** Throws a UsageError where a command would change a state, without --yes and without a terminal to ask on. */
+export function assertCanAsk({ values, context }: PlanInput, command: string): void {
+  if (values['dry-run'] !== true && values.yes !== true && context.ask === undefined) {
+    throw new UsageError(
+      `there is no terminal to ask on: pass --yes to ${command} without a question, or --dry-run to see only the plan.`,
+    );
+  }
 }
 
 /**
  * Shows a plan, asks, and acts. Resolves with the report of the act, or with the plan of a dry run; throws NotConfirmed. If the
  * state changes after the plan was shown, it shows and asks about the new plan.
  */
-export async function planAskAct<Report extends PlanLike>(options: PlanAskActOptions<Report>): Promise<Report> {
-  const { context, word, isDryRun, hasYes } = options;
-  const asks = !isDryRun && !hasYes;
+export async function planAskAct<Report extends { based_on_revision: number }>(
+  { values: { yes = false, 'dry-run': isDryRun = false }, context, wantsJson }: PlanInput,
+  { word, guardsRevision, send, planText, doneText }: PlanOptions<Report>,
+): Promise<CommandResult> {
+  const asks = !isDryRun && !yes;
+  const guards = asks && guardsRevision;
   // With --json the plan is only there for the question.
-  const show = options.wantsJson ? (asks ? context.writeError : undefined) : context.write;
+  const show = wantsJson ? (asks ? context.writeError : undefined) : context.write;
   for (;;) {
-    const plan = await options.plan();
-    show?.(`Plan: nothing is changed yet.\n${options.textOf(plan)}`);
-    if (isDryRun) return plan;
-    if (hasYes) return await actOnce(options, undefined);
-    const answer = (await context.ask?.(`Type ${word} to go on: `)) ?? '';
-    if (answer.trim() !== word) throw new NotConfirmed();
+    const plan = await send({ dry_run: true });
+    show?.(`Plan: nothing is changed yet.\n${planText(plan)}`);
+    if (isDryRun) return { exitCode: 0, text: '', json: { ok: true, report: plan } };
+    const answer = asks ? await context.ask?.(`Type ${word} to go on: `) : word;
+    if (answer?.trim() !== word) throw new NotConfirmed();
     try {
-      return await actOnce(options, options.guardsRevision ? plan.based_on_revision : undefined);
+      const act = send(guards ? { expect_revision: plan.based_on_revision } : {});
+      const report = await withHint(unknownOutcomes(word), act);
+      return { exitCode: 0, text: doneText(report), json: { ok: true, report } };
     } catch (error) {
-      const hasMoved = options.guardsRevision && error instanceof NodeError && error.code === 'revision_mismatch';
+      const hasMoved = guards && error instanceof NodeError && error.code === 'revision_mismatch';
       if (!hasMoved) throw error;
       context.writeError(`Nothing was changed: the state has changed since that plan. ${error.message}\n\n`);
     }
   }
 }
 
-const UNKNOWN_OUTCOMES = new Set(['connection_cut', 'timeout', 'unexpected_answer', 'commit_outcome_unknown']);
-
-/** Acts. When the answer does not arrive, the node may have acted nevertheless: the error says so. */
-async function actOnce<Report extends PlanLike>(
-  { act, word }: PlanAskActOptions<Report>,
-  expectRevision: number | undefined,
-): Promise<Report> {
-  try {
-    return await act(expectRevision);
-  } catch (error) {
-    if (!(error instanceof NodeError) || !UNKNOWN_OUTCOMES.has(error.code)) throw error;
-    throw new NodeError(
-      error.code,
-      `${error.message} The command had sent the ${word}, and the node may or may not have carried it out: see "last restore" in status.`,
-      { place: error.place, status: error.status, requestId: error.requestId, cause: error },
-    );
-  }
+/** Returns the hints for an act without an answer: the node may have acted nevertheless. */
+function unknownOutcomes(word: string): Record<string, string> {
+  const hint = `The command had sent the ${word}, and the node may or may not have carried it out: see "last restore" in status.`;
+  return { connection_cut: hint, timeout: hint, unexpected_answer: hint, commit_outcome_unknown: hint };
 }

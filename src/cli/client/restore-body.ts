@@ -1,16 +1,38 @@
 import { createReadStream } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import type { RestoreMembers } from '../../backup/format/request.ts';
+import { isGzipFile } from '../../backup/offline/file.ts';
+import type { RestoreReport } from '../../domain/backup.ts';
+import type { NodeClient } from '../../http/client/client.ts';
+import { metered, type Progress } from '../terminal/progress.ts';
+import { withHint } from './hints.ts';
 
 const CHUNK_BYTES = 256 * 1024;
 
-export interface RestoreBody {
-  body: Readable;
-  isGzip: boolean;
-  /** Size of the file. */
-  totalBytes: number;
+/** Names the option that lifts a refusal, by its code. The node itself names members of a request. */
+const OPTION_HINTS = {
+  state_key_mismatch: 'On this command line: --accept-state-key KEY.',
+  backup_unverified: 'To restore it nevertheless: --accept-unverified.',
+};
+
+/** Sends a restore request and shows its progress. */
+export async function sendRestore(
+  client: NodeClient,
+  path: string,
+  members: RestoreMembers,
+  progress: Progress,
+): Promise<RestoreReport> {
+  const isPlan = members.dry_run === true;
+  let sent = 0;
+  const { body, isGzip, totalBytes } = await openRestoreBody(path, members, (bytes) => {
+    sent += bytes;
+    progress.count(bytes);
+    if (sent >= totalBytes) progress.begin(isPlan ? 'the node checks and plans' : 'the node checks and applies');
+  });
+  progress.begin(isPlan ? 'plan' : 'restore', totalBytes);
+  return await withHint(OPTION_HINTS, client.restore(body, isGzip));
 }
 
 /**
@@ -18,46 +40,16 @@ export interface RestoreBody {
  * concatenated gzip members are one gzip stream (RFC 1952), so the text around the file is packed separately. `backup` is the
  * last member, so that the node knows the options before the first document.
  */
-export async function openRestoreBody(
-  path: string,
-  members: RestoreMembers,
-  onBytes: (bytes: number) => void,
-): Promise<RestoreBody> {
-  const file = await open(path, 'r');
-  try {
-    const { size } = await file.stat();
-    const isGzip = await startsAsGzip(file);
-    const explicit = {
-      replace_state: true,
-      truncate_audit: false,
-      dry_run: false,
-      accept_unverified: false,
-      ...members,
-    };
-    const around = JSON.stringify({ confirm: 'restore', ...explicit });
-    const pack = (text: string): Buffer => (isGzip ? gzipSync(text) : Buffer.from(text));
-    const parts = [pack(`${around.slice(0, -1)},"backup":`), path, pack('}')] as const;
-    return { body: Readable.from(chunksOf(...parts, onBytes), { objectMode: false }), isGzip, totalBytes: size };
-  } finally {
-    await file.close();
+export async function openRestoreBody(path: string, members: RestoreMembers, onBytes: (bytes: number) => void) {
+  const isGzip = await isGzipFile(path);
+  const { size: totalBytes } = await stat(path);
+  const defaults = { replace_state: true, truncate_audit: false, dry_run: false, accept_unverified: false };
+  const around = JSON.stringify({ confirm: 'restore', ...defaults, ...members });
+  const pack = (text: string): Buffer => (isGzip ? gzipSync(text) : Buffer.from(text));
+  async function* chunks() {
+    yield pack(`${around.slice(0, -1)},"backup":`);
+    yield* metered(createReadStream(path, { highWaterMark: CHUNK_BYTES }), onBytes);
+    yield pack('}');
   }
-}
-
-async function* chunksOf(
-  before: Buffer,
-  path: string,
-  after: Buffer,
-  onBytes: (bytes: number) => void,
-): AsyncGenerator<Buffer> {
-  yield before;
-  for await (const chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES }) as AsyncIterable<Buffer>) {
-    onBytes(chunk.length);
-    yield chunk;
-  }
-  yield after;
-}
-
-async function startsAsGzip(file: FileHandle): Promise<boolean> {
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(2), 0, 2, 0);
-  return bytesRead === 2 && buffer.readUInt16BE() === 0x1f8b;
+  return { body: Readable.from(chunks(), { objectMode: false }), isGzip, totalBytes };
 }

@@ -4,8 +4,7 @@ import type { RestoreReport } from '../../domain/backup.ts';
 import type { StatusReport } from '../../domain/status.ts';
 import type { NodeClient } from '../../http/client/client.ts';
 import { counted, quoted } from '../terminal/text.ts';
-import { type DrillFacts, known } from './facts.ts';
-import { DrillFault } from './steps.ts';
+import { type DrillFacts, DrillFault, known } from './steps.ts';
 
 /** Asserts that the plan counts every document of the backup. In place, a backup that was just taken must still equal the state. */
 export function assertPlanFits(
@@ -56,7 +55,7 @@ export function assertChainValid(verdict: AuditVerdict): string {
       `The audit chain is broken at entry ${verdict.first_bad_seq} (${verdict.reason}): ${verdict.detail}`,
     );
   }
-  return `${counted(verdict.entries, 'valid entry', 'valid entries')}, up to entry ${verdict.head.seq}, ${verdict.head.hash}`;
+  return `${counted(verdict.entries, 'valid entry')}, up to entry ${verdict.head.seq}, ${verdict.head.hash}`;
 }
 
 /** Asserts that the restored chain is valid, ends where the restore said, and has the backup's entries before the restore's own. */

@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { RestoreMembers } from '../../backup/format/request.ts';
 import type { VerifiedBackup } from '../../backup/offline/verifier.ts';
-import type { RestoreReport } from '../../domain/backup.ts';
-import type { NodeClient } from '../../http/client/client.ts';
+import { createNodeClient, type NodeClient } from '../../http/client/client.ts';
 import { NodeError } from '../../http/client/node-error.ts';
-import { downloadTo, verifyFile } from '../client/download.ts';
-import { withOwnOption } from '../client/own-options.ts';
-import { openRestoreBody } from '../client/restore-body.ts';
-import type { Progress } from '../terminal/progress.ts';
+import type { ClientTools } from '../client/client-command.ts';
+import { downloadBackup, verifyFile } from '../client/download.ts';
+import { sendRestore } from '../client/restore-body.ts';
+import type { CommandContext } from '../command.ts';
+import { createProgress, type Progress } from '../terminal/progress.ts';
 import { counted, quoted } from '../terminal/text.ts';
 import {
   assertBackupIsOfTrail,
@@ -22,14 +22,10 @@ import {
   assertScratchChainFits,
   assertUntouched,
 } from './checks.ts';
-import { type DrillFacts, known } from './facts.ts';
-import { createSteps, DrillFault, type StepsOptions } from './steps.ts';
+import { createReport, type DrillReport } from './report.ts';
+import { createSteps, type DrillFacts, DrillFault, known } from './steps.ts';
 
-export interface DrillOptions {
-  /** Aborts its requests when the drill is stopped. */
-  client: NodeClient;
-  /** Cleans up and checks what is left. A stop does not abort it. */
-  cleaner: NodeClient;
+export interface DrillTarget {
   /** The backup to use; undefined to take one from the node. */
   file: string | undefined;
   /** Another state key that `file` may have been made for. */
@@ -37,16 +33,15 @@ export interface DrillOptions {
   /** Holds the downloads. The caller removes it. */
   folder: string;
   inPlace: boolean;
-  progress: Progress;
-  now: () => Date;
-  steps: StepsOptions;
 }
 
 /** What the steps share. */
-interface Drill extends DrillOptions {
-  run: Steps['run'];
-  skip: Steps['skip'];
-  succeeded: Steps['succeeded'];
+interface Drill extends DrillTarget, ReturnType<typeof createSteps> {
+  client: NodeClient;
+  /** Cleans up and checks what is left. A stop does not abort its requests. */
+  cleaner: NodeClient;
+  progress: Progress;
+  stop: AbortSignal;
   facts: DrillFacts;
   /** The file of the backup. */
   path: string;
@@ -54,30 +49,31 @@ interface Drill extends DrillOptions {
   isFresh: boolean;
 }
 
-type Steps = ReturnType<typeof createSteps>;
+export type DrillTools = ClientTools & { context: CommandContext };
 
-/** Runs all steps, whatever fails, and resolves with their results and what they found. */
-export async function runDrill(options: DrillOptions) {
-  const { file, folder, now } = options;
-  const { results, ...steps } = createSteps(options.steps);
-  const facts: DrillFacts = {
-    before: undefined,
-    backup: undefined,
-    plan: undefined,
-    restored: undefined,
-    scratchKey: scratchKeyOf(now()),
-    hasAskedForRestore: false,
-  };
+/** Runs all steps, whatever fails, and resolves with the report. */
+export async function runDrill(target: DrillTarget, { client, config, context }: DrillTools): Promise<DrillReport> {
+  const { file, folder } = target;
+  const { stop } = context;
+  const startedAt = new Date();
+  const progress = createProgress(context);
+  const steps = createSteps(context, progress);
+  const facts: DrillFacts = { scratchKey: scratchKeyOf(startedAt), hasAskedForRestore: false };
   const path = file ?? join(folder, 'backup.json');
-  const drill = { ...options, ...steps, facts, path, isFresh: file === undefined };
-  await takeBackup(drill);
-  await tryRestore(drill);
-  await checkChains(drill);
-  await cleanUp(drill);
-  return { results, facts };
+  const cleaner = createNodeClient(config);
+  const drill = { ...target, ...steps, client, cleaner, progress, stop, facts, path, isFresh: file === undefined };
+  try {
+    await takeBackup(drill);
+    await tryRestore(drill);
+    await checkChains(drill);
+    await cleanUp(drill);
+    return createReport(drill, { url: config.url, startedAt, wasStopped: stop.aborted });
+  } finally {
+    await cleaner.close();
+  }
 }
 
-async function takeBackup({ run, skip, facts, client, path, file, isFresh, progress, steps }: Drill): Promise<void> {
+async function takeBackup({ run, skip, facts, client, path, file, isFresh, progress, stop }: Drill): Promise<void> {
   await run('status', { needs: [] }, async () => {
     const status = await client.readStatus();
     facts.before = status;
@@ -88,20 +84,20 @@ async function takeBackup({ run, skip, facts, client, path, file, isFresh, progr
   if (file !== undefined) skip('backup', `the file ${quoted(file)} was given`);
   else {
     await run('backup', { needs: ['status'] }, async () => {
-      await downloadTo(path, client, {}, progress);
+      await downloadBackup(client, {}, path, progress);
       return 'taken from the node';
     });
   }
   await run('verify', { needs: isFresh ? ['backup'] : [] }, async () => {
-    const backup = await verifyFile(path, progress, steps.stop);
+    const backup = await verifyFile(path, progress, stop);
     facts.backup = backup;
-    const entries = counted(backup.auditEntries, 'audit entry', 'audit entries');
-    return `${counted(backup.documents, 'document')}, ${entries}, ${backup.bytes} bytes; every digest, count and hash matches`;
+    const content = `${counted(backup.documents, 'document')}, ${counted(backup.auditEntries, 'audit entry')}`;
+    return `${content}, ${backup.bytes} bytes; every digest, count and hash matches`;
   });
 }
 
 async function tryRestore(drill: Drill): Promise<void> {
-  const { run, facts, client, folder, inPlace, isFresh, progress, steps } = drill;
+  const { run, facts, inPlace, isFresh } = drill;
   await run('plan', { needs: ['status', 'verify'] }, async () => {
     facts.plan = await send(drill, { dry_run: true });
     return assertPlanFits(facts, { inPlace, isFresh });
@@ -113,26 +109,15 @@ async function tryRestore(drill: Drill): Promise<void> {
     return `${where}, at revision ${facts.restored.revision}`;
   });
   await run('compare', { needs: ['restore'] }, async () => {
-    if (!inPlace) return assertRestoredFits(facts);
-    const again = join(folder, 'again.json');
-    await downloadTo(again, client, { includeAudit: false }, progress);
-    return assertRestoredFits(facts, await verifyFile(again, progress, steps.stop));
+    return assertRestoredFits(facts, inPlace ? await backUpState(drill, 'again.json') : undefined);
   });
 }
 
 /** Sends the backup. `into_scratch` comes before it, so that the node locks that name instead of the live state. */
-async function send(
-  { client, facts, acceptStateKey, inPlace, path, progress }: Drill,
-  members: RestoreMembers,
-): Promise<RestoreReport> {
+function send({ client, facts, acceptStateKey, inPlace, path, progress }: Drill, members: RestoreMembers) {
   const target = inPlace ? {} : { into_scratch: facts.scratchKey };
   const accepted = acceptStateKey === undefined ? {} : { accept_state_key: acceptStateKey };
-  const all = { ...target, ...accepted, ...members };
-  const { body, isGzip, totalBytes } = await openRestoreBody(path, all, progress.count);
-  progress.begin(members.dry_run === true ? 'plan' : 'restore', totalBytes);
-  return await client.restore(body, isGzip).catch((error: unknown) => {
-    throw withOwnOption(error);
-  });
+  return sendRestore(client, path, { ...target, ...accepted, ...members }, progress);
 }
 
 async function checkChains({ run, facts, client, inPlace, file }: Drill): Promise<void> {
@@ -147,7 +132,7 @@ async function checkChains({ run, facts, client, inPlace, file }: Drill): Promis
 }
 
 async function cleanUp(drill: Drill): Promise<void> {
-  const { run, skip, succeeded, facts, cleaner, inPlace, isFresh, steps } = drill;
+  const { run, skip, succeeded, facts, cleaner, inPlace, isFresh, stop } = drill;
   if (facts.hasAskedForRestore && !inPlace) {
     await run('remove', { needs: [], evenWhenStopped: true }, () =>
       removeScratch(cleaner, facts.scratchKey, succeeded('restore')),
@@ -158,15 +143,15 @@ async function cleanUp(drill: Drill): Promise<void> {
   await run('untouched', { needs: ['status'], evenWhenStopped: true }, async () => {
     if (inPlace) return await assertNothingLeft(facts, cleaner).then((after) => assertOnlyRestored(facts, after));
     // A stopped drill downloads nothing more. Status and audit trail have to suffice.
-    const digest = isFresh && !steps.stop.aborted ? () => liveBackup(drill) : undefined;
-    return await assertUntouched(facts, cleaner, digest);
+    const backUp = isFresh && !stop.aborted ? () => backUpState(drill, 'after.json') : undefined;
+    return await assertUntouched(facts, cleaner, backUp);
   });
 }
 
-/** Takes and verifies a backup without the audit trail: the live state of now. */
-async function liveBackup({ client, folder, progress, steps: { stop } }: DrillOptions): Promise<VerifiedBackup> {
-  const path = join(folder, 'after.json');
-  await downloadTo(path, client, { includeAudit: false }, progress);
+/** Takes and verifies a backup of the live state without the audit trail, in a new file of this name. */
+async function backUpState({ client, folder, progress, stop }: Drill, name: string): Promise<VerifiedBackup> {
+  const path = join(folder, name);
+  await downloadBackup(client, { includeAudit: false }, path, progress);
   return await verifyFile(path, progress, stop);
 }
 

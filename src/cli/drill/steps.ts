@@ -1,19 +1,27 @@
+import type { VerifiedBackup } from '../../backup/offline/verifier.ts';
+import type { RestoreReport } from '../../domain/backup.ts';
+import type { StatusReport } from '../../domain/status.ts';
 import { isLoomError } from '../../errors.ts';
 import { NodeError } from '../../http/client/node-error.ts';
+import type { CommandContext } from '../command.ts';
+import type { Progress } from '../terminal/progress.ts';
 import { placeText, printable } from '../terminal/text.ts';
 
-/** The steps in their order. */
-export type StepName =
-  | 'status'
-  | 'backup'
-  | 'verify'
-  | 'plan'
-  | 'restore'
-  | 'compare'
-  | 'restored_chain'
-  | 'live_chain'
-  | 'remove'
-  | 'untouched';
+/** Lists the steps in their order, with the titles that the summary shows. */
+export const titles = {
+  status: 'the node is ready',
+  backup: 'a backup was taken',
+  verify: 'the backup is verified, offline',
+  plan: 'the node would restore it',
+  restore: 'the node has restored it',
+  compare: 'the restored state matches the backup',
+  restored_chain: 'the restored audit chain is valid',
+  live_chain: 'the live audit chain is valid',
+  remove: 'the scratch state is removed',
+  untouched: 'the live state was not changed',
+};
+
+export type StepName = keyof typeof titles;
 
 export interface StepResult {
   step: StepName;
@@ -25,57 +33,66 @@ export interface StepResult {
   code: string | null;
 }
 
+/** What the steps have found so far. Each step sets its part and reads the parts of the steps that it needs. */
+export interface DrillFacts {
+  before?: StatusReport;
+  backup?: VerifiedBackup;
+  plan?: RestoreReport;
+  restored?: RestoreReport;
+  scratchKey: string;
+  /** Whether there may be a scratch state to remove, even without an answer. */
+  hasAskedForRestore: boolean;
+}
+
+/** Returns a fact of a step that was needed. Throws if that step did not run, which is a bug. */
+export function known<T>(fact: T | undefined): T {
+  if (fact === undefined) throw new Error('a step ran without one that it needs');
+  return fact;
+}
+
 /** A fault that the drill itself found, beyond what a node or the verifier refuses. */
 export class DrillFault extends Error {}
 
-export interface StepOptions {
+interface StepOptions {
   /** Steps that must have succeeded; otherwise this one proves nothing and is skipped. */
   needs: StepName[];
   /** Whether to run after a stop too: the step cleans up or checks what is left. */
   evenWhenStopped?: boolean;
 }
 
-export interface StepsOptions {
-  stop: AbortSignal;
-  nowMs: () => number;
-  onBegin(step: StepName): void;
-  onEnd(result: StepResult): void;
-}
-
-/** Creates a runner of steps that records each result. A failed step does not end the drill. */
-export function createSteps({ stop, nowMs, onBegin, onEnd }: StepsOptions) {
+/** Creates a runner of steps that records and shows each result. A failed step does not end the drill. */
+export function createSteps({ stop, isWatched, writeError }: CommandContext, progress: Progress) {
   const results: StepResult[] = [];
 
   function add(result: StepResult): void {
     results.push(result);
-    onEnd(result);
+    progress.end();
+    if (isWatched) writeError(`${result.outcome.padEnd(7)} ${result.step}\n`);
   }
 
-  return {
-    results,
-    succeeded: (step: StepName): boolean => results.some((one) => one.step === step && one.outcome === 'ok'),
-    skip: (step: StepName, detail: string): void => {
-      add({ step, outcome: 'skipped', duration_ms: 0, detail, code: null });
-    },
-    /** Runs a step. `work` resolves with the detail, or rejects with the fault. */
-    run: async (step: StepName, { needs, evenWhenStopped = false }: StepOptions, work: () => Promise<string>) => {
-      const missing = needs.find((need) => !results.some((one) => one.step === need && one.outcome === 'ok'));
-      const reason = missing === undefined ? undefined : `needs ${missing}, which did not succeed`;
-      const stopped = stop.aborted && !evenWhenStopped ? 'the drill was stopped' : undefined;
-      const why = stopped ?? reason;
-      if (why !== undefined) {
-        add({ step, outcome: 'skipped', duration_ms: 0, detail: why, code: null });
-        return;
-      }
-      onBegin(step);
-      const startedMs = nowMs();
-      const [outcome, detail, code] = await work().then(
-        (found) => ['ok', found, null] as const,
-        (error: unknown) => ['failed', ...faultOf(error)] as const,
-      );
-      add({ step, outcome, duration_ms: Math.round(nowMs() - startedMs), detail, code });
-    },
-  };
+  function skip(step: StepName, detail: string): void {
+    add({ step, outcome: 'skipped', duration_ms: 0, detail, code: null });
+  }
+
+  function succeeded(step: StepName): boolean {
+    return results.some((one) => one.step === step && one.outcome === 'ok');
+  }
+
+  /** Runs a step. `work` resolves with the detail, or rejects with the fault. */
+  async function run(step: StepName, { needs, evenWhenStopped = false }: StepOptions, work: () => Promise<string>) {
+    if (stop.aborted && !evenWhenStopped) return skip(step, 'the drill was stopped');
+    const missing = needs.find((need) => !succeeded(need));
+    if (missing !== undefined) return skip(step, `needs ${missing}, which did not succeed`);
+    progress.begin(step);
+    const startedMs = performance.now();
+    const [outcome, detail, code] = await work().then(
+      (found) => ['ok', found, null] as const,
+      (error: unknown) => ['failed', ...faultOf(error)] as const,
+    );
+    add({ step, outcome, duration_ms: Math.round(performance.now() - startedMs), detail, code });
+  }
+
+  return { results, succeeded, skip, run };
 }
 
 function faultOf(error: unknown): [detail: string, code: string | null] {

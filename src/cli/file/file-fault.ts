@@ -36,6 +36,11 @@ function pathOf(error: unknown): string | undefined {
   return error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : undefined;
 }
 
+/** Returns the code of an error of Node, such as `ENOENT`. */
+export function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
+}
+
 /** Opens a backup file that the command line names. Rejects with a FileFault. */
 export async function openNamedBackup(path: string, label?: string): Promise<OpenBackup> {
   try {

@@ -1,7 +1,7 @@
 import { type FileHandle, open, rename, stat, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { limits } from '../../limits.ts';
-import { FileFault } from './file-fault.ts';
+import { codeOf, FileFault } from './file-fault.ts';
 
 /** A file that is being written beside its target. The target keeps its old content until `keep`. */
 export interface PartFile {
@@ -63,7 +63,7 @@ async function createExclusively(path: string): Promise<FileHandle> {
   try {
     return await open(path, 'wx+');
   } catch (error) {
-    if (!isAlreadyThere(error)) throw error;
+    if (codeOf(error) !== 'EEXIST') throw error;
   }
   const ageMs = Date.now() - (await stat(path)).mtimeMs;
   if (ageMs < limits.partStaleMs) {
@@ -75,10 +75,6 @@ async function createExclusively(path: string): Promise<FileHandle> {
   }
   await unlink(path);
   return await open(path, 'wx+');
-}
-
-function isAlreadyThere(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'EEXIST';
 }
 
 /** Makes a rename durable, which needs the directory on disk. */

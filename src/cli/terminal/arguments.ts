@@ -6,8 +6,14 @@ export class UsageError extends Error {}
 /** Options by name, with the name of the value and the text that `--help` shows. */
 export type OptionTypes = Record<
   string,
-  { type: 'boolean'; help: string } | { type: 'string'; value: string; help: string; multiple?: boolean }
+  ReturnType<typeof flag> | (ReturnType<typeof valued> & { multiple?: boolean })
 >;
+
+/** Defines an option without a value. */
+export const flag = (help: string) => ({ type: 'boolean', help }) as const;
+
+/** Defines an option with a value, which the help calls `value`. */
+export const valued = (value: string, help: string) => ({ type: 'string', value, help }) as const;
 
 export interface ParsedArguments<Given extends OptionTypes> {
   values: ReturnType<typeof parseArgs<{ options: Given; strict: true; allowPositionals: true }>>['values'];

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createInterface } from 'node:readline/promises';
-import { type CommandContext, stopRequested } from '../command.ts';
+import type { CommandContext } from '../command.ts';
 
 export interface TerminalOptions {
   input: NodeJS.ReadStream;
@@ -17,9 +17,9 @@ export function createAsk({ input, output, stop, interrupt }: TerminalOptions): 
     if (stop.aborted) return '';
     const lines = createInterface({ input, output });
     lines.on('SIGINT', interrupt);
-    const ended = Promise.race([once(lines, 'close'), stopRequested(stop)]).then(() => undefined);
-    // Ctrl-D rejects the question.
-    const typed = lines.question(question).catch(() => undefined);
+    const ended = once(lines, 'close').then(() => undefined);
+    // Ctrl-D and a stop reject the question.
+    const typed = lines.question(question, { signal: stop }).catch(() => undefined);
     try {
       const answer = await Promise.race([typed, ended]);
       // The next output begins on a line of its own.

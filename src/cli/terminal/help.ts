@@ -1,7 +1,5 @@
 import type { OptionTypes } from './arguments.ts';
-import { table } from './text.ts';
-
-type Row = readonly [label: string, text: string];
+import { type Row, table } from './text.ts';
 
 /** What `--help` says of a command. */
 export interface CommandHelp {

@@ -1,4 +1,3 @@
-import { Transform } from 'node:stream';
 import type { CommandContext } from '../command.ts';
 import { sizeText } from './text.ts';
 
@@ -52,12 +51,10 @@ export function createProgress(
   };
 }
 
-/** Passes all bytes through and counts them. */
-export function createMeter(onBytes: (bytes: number) => void): Transform {
-  return new Transform({
-    transform: (chunk: Buffer, _encoding, done) => {
-      onBytes(chunk.length);
-      done(null, chunk);
-    },
-  });
+/** Passes the chunks on and reports the size of each. */
+export async function* metered(chunks: AsyncIterable<Uint8Array>, onBytes: Progress['count']) {
+  for await (const chunk of chunks) {
+    onBytes(chunk.length);
+    yield chunk;
+  }
 }

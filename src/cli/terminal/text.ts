@@ -55,13 +55,21 @@ export function sizeText(bytes: number): string {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
-/** Returns a count with its noun: `1 document`, `2 documents`. */
-export function counted(count: number, one: string, many = `${one}s`): string {
+/** Returns a count with its noun: `1 document`, `2 entries`. */
+export function counted(count: number, one: string, many = `${one.replace(/y$/, 'ie')}s`): string {
   return `${count} ${count === 1 ? one : many}`;
 }
 
-/** Returns rows as two columns. A row without a label continues the one above it. */
-export function table(rows: readonly (readonly [label: string, text: string])[]): string {
+/** A row without a label continues the one above it. */
+export type Row = readonly [label: string, text: string];
+
+/** Returns one row for each text, of which the first has the label. */
+export function labelled(label: string, texts: readonly string[]): Row[] {
+  return texts.map((text, index) => [index === 0 ? label : '', text]);
+}
+
+/** Returns rows as two columns. */
+export function table(rows: readonly Row[]): string {
   const width = Math.max(...rows.map(([label]) => label.length));
   return rows.map(([label, text]) => `${label.padEnd(width)}  ${text}\n`).join('');
 }

@@ -2,7 +2,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/dev/postgres.ts';
-import { childrenOf, sendSignal, waitForEnd } from '../../../src/dev/processes.ts';
+import { sendSignal, waitForEnd } from '../../../src/dev/processes.ts';
+import { childrenOf } from './processes.ts';
 
 export interface PrivateServerOptions {
   /** Server settings by name; they win over the ones of all private servers. */
