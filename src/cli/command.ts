@@ -42,13 +42,9 @@ export interface CommandResult {
 
 export interface CommandInput<Given extends OptionTypes> extends ParsedArguments<Given> {
   context: CommandContext;
-  /** Whether standard output is reserved for one JSON object. */
-  wantsJson: boolean;
 }
 
-export interface CommandDefinition<Given extends OptionTypes> {
-  name: string;
-  help: CommandHelp;
+export interface CommandDefinition<Given extends OptionTypes> extends Pick<Command, 'name' | 'help'> {
   options: Given;
   /** Number of arguments beside the options. */
   operandCount: 0 | 1;

@@ -8,14 +8,6 @@ import { placeText, printable } from './terminal/text.ts';
 /** sysexits.h EX_USAGE: the command line is wrong. */
 export const USAGE_EXIT_CODE = 64;
 
-export interface Failure {
-  exitCode: number;
-  text: string;
-  /** Whether `text` is what the command was asked for, a verdict on a file, and so belongs to standard output. */
-  isAnswer: boolean;
-  json: ReturnType<typeof failureMembers>;
-}
-
 type FailurePlace = ErrorPlace & { file?: string; step?: string };
 
 /** Returns a failure as `--json` writes it. The request id is that of the answer; null when no node answered. */
@@ -52,7 +44,7 @@ export async function judged<T>(file: string, verdict: string, check: () => Prom
 }
 
 /** Describes an error of the command `name` for people and for programs. */
-export function describeFailure(name: string, error: unknown): Failure {
+export function describeFailure(name: string, error: unknown) {
   const fault = asFileFault(error);
   const message = fault instanceof Error ? fault.message : String(fault);
   if (fault instanceof UsageError) {
@@ -80,6 +72,7 @@ export function describeFailure(name: string, error: unknown): Failure {
   return failure(text, failureMembers('file_unusable', fault.detail, { file: fault.path }));
 }
 
-function failure(text: string, json: Failure['json'], { exitCode = 1, isAnswer = false } = {}): Failure {
+/** `isAnswer` says that `text` is what the command was asked for, a verdict on a file: it belongs to standard output. */
+function failure(text: string, json: object, { exitCode = 1, isAnswer = false } = {}) {
   return { exitCode, text: `${text}\n`, isAnswer, json };
 }

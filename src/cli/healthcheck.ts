@@ -1,4 +1,4 @@
-import { request } from 'node:http';
+import { get } from 'node:http';
 import { parseListenConfig } from '../config/config.ts';
 import { createPlainCommand } from './command.ts';
 
@@ -33,12 +33,11 @@ function reachable(host: string): string {
 
 function askLive(host: string, port: number): Promise<string | undefined> {
   return new Promise((resolve) => {
-    const asked = request({ host, port, path: '/live', timeout: TIMEOUT_MS }, (response) => {
+    const asked = get({ host, port, path: '/live', timeout: TIMEOUT_MS }, (response) => {
       response.resume();
       resolve(response.statusCode === 200 ? undefined : `status ${response.statusCode ?? 0}`);
     });
     asked.on('timeout', () => asked.destroy(new Error(`no answer within ${TIMEOUT_MS} ms`)));
     asked.on('error', (error) => resolve(error.message));
-    asked.end();
   });
 }

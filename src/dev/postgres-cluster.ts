@@ -14,17 +14,17 @@ import {
   waitForEnd,
 } from './processes.ts';
 
-export interface ClusterOptions {
+export interface EmbeddedPostgresOptions {
   /** Holds the cluster, its password and its marks, and nothing else. It is created if it is missing. */
   dataDirectory: string;
   /** `true`: the data stays for the next start. `false`: `stop` removes the directory, and so does the end of this process. */
   persistent: boolean;
-  /** The password of the superuser `postgres` for a new cluster; random by default. An existing cluster keeps its own. */
-  password?: string;
   /** Server settings by name, as in `postgresql.conf`. */
   settings?: Record<string, string>;
   /** Texts by file name, written into PGDATA before each start: certificates, keys, `pg_hba.conf`. */
   files?: Record<string, string>;
+  /** Undefined or 0 takes a free port. A port in use is an error. */
+  port?: number;
 }
 
 /** A directory that this process has claimed until `close`, and the user that runs PostgreSQL in it. */
@@ -34,13 +34,8 @@ export interface ClusterHome {
   close(options: { remove: boolean }): Promise<void>;
 }
 
-/** A cluster on disk without a server. */
-export interface Cluster extends ClusterHome {
-  binaries: PostgresBinaries;
-  /** PGDATA, below `baseDirectory`. */
-  directory: string;
-  password: string;
-}
+/** A cluster on disk without a server. `directory` is PGDATA. */
+export type Cluster = Awaited<ReturnType<typeof openCluster>>;
 
 /** Holds what the server's user must reach, if root runs LOOM from a directory that others cannot enter. */
 const sharedDirectory = '/var/lib/loom-dev';
@@ -58,7 +53,7 @@ export async function claimClusterHome(dataDirectory: string): Promise<ClusterHo
 }
 
 /** Makes the cluster ready for a server. Creates it if it is missing. */
-export async function openCluster(home: ClusterHome, options: ClusterOptions): Promise<Cluster> {
+export async function openCluster(home: ClusterHome, options: EmbeddedPostgresOptions) {
   const { baseDirectory, user } = home;
   const directory = join(baseDirectory, 'cluster');
   const binaries = await findPostgresBinaries(isRoot() ? sharedDirectory : baseDirectory, user);
@@ -146,12 +141,12 @@ async function makeCluster(
   directory: string,
   binaries: PostgresBinaries,
   user: ProcessUser | undefined,
-  options: ClusterOptions,
+  options: EmbeddedPostgresOptions,
 ): Promise<void> {
   const partDirectory = `${directory}.part`;
   const passwordPath = join(directory, '..', 'password');
   await rm(partDirectory, { recursive: true, force: true });
-  await writeOwned(passwordPath, options.password ?? randomBytes(18).toString('base64url'), user);
+  await writeOwned(passwordPath, randomBytes(18).toString('base64url'), user);
   const parameters = [
     `--pgdata=${partDirectory}`,
     '--username=postgres',

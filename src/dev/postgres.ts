@@ -1,19 +1,12 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Cluster, type ClusterOptions, claimClusterHome, openCluster } from './postgres-cluster.ts';
+import { type Cluster, claimClusterHome, type EmbeddedPostgresOptions, openCluster } from './postgres-cluster.ts';
 import { plainEnvironment } from './processes.ts';
-
-export interface EmbeddedPostgresOptions extends ClusterOptions {
-  /** Undefined or 0 takes a free port. A port in use is an error. */
-  port?: number;
-  /** Receives each log line of the server. A line may show statements and data, never a password. */
-  onLog?: (line: string) => void;
-}
 
 export interface EmbeddedPostgres {
   /** Superuser URL of the database `postgres`, with the password. */
@@ -52,13 +45,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   }
 }
 
-interface Server {
-  child: ChildProcess;
-  pid: number;
-  port: number;
-  /** Resolves when the server has ended, and rejects if the program could not be started. */
-  ended: Promise<void>;
-}
+type Server = Awaited<ReturnType<typeof launch>>;
 
 /** Launches the server. Another process may take a free port before the server does: then it tries the next port. */
 async function launchOnPort(cluster: Cluster, options: EmbeddedPostgresOptions): Promise<Server> {
@@ -73,7 +60,7 @@ async function launchOnPort(cluster: Cluster, options: EmbeddedPostgresOptions):
   }
 }
 
-async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresOptions): Promise<Server> {
+async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresOptions) {
   const settings: Record<string, string> = {
     listen_addresses: '127.0.0.1',
     unix_socket_directories: '',
@@ -88,7 +75,6 @@ async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresO
   const lastLines: string[] = [];
   createInterface({ input: child.stderr }).on('line', (line) => {
     if (lastLines.push(line) > 20) lastLines.shift();
-    options.onLog?.(line);
   });
   const ended = new Promise<void>((resolve, reject) => {
     child.once('error', reject);

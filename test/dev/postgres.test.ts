@@ -33,7 +33,7 @@ test('data and password survive a restart, the port may change, and the server l
   expect(await ask(first.url, `select current_setting('work_mem') as answer`)).toBe('5MB');
   expect(await ask(first.url, `select current_setting('server_encoding') as answer`)).toBe('UTF8');
   await first.stop();
-  const second = await start({ persistent: true, password: 'another-one' });
+  const second = await start({ persistent: true });
   expect(new URL(second.url).password).toBe(new URL(first.url).password);
   expect(await ask(second.url, `select to_regclass('kept')::text as answer`)).toBe('kept');
 });

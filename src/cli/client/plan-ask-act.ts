@@ -1,5 +1,5 @@
 import { NodeError } from '../../http/client/node-error.ts';
-import type { CommandContext, CommandResult } from '../command.ts';
+import type { CommandInput, CommandResult } from '../command.ts';
 import { NotConfirmed } from '../failure.ts';
 import { flag, UsageError } from '../terminal/arguments.ts';
 import { withHint } from './hints.ts';
@@ -7,11 +7,7 @@ import { withHint } from './hints.ts';
 /** The options of a command that plans, asks and acts. */
 export const PLAN_OPTIONS = { yes: flag('do not ask'), 'dry-run': flag('show only the plan') };
 
-interface PlanInput {
-  values: { yes?: boolean | undefined; 'dry-run'?: boolean | undefined };
-  context: CommandContext;
-  wantsJson: boolean;
-}
+type PlanInput = Omit<CommandInput<typeof PLAN_OPTIONS>, 'operands'>;
 
 export interface PlanOptions<Report> {
   /** The name of the command. The operator types it to go on. */

@@ -6,26 +6,20 @@ import type { NodeClient } from '../../http/client/client.ts';
 import { counted, quoted } from '../terminal/text.ts';
 import { type DrillFacts, DrillFault, known } from './steps.ts';
 
-/** Asserts that the plan counts every document of the backup. In place, a backup that was just taken must still equal the state. */
-export function assertPlanFits(
-  { backup, plan }: DrillFacts,
-  { inPlace, isFresh }: { inPlace: boolean; isFresh: boolean },
-): string {
+/** Asserts that the plan counts every document of the backup, and changes none of the live ones if the backup must equal them. */
+export function assertPlanFits({ backup, plan }: DrillFacts, mustEqualLive: boolean): string {
   const { documents, dry_run: isPlan, warnings } = known(plan);
   if (!isPlan) throw new DrillFault('The node answered a dry run as if it had restored.');
-  assertEqual(
-    'number of documents in the plan',
-    documents.added + documents.changed + documents.unchanged,
-    known(backup).documents,
-  );
-  const lost = documents.added + documents.changed + documents.removed;
-  if (inPlace && isFresh && lost > 0) {
+  const { added, changed, removed, unchanged } = documents;
+  assertEqual('number of documents in the plan', added + changed + unchanged, known(backup).documents);
+  const lost = added + changed + removed;
+  if (mustEqualLive && lost > 0) {
     throw new DrillFault(
       `The state has changed since the backup was taken: a restore would revert ${counted(lost, 'document')}. Try again without writers.`,
     );
   }
   const warned = warnings.length === 0 ? '' : `; the node warns: ${warnings.join(' ')}`;
-  return `${documents.added} to add, ${documents.changed} to change, ${documents.removed} to remove, ${documents.unchanged} unchanged${warned}`;
+  return `${added} to add, ${changed} to change, ${removed} to remove, ${unchanged} unchanged${warned}`;
 }
 
 /** Asserts that digest and count of the restored state match the file. `again` is the second backup of a drill in place. */
@@ -51,9 +45,8 @@ function assertPlanKept(plan: RestoreReport, report: RestoreReport): void {
 
 export function assertChainValid(verdict: AuditVerdict): string {
   if (!verdict.ok) {
-    throw new DrillFault(
-      `The audit chain is broken at entry ${verdict.first_bad_seq} (${verdict.reason}): ${verdict.detail}`,
-    );
+    const { first_bad_seq: seq, reason, detail } = verdict;
+    throw new DrillFault(`The audit chain is broken at entry ${seq} (${reason}): ${detail}`);
   }
   return `${counted(verdict.entries, 'valid entry')}, up to entry ${verdict.head.seq}, ${verdict.head.hash}`;
 }
@@ -76,7 +69,7 @@ export function assertScratchChainFits({ backup, restored }: DrillFacts, verdict
 export async function assertBackupIsOfTrail(
   { backup }: DrillFacts,
   client: NodeClient,
-  file: string | undefined,
+  file?: string,
 ): Promise<string> {
   const { audit_head: head } = known(backup).manifest;
   if (head.seq === 0) return 'the backup is older than its first entry';

@@ -19,17 +19,9 @@ interface Drilled {
   facts: DrillFacts;
 }
 
-interface Circumstances {
-  url: string;
-  startedAt: Date;
-  wasStopped: boolean;
-}
-
-/** Creates the report of a drill from what its steps found. */
-export function createReport(
-  { file, inPlace, results, facts }: Drilled,
-  { url, startedAt, wasStopped }: Circumstances,
-) {
+/** Creates the report of a drill on the node of `url` from what its steps found. */
+export function createReport(drilled: Drilled, url: string, startedAt: Date, wasStopped: boolean) {
+  const { file, inPlace, results, facts } = drilled;
   const { before, backup, restored, scratchKey } = facts;
   const endedAt = new Date();
   return {

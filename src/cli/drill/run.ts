@@ -67,7 +67,7 @@ export async function runDrill(target: DrillTarget, { client, config, context }:
     await tryRestore(drill);
     await checkChains(drill);
     await cleanUp(drill);
-    return createReport(drill, { url: config.url, startedAt, wasStopped: stop.aborted });
+    return createReport(drill, config.url, startedAt, stop.aborted);
   } finally {
     await cleaner.close();
   }
@@ -100,7 +100,8 @@ async function tryRestore(drill: Drill): Promise<void> {
   const { run, facts, inPlace, isFresh } = drill;
   await run('plan', { needs: ['status', 'verify'] }, async () => {
     facts.plan = await send(drill, { dry_run: true });
-    return assertPlanFits(facts, { inPlace, isFresh });
+    // In place, a backup that was just taken must still equal the state.
+    return assertPlanFits(facts, inPlace && isFresh);
   });
   await run('restore', { needs: ['plan'] }, async () => {
     facts.hasAskedForRestore = true;

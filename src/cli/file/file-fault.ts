@@ -7,7 +7,7 @@ export class FileFault extends Error {
   readonly path: string;
   readonly detail: string;
 
-  constructor(path: string, detail: string, { label, cause }: { label?: string | undefined; cause?: unknown } = {}) {
+  constructor(path: string, detail: string, label?: string, cause?: unknown) {
     super(`${label === undefined ? '' : `${label}: `}${path}: ${detail}`, { cause });
     this.path = path;
     this.detail = detail;
@@ -29,7 +29,7 @@ const sentences: Record<string, string> = {
 export function asFileFault(error: unknown, path = pathOf(error), label?: string): unknown {
   if (path === undefined || !(error instanceof Error) || !('syscall' in error && 'code' in error)) return error;
   const code = String(error.code);
-  return new FileFault(path, sentences[code] ?? `It cannot be used (${code}).`, { label, cause: error });
+  return new FileFault(path, sentences[code] ?? `It cannot be used (${code}).`, label, error);
 }
 
 function pathOf(error: unknown): string | undefined {

@@ -3,21 +3,12 @@ import { dirname } from 'node:path';
 import { limits } from '../../limits.ts';
 import { codeOf, FileFault } from './file-fault.ts';
 
-/** A file that is being written beside its target. The target keeps its old content until `keep`. */
-export interface PartFile {
-  path: string;
-  handle: FileHandle;
-  /** Makes the file durable and replaces the target by it, in one step. */
-  keep(): Promise<void>;
-  /** Removes the file and leaves the target as it is. After `keep` it does nothing. */
-  drop(): Promise<void>;
-}
-
 /**
- * Creates `<target>.part` for this process alone. Replaces an old one, which a killed process left behind. Rejects when a fresh
- * one exists, because another process is writing it. `keep` rejects when another process has taken the file away.
+ * Creates `<target>.part` for this process alone. The target keeps its old content until `keep`. Replaces an old part file,
+ * which a killed process left behind. Rejects when a fresh one exists, because another process is writing it. `keep` rejects
+ * when another process has taken the file away.
  */
-export async function claimPartFile(target: string): Promise<PartFile> {
+export async function claimPartFile(target: string) {
   const path = `${target}.part`;
   const handle = await createExclusively(path);
   const { ino, dev } = await handle.stat();
@@ -43,15 +34,19 @@ export async function claimPartFile(target: string): Promise<PartFile> {
   return {
     path,
     handle,
-    keep: async () => {
+    /** Makes the file durable and replaces the target by it, in one step. */
+    keep: async (): Promise<void> => {
       await handle.sync();
       if (!(await isStillOurs()))
         throw new FileFault(path, 'Another process has taken it away. The target was not replaced.');
       await rename(path, target);
-      await syncDirectory(dirname(target));
+      // The rename is durable once the directory is on disk.
+      const directory = await open(dirname(target), 'r');
+      await directory.sync().finally(() => directory.close());
       await close();
     },
-    drop: async () => {
+    /** Removes the file and leaves the target as it is. After `keep` it does nothing. */
+    drop: async (): Promise<void> => {
       if (!isOpen) return;
       if (await isStillOurs()) await unlink(path);
       await close();
@@ -75,16 +70,6 @@ async function createExclusively(path: string): Promise<FileHandle> {
   }
   await unlink(path);
   return await open(path, 'wx+');
-}
-
-/** Makes a rename durable, which needs the directory on disk. */
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
-  }
 }
 
 /** Writes a small file completely or not at all. */

@@ -19,6 +19,7 @@ export interface ParsedArguments<Given extends OptionTypes> {
   values: ReturnType<typeof parseArgs<{ options: Given; strict: true; allowPositionals: true }>>['values'];
   /** The arguments beside the options. */
   operands: string[];
+  /** Whether standard output is reserved for one JSON object. */
   wantsJson: boolean;
 }
 

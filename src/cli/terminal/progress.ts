@@ -4,20 +4,13 @@ import { sizeText } from './text.ts';
 const SHOW_EVERY_MS = 200;
 const CLEAR_LINE = '\r\x1b[2K';
 
-/** Shows progress as one line on a terminal. Elsewhere it writes nothing. */
-export interface Progress {
-  /** Adds bytes to the count. */
-  count(bytes: number): void;
-  /** Names the current work and resets the count. `totalBytes` is the goal, if known. */
-  begin(what: string, totalBytes?: number): void;
-  /** Clears the line. */
-  end(): void;
-}
+export type Progress = ReturnType<typeof createProgress>;
 
+/** Shows progress as one line on a terminal. Elsewhere it writes nothing. */
 export function createProgress(
   { isWatched, writeError }: Pick<CommandContext, 'isWatched' | 'writeError'>,
   nowMs: () => number = () => performance.now(),
-): Progress {
+) {
   let what = '';
   let total: number | undefined;
   let bytes = 0;
@@ -34,18 +27,20 @@ export function createProgress(
   }
 
   return {
-    count: (more) => {
+    count: (more: number): void => {
       bytes += more;
       if (isWatched && nowMs() - shownAt >= SHOW_EVERY_MS) show();
     },
-    begin: (next, totalBytes) => {
+    /** Names the current work and resets the count. `totalBytes` is the goal, if known. */
+    begin: (next: string, totalBytes?: number): void => {
       what = next;
       total = totalBytes;
       bytes = 0;
       startedAt = nowMs();
       if (isWatched) show();
     },
-    end: () => {
+    /** Clears the line. */
+    end: (): void => {
       if (isWatched) writeError(CLEAR_LINE);
     },
   };
