@@ -21,7 +21,7 @@ export class NotConfirmed extends Error {
 }
 
 /** What is wrong with a backup file, as the answer of `verify` or `inspect`. `verdict` begins its text. */
-export class BackupFault extends Error {
+class BackupFault extends Error {
   readonly fault: LoomError;
   readonly file: string;
   readonly verdict: string;

@@ -48,9 +48,8 @@ const dev = createPlainCommand({
 
 /** Drops the database of a production `.env`, and empty variables: an empty token would hide the fresh one. */
 function withoutDatabase(env: CommandContext['env']): CommandContext['env'] {
-  return Object.fromEntries(
-    Object.entries(env).filter(([name, value]) => !/^LOOM_PG_(URL|SSL)/.test(name) && value !== ''),
-  );
+  const kept = Object.entries(env).filter(([name, value]) => !/^LOOM_PG_(URL|SSL)/.test(name) && value !== '');
+  return Object.fromEntries(kept);
 }
 
 function firstSteps(url: string, token: string): string {

@@ -28,7 +28,7 @@ export interface EmbeddedPostgresOptions {
 }
 
 /** A directory that this process has claimed until `close`, and the user that runs PostgreSQL in it. */
-export interface ClusterHome {
+interface ClusterHome {
   baseDirectory: string;
   user: ProcessUser | undefined;
   close(options: { remove: boolean }): Promise<void>;
@@ -40,6 +40,7 @@ export type Cluster = Awaited<ReturnType<typeof openCluster>>;
 /** Holds what the server's user must reach, if root runs LOOM from a directory that others cannot enter. */
 const sharedDirectory = '/var/lib/loom-dev';
 
+/** Claims the directory, which it creates if it is missing. A second claim of the same directory rejects. */
 export async function claimClusterHome(dataDirectory: string): Promise<ClusterHome> {
   if (process.platform === 'win32') throw new Error('The embedded PostgreSQL runs on Linux and macOS only.');
   const { baseDirectory, user } = await makeBaseDirectory(resolve(dataDirectory));
@@ -52,7 +53,7 @@ export async function claimClusterHome(dataDirectory: string): Promise<ClusterHo
   return { baseDirectory, user, close };
 }
 
-/** Makes the cluster ready for a server. Creates it if it is missing. */
+/** Makes the cluster ready for a server. Creates it with a random password if it is missing; an existing one keeps its own. */
 export async function openCluster(home: ClusterHome, options: EmbeddedPostgresOptions) {
   const { baseDirectory, user } = home;
   const directory = join(baseDirectory, 'cluster');
@@ -89,7 +90,7 @@ async function makeBaseDirectory(wantedDirectory: string): Promise<Pick<ClusterH
 }
 
 /**
- * Claims the directory for this process. Two servers on one data directory would destroy it, and a second start must not take
+ * Marks the directory as claimed by this process. Two servers on one data directory would destroy it, and a second start must not take
  * the first server for an orphan. So the directory names its owner. A mark is stale if its process has ended or its pid was reused.
  */
 async function claim(baseDirectory: string): Promise<() => Promise<void>> {
@@ -147,15 +148,11 @@ async function makeCluster(
   const passwordPath = join(directory, '..', 'password');
   await rm(partDirectory, { recursive: true, force: true });
   await writeOwned(passwordPath, randomBytes(18).toString('base64url'), user);
-  const parameters = [
-    `--pgdata=${partDirectory}`,
-    '--username=postgres',
-    '--auth=scram-sha-256',
-    `--pwfile=${passwordPath}`,
-  ];
+  const access = ['--username=postgres', '--auth=scram-sha-256', `--pwfile=${passwordPath}`, '--no-instructions'];
   // PostgreSQL's built-in C.UTF-8 sorts and maps case the same way on every machine, whatever its locales.
-  parameters.push('--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8');
-  parameters.push('--no-instructions', ...(options.settings?.fsync === 'off' ? ['--no-sync'] : []));
+  const locale = ['--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'];
+  const sync = options.settings?.fsync === 'off' ? ['--no-sync'] : [];
+  const parameters = [`--pgdata=${partDirectory}`, ...access, ...locale, ...sync];
   const { code, output } = await runProgram(binaries.initdb, parameters, user);
   if (code !== 0) throw new Error(`The data directory could not be created:\n${output.trim()}`);
   await rename(partDirectory, directory);

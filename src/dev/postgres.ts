@@ -80,7 +80,8 @@ async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresO
     child.once('error', reject);
     child.once('close', () => resolve());
   });
-  // Without a pid, `ended` rejects with the reason.
+  // Without a pid, `ended` rejects with the reason, which the loop below reads.
+  ended.catch(() => undefined);
   const { pid = 0 } = child;
   const deadline = Date.now() + startTimeoutMs;
   while (!(await isReady(cluster, pid))) {
@@ -94,7 +95,7 @@ async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresO
   return { child, pid, port, ended };
 }
 
-/** Its own session: a terminal sends Ctrl-C to the foreground group, and LOOM must end before its database. */
+/** Returns options for a session of its own: Ctrl-C reaches the foreground group, and LOOM must end before its database. */
 function detached({ user }: Cluster) {
   return { ...user, cwd: '/', env: plainEnvironment, detached: true };
 }

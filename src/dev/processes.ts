@@ -27,9 +27,9 @@ export function runProgram(
   const options = { ...user, cwd: '/', env: plainEnvironment, maxBuffer: Number.POSITIVE_INFINITY };
   return new Promise((resolve) => {
     execFile(file, parameters, options, (error, stdout, stderr) => {
-      if (error === null || typeof error.code === 'number')
-        resolve({ code: Number(error?.code ?? 0), output: stdout + stderr });
-      else resolve({ code: -1, output: error.message });
+      const code = error === null ? 0 : error.code;
+      if (typeof code === 'number') resolve({ code, output: stdout + stderr });
+      else resolve({ code: -1, output: String(error?.message) });
     });
   });
 }

@@ -19,7 +19,7 @@ export interface ClientTools {
   config: ClientConfig;
 }
 
-export interface ClientCommandDefinition<Given extends OptionTypes> extends Omit<CommandDefinition<Given>, 'run'> {
+interface ClientCommandDefinition<Given extends OptionTypes> extends Omit<CommandDefinition<Given>, 'run'> {
   run(input: CommandInput<Given> & ClientTools): Promise<CommandResult>;
 }
 

@@ -9,7 +9,7 @@ export const PLAN_OPTIONS = { yes: flag('do not ask'), 'dry-run': flag('show onl
 
 type PlanInput = Omit<CommandInput<typeof PLAN_OPTIONS>, 'operands'>;
 
-export interface PlanOptions<Report> {
+interface PlanOptions<Report> {
   /** The name of the command. The operator types it to go on. */
   word: string;
   /** Whether the revision of a confirmed plan guards the act. */

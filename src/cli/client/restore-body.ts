@@ -17,7 +17,7 @@ const OPTION_HINTS = {
   backup_unverified: 'To restore it nevertheless: --accept-unverified.',
 };
 
-/** Sends a restore request and shows its progress. */
+/** Sends a restore request and shows its progress. Adds to a refusal the option of the command line that lifts it. */
 export async function sendRestore(
   client: NodeClient,
   path: string,

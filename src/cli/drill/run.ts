@@ -25,7 +25,7 @@ import {
 import { createReport, type DrillReport } from './report.ts';
 import { createSteps, type DrillFacts, DrillFault, known } from './steps.ts';
 
-export interface DrillTarget {
+interface DrillTarget {
   /** The backup to use; undefined to take one from the node. */
   file: string | undefined;
   /** Another state key that `file` may have been made for. */

@@ -21,7 +21,7 @@ export const titles = {
   untouched: 'the live state was not changed',
 };
 
-export type StepName = keyof typeof titles;
+type StepName = keyof typeof titles;
 
 export interface StepResult {
   step: StepName;
