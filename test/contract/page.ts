@@ -55,7 +55,7 @@ export async function openShell(env: Record<string, string>, replacements: Recor
       const script = `source ${variables}\nset -eo pipefail\n${typed}\nexport -p > ${variables}\n`;
       const { code, stdout, stderr } = await runCommandLine(script, { directory, env });
       expect({ code, stderr, commands }, section).toEqual({ code: 0, stderr: '', commands });
-      if (shown.length > 0) expect(stdout, section).toMatch(new RegExp(shown.map(toPattern).join('[^]*')));
+      if (shown.length > 0) expect(stdout, section).toMatch(new RegExp(shown.map(toPattern).join('[\\s\\S]*')));
       return stdout;
     },
     close: () => rm(directory, { recursive: true, force: true }),

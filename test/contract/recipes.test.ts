@@ -1,0 +1,67 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Program, startProgram, waitUntilReady } from '../setup/node/program.ts';
+import { createEmptyDatabase, type TestDatabase } from '../setup/server/database.ts';
+import { jsonOf, openShell, type PageStep, readPage, type Shell } from './page.ts';
+
+const TOKEN = 'admin-token-of-the-recipes';
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const psql = `node --import ${import.meta.resolve('tsx')} ${root}test/contract/psql.ts`;
+
+let databases: TestDatabase[];
+let node: Program;
+let newNode: Program;
+let shell: Shell;
+beforeAll(async () => {
+  databases = await Promise.all([createEmptyDatabase(), createEmptyDatabase()]);
+  [node, newNode] = await Promise.all([start(0, TOKEN), start(1, TOKEN)]);
+  shell = await openShell(
+    { LOOM_PG_URL: databases[0]?.url ?? '' },
+    {
+      'http://127.0.0.1:8787': node.url,
+      'http://127.0.0.1:8788': newNode.url,
+      '/run/secrets/loom_admin_token': 'admin-token',
+      'psql ': `${psql} `,
+      'docs/verify-chain.sql': `${root}docs/verify-chain.sql`,
+    },
+  );
+  await writeFile(join(shell.directory, 'admin-token'), `${TOKEN}\n`);
+  for (const name of ['prices', 'opening']) await put(name);
+});
+afterAll(async () => {
+  await Promise.all([node.stop(), newNode.stop()]);
+  await Promise.all(databases.map((database) => database.drop()));
+  await shell.close();
+});
+
+async function start(database: number, token: string, port = '0'): Promise<Program> {
+  const env = { LOOM_PG_URL: databases[database]?.url ?? '', LOOM_ADMIN_TOKEN: token, LOOM_PORT: port };
+  const program = await startProgram({ env });
+  await waitUntilReady(program.url);
+  return program;
+}
+
+async function put(name: string): Promise<void> {
+  const headers = { 'x-loom-admin-token': TOKEN, 'content-type': 'application/json' };
+  const answer = await fetch(`${node.url}/v1/documents/${name}`, { method: 'PUT', headers, body: '{"tea":3}' });
+  expect(answer.status).toBe(201);
+}
+
+/** Does what the page asks of the reader's platform: restarts the node with the environment that a step has written. */
+async function restartAfter({ commands }: PageStep): Promise<void> {
+  if (!commands.includes('> loom.env')) return;
+  const written = await readFile(join(shell.directory, 'loom.env'), 'utf8');
+  await node.stop();
+  node = await start(0, written.trim().replace('LOOM_ADMIN_TOKEN=', ''), new URL(node.url).port);
+}
+
+test('every command of the recipes works and prints what the page shows', { timeout: 120_000 }, async () => {
+  const printed: string[] = [];
+  for (const step of await readPage('recipes.md')) {
+    printed.push(await shell.run(step));
+    await restartAfter(step);
+  }
+  expect(jsonOf(printed.at(-1) ?? '')).toMatchObject([{ ok: true, first_bad_seq: null, head_matches: true }]);
+});
