@@ -6,9 +6,12 @@ import { type Program, startProgram, waitUntilReady } from '../setup/node/progra
 import { createEmptyDatabase, type TestDatabase } from '../setup/server/database.ts';
 import { jsonOf, openShell, type PageStep, readPage, type Shell } from './page.ts';
 
-const TOKEN = 'admin-token-of-the-recipes';
+const TOKEN = 'admin-token-of-the-how-to-pages';
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const psql = `node --import ${import.meta.resolve('tsx')} ${root}test/contract/psql.ts`;
+const database = {
+  'psql ': `node --import ${import.meta.resolve('tsx')} ${root}test/contract/psql.ts `,
+  'docs/verify-chain.sql': `${root}docs/verify-chain.sql`,
+};
 
 let databases: TestDatabase[];
 let node: Program;
@@ -23,8 +26,7 @@ beforeAll(async () => {
       'http://127.0.0.1:8787': node.url,
       'http://127.0.0.1:8788': newNode.url,
       '/run/secrets/loom_admin_token': 'admin-token',
-      'psql ': `${psql} `,
-      'docs/verify-chain.sql': `${root}docs/verify-chain.sql`,
+      ...database,
     },
   );
   await writeFile(join(shell.directory, 'admin-token'), `${TOKEN}\n`);
@@ -32,12 +34,12 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await Promise.all([node.stop(), newNode.stop()]);
-  await Promise.all(databases.map((database) => database.drop()));
+  await Promise.all(databases.map((one) => one.drop()));
   await shell.close();
 });
 
-async function start(database: number, token: string, port = '0'): Promise<Program> {
-  const env = { LOOM_PG_URL: databases[database]?.url ?? '', LOOM_ADMIN_TOKEN: token, LOOM_PORT: port };
+async function start(index: number, token: string, port = '0'): Promise<Program> {
+  const env = { LOOM_PG_URL: databases[index]?.url ?? '', LOOM_ADMIN_TOKEN: token, LOOM_PORT: port };
   const program = await startProgram({ env });
   await waitUntilReady(program.url);
   return program;
@@ -56,6 +58,25 @@ async function restartAfter({ commands }: PageStep): Promise<void> {
   await node.stop();
   node = await start(0, written.trim().replace('LOOM_ADMIN_TOKEN=', ''), new URL(node.url).port);
 }
+
+test('every command of the operations page works', { timeout: 120_000 }, async () => {
+  const operations = await openShell(
+    { LOOM_PG_URL: databases[0]?.url ?? '', LOOM_ADMIN_TOKEN: TOKEN },
+    { 'http://127.0.0.1:8787': node.url, ...database },
+  );
+  try {
+    await operations.run({
+      commands: `node dist/main.js backup --gzip --out last-week.json.gz --url ${node.url} > taken.txt`,
+    });
+    const printed: string[] = [];
+    for (const step of await readPage('operations.md')) printed.push(await operations.run(step));
+    expect(printed.filter((text) => text.startsWith('ok: '))).toHaveLength(3);
+    expect(printed.join('')).toContain('ok against EARLIER: ');
+    expect(jsonOf(printed.at(-1) ?? '')).toMatchObject([{ ok: true }]);
+  } finally {
+    await operations.close();
+  }
+});
 
 test('every command of the recipes works and prints what the page shows', { timeout: 120_000 }, async () => {
   const printed: string[] = [];
