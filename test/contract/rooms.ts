@@ -45,11 +45,21 @@ export function arrowLines(arrows: Map<string, string[]>): string[] {
     .sort();
 }
 
-/** Reads the diagram: every line of a page's `text` blocks that has the form `room → room, room`. */
+/** Reads the diagram: every line of a page's `text` blocks that has the form `room → room, room`. A room may have several. */
 export function readDiagram(markdown: string): string[] {
-  const blocks = [...markdown.matchAll(/^```text\n([\s\S]*?)^```/gm)].map(([, block = '']) => block);
-  const lines = blocks.flatMap((block) => [...block.matchAll(/^(\S+) +→ +(\S+(?:, \S+)*)$/gm)]);
-  return arrowLines(new Map(lines.map(([, room = '', targets = '']) => [room, targets.split(', ')])));
+  const arrows = new Map<string, string[]>();
+  for (const [, block = ''] of markdown.matchAll(/^```text\n([\s\S]*?)^```/gm)) {
+    for (const [, room = '', targets = ''] of block.matchAll(/^(\S+) +→ +(\S+(?:, \S+)*)$/gm))
+      arrows.set(room, [...(arrows.get(room) ?? []), ...targets.split(', ')]);
+  }
+  return arrowLines(arrows);
+}
+
+/** Reads the names of the rooms in the table of `docs/architecture.md`, sorted. */
+export function readRoomTable(markdown: string): string[] {
+  const rows = /^\| room \|[\s\S]*?\n\n/m.exec(markdown)?.[0] ?? '';
+  const cells = [...rows.matchAll(/^\| ([^|]+) \|/gm)].map(([, cell = '']) => cell);
+  return cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, room = '']) => room)).sort();
 }
 
 /** The main file of each folder that has no file of its own name. */
