@@ -62,43 +62,27 @@ export function readRoomTable(markdown: string): string[] {
   return cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, room = '']) => room)).sort();
 }
 
-/** The main file of each folder that has no file of its own name. */
-const mainFiles: Record<string, string> = {
-  'src/backup/check': 'frame.ts',
-  'src/backup/format': 'decoder.ts',
-  'src/backup/offline': 'verifier.ts',
-  'src/cli': 'command.ts',
-  'src/cli/client': 'client-command.ts',
-  'src/cli/drill': 'run.ts',
-  'src/cli/file': 'file-command.ts',
-  'src/cli/terminal': 'text.ts',
-  'src/dev': 'postgres.ts',
-  'src/domain': 'store.ts',
-  'src/http': 'server.ts',
-  'src/http/plugins': 'gate.ts',
-  'src/http/reply': 'problem.ts',
-  'src/http/request': 'body.ts',
-  'src/http/routes': 'documents.ts',
-  'src/json': 'scanner.ts',
-  'src/persistence': 'store.ts',
-  'src/persistence/backup': 'export.ts',
-  'src/persistence/commit': 'group-commit.ts',
-  'src/persistence/connection': 'pool.ts',
-  'src/persistence/read': 'state.ts',
-  'src/persistence/state': 'live.ts',
-};
-
-/** Finds folders of `src/` whose main file does not begin with a comment that explains the folder. */
+/**
+ * Finds folders of `src/` without a main file. The main file of a folder is the one with a header: a comment that stands apart,
+ * before or after the imports, and says what the folder imports or must not know.
+ */
 export function foldersWithoutHeader(files: SourceFile[]): string[] {
-  const texts = new Map(files.map(({ path, text }) => [path, text]));
-  const folders = [...new Set(files.map(({ path }) => dirname(path)))].filter((folder) => folder !== 'src');
-  return folders.sort().flatMap((folder) => {
-    const own = `${folder}/${basename(folder)}.ts`;
-    const main = texts.has(own) ? own : `${folder}/${mainFiles[folder] ?? '(no entry in mainFiles)'}`;
-    const text = texts.get(main);
-    if (text === undefined) return [`${folder}: the main file ${main} does not exist`];
-    return /^(?:#!.*\n)?\s*(?:\/\*\*|\/\/)/.test(text) ? [] : [`${main} does not begin with a header comment`];
+  const folders = [...new Set(files.map(({ path }) => dirname(path)))].filter((folder) => folder !== 'src').sort();
+  return folders.flatMap((folder) => {
+    const headed = files.filter(
+      ({ path, text }) => dirname(path) === folder && /\b(?:imports?|knows?)\b/.test(headerOf(text)),
+    );
+    return headed.length === 1
+      ? []
+      : [`${folder} has ${headed.length} files with a header: ${headed.map(({ path }) => path)}`];
   });
+}
+
+/** Returns the comment at the start of a file, or after its imports, that does not belong to a declaration. */
+function headerOf(text: string): string {
+  const comment = /^((?:\/\/.*\n)+|\/\*\*[\s\S]*?\*\/\n)(?=\n|import\b)/;
+  const imports = /^(?:#!.*\n)?(?:import\s[^;]*;\n)*\s*/;
+  return comment.exec(text)?.[1] ?? comment.exec(text.replace(imports, ''))?.[1] ?? '';
 }
 
 const maxFilesInFolder = 15;
