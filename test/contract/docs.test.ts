@@ -10,6 +10,8 @@ import { errorCodes } from '../../src/errors.ts';
 import { limits } from '../../src/limits.ts';
 import { createMetrics } from '../../src/metrics.ts';
 
+import { codesIn, tableRows } from './tables.ts';
+
 const root = new URL('../../', import.meta.url);
 const read = (path: string): Promise<string> => readFile(new URL(path, root), 'utf8');
 const names = (await readdir(new URL('docs/', root))).filter((name) => name.endsWith('.md'));
@@ -37,26 +39,6 @@ const prose = [
   'docs/backup-format.md',
 ];
 const statusOf = new Map<string, number>(errorCodes().map(({ code, status }) => [code, status]));
-
-/** Returns the cells of each row of a table, found by the heading of its first column. */
-function tableRows(text: string, heading: string): string[][] {
-  const after = text
-    .slice(text.indexOf(`| ${heading} |`))
-    .split('\n')
-    .slice(2);
-  const rows = after.slice(
-    0,
-    after.findIndex((line) => !line.startsWith('|')),
-  );
-  return rows.map((row) =>
-    row
-      .split(/(?<!\\)\|/)
-      .slice(1, -1)
-      .map((cell) => cell.trim()),
-  );
-}
-
-const codesIn = (text: string): string[] => [...text.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? '');
 
 test('the runbook equals the contract, byte for byte', () => {
   expect(createHash('sha256').update(page('docs/runbook.md')).digest('hex')).toBe(
@@ -171,6 +153,16 @@ describe('docs/restore.md', () => {
   ])('states the limit: %s', (words) => {
     expect((page('docs/restore.md') + page('docs/operations.md')).replace(/\s+/g, ' ')).toContain(words);
   });
+});
+
+test('docs/restore.md explains every member of a restore, and no other', async () => {
+  const source = await read('src/backup/format/request.ts');
+  const schema = /restore(?:Members)?Schema = z\.strictObject\(\{\n([\s\S]*?)\n\}\)/.exec(source)?.[1] ?? '';
+  const members = [...schema.matchAll(/^ {2}(\w+):/gm)]
+    .map(([, name = '']) => name)
+    .filter((name) => name !== 'confirm');
+  const rows = tableRows(page('docs/restore.md'), 'member');
+  expect(rows.flatMap(([member = '']) => codesIn(member)).sort()).toEqual(members.sort());
 });
 
 describe('docs/backup-format.md', () => {

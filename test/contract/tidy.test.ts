@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
+import { errorCodes } from '../../src/errors.ts';
+import { limits } from '../../src/limits.ts';
 import {
   type FileRule,
   filesAreShort,
@@ -95,6 +97,22 @@ describe('the repository follows its rules', () => {
 
   test('no folder of src or test/setup holds too many files', () => {
     expect(crowdedFolders(code)).toEqual([]);
+  });
+
+  test('every limit is used', () => {
+    const text = source
+      .filter(({ path }) => path !== 'src/limits.ts')
+      .map((file) => file.text)
+      .join('');
+    expect(Object.keys(limits).filter((name) => !new RegExp(`\\b${name}\\b`).test(text))).toEqual([]);
+  });
+
+  test('every error code is thrown', () => {
+    const text = source
+      .filter(({ path }) => path !== 'src/errors.ts')
+      .map((file) => file.text)
+      .join('');
+    expect(errorCodes().filter(({ code }) => !text.includes(`'${code}'`))).toEqual([]);
   });
 
   test('README.md links to every page of docs', () => {
