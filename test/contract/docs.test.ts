@@ -165,6 +165,14 @@ test('docs/restore.md explains every member of a restore, and no other', async (
   expect(rows.flatMap(([member = '']) => codesIn(member)).sort()).toEqual(members.sort());
 });
 
+test.each(['docs/architecture.md', 'docs/operations.md'])('%s names every table', async (path) => {
+  const folder = new URL('migrations/', root);
+  const sql = await Promise.all((await readdir(folder)).map((name) => readFile(new URL(name, folder), 'utf8')));
+  const tables = [...sql.join('').matchAll(/^create table (\w+)/gm)].map(([, table = '']) => table);
+  expect(tables.length).toBeGreaterThan(5);
+  expect(tables.filter((table) => !page(path).includes(`\`${table}\``))).toEqual([]);
+});
+
 describe('docs/backup-format.md', () => {
   const text = page('docs/backup-format.md');
 

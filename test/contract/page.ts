@@ -29,7 +29,7 @@ export async function readPage(name: string): Promise<PageStep[]> {
 export interface Shell {
   directory: string;
   /**
-   * Runs a block as a reader types it and returns what it prints. Variables that it exports are set in later blocks. Throws
+   * Runs a block as a reader types it and returns what it prints. Variables that it sets are set in later blocks. Throws
    * when a command fails, when it writes to standard error, or when a line that the page shows is missing.
    */
   run(step: Pick<PageStep, 'commands'> & Partial<PageStep>): Promise<string>;
@@ -52,7 +52,7 @@ export async function openShell(env: Record<string, string>, replacements: Recor
     directory,
     run: async ({ section, commands, shown = [] }) => {
       const typed = all.reduce((text, [from, to]) => text.replaceAll(from, to), commands);
-      const script = `source ${variables}\nset -eo pipefail\n${typed}\nexport -p > ${variables}\n`;
+      const script = `source ${variables}\nset -aeo pipefail\n${typed}\nexport -p > ${variables}\n`;
       const { code, stdout, stderr } = await runCommandLine(script, { directory, env });
       expect({ code, stderr, commands }, section).toEqual({ code: 0, stderr: '', commands });
       if (shown.length > 0) expect(stdout, section).toMatch(new RegExp(shown.map(toPattern).join('[\\s\\S]*')));

@@ -113,6 +113,38 @@ const words: { pattern: RegExp; instead: string }[] = [
   { pattern: /\b(?:digest|chain)s? (?:holds?|do(?:es)? not hold)\b/i, instead: 'matches, is valid, is broken' },
 ];
 
+const maxSentenceWords = 25;
+
+/** Pages whose tables and code blocks aside every sentence is short. */
+const plainPages = [
+  'README',
+  'docs/tutorial',
+  'docs/recipes',
+  'docs/operations',
+  'docs/restore',
+  'docs/architecture',
+  'docs/contributing',
+];
+
+/** Finds long sentences in the pages. A code span or the text of a link counts as written, but a span as one word. */
+export const sentencesAreShort: FileRule = ({ path, text }) => {
+  if (!plainPages.includes(path.replace(/\.md$/, ''))) return [];
+  const prose = text
+    .replace(/^```[\s\S]*?^```$/gm, '\n')
+    .replace(/^\|.*$/gm, '\n')
+    .replace(/^#.*$/gm, '\n');
+  const paragraphs = prose.split(/\n\s*\n|\n(?=\s*(?:-|\d+\.)\s)/).map((one) =>
+    one
+      .replace(/`[^`]*`/g, 'X')
+      .replace(/\[([^\]]*)\]\([^)]*\)/g, '$1')
+      .replace(/\*\*|\s+/g, ' '),
+  );
+  return paragraphs
+    .flatMap((paragraph) => paragraph.split(/(?<=[.:;?!]) +(?=[A-Z0-9"…])/))
+    .filter((sentence) => (sentence.match(/[\w’'-]+/g) ?? []).length > maxSentenceWords)
+    .map((sentence) => `${path}: more than ${maxSentenceWords} words: ${sentence.trim()}`);
+};
+
 /** Finds words in code and docs that the project does not use. The runbook is a contract and keeps its own words. */
 export const wordsArePlain: FileRule = ({ path, text }) => {
   if (!/^src\/|^docs\/.*\.md$|^README\.md$/.test(path) || path === 'docs/runbook.md') return [];

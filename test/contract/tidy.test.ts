@@ -25,6 +25,7 @@ import {
   readDiagram,
   readRoomTable,
   roomOf,
+  sentencesAreShort,
   wordsArePlain,
 } from './rooms.ts';
 
@@ -58,6 +59,10 @@ describe('the repository follows its rules', () => {
 
   test('no page has a word that the project does not use', () => {
     expect(prose.flatMap(wordsArePlain)).toEqual([]);
+  });
+
+  test('every sentence of a page is short', () => {
+    expect(prose.flatMap(sentencesAreShort)).toEqual([]);
   });
 
   test('no text names a path of a machine or a registry', () => {
@@ -157,6 +162,7 @@ describe('each rule finds its fault', () => {
     [wordsArePlain, 'src/a.ts', '// The living state.'],
     [wordsArePlain, 'docs/a.md', 'The request is given up.'],
     [wordsArePlain, 'README.md', 'A digest does not hold.'],
+    [sentencesAreShort, 'README.md', `Short.\n${'one more word '.repeat(9)}.`],
     [namesNoWorkplace, 'docs/a.md', ['see ', 'farm/notes'].join('/')],
     [namesNoWorkplace, 'src/a.ts', [`const a = '`, `work/main';`].join('/')],
     [namesNoRegistry, 'package-lock.json', '{ "resolved": "https://registry.example/a.tgz" }'],
@@ -177,6 +183,7 @@ describe('each rule finds its fault', () => {
     [patternsAreKept, 'src/main.ts', `process.exit(await run(process.env));`],
     [filesAreShort, 'src/a.ts', 'line\n'.repeat(350)],
     [wordsArePlain, 'docs/runbook.md', 'the living state'],
+    [sentencesAreShort, 'README.md', `${'Word '.repeat(24)}end. ${'Word '.repeat(24)}end.`],
     [namesNoWorkplace, 'docs/a.md', 'src/workers and https://example.org/work and ./work'],
     [namesNoRegistry, 'package-lock.json', '{ "url": "https://opencollective.com/a" }'],
   ];
