@@ -40,7 +40,7 @@ async function state(): Promise<unknown> {
 const wasRestored = { kept: 1, changed: 'as it was' };
 const wasLive = { kept: 1, changed: 'later', added: true };
 
-/** The answers to the commands of each section, and the state after each. */
+/** The answers and effects of each section's commands. */
 const outcomes: Record<string, { answers: Record<string, unknown>[]; leaves: unknown }> = {
   'How to restore': {
     answers: [
@@ -63,7 +63,7 @@ const outcomes: Record<string, { answers: Record<string, unknown>[]; leaves: unk
   },
 };
 
-test('every command of the page works as it stands there, and does what the page says', async () => {
+test('every command of the page works verbatim, and has the effects that the page describes', async () => {
   await put('changed', 'later');
   await put('added', true);
   expect(await state()).toEqual(wasLive);
