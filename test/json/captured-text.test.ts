@@ -2,7 +2,7 @@ import { deepStrictEqual } from 'node:assert';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { canonicalize, canonicalText } from '../../src/json/canonical.ts';
-import { scanJson } from '../../src/json/scan.ts';
+import { scanText } from '../../src/json/scan-text.ts';
 import { anyJson, spellOddly } from '../setup/values/json-samples.ts';
 import { normalizeDocument } from '../setup/values/normalize-document.ts';
 
@@ -55,7 +55,7 @@ describe('normalizeDocument', () => {
     expect(() => normalizeDocument('"\ud800"', options)).toThrow(expect.objectContaining({ code: 'invalid_string' }));
   });
 
-  test('scanJson ends the input', () => {
-    expect(() => scanJson('[', { kind: 'skip', maxDepth: 1 })).toThrow('ends too early, at byte 1');
+  test('scanText ends the input', () => {
+    expect(() => scanText('[', { kind: 'skip', maxDepth: 1 })).toThrow('ends early, at byte 1');
   });
 });
