@@ -64,12 +64,9 @@ export const schema = z.object({
   LOOM_PG_CONNECT_TIMEOUT_MS: integer(100, 60_000)
     .default(5_000)
     .meta({ description: 'Time to wait for a new or free connection: 100 to 60000 milliseconds.' }),
-  LOOM_PG_SSL: boolean()
-    .default(false)
-    .meta({
-      description:
-        'true: the node connects to PostgreSQL only with TLS, and verifies the certificate and the host name.',
-    }),
+  LOOM_PG_SSL: boolean().default(false).meta({
+    description: 'true: the node connects to PostgreSQL only with TLS, and verifies the certificate and the host name.',
+  }),
   LOOM_PG_SSL_REJECT_UNAUTHORIZED: boolean().default(true).meta({
     description:
       'false: the node accepts any certificate, so the connection is encrypted but the server is not verified. Only with LOOM_PG_SSL=true.',
