@@ -1,6 +1,6 @@
 /**
- * The closed catalogue of LOOM's errors: one table from code to HTTP status and title. `docs/errors.md` explains each code,
- * and a test compares both. A code is part of the API and never changes its meaning.
+ * The closed catalogue of LOOM's errors: one table from code to HTTP status and title. `docs/errors.md` explains each
+ * code, and a test compares both. A code is part of the API and never changes its meaning.
  */
 const catalogue = {
   // The request

@@ -24,21 +24,21 @@ export const limits = {
   /** A backup's manifest, and each other small member beside state and audit entries. */
   maxBackupMemberBytes: 64 * KiB,
 
-  /** A restored state continues from its backup's revision, which must stay among the numbers that a double counts exactly. */
+  /** A restored state counts on from its backup's revision, which a double must still count exactly. */
   maxBackupRevision: 2 ** 52,
 
-  /** A restore continues from at most this revision. Otherwise later backups of the state would soon exceed `maxBackupRevision`. */
+  /** A restore counts on from at most this, so that later backups stay below `maxBackupRevision` for long. */
   maxRestoredRevision: 2 ** 51,
 
-  /** A text in a backup's header: LOOM's have at most 128 bytes. Each imported entry repeats two of them (`auditImportBytes`). */
+  /** A text in a backup's header: LOOM's have at most 128 bytes. An import repeats two (`auditImportBytes`). */
   maxBackupHeaderCharacters: 256,
 
   /** Members of a backup: LOOM writes thirteen, and other tools may add some. */
   maxBackupHeaderMembers: 64,
 
   /**
-   * An entry adds three levels to a document, and each import of the entry adds two more: this leaves room for 34 imports.
-   * In the body of a restore, an entry then stays below the 256 levels of `jq` 1.6.
+   * An entry adds three levels to a document, and each import of the entry adds two more: this leaves room for 34
+   * imports. In the body of a restore, an entry then stays below the 256 levels of `jq` 1.6.
    */
   maxAuditEntryDepth: 128 + 3 + 2 * 34 + 1,
 
@@ -52,7 +52,7 @@ export const limits = {
   /** Undo records of restores that replaced nothing, kept in addition: one row each. */
   maxEmptyUndoRecords: 10,
 
-  /** Earlier truncating restores that a restore names in its own entry because it removes theirs: about 300 bytes each. */
+  /** Truncating restores that a restore names because it removes their entries: about 300 bytes each. */
   maxReplacedRestores: 100,
   maxReplacedRestoreBytes: 2 * KiB,
 
@@ -60,21 +60,21 @@ export const limits = {
   maxUndoBodyBytes: 4 * KiB,
 
   /**
-   * Nesting of one document. PostgreSQL parses and merges recursively with a stack of 2 MiB by default. `jq` 1.6 refuses more
-   * than 256 levels, and a restore body adds a few.
+   * Nesting of one document. PostgreSQL parses and merges recursively with a stack of 2 MiB by default. `jq` 1.6
+   * refuses more than 256 levels, and a restore body adds a few.
    */
   maxDocumentDepth: 128,
 
   /**
-   * One number as written. A double has at most 767 significant digits, but more zeros may follow, as in `1.000…0`. This is
-   * far more than programs write, and fits easily into memory.
+   * One number as written. A double has at most 767 significant digits, but more zeros may follow, as in `1.000…0`.
+   * This is far more than programs write, and fits easily into memory.
    */
   maxNumberBytes: 64 * KiB,
 
-  /** A JSON pointer in an error contains names from the request; without a bound, the answer could be as large as the request. */
+  /** A JSON pointer in an error: its names come from the request, and the answer must stay small. */
   maxPointerCharacters: 2_048,
 
-  /** Whitespace between two tokens of JSON: no tool indents this far, and compressed whitespace costs a sender almost nothing. */
+  /** Whitespace between two tokens: no tool indents this far, and compressed it costs a sender nothing. */
   maxWhitespaceBytes: 1 * MiB,
 
   /** A member name that the scanner passes to its caller: a fully escaped document name has 3 KiB. */
@@ -130,7 +130,7 @@ export const limits = {
   /** Node refuses a request whose headers have more than 16 KiB in total. */
   maxTokenCharacters: 1_024,
 
-  /** A stream is aborted when its reader takes no bytes for this long, because it occupies a snapshot and a connection. */
+  /** A stream whose reader takes no bytes for this long is aborted: it occupies a snapshot and a connection. */
   readerIdleTimeoutMs: 60_000,
 
   /** A body is aborted when no byte arrives for this long, so that a stalled upload frees its connection. */
@@ -139,7 +139,7 @@ export const limits = {
   /** Names that a restore's answer lists for each of added, changed and removed. */
   maxPlanNames: 100,
 
-  /** Probe: pause between checks, time for one check, and failed checks before the verdict changes (an outage shows within 10 s). */
+  /** Probe: pause, time for one check, and failed checks that change the verdict; outages show within 10 s. */
   probeIntervalMs: 1_000,
   probeDeadlineMs: 2_000,
   probeBadChecks: 2,
@@ -161,8 +161,9 @@ export const limits = {
   maxProbeBackoffMs: 1_000,
 
   /**
-   * Raw bytes of a body for each byte of its canonical text: an escape such as `\\u0041` takes six bytes for one character.
-   * The canonical bound limits memory, so this one only limits time. The slack is for the whitespace of tiny documents.
+   * Raw bytes of a body for each byte of its canonical text: an escape such as `\\u0041` takes six bytes for one
+   * character. The canonical bound limits memory, so this one only limits time. The slack is for the whitespace of tiny
+   * documents.
    */
   maxRawBodyFactor: 6,
   rawBodySlackBytes: 64 * KiB,
@@ -197,16 +198,16 @@ export const limits = {
   /** Client commands: a node that does not accept a connection within this time counts as unreachable. */
   clientConnectTimeoutMs: 10_000,
 
-  /** Client commands: status and dropping a scratch state are short; only plan, restore, undo and verification take longer. */
+  /** Client commands: status and dropping a scratch state are short; restores and verification are not. */
   clientAnswerTimeoutMs: 60_000,
 
-  /** Client commands: an answer is aborted after this long without a byte. A node may need time to read a large state. */
+  /** Client commands: an answer without a byte for this long is aborted. A large state may need this time. */
   clientIdleTimeoutMs: 600_000,
 
   /** Client commands: bytes to read of an answer that should be short. A status or report has some tens of KiB. */
   maxClientAnswerBytes: 8 * MiB,
 
-  /** A `.part` file untouched for this long is left over from a killed process; a running process touches its own regularly. */
+  /** A `.part` file untouched for this long is left over from a killed process; others touch theirs. */
   partStaleMs: 120_000,
   partTouchMs: 30_000,
 

@@ -12,8 +12,9 @@ export interface LogOptions {
 }
 
 /**
- * Creates the logger of a node, which writes one JSON object a line. It keeps secrets out in three ways: it redacts members
- * by their names, reduces errors and requests to harmless members, and replaces known secrets in the finished line.
+ * Creates the logger of a node, which writes one JSON object a line. It keeps secrets out in three ways: it redacts
+ * members by their names, reduces errors and requests to harmless members, and replaces known secrets in the finished
+ * line.
  */
 export function createLogger({ level, stream, secrets = [] }: LogOptions): Log {
   const replaceSecrets = createSecretFilter(secrets);

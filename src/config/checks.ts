@@ -1,8 +1,8 @@
 import { X509Certificate } from 'node:crypto';
 
 /**
- * Each check returns the rest of a sentence that begins with the variable's name, or undefined for a valid value. No check
- * repeats any part of the value, because it may be a secret in the wrong variable.
+ * Each check returns the rest of a sentence that begins with the variable's name, or undefined for a valid value. No
+ * check repeats any part of the value, because it may be a secret in the wrong variable.
  */
 
 const URL_FORM =

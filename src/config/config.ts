@@ -3,9 +3,9 @@ import { certificatesFault } from './checks.ts';
 import { schema } from './schema.ts';
 import { isServiceLink, unknownVariables } from './unknown.ts';
 
-// src/config/ turns the environment into one typed value and reports every problem in it at once. It is pure: it may import
-// zod, limits, domain and node:crypto. It knows nothing of files or processes: the caller passes the environment and a
-// function that reads a file.
+// src/config/ turns the environment into one typed value and reports every problem in it at once. It is pure: it may
+// import zod, limits, domain and node:crypto. It knows nothing of files or processes: the caller passes the environment
+// and a function that reads a file.
 
 export interface PostgresConfig {
   /** Contains the password. */
@@ -77,8 +77,8 @@ export function configVariables(): ConfigVariable[] {
 }
 
 /**
- * Reads the configuration of a node from an environment. `readFile` returns the text of a file or throws. Empty variables
- * count as unset. Throws a ConfigError that lists every problem.
+ * Reads the configuration of a node from an environment. `readFile` returns the text of a file or throws. Empty
+ * variables count as unset. Throws a ConfigError that lists every problem.
  */
 export function parseConfig(env: Environment, { readFile }: { readFile: ReadFile }): Config {
   return toConfig(...parseVariables(schema, env, readFile));

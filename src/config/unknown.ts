@@ -1,6 +1,6 @@
 /**
- * Returns the names of unknown `LOOM_*` variables, each with the most similar known name, if one is similar enough. LOOM
- * reports them because a mistyped setting would otherwise be silently ignored.
+ * Returns the names of unknown `LOOM_*` variables, each with the most similar known name, if one is similar enough.
+ * LOOM reports them because a mistyped setting would otherwise be silently ignored.
  */
 export function unknownVariables(
   env: Record<string, string | undefined>,
@@ -13,8 +13,8 @@ export function unknownVariables(
 
 /**
  * Recognizes a variable that Kubernetes sets in every pod for a Service of the namespace. A Service `loom` gives
- * LOOM_SERVICE_HOST, LOOM_PORT=tcp://10.0.0.1:8787, LOOM_PORT_8787_TCP_ADDR and so on (Kubernetes documentation, "Service:
- * Discovering services: Environment variables").
+ * LOOM_SERVICE_HOST, LOOM_PORT=tcp://10.0.0.1:8787, LOOM_PORT_8787_TCP_ADDR and so on (Kubernetes documentation,
+ * "Service: Discovering services: Environment variables").
  */
 export function isServiceLink(name: string, value: string): boolean {
   if (/^LOOM_(\w+_)?SERVICE_(HOST|PORT(_\w+)?)$/.test(name)) return true;

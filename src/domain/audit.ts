@@ -1,5 +1,5 @@
-// src/domain/ is the vocabulary: the types that the rooms pass to each other, and rules about names and tags. It is pure: it
-// may import errors and limits. It knows nothing of PostgreSQL, HTTP, files or clocks.
+// src/domain/ is the vocabulary: the types that the rooms pass to each other, and rules about names and tags. It is
+// pure: it may import errors and limits. It knows nothing of PostgreSQL, HTTP, files or clocks.
 
 /** The last entry of an audit trail. Without entries: seq 0 and the genesis hash. */
 export interface AuditHead {

@@ -86,7 +86,7 @@ export interface RestoreReport {
     backup_head: AuditHead | null;
     head: AuditHead | null;
   };
-  /** The new scratch state, as read from the database; a dry run only names it. Null for a restore of the live state. */
+  /** The new scratch state, as read from the database; a dry run only names it. Otherwise null. */
   scratch: { state_key: string; state_sha256: string | null; audit_head: AuditHead | null } | null;
   warnings: string[];
 }

@@ -2,8 +2,8 @@
 export type Actor = 'admin' | 'client';
 
 /**
- * One change of one document. `json` is JSON text as the scanner captures it, which PostgreSQL gets unchanged. `merge` is
- * a merge patch (RFC 7396).
+ * One change of one document. `json` is JSON text as the scanner captures it, which PostgreSQL gets unchanged. `merge`
+ * is a merge patch (RFC 7396).
  */
 export type Change =
   | { op: 'put'; name: string; json: string }
@@ -11,8 +11,8 @@ export type Change =
   | { op: 'delete'; name: string };
 
 /**
- * The condition for a commit (RFC 9110 §13.1). `document` is the target; `null` means the whole state. Tags are the texts
- * inside the quotes of `"<epoch>.<revision>"`; `*` means "exists".
+ * The condition for a commit (RFC 9110 §13.1). `document` is the target; `null` means the whole state. Tags are the
+ * texts inside the quotes of `"<epoch>.<revision>"`; `*` means "exists".
  */
 export interface Precondition {
   document: string | null;
@@ -44,9 +44,9 @@ export interface CommitReceipt {
 }
 
 /**
- * Resolves after the transaction has committed. Rejects with `precondition_failed`, `document_not_found` (for a delete),
- * `document_too_large`, `idempotency_key_reused`, `queue_full`, `state_busy`, `schema_ahead`, `database_unavailable` or
- * `draining`, which all mean that nothing was committed, or with `commit_outcome_unknown`.
+ * Resolves after the transaction has committed. Rejects with `precondition_failed`, `document_not_found` (for a
+ * delete), `document_too_large`, `idempotency_key_reused`, `queue_full`, `state_busy`, `schema_ahead`,
+ * `database_unavailable` or `draining`, which all mean that nothing was committed, or with `commit_outcome_unknown`.
  */
 export type SubmitCommit = (request: CommitRequest) => Promise<CommitReceipt>;
 

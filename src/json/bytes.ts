@@ -19,7 +19,7 @@ export const BYTE = {
   closeBrace: 0x7d,
 } as const;
 
-/** 1 for the bytes that end a plain run in a string: quote, backslash, control characters, and everything beyond ASCII. */
+/** 1 for the bytes that end a plain run in a string: quote, backslash, control characters, non-ASCII. */
 export const ENDS_PLAIN_RUN = table(
   (byte) => byte < 0x20 || byte === BYTE.quote || byte === BYTE.backslash || byte > 0x7f,
 );

@@ -6,8 +6,9 @@ import { scanText } from './scan-text.ts';
 const MAX_LEVELS = 1000;
 
 /**
- * Returns PostgreSQL's `jsonb::text` of a small JavaScript value, such as a header or a manifest. Omits `undefined` members,
- * as `JSON.stringify` does. Throws a TypeError for a value without JSON text, a LoomError for a NUL or a lone surrogate.
+ * Returns PostgreSQL's `jsonb::text` of a small JavaScript value, such as a header or a manifest. Omits `undefined`
+ * members, as `JSON.stringify` does. Throws a TypeError for a value without JSON text, a LoomError for a NUL or a lone
+ * surrogate.
  */
 export function canonicalText(value: unknown): string {
   const text = JSON.stringify(value, refuseNonFinite);
@@ -33,10 +34,7 @@ export function canonicalize(text: string | Uint8Array): string {
   return canonical;
 }
 
-/**
- * Returns PostgreSQL's `jsonb::text` of a captured object (`CapturedValue.text`) without its member `omit`: in SQL,
- * `(value - 'omit')::text`.
- */
+/** Returns `(value - 'omit')::text` of a captured object (`CapturedValue.text`), as PostgreSQL does. */
 export function canonicalWithout(captured: Buffer, omit: string): string {
   return rewrite(captured.toString('utf8'), JSON.stringify(omit));
 }

@@ -22,7 +22,7 @@ export interface CaptureStack {
 export function createCaptureStack(output: TextOutput): CaptureStack {
   const names = createNameIndex(output);
   const objects: boolean[] = [];
-  /** For an object: positions of the current member's name in the output, -1 before the first. For an array: the index. */
+  /** For an object: where the current name is in the output, -1 before the first. For an array: the index. */
   const firsts: number[] = [];
   const seconds: number[] = [];
   let depth = 0;

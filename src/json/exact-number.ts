@@ -1,8 +1,9 @@
 import { BYTE } from './bytes.ts';
 
 // Clients pass numbers through `JSON.parse` and `JSON.stringify`, and PostgreSQL stores them as `numeric`. A number is
-// exact when its text has the same decimal value as the shortest text of its double, so that both keep it. Each function
-// here takes the text of a JSON number (RFC 8259 §6), except `numberFault`, and takes time linear in its length.
+// exact when its text has the same decimal value as the shortest text of its double, so that both keep it. Each
+// function here takes the text of a JSON number (RFC 8259 §6), except `numberFault`, and takes time linear in its
+// length.
 
 /**
  * Returns the normal form of an exact number, the text of `JSON.stringify(JSON.parse(text))`: `1.0` → `1`, `-0` → `0`,
@@ -41,7 +42,7 @@ export function plainNumberLength(text: string): number {
   return sign + Math.max(digits.length, -exponent) + (digits.length + exponent > 0 ? 1 : 2);
 }
 
-/** Returns the index of the first character that breaks a number's grammar (the length if it ends early), -1 if none does. */
+/** Returns where a text breaks the grammar of a number (its length if it ends early); -1 for a valid one. */
 export function numberFault(text: string): number {
   let index = text.charCodeAt(0) === BYTE.minus ? 1 : 0;
   const whole = digitsEnd(text, index);
@@ -63,8 +64,8 @@ export function numberFault(text: string): number {
 }
 
 /**
- * Says whether a run of number bytes is certainly an exact JSON number in normal form without exponent: at most 15 digits
- * and no redundant zero. `false` means "unknown". This saves most numbers the conversion to strings.
+ * Says whether a run of number bytes is certainly an exact JSON number in normal form without exponent: at most 15
+ * digits and no redundant zero. `false` means "unknown". This saves most numbers the conversion to strings.
  */
 export function isPlainlyNormal(bytes: Uint8Array, start: number, end: number): boolean {
   const first = bytes[start] === BYTE.minus ? start + 1 : start;

@@ -1,8 +1,8 @@
 import { type ErrorCode, LoomError, type LoomErrorOptions } from '../errors.ts';
 
 /**
- * Throws an error. `position` is the place in the chunk up to which the text has been read. `faultOffset` is the place in
- * the input that the error names, if it is not that of `position`.
+ * Throws an error. `position` is the place in the chunk up to which the text has been read. `faultOffset` is the place
+ * in the input that the error names, if it is not that of `position`.
  */
 export type Fail = (code: ErrorCode, message: string, position: number, faultOffset?: number) => never;
 

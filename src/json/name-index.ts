@@ -1,6 +1,6 @@
 import type { TextOutput } from './text-output.ts';
 
-/** Up to this many names of an object are compared one by one by their hashes. For so few, a Set of strings costs more. */
+/** Up to this many names of an object are compared one by one. For so few, a Set of strings costs more. */
 const NAMES_WITHOUT_SET = 32;
 
 export interface NameIndex {
@@ -9,9 +9,9 @@ export interface NameIndex {
   /** Ends the innermost object. */
   leave(): void;
   /**
-   * Adds a name to the innermost object. Returns false if the object has it already. `start` and `end` are the positions
-   * of the name in the output, where all spellings of a name are equal. Its last bytes may still be in the open span of
-   * `chunk`, which ends at `position`.
+   * Adds a name to the innermost object. Returns false if the object has it already. `start` and `end` are the
+   * positions of the name in the output, where all spellings of a name are equal. Its last bytes may still be in the
+   * open span of `chunk`, which ends at `position`.
    */
   add(start: number, end: number, chunk: Buffer, position: number): boolean;
   reset(): void;

@@ -18,7 +18,7 @@ export interface NumberReader {
   readonly closed: boolean;
 }
 
-/** Reads numbers into `output` in their normal form. A number is checked at its end, as one token from all its chunks. */
+/** Reads numbers into `output` in normal form. Checks a number at its end, as one token from all chunks. */
 export function createNumberReader(output: TextOutput, fail: Fail): NumberReader {
   /** The part of the number in earlier chunks. */
   let carried = '';

@@ -12,9 +12,9 @@ import type { CaptureVisit, JsonType, SkipVisit, Visit } from './visit.ts';
 import { createVisitStack } from './visit-stack.ts';
 import { createWhitespaceReader } from './whitespace-reader.ts';
 
-// src/json/ reads JSON in chunks, keeps numbers exact and writes PostgreSQL's canonical text. It is pure: it may import only
-// errors and limits. It knows nothing of documents or backups: a caller says with visits (visit.ts) what to do with a value.
-// This file finds the structure of a text; readers read its tokens, and two stacks know which containers are open.
+// src/json/ reads JSON in chunks, keeps numbers exact and writes PostgreSQL's canonical text. It is pure: it may import
+// only errors and limits. It knows nothing of documents or backups; visits (visit.ts) say what to do with a value.
+// This file finds the structure of a text. Readers read its tokens, and two stacks keep track of open containers.
 
 /** Scans one JSON text (RFC 8259, strictly; UTF-8 without a byte order mark) in chunks. */
 export interface JsonScanner {
@@ -28,12 +28,12 @@ export interface JsonScanner {
 
 // The states, named after what comes next in the text:
 //
-//   start -> VALUE --- scalar --> IN_STRING, IN_NUMBER or IN_LITERAL --> AFTER_VALUE   (NOTHING after the outermost value)
-//              |----- '[' ------> VALUE_OR_END --- ']' ----------------> AFTER_VALUE   (otherwise as in VALUE)
-//              '----- '{' ------> NAME_OR_END ---- '}' ----------------> AFTER_VALUE
-//   NAME or NAME_OR_END --- '"' --> IN_STRING --> COLON --- ':' --> VALUE
-//   AFTER_VALUE --- ',' --> VALUE in an array, NAME in an object
-//   AFTER_VALUE --- ']' or '}' --> AFTER_VALUE of the container around
+//   start -> VALUE --- scalar --> IN_STRING, IN_NUMBER, IN_LITERAL --> AFTER_VALUE, or NOTHING if outermost
+//              |------ '[' -----> VALUE_OR_END -- ']' ---------------> AFTER_VALUE; other bytes as in VALUE
+//              '------ '{' -----> NAME_OR_END --- '}' ---------------> AFTER_VALUE; other bytes as in NAME
+//   NAME ------------- '"' -----> IN_STRING --> COLON --- ':' -------> VALUE
+//   AFTER_VALUE ------ ',' -----> VALUE in an array, NAME in an object
+//   AFTER_VALUE -- ']' or '}' --> AFTER_VALUE of the container around, or NOTHING
 const VALUE = 0;
 const VALUE_OR_END = 1;
 const NAME = 2;
@@ -54,7 +54,7 @@ const EMPTY: Buffer = Buffer.alloc(0);
  * `duplicate_member`, `nested_too_deeply`, `document_too_large`, and `body_too_large` for endless whitespace. Errors of
  * callbacks pass through. After an error, the scanner throws the same error again.
  *
- * This function is long because its parts share the state of the scan: passing it around would cost time at every token.
+ * This function is long because its parts share the state of the scan; passing that on costs time at every token.
  */
 export function createJsonScanner(root: Visit): JsonScanner {
   const output = new TextOutput();

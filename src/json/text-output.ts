@@ -3,8 +3,8 @@ const FIRST_CAPACITY = 1024;
 const SHORT_COPY = 32;
 
 /**
- * Collects the text of one captured value or name from spans of the input. While the input can be copied unchanged, only
- * the start of the span is remembered. The fields are public because the scanner's inner loops read them.
+ * Collects the text of one captured value or name from spans of the input. While the input can be copied unchanged,
+ * only the start of the span is remembered. The fields are public because the scanner's inner loops read them.
  */
 export class TextOutput {
   bytes: Buffer = Buffer.allocUnsafe(FIRST_CAPACITY);
@@ -53,7 +53,7 @@ export class TextOutput {
     if (text.length > SHORT_COPY || !this.pushAscii(text)) this.length += this.bytes.write(text, this.length, 'utf8');
   }
 
-  /** Appends a short ASCII text, faster than the runtime does. Returns false, and changes nothing, for any other text. */
+  /** Appends a short ASCII text, faster than the runtime does. Refuses any other text by returning false. */
   private pushAscii(text: string): boolean {
     const { bytes, length } = this;
     for (let index = 0; index < text.length; index += 1) {

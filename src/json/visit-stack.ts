@@ -17,7 +17,7 @@ export interface VisitStack {
   visitOf(type: JsonType, offset: number): Visit;
   readonly depth: number;
   readonly inObject: boolean;
-  /** Returns the current place: the places of all open visits, and the pointer from the root or the last visit with one. */
+  /** Returns the places of all open visits, and the pointer from the root or from the last visit with one. */
   place(current: Visit | undefined): ErrorPlace & { pointer: string };
 }
 

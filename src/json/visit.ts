@@ -6,25 +6,25 @@ export type JsonType = 'object' | 'array' | 'string' | 'number' | 'boolean' | 'n
 export type VisitPlace = Omit<ErrorPlace, 'offset'>;
 
 /**
- * Tells the scanner what to do with one value. The scanner asks for a visit before it reads the value: for the root at the
- * start, for a member after its name, for an element at its first byte.
+ * Tells the scanner what to do with one value. The scanner asks for a visit before it reads the value: for the root at
+ * the start, for a member after its name, for an element at its first byte.
  */
 export type Visit = CaptureVisit | ObjectVisit | ArrayVisit | SkipVisit;
 
 /** Delivers the whole value, checked and in normal form. `maxBytes` bounds the memory for it. */
 export interface CaptureVisit {
   kind: 'capture';
-  /** Maximum of `canonicalBytes`; more is `document_too_large`. The captured text is never longer than its canonical text. */
+  /** Maximum of `canonicalBytes`, which the captured text never exceeds; more is `document_too_large`. */
   maxBytes: number;
   /** Maximum of nested containers, the value itself included (`[]` is 1); more is `nested_too_deeply`. */
   maxDepth: number;
-  /** For two members with the same name: `refuse` (the default) throws `duplicate_member`, `keep` leaves both in the text. */
+  /** For two members of one name: `refuse` (default) throws `duplicate_member`, `keep` keeps both. */
   duplicates?: 'refuse' | 'keep';
   place?: VisitPlace;
   onValue(value: CapturedValue): void;
 }
 
-/** Enters an object and asks for a visit of each member. Names are decoded and have at most `limits.maxMemberNameBytes`. */
+/** Enters an object and asks for a visit of each member, by its decoded name. */
 export interface ObjectVisit {
   kind: 'object';
   /** `check`: a duplicate throws `duplicate_member`, at the cost of a Set of all names. `caller`: the caller checks. */

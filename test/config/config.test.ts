@@ -299,9 +299,8 @@ describe('LOOM_PG_SSL_CA', () => {
   });
 
   test('is refused without LOOM_PG_SSL', () => {
-    expect(problemsOf({ LOOM_PG_SSL_CA: pem })).toEqual([
-      'LOOM_PG_SSL_CA is set, but LOOM_PG_SSL is not true: set it to true, or remove LOOM_PG_SSL_CA',
-    ]);
+    const problem = 'LOOM_PG_SSL_CA is set, but LOOM_PG_SSL is not true: set it to true, or remove LOOM_PG_SSL_CA';
+    expect(problemsOf({ LOOM_PG_SSL_CA: pem })).toEqual([problem]);
   });
 });
 

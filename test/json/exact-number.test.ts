@@ -140,7 +140,7 @@ describe('the grammar of a number', () => {
     expect(numberFault(text)).toBe(index);
   });
 
-  test('is the one of JSON.parse', () => {
+  test('is that of JSON.parse', () => {
     const tokens = fc.string({ unit: fc.constantFrom(...'0019+-.eE'), minLength: 1, maxLength: 8 });
     const parses = (text: string): boolean => {
       try {

@@ -8,10 +8,10 @@ import { limits } from '../../limits.ts';
 import { isRestoreMember } from './request.ts';
 
 // src/backup/format/ writes and reads the bytes of a backup: encoder, decoder, digests, the members of a request. It is
-// pure: it may import domain, json, errors, limits and zod. It knows nothing of databases, HTTP, files, or of what makes a
-// backup valid: that is the subject of ../check/. docs/backup-format.md is the specification.
+// pure: it may import domain, json, errors, limits and zod. It knows nothing of databases, HTTP, files, or of what
+// makes a backup valid: that is the subject of ../check/. docs/backup-format.md is the specification.
 
-/** One of the many items in a backup, in the order of the input. `CapturedValue` describes `text` and `canonicalBytes`. */
+/** One item of a backup, in the order of the input. `CapturedValue` describes `text` and `canonicalBytes`. */
 export type BackupItem =
   | { kind: 'document'; name: string; text: Buffer; canonicalBytes: number }
   | { kind: 'digest'; name: string; sha256: string }
