@@ -61,7 +61,7 @@ it('a refused restore, a plan and a restore are told apart in metrics and log, a
     expect(metrics).toContain('loom_operations_total{kind="plan",outcome="ok"} 1');
     expect(metrics).toContain('loom_operations_total{kind="restore",outcome="ok"} 1');
     expect(metrics).toContain('loom_operations_total{kind="restore",outcome="failed"} 0');
-    expect(program.output()).toContain('restore refused: The body must have');
+    expect(program.output()).toContain('restore refused: The body has no');
     expect(program.output()).toContain('"path":"/v1/admin/persistence/restore"');
   } finally {
     await program.stop();
