@@ -1,29 +1,29 @@
 import { limits } from '../limits.ts';
 import { BYTE, OF_NUMBER, showByte } from './bytes.ts';
 import { exactNormalNumber, isPlainlyNormal, numberFault, plainNumberLength } from './exact-number.ts';
-import type { SpanOutput } from './output.ts';
-import type { Fail } from './string-reader.ts';
+import type { Fail } from './fault.ts';
+import type { TextOutput } from './text-output.ts';
 
-/** Most characters of a number that an error message quotes. */
-const SHOWN_CHARACTERS = 40;
+/** Number of characters that an error message quotes. */
+const MAX_SHOWN_CHARACTERS = 40;
 
 export interface NumberReader {
-  /** A number begins at this offset of the input. Unless it is judged, only its grammar is checked. */
-  begin(offset: number, judged: boolean): void;
-  /** Reads on in the number, up to the first byte that is not of it or the chunk's end; returns the position behind. */
+  /** Begins a number at this offset of the input. With `mustBeExact` false, only its grammar is checked. */
+  begin(offset: number, mustBeExact: boolean): void;
+  /** Reads up to the end of the number or of the chunk. Returns the position after the last byte read. */
   read(chunk: Buffer, from: number): number;
-  /** The input has ended in the number: takes it if it is whole (as far as one can know), or else returns false. */
-  endInput(whole: boolean): boolean;
-  /** A byte that is not of the number has been met, and the number taken. */
+  /** Ends the input inside the number. Returns false if the number, or a container around it, is incomplete. */
+  endInput(isOutermost: boolean): boolean;
+  /** Whether the number has ended. */
   readonly closed: boolean;
 }
 
-/** Reads numbers into `output` in their normal form. What all chunks have of a number is judged at its end, as one token. */
-export function createNumberReader(output: SpanOutput, fail: Fail): NumberReader {
-  /** What earlier chunks had of it. */
+/** Reads numbers into `output` in normal form. Checks a number at its end, as one token from all chunks. */
+export function createNumberReader(output: TextOutput, fail: Fail): NumberReader {
+  /** The part of the number in earlier chunks. */
   let carried = '';
   let startOffset = 0;
-  let judging = true;
+  let exact = true;
   let closed = false;
 
   function read(chunk: Buffer, from: number): number {
@@ -36,13 +36,7 @@ export function createNumberReader(output: SpanOutput, fail: Fail): NumberReader
       return position;
     }
     const text = carried + chunk.toString('latin1', from, position);
-    if (
-      closed &&
-      text.length === position - from &&
-      judging &&
-      exactNormalNumber(text) === text &&
-      !text.includes('e')
-    ) {
+    if (closed && text.length === position - from && exact && exactNormalNumber(text) === text && !text.includes('e')) {
       output.open(from);
       return position;
     }
@@ -59,29 +53,29 @@ export function createNumberReader(output: SpanOutput, fail: Fail): NumberReader
     const fault = numberFault(text);
     if (fault >= 0) {
       const found = fault < text.length ? text.charCodeAt(fault) : (next ?? BYTE.space);
-      fail('invalid_json', `${showByte(found)} has no place here in a number`, position, startOffset + fault);
+      fail('invalid_json', `Invalid number: found ${showByte(found)}`, position, startOffset + fault);
     }
-    if (!judging) return;
+    if (!exact) return;
     const normal = exactNormalNumber(text);
     if (normal === undefined) {
-      const shown = text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text;
-      fail('invalid_number', `The number ${shown} is not exactly that of a double`, position, startOffset);
+      const shown = text.length > MAX_SHOWN_CHARACTERS ? `${text.slice(0, MAX_SHOWN_CHARACTERS)}…` : text;
+      fail('invalid_number', `The number ${shown} cannot be kept exactly as a double`, position, startOffset);
     }
     output.push(normal);
     if (normal.includes('e')) output.extra += plainNumberLength(normal) - normal.length;
   }
 
   return {
-    begin(offset, judged) {
+    begin(offset, mustBeExact) {
       carried = '';
       startOffset = offset;
-      judging = judged;
+      exact = mustBeExact;
     },
     read,
-    endInput(whole) {
+    endInput(isOutermost) {
       const fault = numberFault(carried);
       const broken = fault >= 0 && fault < carried.length;
-      if (!broken && (fault >= 0 || !whole)) return false;
+      if (!broken && (fault >= 0 || !isOutermost)) return false;
       take(carried, 0, undefined);
       return true;
     },

@@ -117,8 +117,8 @@ export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOp
 }
 
 /**
- * Recognizes the backup of a public LOOM node: it has no manifest, epoch or digests. A backup with only some of the three
- * is a damaged one of LOOM.
+ * Recognizes the backup of a public LOOM node: it has no manifest, epoch or digests. A backup with only some of the
+ * three is a damaged one of LOOM.
  */
 function isOfPublicNode({ header, manifest, hasDigests }: BackupFrame): boolean {
   const hasNone = header.epoch === undefined && manifest === undefined && !hasDigests;

@@ -1,4 +1,4 @@
-import { scanJson } from '../../../src/json/scan.ts';
+import { scanText } from '../../../src/json/scan-text.ts';
 import type { JsonType, VisitPlace } from '../../../src/json/visit.ts';
 
 export interface NormalizeOptions {
@@ -20,7 +20,7 @@ export interface NormalDocument {
 /** Checks and normalises one whole JSON value. Errors as `createJsonScanner`. */
 export function normalizeDocument(bytes: Uint8Array | string, options: NormalizeOptions): NormalDocument {
   let document: NormalDocument | undefined;
-  scanJson(bytes, {
+  scanText(bytes, {
     kind: 'capture',
     ...options,
     onValue: ({ text, canonicalBytes, type }) => {

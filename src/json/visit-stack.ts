@@ -2,51 +2,51 @@ import type { ErrorPlace } from '../errors.ts';
 import { pointerToken } from './pointer.ts';
 import type { ArrayVisit, JsonType, ObjectVisit, Visit } from './visit.ts';
 
-/** The containers that the scanner has gone into, from the root inwards, and what their visits say of what is in them. */
-export interface Descents {
+/** The open containers whose members or elements have visits of their own, from the root inwards. */
+export interface VisitStack {
   enter(visit: ObjectVisit | ArrayVisit): void;
   /** `offset` is that of the closing brace or bracket. */
   leave(offset: number): void;
-  /** A comma: the next member or element. */
+  /** Moves on, after a comma, to the next member or element. */
   next(): void;
-  /** The name of a member has ended; false when the scanner is to find duplicates and this is one. */
+  /** Takes the name of the current member. Returns false if it is a duplicate that the scanner must refuse. */
   addName(name: string): boolean;
-  /** Asks how the member whose name has ended is to be treated. */
+  /** Asks for the visit of the current member. */
   askMember(offset: number): void;
-  /** How to treat the value that begins: asks until the answer fits its type. */
+  /** Returns the visit of the value that begins. Asks until the visit fits the type of the value. */
   visitOf(type: JsonType, offset: number): Visit;
   readonly depth: number;
   readonly inObject: boolean;
-  /** Where reading stands: the places of all visits on the way, and the pointer from the root or the last visit that sets it. */
+  /** Returns the places of all open visits, and the pointer from the root or from the last visit with one. */
   place(current: Visit | undefined): ErrorPlace & { pointer: string };
 }
 
-interface Descent {
+interface OpenVisit {
   visit: ObjectVisit | ArrayVisit;
   names: Set<string> | undefined;
-  /** The member under way, until the comma behind it. */
+  /** The current member, from its name to the next comma. */
   name: string | undefined;
-  /** How it is to be treated, until its value begins. */
+  /** The visit of the current member, until its value begins. */
   memberVisit: Visit | undefined;
   index: number;
 }
 
-export function createDescents(root: Visit): Descents {
-  const open: Descent[] = [];
+export function createVisitStack(root: Visit): VisitStack {
+  const open: OpenVisit[] = [];
 
-  function top(): Descent {
-    const descent = open.at(-1);
-    if (descent === undefined) throw new Error('no container that was gone into is open');
-    return descent;
+  function top(): OpenVisit {
+    const level = open.at(-1);
+    if (level === undefined) throw new Error('no visited container is open');
+    return level;
   }
 
   function askVisit(offset: number): Visit {
     if (open.length === 0) return root;
-    const descent = top();
-    if (descent.visit.kind === 'array') return descent.visit.onElement(descent.index, offset);
-    const visit = descent.memberVisit;
-    descent.memberVisit = undefined;
-    if (visit === undefined) throw new Error('a member has a visit from its name on');
+    const level = top();
+    if (level.visit.kind === 'array') return level.visit.onElement(level.index, offset);
+    const visit = level.memberVisit;
+    level.memberVisit = undefined;
+    if (visit === undefined) throw new Error('the current member has no visit');
     return visit;
   }
 
@@ -60,21 +60,21 @@ export function createDescents(root: Visit): Descents {
       open.pop();
     },
     next() {
-      const descent = top();
-      descent.name = undefined;
-      descent.index += 1;
+      const level = top();
+      level.name = undefined;
+      level.index += 1;
     },
     addName(name) {
-      const descent = top();
-      descent.name = name;
-      if (descent.names === undefined) return true;
-      const before = descent.names.size;
-      descent.names.add(name);
-      return descent.names.size > before;
+      const level = top();
+      level.name = name;
+      if (level.names === undefined) return true;
+      const before = level.names.size;
+      level.names.add(name);
+      return level.names.size > before;
     },
     askMember(offset) {
-      const descent = top();
-      if (descent.visit.kind === 'object') descent.memberVisit = descent.visit.onMember(descent.name ?? '', offset);
+      const level = top();
+      if (level.visit.kind === 'object') level.memberVisit = level.visit.onMember(level.name ?? '', offset);
     },
     visitOf(type, offset) {
       let visit = askVisit(offset);
