@@ -144,7 +144,7 @@ export const limits = {
   probeDeadlineMs: 2_000,
   probeBadChecks: 2,
 
-  /** `Retry-After` while the database is down: most nodes see a recovery sooner than after the 5 s that it may take. */
+  /** `Retry-After` while the database is down. A node sees a recovery within 5 s, and mostly sooner. */
   databaseRetrySeconds: 2,
 
   /** A rollback is immediate unless the connection is stuck. Closing the connection then has the same effect. */

@@ -80,7 +80,7 @@ export function isPlainlyNormal(bytes: Uint8Array, start: number, end: number): 
   if (point < 0) return end - first <= 15 && (bytes[first] !== BYTE.zero || (end === first + 1 && first === start));
   if (point === first || bytes[end - 1] === BYTE.zero || bytes[end - 1] === BYTE.point) return false;
   if (bytes[first] !== BYTE.zero) return true;
-  // Below 0.000001 the normal form has an exponent: something must stand in the first six places.
+  // Below 0.000001 the normal form has an exponent: one of the first six places is not zero.
   if (point !== first + 1) return false;
   for (let index = point + 1; index < end && index <= point + 6; index += 1)
     if (bytes[index] !== BYTE.zero) return true;

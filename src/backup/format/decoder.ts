@@ -7,6 +7,9 @@ import type { JsonType, ObjectVisit, Visit } from '../../json/visit.ts';
 import { limits } from '../../limits.ts';
 import { isRestoreMember } from './request.ts';
 
+// src/backup/ knows the backup format: format/ its bytes, check/ its rules, offline/ backups in files. Imports go only from
+// offline/ to check/ and format/, and from check/ to format/.
+//
 // src/backup/format/ writes and reads the bytes of a backup: encoder, decoder, digests, the members of a request. It is
 // pure: it may import domain, json, errors, limits and zod. It knows nothing of databases, HTTP, files, or of what
 // makes a backup valid: that is the subject of ../check/. docs/backup-format.md is the specification.
