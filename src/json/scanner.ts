@@ -53,9 +53,8 @@ const EMPTY: Buffer = Buffer.alloc(0);
  * Throws LoomErrors with `offset` and `pointer`: `invalid_json`, `invalid_utf8`, `invalid_string`, `invalid_number`,
  * `duplicate_member`, `nested_too_deeply`, `document_too_large`, and `body_too_large` for endless whitespace. Errors of
  * callbacks pass through. After an error, the scanner throws the same error again.
- *
- * This function is long because its parts share the state of the scan; passing that on costs time at every token.
  */
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: its parts share the state; passing it costs time at every token
 export function createJsonScanner(root: Visit): JsonScanner {
   const output = new TextOutput();
   const strings = createStringReader(output, fail);
