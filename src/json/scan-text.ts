@@ -1,6 +1,9 @@
 import { LoomError } from '../errors.ts';
-import { createJsonScanner } from './scanner.ts';
+import { createJsonScanner } from './scanner/scanner.ts';
 import type { Visit } from './visit.ts';
+
+// src/json/ reads JSON in chunks, keeps numbers exact and writes PostgreSQL's canonical text. It is pure: it may import only errors and
+// limits. It knows nothing of documents or backups. Visits (visit.ts) say what to do with a value.
 
 /** Scans a complete text. Throws as `createJsonScanner` does, and `invalid_string` for a lone surrogate. */
 export function scanText(text: Uint8Array | string, root: Visit): void {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { LoomError } from '../../src/errors.ts';
-import { createJsonScanner } from '../../src/json/scanner.ts';
+import { createJsonScanner } from '../../src/json/scanner/scanner.ts';
 import type { CapturedValue, ObjectVisit, Visit } from '../../src/json/visit.ts';
 import { limits } from '../../src/limits.ts';
 import { captureText, scan } from '../setup/values/json-samples.ts';

@@ -1,8 +1,8 @@
 import { documentNameFault } from '../../domain/document.ts';
 import { LoomError } from '../../errors.ts';
-import { JsonTruncatedError } from '../../json/fault.ts';
 import { pointerToken } from '../../json/pointer.ts';
-import { createJsonScanner } from '../../json/scanner.ts';
+import { JsonTruncatedError } from '../../json/scanner/fault.ts';
+import { createJsonScanner } from '../../json/scanner/scanner.ts';
 import type { JsonType, ObjectVisit, Visit } from '../../json/visit.ts';
 import { limits } from '../../limits.ts';
 import { isRestoreMember } from './request.ts';

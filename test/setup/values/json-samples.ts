@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { isLoomError } from '../../../src/errors.ts';
-import { JsonTruncatedError } from '../../../src/json/fault.ts';
-import { createJsonScanner } from '../../../src/json/scanner.ts';
+import { JsonTruncatedError } from '../../../src/json/scanner/fault.ts';
+import { createJsonScanner } from '../../../src/json/scanner/scanner.ts';
 import type { CapturedValue, Visit } from '../../../src/json/visit.ts';
 
 /** Numbers at the edges of what a double carries. */

@@ -1,4 +1,4 @@
-import { BYTE, ENDS_PLAIN_RUN, showByte } from './bytes.ts';
+import { BYTE, ENDS_PLAIN_RUN, showByte } from '../bytes.ts';
 import { createCharacterReader } from './character-reader.ts';
 import { createEscapeReader } from './escape-reader.ts';
 import type { Fail } from './fault.ts';

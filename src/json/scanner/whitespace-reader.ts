@@ -1,5 +1,5 @@
-import { limits } from '../limits.ts';
-import { WHITESPACE } from './bytes.ts';
+import { limits } from '../../limits.ts';
+import { WHITESPACE } from '../bytes.ts';
 import type { Fail } from './fault.ts';
 
 export interface WhitespaceReader {

@@ -1,4 +1,4 @@
-import { BYTE, showByte } from './bytes.ts';
+import { BYTE, showByte } from '../bytes.ts';
 import type { Fail } from './fault.ts';
 import type { TextOutput } from './text-output.ts';
 

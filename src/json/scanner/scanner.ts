@@ -1,20 +1,19 @@
-import { type ErrorCode, LoomError, type LoomErrorOptions } from '../errors.ts';
-import { limits } from '../limits.ts';
-import { BYTE, showByte, typeOf, WHITESPACE } from './bytes.ts';
+import { type ErrorCode, LoomError, type LoomErrorOptions } from '../../errors.ts';
+import { limits } from '../../limits.ts';
+import { BYTE, showByte, typeOf, WHITESPACE } from '../bytes.ts';
+import { shortPointer } from '../pointer.ts';
+import type { CaptureVisit, JsonType, SkipVisit, Visit } from '../visit.ts';
 import { createCaptureStack } from './capture-stack.ts';
 import { JsonTruncatedError } from './fault.ts';
 import { createLiteralReader } from './literal-reader.ts';
 import { createNumberReader } from './number-reader.ts';
-import { shortPointer } from './pointer.ts';
 import { createStringReader } from './string-reader.ts';
 import { TextOutput } from './text-output.ts';
-import type { CaptureVisit, JsonType, SkipVisit, Visit } from './visit.ts';
 import { createVisitStack } from './visit-stack.ts';
 import { createWhitespaceReader } from './whitespace-reader.ts';
 
-// src/json/ reads JSON in chunks, keeps numbers exact and writes PostgreSQL's canonical text. It is pure: it may import
-// only errors and limits. It knows nothing of documents or backups; visits (visit.ts) say what to do with a value.
-// This file finds the structure of a text. Readers read its tokens, and two stacks keep track of open containers.
+// The room of the incremental scanner. It imports the rest of src/json/, errors and limits only. This file finds the structure of a text.
+// Readers read its tokens, and two stacks keep track of open containers.
 
 /** Scans one JSON text (RFC 8259, strictly; UTF-8 without a byte order mark) in chunks. */
 export interface JsonScanner {

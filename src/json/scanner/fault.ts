@@ -1,4 +1,4 @@
-import { type ErrorCode, LoomError, type LoomErrorOptions } from '../errors.ts';
+import { type ErrorCode, LoomError, type LoomErrorOptions } from '../../errors.ts';
 
 /**
  * Throws an error. `position` is the place in the chunk up to which the text has been read. `faultOffset` is the place

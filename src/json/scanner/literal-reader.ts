@@ -1,4 +1,4 @@
-import { showByte } from './bytes.ts';
+import { showByte } from '../bytes.ts';
 import type { Fail } from './fault.ts';
 
 export interface LiteralReader {

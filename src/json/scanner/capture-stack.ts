@@ -1,5 +1,5 @@
+import { pointerToken } from '../pointer.ts';
 import { createNameIndex } from './name-index.ts';
-import { pointerToken } from './pointer.ts';
 import type { TextOutput } from './text-output.ts';
 
 /** The open containers inside a captured or skipped value. See `VisitStack` for the containers around it. */

@@ -1,6 +1,6 @@
-import { limits } from '../limits.ts';
-import { BYTE, OF_NUMBER, showByte } from './bytes.ts';
-import { exactNormalNumber, isPlainlyNormal, numberFault, plainNumberLength } from './exact-number.ts';
+import { limits } from '../../limits.ts';
+import { BYTE, OF_NUMBER, showByte } from '../bytes.ts';
+import { exactNormalNumber, isPlainlyNormal, numberFault, plainNumberLength } from '../exact-number.ts';
 import type { Fail } from './fault.ts';
 import type { TextOutput } from './text-output.ts';
 

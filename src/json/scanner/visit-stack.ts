@@ -1,6 +1,6 @@
-import type { ErrorPlace } from '../errors.ts';
-import { pointerToken } from './pointer.ts';
-import type { ArrayVisit, JsonType, ObjectVisit, Visit } from './visit.ts';
+import type { ErrorPlace } from '../../errors.ts';
+import { pointerToken } from '../pointer.ts';
+import type { ArrayVisit, JsonType, ObjectVisit, Visit } from '../visit.ts';
 
 /** The open containers whose members or elements have visits of their own, from the root inwards. */
 export interface VisitStack {
