@@ -5,13 +5,13 @@ import { verifyBackup } from '../../../src/backup/offline/verifier.ts';
 import { isLoomError } from '../../../src/errors.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import type { ParsedBackup } from '../../setup/backup/chain.ts';
+import { rounds, seededRandom, seedLabel } from '../../setup/depth.ts';
 import { type Chain, type Tampering, tamperings } from '../../setup/faults/tamper.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
 import { verify } from '../../setup/node/store.ts';
 import { digestTables } from '../../setup/server/digest.ts';
-import { createRandom, createSeed } from '../../setup/values/random.ts';
 
-const EDITS = 200;
+const EDITS = rounds({ quick: Object.keys(tamperings).length, full: 200 });
 const statement = await readFile(new URL('../../../docs/verify-chain.sql', import.meta.url), 'utf8');
 
 let nodes: TestNodes;
@@ -134,13 +134,12 @@ async function expectFound(tampering: Tampering, label: string): Promise<void> {
 
 describe('a chain that a superuser has tampered with', () => {
   it(`is found to be so at each of ${EDITS} random edits, and at the right seq, by LOOM, by plain SQL and in a backup`, async () => {
-    const seed = createSeed();
-    const random = createRandom(seed);
+    const random = seededRandom('tamperings');
     const kinds = Object.entries(tamperings);
     for (let edit = 0; edit < EDITS; edit += 1) {
       const [kind, make] = kinds[edit % kinds.length] ?? random.pick(kinds);
       const tampering = make(chain, random);
-      await expectFound(tampering, `seed ${seed}, edit ${edit}: somebody ${kind}: ${tampering.what}`);
+      await expectFound(tampering, `${seedLabel}, edit ${edit}: somebody ${kind}: ${tampering.what}`);
     }
     expect(await digestTables(nodes.database.pool)).toBe(whole);
     expect(await judge()).toEqual({

@@ -13,9 +13,10 @@ import {
   isGzip,
   readCorpus,
   readCorpusFile,
-  type SpoiledFile,
+  verdictKind,
 } from '../../setup/backup/corpus.ts';
 import { runCommand } from '../../setup/cli/command.ts';
+import { sampleByKind } from '../../setup/depth.ts';
 import { asAdmin, createTestServer, json, type TestResponse, type TestServer } from '../../setup/node/http.ts';
 import { digestTables } from '../../setup/server/digest.ts';
 
@@ -96,7 +97,7 @@ describe('a spoiled file is refused by verify and by restore alike', () => {
     return { ...verdict, place };
   }
 
-  it.each(corpus.spoiled)('$file: $why', async (spoiled: SpoiledFile) => {
+  it.each(sampleByKind(corpus.spoiled, verdictKind, { purpose: 'corpus' }))('$file: $why', async (spoiled) => {
     const { file, code, place = {}, restore, cut: isCut = false } = spoiled;
     const verdict = await verdictOf(file);
     if (code === null) expect(verdict).toBeUndefined();

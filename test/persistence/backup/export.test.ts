@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { rounds } from '../../setup/depth.ts';
 import { openNodes, outcomeOf, type TestNodes } from '../../setup/node/nodes.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
 
@@ -35,8 +36,12 @@ async function fillWithLargeDocuments(): Promise<void> {
   );
 }
 
+const BACKUPS = rounds({ quick: 20, full: 200 });
+/** A multiple of ten: five moments to go away at, in two ways. */
+const READERS = rounds({ quick: 10, full: 50 });
+
 describe('a backup', () => {
-  it('is never torn: 200 of them under commits of two documents at once by two nodes', async () => {
+  it(`is never torn: ${BACKUPS} of them under commits of two documents at once by two nodes`, async () => {
     let stop = false;
     let commits = 0;
     const writers = nodes.nodes.map(async (writer) => {
@@ -56,7 +61,7 @@ describe('a backup', () => {
     });
     const revisions = new Set<number>();
     try {
-      for (let taken = 0; taken < 200; taken += 1) {
+      for (let taken = 0; taken < BACKUPS; taken += 1) {
         const from = nodes.at(taken);
         const backup = JSON.parse(await from.backup(taken % 10 === 0 ? {} : { auditLimit: 2 }));
         expect(backup.state.left).toEqual(backup.state.right);
@@ -70,13 +75,13 @@ describe('a backup', () => {
       stop = true;
       await Promise.all(writers);
     }
-    expect(revisions.size).toBeGreaterThan(20);
+    expect(revisions.size).toBeGreaterThan(BACKUPS / 10);
     expect(await verify(node)).toMatchObject({ ok: true, entries: commits });
   });
 
-  it('whose reader goes away, 50 times, costs the pool nothing', async () => {
+  it(`whose reader goes away, ${READERS} times, costs the pool nothing`, async () => {
     await fillWithLargeDocuments();
-    for (let round = 0; round < 50; round += 1) {
+    for (let round = 0; round < READERS; round += 1) {
       const abort = new AbortController();
       const { body } = await node.store.openBackup({ includeAudit: true }, { requestId: 'test', signal: abort.signal });
       body.on('error', () => undefined);

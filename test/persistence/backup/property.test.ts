@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { canonicalize } from '../../../src/json/canonical.ts';
 import { limits } from '../../../src/limits.ts';
+import { rounds } from '../../setup/depth.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
 import { documentName, jsonText } from '../../setup/values/arbitrary.ts';
@@ -82,7 +83,7 @@ describe('random documents', () => {
           await Promise.all([from.close(), to.close()]);
         }
       }),
-      { numRuns: 25 },
+      { numRuns: rounds({ quick: 6, full: 25 }) },
     );
   });
 
@@ -97,7 +98,7 @@ describe('random documents', () => {
           });
           expectSame(await readText(node, 'merged'), `{"in":[${text}]}`);
         }),
-        { numRuns: 60 },
+        { numRuns: rounds({ quick: 15, full: 60 }) },
       );
     } finally {
       await node.close();

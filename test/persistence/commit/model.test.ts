@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Change, CommitAction } from '../../../src/domain/commit.ts';
+import { rounds } from '../../setup/depth.ts';
 import { openNodes, outcomeOf, type TestNodes } from '../../setup/node/nodes.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
 import { mergePatch } from '../../setup/values/merge-patch.ts';
@@ -107,6 +108,6 @@ it('random commits come to what a simple model says: state, revisions, counters,
         await node.close();
       }
     }),
-    { numRuns: 40 },
+    { numRuns: rounds({ quick: 12, full: 40 }) },
   );
 });

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ParsedBackup } from '../../setup/backup/chain.ts';
+import { sampleByKind } from '../../setup/depth.ts';
 import { copyState } from '../../setup/node/copy-state.ts';
 import { type Entry, lostOf, trailOf } from '../../setup/node/history.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
@@ -87,7 +88,9 @@ const matrix = kinds.flatMap((where) =>
 );
 
 describe('a restore', () => {
-  it.each(matrix)(
+  // Every database with every pair of options; at quick depth, one choice of writes for each of them.
+  const kindOf = ({ where, replaceState, truncate }: (typeof matrix)[number]) => `${where} ${replaceState} ${truncate}`;
+  it.each(sampleByKind(matrix, kindOf, { purpose: 'matrix' }))(
     'on the $where database, replace_state $replaceState, truncate_audit $truncate, writes before $before, after $after',
     async ({ where, replaceState, truncate, before, after }) => {
       const { database, backup: text } = await prepare(where);

@@ -5,6 +5,7 @@ import { verifyBackup } from '../../../src/backup/offline/verifier.ts';
 import type { CommitReceipt } from '../../../src/domain/commit.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import type { ParsedBackup } from '../../setup/backup/chain.ts';
+import { rounds } from '../../setup/depth.ts';
 import { asAdmin, type BareServer, createBareServer, inject, json, testConfig } from '../../setup/node/http.ts';
 import { openNodes, outcomeOf, type TestNodes, tally } from '../../setup/node/nodes.ts';
 import { type TestStore, verify } from '../../setup/node/store.ts';
@@ -153,7 +154,7 @@ describe('while a restore is under way', () => {
 });
 
 describe('restores in a race over three nodes', () => {
-  const ROUNDS = 8;
+  const ROUNDS = rounds({ quick: 3, full: 8 });
 
   it('go one at a time; commits and backups meanwhile see what was before or what comes after', async () => {
     const { earlier, later } = await makeBackups();
@@ -193,7 +194,7 @@ describe('restores in a race over three nodes', () => {
     backups.push(await nodes.node.backup());
 
     const counts = tally(outcomes);
-    expect(Object.keys(counts).every((outcome) => / (made|restore_in_progress)$/.test(outcome))).toBe(true);
+    expect(Object.keys(counts).filter((outcome) => !/ (made|restore_in_progress)$/.test(outcome))).toEqual([]);
 
     for (const text of backups) {
       await assertVerified(text);

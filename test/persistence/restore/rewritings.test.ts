@@ -5,6 +5,7 @@ import type { RestoreReport } from '../../../src/domain/backup.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import { rewritings, toolRewritings } from '../../setup/backup/rewritings.ts';
 import { putText, writeBackup } from '../../setup/backup/written-backup.ts';
+import { rounds } from '../../setup/depth.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
 import { verify } from '../../setup/node/store.ts';
 import { documentName, jsonText } from '../../setup/values/arbitrary.ts';
@@ -79,7 +80,7 @@ it('a backup of random documents is accepted as verified after every rewriting',
         const report = await fresh.node.restore(rewritings[name]?.(backup) ?? '', { dry_run: true });
         expect(report).toMatchObject({ verified: true, imported_audit_count: given.length });
       }),
-      { numRuns: 100 },
+      { numRuns: rounds({ quick: 8, full: 100 }) },
     );
   } finally {
     await fresh.close();
@@ -87,7 +88,7 @@ it('a backup of random documents is accepted as verified after every rewriting',
 }, 120_000);
 
 it('and by the tools that are there', async () => {
-  const backups = fc.sample(randomDocuments, 5).map(backupOf);
+  const backups = fc.sample(randomDocuments, rounds({ quick: 1, full: 5 })).map(backupOf);
   for (const [name, rewrite] of Object.entries({ ...toolRewritings(), 'JSON.stringify': rewritings['as it is'] })) {
     for (const backup of backups) {
       const verdict = verifyText(rewrite?.(backup) ?? '').then(

@@ -46,6 +46,11 @@ export async function corpusFiles(): Promise<string[]> {
   return names.flatMap((files, index) => files.map((file) => `${folders[index]}/${file}`));
 }
 
+/** Names what becomes of a spoiled file: the codes of verify and of restore. */
+export function verdictKind({ code, restore }: SpoiledFile): string {
+  return `${code} ${restore?.code ?? code}`;
+}
+
 export function isGzip(bytes: Buffer): boolean {
   return bytes[0] === 0x1f && bytes[1] === 0x8b;
 }

@@ -1,0 +1,65 @@
+import { createRandom, type Random } from './values/random.ts';
+
+/**
+ * How much of each check a run does, and which part of it. Nothing else reads these two variables.
+ *
+ * - `LOOM_TEST_DEPTH`: `quick` (the default) covers every kind of case at a small count; `full` is what `npm run soak` does.
+ * - `LOOM_TEST_SEED`: repeats the random choices of an earlier run. Without it, each run has a seed of its own and prints it
+ *   when a test fails, so that successive quick runs cover different cases.
+ */
+export type Depth = 'quick' | 'full';
+
+export const depth: Depth = readDepth(process.env.LOOM_TEST_DEPTH);
+
+/** Seeds every random choice of the run, in all of its processes. */
+export const runSeed: number = readSeed(process.env.LOOM_TEST_SEED);
+
+/** Returns the count for this run's depth. */
+export function rounds(counts: Record<Depth, number>): number {
+  return counts[depth];
+}
+
+/**
+ * Returns random numbers that depend on the run's seed and on `purpose` alone, so that a test draws the same ones whether it
+ * runs by itself or with all others.
+ */
+export function seededRandom(purpose: string): Random {
+  return createRandom([...purpose].reduce((hash, unit) => Math.imul(hash ^ unit.charCodeAt(0), 0x01000193), runSeed));
+}
+
+/**
+ * Returns all members at full depth. At quick depth, returns `perKind` members of each kind, from a place that the
+ * run's seed decides.
+ */
+export function sampleByKind<T>(
+  members: readonly T[],
+  kindOf: (member: T, index: number) => string,
+  { purpose, perKind = 1 }: { purpose: string; perKind?: number },
+): T[] {
+  if (depth === 'full') return [...members];
+  const random = seededRandom(purpose);
+  const byKind = new Map<string, T[]>();
+  members.forEach((member, index) => {
+    const kind = kindOf(member, index);
+    byKind.set(kind, [...(byKind.get(kind) ?? []), member]);
+  });
+  return [...byKind.values()].flatMap((ofKind) => {
+    const first = random.integer(0, ofKind.length - 1);
+    return [...ofKind, ...ofKind].slice(first, first + Math.min(perKind, ofKind.length));
+  });
+}
+
+/** Names the seed for the message of an assertion that depends on it. */
+export const seedLabel = `LOOM_TEST_SEED=${runSeed}`;
+
+function readDepth(value = 'quick'): Depth {
+  if (value === 'quick' || value === 'full') return value;
+  throw new Error(`LOOM_TEST_DEPTH is "${value}", expected "quick" or "full".`);
+}
+
+function readSeed(value = ''): number {
+  if (value === '') return Math.floor(Math.random() * 2 ** 31);
+  const seed = Number(value);
+  if (Number.isInteger(seed) && seed >= 0 && seed < 2 ** 31) return seed;
+  throw new Error(`LOOM_TEST_SEED is "${value}", expected a whole number from 0 to ${2 ** 31 - 1}.`);
+}
