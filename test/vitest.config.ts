@@ -8,7 +8,7 @@ import { createRunReport } from './setup/run/run-report.ts';
  * project starts a PostgreSQL and builds the program once a run. All other files are in the project `pure`, which needs
  * neither: `npx vitest --config test/vitest.config.ts --project pure` takes seconds.
  */
-const postgresFiles = ['test/{persistence,http,e2e,dev,setup}/**/*.test.ts', 'test/**/*.postgres.test.ts'];
+const postgresFiles = ['test/{persistence,http,e2e,dev,setup/server}/**/*.test.ts', 'test/**/*.postgres.test.ts'];
 
 /** `--mode soak` selects the full depth, on every operating system. `setup/depth.ts` explains depth and seed. */
 const soakMode = 'soak';

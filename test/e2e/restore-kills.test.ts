@@ -2,9 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { sendSignal } from '../../src/dev/processes.ts';
 import { rounds, seededRandom, seedLabel } from '../setup/depth.ts';
+import { type Arena, type ArenaNode, openArena, readyAndVerified, type Sight } from '../setup/faults/arena.ts';
 import { createCourse, type Kind, type Operation } from '../setup/faults/kill-course.ts';
-import { type Arena, type ArenaNode, openArena, readyAndVerified, type Sight } from '../setup/faults/kills.ts';
-import { createMoments, type Moments } from '../setup/faults/moments.ts';
+import { createMoments, type Moments } from '../setup/faults/kill-moments.ts';
 import { asAdmin, json } from '../setup/node/http.ts';
 import { tally } from '../setup/node/nodes.ts';
 import type { Random } from '../setup/values/random.ts';
@@ -14,7 +14,7 @@ const RESTORES = rounds({ quick: 8, full: 200 });
 type Outcome = 'before' | 'after';
 
 /** How often each outcome must occur. Kills that all had the same outcome would prove nothing. */
-const leastOf: Record<Kind, number> = {
+const minCounts: Record<Kind, number> = {
   replacing: rounds({ quick: 1, full: 15 }),
   truncating: rounds({ quick: 1, full: 15 }),
   undo: rounds({ quick: 1, full: 2 }),
@@ -23,7 +23,7 @@ const leastOf: Record<Kind, number> = {
 /** Bounds a run whose kills, for want of luck, all have the same outcome. */
 const MAX_ROUNDS = RESTORES * 3 + 20;
 
-/** What the client got: status 0 when its connection broke. */
+/** The answer to the client. Status 0 means that the connection broke. */
 interface Answer {
   status: number;
   code?: string;
@@ -40,7 +40,7 @@ async function ask(node: ArenaNode, { path, body }: Operation): Promise<Answer> 
   }
 }
 
-/** Entries for the truncating restore to take out. */
+/** Commits entries that the truncating restore removes. */
 async function addEntries(node: ArenaNode): Promise<void> {
   const put = (index: number) =>
     fetch(`${node.url}/v1/documents/extra-${index}`, {
@@ -52,7 +52,7 @@ async function addEntries(node: ArenaNode): Promise<void> {
   for (const answer of answers) expect(await answer.json()).toHaveProperty('revision');
 }
 
-/** Says `before` or `after` of what an operation has left, and throws when it is neither. */
+/** Returns whether the database is as before the operation or as after it. Throws if it is neither. */
 function judge({ kind, target }: Operation, before: Sight, after: Sight, label: string): Outcome {
   expect(after.fits, label).toBe(true);
   if (after.digest === before.digest) return 'before';
@@ -74,7 +74,7 @@ function judge({ kind, target }: Operation, before: Sight, after: Sight, label: 
   return 'after';
 }
 
-/** A client that was told something must not have been told wrong. */
+/** Expects that the client's answer, if any, was true. */
 function expectHonest({ status, code }: Answer, outcome: Outcome, label: string): void {
   if (status === 200) expect(outcome, label).toBe('after');
   else if (status !== 0 && code !== 'commit_outcome_unknown') {
@@ -116,10 +116,10 @@ const onBackend: Strike = {
   },
 };
 
-/** When to kill. `ms`: so long after the request was sent. */
+/** When to kill. `ms` counts from the sending of the request. */
 type Moment = 'at once' | 'after the answer' | { ms: number };
 
-/** Kills at both ends of an operation first. They have a certain outcome, whatever the machine's speed; then draws moments. */
+/** Returns both ends of an operation first, whose outcome is certain on any machine, and random moments after that. */
 function nextMoment(kind: Kind, outcomes: string[], moments: Map<Kind, Moments>): Moment {
   if (!outcomes.includes(`${kind} before`)) return 'at once';
   if (!outcomes.includes(`${kind} after`)) return 'after the answer';
@@ -128,7 +128,7 @@ function nextMoment(kind: Kind, outcomes: string[], moments: Map<Kind, Moments>)
 
 type Course = ReturnType<typeof createCourse>;
 
-/** Does each kind of operation once without a kill, which shows how long it takes. */
+/** Runs each kind of operation once without a kill, to measure its duration. */
 async function measure(arena: Arena, course: Course, random: Random): Promise<Map<Kind, Moments>> {
   const node = await arena.startNode('process');
   const moments = new Map<Kind, Moments>();
@@ -159,7 +159,7 @@ async function run(arena: Arena, strike: Strike, purpose: string): Promise<void>
 
   for (let round = 1; round <= MAX_ROUNDS && (restores < RESTORES || lacking(outcomes).length > 0); round += 1) {
     await readyAndVerified(victim);
-    // Boots while this round goes on.
+    // The next victim starts during this round.
     const spare = strike.victims === 'process' ? arena.startNode('process') : undefined;
     const wantsUndo = lacking(outcomes).some((outcome) => outcome.startsWith('undo'));
     const kind = course.next(before, { wantsUndo });
@@ -197,19 +197,19 @@ async function run(arena: Arena, strike: Strike, purpose: string): Promise<void>
 /** Names the outcomes that have not yet occurred as often as they must. */
 function lacking(outcomes: string[]): string[] {
   const counts = tally(outcomes);
-  return Object.entries(leastOf).flatMap(([kind, least]) =>
+  return Object.entries(minCounts).flatMap(([kind, min]) =>
     (['before', 'after'] satisfies Outcome[])
       .map((outcome) => `${kind} ${outcome}`)
-      .filter((name) => (counts[name] ?? 0) < least),
+      .filter((name) => (counts[name] ?? 0) < min),
   );
 }
 
-describe.concurrent(`a kill -9 at ${RESTORES} moments of a restore, and at some of an undo, leaves what was before or what comes after`, () => {
+describe.concurrent(`a kill -9 at ${RESTORES} moments of a restore, and at some of an undo, leaves the state before or after it`, () => {
   test.each([
-    ['of the node', onNode],
-    ['of its process in PostgreSQL', onBackend],
+    ['the node', onNode],
+    ['its process in PostgreSQL', onBackend],
   ])(
-    'when it is one %s',
+    'when it hits %s',
     async (what, strike) => {
       const arena = await openArena();
       try {

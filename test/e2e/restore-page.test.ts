@@ -9,7 +9,7 @@ const LOOM_ADMIN_TOKEN = 'admin-token-of-the-restore-page';
 const headers = { 'x-loom-admin-token': LOOM_ADMIN_TOKEN, 'content-type': 'application/json' };
 const page = await readFile(new URL('../../docs/restore.md', import.meta.url), 'utf8');
 
-/** The commands of each section, by its heading, in the order of the page. */
+/** Reads the commands of each section by its heading, in the order of the page. */
 const blocks = page
   .split(/^## /m)
   .flatMap((section) =>
@@ -50,7 +50,7 @@ async function state(): Promise<unknown> {
   return (await fetch(`${program.url}/v1/state`, { headers })).json();
 }
 
-/** Runs the lines as an operator types them, and answers the JSON texts that they have printed. */
+/** Runs the lines as an operator types them and returns the JSON texts that they print. */
 async function run(commands: string): Promise<Record<string, unknown>[]> {
   const line = commands
     .replaceAll('http://127.0.0.1:8787', program.url)
@@ -58,7 +58,7 @@ async function run(commands: string): Promise<Record<string, unknown>[]> {
     .replaceAll('\\\n', ' ');
   const { code, stdout, stderr } = await runCommandLine(line, { directory, env: { LOOM_ADMIN_TOKEN } });
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  // Answers of curl have no line ends of their own.
+  // The answers that curl prints do not end with a newline.
   const texts = stdout.replaceAll('}{', '}\n{').split('\n');
   return texts.filter((text) => text.startsWith('{')).map((text) => JSON.parse(text));
 }
@@ -66,7 +66,7 @@ async function run(commands: string): Promise<Record<string, unknown>[]> {
 const wasRestored = { kept: 1, changed: 'as it was' };
 const wasLive = { kept: 1, changed: 'later', added: true };
 
-/** What each section's commands answer, and leave. */
+/** The answers and effects of each section's commands. */
 const outcomes: Record<string, { answers: Record<string, unknown>[]; leaves: unknown }> = {
   'How to restore': {
     answers: [
@@ -89,7 +89,7 @@ const outcomes: Record<string, { answers: Record<string, unknown>[]; leaves: unk
   },
 };
 
-test('every command of the page works as it stands there, and does what the page says', async () => {
+test('every command of the page works verbatim, and has the effects that the page describes', async () => {
   await put('changed', 'later');
   await put('added', true);
   expect(await state()).toEqual(wasLive);

@@ -31,7 +31,7 @@ interface Answer {
   body: { reason?: string; code?: string; checks?: Record<string, string> };
 }
 
-/** On a connection of its own, as a probe comes; status 0 when nobody listens any more. */
+/** Sends a request on a new connection, as a probe does. Status 0 means that the node no longer listens. */
 function ask(url: string, path: string): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const asked = request(`${url}${path}`, { agent: false, headers: asAdmin }, (response) => {
@@ -54,7 +54,7 @@ function put(url: string, name: string, value: unknown): Promise<Response> {
   return fetch(`${url}/v1/documents/${name}`, { method: 'PUT', headers: asAdmin, body: JSON.stringify(value) });
 }
 
-/** A PUT that the node has the head of, and whose body is under way until `finish` is called; status 0 when it was cut off. */
+/** Begins a PUT whose body ends when `finish` is called. Status 0 means that the node closed the connection. */
 async function openPut(url: string, name: string): Promise<{ finish(): Promise<number> }> {
   const headers = { ...asAdmin, expect: '100-continue' };
   const put = request(`${url}/v1/documents/${name}`, { method: 'PUT', agent: false, headers });
@@ -106,7 +106,7 @@ describe('SIGTERM', () => {
     ]);
   });
 
-  test('cuts off what is still open after LOOM_SHUTDOWN_TIMEOUT_MS, and nothing of it is left', async () => {
+  test('aborts requests that are open after LOOM_SHUTDOWN_TIMEOUT_MS, and nothing of them is stored', async () => {
     database = await createTestDatabase();
     const { url, stop } = await startOn(database.url, { LOOM_SHUTDOWN_TIMEOUT_MS: '500' });
     await waitUntilReady(url);
@@ -117,8 +117,8 @@ describe('SIGTERM', () => {
   });
 });
 
-describe('a database that is away', () => {
-  test('does not keep a node from starting, and the node is ready when it appears', async () => {
+describe('a database that is unreachable', () => {
+  test('does not prevent a node from starting, and the node is ready when the database appears', async () => {
     server = await startPrivateServer();
     await server.shutDown();
     const { url, running, output } = await startOn(server.url);
@@ -141,7 +141,7 @@ describe('a database that is away', () => {
     expect(output()).not.toContain('"level":"fatal"');
   });
 
-  test('does not keep a node from ending', async () => {
+  test('does not prevent a node from ending', async () => {
     server = await startPrivateServer();
     await server.shutDown();
     const { url, stop } = await startOn(server.url);
@@ -200,7 +200,7 @@ describe('a wrong configuration', () => {
     expect(problems.map((problem) => problem.split(' ')[1]).sort()).toEqual(names.sort());
   });
 
-  test('and an unknown command are told apart', async () => {
+  test('has another exit code than an unknown command', async () => {
     const { code, output } = await runProgramToEnd(['sevre'], {});
     expect(code).toBe(64);
     expect(output).toContain('Unknown command: sevre');

@@ -14,7 +14,7 @@ beforeEach(async () => {
 });
 afterEach(() => nodes.close());
 
-/** Every connection that the pool may have answers, all at once, and nobody waits. */
+/** Expects every connection of the pool to answer at the same time without waiting. */
 async function expectPoolServes(of: TestStore): Promise<void> {
   const max = of.store.observe().pool.max;
   await Promise.all(Array.from({ length: max }, () => of.pool.query('select pg_sleep(0.01)')));
@@ -24,7 +24,7 @@ async function expectPoolServes(of: TestStore): Promise<void> {
   expect(waiting).toBe(0);
 }
 
-/** Documents that no buffer between PostgreSQL and the reader can hold. */
+/** Puts documents that are larger than all buffers between PostgreSQL and the reader. */
 async function fillWithLargeDocuments(): Promise<void> {
   await nodes.database.pool.query(
     `insert into loom_document (state_key, name, value, revision)
@@ -37,7 +37,7 @@ async function fillWithLargeDocuments(): Promise<void> {
 }
 
 const BACKUPS = rounds({ quick: 20, full: 200 });
-/** A multiple of ten: five moments to go away at, in two ways. */
+/** A multiple of ten, which covers two ways of going away at each of five moments. */
 const READERS = rounds({ quick: 10, full: 50 });
 
 describe('a backup', () => {
@@ -55,7 +55,7 @@ describe('a backup', () => {
             { op: 'put', name: 'right', json },
           ],
         });
-        // As often as it may be, but not so often that the trail outgrows the test.
+        // Keep the trail short enough for the test.
         await new Promise((resolve) => setTimeout(resolve, 5));
       }
     });
@@ -94,7 +94,7 @@ describe('a backup', () => {
     }
     await expect.poll(() => node.store.observe().operations).toEqual([]);
     await expectPoolServes(node);
-    // And no server process is left that writes for nobody.
+    // No server process still writes to a reader that has gone.
     await expect
       .poll(
         async () => {
@@ -110,7 +110,7 @@ describe('a backup', () => {
     expect(JSON.parse(await node.backup()).manifest.documents).toBe(24);
   });
 
-  it('holds up no commit, however slowly it is read', async () => {
+  it('delays no commit, however slowly it is read', async () => {
     await fillWithLargeDocuments();
     const { body } = await node.store.openBackup({ includeAudit: false }, context());
     for (let index = 0; index < 20; index += 1) await nodes.at(1).put(`meanwhile-${index}`, index);
@@ -123,7 +123,7 @@ describe('a backup', () => {
     expect(node.store.observe().operations).toEqual([]);
   });
 
-  it('that cannot begin is refused, and fails nothing else', async () => {
+  it('that cannot begin is refused, and does not affect later ones', async () => {
     const away = await openTestStore(nodes.database.url, { poolMax: 1 });
     await away.pool.end();
     expect(await outcomeOf(away.store.openBackup({ includeAudit: true }, context()))).toBe('database_unavailable');
@@ -136,7 +136,7 @@ describe('a backup', () => {
     await expectPoolServes(node);
   });
 
-  it('whose connection breaks midway fails, and does not end as if it were whole', async () => {
+  it('whose connection breaks midway fails, and does not look complete', async () => {
     await fillWithLargeDocuments();
     const { body } = await node.store.openBackup({ includeAudit: true }, context());
     const terminate = () =>
@@ -165,7 +165,7 @@ describe('a chain that is broken', () => {
     ['without an entry', 'delete from loom_audit where seq = 3', {}, 5],
     ['cut off', 'delete from loom_audit where seq = 6', {}, 5],
     ['without the entry before the first', 'delete from loom_audit where seq = 3', { auditLimit: 3 }, 3],
-  ])('is still exported, and says so: %s', async (_what, statement, options, entries) => {
+  ])('is still exported, marked as broken: %s', async (_what, statement, options, entries) => {
     for (let index = 0; index < 6; index += 1) await node.put('a', index);
     await spoil(statement);
     const text = await node.backup(options);
@@ -195,7 +195,7 @@ describe('the text of a backup', () => {
     ['in ASCII', (value) => JSON.stringify(value).replaceAll(/[\u007f-\uffff]/g, escapeUnit)],
   ];
 
-  it.each(reformats)('restores as verified %s', async (_how, reformat) => {
+  it.each(reformats)('restores as verified when it was rewritten %s', async (_how, reformat) => {
     await node.put('a', { é: '🧵', nested: { b: [1, 2.5, 1e21, null], a: '\u007f' } });
     await node.commit({ changes: [{ op: 'put', name: '__proto__', json: '{"__proto__":{"x":1},"b":[],"a":{}}' }] });
     await node.put('10', 1);

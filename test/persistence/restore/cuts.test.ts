@@ -42,7 +42,7 @@ afterAll(async () => {
   await nodes.close();
 });
 
-/** The request with the backup in front of its other members, or behind them: what a cut takes away differs. */
+/** The request with its options before or after the backup, so that cuts remove different members. */
 const bodies: [string, () => Buffer][] = [
   ['first', () => Buffer.from(`{"confirm":"restore","truncate_audit":true,"backup":${backup}}`)],
   ['last', () => Buffer.from(`{"backup":${backup},"truncate_audit":true,"confirm":"restore"}`)],
@@ -83,7 +83,7 @@ it.each(bodies)(
   120_000,
 );
 
-it(`a packed body, cut at ${CUTS} offsets, is refused every time and changes nothing`, async () => {
+it(`a compressed body, cut at ${CUTS} offsets, is refused every time and changes nothing`, async () => {
   const unchanged = await digestTables(server.database.pool);
   for (const [, bodyOf] of bodies) {
     const packed = gzipSync(bodyOf());
@@ -98,10 +98,10 @@ it(`a packed body, cut at ${CUTS} offsets, is refused every time and changes not
   expect(await digestTables(server.database.pool)).toBe(unchanged);
 }, 120_000);
 
-it('a packed body with anything behind it is refused and changes nothing', async () => {
+it('a compressed body with anything behind it is refused and changes nothing', async () => {
   const unchanged = await digestTables(server.database.pool);
   const packed = gzipSync(bodies[0]?.[1]() ?? '');
-  // Zeros are what gunzip itself takes for padding, without a look at what comes after them.
+  // gunzip takes zeros for padding and ignores everything after them.
   for (const behind of [
     Buffer.from('xyz'),
     Buffer.alloc(1),
@@ -129,7 +129,7 @@ it('a body whose sender breaks off before its announced length is refused, and l
   }
 }, 120_000);
 
-/** Announces the whole body, sends `cut` bytes of it, and hangs up once the node has begun to read them. */
+/** Announces the whole body, sends `cut` bytes and hangs up once the node has begun to read. */
 async function breakOff(port: number, body: Buffer, cut: number): Promise<void> {
   const encoding = body[0] === 0x1f ? { 'content-encoding': 'gzip' } : {};
   const headers = { ...asAdmin, ...json, ...encoding, 'content-length': body.length };
@@ -142,7 +142,7 @@ async function breakOff(port: number, body: Buffer, cut: number): Promise<void> 
   await closed;
 }
 
-it('the same bodies, whole, are taken', async () => {
+it('the same bodies are accepted when they are whole', async () => {
   const fresh: TestStore = await openTestStore(nodes.database.url, { stateKey: 'fresh' });
   try {
     for (const [, bodyOf] of bodies) {

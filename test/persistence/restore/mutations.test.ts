@@ -30,7 +30,7 @@ afterAll(() => nodes.close());
 
 const unchanged = async (): Promise<void> => expect(await digestTables(nodes.database.pool)).toBe(before);
 
-/** What verify, and what a restore makes of it. */
+/** Returns the outcomes of the offline verifier and of a restore. */
 async function judge(content: Buffer): Promise<{ offline: string; online: string }> {
   const open = async function* () {
     yield content;
@@ -42,19 +42,19 @@ async function judge(content: Buffer): Promise<{ offline: string; online: string
   };
 }
 
-/** Codes of a node that is in trouble: none of them says anything of a backup. */
+/** Outcomes that are no verdict on a backup. */
 const troubles = new Set(['made', 'internal', 'database_unavailable', 'state_busy', 'restore_in_progress']);
 
-const MUTATIONS = { least: rounds({ quick: 70, full: 2_000 }), most: 2_000 };
-const SPOILED_BYTES = { least: rounds({ quick: 45, full: 500 }), most: 500 };
+const MUTATIONS = { min: rounds({ quick: 70, full: 2_000 }), max: 2_000 };
+const SPOILED_BYTES = { min: rounds({ quick: 45, full: 500 }), max: 500 };
 
 /** Codes that the mutations must bring about, each because a mutant gets past one check and meets the next. */
 const wantedCodes = ['backup_digest_mismatch', 'backup_chain_broken', 'backup_malformed', 'backup_count_mismatch'];
 
-/** Judges `least` mutants, and more until all wanted codes have occurred, but never more than `most`. */
+/** Judges `min` mutants, and up to `max` until all wanted codes have occurred. */
 async function expectAllRefused(
   purpose: string,
-  { least, most }: { least: number; most: number },
+  { min, max }: { min: number; max: number },
   wanted: string[],
   mutant: (random: Random, index: number) => { what: string; content: Buffer },
 ): Promise<void> {
@@ -62,11 +62,11 @@ async function expectAllRefused(
   const wrong: unknown[] = [];
   const codes = new Set<string>();
   const isDone = (): boolean => wanted.every((code) => codes.has(code));
-  for (let index = 0; index < most && (index < least || !isDone()); index += 1) {
+  for (let index = 0; index < max && (index < min || !isDone()); index += 1) {
     const { what, content } = mutant(random, index);
     const { offline, online } = await judge(content);
     codes.add(online);
-    // A brace too many ends the backup: in a file, text stands behind it then, and in a request, its other members.
+    // A brace too many ends the backup. A file has text behind it then; a request continues with its other members.
     const agree = online === offline || online === 'invalid_restore_request';
     if (troubles.has(online) || troubles.has(offline) || !agree) wrong.push({ index, what, online, offline });
     if (index % 50 === 0) await unchanged();
@@ -76,7 +76,7 @@ async function expectAllRefused(
   await unchanged();
 }
 
-it(`a backup with any one value, name, member or element changed, ${MUTATIONS.least} times, is refused every time`, async () => {
+it(`a backup with any one value, name, member or element changed, ${MUTATIONS.min} times, is refused every time`, async () => {
   await expectAllRefused('mutations', MUTATIONS, wantedCodes, (random, index) => {
     const tree = treeOf(JSON.parse(text));
     const what = mutate(tree, mutationKinds[index % mutationKinds.length] ?? '', random);
@@ -84,7 +84,7 @@ it(`a backup with any one value, name, member or element changed, ${MUTATIONS.le
   });
 }, 240_000);
 
-it(`a backup with any one byte changed, lost or doubled, ${SPOILED_BYTES.least} times, is refused every time`, async () => {
+it(`a backup with any one byte changed, lost or doubled, ${SPOILED_BYTES.min} times, is refused every time`, async () => {
   const parsed: unknown = JSON.parse(text);
   const whole = Buffer.from(text);
   await expectAllRefused('spoiled bytes', SPOILED_BYTES, [], (random, index) => {
@@ -108,7 +108,7 @@ function spoilByte(whole: Buffer, at: number, { kind, random }: { kind: number; 
   return spoiled[kind] ?? random.pick(spoiled);
 }
 
-/** A blank more or less, or another spelling of a letter, changes nothing: such a backup is as good as it was. */
+/** Returns whether only the spelling differs, such as whitespace or escapes: the backup is still good. */
 function saysTheSame(content: Buffer, parsed: unknown): boolean {
   try {
     return isDeepStrictEqual(JSON.parse(content.toString('utf8')), parsed);
@@ -117,6 +117,6 @@ function saysTheSame(content: Buffer, parsed: unknown): boolean {
   }
 }
 
-it('and the backup itself is taken', async () => {
+it('the backup itself is accepted', async () => {
   expect(await judge(Buffer.from(text))).toEqual({ offline: 'made', online: 'made' });
 });

@@ -32,7 +32,7 @@ const steps = fc.array(step, { maxLength: 5 });
 
 type Step = typeof step extends fc.Arbitrary<infer One> ? One : never;
 
-/** A history as nodes make it: commits, and now and then a restore of its own last backup, or an undo. */
+/** Makes a history of commits, restores of the state's own last backup, and undos. */
 async function live(node: TestStore, history: Step[]): Promise<void> {
   let backup = await node.backup();
   for (const one of history) {
@@ -52,9 +52,9 @@ async function live(node: TestStore, history: Step[]): Promise<void> {
 
 const pair = fc.record({
   common: steps,
-  /** Of the database that the backup is taken from, after what both have in common. */
+  /** Further steps of the state that the backup is taken from. */
   theirs: steps,
-  /** Of the one that it is restored in, unless that stayed as it was. */
+  /** Further steps of the state that is restored, if any. */
   ours: fc.option(steps, { nil: [] }),
   where: fc.constantFrom<'same' | 'empty' | 'copy'>('same', 'empty', 'copy'),
   replaceState: fc.boolean(),
@@ -62,7 +62,7 @@ const pair = fc.record({
   audit: fc.constantFrom<'all' | 'none' | 'last' | 'unverified'>('all', 'all', 'all', 'none', 'last', 'unverified'),
 });
 
-/** What must be equal in plan and deed. */
+/** Returns the members that plan and execution must have in common. */
 function figures<Report extends RestoreReport | UndoReport>(report: Report): unknown {
   const { dry_run: _dryRun, epoch: _epoch, event_id: _eventId, ...rest } = report;
   return { ...rest, restored_at: null, undone_at: null, audit: { ...report.audit, head: null } };
@@ -108,7 +108,7 @@ function note({ audit, verified, documents }: RestoreReport): void {
   for (const what of ['added', 'changed', 'removed'] as const) if (documents[what] > 0) seen.add(what);
 }
 
-describe('a plan says what the deed then does', () => {
+describe('a dry run reports what the restore or undo then does', () => {
   it(`for ${PAIRS} random pairs of live state and backup, and for the undo of each`, async () => {
     await fc.assert(
       fc.asyncProperty(pair, async ({ common, theirs, ours, where, replaceState, truncate, audit }) => {
@@ -158,7 +158,7 @@ describe('a plan says what the deed then does', () => {
           expect(figures(undone)).toEqual(figures(undoPlan));
           expect(await node.state()).toEqual(before);
           expect(undone.documents).toEqual(countsBetween(state, before));
-          // Whatever the restore took out of the trail is in it again.
+          // The trail again has all entries that the restore removed.
           expect(lostOf(trail, await trailOf(node))).toEqual([]);
           expect(await verify(node)).toMatchObject({ ok: true });
         } finally {

@@ -37,7 +37,7 @@ function verifyText(content: string): Promise<VerifiedBackup> {
   return verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION });
 }
 
-it('they are indeed other texts', () => {
+it('the rewritings are different texts of the same value', () => {
   const texts = everyRewriting.map(([, rewrite]) => rewrite(text));
   expect(new Set(texts).size).toBeGreaterThanOrEqual(Object.keys(rewritings).length);
   for (const one of texts) expect(JSON.parse(one)).toEqual(JSON.parse(text));
@@ -87,7 +87,7 @@ it('a backup of random documents is accepted as verified after every rewriting',
   }
 }, 120_000);
 
-it('and by the tools that are there', async () => {
+it('a backup of random documents is accepted as verified after every tool of this machine', async () => {
   const backups = fc.sample(randomDocuments, rounds({ quick: 1, full: 5 })).map(backupOf);
   for (const [name, rewrite] of Object.entries({ ...toolRewritings(), 'JSON.stringify': rewritings['as it is'] })) {
     for (const backup of backups) {

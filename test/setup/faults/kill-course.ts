@@ -1,6 +1,6 @@
 import type { ParsedBackup } from '../backup/chain.ts';
 import type { Random } from '../values/random.ts';
-import type { Arena, Sight } from './kills.ts';
+import type { Arena, Sight } from './arena.ts';
 
 export type Kind = 'replacing' | 'truncating' | 'undo';
 

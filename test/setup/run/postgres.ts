@@ -1,3 +1,5 @@
+// Room `run`: what Vitest calls before, during and after a run.
+
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';

@@ -1,3 +1,5 @@
+// Room `server`: PostgreSQL for tests. It starts servers, lends databases, and inspects them. It knows nothing of nodes.
+
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';

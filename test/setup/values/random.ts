@@ -1,3 +1,5 @@
+// Room `values`: generated and odd values. It imports nothing from other rooms.
+
 /** Draws pseudo-random numbers: the same ones for the same seed, so that a failure can be repeated. */
 export interface Random {
   /** 0 ≤ x < 1. */
