@@ -54,7 +54,7 @@ async function addEntries(node: ArenaNode): Promise<void> {
 
 /** Returns whether the database is as before the operation or as after it. Throws if it is neither. */
 function judge({ kind, target }: Operation, before: Sight, after: Sight, label: string): Outcome {
-  expect(after.fits, label).toBe(true);
+  expect(after.recorded, label).toEqual(after.stored);
   if (after.digest === before.digest) return 'before';
   const { action, restore } = after.lastEntry;
   const expected = { state: target, action: kind === 'undo' ? 'undo' : 'restore' };

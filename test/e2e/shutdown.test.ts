@@ -79,7 +79,7 @@ async function openPut(url: string, name: string): Promise<{ finish(): Promise<n
 describe('SIGTERM', () => {
   test('makes the node unready at once, lets open requests finish, and ends it with exit code 0', async () => {
     database = await createTestDatabase();
-    const { url, terminate, running, stop } = await startOn(database.url, { LOOM_SHUTDOWN_DELAY_MS: '3000' });
+    const { url, terminate, running, output, stop } = await startOn(database.url, { LOOM_SHUTDOWN_DELAY_MS: '3000' });
     await waitUntilReady(url);
     const open = await openPut(url, 'open');
 
@@ -96,7 +96,7 @@ describe('SIGTERM', () => {
       () => ask(url, '/live'),
       ({ status }) => status === 0,
     );
-    expect(running()).toBe(true);
+    expect(running(), output()).toBe(true);
     expect(await open.finish()).toBe(201);
     expect(await stop()).toBe(0);
     const { rows } = await database.pool.query('select name, value from loom_document order by name');
@@ -137,7 +137,7 @@ describe('a database that is unreachable', () => {
     await server.startAgain();
     await waitUntilReady(url);
     expect((await put(url, 'a', 1)).status).toBe(201);
-    expect(running()).toBe(true);
+    expect(running(), output()).toBe(true);
     expect(output()).not.toContain('"level":"fatal"');
   });
 
@@ -151,7 +151,7 @@ describe('a database that is unreachable', () => {
 
   test('never ends a running node, which recovers by itself after a restart and after a crash', async () => {
     server = await startPrivateServer();
-    const { url, running, stop } = await startOn(server.url);
+    const { url, running, output, stop } = await startOn(server.url);
     await waitUntilReady(url);
     for (const [index, goAway] of [server.shutDown, server.kill].entries()) {
       expect((await put(url, `before-${index}`, index)).status).toBe(201);
@@ -166,7 +166,7 @@ describe('a database that is unreachable', () => {
       await waitUntilReady(url);
       expect((await put(url, `after-${index}`, index)).status).toBe(201);
     }
-    expect(running()).toBe(true);
+    expect(running(), output()).toBe(true);
     expect(await (await fetch(`${url}/v1/state`, { headers: asAdmin })).json()).toEqual({
       'before-0': 0,
       'after-0': 0,

@@ -32,7 +32,7 @@ describe('an answer that got lost', () => {
       const first = await waitingBackend();
       await nodes.database.pool.query('select pg_terminate_backend($1)', [first]);
       // The node sends the batch again on another connection.
-      await expect.poll(async () => (await waitingBackend()) !== first, { timeout: 10_000 }).toBe(true);
+      await expect.poll(waitingBackend, { timeout: 10_000 }).not.toBe(first);
       await locker.query('rollback');
       expect((await receipts).map(({ revision }) => revision)).toEqual([1, 2]);
     } finally {

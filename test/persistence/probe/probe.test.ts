@@ -86,7 +86,7 @@ describe('on a healthy server', () => {
     expect(before).toHaveLength(1);
     await database.pool.query('select pg_terminate_backend($1)', before);
     await expect.poll(async () => (await sessions()).filter((pid) => pid !== before[0])).toHaveLength(1);
-    expect(probe.verdict().ok).toBe(true);
+    expect(probe.verdict()).toMatchObject({ ok: true });
     await probe.close();
     await expect.poll(sessions).toEqual([]);
   });
@@ -145,7 +145,7 @@ describe('on a server that stops', () => {
     probe = startProbe(server.url);
     await untilReason(probe, undefined, RECOVERY_SEEN_MS);
     await server.freeze();
-    await expect.poll(() => probe.verdict().ok, { timeout: OUTAGE_SEEN_MS, interval: 20 }).toBe(false);
+    await expect.poll(() => probe.verdict(), { timeout: OUTAGE_SEEN_MS, interval: 20 }).toMatchObject({ ok: false });
     expect(['db_slow', 'db_unreachable']).toContain(probe.verdict().reason);
     // By then the back-off has reached its maximum.
     await sleep(4_000);

@@ -12,6 +12,12 @@ import { digestTables } from '../server/digest.ts';
 import { applyMigrations } from '../server/migrations.ts';
 import { startPrivateServer } from '../server/private-server.ts';
 
+interface Counts {
+  documents: number;
+  bytes: number;
+  head: Sight['head'];
+}
+
 /** The content of a database, read without any node. */
 export interface Sight {
   /** Covers every row of every table. */
@@ -20,8 +26,9 @@ export interface Sight {
   revision: number;
   epoch: string;
   head: { seq: number; hash: string };
-  /** Whether the state row has the right counts and the chain's real head. */
-  fits: boolean;
+  /** Counts and head as the state row says, and as the other tables have them. */
+  recorded: Counts;
+  stored: Counts;
   lastEntry: {
     action: string;
     restore?: { previous_head: unknown; previous_revision: number; backup: { state_sha256: string } };
@@ -175,13 +182,16 @@ async function look(pool: pg.Pool): Promise<Sight> {
     digestTables(pool),
     pool.query<Omit<Sight, 'digest'>>(
       `select s.revision::int, s.epoch, d."stateSha256", a.entry as "lastEntry",
-              jsonb_build_object('seq', s.audit_seq, 'hash', encode(s.audit_hash, 'hex')) as head,
-              d.count = s.documents and d.bytes = s.bytes and a.seq = s.audit_seq and a.hash = s.audit_hash as fits
+              h.recorded as head,
+              jsonb_build_object('documents', s.documents, 'bytes', s.bytes, 'head', h.recorded) as recorded,
+              jsonb_build_object('documents', d.count, 'bytes', d.bytes, 'head', h.stored) as stored
          from loom_state s,
               (select count(*), sum(bytes) as bytes,
                       encode(sha256(string_agg(sha256(convert_to(name, 'UTF8')) || sha256, ''::bytea order by name)), 'hex') as "stateSha256"
                  from loom_document where state_key = 'default') d,
-              (select * from loom_audit where state_key = 'default' order by seq desc limit 1) a
+              (select * from loom_audit where state_key = 'default' order by seq desc limit 1) a,
+              lateral (select jsonb_build_object('seq', s.audit_seq, 'hash', encode(s.audit_hash, 'hex')) as recorded,
+                              jsonb_build_object('seq', a.seq, 'hash', encode(a.hash, 'hex')) as stored) h
         where s.state_key = 'default'`,
     ),
   ]);
