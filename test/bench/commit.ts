@@ -25,8 +25,8 @@ commit;
 `;
 
 /**
- * Measures durable commits per second over HTTP on one state key, and the same update and insert by pgbench, on one server with
- * fsync on, one after the other. Aim: with 32 clients at least 2 × pgbench.
+ * Measures durable commits per second over HTTP on one state key, and the same update and insert by pgbench, on one
+ * server with fsync on, one after the other. Aim: with 32 clients at least 2 × pgbench.
  */
 export async function benchmarkCommit(): Promise<void> {
   const pgbench = await findPgbench();
@@ -60,7 +60,9 @@ const requests = Array.from({ length: 32 }, (_, index) => ({
   body: document,
 }));
 
-/** Returns commits per second. Each was answered 200 or 201, which LOOM sends only after its transaction has committed. */
+/**
+ * Returns commits per second. Each was answered 200 or 201, which LOOM sends only after its transaction has committed.
+ */
 async function measureLoom(url: string, clients: number, seconds: number): Promise<number> {
   const result = await autocannon({
     url,

@@ -179,7 +179,7 @@ async function run(arena: Arena, strike: Strike, purpose: string): Promise<void>
     const outcome = judge(operation, before, after, label);
     expectHonest(answer, outcome, label);
     expect(verdict, label).toMatchObject({ ok: true, head: after.head });
-    // A node that outlives its server's crash recovers by itself. It takes a while to notice, so only some rounds check it.
+    // A node that outlives its server's crash recovers by itself. It takes a while to notice, so few rounds check it.
     if (strike === onBackend && round % 20 === 1) expect(await readyAndVerified(victim), label).toEqual(verdict);
 
     if (typeof moment === 'object') moments.get(kind)?.learn(outcome === 'after');

@@ -48,7 +48,9 @@ const bodies: [string, () => Buffer][] = [
   ['last', () => Buffer.from(`{"backup":${backup},"truncate_audit":true,"confirm":"restore"}`)],
 ];
 
-/** Returns `count` lengths of a part of the body: the shortest in a row, the longest in a row, and others spread evenly. */
+/**
+ * Returns `count` lengths of a part of the body: the shortest in a row, the longest in a row, and others spread evenly.
+ */
 function cutsOf(length: number, count: number): number[] {
   const cuts = new Set<number>();
   for (let cut = 1; cut <= FIRST; cut += 1) cuts.add(cut);

@@ -57,8 +57,8 @@ interface Entry {
 const entriesOf = (backup: ParsedBackup): Entry[] => backup.audit_entries as unknown as Entry[];
 
 /**
- * Rebuilds the state from the trail: the documents of the backup that the last restore names, then the commits after it.
- * A torn state, half of one backup and half of another, would differ from it.
+ * Rebuilds the state from the trail: the documents of the backup that the last restore names, then the commits after
+ * it. A torn state, half of one backup and half of another, would differ from it.
  */
 function stateByTrail(entries: Entry[], known: ParsedBackup[]): Record<string, unknown> {
   const at = entries.findLastIndex((entry) => entry.restore !== undefined);

@@ -77,8 +77,8 @@ const mutations: Record<string, Mutation> = {
 export const mutationKinds = Object.keys(mutations);
 
 /**
- * Changes one thing somewhere in the tree, and returns what it did and where. The tree is another value afterwards, never
- * another spelling of the same value.
+ * Changes one thing somewhere in the tree, and returns what it did and where. The tree is another value afterwards,
+ * never another spelling of the same value.
  */
 export function mutate(root: JsonTree, kind: string, random: Random): string {
   const mutation = mutations[kind];

@@ -16,8 +16,9 @@ export interface Operation {
 const UNDO_PERCENT = 15;
 
 /**
- * Alternates between two states, so that every operation has something to change. The earlier backup replaces the documents
- * of the later one; the later backup then truncates the audit trail back to its own. An undo goes back likewise.
+ * Alternates between two states, so that every operation has something to change. The earlier backup replaces the
+ * documents of the later one; the later backup then truncates the audit trail back to its own. An undo goes back
+ * likewise.
  */
 export function createCourse(arena: Arena, random: Random) {
   let isLater = true;

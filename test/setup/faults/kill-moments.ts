@@ -12,8 +12,9 @@ const NEAR = 0.12;
 const STEP = 0.06;
 
 /**
- * Draws every other moment from the whole operation and a little beyond. The moments between approach the commit: earlier
- * whenever the operation had taken effect, later whenever it had not. Both outcomes occur on a machine of any speed.
+ * Draws every other moment from the whole operation and a little beyond. The moments between approach the commit:
+ * earlier whenever the operation had taken effect, later whenever it had not. Both outcomes occur on a machine of any
+ * speed.
  */
 export function createMoments(random: Random, spanMs: number): Moments {
   let commitMs = spanMs;

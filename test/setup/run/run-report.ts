@@ -12,7 +12,9 @@ interface RunReportOptions {
   depth: Depth;
 }
 
-/** Returns a plugin that prints the slowest files at the end of a run and, after a failure, the command that repeats it. */
+/**
+ * Returns a plugin that prints the slowest files at the end of a run and, after a failure, the command that repeats it.
+ */
 export function createRunReport({ root, command, depth }: RunReportOptions): Vite.Plugin {
   const onTestRunEnd = (modules: readonly TestModule[]): void => {
     const files = modules.map((module) => {

@@ -1,4 +1,5 @@
-// Room `server`: PostgreSQL for tests. It starts servers, lends databases, and inspects them. It knows nothing of nodes.
+// Room `server`: PostgreSQL for tests. It starts servers, lends databases, and inspects them. It knows nothing of
+// nodes.
 
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,7 +13,10 @@ export interface TestDatabase {
   name: string;
   /** Inspects and spoils what the code under test has stored. Connects on first use. */
   pool: pg.Pool;
-  /** Ends `pool` and gives the database up: a later test gets it empty, or it is dropped with all its connections. May be called twice. */
+  /**
+   * Ends `pool` and gives the database up: a later test gets it empty, or it is dropped with all its connections. May
+   * be called twice.
+   */
   drop(): Promise<void>;
 }
 

@@ -2,14 +2,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 
 /**
- * Empties a database for another test, because cloning and dropping one costs most of a short test's time. A database that
- * a test has changed in any way but by its rows is not reused, nor one that something is still connected to.
+ * Empties databases for other tests, because cloning and dropping one costs most of a short test's time. A database is
+ * reused only if a test has changed nothing but its rows and no session is left in it.
  */
 
 /** How long sessions that a test has just closed may take to end. */
 const sessionEndMs = 200;
 
-/** Returns a digest of the schema, the settings and the rows of `loom_meta`: of all that must be as in a fresh clone. */
+/**
+ * Returns a digest of the schema, the settings and the rows of `loom_meta`: of all that must be as in a fresh clone.
+ */
 export async function fingerprint(client: pg.Pool | pg.Client): Promise<string> {
   const { rows } = await client.query<{ digest: string }>(
     `select encode(sha256(convert_to(string_agg(line, E'\\n' order by line), 'UTF8')), 'hex') as digest from (
