@@ -1,9 +1,7 @@
-import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { LoomError } from '../src/errors.ts';
 import { createLogger } from '../src/log.ts';
 import { captureLog } from './setup/node/log.ts';
-import { createEmptyDatabase } from './setup/server/database.ts';
 
 const SECRET = 'hunter2-hunter2-hunter2';
 
@@ -85,19 +83,6 @@ describe('an error', () => {
       expect(text).not.toContain('hunter2');
       expect(text).toContain('inner');
     }
-  });
-
-  test('of PostgreSQL is logged without the data that it quotes', async () => {
-    const database = await createEmptyDatabase();
-    await database.pool.query('create table account (name text, constraint account_name unique (name))');
-    const insert = () => database.pool.query('insert into account values ($1)', [SECRET]);
-    await insert();
-    const error: unknown = await insert().catch((cause: unknown) => cause);
-    await database.drop();
-    expect(error instanceof pg.DatabaseError ? error.detail : '').toContain(SECRET);
-    const { line, text } = lineOf((log) => log.error({ err: error }));
-    expect(text).not.toContain('hunter2');
-    expect(line.err).toMatchObject({ code: '23505', constraint: 'account_name', table: 'account' });
   });
 
   test('that is its own cause is logged to a bounded depth', () => {

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { canonicalize, canonicalText } from '../../src/json/canonical.ts';
 import { scanText } from '../../src/json/scan-text.ts';
+import { rounds } from '../setup/depth.ts';
 import { anyJson, spellOddly } from '../setup/values/json-samples.ts';
 import { normalizeDocument } from '../setup/values/normalize-document.ts';
 
@@ -29,7 +30,7 @@ describe('normalizeDocument', () => {
         // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters, which would break COPY
         expect(text).not.toMatch(/[\u0000-\u001f]/);
       }),
-      { numRuns: 1000 },
+      { numRuns: rounds({ quick: 200, full: 1_000 }) },
     );
   });
 

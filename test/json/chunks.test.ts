@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { CapturedValue, Visit } from '../../src/json/visit.ts';
+import { rounds } from '../setup/depth.ts';
 import { anyJson, capture, scan, spellOddly } from '../setup/values/json-samples.ts';
 
 const tricky: (string | Uint8Array)[] = [
@@ -98,7 +99,7 @@ describe('the outcome does not depend on where the input is cut', () => {
           );
         },
       ),
-      { numRuns: 500 },
+      { numRuns: rounds({ quick: 100, full: 500 }) },
     );
   });
 });

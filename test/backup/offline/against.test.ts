@@ -14,6 +14,7 @@ import {
   type TrailBackupOptions,
   truncate,
 } from '../../setup/backup/trails.ts';
+import { rounds } from '../../setup/depth.ts';
 
 const EARLY = '2026-01-01T00:00:00.000000Z';
 
@@ -297,7 +298,7 @@ it('the first missing entry is found for any two trails, windows and chunks', as
       else if (tail === 0) expect(verdict).toEqual({ kind: 'held' });
       else expect(verdict).toEqual({ kind: 'imported', from: before + 1, imported: tail, isSameBefore: true });
     }),
-    { numRuns: 200 },
+    { numRuns: rounds({ quick: 40, full: 200 }) },
   );
 });
 
@@ -330,6 +331,6 @@ it('each backup of a history continues the one before, with any commits and rest
         expect(verdict.kind === 'held').toBe(history[index + 1]?.includes(earlier.at(-1) as Entry));
       }
     }),
-    { numRuns: 100 },
+    { numRuns: rounds({ quick: 20, full: 100 }) },
   );
 });

@@ -32,7 +32,7 @@ async function seqs(query: Partial<AuditQuery>): Promise<number[]> {
 }
 
 describe('the audit trail', () => {
-  it('has one entry a commit, which says who did what, when and to which revision', async () => {
+  it('has one entry per commit, which says who did what, when and at which revision', async () => {
     const { entries, head } = await node.store.readAudit({ limit: 1, order: 'asc', after: 10 });
     const { epoch } = await node.store.readHead();
     const entry = JSON.parse(entries[0]?.text ?? '');
@@ -63,7 +63,7 @@ describe('the audit trail', () => {
     expect(await seqs({ after: 12 })).toEqual([]);
   });
 
-  it('is read by document and by action, whatever the document is called', async () => {
+  it('is read by document and by action, whatever the name of the document', async () => {
     expect(await seqs({ document: 'odd' })).toEqual([2, 4, 6, 8, 10, 11]);
     expect(await seqs({ document: 'even', order: 'desc' })).toEqual([12, 9, 7, 5, 3, 1]);
     expect(await seqs({ document: 'quote"d \\ 🧵' })).toEqual([11]);
