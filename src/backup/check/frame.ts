@@ -6,6 +6,10 @@ import type { BackupFrame } from '../format/decoder.ts';
 import { manifestDigest } from '../format/digests.ts';
 import { shapeFault } from './shape.ts';
 
+// src/backup/check/ decides whether a backup and a request are valid, without a database. It is pure: it may import
+// ../format/, domain, errors, json, limits and zod. It knows nothing of where the bytes come from. The checks that need
+// all documents at once are made in ../offline/ for a file, and by PostgreSQL for a restore.
+
 const seq = z.int().min(0);
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
 const revision = z.int().min(0).max(limits.maxBackupRevision);
@@ -44,10 +48,6 @@ const unverifiedSchema = z.looseObject({
   revision: revision.nullish(),
   exported_at: text.nullish(),
 });
-
-// src/backup/check/ decides whether a backup and a request are valid, without a database. It is pure: it may import
-// ../format/, domain, errors, json, limits and zod. It knows nothing of where the bytes come from. The checks that need
-// all documents at once are made in ../offline/ for a file, and by PostgreSQL for a restore.
 
 /** Where a backup comes from, according to its header. Null when the header does not say. */
 export interface BackupOrigin {
