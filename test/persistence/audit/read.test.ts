@@ -98,18 +98,21 @@ describe('the audit trail', () => {
     expect(streamed).toBe(entries.map((entry) => `${entry.text}\n`).join(''));
   });
 
-  it.each(['{}', '[]', 'null', '"x"', '7'])('is JSON also where somebody has made an entry %s', async (entry) => {
-    await nodes.database.pool.query(`begin; set local session_replication_role = replica;
+  it.each(['{}', '[]', 'null', '"x"', '7'])(
+    'is JSON even if a superuser has replaced an entry by %s',
+    async (entry) => {
+      await nodes.database.pool.query(`begin; set local session_replication_role = replica;
       create table kept as select entry from loom_audit where seq = 3;
       update loom_audit set entry = '${entry}' where seq = 3; commit`);
-    try {
-      const { entries } = await node.store.readAudit({ limit: 1, order: 'asc', after: 2 });
-      expect(JSON.parse(entries[0]?.text ?? '')).toMatchObject({ entry: JSON.parse(entry) });
-      const lines = (await text(await node.store.openAudit({ order: 'asc' }))).trimEnd().split('\n');
-      expect(lines.map((line) => JSON.parse(line).seq)).toEqual([1, 2, undefined, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-    } finally {
-      await nodes.database.pool.query(`begin; set local session_replication_role = replica;
+      try {
+        const { entries } = await node.store.readAudit({ limit: 1, order: 'asc', after: 2 });
+        expect(JSON.parse(entries[0]?.text ?? '')).toMatchObject({ entry: JSON.parse(entry) });
+        const lines = (await text(await node.store.openAudit({ order: 'asc' }))).trimEnd().split('\n');
+        expect(lines.map((line) => JSON.parse(line).seq)).toEqual([1, 2, undefined, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+      } finally {
+        await nodes.database.pool.query(`begin; set local session_replication_role = replica;
         update loom_audit set entry = (select entry from kept) where seq = 3; drop table kept; commit`);
-    }
-  });
+      }
+    },
+  );
 });

@@ -90,7 +90,7 @@ async function offline(text: string): Promise<string> {
   }
   try {
     await verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION });
-    return 'holds';
+    return 'matches';
   } catch (error) {
     if (!isLoomError(error)) throw error;
     return error.code;
@@ -128,7 +128,7 @@ async function expectFound(tampering: Tampering, label: string): Promise<void> {
     backup: !inBackup,
     status: inBackup ? seq : null,
   });
-  expect(inFile ? refusals : ['holds'], label).toContain(said);
+  expect(inFile ? refusals : ['matches'], label).toContain(said);
   await putBack();
 }
 
@@ -139,7 +139,7 @@ describe('a chain that a superuser has tampered with', () => {
     for (let edit = 0; edit < EDITS; edit += 1) {
       const [kind, make] = kinds[edit % kinds.length] ?? random.pick(kinds);
       const tampering = make(chain, random);
-      await expectFound(tampering, `${seedLabel}, edit ${edit}: somebody ${kind}: ${tampering.what}`);
+      await expectFound(tampering, `${seedLabel}, edit ${edit}: a superuser ${kind}: ${tampering.what}`);
     }
     expect(await digestTables(nodes.database.pool)).toBe(whole);
     expect(await judge()).toEqual({
@@ -148,7 +148,7 @@ describe('a chain that a superuser has tampered with', () => {
       plainOk: true,
       backup: true,
       status: null,
-      offline: 'holds',
+      offline: 'matches',
     });
   }, 120_000);
 

@@ -113,7 +113,7 @@ describe('the chain', () => {
     }
   });
 
-  it.each(Object.keys(edits))('tells the first bad entry of 12 random ones, when somebody %s', async (edit) => {
+  it.each(Object.keys(edits))('names the first bad entry, at 12 random ones, when a superuser %s', async (edit) => {
     const seq = fc.integer({ min: 1, max: LENGTH });
     await fc.assert(
       fc.asyncProperty(seq, seq, async (at, given) => {

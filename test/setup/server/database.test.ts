@@ -57,7 +57,7 @@ test.each([
   expect(await serverHas(name)).toBe(false);
 });
 
-test('a database that somebody is connected to is dropped, and the connection with it', async () => {
+test('a database with another connection is dropped, and the connection is ended', async () => {
   const { name, url, drop } = await createTestDatabase();
   const visitor = new pg.Client({ connectionString: url });
   const ended = new Promise((resolve) => visitor.once('end', resolve));
