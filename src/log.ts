@@ -5,19 +5,19 @@ export type Log = Logger;
 
 export interface LogOptions {
   level: LogLevel;
-  /** Standard output when left out. */
+  /** Default: standard output. */
   stream?: DestinationStream;
-  /** Values that are blotted out wherever they appear in a line. */
+  /** Values that are replaced wherever they appear in a line. */
   secrets?: readonly string[];
 }
 
 /**
- * The logger of a node: one JSON object a line. Secrets are kept out three times: members with telling names are
- * redacted, errors and requests are reduced to what is known to be harmless, and what slips through all the same is
- * blotted out of the finished line.
+ * Creates the logger of a node, which writes one JSON object a line. It keeps secrets out in three ways: it redacts
+ * members by their names, reduces errors and requests to harmless members, and replaces known secrets in the finished
+ * line.
  */
 export function createLogger({ level, stream, secrets = [] }: LogOptions): Log {
-  const blotOut = createBlotter(secrets);
+  const replaceSecrets = createSecretFilter(secrets);
   const options = {
     level,
     base: { service: 'loom' },
@@ -25,21 +25,21 @@ export function createLogger({ level, stream, secrets = [] }: LogOptions): Log {
     formatters: { level: (label: string) => ({ level: label }) },
     serializers: { err: errorForLog, error: errorForLog, req: requestForLog },
     redact: { paths: redactedPaths(), censor: REDACTED },
-    hooks: { streamWrite: blotOut },
+    hooks: { streamWrite: replaceSecrets },
   };
   return stream === undefined ? pino(options) : pino(options, stream);
 }
 
-/** What a request looks like to the logger; fastify's has it. */
-export interface LoggableRequest {
+/** The members of a request that the logger uses. A fastify request has them. */
+interface LoggableRequest {
   id?: unknown;
   method?: string | undefined;
   url?: string | undefined;
   ip?: string | undefined;
 }
 
-/** Method, path, address and id of a request. Never its headers, and never its query: a token may stand there. */
-export function requestForLog(request: LoggableRequest): Record<string, unknown> {
+/** Returns method, path, address and id of a request. Headers and query may contain a token. */
+function requestForLog(request: LoggableRequest): Record<string, unknown> {
   return {
     id: request.id,
     method: request.method,
@@ -49,9 +49,8 @@ export function requestForLog(request: LoggableRequest): Record<string, unknown>
 }
 
 /**
- * An error with its causes, reduced to what helps and holds no secret. Errors of PostgreSQL also have `detail`, `where`,
- * `internalQuery` and the like, which quote data; errors of pg may hang on to a client with its password; and any error
- * may have members that somebody attached.
+ * Returns an error with its causes, reduced to useful members without secrets. PostgreSQL's errors also have `detail`,
+ * `where`, `internalQuery` and others, which quote data. Errors of pg may refer to a client with its password.
  */
 function errorForLog(error: unknown): unknown {
   return describeError(error, 0);
@@ -59,8 +58,8 @@ function errorForLog(error: unknown): unknown {
 
 const REDACTED = '[redacted]';
 
-/** An error that is its own cause, directly or not, must not stop the logger. */
-const CAUSES_MOST = 8;
+/** Bounds the depth, because an error may be its own cause, directly or indirectly. */
+const MAX_CAUSES = 8;
 
 const errorMembers = ['code', 'status', 'place', 'severity', 'constraint', 'table', 'routine', 'syscall', 'problems'];
 
@@ -71,14 +70,14 @@ function describeError(error: unknown, depth: number): unknown {
     const value: unknown = Reflect.get(error, name);
     if (value !== undefined && typeof value !== 'function') described[name] = value;
   }
-  if (depth >= CAUSES_MOST) return described;
+  if (depth >= MAX_CAUSES) return described;
   if (error.cause !== undefined) described.cause = describeError(error.cause, depth + 1);
   if (error instanceof AggregateError)
-    described.errors = error.errors.slice(0, CAUSES_MOST).map((inner) => describeError(inner, depth + 1));
+    described.errors = error.errors.slice(0, MAX_CAUSES).map((inner) => describeError(inner, depth + 1));
   return described;
 }
 
-/** Names in any spelling that HTTP, pg or our configuration gives them. pino redacts by path: here three levels deep. */
+/** Names of secret members, as HTTP, pg and the configuration spell them. They are redacted three levels deep. */
 const redactedMembers = [
   'authorization',
   'Authorization',
@@ -102,8 +101,8 @@ function redactedPaths(): string[] {
   return redactedMembers.flatMap((name) => [`["${name}"]`, `*["${name}"]`, `*.*["${name}"]`]);
 }
 
-/** Works on the finished line, so secrets are looked for as JSON writes them. */
-function createBlotter(secrets: readonly string[]): (line: string) => string {
+/** Creates a filter of finished lines. It looks for secrets as JSON escapes them. */
+function createSecretFilter(secrets: readonly string[]): (line: string) => string {
   const written = secrets.filter((secret) => secret !== '').map((secret) => JSON.stringify(secret).slice(1, -1));
   return (line) => {
     let clean = line;

@@ -3,20 +3,20 @@ import type { Readiness } from './domain/readiness.ts';
 import type { StateHead } from './domain/state.ts';
 import type { RunningOperation, StoreObservation } from './domain/store.ts';
 
-/** Where the gauges get their values from, each time that somebody scrapes. */
+/** The sources of the gauges' values, used at each scrape. */
 export interface MetricSources {
   observe(): StoreObservation;
   readiness(): Readiness;
-  /** Must answer soon, and `undefined` when the database does not. */
+  /** Answers soon; `undefined` when the database does not answer. */
   readHead(): Promise<StateHead | undefined>;
 }
 
-/** `refused`: the request was at fault. `aborted`: the client went away. `failed`: the node or its database was. */
+/** `refused`: the request was wrong. `aborted`: the client disconnected. `failed`: the node or its database failed. */
 export type OperationOutcome = 'ok' | 'refused' | 'aborted' | 'failed';
 
 export interface RequestMeasure {
   method: string;
-  /** The route's pattern, never the path: names of documents would make endless series. */
+  /** The route's pattern. Paths contain names of documents, which would create endless series. */
   route: string;
   status: number;
   durationMs: number;
@@ -24,18 +24,18 @@ export interface RequestMeasure {
 
 export interface Metrics {
   countRequest(measure: RequestMeasure): void;
-  /** For `onBatch` of the group commit: a batch that was made. */
+  /** Counts a committed batch. Passed to the group commit as `onBatch`. */
   countBatch(batch: { commits: number; durationMs: number }): void;
-  /** For `onOperation` of the store: a backup, restore or verification that has ended. */
+  /** Counts an operation that has ended. Passed to the store as `onOperation`. */
   countOperation(kind: RunningOperation['kind'], outcome: OperationOutcome): void;
-  /** Gauges are absent from a scrape until this has been called. */
+  /** Adds the gauges. A scrape before this call has only counters. */
   watch(sources: MetricSources): void;
-  /** Prometheus' text format. */
+  /** Returns all series in Prometheus' text format. */
   scrape(): Promise<{ contentType: string; text: string }>;
   close(): void;
 }
 
-/** All series of a node, in a registry of its own: two nodes in one process do not mix. */
+/** Creates the series of a node in a registry of their own, so that two nodes in one process stay separate. */
 export function createMetrics(): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
@@ -55,7 +55,7 @@ export function createMetrics(): Metrics {
   };
 }
 
-/** Typed, so that a kind that is added is added here. */
+/** The compiler reports a missing kind here. */
 const operationKinds = Object.keys({
   backup: true,
   restore: true,
@@ -64,7 +64,7 @@ const operationKinds = Object.keys({
   verify: true,
 } satisfies Record<RunningOperation['kind'], true>);
 
-/** One bucket boundary a power of two or so: a commit takes milliseconds, a restore minutes. */
+/** Each boundary is about twice the previous one: a commit takes milliseconds, a restore minutes. */
 const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
 const batchBuckets = [1, 2, 4, 8, 16, 32, 64, 128];
 
@@ -72,7 +72,7 @@ function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'cou
   const registers = [registry];
   const requests = new Histogram({
     name: 'loom_http_request_duration_seconds',
-    help: 'Time from the request head to the last byte of the answer.',
+    help: 'Time from the request head to the last byte of the response.',
     labelNames: ['method', 'route', 'status'],
     buckets: secondsBuckets,
     registers,
@@ -86,18 +86,18 @@ function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'cou
   });
   const batchDuration = new Histogram({
     name: 'loom_commit_batch_duration_seconds',
-    help: 'Time of one transaction of commits.',
+    help: 'Duration of one transaction of commits.',
     buckets: secondsBuckets,
     registers,
   });
   const operations = new Counter({
     name: 'loom_operations_total',
-    help: 'Backups, restores, undos, plans (dry runs) and verifications of this node that have ended, by outcome.',
+    help: 'Finished backups, restores, undos, plans (dry runs) and verifications of this node, by outcome.',
     labelNames: ['kind', 'outcome'],
     registers,
   });
   for (const kind of operationKinds) {
-    // A series that is there from the start: otherwise the first failure is no increase.
+    // Each series exists from the start, so that the first failure shows as an increase.
     for (const outcome of ['ok', 'refused', 'aborted', 'failed']) operations.inc({ kind, outcome }, 0);
   }
   return {
@@ -115,16 +115,16 @@ function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'cou
 function createGauges(registry: Registry, sources: MetricSources): () => Promise<void> {
   const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers: [registry] });
   const ready = gauge('loom_ready', '1 when /ready answers 200.');
-  const databaseOk = gauge('loom_database_ok', '1 when the last checks of the database were good.');
+  const databaseOk = gauge('loom_database_ok', '1 when the last checks of the database succeeded.');
   const chainOk = gauge(
     'loom_audit_chain_ok',
-    '1 when this node last found the audit chain whole, 0 when it did not; NaN before it has looked.',
+    '1 when the last check by this node found a valid audit chain, 0 when it found a broken one, NaN before the first.',
   );
-  const queueDepth = gauge('loom_commit_queue_depth', 'Commits that wait or are in flight.');
-  const running = gauge('loom_operations_running', 'Backups, restores, undos, plans and verifications under way.');
+  const queueDepth = gauge('loom_commit_queue_depth', 'Commits that are waiting or in flight.');
+  const running = gauge('loom_operations_running', 'Backups, restores, undos, plans and verifications in progress.');
   const pool = new Gauge({
     name: 'loom_pool_connections',
-    help: 'Connections to PostgreSQL by condition; "waiting" counts who waits for one.',
+    help: 'Connections to PostgreSQL by condition; "waiting" counts requests for a connection.',
     labelNames: ['condition'],
     registers: [registry],
   });
@@ -143,14 +143,14 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
   };
 }
 
-/** What only the database knows. NaN says "unknown" in Prometheus: an old value would look like a live one. */
+/** Creates the gauges with values from the database. NaN means "unknown"; an old value would look current. */
 function createHeadGauges(gauge: (name: string, help: string) => Gauge): (head: StateHead | undefined) => void {
   const revision = gauge('loom_state_revision', 'Revision of the state.');
   const documents = gauge('loom_state_documents', 'Documents of the state.');
-  const bytes = gauge('loom_state_bytes', 'Canonical text of all documents, in bytes.');
+  const bytes = gauge('loom_state_bytes', 'Size of the canonical text of all documents, in bytes.');
   const auditSeq = gauge('loom_audit_entries', 'Seq of the last audit entry.');
-  const backup = gauge('loom_last_backup_timestamp_seconds', 'When the last backup was taken; 0: never.');
-  const restore = gauge('loom_last_restore_timestamp_seconds', 'When the last restore was made; 0: never.');
+  const backup = gauge('loom_last_backup_timestamp_seconds', 'Time of the last backup; 0 if there was none.');
+  const restore = gauge('loom_last_restore_timestamp_seconds', 'Time of the last restore; 0 if there was none.');
   return (head) => {
     revision.set(head?.revision ?? Number.NaN);
     documents.set(head?.documents ?? Number.NaN);

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 
-/** LOOM's own version, from `package.json`. */
+/** Reads LOOM's version from `package.json`. */
 export function readVersion(): string {
   const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
   const { version } = JSON.parse(text) as { version: string };

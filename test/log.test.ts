@@ -1,9 +1,7 @@
-import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { LoomError } from '../src/errors.ts';
-import { createLogger, requestForLog } from '../src/log.ts';
+import { createLogger } from '../src/log.ts';
 import { captureLog } from './setup/node/log.ts';
-import { createEmptyDatabase } from './setup/server/database.ts';
 
 const SECRET = 'hunter2-hunter2-hunter2';
 
@@ -53,7 +51,7 @@ test.each([
   }
 });
 
-test('a redacted object stays as it was for who logged it', () => {
+test('redaction does not change the logged object', () => {
   const headers = { authorization: SECRET };
   lineOf((log) => log.info({ headers }));
   expect(headers.authorization).toBe(SECRET);
@@ -73,7 +71,7 @@ describe('an error', () => {
     });
   });
 
-  test('shows nothing that hangs on to it, however deep', () => {
+  test('shows no members with secrets, at any depth', () => {
     const inner = Object.assign(new Error('inner'), { client: { connectionParameters: { password: SECRET } } });
     const error = Object.assign(new Error('outer', { cause: inner }), {
       config: { url: SECRET },
@@ -87,45 +85,32 @@ describe('an error', () => {
     }
   });
 
-  test('of PostgreSQL is logged without the data that it quotes', async () => {
-    const database = await createEmptyDatabase();
-    await database.pool.query('create table account (name text, constraint account_name unique (name))');
-    const insert = () => database.pool.query('insert into account values ($1)', [SECRET]);
-    await insert();
-    const error: unknown = await insert().catch((cause: unknown) => cause);
-    await database.drop();
-    expect(error instanceof pg.DatabaseError ? error.detail : '').toContain(SECRET);
-    const { line, text } = lineOf((log) => log.error({ err: error }));
-    expect(text).not.toContain('hunter2');
-    expect(line.err).toMatchObject({ code: '23505', constraint: 'account_name', table: 'account' });
-  });
-
-  test('that is its own cause ends somewhere', () => {
+  test('that is its own cause is logged to a bounded depth', () => {
     const error = new Error('round');
     error.cause = error;
     expect(lineOf((log) => log.error({ err: error })).text.length).toBeLessThan(50_000);
   });
 
-  test('may be anything that was thrown', () => {
+  test('can be any thrown value', () => {
     for (const thrown of ['a string', 7, null, undefined, { token: SECRET }])
       expect(lineOf((log) => log.error({ err: thrown, there: true })).text).not.toContain('hunter2');
   });
 });
 
-describe('the last line of defence', () => {
-  test('blots out a known secret wherever it stands, and leaves the line JSON', () => {
+describe('the filter of finished lines', () => {
+  test('replaces a known secret anywhere in the line, which stays JSON', () => {
     const secret = 'quote"and\\backslash-0123';
     const { line, text } = lineOf((log) => log.info({ note: `see ${secret}!` }, `the token is ${secret}`), [secret]);
     expect(line).toMatchObject({ note: 'see [redacted]!', msg: 'the token is [redacted]' });
     expect(text).not.toContain('backslash-0123');
   });
 
-  test('blots out user and password of a connection URL that nobody knew of', () => {
+  test('replaces user and password in an unknown connection URL', () => {
     const { line } = lineOf((log) => log.info('trying postgresql://loom:hunter2@db/loom and postgres://db/loom'));
     expect(line.msg).toBe('trying postgresql://[redacted]@db/loom and postgres://db/loom');
   });
 
-  test('holds for child loggers too', () => {
+  test('works for child loggers', () => {
     const { text } = lineOf((log) => log.child({ who: SECRET }).info({ password: SECRET }, SECRET), [SECRET]);
     expect(text).not.toContain('hunter2');
   });
@@ -139,8 +124,7 @@ test('a request is logged by method, path, address and id, without query and hea
     ip: '10.0.0.9',
     headers: { authorization: SECRET },
   };
-  expect(requestForLog(request)).toEqual({ id: 'req-1', method: 'GET', path: '/v1/state', remoteAddress: '10.0.0.9' });
   const { line, text } = lineOf((log) => log.info({ req: request }));
-  expect(line.req.path).toBe('/v1/state');
+  expect(line.req).toEqual({ id: 'req-1', method: 'GET', path: '/v1/state', remoteAddress: '10.0.0.9' });
   expect(text).not.toContain('hunter2');
 });

@@ -1,36 +1,36 @@
 import { X509Certificate } from 'node:crypto';
 
 /**
- * Each check answers what is wrong with a value as the end of a sentence that begins with the variable's name, or
- * undefined. No check repeats any part of the value: it may be a secret, also where none belongs.
+ * Each check returns the rest of a sentence that begins with the variable's name, or undefined for a valid value. No
+ * check repeats any part of the value, because it may be a secret in the wrong variable.
  */
 
 const URL_FORM =
-  'must have the form postgres://user:password@host:5432/database, with special characters of user and password percent-encoded';
+  'must have the form postgres://user:password@host:5432/database; percent-encode special characters in user and password';
 
-/** Parameters that pg would take from the URL over LOOM_PG_SSL, silently, and with meanings of its own. */
+/** Parameters with which pg would silently override LOOM_PG_SSL. */
 const tlsParameters = ['ssl', 'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'sslnegotiation', 'uselibpqcompat'];
 const urlParameters = ['application_name', 'host', 'options'];
 
 export function postgresUrlFault(text: string): string | undefined {
   const url = parsePostgresUrl(text);
   if (url === undefined || !['postgres:', 'postgresql:'].includes(url.protocol)) return URL_FORM;
-  // An unescaped `#`, `/` or `?` in the password lets the URL end early: what follows it still holds the real `@`.
+  // An unescaped `#`, `/` or `?` in the password ends the host part early, and the real `@` ends up in a later part.
   if (url.hash !== '' || url.pathname.includes('@')) return URL_FORM;
   if (![url.username, url.password, url.hostname, url.pathname].every(isPercentEncoded)) return URL_FORM;
   for (const name of url.searchParams.keys()) {
     if (tlsParameters.includes(name))
-      return `must not have the parameter ${name}: set LOOM_PG_SSL, LOOM_PG_SSL_CA and LOOM_PG_SSL_REJECT_UNAUTHORIZED instead`;
+      return `has the parameter ${name}: remove it and set LOOM_PG_SSL, LOOM_PG_SSL_CA and LOOM_PG_SSL_REJECT_UNAUTHORIZED instead`;
     if (!urlParameters.includes(name))
-      return `has a query parameter that LOOM does not take (it takes ${urlParameters.join(', ')})`;
+      return `has a query parameter that LOOM does not accept; expected only ${urlParameters.join(', ')}`;
   }
   return undefined;
 }
 
 function parsePostgresUrl(text: string): URL | undefined {
-  // The URL parser drops white space and control characters, also in the middle.
+  // The URL parser silently drops whitespace and control characters.
   if (!isVisible(text)) return undefined;
-  // `user@/database?host=/socket/directory` is usual for PostgreSQL, but has an empty host, which URL refuses.
+  // URL refuses the empty host of `user@/database?host=/socket/directory`, which is common for PostgreSQL.
   const complete = text.replace('@/', '@localhost/');
   return URL.canParse(complete) ? new URL(complete) : undefined;
 }
@@ -46,14 +46,14 @@ function isPercentEncoded(part: string): boolean {
 
 export function tokensFault(
   tokens: readonly string[],
-  charactersLeast: number,
+  minCharacters: number,
   maxCharacters: number,
 ): string | undefined {
   if (tokens.length > 2) return 'must be one token, or two separated by a comma';
   if (tokens.some((token) => !isVisible(token) || !/^[\x21-\x7e]*$/.test(token)))
-    return 'must have printable ASCII characters only, without spaces';
-  if (tokens.some((token) => token.length < charactersLeast))
-    return `must have at least ${charactersLeast} characters in each token`;
+    return 'must have only printable ASCII characters, without spaces';
+  if (tokens.some((token) => token.length < minCharacters))
+    return `must have at least ${minCharacters} characters in each token`;
   if (tokens.some((token) => token.length > maxCharacters))
     return `must have at most ${maxCharacters} characters in each token, to fit into a header`;
   return undefined;
@@ -63,7 +63,7 @@ export function hostFault(host: string): string | undefined {
   return isVisible(host) && !/[/@?#]/.test(host) ? undefined : 'must be an address or host name to listen on';
 }
 
-/** A path is fine, for a node behind a proxy; a user or password is not: it would be shown. */
+/** Accepts a path, for a node behind a proxy. Refuses a user or password, which messages would show. */
 export function nodeUrlFault(text: string): string | undefined {
   const fault = 'must have the form http://host:8787 or https://host, without user, password, query or fragment';
   if (!isVisible(text) || !URL.canParse(text)) return fault;
@@ -72,12 +72,12 @@ export function nodeUrlFault(text: string): string | undefined {
   return isPlain && ['http:', 'https:'].includes(protocol) ? undefined : fault;
 }
 
-/** Checks that the text is one PEM certificate or several: a file cut in half would refuse every server only later. */
+/** Checks that every PEM block is a certificate, so that a truncated file is reported at start and not at connect. */
 export function certificatesFault(pem: string): string | undefined {
   const certificates = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
   const begun = pem.split('-----BEGIN ').length - 1;
   const valid = certificates.length > 0 && certificates.length === begun && certificates.every(isCertificate);
-  return valid ? undefined : 'must be certificates in PEM form, or the path of a file that holds them';
+  return valid ? undefined : 'must be certificates in PEM form, or the path of a file with them';
 }
 
 function isCertificate(pem: string): boolean {

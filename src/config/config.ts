@@ -3,14 +3,18 @@ import { certificatesFault } from './checks.ts';
 import { schema } from './schema.ts';
 import { isServiceLink, unknownVariables } from './unknown.ts';
 
+// src/config/ turns the environment into one typed value and reports every problem in it at once. It is pure: it may
+// import zod, limits, domain and node:crypto. It knows nothing of files or processes: the caller passes the environment
+// and a function that reads a file.
+
 export interface PostgresConfig {
-  /** Holds the password. */
+  /** Contains the password. */
   readonly url: string;
   readonly stateKey: string;
   readonly poolMax: number;
   readonly idleTimeoutMs: number;
   readonly connectTimeoutMs: number;
-  /** `ca` is PEM text; without it the certificate authorities that come with Node are trusted. */
+  /** `ca` is PEM text. Default: the certificate authorities that come with Node. */
   readonly ssl: false | { readonly rejectUnauthorized: boolean; readonly ca?: string };
 }
 
@@ -20,7 +24,7 @@ export interface Config {
   readonly postgres: PostgresConfig;
   readonly http: {
     readonly host: string;
-    /** 0 takes a free port. */
+    /** 0 for any free port. */
     readonly port: number;
     readonly trustProxy: boolean;
     readonly metricsPublic: boolean;
@@ -33,10 +37,10 @@ export interface Config {
   readonly maxDocumentBytes: number;
 }
 
-/** EX_CONFIG of sysexits.h: what a process exits with after a ConfigError. */
+/** The exit code after a ConfigError: EX_CONFIG of sysexits.h. */
 export const CONFIG_EXIT_CODE = 78;
 
-/** Every problem of the configuration; safe to print, because no problem repeats a value. */
+/** Thrown with every problem of the configuration. It is safe to print, because no problem repeats a value. */
 export class ConfigError extends Error {
   readonly problems: readonly string[];
 
@@ -55,12 +59,13 @@ export interface ConfigVariable {
   name: string;
   description: string;
   required: boolean;
-  /** Also has a `_FILE` form. */
+  /** Whether the variable also has a `_FILE` form. */
   secret: boolean;
-  /** As it would be written in the environment; undefined when there is none. */
+  /** The default as written in the environment; undefined without a default. */
   default: string | undefined;
 }
 
+/** Lists every variable, for messages and for the tests that compare them with the documentation. */
 export function configVariables(): ConfigVariable[] {
   return Object.entries(schema.shape).map(([name, variable]) => ({
     name,
@@ -72,14 +77,14 @@ export function configVariables(): ConfigVariable[] {
 }
 
 /**
- * Reads the whole configuration out of an environment; `readFile` gives the text of a file or throws. Empty variables
- * count as unset. Throws a ConfigError that lists every problem at once.
+ * Reads the configuration of a node from an environment. `readFile` returns the text of a file or throws. Empty
+ * variables count as unset. Throws a ConfigError that lists every problem.
  */
 export function parseConfig(env: Environment, { readFile }: { readFile: ReadFile }): Config {
   return toConfig(...parseVariables(schema, env, readFile));
 }
 
-/** Only what is needed to reach the database, as `parseConfig`: no token has to be set. */
+/** Reads only what a command needs to reach the database, as `parseConfig` does. No token is required. */
 export function parseDatabaseConfig(
   env: Environment,
   { readFile }: { readFile: ReadFile },
@@ -88,20 +93,20 @@ export function parseDatabaseConfig(
   return { postgres: toPostgresConfig(values, ca), log: { level: values.LOOM_LOG_LEVEL } };
 }
 
-/** Only where the node listens, as `parseConfig`: neither a database nor a token has to be set. */
+/** Reads only where the node listens, as `parseConfig` does. Neither a database nor a token is required. */
 export function parseListenConfig(env: Environment): Pick<Config['http'], 'host' | 'port'> {
   const part = schema.pick({ LOOM_HOST: true, LOOM_PORT: true });
   const [values] = parseVariables(part, env, () => '');
   return { host: values.LOOM_HOST, port: values.LOOM_PORT };
 }
 
-/** What a command needs to ask a node: where it is, and the first of the admin tokens. */
+/** The address of a node and the first of its admin tokens. */
 export interface ClientConfig {
   readonly url: string;
   readonly token: string;
 }
 
-/** As `parseConfig`, without the database. `url` stands in for `LOOM_URL`. */
+/** Reads only what a client command needs, as `parseConfig` does. `url` overrides `LOOM_URL`. */
 export function parseClientConfig(
   env: Environment,
   { readFile, url }: { readFile: ReadFile; url?: string },
@@ -112,7 +117,7 @@ export function parseClientConfig(
   return { url: values.LOOM_URL ?? `http://${reachableHost(host)}:${port}`, token: values.LOOM_ADMIN_TOKEN[0] ?? '' };
 }
 
-/** A node that listens on all addresses is reached by the loopback one. In the form that a URL needs. */
+/** Returns the host as a URL needs it. For a node that listens on all addresses, this is the loopback address. */
 function reachableHost(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
   if (host === '::' || host === '[::]') return '[::1]';
@@ -137,14 +142,14 @@ function parseVariables<Part extends z.ZodObject>(
     const name = String(issue.path[0]);
     if (!failed.has(name)) problems.push(`${origins.get(name) ?? name} ${issue.message}${requiredHint(issue, name)}`);
   }
-  // What concerns two variables, or a file, is checked even when a third variable is wrong: all problems at once.
+  // Checks of two variables, or of a file, run also after other problems, so that all are reported at once.
   const ca = resolveCertificates(values, readFile, problems);
   checkTokensDiffer(values, problems);
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems);
   return [parsed.data, ca];
 }
 
-/** The values that must not appear in any output: for the logger's last line of defence. */
+/** Returns the values that the logger replaces wherever they appear. */
 export function configSecrets(config: Config): string[] {
   return [config.postgres.url, ...config.tokens.admin, ...config.tokens.client];
 }
@@ -182,7 +187,7 @@ function toConfig(values: z.infer<typeof schema>, ca: string | undefined): Confi
   };
 }
 
-/** LOOM_PORT as Kubernetes sets it for a Service `loom` is nobody's choice of a port: it counts as unset. */
+/** Returns the variables that are set. LOOM_PORT counts as unset if Kubernetes set it for a Service `loom`. */
 function definedVariables(env: Environment): Map<string, string> {
   const defined = Object.entries(env).filter(
     (entry): entry is [string, string] =>
@@ -194,19 +199,20 @@ function definedVariables(env: Environment): Map<string, string> {
 function unknownProblems(given: Map<string, string>): string[] {
   const known = configVariables().flatMap(({ name, secret }) => (secret ? [name, `${name}_FILE`] : [name]));
   return unknownVariables(Object.fromEntries(given), known).map(
-    ({ name, meant }) => `${name} is not a variable of LOOM${meant === undefined ? '' : `; did you mean ${meant}?`}`,
+    ({ name, suggestion }) =>
+      `${name} is not a variable of LOOM${suggestion === undefined ? '' : `; did you mean ${suggestion}?`}`,
   );
 }
 
 function requiredHint(issue: z.core.$ZodIssue, name: string): string {
-  return issue.code === 'invalid_type' ? `: set it, or ${name}_FILE to the path of a file that holds it` : '';
+  return issue.code === 'invalid_type' ? `: set it, or set ${name}_FILE to the path of a file that contains it` : '';
 }
 
 interface Resolved {
   values: Partial<Record<VariableName, string>>;
-  /** Under which name a secret was given. */
+  /** The variable that a secret came from: the plain one or its `_FILE` form. */
   origins: Map<string, string>;
-  /** Secrets with a problem already reported. */
+  /** Secrets whose problem is already reported. */
   failed: Set<string>;
 }
 
@@ -217,12 +223,12 @@ function resolveSecretFiles(given: Map<string, string>, readFile: ReadFile, prob
     const path = given.get(fileName);
     if (path === undefined) continue;
     if (given.has(name)) {
-      problems.push(`${name} and ${fileName} are both set: set one of them`);
+      problems.push(`${name} and ${fileName} are both set: set only one of them`);
       resolved.failed.add(name);
       continue;
     }
     const content = readOrReport(fileName, path, readFile, problems)?.replace(/\r?\n$/, '');
-    if (content === '') problems.push(`${fileName} names a file that is empty${shownPath(path)}`);
+    if (content === '') problems.push(`${fileName} names an empty file${shownPath(path)}`);
     if (content === undefined || content === '') resolved.failed.add(name);
     else Object.assign(resolved.values, { [name]: content });
     resolved.origins.set(name, fileName);
@@ -233,10 +239,10 @@ function resolveSecretFiles(given: Map<string, string>, readFile: ReadFile, prob
 function resolveCertificates(values: Resolved['values'], readFile: ReadFile, problems: string[]): string | undefined {
   const given = values.LOOM_PG_SSL_CA;
   if (given === undefined) return undefined;
-  // Whoever names an authority expects TLS; a connection in the clear would be a nasty surprise.
+  // An operator who names an authority expects TLS, but without LOOM_PG_SSL nothing would be encrypted.
   if (!['true', '1'].includes(values.LOOM_PG_SSL?.toLowerCase() ?? ''))
-    problems.push('LOOM_PG_SSL_CA is set, but LOOM_PG_SSL is not true');
-  // Some ways of setting variables cannot carry a line break, and write \n for it.
+    problems.push('LOOM_PG_SSL_CA is set, but LOOM_PG_SSL is not true: set it to true, or remove LOOM_PG_SSL_CA');
+  // Some tools cannot set variables with line breaks, and write \n instead.
   const isInline = given.includes('-----BEGIN ');
   const pem = isInline ? given.replaceAll('\\n', '\n') : readOrReport('LOOM_PG_SSL_CA', given, readFile, problems);
   const fault = pem === undefined ? undefined : certificatesFault(pem);
@@ -249,17 +255,17 @@ function readOrReport(name: string, path: string, readFile: ReadFile, problems: 
     return readFile(path);
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? ` (${String(error.code)})` : '';
-    problems.push(`${name} names a file that cannot be read${code}${shownPath(path)}`);
+    problems.push(`${name} names a file that could not be read${code}${shownPath(path)}`);
     return undefined;
   }
 }
 
-/** Who mixes up the two forms puts the secret itself where its path belongs: only what is clearly a path is shown. */
+/** Shows only what is clearly a path. By mistake, a `_FILE` variable may contain the secret itself. */
 function shownPath(path: string): string {
   return /^(\.{0,2}\/|[A-Za-z]:\\)/.test(path) ? `: ${path}` : '';
 }
 
-/** A client token that is an admin token too would open everything. */
+/** Refuses a client token that is also an admin token, because it would open every route. */
 function checkTokensDiffer(values: Resolved['values'], problems: string[]): void {
   const admin = values.LOOM_ADMIN_TOKEN?.split(',') ?? [];
   const client = values.LOOM_CLIENT_TOKEN?.split(',') ?? [];

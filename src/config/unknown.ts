@@ -1,20 +1,20 @@
 /**
- * Names of `LOOM_*` variables that are set but unknown, each with the known name that is meant, if one is near. A
- * mistyped variable would otherwise be a setting that silently does not hold.
+ * Returns the names of unknown `LOOM_*` variables, each with the most similar known name, if one is similar enough.
+ * LOOM reports them because a mistyped setting would otherwise be silently ignored.
  */
 export function unknownVariables(
   env: Record<string, string | undefined>,
   known: readonly string[],
-): { name: string; meant: string | undefined }[] {
+): { name: string; suggestion: string | undefined }[] {
   return Object.keys(env)
     .filter((name) => name.startsWith('LOOM_') && !known.includes(name) && !isForeign(name, env[name] ?? ''))
-    .map((name) => ({ name, meant: nearest(name, known) }));
+    .map((name) => ({ name, suggestion: nearest(name, known) }));
 }
 
 /**
- * Kubernetes gives every pod variables about each Service of its namespace, as Docker's links did before: with a Service
- * `loom` these are LOOM_SERVICE_HOST, LOOM_PORT=tcp://10.0.0.1:8787, LOOM_PORT_8787_TCP_ADDR and so on.
- * (Kubernetes documentation, "Service: Discovering services: Environment variables".)
+ * Recognizes a variable that Kubernetes sets in every pod for a Service of the namespace. A Service `loom` gives
+ * LOOM_SERVICE_HOST, LOOM_PORT=tcp://10.0.0.1:8787, LOOM_PORT_8787_TCP_ADDR and so on (Kubernetes documentation,
+ * "Service: Discovering services: Environment variables").
  */
 export function isServiceLink(name: string, value: string): boolean {
   if (/^LOOM_(\w+_)?SERVICE_(HOST|PORT(_\w+)?)$/.test(name)) return true;
@@ -22,7 +22,7 @@ export function isServiceLink(name: string, value: string): boolean {
   return /^LOOM_(\w+_)?PORT$/.test(name) && /^(tcp|udp|sctp):\/\//.test(value);
 }
 
-/** The tests have variables of their own, and a shell that has exported one may start a node too. */
+/** Recognizes variables for others: a shell with a variable for the tests may also start a node. */
 function isForeign(name: string, value: string): boolean {
   return name.startsWith('LOOM_TEST_') || isServiceLink(name, value);
 }
@@ -32,13 +32,13 @@ function nearest(name: string, known: readonly string[]): string | undefined {
     .map((candidate) => ({ candidate, distance: editDistance(name, candidate) }))
     .sort((a, b) => a.distance - b.distance);
   const best = candidates[0];
-  return best !== undefined && best.distance <= MOST_EDITS ? best.candidate : undefined;
+  return best !== undefined && best.distance <= MAX_EDITS ? best.candidate : undefined;
 }
 
-/** Beyond this, a suggestion misleads more often than it helps. */
-const MOST_EDITS = 4;
+/** With a larger distance, a suggestion misleads more often than it helps. */
+const MAX_EDITS = 4;
 
-/** Levenshtein's distance, one row of the table at a time. */
+/** Computes Levenshtein's distance, one row of the table at a time. */
 function editDistance(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, index) => index);
   for (let i = 1; i <= from.length; i++) {

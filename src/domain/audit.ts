@@ -1,17 +1,20 @@
-/** The chain's last entry. An empty chain has seq 0 and the genesis hash. */
+// src/domain/ is the vocabulary: the types that the rooms pass to each other, and rules about names and tags. It is
+// pure: it may import errors and limits. It knows nothing of PostgreSQL, HTTP, files or clocks.
+
+/** The last entry of an audit trail. Without entries: seq 0 and the genesis hash. */
 export interface AuditHead {
   seq: number;
   /** Lower-case hex, 64 digits. */
   hash: string;
 }
 
-/** What the first entry's hash is linked to: 32 zero bytes. */
+/** The hash before the first entry: 32 zero bytes. */
 export const GENESIS_HASH = '0'.repeat(64);
 
-/** The head of a chain without entries. */
+/** The head of an audit trail without entries. */
 export const EMPTY_HEAD: AuditHead = { seq: 0, hash: GENESIS_HASH };
 
-/** Which entries to read, by seq. `document` keeps those whose changes name the document. */
+/** Selects entries by seq. `document` selects entries that change this document. */
 export interface AuditQuery {
   after?: number;
   before?: number;
@@ -35,7 +38,7 @@ export interface AuditLine {
   text: string;
 }
 
-/** Why a chain does not hold. */
+/** Why a chain is broken. */
 export type ChainFault =
   | 'hash_mismatch'
   | 'seq_gap'
@@ -44,7 +47,7 @@ export type ChainFault =
   | 'head_mismatch'
   | 'entries_missing';
 
-/** The verdict over a whole chain in the database. */
+/** The result of checking the complete chain in the database. */
 export type AuditVerdict =
   | { ok: true; entries: number; head: AuditHead }
   | { ok: false; entries: number; head: AuditHead; first_bad_seq: number; reason: ChainFault; detail: string };

@@ -2,7 +2,7 @@ import type { AuditHead } from './audit.ts';
 
 export const BACKUP_VERSION = 1;
 
-/** What stands before `state` in a backup. Times are RFC 3339 in UTC with microseconds. */
+/** The members before `state` in a backup. Times are RFC 3339 in UTC with microseconds. */
 export interface BackupHeader {
   loom_backup_version: number;
   backend: string;
@@ -18,7 +18,7 @@ export interface BackupHeader {
 /**
  * The last member of a backup. Digests are lower-case hex of SHA-256 and cover values, not bytes:
  * - `state_sha256`: over sha256(name) ‖ sha256(canonical text of the value), documents in byte order of their names;
- * - `sha256`: over the canonical text of `{"header": …, "manifest": …}`, all members of both but the manifest's own `sha256`.
+ * - `sha256`: over the canonical text of `{"header": …, "manifest": …}`, all members of both except this one.
  */
 export interface BackupManifest {
   documents: number;
@@ -52,41 +52,41 @@ export interface DocumentNames {
   truncated: boolean;
 }
 
-/** What a restore did, or with `dry_run` would do. */
+/** Reports what a restore did or, with `dry_run`, would do. */
 export interface RestoreReport {
   dry_run: boolean;
   restored_at: string | null;
   replaced_state: boolean;
-  /** As it was asked for; `replaced_audit_count` says how many entries were taken out. */
+  /** As requested; `replaced_audit_count` is the number of removed entries. */
   truncated_audit: boolean;
-  /** Entries of the backup that came into the trail, adopted or imported. */
+  /** Number of the backup's entries that the trail adopted or imported. */
   imported_audit_count: number;
   replaced_audit_count: number;
-  /** Whether the backup had a manifest to be verified by. What does not hold is never restored. */
+  /** Whether the backup had a manifest. A backup that does not match its manifest is never restored. */
   verified: boolean;
   revision: number;
-  /** Null in a dry run that would replace the state: a new one is made by the deed only. */
+  /** Null in a dry run that would replace the state, because only the restore itself creates a new epoch. */
   epoch: string | null;
-  /** The live revision that the figures were computed against: pass it as `expect_revision`. */
+  /** The live revision for which the figures are true. Pass it as `expect_revision` to get exactly this result. */
   based_on_revision: number;
   event_id: string | null;
   documents: DocumentCounts;
   document_names: DocumentNames;
   audit: {
-    /** Taken over as they are, seq and hash. */
+    /** Entries adopted unchanged, with seq and hash. */
     adopted: number;
-    /** Appended as `audit.import` entries that contain the original. */
+    /** Entries appended as `audit.import` entries that contain the original. */
     imported: number;
-    /** Live entries taken out. */
+    /** Live entries removed. */
     replaced: number;
-    /** The first seq at which the two trails differ; null when one of them holds the other. */
+    /** The first seq at which the two trails differ; null when one contains the other. */
     parted_at: number | null;
     previous_head: AuditHead;
     /** Null when the backup is unverified. */
     backup_head: AuditHead | null;
     head: AuditHead | null;
   };
-  /** What a restore into a scratch state has made, as read from there; a dry run only names it. Null otherwise. */
+  /** The new scratch state, as read from the database; a dry run only names it. Otherwise null. */
   scratch: { state_key: string; state_sha256: string | null; audit_head: AuditHead | null } | null;
   warnings: string[];
 }

@@ -1,7 +1,7 @@
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
-/** What a listing tells of one document. */
+/** One document in a listing. */
 export interface DocumentSummary {
   name: string;
   revision: number;
@@ -10,7 +10,7 @@ export interface DocumentSummary {
   updated_at: string;
 }
 
-/** One document as it is read: `text` is PostgreSQL's text of the jsonb. */
+/** One document as read from the database: `text` is PostgreSQL's text of the jsonb. */
 export interface StoredDocument {
   text: string;
   revision: number;
@@ -20,22 +20,22 @@ export interface StoredDocument {
 
 /**
  * Throws `invalid_document_name` unless the name has 1 to 512 UTF-8 bytes, no control character (C0, DEL, C1), no lone
- * surrogate, and is neither `.` nor `..`: RFC 3986 §5.2.4 removes those from a path, so no URL could name them.
+ * surrogate, and is neither `.` nor `..`. RFC 3986 §5.2.4 removes those two from a path, so no URL can name them.
  */
 export function assertDocumentName(name: string, pointer?: string): void {
   const fault = documentNameFault(name);
   if (fault === undefined) return;
-  throw new LoomError('invalid_document_name', `A document name ${fault}.`, pointer === undefined ? {} : { pointer });
+  throw new LoomError('invalid_document_name', `The document name ${fault}.`, pointer === undefined ? {} : { pointer });
 }
 
+/** Returns what is wrong with a document name, as the rest of a sentence; undefined for a valid name. */
 export function documentNameFault(name: string): string | undefined {
-  if (name === '') return 'must not be empty';
-  if (name === '.' || name === '..') return 'must not be "." or "..", which no URL can name';
-  if (!name.isWellFormed()) return 'must not hold a lone surrogate';
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-  if (/[\u0000-\u001f\u007f-\u009f]/.test(name)) return 'must not hold control characters';
+  if (name === '') return 'is empty';
+  if (name === '.' || name === '..') return 'is "." or "..", which URLs cannot contain as a segment';
+  if (!name.isWellFormed()) return 'contains a lone surrogate';
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
+  if (/[\u0000-\u001f\u007f-\u009f]/.test(name)) return 'contains a control character';
   const bytes = Buffer.byteLength(name, 'utf8');
-  if (bytes > limits.maxDocumentNameBytes)
-    return `must have at most ${limits.maxDocumentNameBytes} bytes, and this one has ${bytes}`;
+  if (bytes > limits.maxDocumentNameBytes) return `has ${bytes} bytes; the maximum is ${limits.maxDocumentNameBytes}`;
   return undefined;
 }

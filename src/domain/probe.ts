@@ -1,12 +1,12 @@
-/** What the node last saw of its database. `GET /ready` shows it without asking the database again. */
+/** The result of the probe's last checks of the database. `GET /ready` answers it without a query. */
 export interface ProbeVerdict {
-  /** Whether the database may be used: it answers, and its schema is one that this node serves. */
+  /** Whether the node can use the database: it answers, and this node supports its schema. */
   ok: boolean;
   database: 'ok' | 'unreachable' | 'slow' | 'starting';
   schema: 'ok' | 'behind' | 'ahead' | 'unknown';
-  /** Set exactly when `ok` is false. */
+  /** Set if and only if `ok` is false. */
   reason?: ProbeReason;
-  /** How long the last good check took, with the connection when one had to be made; `null` while there is none. */
+  /** Duration of the last successful check, including the time to connect; `null` before the first. */
   latencyMs: number | null;
 }
 

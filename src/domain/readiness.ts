@@ -1,14 +1,14 @@
 import type { ProbeReason, ProbeVerdict } from './probe.ts';
 
-/** What `GET /ready` answers. It is public: no version, host or user in it. */
+/** The answer of `GET /ready`. It is public, so it contains no version, host or user. */
 export interface Readiness {
   ok: boolean;
   checks: { http: 'ok' | 'draining'; database: ProbeVerdict['database']; schema: ProbeVerdict['schema'] };
-  /** Set exactly when `ok` is false. */
+  /** Set if and only if `ok` is false. */
   reason?: ProbeReason | 'draining';
 }
 
-/** A node that is shutting down says so first, whatever its database does. */
+/** Creates the answer from the probe's verdict. `draining` has precedence over the state of the database. */
 export function readinessOf(verdict: ProbeVerdict, draining: boolean): Readiness {
   const checks: Readiness['checks'] = {
     http: draining ? 'draining' : 'ok',

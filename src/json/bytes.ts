@@ -1,6 +1,6 @@
 import type { JsonType } from './visit.ts';
 
-/** The bytes that JSON's grammar (RFC 8259) names, and tables that tell kinds of bytes apart in one look. */
+/** The bytes that have a meaning in JSON's grammar (RFC 8259). The tables below classify bytes in one look-up. */
 export const BYTE = {
   space: 0x20,
   quote: 0x22,
@@ -19,12 +19,12 @@ export const BYTE = {
   closeBrace: 0x7d,
 } as const;
 
-/** 1 for the bytes that end the plain run of a string: quote, backslash, control characters, and all beyond ASCII. */
+/** 1 for the bytes that end a plain run in a string: quote, backslash, control characters, non-ASCII. */
 export const ENDS_PLAIN_RUN = table(
   (byte) => byte < 0x20 || byte === BYTE.quote || byte === BYTE.backslash || byte > 0x7f,
 );
 
-/** 1 for the bytes that a number may consist of; a run of them is judged as one token. */
+/** 1 for the bytes that a number may contain. A run of them is checked as one token. */
 export const OF_NUMBER = table(
   (byte) => (byte >= BYTE.zero && byte <= BYTE.nine) || '+-.eE'.includes(String.fromCharCode(byte)),
 );
@@ -32,7 +32,7 @@ export const OF_NUMBER = table(
 /** 1 for JSON's four whitespace characters. */
 export const WHITESPACE = table((byte) => byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d);
 
-/** The type of the value that begins with this byte; undefined when none does. */
+/** Returns the type of the values that begin with this byte; undefined when none does. */
 export function typeOf(byte: number): JsonType | undefined {
   switch (byte) {
     case BYTE.openBrace:
@@ -51,11 +51,11 @@ export function typeOf(byte: number): JsonType | undefined {
   }
 }
 
-/** A byte as an error message shows it: never a raw control character or half a character. */
+/** Shows a byte in an error message, without raw control characters or parts of a character. */
 export function showByte(byte: number): string {
   return byte > 0x20 && byte < 0x7f ? `'${String.fromCharCode(byte)}'` : `byte 0x${byte.toString(16).padStart(2, '0')}`;
 }
 
-function table(holds: (byte: number) => boolean): Uint8Array {
-  return Uint8Array.from({ length: 256 }, (_, byte) => (holds(byte) ? 1 : 0));
+function table(isIn: (byte: number) => boolean): Uint8Array {
+  return Uint8Array.from({ length: 256 }, (_, byte) => (isIn(byte) ? 1 : 0));
 }

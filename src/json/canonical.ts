@@ -1,30 +1,31 @@
 import { BYTE } from './bytes.ts';
 import { plainNumber } from './exact-number.ts';
-import { scanJson } from './scan.ts';
+import { scanText } from './scan-text.ts';
 
-/** Far deeper than anything LOOM stores or exports, and well within what recursion can bear. */
-const MOST_LEVELS = 1000;
+/** More levels than LOOM ever stores or exports, and few enough for recursion. */
+const MAX_LEVELS = 1000;
 
 /**
- * PostgreSQL's `jsonb::text` of a small JavaScript value (headers, manifests). Members that are `undefined` are left out, as
- * `JSON.stringify` does. Throws a TypeError for what JSON cannot hold, and a LoomError for a NUL or a lone surrogate.
+ * Returns PostgreSQL's `jsonb::text` of a small JavaScript value, such as a header or a manifest. Omits `undefined`
+ * members, as `JSON.stringify` does. Throws a TypeError for a value without JSON text, a LoomError for a NUL or a lone
+ * surrogate.
  */
 export function canonicalText(value: unknown): string {
   const text = JSON.stringify(value, refuseNonFinite);
-  if (text === undefined) throw new TypeError('there is no JSON text of undefined, a function or a symbol');
+  if (text === undefined) throw new TypeError('undefined, functions and symbols have no JSON text');
   return canonicalize(text);
 }
 
 /**
- * PostgreSQL's `jsonb::text` of any JSON text: names by byte length, then bytes; of equal names the last wins; separators
- * `, ` and `: `; plain decimals. The text must be one that LOOM could store, duplicates apart: errors as `createJsonScanner`.
+ * Returns PostgreSQL's `jsonb::text` of a JSON text: names ordered by byte length, then bytes; the last of equal names
+ * wins; separators `, ` and `: `; plain decimals. Throws the errors of `createJsonScanner`, except for duplicate names.
  */
 export function canonicalize(text: string | Uint8Array): string {
   let canonical = '';
-  scanJson(text, {
+  scanText(text, {
     kind: 'capture',
     maxBytes: Number.POSITIVE_INFINITY,
-    maxDepth: MOST_LEVELS,
+    maxDepth: MAX_LEVELS,
     duplicates: 'keep',
     onValue: (value) => {
       canonical = rewrite(value.text.toString('utf8'));
@@ -33,20 +34,17 @@ export function canonicalize(text: string | Uint8Array): string {
   return canonical;
 }
 
-/**
- * PostgreSQL's `jsonb::text` of an object that the scanner has captured (`CapturedValue.text`), without its member `omit`: what
- * `(value - 'omit')::text` is in SQL.
- */
+/** Returns `(value - 'omit')::text` of a captured object (`CapturedValue.text`), as PostgreSQL does. */
 export function canonicalWithout(captured: Buffer, omit: string): string {
   return rewrite(captured.toString('utf8'), JSON.stringify(omit));
 }
 
-/** PostgreSQL's `jsonb::text` of a value that the scanner has captured (`CapturedValue.text`). */
+/** Returns PostgreSQL's `jsonb::text` of a captured value (`CapturedValue.text`). */
 export function canonicalOfCaptured(captured: Buffer): string {
   return rewrite(captured.toString('utf8'));
 }
 
-/** Orders and spaces a text that the scanner has normalised: its strings are canonical already, and nothing in it is wrong. */
+/** Orders and spaces the text of a captured value. The text is valid, and its strings are in canonical form already. */
 function rewrite(text: string, omit?: string): string {
   let index = 0;
   let level = 0;
@@ -99,7 +97,7 @@ function rewrite(text: string, omit?: string): string {
     return text.slice(start, index);
   }
 
-  /** A number is in its normal form already, and plain unless it has an exponent. */
+  /** A number is in normal form already, which is plain unless it has an exponent. */
   function scalar(): string {
     const start = index;
     while (index < text.length && !',]}'.includes(text[index] as string)) index += 1;
@@ -110,7 +108,7 @@ function rewrite(text: string, omit?: string): string {
   return value();
 }
 
-/** PostgreSQL compares decoded names: by their length in bytes, then byte by byte. `names` are canonical, in quotes. */
+/** Orders canonical names, with their quotes, as PostgreSQL does: decoded, by length in bytes, then byte by byte. */
 function orderNames(names: string[]): string[] {
   if (names.every((name, index) => isPlain(name) && (index === 0 || comesAfter(name, names[index - 1] as string)))) {
     return names;
@@ -121,12 +119,12 @@ function orderNames(names: string[]): string[] {
     .map(({ name }) => name);
 }
 
-/** Of plain names a character is a byte. What PostgreSQL has written is in order, so nearly no object needs to be sorted. */
+/** Compares plain names, whose characters are bytes. PostgreSQL writes names in order, so few objects need sorting. */
 function comesAfter(name: string, before: string): boolean {
   return name.length > before.length || (name.length === before.length && name > before);
 }
 
-/** Without escapes, and of ASCII only. */
+/** Says whether the name is ASCII without escapes. */
 function isPlain(name: string): boolean {
   for (let index = 0; index < name.length; index += 1) {
     const code = name.charCodeAt(index);
@@ -135,9 +133,8 @@ function isPlain(name: string): boolean {
   return true;
 }
 
-/** `JSON.stringify` would write `null` for it: a digest over another value than was meant. */
+/** Refuses what `JSON.stringify` would turn into `null`: the digest would cover a different value. */
 function refuseNonFinite(_name: string, value: unknown): unknown {
-  if (typeof value === 'number' && !Number.isFinite(value))
-    throw new TypeError('there is no JSON text of NaN or infinity');
+  if (typeof value === 'number' && !Number.isFinite(value)) throw new TypeError('NaN and infinity have no JSON text');
   return value;
 }

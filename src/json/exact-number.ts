@@ -1,33 +1,28 @@
 import { BYTE } from './bytes.ts';
 
-// Numbers pass through `JSON.parse` and `JSON.stringify` in anybody's hands, and through PostgreSQL's `numeric`. All
-// functions here take a JSON number text (RFC 8259 §6), but for `numberFault`, and are linear in its length.
+// Clients pass numbers through `JSON.parse` and `JSON.stringify`, and PostgreSQL stores them as `numeric`. A number is
+// exact when its text has the same decimal value as the shortest text of its double, so that both keep it. Each
+// function here takes the text of a JSON number (RFC 8259 §6), except `numberFault`, and takes time linear in its
+// length.
 
-/** Whether the text has the same decimal value as the shortest text of its double: a round trip gives the same number. */
-export function isExactNumber(text: string): boolean {
-  return exactNormalNumber(text) !== undefined;
-}
-
-/** The normal form of a number that is exact, `undefined` for another: `isExactNumber` and `normalNumber` in one go. */
+/**
+ * Returns the normal form of an exact number, the text of `JSON.stringify(JSON.parse(text))`: `1.0` → `1`, `-0` → `0`,
+ * `1e21` → `1e+21`. Returns undefined for any other number.
+ */
 export function exactNormalNumber(text: string): string | undefined {
   const value = Number(text);
   if (!Number.isFinite(value)) return undefined;
   const normal = String(value);
   if (normal === text) return normal;
-  const asked = decimalOf(text);
+  const given = decimalOf(text);
   const kept = decimalOf(normal);
-  const same = asked.digits === kept.digits && asked.exponent === kept.exponent && asked.negative === kept.negative;
-  return same ? normal : undefined;
+  const isSame = given.digits === kept.digits && given.exponent === kept.exponent && given.negative === kept.negative;
+  return isSame ? normal : undefined;
 }
 
-/** The text that `JSON.stringify(JSON.parse(text))` gives: `1.0` → `1`, `-0` → `0`, `1e21` → `1e+21`. */
-export function normalNumber(text: string): string {
-  return String(Number(text));
-}
-
-/** PostgreSQL's `jsonb` text of the normal form: `1e+21` → `1000000000000000000000`, `1e-7` → `0.0000001`. */
+/** Returns PostgreSQL's `jsonb` text of the normal form: `1e+21` → `1000000000000000000000`, `1e-7` → `0.0000001`. */
 export function plainNumber(text: string): string {
-  const normal = normalNumber(text);
+  const normal = String(Number(text));
   if (!normal.includes('e')) return normal;
   const { negative, digits, exponent } = decimalOf(normal);
   const sign = negative ? '-' : '';
@@ -37,9 +32,9 @@ export function plainNumber(text: string): string {
   return `${sign}0.${'0'.repeat(-whole)}${digits}`;
 }
 
-/** Length of `plainNumber(text)`, without building it. */
+/** Returns the length of `plainNumber(text)` without building it. */
 export function plainNumberLength(text: string): number {
-  const normal = normalNumber(text);
+  const normal = String(Number(text));
   if (!normal.includes('e')) return normal.length;
   const { negative, digits, exponent } = decimalOf(normal);
   const sign = negative ? 1 : 0;
@@ -47,7 +42,7 @@ export function plainNumberLength(text: string): number {
   return sign + Math.max(digits.length, -exponent) + (digits.length + exponent > 0 ? 1 : 2);
 }
 
-/** Index of the first character that breaks the grammar of a number (the length when more is needed), -1 when none does. */
+/** Returns where a text breaks the grammar of a number (its length if it ends early); -1 for a valid one. */
 export function numberFault(text: string): number {
   let index = text.charCodeAt(0) === BYTE.minus ? 1 : 0;
   const whole = digitsEnd(text, index);
@@ -69,8 +64,8 @@ export function numberFault(text: string): number {
 }
 
 /**
- * Whether a run of number bytes is certainly a JSON number that is exact, in normal form and plain: at most 15 digits, no
- * exponent, no needless zero. `false` says nothing. It spares nearly every number the way through strings.
+ * Says whether a run of number bytes is certainly an exact JSON number in normal form without exponent: at most 15
+ * digits and no redundant zero. `false` means "unknown". This saves most numbers the conversion to strings.
  */
 export function isPlainlyNormal(bytes: Uint8Array, start: number, end: number): boolean {
   const first = bytes[start] === BYTE.minus ? start + 1 : start;
@@ -85,7 +80,7 @@ export function isPlainlyNormal(bytes: Uint8Array, start: number, end: number): 
   if (point < 0) return end - first <= 15 && (bytes[first] !== BYTE.zero || (end === first + 1 && first === start));
   if (point === first || bytes[end - 1] === BYTE.zero || bytes[end - 1] === BYTE.point) return false;
   if (bytes[first] !== BYTE.zero) return true;
-  // Below 0.000001 the normal form has an exponent: something must stand in the first six places.
+  // Below 0.000001 the normal form has an exponent: one of the first six places is not zero.
   if (point !== first + 1) return false;
   for (let index = point + 1; index < end && index <= point + 6; index += 1)
     if (bytes[index] !== BYTE.zero) return true;
@@ -112,7 +107,7 @@ function decimalOf(text: string): Decimal {
   let end = all.length;
   while (all.charCodeAt(end - 1) === BYTE.zero) end -= 1;
   const decimals = point < 0 ? 0 : mantissa.length - point - 1;
-  // Beyond 2^53 the exponent is rounded; no text that a computer holds has the digits to bring such a value into range.
+  // An exponent beyond 2^53 is rounded, but no text has enough digits to bring such a value into the range of a double.
   const exponent = (mark < 0 ? 0 : Number(text.slice(mark + 1))) - decimals + (all.length - end);
   return { negative, digits: all.slice(start, end), exponent };
 }

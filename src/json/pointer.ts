@@ -1,11 +1,11 @@
 import { limits } from '../limits.ts';
 
-/** One step of a JSON pointer (RFC 6901 §3), with its slash. */
+/** Returns one step of a JSON pointer (RFC 6901 §3), with its slash. */
 export function pointerToken(name: string): string {
   return `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`;
 }
 
-/** The pointer, cut where it is too long for an error; an ellipsis then says so. */
+/** Cuts a pointer that is too long for an error, and marks the cut with an ellipsis. */
 export function shortPointer(pointer: string): string {
   if (pointer.length <= limits.maxPointerCharacters) return pointer;
   const cut = pointer.slice(0, limits.maxPointerCharacters);

@@ -8,8 +8,8 @@ export const ENTRIES = 50_000;
 const words = 'amber basin cedar delta ember fjord grove haven inlet jetty knoll larch meadow north orchard'.split(' ');
 
 /**
- * Two backups of one state, each with the same trail: in the second one every document differs. Documents are of some 2 KB and
- * look like an application's records; entries are what patches of them leave. Answers the bytes of each file.
+ * Writes two backups of one state with the same trail. Every document differs between them. Documents have some 2 KB
+ * and look like an application's records; entries look like patches of them. Returns the size of each file.
  */
 export async function writeBackupFiles(path: string, changedPath: string): Promise<{ bytes: number }> {
   const random = createRandom(1);

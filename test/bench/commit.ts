@@ -10,7 +10,7 @@ const CLIENTS = [1, 32];
 
 const document = JSON.stringify({ counter: 1, text: 'x'.repeat(100) });
 
-/** One row that every transaction updates and one row that it inserts, as a commit of LOOM does: its entry is of this size. */
+/** Updates one row and inserts one row of an entry's size in each transaction, as a commit of LOOM does. */
 const tables = `
   create table bench_state (state_key text primary key, revision bigint not null, hash bytea not null) with (fillfactor = 50);
   create table bench_audit (state_key text not null, seq bigint not null, entry jsonb not null, hash bytea not null, primary key (state_key, seq));
@@ -25,8 +25,8 @@ commit;
 `;
 
 /**
- * Durable commits per second over HTTP on one state key, beside the same update and insert by pgbench, on one server with
- * fsync on, one after the other. Aim: with 32 clients at least 2 × pgbench.
+ * Measures durable commits per second over HTTP on one state key, and the same update and insert by pgbench, on one
+ * server with fsync on, one after the other. Aim: with 32 clients at least 2 × pgbench.
  */
 export async function benchmarkCommit(): Promise<void> {
   const pgbench = await findPgbench();
@@ -52,7 +52,7 @@ export async function benchmarkCommit(): Promise<void> {
   });
 }
 
-/** Every client puts each of them in turn. */
+/** Every client puts each of these documents in turn. */
 const requests = Array.from({ length: 32 }, (_, index) => ({
   method: 'PUT' as const,
   path: `/v1/documents/doc-${index}`,
@@ -60,7 +60,9 @@ const requests = Array.from({ length: 32 }, (_, index) => ({
   body: document,
 }));
 
-/** Commits per second: every one answered 200 or 201, which LOOM says only after its transaction has committed. */
+/**
+ * Returns commits per second. Each was answered 200 or 201, which LOOM sends only after its transaction has committed.
+ */
 async function measureLoom(url: string, clients: number, seconds: number): Promise<number> {
   const result = await autocannon({
     url,

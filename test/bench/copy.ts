@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import pg from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 
-/** Columns that are not derived, by table: what a copy of a state is made of. */
+/** The columns of each table that PostgreSQL does not derive from others. */
 const columns = {
   loom_document: 'state_key, name, value, revision, updated_at',
   loom_audit: 'state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash',
@@ -14,7 +14,7 @@ const columns = {
 
 const tables = Object.keys(columns) as (keyof typeof columns)[];
 
-/** Reads and drops what a backup holds of the tables, as fast as COPY and a client can. */
+/** Reads and discards the rows that a backup needs, as fast as COPY and a client can. */
 export async function copyOut(url: string): Promise<void> {
   await withClient(url, async (client) => {
     for (const query of [
@@ -36,7 +36,7 @@ export async function dumpTables(url: string, directory: string): Promise<void> 
   });
 }
 
-/** The rows of both tables into tables of the same definition, in one transaction, committed. */
+/** Copies the rows of both tables into tables of the same definition, in one committed transaction. */
 export async function copyIn(url: string, directory: string): Promise<void> {
   await withClient(url, async (client) => {
     await client.query('begin');

@@ -1,26 +1,26 @@
-/** What was measured in several rounds of one run. */
+/** The measurements of several rounds in one run. */
 export interface Series {
   median: number;
-  least: number;
-  most: number;
+  min: number;
+  max: number;
 }
 
 export function seriesOf(values: number[]): Series {
   const sorted = values.toSorted((one, other) => one - other);
-  return { median: quantile(sorted, 0.5), least: quantile(sorted, 0), most: quantile(sorted, 1) };
+  return { median: quantile(sorted, 0.5), min: quantile(sorted, 0), max: quantile(sorted, 1) };
 }
 
-/** `values` must be sorted; NaN when there are none. */
+/** Returns the percentile of sorted values, or NaN if there are none. */
 export function quantile(values: number[], share: number): number {
   return values[Math.min(values.length - 1, Math.floor(values.length * share))] ?? Number.NaN;
 }
 
-/** Median, and in brackets the least and the most. */
-export function showSeries({ median, least, most }: Series, digits: number): string {
-  return `${median.toFixed(digits)} (${least.toFixed(digits)} to ${most.toFixed(digits)})`;
+/** Formats the median, and minimum and maximum in brackets. */
+export function showSeries({ median, min, max }: Series, digits: number): string {
+  return `${median.toFixed(digits)} (${min.toFixed(digits)} to ${max.toFixed(digits)})`;
 }
 
-/** Columns as wide as their widest cell, the first one flush left. */
+/** Aligns columns: the first one to the left, others to the right. */
 export function showTable(rows: string[][]): string {
   const columns = rows[0]?.map((_cell, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
   const line = (row: string[]): string =>
@@ -28,7 +28,7 @@ export function showTable(rows: string[][]): string {
   return `${rows.map(line).join('\n')}\n`;
 }
 
-/** How long `work` takes, in seconds, and what it answers. */
+/** Returns the duration of `work` in seconds and its result. */
 export async function timed<T>(work: () => Promise<T>): Promise<{ seconds: number; answer: T }> {
   const start = performance.now();
   const answer = await work();

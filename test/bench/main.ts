@@ -3,7 +3,7 @@ import { benchmarkTransfer } from './transfer.ts';
 
 const benchmarks: Record<string, () => Promise<void>> = { commit: benchmarkCommit, transfer: benchmarkTransfer };
 
-/** Runs the named benchmarks, or all of them. Only ratios within one run mean anything: machines and their neighbours differ. */
+/** Runs the named benchmarks, or all. Compare figures of one run only: machines and their loads differ. */
 async function main(names: string[]): Promise<void> {
   for (const name of names.length > 0 ? names : Object.keys(benchmarks)) {
     const benchmark = benchmarks[name];

@@ -4,22 +4,22 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { timed } from './figures.ts';
 import { TOKEN } from './server.ts';
 
-/** What others saw of a node while it worked. */
+/** What other clients measured at a node while it worked. */
 export interface Meanwhile<T> {
   answer: T;
-  /** How long the work took. */
+  /** Duration of the work. */
   seconds: number;
   longestCommitSeconds: number;
-  /** Of each question to `/ready`. */
+  /** Latencies of `/ready`. */
   readySeconds: number[];
-  /** By how much this process itself was late, at p99: what it measures holds that, too. */
+  /** Delay of this process's own event loop at p99, which its measurements include. */
   ownDelaySeconds: number;
 }
 
 const READY_PAUSE_MS = 10;
 const DELAY_RESOLUTION_MS = 5;
 
-/** Does `work` while one client commits all the time and another one asks `/ready` again and again. */
+/** Runs `work` while one client commits continuously and another one polls `/ready`. */
 export async function meanwhile<T>(url: string, work: () => Promise<T>): Promise<Meanwhile<T>> {
   let done = false;
   const commitSeconds: number[] = [];
@@ -50,7 +50,7 @@ export async function meanwhile<T>(url: string, work: () => Promise<T>): Promise
   }
 }
 
-/** Puts one small document; how long that took. */
+/** Puts one small document and returns the duration. */
 export async function commit(url: string, name = 'committed-meanwhile'): Promise<number> {
   const { seconds } = await timed(() =>
     ask(`${url}/v1/documents/${encodeURIComponent(name)}`, {
@@ -68,7 +68,7 @@ async function ask(url: string, request?: RequestInit): Promise<void> {
   if (!answer.ok) throw new Error(`${url} answered ${answer.status}: ${text}`);
 }
 
-/** The most memory that a process has had resident so far; undefined where there is no /proc. */
+/** Returns a process's peak resident memory, or undefined where there is no /proc. */
 export async function peakMemoryBytes(pid: number): Promise<number | undefined> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
   const kibibytes = /^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1];

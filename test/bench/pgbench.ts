@@ -5,10 +5,10 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-/** Debian keeps pgbench beside the server of each version, not on the PATH. */
+/** Where Debian installs pgbench for each server version; it is not on the PATH. */
 const DEBIAN_ROOT = '/usr/lib/postgresql';
 
-/** Path of a pgbench of any version, or undefined. */
+/** Returns the path of a pgbench of any version, or undefined. */
 export async function findPgbench(): Promise<string | undefined> {
   const versions = await readdir(DEBIAN_ROOT).catch(() => [] as string[]);
   const candidates = [
@@ -33,7 +33,7 @@ export interface PgbenchRun {
   seconds: number;
 }
 
-/** Transactions per second, connecting not counted. */
+/** Returns transactions per second, without the time to connect. */
 export async function runPgbench({ pgbench, url, scriptFile, clients, seconds }: PgbenchRun): Promise<number> {
   const { hostname, port, username, password, pathname } = new URL(url);
   const args = ['-n', '-f', scriptFile, '-c', String(clients), '-j', '1', '-T', String(seconds)];

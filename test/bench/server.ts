@@ -6,18 +6,18 @@ import { startEmbeddedPostgres } from '../../src/dev/postgres.ts';
 import { buildProgram } from '../setup/node/built.ts';
 import { type Program, startProgram, waitUntilReady } from '../setup/node/program.ts';
 
-/** What every benchmark runs on: one server that writes durably, and the program as it is built. */
+/** What every benchmark runs on: one durable server and the built program. */
 export interface BenchServer {
-  /** For files; gone in the end. */
+  /** Folder for files, removed at the end. */
   directory: string;
   /** The program's `main.js`. */
   entry: string;
-  /** Answers the URL of the new database. */
+  /** Creates a database and returns its URL. */
   createDatabase(name: string, template?: string): Promise<string>;
   dropDatabase(name: string): Promise<void>;
-  /** A node on the database of this URL, ready. */
+  /** Starts a node on the database of this URL and waits until it is ready. */
   startNode(databaseUrl: string): Promise<Program>;
-  /** Writes out what is dirty, so that what is measured next does not pay for what came before. */
+  /** Flushes dirty pages, so that the next measurement does not pay for the previous one. */
   checkpoint(): Promise<void>;
 }
 
@@ -68,7 +68,7 @@ async function runOnServer(
   }
 }
 
-/** Runs statements on a connection of their own. */
+/** Runs statements on a new connection. */
 export async function execute(url: string, text: string): Promise<void> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();

@@ -15,12 +15,12 @@ const ROUNDS = 3;
 const FEW_CHANGES = 20;
 const TEMPLATE = 'bench_template';
 
-/** Where the two backups are, and the rows for COPY. */
+/** Paths of the two backups and of the rows for COPY. */
 interface Files {
   backup: string;
-  /** The same trail, and every document another. */
+  /** Has the same trail, and every document differs. */
   changed: string;
-  /** Of either. */
+  /** Of either backup. */
   bytes: number;
   rows: string;
 }
@@ -42,8 +42,9 @@ interface Round {
 }
 
 /**
- * Backup, restore, undo and verify of a state of some 70 MB, each beside the least that PostgreSQL, or the disk, needs for the same
- * bytes; and what others notice of a restore. Autovacuum is off, and its work is done between the measurements.
+ * Measures backup, restore, undo and verify of a state of some 70 MB. Beside each stands the minimum that PostgreSQL or
+ * the disk needs for the same bytes. Also measures the effect of a restore on other clients. Autovacuum is off; vacuum
+ * runs between the measurements instead.
  */
 export async function benchmarkTransfer(): Promise<void> {
   await withBenchServer(
@@ -71,14 +72,14 @@ async function prepare(server: BenchServer): Promise<Files> {
 }
 
 interface BenchNode {
-  /** Of the database. */
+  /** URL of the database. */
   url: string;
   nodeUrl: string;
   pid: number;
   client: NodeClient;
 }
 
-/** Runs `use` with a node on a new and empty database. */
+/** Runs `use` with a node on a new, empty database. */
 async function onNode<T>(server: BenchServer, database: string, use: (node: BenchNode) => Promise<T>): Promise<T> {
   const url = await server.createDatabase(database, TEMPLATE);
   const node = await server.startNode(url);
@@ -131,7 +132,7 @@ async function restore(client: NodeClient, path: string): Promise<RestoreReport>
   return client.restore(body, isGzip);
 }
 
-/** A figure of a restore that did something else would mean nothing. */
+/** Checks that a restore did what its figure is about. */
 function expectDocuments({ documents }: RestoreReport, what: keyof RestoreReport['documents'], expected: number): void {
   if (documents[what] !== expected) throw new Error(`Expected ${expected} ${what}: ${JSON.stringify(documents)}`);
 }
@@ -191,7 +192,7 @@ function print(rounds: Round[], bytes: number): void {
   );
 }
 
-/** In absolute figures, because that is what is promised of it. */
+/** Prints absolute figures, because the promise is absolute. */
 function readyLine(seen: Meanwhile<unknown>[]): string {
   const ready = seen.flatMap(({ readySeconds }) => readySeconds).sort((one, other) => one - other);
   const [p99, longest] = [quantile(ready, 0.99), quantile(ready, 1)].map(milliseconds);

@@ -8,7 +8,7 @@ const ADMIN = 'admin-token-0123456789';
 const CLIENT = 'client-token-0123456789';
 const required = { LOOM_PG_URL: URL, LOOM_ADMIN_TOKEN: ADMIN };
 
-/** A disk with these files and no others. */
+/** Creates a disk with only these files. */
 function diskOf(files: Record<string, string>): { readFile: (path: string) => string } {
   return {
     readFile: (path) => {
@@ -33,7 +33,7 @@ function problemsOf(env: Record<string, string | undefined>, files: Record<strin
   return [];
 }
 
-test('two variables are enough, and everything else has a default', () => {
+test('two variables are required, and all others have a default', () => {
   expect(parse({})).toEqual({
     postgres: {
       url: URL,
@@ -52,7 +52,7 @@ test('two variables are enough, and everything else has a default', () => {
   });
 });
 
-test('every variable arrives where it belongs', () => {
+test('every variable sets its part of the configuration', () => {
   const config = parse({
     LOOM_CLIENT_TOKEN: `${CLIENT},${CLIENT}-next`,
     LOOM_PG_STATE_KEY: 'billing/ü',
@@ -153,7 +153,7 @@ describe('LOOM_PG_URL', () => {
     'postgres://u@%2Fvar%2Frun%2Fpostgresql/d',
     'postgres://u:p@/d?host=/var/run/postgresql',
     'postgres://u:p@h/d?application_name=x&options=-c%20search_path%3Dloom',
-  ])('may be %s', (url) => {
+  ])('accepts %s', (url) => {
     expect(parse({ LOOM_PG_URL: url }).postgres.url).toBe(url);
   });
 
@@ -171,7 +171,7 @@ describe('LOOM_PG_URL', () => {
     'postgres://loom:hunter2@a,b:5432/d?hunter2=1',
     'postgres://loom:hunter2 @h/d',
     'postgres://loom:hunter2@h/d\n',
-  ])('is refused without a word of it: %j', (url) => {
+  ])('is refused without repeating the value: %j', (url) => {
     const problems = problemsOf({ LOOM_PG_URL: url });
     expect(problems).toHaveLength(1);
     expect(problems[0]).toMatch(/^LOOM_PG_URL (must have the form postgres:|has a query parameter)/);
@@ -179,7 +179,7 @@ describe('LOOM_PG_URL', () => {
   });
 
   test.each(['sslmode=disable', 'ssl=true', 'sslrootcert=/x', 'uselibpqcompat=true&sslmode=require'])(
-    'must not contradict LOOM_PG_SSL with %s',
+    'refuses %s, which would override LOOM_PG_SSL',
     (query) => {
       const problems = problemsOf({ LOOM_PG_URL: `${URL}?${query}` });
       expect(problems).toEqual([expect.stringContaining('set LOOM_PG_SSL, LOOM_PG_SSL_CA')]);
@@ -188,7 +188,7 @@ describe('LOOM_PG_URL', () => {
 });
 
 describe('tokens', () => {
-  test('may be two during a rotation', () => {
+  test('can be two during a rotation', () => {
     expect(parse({ LOOM_ADMIN_TOKEN: `${ADMIN},${ADMIN}-next` }).tokens.admin).toEqual([ADMIN, `${ADMIN}-next`]);
   });
 
@@ -218,8 +218,8 @@ describe('tokens', () => {
   });
 });
 
-describe('secrets out of files', () => {
-  test('lose one newline at their end, as an editor or a heredoc leaves it', () => {
+describe('secrets in files', () => {
+  test('lose one newline at their end, as editors and heredocs add it', () => {
     const files = { '/s/url': `${URL}\n`, '/s/admin': `${ADMIN}\r\n`, '/s/client': CLIENT };
     const env = {
       LOOM_PG_URL: undefined,
@@ -231,32 +231,32 @@ describe('secrets out of files', () => {
     expect(parse(env, files)).toEqual(parse({ LOOM_CLIENT_TOKEN: CLIENT }));
   });
 
-  test('that cannot be read are named, with their path and the reason', () => {
+  test('are reported with path and reason when the file could not be read', () => {
     expect(problemsOf({ LOOM_ADMIN_TOKEN: undefined, LOOM_ADMIN_TOKEN_FILE: '/s/none' })).toEqual([
-      'LOOM_ADMIN_TOKEN_FILE names a file that cannot be read (ENOENT): /s/none',
+      'LOOM_ADMIN_TOKEN_FILE names a file that could not be read (ENOENT): /s/none',
     ]);
   });
 
-  test('that are empty are a problem, not a missing variable', () => {
+  test('are reported as an empty file, not as a missing variable', () => {
     expect(problemsOf({ LOOM_ADMIN_TOKEN: undefined, LOOM_ADMIN_TOKEN_FILE: '/s/a' }, { '/s/a': '\n' })).toEqual([
-      'LOOM_ADMIN_TOKEN_FILE names a file that is empty: /s/a',
+      'LOOM_ADMIN_TOKEN_FILE names an empty file: /s/a',
     ]);
   });
 
-  test('that are wrong are reported under the name of the file variable, without their content', () => {
+  test('are reported under the name of the file variable, without their content', () => {
     const files = { '/s/a': 'hunter2\n\n' };
     const problems = problemsOf({ LOOM_ADMIN_TOKEN: undefined, LOOM_ADMIN_TOKEN_FILE: '/s/a' }, files);
     expect(problems).toEqual([expect.stringMatching(/^LOOM_ADMIN_TOKEN_FILE must/)]);
     expect(problems[0]).not.toContain('hunter2');
   });
 
-  test('must not be given twice', () => {
+  test('are refused when both forms are set', () => {
     expect(problemsOf({ LOOM_ADMIN_TOKEN_FILE: '/s/a' }, { '/s/a': ADMIN })).toEqual([
-      'LOOM_ADMIN_TOKEN and LOOM_ADMIN_TOKEN_FILE are both set: set one of them',
+      'LOOM_ADMIN_TOKEN and LOOM_ADMIN_TOKEN_FILE are both set: set only one of them',
     ]);
   });
 
-  test('are checked against each other like others', () => {
+  test('of client and admin must differ', () => {
     expect(problemsOf({ LOOM_CLIENT_TOKEN_FILE: '/s/c' }, { '/s/c': ADMIN })).toEqual([
       'LOOM_CLIENT_TOKEN must differ from LOOM_ADMIN_TOKEN',
     ]);
@@ -281,7 +281,7 @@ describe('LOOM_PG_SSL_CA', () => {
     }
   });
 
-  test('may be a bundle, of which every certificate is checked', () => {
+  test('can be a bundle, in which every certificate is checked', () => {
     const spoiled = pem.replace(/[A-Za-z0-9+/]{20}/, 'A'.repeat(20));
     expect(problemsOf({ LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: `${pem}\n${pem}` })).toEqual([]);
     for (const bad of [`${pem}\n${spoiled}`, `${pem}\n${pem.slice(0, 200)}`, spoiled, '-----BEGIN CERTIFICATE-----'])
@@ -290,38 +290,39 @@ describe('LOOM_PG_SSL_CA', () => {
       ]);
   });
 
-  test('that cannot be read, or is no certificate, is named', () => {
+  test('is refused when the file could not be read or has no certificate', () => {
     const files = { '/key.pem': 'nothing of the kind' };
     expect(problemsOf({ LOOM_PG_SSL: '1', LOOM_PG_SSL_CA: '/none.pem' }, files)).toEqual([
-      'LOOM_PG_SSL_CA names a file that cannot be read (ENOENT): /none.pem',
+      'LOOM_PG_SSL_CA names a file that could not be read (ENOENT): /none.pem',
     ]);
     expect(problemsOf({ LOOM_PG_SSL: '1', LOOM_PG_SSL_CA: '/key.pem' }, files)).toHaveLength(1);
   });
 
-  test('without LOOM_PG_SSL is a contradiction', () => {
-    expect(problemsOf({ LOOM_PG_SSL_CA: pem })).toEqual(['LOOM_PG_SSL_CA is set, but LOOM_PG_SSL is not true']);
+  test('is refused without LOOM_PG_SSL', () => {
+    const problem = 'LOOM_PG_SSL_CA is set, but LOOM_PG_SSL is not true: set it to true, or remove LOOM_PG_SSL_CA';
+    expect(problemsOf({ LOOM_PG_SSL_CA: pem })).toEqual([problem]);
   });
 });
 
-describe('variables that LOOM does not know', () => {
+describe('unknown variables', () => {
   test.each([
     ['LOOM_PG_POOLMAX', 'LOOM_PG_POOL_MAX'],
     ['LOOM_ADMIN_TOKENS', 'LOOM_ADMIN_TOKEN'],
     ['LOOM_PG_URL_FLIE', 'LOOM_PG_URL_FILE'],
     ['LOOM_SHUTDOWN_DELAY', 'LOOM_SHUTDOWN_DELAY_MS'],
-  ])('%s is taken for %s', (name, meant) => {
+  ])('%s gets the suggestion %s', (name, meant) => {
     expect(problemsOf({ [name]: '1' })).toEqual([`${name} is not a variable of LOOM; did you mean ${meant}?`]);
   });
 
-  test('without a likeness get no suggestion', () => {
+  test('without a similar name get no suggestion', () => {
     expect(problemsOf({ LOOM_FLUX_CAPACITOR: 'on' })).toEqual(['LOOM_FLUX_CAPACITOR is not a variable of LOOM']);
   });
 
-  test('only matter when they begin with LOOM_, and are set', () => {
+  test('are reported only when they begin with LOOM_ and are set', () => {
     expect(problemsOf({ PATH: '/bin', LOOMING: 'x', LOOM_WHATEVER: '', LOOM_TEST_PG_URL: URL })).toEqual([]);
   });
 
-  test('may be what Kubernetes sets for a Service named loom or loom-postgres', () => {
+  test('are ignored when Kubernetes sets them for a Service named loom or loom-postgres', () => {
     const config = parse({
       LOOM_PORT: 'tcp://10.0.0.1:9999',
       LOOM_SERVICE_HOST: '10.0.0.1',
@@ -337,7 +338,7 @@ describe('variables that LOOM does not know', () => {
   });
 });
 
-test('no problem ever repeats a value, whatever is put into whichever variable', () => {
+test('no problem repeats a value, whichever variable has it', () => {
   const values = ['hunter2', 'postgres://loom:hunter2@h/d?sslmode=hunter2', '-----BEGIN hunter2', 'hunter2,hunter2,x'];
   const names = configVariables().flatMap(({ name }) => [name, `${name}_FILE`]);
   for (const name of names)

@@ -10,6 +10,8 @@ import { errorCodes } from '../../src/errors.ts';
 import { limits } from '../../src/limits.ts';
 import { createMetrics } from '../../src/metrics.ts';
 
+import { codesIn, tableRows } from './tables.ts';
+
 const root = new URL('../../', import.meta.url);
 const read = (path: string): Promise<string> => readFile(new URL(path, root), 'utf8');
 const names = (await readdir(new URL('docs/', root))).filter((name) => name.endsWith('.md'));
@@ -24,9 +26,12 @@ const page = (path: string): string => {
   return text;
 };
 
-/** What these pages say is held to the code; others have tests of their own. */
+/** The tests below compare these pages with the code. Other tests check the pages of routes, codes and variables. */
 const prose = [
   'README.md',
+  'docs/tutorial.md',
+  'docs/recipes.md',
+  'docs/contributing.md',
   'docs/operations.md',
   'docs/restore.md',
   'docs/client-commands.md',
@@ -35,53 +40,36 @@ const prose = [
 ];
 const statusOf = new Map<string, number>(errorCodes().map(({ code, status }) => [code, status]));
 
-/** Rows of the table under a line that begins with `| ` and the heading of its first column: the cells of each. */
-function tableRows(text: string, heading: string): string[][] {
-  const after = text
-    .slice(text.indexOf(`| ${heading} |`))
-    .split('\n')
-    .slice(2);
-  const rows = after.slice(
-    0,
-    after.findIndex((line) => !line.startsWith('|')),
-  );
-  return rows.map((row) =>
-    row
-      .split(/(?<!\\)\|/)
-      .slice(1, -1)
-      .map((cell) => cell.trim()),
-  );
-}
-
-const codesIn = (text: string): string[] => [...text.matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? '');
-
-test('the runbook is the one that was agreed on, byte for byte', () => {
+test('the runbook equals the contract, byte for byte', () => {
   expect(createHash('sha256').update(page('docs/runbook.md')).digest('hex')).toBe(
     'ae8b3f01b808d1901af5efcc51ddb2dd51c241bea95a8e5601c72ada7dd61e25',
   );
 });
 
-test.each(prose)('%s names only variables, codes with their status, scripts and files that exist', async (path) => {
-  const text = page(path);
-  const variables = configVariables().flatMap(({ name, secret }) => (secret ? [name, `${name}_FILE`] : [name]));
-  const known = [...variables, 'LOOM_TEST_PG_URL'];
-  expect([...text.matchAll(/\bLOOM_[A-Z_]+\b/g)].map(([name]) => name).filter((name) => !known.includes(name))).toEqual(
-    [],
-  );
+test.each(prose)(
+  '%s names only variables, codes, scripts and files that exist, and each code with its status',
+  async (path) => {
+    const text = page(path);
+    const variables = configVariables().flatMap(({ name, secret }) => (secret ? [name, `${name}_FILE`] : [name]));
+    const known = [...variables, 'LOOM_TEST_PG_URL'];
+    expect(
+      [...text.matchAll(/\bLOOM_[A-Z_]+\b/g)].map(([name]) => name).filter((name) => !known.includes(name)),
+    ).toEqual([]);
 
-  const withStatus = [...text.matchAll(/`([a-z]+(?:_[a-z]+)*)`(?:, | \()(\d{3})\b/g)];
-  const wrong = withStatus.filter(([, code = '', status]) => statusOf.get(code) !== Number(status));
-  expect(wrong.map(([found]) => found)).toEqual([]);
+    const withStatus = [...text.matchAll(/`([a-z]+(?:_[a-z]+)*)`(?:, | \()(\d{3})\b/g)];
+    const wrong = withStatus.filter(([, code = '', status]) => statusOf.get(code) !== Number(status));
+    expect(wrong.map(([found]) => found)).toEqual([]);
 
-  const { scripts } = JSON.parse(await read('package.json'));
-  const used = [...text.matchAll(/npm (?:run )?([a-z]+)/g)].map((match) => match[1] ?? '');
-  expect(used.filter((name) => name !== 'ci' && !(name in scripts))).toEqual([]);
+    const { scripts } = JSON.parse(await read('package.json'));
+    const used = [...text.matchAll(/npm (?:run )?([a-z]+)/g)].map((match) => match[1] ?? '');
+    expect(used.filter((name) => name !== 'ci' && !(name in scripts))).toEqual([]);
 
-  const paths = [...text.matchAll(/\b(?:src|test|migrations)\/[a-z0-9/-]*(?:\.[a-z.]+)?/g)].map(([found]) => found);
-  expect(paths.filter((file) => !existsSync(new URL(file, root)))).toEqual([]);
-});
+    const paths = [...text.matchAll(/\b(?:src|test|migrations)\/[a-z0-9/-]*(?:\.[a-z.]+)?/g)].map(([found]) => found);
+    expect(paths.filter((file) => !existsSync(new URL(file, root)))).toEqual([]);
+  },
+);
 
-test('every link to a heading leads to one', () => {
+test('every link to a heading leads to a heading', () => {
   const broken = [...pages].flatMap(([path, text]) =>
     [...text.matchAll(/\]\(([\w./-]*)#([^)\s]+)\)/g)]
       .filter(([, file = '', anchor = '']) => !anchorsOf(page(resolve(path, file))).includes(anchor))
@@ -94,19 +82,20 @@ function resolve(from: string, file: string): string {
   return file === '' ? from : new URL(file, `file:///${from}`).pathname.slice(1);
 }
 
-/** As the usual viewers make them. */
+/** Returns the anchors that the usual viewers make of headings, and those that the page sets itself. */
 function anchorsOf(text: string): string[] {
-  return [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+  const headings = [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
     heading
       .toLowerCase()
       .replace(/[^\p{L}\p{N}\s_-]/gu, '')
       .trim()
       .replaceAll(' ', '-'),
   );
+  return [...headings, ...[...text.matchAll(/^<a id="([^"]+)"><\/a>$/gm)].map(([, id = '']) => id)];
 }
 
 describe('docs/operations.md', () => {
-  test('names only metrics that a node has', async () => {
+  test('names only metrics of the node', async () => {
     const metrics = createMetrics();
     const head: StateHead = {
       stateKey: 'default',
@@ -146,11 +135,11 @@ describe('docs/operations.md', () => {
     `${limits.maxWrongTokens} wrong tokens a minute`,
     `up to ${limits.maxQueueCommits.toLocaleString('en')} deep`,
     `Up to ${limits.maxQueueBytes / 2 ** 20} MiB of commits`,
-    `given up after ${limits.queryTimeoutMs / 1000} s, commits after ${limits.commitTimeoutMs / 1000} s`,
-    `sent again for up to ${limits.commitTimeoutMs / 1000} s`,
+    `time out after ${limits.queryTimeoutMs / 1000} s, commits after ${limits.commitTimeoutMs / 1000} s`,
+    `sends the commit again for up to ${limits.commitTimeoutMs / 1000} s`,
     `no answer within ${limits.probeDeadlineMs / 1000} s`,
-    `a reader that takes nothing for ${limits.readerIdleTimeoutMs / 1000} s is given up`,
-  ])('says what the limits say: %s', (words) => {
+    `aborts a backup whose reader takes nothing for ${limits.readerIdleTimeoutMs / 1000} s`,
+  ])('states the limit: %s', (words) => {
     expect(page('docs/operations.md').replace(/\s+/g, ' ')).toContain(words);
   });
 });
@@ -161,15 +150,33 @@ describe('docs/restore.md', () => {
     `at most ${limits.maxPlanNames} names of each kind`,
     `its last ${limits.maxUndoRecords} restores and undos`,
     `the newest ${limits.maxReplacedRestores}`,
-  ])('says what the limits say: %s', (words) => {
+  ])('states the limit: %s', (words) => {
     expect((page('docs/restore.md') + page('docs/operations.md')).replace(/\s+/g, ' ')).toContain(words);
   });
+});
+
+test('docs/restore.md explains every member of a restore, and no other', async () => {
+  const source = await read('src/backup/format/request.ts');
+  const schema = /restore(?:Members)?Schema = z\.strictObject\(\{\n([\s\S]*?)\n\}\)/.exec(source)?.[1] ?? '';
+  const members = [...schema.matchAll(/^ {2}(\w+):/gm)]
+    .map(([, name = '']) => name)
+    .filter((name) => name !== 'confirm');
+  const rows = tableRows(page('docs/restore.md'), 'member');
+  expect(rows.flatMap(([member = '']) => codesIn(member)).sort()).toEqual(members.sort());
+});
+
+test.each(['docs/architecture.md', 'docs/operations.md'])('%s names every table', async (path) => {
+  const folder = new URL('migrations/', root);
+  const sql = await Promise.all((await readdir(folder)).map((name) => readFile(new URL(name, folder), 'utf8')));
+  const tables = [...sql.join('').matchAll(/^create table (\w+)/gm)].map(([, table = '']) => table);
+  expect(tables.length).toBeGreaterThan(5);
+  expect(tables.filter((table) => !page(path).includes(`\`${table}\``))).toEqual([]);
 });
 
 describe('docs/backup-format.md', () => {
   const text = page('docs/backup-format.md');
 
-  test('lists the members that a backup has, and no other', () => {
+  test('lists exactly the members of a backup', () => {
     const backup = JSON.parse(exampleBackup());
     expect(tableRows(text, 'member').flatMap(([members = '']) => codesIn(members))).toEqual(Object.keys(backup));
     const manifest = text.slice(text.indexOf('**Manifest.**'));
@@ -178,14 +185,14 @@ describe('docs/backup-format.md', () => {
     );
   });
 
-  test('names codes of the catalogue for everything that can be wrong, and all those of a backup', () => {
+  test('names a code of the catalogue for each check, and every code of a backup', () => {
     const codes = tableRows(text, 'check').flatMap(([, cell = '']) => codesIn(cell));
     expect(codes.filter((code) => !statusOf.has(code))).toEqual([]);
     const ofBackups = [...statusOf.keys()].filter((code) => code.startsWith('backup_'));
     expect(ofBackups.filter((code) => !codes.includes(code))).toEqual([]);
   });
 
-  test('says how large each part may be', () => {
+  test('states the limit of each part', () => {
     const MiB = 2 ** 20;
     expect(text).toContain(
       `a document ${limits.maxConfigurableDocumentBytes / MiB} MiB, an entry ${limits.maxAuditEntryBytes / MiB} MiB`,

@@ -8,7 +8,7 @@ const page = readFileSync(new URL('../../docs/configuration.md', import.meta.url
 const variables = configVariables();
 const allNames = variables.flatMap(({ name, secret }) => (secret ? [name, `${name}_FILE`] : [name])).sort();
 
-/** Lines of `.env.example`: `NAME=value` for what must be set, `# NAME=value` for the rest. */
+/** Lines of `.env.example`: `NAME=value` for required variables, `# NAME=value` for the others. */
 const assignments = [...example.matchAll(/^(# ?)?(LOOM_[A-Z_]+)=(.*)$/gm)].map(([, comment, name, value]) => ({
   commented: comment !== undefined,
   name: name ?? '',
@@ -23,11 +23,11 @@ const rows = [...page.matchAll(/^\| `(LOOM_[A-Z_]+)` \| (.*?) \| (.*) \|$/gm)].m
 }));
 
 describe('.env.example', () => {
-  test('has every variable once, and no other', () => {
+  test('lists every variable once, and no other', () => {
     expect(assignments.map(({ name }) => name).sort()).toEqual(allNames);
   });
 
-  test('shows the default of each variable, and sets only what must be set', () => {
+  test('shows the default of each variable, and sets only required ones', () => {
     for (const { name, commented, value } of assignments) {
       const variable = variables.find((candidate) => candidate.name === name);
       expect([name, commented]).toEqual([name, variable?.required !== true]);
@@ -44,7 +44,7 @@ describe('.env.example', () => {
     }
   });
 
-  test('is no working configuration until its tokens are filled in', () => {
+  test('is not a valid configuration until its tokens are filled in', () => {
     const readFile = () => '';
     expect(() => parseConfig(parse(example), { readFile })).toThrow('LOOM_ADMIN_TOKEN');
     const filled = { ...parse(example), LOOM_ADMIN_TOKEN: 'a-token-that-was-made-up' };

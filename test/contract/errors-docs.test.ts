@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { errorCodes } from '../../src/errors.ts';
 
-/** Rows such as "| `not_found` | 404 | … | … |". */
+/** Returns the rows such as "| `not_found` | 404 | … | … |". */
 function documentedCodes(markdown: string): { code: string; status: number; meaning: string; remedy: string }[] {
   const row = /^\| `([a-z0-9_]+)` \| (\d{3}) \| ([^|]+) \| ([^|]+) \|$/gm;
   return [...markdown.matchAll(row)].map(([, code = '', status, meaning = '', remedy = '']) => {

@@ -6,12 +6,12 @@ export interface SourceFile {
   text: string;
 }
 
-/** Each rule answers what is wrong, one sentence a fault; nothing when all is well. */
+/** Checks one file. Returns one sentence for each fault. */
 export type FileRule = (file: SourceFile) => string[];
 
 const rootEntries = ['src', 'test', 'migrations', 'docs', 'package.json', 'package-lock.json', 'tsconfig.json'];
 const rootDocuments = ['README.md', 'Dockerfile'];
-/** Made by the tools and the runbook, and ignored by git. */
+/** The tools and the runbook make these. Git ignores them. */
 const ignoredEntries = ['node_modules', 'dist', 'coverage', 'loom-backup.json', 'loom-restore.json'];
 
 export function strangeRootEntries(names: string[]): string[] {
@@ -19,7 +19,7 @@ export function strangeRootEntries(names: string[]): string[] {
   return names.filter((name) => !name.startsWith('.') && !known.has(name));
 }
 
-/** Everything that a module imports or re-exports, as written, types included. */
+/** Returns everything that a module imports or re-exports, as written, types included. */
 export function importsOf(text: string): string[] {
   const statement = /^\s*(?:import|export)\s(?:[^'"`;]*?\sfrom\s*)?['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]/gm;
   return [...text.matchAll(statement)].map((match) => match[1] ?? match[2] ?? '');
@@ -28,7 +28,10 @@ export function importsOf(text: string): string[] {
 const isPure = (path: string): boolean => /^src\/(?:domain|json)\/|^src\/(?:errors|limits)\.ts$/.test(path);
 const isSource = (path: string): boolean => path.startsWith('src/');
 
-/** Design §10: who may import whom. */
+/**
+ * Checks what no change of the diagram in `docs/architecture.md` may allow: the technologies that each room may import,
+ * the purity of the vocabulary, and the rooms that nothing depends on. `rooms.ts` checks the directions between rooms.
+ */
 export const importsPointOneWay: FileRule = ({ path, text }) => {
   if (!isSource(path)) return [];
   return importsOf(text).flatMap((imported) => {
@@ -37,19 +40,21 @@ export const importsPointOneWay: FileRule = ({ path, text }) => {
     const refuse = (reason: string): number => faults.push(`${path} imports ${imported}: ${reason}`);
     const fromHttp = path.startsWith('src/http/');
     const fromPersistence = path.startsWith('src/persistence/');
-    if (fromHttp && target.startsWith('src/persistence/')) refuse('http and persistence never meet');
-    if (fromPersistence && target.startsWith('src/http/')) refuse('http and persistence never meet');
-    if (/^pg(?:-|$)/.test(target) && !fromPersistence) refuse('SQL is spoken under persistence only');
-    if (/^@?fastify/.test(target) && !fromHttp) refuse('fastify is known under http only');
+    if (fromHttp && target.startsWith('src/persistence/')) refuse('http and persistence never import each other');
+    if (fromPersistence && target.startsWith('src/http/')) refuse('http and persistence never import each other');
+    if (/^pg(?:-|$)/.test(target) && !path.startsWith('src/persistence/connection/'))
+      refuse('only persistence/connection imports pg');
+    if (/^@?fastify/.test(target) && !fromHttp) refuse('only http imports fastify');
     if (isPure(path) && !isPure(target) && !/^node:(?:crypto|buffer|stream|util)$/.test(target))
       refuse('this module is pure');
-    if (target === 'src/main.ts' || target.startsWith('test/')) refuse('nothing depends on it');
+    if (target === 'src/main.ts' || target.startsWith('test/')) refuse('no module may depend on it');
+    if (target.startsWith('src/dev/') && !path.startsWith('src/dev/')) refuse('dev is not in the production build');
     if (imported.startsWith('.') && !imported.endsWith('.ts')) refuse('relative imports end in .ts');
     return faults;
   });
 };
 
-/** Rules that a pattern can find. `where` tells the files that they hold for. */
+/** Rules that a pattern can check. `where` selects the files. */
 const patterns: { where: (path: string) => boolean; pattern: RegExp; fault: string }[] = [
   {
     where: (path) => isSource(path) && path !== 'src/main.ts',
@@ -69,14 +74,14 @@ const patterns: { where: (path: string) => boolean; pattern: RegExp; fault: stri
   { where: isPure, pattern: /\bDate\.now\(|\bnew Date\(\)|\bperformance\.|\bprocess\./, fault: 'is not pure' },
   { where: (path) => !path.endsWith('.config.ts'), pattern: /^export default\b/m, fault: 'has a default export' },
   { where: () => true, pattern: /^export \*/m, fault: 'is a barrel' },
-  // The linter knows the type from the word in a comment; it is told to refuse it, and nobody may talk it out of that.
+  // The linter refuses the type itself. This rule refuses the comment that would switch the linter off.
   { where: () => true, pattern: /biome-ignore.*[E]xplicitAny/, fault: 'uses the type any' },
   {
     where: () => true,
     pattern: /\b(?:test|it|describe)\.(?:skip|only|todo|skipIf|runIf|fails)\b/,
-    fault: 'skips or singles out tests',
+    fault: 'skips tests or runs only some',
   },
-  { where: () => true, pattern: /\bTO[D]O\b|\bFIX[M]E\b/, fault: 'leaves something to do' },
+  { where: () => true, pattern: /\bTO[D]O\b|\bFIX[M]E\b/, fault: 'has a note about unfinished work' },
 ];
 
 export const patternsAreKept: FileRule = ({ path, text }) =>
@@ -89,40 +94,43 @@ export const filesAreShort: FileRule = ({ path, text }) => {
   return lines > maxLines ? [`${path} has ${lines} lines, more than ${maxLines}`] : [];
 };
 
-/** A path of somebody's machine means nothing to the next reader. */
+/** Refuses paths of the machine on which the text was written: they mean nothing to a reader. */
 export const namesNoWorkplace: FileRule = ({ path, text }) => {
   const found = /(?<![\w.)\]}-])\/(?:work|farm)(?:\/|\b)/.exec(text);
   return found === null ? [] : [`${path} names a path of the machine that it was written on`];
 };
 
-/** Where packages are downloaded from is the business of the machine that installs them. */
+/** Refuses the addresses of package registries: the machine that installs packages chooses its registry. */
 export const namesNoRegistry: FileRule = ({ path, text }) =>
   /"resolved":\s*"http|^\s*registry\s*=/m.test(text) ? [`${path} names a package registry`] : [];
 
-/** Relative links of a Markdown file, resolved from the root, without their fragments. */
+/** Returns the relative links of a Markdown file, resolved from the root, without their fragments. */
 export function linkedPaths({ path, text }: SourceFile): string[] {
   return [...text.matchAll(/\]\((?!\w+:|#|\/)([^)\s#]+)/g)].map((match) =>
     join(dirname(path), decodeURI(match[1] ?? '')),
   );
 }
 
-/** Answers each cycle of relative imports once, as a path through it. */
+/** Returns each cycle of relative imports once, as a path through it. */
 export function importCycles(files: SourceFile[]): string[] {
-  const targets = new Map(
-    files.map(({ path, text }) => [
-      path,
-      importsOf(text).flatMap((imported) => (imported.startsWith('.') ? [join(dirname(path), imported)] : [])),
-    ]),
-  );
+  const targets = files.map(({ path, text }): [string, string[]] => [
+    path,
+    importsOf(text).flatMap((imported) => (imported.startsWith('.') ? [join(dirname(path), imported)] : [])),
+  ]);
+  return findCycles(new Map(targets));
+}
+
+/** Returns each cycle of a graph once, as a path through it. */
+export function findCycles(graph: Map<string, string[]>): string[] {
   const done = new Set<string>();
   const cycles: string[] = [];
-  const visit = (path: string, trail: string[]): void => {
-    const start = trail.indexOf(path);
-    if (start >= 0) cycles.push([...trail.slice(start), path].join(' → '));
-    if (start >= 0 || done.has(path)) return;
-    for (const target of targets.get(path) ?? []) visit(target, [...trail, path]);
-    done.add(path);
+  const visit = (node: string, trail: string[]): void => {
+    const start = trail.indexOf(node);
+    if (start >= 0) cycles.push([...trail.slice(start), node].join(' → '));
+    if (start >= 0 || done.has(node)) return;
+    for (const target of graph.get(node) ?? []) visit(target, [...trail, node]);
+    done.add(node);
   };
-  for (const { path } of files) visit(path, []);
+  for (const node of graph.keys()) visit(node, []);
   return cycles;
 }

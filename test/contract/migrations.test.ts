@@ -6,26 +6,29 @@ import { destructiveStatements } from './migration-rules.ts';
 const migrations = await loadMigrations();
 
 describe('the migrations', () => {
-  it('lead to the schema that this node calls its own', () => {
+  it('lead to the schema version of this node', () => {
     expect(migrations.at(-1)?.version).toBe(CURRENT_SCHEMA_VERSION);
   });
 
   it.each(migrations.map(({ name, kind, sql }) => ({ name, kind, sql })))(
-    '$name is PostgreSQL, and destroys nothing if it calls itself compatible',
+    '$name parses, and has no destructive statement if it is compatible',
     async ({ kind, sql }) => {
       const found = await destructiveStatements(sql);
       expect(kind === 'compatible' ? found : []).toEqual([]);
     },
   );
 
-  it.each(migrations.map(({ name, sql }) => ({ name, sql })))('$name says why, and which locks it takes', ({ sql }) => {
-    const [, why, locks] = sql.split('\n');
-    expect(why).toMatch(/^-- Why: \S/);
-    expect(locks).toMatch(/^-- Locks: \S/);
-  });
+  it.each(migrations.map(({ name, sql }) => ({ name, sql })))(
+    '$name gives its reason and the locks that it takes',
+    ({ sql }) => {
+      const [, why, locks] = sql.split('\n');
+      expect(why).toMatch(/^-- Why: \S/);
+      expect(locks).toMatch(/^-- Locks: \S/);
+    },
+  );
 
   it.each(migrations.map(({ name, sql }) => ({ name, sql })))(
-    '$name leaves its transaction to the runner',
+    '$name leaves the transaction to the runner',
     ({ sql }) => {
       expect(sql).not.toMatch(/^\s*(?:begin|commit|rollback|start transaction)\s*;/im);
     },

@@ -1,7 +1,8 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { corpusFolder, readCorpus, readCorpusFile } from '../setup/backup/corpus.ts';
+import { corpusFolder, readCorpus, readCorpusFile, verdictKind } from '../setup/backup/corpus.ts';
 import { BACKUP, type Drilled, failedSteps, runDrill, scratchKeys, useDrillSite } from '../setup/cli/drill.ts';
+import { sampleByKind } from '../setup/depth.ts';
 import { digestTables } from '../setup/server/digest.ts';
 
 const corpus = await readCorpus();
@@ -37,21 +38,27 @@ describe('with each spoiled backup of the corpus', () => {
     expect(summary).toContain('# Restore drill: FAILED');
   }
 
-  it.each(corpus.spoiled)('given as a file, $file: $why', async (spoiled) => {
-    const before = await digestTables(site.server.pool);
-    expectFailure(await runDrill(site, ['--file', fileURLToPath(new URL(spoiled.file, corpusFolder))]), spoiled);
-    expect(await digestTables(site.server.pool)).toEqual(before);
-  });
+  it.each(sampleByKind(corpus.spoiled, verdictKind, { purpose: 'drill of a file' }))(
+    'given as a file, $file: $why',
+    async (spoiled) => {
+      const before = await digestTables(site.server.pool);
+      expectFailure(await runDrill(site, ['--file', fileURLToPath(new URL(spoiled.file, corpusFolder))]), spoiled);
+      expect(await digestTables(site.server.pool)).toEqual(before);
+    },
+  );
 
-  it.each(corpus.spoiled)('answered by the node, $file: $why', async (spoiled) => {
-    const bytes = await readCorpusFile(spoiled.file);
-    site.proxy.intercept((asked, answer) => {
-      if (asked.url?.startsWith(BACKUP) !== true) return false;
-      answer.writeHead(200, { 'content-type': 'application/json' }).end(bytes);
-      return true;
-    });
-    const before = await digestTables(site.server.pool);
-    expectFailure(await runDrill(site), spoiled);
-    expect(await digestTables(site.server.pool)).toEqual(before);
-  });
+  it.each(sampleByKind(corpus.spoiled, verdictKind, { purpose: 'drill of an answer' }))(
+    'answered by the node, $file: $why',
+    async (spoiled) => {
+      const bytes = await readCorpusFile(spoiled.file);
+      site.proxy.intercept((asked, answer) => {
+        if (asked.url?.startsWith(BACKUP) !== true) return false;
+        answer.writeHead(200, { 'content-type': 'application/json' }).end(bytes);
+        return true;
+      });
+      const before = await digestTables(site.server.pool);
+      expectFailure(await runDrill(site), spoiled);
+      expect(await digestTables(site.server.pool)).toEqual(before);
+    },
+  );
 });

@@ -1,43 +1,30 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, expect, inject, test } from 'vitest';
-import { type Program, runCommandLine, startProgram, waitUntilReady } from '../setup/node/program.ts';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { jsonOf, openShell, readPage, type Shell } from '../contract/page.ts';
+import { type Program, startProgram, waitUntilReady } from '../setup/node/program.ts';
 import { createEmptyDatabase, type TestDatabase } from '../setup/server/database.ts';
 
 const LOOM_ADMIN_TOKEN = 'admin-token-of-the-restore-page';
 const headers = { 'x-loom-admin-token': LOOM_ADMIN_TOKEN, 'content-type': 'application/json' };
-const page = await readFile(new URL('../../docs/restore.md', import.meta.url), 'utf8');
-
-/** The commands of each section, by its heading, in the order of the page. */
-const blocks = page
-  .split(/^## /m)
-  .flatMap((section) =>
-    [...section.matchAll(/```sh\n([\s\S]*?)```/g)].map(
-      (match) => [section.split('\n')[0] ?? '', match[1] ?? ''] as const,
-    ),
-  );
 
 let database: TestDatabase;
 let program: Program;
-let directory: string;
+let shell: Shell;
 beforeAll(async () => {
   database = await createEmptyDatabase();
-  directory = await mkdtemp(join(tmpdir(), 'loom-restore-page-'));
   program = await startProgram({ env: { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN } });
+  shell = await openShell({ LOOM_ADMIN_TOKEN }, { 'http://127.0.0.1:8787': program.url });
   await waitUntilReady(program.url);
   await put('kept', 1);
   await put('changed', 'as it was');
-  expect(
-    await run(
-      `curl -sS --fail ${program.url}/v1/admin/persistence/backup -H "x-loom-admin-token: $LOOM_ADMIN_TOKEN" > loom-backup.json && gzip -k loom-backup.json`,
-    ),
-  ).toEqual([]);
+  await shell.run({
+    commands: `curl -sS --fail ${program.url}/v1/admin/persistence/backup -H "x-loom-admin-token: $LOOM_ADMIN_TOKEN" > loom-backup.json
+gzip -k loom-backup.json`,
+  });
 });
 afterAll(async () => {
   await program.stop();
   await database.drop();
-  await rm(directory, { recursive: true, force: true });
+  await shell.close();
 });
 
 async function put(name: string, value: unknown): Promise<void> {
@@ -50,23 +37,10 @@ async function state(): Promise<unknown> {
   return (await fetch(`${program.url}/v1/state`, { headers })).json();
 }
 
-/** Runs the lines as an operator types them, and answers the JSON texts that they have printed. */
-async function run(commands: string): Promise<Record<string, unknown>[]> {
-  const line = commands
-    .replaceAll('http://127.0.0.1:8787', program.url)
-    .replaceAll('node dist/main.js', `node ${inject('programEntry')}`)
-    .replaceAll('\\\n', ' ');
-  const { code, stdout, stderr } = await runCommandLine(line, { directory, env: { LOOM_ADMIN_TOKEN } });
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  // Answers of curl have no line ends of their own.
-  const texts = stdout.replaceAll('}{', '}\n{').split('\n');
-  return texts.filter((text) => text.startsWith('{')).map((text) => JSON.parse(text));
-}
-
 const wasRestored = { kept: 1, changed: 'as it was' };
 const wasLive = { kept: 1, changed: 'later', added: true };
 
-/** What each section's commands answer, and leave. */
+/** The answers and effects of each section's commands. */
 const outcomes: Record<string, { answers: Record<string, unknown>[]; leaves: unknown }> = {
   'How to restore': {
     answers: [
@@ -89,13 +63,14 @@ const outcomes: Record<string, { answers: Record<string, unknown>[]; leaves: unk
   },
 };
 
-test('every command of the page works as it stands there, and does what the page says', async () => {
+test('every command of the page works verbatim, and has the effects that the page describes', async () => {
   await put('changed', 'later');
   await put('added', true);
   expect(await state()).toEqual(wasLive);
   const seen = new Map<string, Record<string, unknown>[]>();
-  for (const [section, commands] of blocks) {
-    const answers = [...(seen.get(section) ?? []), ...(await run(commands))];
+  for (const step of await readPage('restore.md')) {
+    const { section } = step;
+    const answers = [...(seen.get(section) ?? []), ...jsonOf(await shell.run(step))];
     seen.set(section, answers);
     expect(await state(), section).toEqual(outcomes[section]?.leaves);
   }

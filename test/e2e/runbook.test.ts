@@ -23,7 +23,7 @@ interface Step {
   command: string;
 }
 
-/** The commands of the runbook in order: list items that are one piece of inline code, and a command. */
+/** Reads the runbook's commands in order: list items that consist of one piece of inline code. */
 function stepsOf(text: string): Step[] {
   let section = '';
   const found: Step[] = [];
@@ -45,7 +45,7 @@ afterEach(async () => {
   if (directory !== undefined) await rm(directory, { recursive: true, force: true });
 });
 
-/** A node on an empty database, on the runbook's port; when somebody has taken that, the commands change in the port only. */
+/** Starts a node on an empty database and the runbook's port. If that port is in use, the commands get another one. */
 async function startNode(): Promise<{ database: TestDatabase; directory: string; port: number }> {
   database = await createEmptyDatabase();
   directory = await mkdtemp(join(tmpdir(), 'loom-runbook-'));
@@ -53,7 +53,7 @@ async function startNode(): Promise<{ database: TestDatabase; directory: string;
   return { database, directory, port };
 }
 
-/** Answers the port: another one when somebody has taken this one in the meantime, such as a second run of the tests. */
+/** Starts the node and returns its port: another one if, for example, a second test run uses this port. */
 async function startProgramOn({ url }: Pick<TestDatabase, 'url'>, port: number): Promise<number> {
   const env = { LOOM_PG_URL: url, LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_PORT: String(port) };
   const started = await startProgram({ env }).catch((error: unknown) => {
@@ -77,7 +77,7 @@ async function send(method: string, path: string, body?: string): Promise<Respon
 
 const pathOf = (name: string): string => `/v1/documents/${encodeURIComponent(name)}`;
 
-/** Puts documents, patches every fourth of them, and answers what the state must be. */
+/** Puts documents, patches every fourth of them, and returns the expected state. */
 async function fill(count: number): Promise<Map<string, unknown>> {
   const names = Array.from({ length: count }, (_, index) => oddNames[index] ?? `collection ${index % 7}/item ${index}`);
   const expected = new Map<string, unknown>();
@@ -92,7 +92,7 @@ async function fill(count: number): Promise<Map<string, unknown>> {
   return expected;
 }
 
-/** What an application does after the backup, and the restore must undo. */
+/** Writes as an application would after the backup. The restore must revert it. */
 async function changeEverything(): Promise<void> {
   await send('PUT', pathOf('with space'), '"replaced"');
   await send('PATCH', pathOf('__proto__'), '{"nested":null,"__proto__":{"polluted":"again"}}');
@@ -108,7 +108,7 @@ interface Outcome {
   stderr: string;
 }
 
-/** Runs all steps; `beforeRestore` comes between the backup's section and the restore's. */
+/** Runs all steps, and `beforeRestore` between the sections of backup and restore. */
 async function followRunbook(
   { directory, port }: { directory: string; port: number },
   beforeRestore: () => Promise<void>,
@@ -166,11 +166,11 @@ function checkOutcomes(
   expect(after.state.epoch).not.toBe(JSON.parse(status ?? '').state.epoch);
 }
 
-/** State and chain, by LOOM and without it. */
+/** Checks state and chain by LOOM and by plain SQL. */
 async function checkState({ pool }: TestDatabase, backup: { state: object }, entries: number): Promise<void> {
   const state = await (await send('GET', '/v1/state')).text();
   expect(Object.keys(JSON.parse(state)).sort()).toEqual(Object.keys(backup.state).sort());
-  // As texts, because a comparison of objects might pass over `__proto__`.
+  // Compare texts, because a comparison of objects might ignore `__proto__`.
   expect(digest(canonicalize(state))).toBe(digest(canonicalText(backup.state)));
   expect(JSON.parse(state)).toEqual(backup.state);
   expect(await (await send('GET', '/v1/audit/verify')).json()).toMatchObject({ ok: true, entries });
@@ -179,13 +179,13 @@ async function checkState({ pool }: TestDatabase, backup: { state: object }, ent
   expect(rows[0]).toMatchObject({ ok: true, entries: String(entries) });
 }
 
-/** What a failed comparison shows should fit a screen. */
+/** Shortens texts so that a failed comparison fits a screen. */
 function digest(text: string): string {
   return createHash('sha256').update(text).digest('hex');
 }
 
 describe('the runbook, word for word, against the real program', () => {
-  test('has the commands that this test knows, and no other code', () => {
+  test('contains the commands that this test knows, and no other code', () => {
     expect(steps.map(({ section }) => section)).toEqual([
       ...Array.from({ length: 3 }, () => 'Startup Checks'),
       ...Array.from({ length: 2 }, () => 'Backup Drill'),

@@ -15,7 +15,7 @@ const secrets = {
 let server: PrivateServer;
 let program: Program;
 let password: string;
-/** All that came out of LOOM in this file: outputs of processes, heads and bodies of answers. */
+/** Everything that LOOM has written in this file: process output, headers and bodies of answers. */
 const seen: { where: string; text: string }[] = [];
 
 beforeAll(async () => {
@@ -86,7 +86,7 @@ async function send(method: string, path: string, headers: Record<string, string
   return response.status;
 }
 
-/** Bytes that are no HTTP, or not quite. */
+/** Requests that are not valid HTTP. */
 function sendRaw(text: string): Promise<void> {
   return new Promise((resolve) => {
     const { hostname, port } = new URL(program.url);
@@ -121,7 +121,7 @@ describe('a full run with the log at trace', () => {
     await send('GET', `/v1/state?${secrets.wrong}=1&limit=${secrets.wrong}`, { 'x-loom-admin-token': secrets.admin });
   });
 
-  test('a token in a place where none belongs is not repeated', async () => {
+  test('a token in the wrong place is not repeated', async () => {
     const admin = { 'x-loom-admin-token': secrets.admin };
     await send('GET', '/v1/state', { ...admin, 'if-match': secrets.wrong });
     await send('PUT', '/v1/documents/a', { ...admin, 'idempotency-key': `${secrets.wrong} ${secrets.wrong}` }, '1');
@@ -130,7 +130,7 @@ describe('a full run with the log at trace', () => {
     await send('GET', `/v1/audit?order=${secrets.wrong}&action=${secrets.wrong}`, admin);
   });
 
-  test('requests that are no HTTP', async () => {
+  test('requests that are not valid HTTP reveal nothing', async () => {
     const token = `x-loom-admin-token: ${secrets.admin}\r\nauthorization: Bearer ${secrets.wrong}\r\n`;
     await sendRaw(`GET /v1/state HTTP/1.1\r\nhost: a\r\n${token}broken header line\r\n\r\n`);
     await sendRaw(`GET /v1/state?token=${secrets.wrong} HTTP/9.9\r\n${token}\r\n`);
@@ -140,7 +140,7 @@ describe('a full run with the log at trace', () => {
     await sendRaw(`GET /${'x'.repeat(20_000)} HTTP/1.1\r\nhost: a\r\n${token}\r\n`);
   });
 
-  test('a database that goes away in the middle', async () => {
+  test('a database that goes away meanwhile reveals nothing', async () => {
     await server.kill();
     await waitUntil(
       () => fetch(`${program.url}/ready`).then(({ status }) => status),
@@ -156,7 +156,7 @@ describe('a full run with the log at trace', () => {
   });
 });
 
-describe('a start that goes wrong', () => {
+describe('a failed start reveals nothing', () => {
   const tokens = { LOOM_ADMIN_TOKEN: secrets.admin };
 
   test.each([
@@ -176,7 +176,7 @@ describe('a start that goes wrong', () => {
     expect(await run(['serve'], env)).toMatchObject({ code: 78, output: expect.stringContaining('LOOM_') });
   });
 
-  test('a wrong password: the node waits, and says what is wrong without saying it', async () => {
+  test('a wrong password: the node waits, and reports the fault without the password', async () => {
     const url = new URL(server.url);
     url.password = secrets.wrongPassword;
     const node = await startProgram({ env: { ...tokens, LOOM_PG_URL: url.href, LOOM_LOG_LEVEL: 'trace' } });
@@ -191,13 +191,13 @@ describe('a start that goes wrong', () => {
     expect(await run(['migrate'], { ...tokens, LOOM_PG_URL: url.href })).toMatchObject({ code: 1 });
   });
 
-  test('a port that is taken: exit code 1', async () => {
+  test('a port that is in use: exit code 1', async () => {
     const { port } = new URL(program.url);
     expect(await run(['serve'], { ...tokens, LOOM_PG_URL: server.url, LOOM_PORT: port })).toMatchObject({ code: 1 });
   });
 });
 
-test('no token and no password is in anything that came out', async () => {
+test('nothing that LOOM has written contains a token or a password', async () => {
   expect(await program.stop()).toBe(0);
   seen.push({ where: 'the log', text: program.output() });
   expect(program.output().split('\n').length).toBeGreaterThan(200);
@@ -217,7 +217,7 @@ function leaksIn(texts: typeof seen): string[] {
   );
 }
 
-/** As it is, in a URL, and in Base64, as a Basic credential would be. */
+/** Returns the secret as it is, URL-encoded, and in Base64 as in a Basic credential. */
 function spellings(secret: string): string[] {
   return [
     secret,

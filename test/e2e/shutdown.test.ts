@@ -31,7 +31,7 @@ interface Answer {
   body: { reason?: string; code?: string; checks?: Record<string, string> };
 }
 
-/** On a connection of its own, as a probe comes; status 0 when nobody listens any more. */
+/** Sends a request on a new connection, as a probe does. Status 0 means that the node no longer listens. */
 function ask(url: string, path: string): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const asked = request(`${url}${path}`, { agent: false, headers: asAdmin }, (response) => {
@@ -54,7 +54,7 @@ function put(url: string, name: string, value: unknown): Promise<Response> {
   return fetch(`${url}/v1/documents/${name}`, { method: 'PUT', headers: asAdmin, body: JSON.stringify(value) });
 }
 
-/** A PUT that the node has the head of, and whose body is under way until `finish` is called; status 0 when it was cut off. */
+/** Begins a PUT whose body ends when `finish` is called. Status 0 means that the node closed the connection. */
 async function openPut(url: string, name: string): Promise<{ finish(): Promise<number> }> {
   const headers = { ...asAdmin, expect: '100-continue' };
   const put = request(`${url}/v1/documents/${name}`, { method: 'PUT', agent: false, headers });
@@ -79,7 +79,7 @@ async function openPut(url: string, name: string): Promise<{ finish(): Promise<n
 describe('SIGTERM', () => {
   test('makes the node unready at once, lets open requests finish, and ends it with exit code 0', async () => {
     database = await createTestDatabase();
-    const { url, terminate, running, stop } = await startOn(database.url, { LOOM_SHUTDOWN_DELAY_MS: '3000' });
+    const { url, terminate, running, output, stop } = await startOn(database.url, { LOOM_SHUTDOWN_DELAY_MS: '3000' });
     await waitUntilReady(url);
     const open = await openPut(url, 'open');
 
@@ -96,7 +96,7 @@ describe('SIGTERM', () => {
       () => ask(url, '/live'),
       ({ status }) => status === 0,
     );
-    expect(running()).toBe(true);
+    expect(running(), output()).toBe(true);
     expect(await open.finish()).toBe(201);
     expect(await stop()).toBe(0);
     const { rows } = await database.pool.query('select name, value from loom_document order by name');
@@ -106,7 +106,7 @@ describe('SIGTERM', () => {
     ]);
   });
 
-  test('cuts off what is still open after LOOM_SHUTDOWN_TIMEOUT_MS, and nothing of it is left', async () => {
+  test('aborts requests that are open after LOOM_SHUTDOWN_TIMEOUT_MS, and nothing of them is stored', async () => {
     database = await createTestDatabase();
     const { url, stop } = await startOn(database.url, { LOOM_SHUTDOWN_TIMEOUT_MS: '500' });
     await waitUntilReady(url);
@@ -117,8 +117,8 @@ describe('SIGTERM', () => {
   });
 });
 
-describe('a database that is away', () => {
-  test('does not keep a node from starting, and the node is ready when it appears', async () => {
+describe('a database that is unreachable', () => {
+  test('does not prevent a node from starting, and the node is ready when the database appears', async () => {
     server = await startPrivateServer();
     await server.shutDown();
     const { url, running, output } = await startOn(server.url);
@@ -137,11 +137,11 @@ describe('a database that is away', () => {
     await server.startAgain();
     await waitUntilReady(url);
     expect((await put(url, 'a', 1)).status).toBe(201);
-    expect(running()).toBe(true);
+    expect(running(), output()).toBe(true);
     expect(output()).not.toContain('"level":"fatal"');
   });
 
-  test('does not keep a node from ending', async () => {
+  test('does not prevent a node from ending', async () => {
     server = await startPrivateServer();
     await server.shutDown();
     const { url, stop } = await startOn(server.url);
@@ -151,7 +151,7 @@ describe('a database that is away', () => {
 
   test('never ends a running node, which recovers by itself after a restart and after a crash', async () => {
     server = await startPrivateServer();
-    const { url, running, stop } = await startOn(server.url);
+    const { url, running, output, stop } = await startOn(server.url);
     await waitUntilReady(url);
     for (const [index, goAway] of [server.shutDown, server.kill].entries()) {
       expect((await put(url, `before-${index}`, index)).status).toBe(201);
@@ -166,7 +166,7 @@ describe('a database that is away', () => {
       await waitUntilReady(url);
       expect((await put(url, `after-${index}`, index)).status).toBe(201);
     }
-    expect(running()).toBe(true);
+    expect(running(), output()).toBe(true);
     expect(await (await fetch(`${url}/v1/state`, { headers: asAdmin })).json()).toEqual({
       'before-0': 0,
       'after-0': 0,
@@ -200,7 +200,7 @@ describe('a wrong configuration', () => {
     expect(problems.map((problem) => problem.split(' ')[1]).sort()).toEqual(names.sort());
   });
 
-  test('and an unknown command are told apart', async () => {
+  test('has another exit code than an unknown command', async () => {
     const { code, output } = await runProgramToEnd(['sevre'], {});
     expect(code).toBe(64);
     expect(output).toContain('Unknown command: sevre');

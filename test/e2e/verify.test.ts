@@ -52,7 +52,9 @@ it('a restore request is not taken for a backup', async () => {
     const request = await write('request.json', `{"confirm":"restore","dry_run":true,"backup":${text}}`);
     const { code, output } = await runProgramToEnd([command, request], {});
     expect(output).toMatch(/^not (ok|readable): backup_malformed \(byte 36, at \/backup\)\n/);
-    expect(output).toContain('\nThis is a restore request: the backup is in its member "backup".\n');
+    expect(output).toContain(
+      '\nThe file is a restore request: the backup is in its member "backup". Give the backup itself.\n',
+    );
     expect(code).toBe(1);
   }
 });
@@ -111,7 +113,7 @@ it('against an earlier backup, entries that a restore removed are announced with
   const { code, output } = await verifyAgainst(backupOf(restored), backupOf(trail));
   expect(output).toContain('\nATTENTION: entries 3 to 5 of EARLIER are not in the file');
   expect(output).toContain(
-    String.raw`The restore of entry 3, recorded at 2026-01-01T00:00:00.000000Z with request id "the \"drill\""`,
+    String.raw`The restore in entry 3, recorded at 2026-01-01T00:00:00.000000Z with request id "the \"drill\""`,
   );
   expect(output).toContain('removed 3 entries from the audit trail, 3 to 5');
   expect(code).toBe(0);
@@ -159,7 +161,7 @@ it('the backup of a public LOOM node is not ok, and the text names the restore t
     JSON.stringify({ loom_backup_version, backend, state_key, schema_version, exported_at, state, audit_entries }),
   );
   expect(output).toMatch(/^not ok: backup_unverified/);
-  expect(output).toContain('A restore takes it, as unverified');
+  expect(output).toContain('A restore accepts it as unverified');
   expect(code).toBe(1);
 });
 

@@ -15,7 +15,7 @@ afterAll(async () => {
 
 const options = { maxBytes: 10_000_000, maxDepth: 128 };
 
-/** PostgreSQL's own canonical text of each, and its length in bytes. */
+/** Returns PostgreSQL's own canonical text of each, and its length in bytes. */
 async function ask(texts: string[]): Promise<{ text: string; bytes: number }[]> {
   const { rows } = await database.pool.query<{ text: string; bytes: number }>(
     `select value::jsonb::text as text, octet_length(value::jsonb::text) as bytes
@@ -33,7 +33,7 @@ async function expectPostgresToAgree(texts: string[]): Promise<void> {
   expect(normal.map(({ canonicalBytes }) => canonicalBytes)).toEqual(answers.map(({ bytes }) => bytes));
 }
 
-test('any value: the canonical text is PostgreSQL’s, byte for byte', async () => {
+test('the canonical text of any value is PostgreSQL’s, byte for byte', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(fc.tuple(anyJson, fc.nat()), { minLength: 1, maxLength: 40 }), async (samples) => {
       await expectPostgresToAgree(samples.map(([value, seed]) => spellOddly(value, seed)));
@@ -46,14 +46,14 @@ test('any value: the canonical text is PostgreSQL’s, byte for byte', async () 
   );
 });
 
-test('the hardest numbers, by themselves and negative', async () => {
+test('the canonical text of the hardest numbers and their negatives is PostgreSQL’s', async () => {
   const doubles = fc.sample(fc.double({ noNaN: true, noDefaultInfinity: true }), 1000);
   const powers = Array.from({ length: 632 }, (_, index) => Number(`1e${index - 323}`));
   const numbers = [...hardNumbers, ...doubles, ...powers].flatMap((value) => [value, -value]);
   await expectPostgresToAgree(numbers.map((value) => JSON.stringify(value)));
 });
 
-test('every character of the first plane’s start, and a sample of all planes, in names and values', async () => {
+test('the canonical text of characters from all planes is PostgreSQL’s, in names and values', async () => {
   const points = [
     ...Array(0x900).keys(),
     ...Array.from({ length: 500 }, (_, index) => (index * 2213 + 0xe000) % 0x110000),
@@ -74,7 +74,7 @@ test('every character of the first plane’s start, and a sample of all planes, 
   ]);
 });
 
-test('of two members of one name the last is kept, as PostgreSQL does', async () => {
+test('the last of two members of one name is kept, as PostgreSQL does', async () => {
   const texts = ['{"a":1,"a":2}', '{"b":1,"a":{"x":1,"x":[]},"b":{}}', '{"\\u0061":1,"a":2,"A":3}'];
   expect(texts.map(canonicalize)).toEqual((await ask(texts)).map(({ text }) => text));
 });

@@ -15,7 +15,7 @@ describe('canonicalText', () => {
     expect(() => canonicalText(value)).toThrow(TypeError);
   });
 
-  test('refuses what a database could not hold', () => {
+  test('refuses strings that PostgreSQL cannot store', () => {
     expect(() => canonicalText({ a: '\0' })).toThrow(expect.objectContaining({ code: 'invalid_string' }));
     expect(() => canonicalText({ a: '\ud800' })).toThrow(expect.objectContaining({ code: 'invalid_string' }));
   });
@@ -39,7 +39,7 @@ describe('canonicalize', () => {
     expect(canonicalize(Buffer.from(canonical))).toBe(canonical);
   });
 
-  test('refuses a text that is no JSON, and one that is nested beyond all measure', () => {
+  test('refuses a text that is not JSON or has more than 1,000 levels', () => {
     expect(() => canonicalize('{"a":1')).toThrow(expect.objectContaining({ code: 'invalid_json' }));
     expect(() => canonicalize('['.repeat(100_000))).toThrow(expect.objectContaining({ code: 'nested_too_deeply' }));
     expect(canonicalize('['.repeat(1000) + ']'.repeat(1000))).toHaveLength(2000);

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { CapturedValue, Visit } from '../../src/json/visit.ts';
+import { rounds } from '../setup/depth.ts';
 import { anyJson, capture, scan, spellOddly } from '../setup/values/json-samples.ts';
 
 const tricky: (string | Uint8Array)[] = [
@@ -33,7 +34,7 @@ const cases = tricky
   .map((text) => Buffer.from(text))
   .map((bytes) => [bytes.toString('latin1').slice(0, 40), bytes] as const);
 
-/** The pieces between the given cuts. */
+/** Cuts the bytes at the given places. */
 function cutAt(bytes: Buffer, cuts: number[]): Buffer[] {
   const edges = [0, ...cuts, bytes.length];
   return edges.slice(1).map((edge, index) => bytes.subarray(edges[index], edge));
@@ -47,12 +48,12 @@ function expectCutsToBeEqual(bytes: Buffer, run: (pieces: Buffer[]) => unknown):
   for (let cut = 0; cut <= bytes.length; cut += 1) expect(run(cutAt(bytes, [cut]))).toEqual(whole);
 }
 
-describe('wherever the input is cut, the outcome is the same', () => {
+describe('the outcome does not depend on where the input is cut', () => {
   test.each(cases)('captured: %s', (_label, bytes) => {
     expectCutsToBeEqual(bytes, (pieces) => capture(pieces, { maxDepth: 6 }));
   });
 
-  test.each(cases)('captured, at any limit of size: %s', (_label, bytes) => {
+  test.each(cases)('captured with any limit of size: %s', (_label, bytes) => {
     for (let maxBytes = 0; maxBytes < 40; maxBytes += 1) {
       const whole = capture([bytes], { maxBytes, maxDepth: 6 });
       expect(capture(everyByte(bytes), { maxBytes, maxDepth: 6 })).toEqual(whole);
@@ -63,11 +64,11 @@ describe('wherever the input is cut, the outcome is the same', () => {
     expectCutsToBeEqual(bytes, (pieces) => scan(pieces, () => ({ kind: 'skip', maxDepth: 6 })));
   });
 
-  test.each(cases)('gone into: %s', (_label, bytes) => {
-    expectCutsToBeEqual(bytes, (pieces) => scan(pieces, (onValue) => goInto(onValue, 2)));
+  test.each(cases)('visited: %s', (_label, bytes) => {
+    expectCutsToBeEqual(bytes, (pieces) => scan(pieces, (onValue) => visitLevels(onValue, 2)));
   });
 
-  test('in three pieces, anywhere', () => {
+  test('in any three pieces', () => {
     const bytes = Buffer.from(tricky[0] ?? '');
     const whole = capture([bytes]);
     for (let first = 0; first < bytes.length; first += 1) {
@@ -77,7 +78,7 @@ describe('wherever the input is cut, the outcome is the same', () => {
     }
   });
 
-  test('for any value, spelled in any way, damaged at any byte', () => {
+  test('for any value in any spelling, damaged at any byte', () => {
     const cuts = fc.array(fc.nat({ max: 400 }), { maxLength: 6 });
     const damage = fc.option(fc.tuple(fc.nat(), fc.nat({ max: 255 })));
     fc.assert(
@@ -93,21 +94,21 @@ describe('wherever the input is cut, the outcome is the same', () => {
           const sorted = places.filter((place) => place < bytes.length).sort((one, other) => one - other);
           for (const limits of [{}, { maxBytes }])
             expect(capture(cutAt(bytes, sorted), limits)).toEqual(capture([bytes], limits));
-          expect(scan(everyByte(bytes), (onValue) => goInto(onValue, 3))).toEqual(
-            scan([bytes], (onValue) => goInto(onValue, 3)),
+          expect(scan(everyByte(bytes), (onValue) => visitLevels(onValue, 3))).toEqual(
+            scan([bytes], (onValue) => visitLevels(onValue, 3)),
           );
         },
       ),
-      { numRuns: 500 },
+      { numRuns: rounds({ quick: 100, full: 500 }) },
     );
   });
 });
 
-/** Goes into containers for some levels and captures what is below. */
-function goInto(onValue: (value: CapturedValue) => void, levels: number): Visit {
+/** Visits containers for some levels and captures the values below. */
+function visitLevels(onValue: (value: CapturedValue) => void, levels: number): Visit {
   const captured: Visit = { kind: 'capture', maxBytes: 10_000, maxDepth: 64, onValue };
   if (levels === 0) return captured;
-  const deeper = () => goInto(onValue, levels - 1);
+  const deeper = () => visitLevels(onValue, levels - 1);
   const array: Visit = { kind: 'array', onElement: deeper, onOther: () => captured };
   return { kind: 'object', uniqueNames: 'check', onMember: deeper, onOther: () => array };
 }

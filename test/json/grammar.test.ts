@@ -53,7 +53,7 @@ const accepted: [json: string, text: string][] = [
   ['[100000000000000000000]', '[100000000000000000000]'],
 ];
 
-describe('what is JSON is taken', () => {
+describe('the scanner accepts JSON', () => {
   test.each(accepted)('%j', (json, text) => {
     expect(captureText(json).values?.[0]?.text).toBe(text);
   });
@@ -160,12 +160,12 @@ const refused: [json: string, code: string, offset: number][] = [
   ['{"__proto__":1,"__proto__":2}', 'duplicate_member', 15],
 ];
 
-describe('what is not JSON, or cannot be kept, is refused with its code and offset', () => {
+describe('the scanner refuses other texts with code and offset', () => {
   test.each(refused)('%j', (json, code, offset) => {
     expect(captureText(json).error).toMatchObject({ code, offset });
   });
 
-  test.each(refused.filter(([, code]) => code === 'invalid_json'))('%j is not JSON for JSON.parse either', (json) => {
+  test.each(refused.filter(([, code]) => code === 'invalid_json'))('%j is refused by JSON.parse too', (json) => {
     expect(() => JSON.parse(json)).toThrow();
   });
 
@@ -178,7 +178,7 @@ describe('what is not JSON, or cannot be kept, is refused with its code and offs
   );
 });
 
-describe('bytes that are not UTF-8 are refused where the character begins', () => {
+describe('the scanner refuses invalid UTF-8 at the start of the character', () => {
   const broken: [name: string, bytes: number[], offset: number][] = [
     ['a continuation byte alone', [0x80], 2],
     ['an overlong slash', [0xc0, 0xaf], 2],
@@ -207,7 +207,7 @@ describe('bytes that are not UTF-8 are refused where the character begins', () =
     expect(scan([value], () => ({ kind: 'skip', maxDepth: 9 })).error).toMatchObject({ code: 'invalid_utf8', offset });
   });
 
-  test('a byte that belongs to no token is a syntax error', () => {
+  test('a byte outside every token is a syntax error', () => {
     expect(scan([Buffer.from([0x5b, 0xff, 0x5d])], () => ({ kind: 'skip', maxDepth: 9 })).error).toMatchObject({
       code: 'invalid_json',
       offset: 1,
@@ -215,7 +215,7 @@ describe('bytes that are not UTF-8 are refused where the character begins', () =
   });
 });
 
-describe('an end too early is told apart from nonsense', () => {
+describe('an incomplete text is distinguished from an invalid one', () => {
   test.each([
     '{',
     '[',
@@ -240,11 +240,11 @@ describe('an end too early is told apart from nonsense', () => {
     expect(captureText(json).error).toMatchObject({ code: 'invalid_json', truncated: true, offset: json.length });
   });
 
-  test.each(['', '  ', '[1.2.', '[}', 'trx', '[01', '"\\x'])('%j is nonsense already', (json) => {
+  test.each(['', '  ', '[1.2.', '[}', 'trx', '[01', '"\\x'])('%j is invalid, not incomplete', (json) => {
     expect(captureText(json).error).toMatchObject({ code: 'invalid_json', truncated: false });
   });
 
-  test('a character cut in two at the end is an end too early', () => {
+  test('a text that ends inside a character is incomplete', () => {
     expect(scan([Buffer.from([0x22, 0xe6, 0xbc])], () => ({ kind: 'skip', maxDepth: 9 })).error).toMatchObject({
       truncated: true,
       offset: 3,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { LoomError } from '../../src/errors.ts';
-import { createJsonScanner } from '../../src/json/scanner.ts';
+import { createJsonScanner } from '../../src/json/scanner/scanner.ts';
 import type { CapturedValue, ObjectVisit, Visit } from '../../src/json/visit.ts';
 import { limits } from '../../src/limits.ts';
 import { captureText, scan } from '../setup/values/json-samples.ts';
@@ -24,7 +24,7 @@ describe('errors name the place', () => {
     expect(captureText(json).error).toMatchObject({ code, pointer, offset });
   });
 
-  test('a message quotes at most 40 characters of a number, and no byte that a terminal would obey', () => {
+  test('a message quotes at most 40 characters of a number, and no control characters', () => {
     expect(captureText('9'.repeat(500)).error?.message).toContain(`${'9'.repeat(40)}…`);
     expect(captureText('9'.repeat(500)).error?.message).not.toContain('9'.repeat(41));
     expect(captureText('[\u001b]').error?.message).toContain('byte 0x1b');
@@ -32,14 +32,14 @@ describe('errors name the place', () => {
 });
 
 describe('limits', () => {
-  test('a pointer through endless names is cut', () => {
+  test('a pointer through very long names is cut', () => {
     const { error } = captureText(`{"${'n'.repeat(100_000)}":{"${'😀'.repeat(50_000)}":x}}`);
     expect(error).toMatchObject({ code: 'invalid_json', pointer: `/${'n'.repeat(limits.maxPointerCharacters - 1)}…` });
     const cutInPair = captureText(`{"${'😀'.repeat(50_000)}":x}`).error?.pointer ?? '';
     expect(Buffer.from(cutInPair).toString()).toBe(cutInPair);
   });
 
-  test('the size is that of the canonical text, to the byte', () => {
+  test('the size is exactly that of the canonical text', () => {
     const json = '{ "a" : [1, 1e21, "\\u00e9"],\n\n"b":{} }';
     const canonical = '{"a": [1, 1000000000000000000000, "é"], "b": {}}';
     const size = Buffer.byteLength(canonical);
@@ -55,20 +55,20 @@ describe('limits', () => {
     expect(captureText(`${' '.repeat(10_000)}[${'\n'.repeat(10_000)}]`, { maxBytes: 2 }).values?.[0]?.text).toBe('[]');
   });
 
-  test('short exponents of long numbers do count', () => {
+  test('a number with an exponent counts in its plain form', () => {
     expect(captureText(`[${'1e308,'.repeat(99)}1e308]`, { maxBytes: 30_000 }).error?.code).toBe('document_too_large');
     expect(captureText(`[${'1e308,'.repeat(99)}1e308]`, { maxBytes: 31_100 }).values?.[0]?.canonicalBytes).toBe(
       100 * 309 + 99 * 2 + 2,
     );
   });
 
-  test('a string without end is refused as soon as it is too large, and not held', () => {
+  test('an endless string is refused at the limit and not kept in memory', () => {
     const scanner = createJsonScanner({ kind: 'capture', maxBytes: 1000, maxDepth: 9, onValue: () => undefined });
     scanner.write(Buffer.from(`"${'x'.repeat(999)}`));
     expect(() => scanner.write(Buffer.from('x'))).toThrow(expect.objectContaining({ code: 'document_too_large' }));
   });
 
-  test('too large comes before what is wrong behind the limit, and not before what is wrong ahead of it', () => {
+  test('a fault before the limit comes first, and then the limit before a fault after it', () => {
     expect(captureText('["xxxxxxxxxx", nonsense]', { maxBytes: 5 }).error?.code).toBe('document_too_large');
     expect(captureText('[x, "xxxxxxxxxx"]', { maxBytes: 5 }).error?.code).toBe('invalid_json');
   });
@@ -97,7 +97,7 @@ describe('limits', () => {
     expect(skipped.error).toMatchObject({ code: 'nested_too_deeply', offset: 128 });
   });
 
-  test('a long number is fine while its zeros are only many, and refused when they are endless', () => {
+  test('a number with many zeros is accepted up to the limit', () => {
     expect(captureText(`[1.${'0'.repeat(limits.maxNumberBytes - 2)}]`).values?.[0]?.text).toBe('[1]');
     expect(captureText(`[1.${'0'.repeat(limits.maxNumberBytes - 1)}]`).error).toMatchObject({
       code: 'invalid_number',
@@ -105,7 +105,7 @@ describe('limits', () => {
     });
   });
 
-  test('a member name that is handed over has a limit too', () => {
+  test('the name of a visited member has a limit', () => {
     const visit = (): Visit => ({
       kind: 'object',
       uniqueNames: 'caller',
@@ -124,7 +124,7 @@ describe('names in captured objects', () => {
   const object = (names: string[]) => `{${names.map((name) => `${JSON.stringify(name)}:1`).join(',')}}`;
   const many = (count: number) => Array.from({ length: count }, (_, index) => `name ${index}`);
 
-  test.each([2, 8, 31, 32, 33, 34, 1000])('%i different ones are fine, and the same one again is found', (count) => {
+  test.each([2, 8, 31, 32, 33, 34, 1000])('a duplicate of any of %i names is found', (count) => {
     expect(captureText(object(many(count))).values).toHaveLength(1);
     for (const again of ['name 0', `name ${count - 1}`]) {
       const json = object([...many(count), again]);
@@ -145,7 +145,7 @@ describe('names in captured objects', () => {
     });
   });
 
-  test('may be kept when the caller asks for it', () => {
+  test('are kept twice when the caller asks for it', () => {
     const json = '{"a":1,"a":2}';
     const outcome = scan([Buffer.from(json)], (onValue) => ({
       kind: 'capture',
@@ -158,7 +158,7 @@ describe('names in captured objects', () => {
   });
 });
 
-describe('going into containers', () => {
+describe('visited containers', () => {
   const record = (json: string, shape: (seen: string[], capture: (label: string) => Visit) => Visit): string[] => {
     const seen: string[] = [];
     const capture = (label: string): Visit => ({
@@ -192,7 +192,7 @@ describe('going into containers', () => {
     },
   });
 
-  test('calls for each member and element, in order, with offsets', () => {
+  test('call back for each member and element, in order, with offsets', () => {
     const json = '{ "a\\u0062" : 1.0, "list":[ [1, 2] ,{"x":[12345678901234567890]}, "s"], "__proto__": {} }';
     expect(record(json, backupShape)).toEqual([
       'member ab @2',
@@ -218,7 +218,7 @@ describe('going into containers', () => {
     expect(() => record('"x"', backupShape)).toThrow('no string here');
   });
 
-  test('names twice are found, or left to the caller', () => {
+  test('duplicate names are found, or left to the caller', () => {
     const visit = (uniqueNames: ObjectVisit['uniqueNames']) => () => ({
       kind: 'object' as const,
       uniqueNames,
@@ -248,7 +248,7 @@ describe('going into containers', () => {
     expect(outcome.error).toMatchObject({ code, pointer, offset });
   });
 
-  test('a visit may set the place that its errors name', () => {
+  test('a visit can set the place that its errors name', () => {
     const visit: Visit = {
       kind: 'object',
       uniqueNames: 'caller',
@@ -268,18 +268,18 @@ describe('going into containers', () => {
   });
 });
 
-describe('life of a scanner', () => {
+describe('the life of a scanner', () => {
   const kept: CapturedValue[] = [];
   const visit: Visit = { kind: 'capture', maxBytes: 99, maxDepth: 9, onValue: (value) => kept.push(value) };
 
-  test('a captured text is the receiver’s own, whatever becomes of the chunk', () => {
+  test('a captured text does not share memory with the chunk', () => {
     const chunk = Buffer.from('["abc"]');
     createJsonScanner(visit).write(chunk);
     chunk.fill(0);
     expect(kept.at(-1)?.text.toString()).toBe('["abc"]');
   });
 
-  test('offset counts what has been taken', () => {
+  test('offset counts the bytes taken', () => {
     const scanner = createJsonScanner(visit);
     scanner.write(Buffer.from(' [1'));
     expect(scanner.offset).toBe(3);
@@ -308,21 +308,18 @@ describe('life of a scanner', () => {
     expect(kept.at(-1)?.text.toString()).toBe('12.5');
   });
 
-  test.each([1, 1000, 65_536])(
-    'whitespace has an end, and where it is does not depend on chunks of %i',
-    (chunkBytes) => {
-      const scan = (before: number) => {
-        const scanner = createJsonScanner(visit);
-        const text = Buffer.from(`[1,${' '.repeat(before)}2]`);
-        for (let at = 0; at < text.length; at += chunkBytes) scanner.write(text.subarray(at, at + chunkBytes));
-        scanner.end();
-      };
-      scan(limits.maxWhitespaceBytes);
-      expect(kept.at(-1)?.text.toString()).toBe('[1,2]');
-      const place = { pointer: '/1', offset: 3 + limits.maxWhitespaceBytes };
-      expect(() => scan(limits.maxWhitespaceBytes + 1)).toThrow(
-        expect.objectContaining({ code: 'body_too_large', place }),
-      );
-    },
-  );
+  test.each([1, 1000, 65_536])('whitespace is refused at the limit, in chunks of %i bytes', (chunkBytes) => {
+    const scan = (before: number) => {
+      const scanner = createJsonScanner(visit);
+      const text = Buffer.from(`[1,${' '.repeat(before)}2]`);
+      for (let at = 0; at < text.length; at += chunkBytes) scanner.write(text.subarray(at, at + chunkBytes));
+      scanner.end();
+    };
+    scan(limits.maxWhitespaceBytes);
+    expect(kept.at(-1)?.text.toString()).toBe('[1,2]');
+    const place = { pointer: '/1', offset: 3 + limits.maxWhitespaceBytes };
+    expect(() => scan(limits.maxWhitespaceBytes + 1)).toThrow(
+      expect.objectContaining({ code: 'body_too_large', place }),
+    );
+  });
 });

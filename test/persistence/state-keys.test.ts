@@ -9,19 +9,19 @@ let mine: TestStore;
 let theirs: TestStore;
 let before: string;
 
-/** Only the other state has it: it must never be seen. */
+/** Occurs in the other state only, so that this state must never show it. */
 const SECRET = 'belongs-to-the-other-state';
 const TRAIL = 60;
 
 beforeAll(async () => {
   nodes = await openNodes();
   mine = nodes.node;
-  // Its key sorts before, is a prefix of nothing, and looks like a pattern.
+  // The other key sorts first, is no prefix of this key, and looks like a pattern.
   theirs = await openTestStore(nodes.database.url, { stateKey: 'default%' });
   await theirs.put('shared', { [SECRET]: 1 });
   await theirs.put(SECRET, SECRET);
   await theirs.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'shared', json: `"${SECRET}"` }] });
-  // Longer than the other's trail will be, so that its seqs are there for whoever forgets the state key.
+  // This trail is the longer one, so that a statement that forgets the state key finds its seqs.
   await Promise.all(Array.from({ length: TRAIL - 3 }, (_, index) => theirs.put(SECRET, `${SECRET} ${index}`)));
   await theirs.takeBackup();
   before = await digestTables(nodes.database.pool, theirs.stateKey);
@@ -33,7 +33,7 @@ afterAll(async () => {
   await nodes.close();
 });
 
-/** The other state must be exactly as it was, and no word of it in what was answered. */
+/** Expects the other state to be unchanged and absent from the answers. */
 async function expectApart(answer: unknown): Promise<void> {
   expect(JSON.stringify(answer ?? null)).not.toContain(SECRET);
   expect(await digestTables(nodes.database.pool, theirs.stateKey)).toBe(before);
@@ -42,7 +42,7 @@ async function expectApart(answer: unknown): Promise<void> {
 const context = () => ({ requestId: 'test', signal: new AbortController().signal });
 
 describe('of two states in one database, no verb of one shows or touches the other', () => {
-  it('the digest that this rests on notices any change', async () => {
+  it('the digest that these tests compare notices any change', async () => {
     const own = await digestTables(nodes.database.pool, mine.stateKey);
     expect(own).not.toBe(before);
     await mine.put('own', 2);
@@ -113,7 +113,7 @@ describe('of two states in one database, no verb of one shows or touches the oth
     await expectApart(undefined);
   });
 
-  it('a broken chain of one is no fault of the other', async () => {
+  it('a broken chain of one does not affect the other', async () => {
     await nodes.database.pool.query(`begin; set local session_replication_role = replica;
       delete from loom_audit where state_key = 'default' and seq = 1; commit`);
     expect(await verify(mine)).toMatchObject({ ok: false, first_bad_seq: 1 });

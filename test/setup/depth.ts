@@ -3,9 +3,10 @@ import { createRandom, type Random } from './values/random.ts';
 /**
  * How much of each check a run does, and which part of it. Nothing else reads these two variables.
  *
- * - `LOOM_TEST_DEPTH`: `quick` (the default) covers every kind of case at a small count; `full` is what `npm run soak` does.
- * - `LOOM_TEST_SEED`: repeats the random choices of an earlier run. Without it, each run has a seed of its own and prints it
- *   when a test fails, so that successive quick runs cover different cases.
+ * - `LOOM_TEST_DEPTH`: `quick` (the default) covers every kind of case at a small count; `full` is what `npm run soak`
+ *   does.
+ * - `LOOM_TEST_SEED`: repeats the random choices of an earlier run. Without it, each run has a seed of its own and
+ *   prints it when a test fails, so that successive quick runs cover different cases.
  */
 export type Depth = 'quick' | 'full';
 
@@ -20,8 +21,8 @@ export function rounds(counts: Record<Depth, number>): number {
 }
 
 /**
- * Returns random numbers that depend on the run's seed and on `purpose` alone, so that a test draws the same ones whether it
- * runs by itself or with all others.
+ * Returns random numbers that depend on the run's seed and on `purpose` alone, so that a test draws the same ones
+ * whether it runs by itself or with all others.
  */
 export function seededRandom(purpose: string): Random {
   return createRandom([...purpose].reduce((hash, unit) => Math.imul(hash ^ unit.charCodeAt(0), 0x01000193), runSeed));

@@ -8,7 +8,7 @@ import { brokenLink, entryCountMismatch, headMismatch, malformedEntry } from './
 
 /** Checks the audit entries of a backup one by one, and against the manifest once that is known. */
 export interface EntryCheck {
-  /** Takes the text of one captured element of `audit_entries`. Returns its members; undefined from the first malformed entry on. */
+  /** Takes one captured element of `audit_entries`. Returns its members; undefined after a malformed entry. */
   add(captured: Buffer): EntryMembers | undefined;
   count(): number;
   /** Throws the first fault of the forms, the count and the links, in this order. */

@@ -2,9 +2,9 @@ import { LoomError } from '../../errors.ts';
 import { pointerToken, shortPointer } from '../../json/pointer.ts';
 
 /**
- * Creates the error for a document that the backup has twice. A restore finds this and the following faults in PostgreSQL,
- * the offline verifier finds them in the file, and both report them in these words. `pointer` leads to the backup:
- * `/backup` in a restore, empty in a file.
+ * Creates the error for a document that the backup has twice. A restore finds this and the following faults in
+ * PostgreSQL, the offline verifier finds them in the file, and both report them in these words. `pointer` leads to the
+ * backup: `/backup` in a restore, empty in a file.
  */
 export function duplicateDocument(pointer: string, name: string): LoomError {
   return new LoomError('backup_duplicate_document', `The backup has document ${quote(name)} twice.`, {
@@ -85,7 +85,7 @@ export function brokenLink(pointer: string, position: number, seq: number, expec
   );
 }
 
-/** For an `event_id` or `idempotency_key` that an earlier entry has. `position` counts the entries of the backup from 1. */
+/** For an `event_id` or `idempotency_key` of an earlier entry. `position` counts the entries from 1. */
 export function repeatedMember(pointer: string, position: number, seq: number, member: string): LoomError {
   return new LoomError('backup_malformed', `Audit entry ${seq} repeats the ${member} of an earlier entry.`, {
     seq,

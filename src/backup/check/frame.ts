@@ -6,6 +6,10 @@ import type { BackupFrame } from '../format/decoder.ts';
 import { manifestDigest } from '../format/digests.ts';
 import { shapeFault } from './shape.ts';
 
+// src/backup/check/ decides whether a backup and a request are valid, without a database. It is pure: it may import
+// ../format/, domain, errors, json, limits and zod. It knows nothing of where the bytes come from. The checks that need
+// all documents at once are made in ../offline/ for a file, and by PostgreSQL for a restore.
+
 const seq = z.int().min(0);
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
 const revision = z.int().min(0).max(limits.maxBackupRevision);
@@ -44,10 +48,6 @@ const unverifiedSchema = z.looseObject({
   revision: revision.nullish(),
   exported_at: text.nullish(),
 });
-
-// src/backup/check/ decides whether a backup and a request are valid, without a database. It is pure: it may import
-// ../format/, domain, errors, json, limits and zod. It knows nothing of where the bytes come from. The checks that need
-// all documents at once are made in ../offline/ for a file, and by PostgreSQL for a restore.
 
 /** Where a backup comes from, according to its header. Null when the header does not say. */
 export interface BackupOrigin {
@@ -117,8 +117,8 @@ export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOp
 }
 
 /**
- * Recognizes the backup of a public LOOM node: it has no manifest, epoch or digests. A backup with only some of the three
- * is a damaged one of LOOM.
+ * Recognizes the backup of a public LOOM node: it has no manifest, epoch or digests. A backup with only some of the
+ * three is a damaged backup of LOOM.
  */
 function isOfPublicNode({ header, manifest, hasDigests }: BackupFrame): boolean {
   const hasNone = header.epoch === undefined && manifest === undefined && !hasDigests;
@@ -129,8 +129,8 @@ function checkUnverified(frame: BackupFrame, pointer: string, { acceptUnverified
   if (!acceptUnverified && !isOfPublicNode(frame)) {
     throw new LoomError(
       'backup_unverified',
-      'The backup has no manifest: it is incomplete, or another tool made it. Use a backup with a manifest; a ' +
-        'restore accepts this one only with "accept_unverified".',
+      'The backup has no manifest: it is incomplete, or another tool made it. Use a backup with a manifest. ' +
+        'A restore accepts this one only with "accept_unverified".',
       { pointer: `${pointer}/manifest` },
     );
   }
@@ -155,13 +155,9 @@ function checkManifest(frame: BackupFrame, pointer: string): VerifiableBackup {
   const manifest = manifestSchema.safeParse(frame.manifest);
   if (!manifest.success) throw shapeFault('backup_malformed', manifest.error, `${pointer}/manifest`);
   if (manifestDigest(frame.header, manifest.data) !== manifest.data.sha256) {
-    throw new LoomError(
-      'backup_digest_mismatch',
-      'The digest in the manifest does not match the header and the manifest: one of them was changed.',
-      {
-        pointer: `${pointer}/manifest/sha256`,
-      },
-    );
+    throw new LoomError('backup_digest_mismatch', 'The digest over header and manifest does not match them.', {
+      pointer: `${pointer}/manifest/sha256`,
+    });
   }
   if (manifest.data.audit_included !== frame.hasAudit || !frame.hasState) {
     const member = frame.hasState ? 'audit_entries' : 'state';

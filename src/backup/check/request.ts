@@ -92,7 +92,7 @@ function assertStateKey({ origin }: CheckedBackup, options: RestoreOptions, { st
   if (origin.stateKey === null || origin.stateKey === stateKey || origin.stateKey === options.acceptStateKey) return;
   throw new LoomError(
     'state_key_mismatch',
-    `The backup was made for state key ${JSON.stringify(origin.stateKey)}; this node serves ${JSON.stringify(stateKey)}. ` +
+    `The backup is of state key ${JSON.stringify(origin.stateKey)}; this node serves ${JSON.stringify(stateKey)}. ` +
       'To restore it here, set "accept_state_key" to the state key of the backup.',
     { pointer: '/backup/state_key' },
   );

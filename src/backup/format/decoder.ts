@@ -1,16 +1,20 @@
 import { documentNameFault } from '../../domain/document.ts';
 import { LoomError } from '../../errors.ts';
 import { pointerToken } from '../../json/pointer.ts';
-import { createJsonScanner, JsonTruncatedError } from '../../json/scanner.ts';
+import { JsonTruncatedError } from '../../json/scanner/fault.ts';
+import { createJsonScanner } from '../../json/scanner/scanner.ts';
 import type { JsonType, ObjectVisit, Visit } from '../../json/visit.ts';
 import { limits } from '../../limits.ts';
 import { isRestoreMember } from './request.ts';
 
+// src/backup/ knows the backup format: format/ its bytes, check/ its rules, offline/ backups in files. Imports go only from
+// offline/ to check/ and format/, and from check/ to format/.
+//
 // src/backup/format/ writes and reads the bytes of a backup: encoder, decoder, digests, the members of a request. It is
-// pure: it may import domain, json, errors, limits and zod. It knows nothing of databases, HTTP, files, or of what makes a
-// backup valid: that is the subject of ../check/. docs/backup-format.md is the specification.
+// pure: it may import domain, json, errors, limits and zod. It knows nothing of databases, HTTP, files, or of what
+// makes a backup valid: that is the subject of ../check/. docs/backup-format.md is the specification.
 
-/** One of the many items in a backup, in the order of the input. `CapturedValue` describes `text` and `canonicalBytes`. */
+/** One item of a backup, in the order of the input. `CapturedValue` describes `text` and `canonicalBytes`. */
 export type BackupItem =
   | { kind: 'document'; name: string; text: Buffer; canonicalBytes: number }
   | { kind: 'digest'; name: string; sha256: string }

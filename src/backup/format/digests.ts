@@ -4,8 +4,9 @@ import type { BackupManifest } from '../../domain/backup.ts';
 import { canonicalText } from '../../json/canonical.ts';
 
 /**
- * Computes the digest over all documents: sha256 over sha256(name) ‖ sha256(canonical text), in byte order of the names.
- * Digests have a fixed length, so two different states never give the same input, and PostgreSQL stores the second one.
+ * Computes the digest over all documents: sha256 over sha256(name) ‖ sha256(canonical text), in byte order of the
+ * names. Digests have a fixed length, so two different states never give the same input, and PostgreSQL stores the
+ * second one.
  */
 export interface StateDigest {
   add(name: Buffer, valueSha256: Buffer): void;

@@ -23,9 +23,9 @@ interface Parting {
 
 /**
  * Checks that `file` continues the audit trail of `earlier`. Both must be verified. This finds a removed tail and a
- * rewritten trail, which no chain shows by itself. Throws `audit_history_lost` with the seq of the first missing entry, or
- * `audit_history_unproven` when the two files do not have enough entries to tell. Memory does not grow with the files:
- * `window` is the number of entries to look for at once.
+ * rewritten trail, which no chain shows by itself. Throws `audit_history_lost` with the seq of the first missing entry,
+ * or `audit_history_unproven` when the two files do not have enough entries to tell. Memory does not grow with the
+ * files: `window` is the number of entries to look for at once.
  */
 export async function checkAgainst(
   file: Trail,

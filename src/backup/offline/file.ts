@@ -47,22 +47,12 @@ async function* readGzip(path: string): AsyncGenerator<Uint8Array> {
 function gzipFault(error: unknown, offset: number): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (code === 'Z_BUF_ERROR') {
-    return new LoomError(
-      'backup_incomplete',
-      `The gzip data ends early, after ${offset} decoded bytes. Use a complete copy.`,
-      {
-        offset,
-      },
-    );
+    return new LoomError('backup_incomplete', `The gzip data ends early, after ${offset} decoded bytes.`, { offset });
   }
   if (typeof code !== 'string' || !code.startsWith('Z_')) return error;
   return damagedAfter(offset);
 }
 
 function damagedAfter(offset: number): LoomError {
-  return new LoomError(
-    'malformed_request',
-    `The gzip data is damaged after ${offset} decoded bytes. Use another copy.`,
-    { offset },
-  );
+  return new LoomError('malformed_request', `The gzip data is damaged after ${offset} decoded bytes.`, { offset });
 }

@@ -21,8 +21,8 @@ export interface Wanted {
 }
 
 /**
- * Looks for entries of `earlier` inside the `audit.import` entries of `file`, by their whole content. If `earlier` has no
- * entries, looks for the hash of its head. Reads `file` once for each window, so memory does not grow.
+ * Looks for entries of `earlier` inside the `audit.import` entries of `file`, by their whole content. If `earlier` has
+ * no entries, looks for the hash of its head. Reads `file` once for each window, so memory does not grow.
  */
 export async function findImported(file: Trail, earlier: Trail, { from, excusedTo, window }: Wanted): Promise<Found> {
   let imported = 0;

@@ -2,9 +2,10 @@ import { canonicalOfCaptured } from '../../json/canonical.ts';
 import { type BackupFrame, type BackupItem, createBackupDecoder } from '../format/decoder.ts';
 import { sha256 } from '../format/digests.ts';
 
-// src/backup/offline/ reads a backup in a file without a database: it verifies it, summarizes it, and compares it with an
-// earlier one. It may import ../format/, ../check/, domain, errors, json, limits and node's file and zlib modules. It knows
-// nothing of nodes, HTTP or the command line. Its memory does not grow with the file: what needs more reads the file again.
+// src/backup/offline/ reads a backup in a file without a database: it verifies it, summarizes it, and compares it with
+// an earlier one. It may import ../format/, ../check/, domain, errors, json, limits and node's file and zlib modules.
+// It knows nothing of nodes, HTTP or the command line. Its memory does not grow with the file: what needs more reads
+// the file again.
 
 /** Opens the backup at its beginning; it may be read more than once. The bytes are JSON, already decompressed. */
 export type OpenBackup = () => AsyncIterable<Uint8Array>;

@@ -9,7 +9,7 @@ const uniqueMembers = ['event_id', 'idempotency_key'] as const;
 export interface RepeatCheck {
   /** Takes the entries in their order. They must have the right forms, which bound the length of what is kept. */
   add(entry: EntryMembers): void;
-  /** Throws an error that names the first repeating entry. Reads the backup again if it has more than `window` entries. */
+  /** Throws an error for the first repeating entry. Reads a backup with more than `window` entries again. */
   assertNone(open: OpenBackup): Promise<void>;
 }
 

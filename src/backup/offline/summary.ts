@@ -2,7 +2,7 @@ import type { EntryMembers } from '../check/entry-forms.ts';
 import type { BackupFrame } from '../format/decoder.ts';
 import { decodeAll, type OpenBackup } from './read.ts';
 
-/** The members of an entry that a summary shows. A public LOOM node writes `timestamp` instead of `recorded_at`, and no `seq`. */
+/** An entry in a summary. A public LOOM node writes `timestamp` instead of `recorded_at`, and no `seq`. */
 export type SummaryEntry = EntryMembers & { timestamp?: unknown };
 
 /** What a backup contains. Nothing in it is verified. */

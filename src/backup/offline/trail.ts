@@ -11,8 +11,8 @@ export interface Trail {
 }
 
 /**
- * Returns the seq of the first hash that the backup has: the hash to which its first entry is linked, or the head when it
- * has no entries. 0 means that the audit trail is complete.
+ * Returns the seq of the first hash that the backup has: the hash to which its first entry is linked, or the head when
+ * it has no entries. 0 means that the audit trail is complete.
  */
 export function trailStart({ manifest: { audit_first: first, audit_head: head } }: Trail): number {
   return first === null ? head.seq : first.seq - 1;

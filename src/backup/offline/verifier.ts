@@ -23,11 +23,11 @@ export interface VerifyOptions {
 }
 
 /**
- * Verifies a backup of any size as a restore would, with the same codes in the same order, but without a database and in
- * constant memory. Members may have any order. Throws the first fault as a LoomError.
+ * Verifies a backup of any size as a restore would, with the same codes in the same order, but without a database and
+ * in constant memory. Members may have any order. Throws the first fault as a LoomError.
  *
- * Reads the file once. If it has more entries than one window, each further window costs another reading. So do documents
- * that are not in the order in which LOOM writes them.
+ * Reads the file once. If it has more entries than one window, each further window costs another reading. So do
+ * documents that are not in the order in which LOOM writes them.
  */
 export async function verifyBackup(
   open: OpenBackup,

@@ -12,9 +12,9 @@ interface Pair {
 }
 
 /**
- * Compares documents and digests in any order, and returns the digest of the state. Each reading of the backup takes the
- * next `window` names in byte order, so memory does not grow with the backup. Throws the first fault in a restore's order:
- * a document that comes twice, a digest that does, then the first name without a match.
+ * Compares documents and digests in any order, and returns the digest of the state. Each reading of the backup takes
+ * the next `window` names in byte order, so memory does not grow with the backup. Throws the first fault in a restore's
+ * order: a document that comes twice, a digest that does, then the first name without a match.
  */
 export async function checkByWindows(open: OpenBackup, window: number): Promise<string> {
   const state = createStateDigest();

@@ -3,7 +3,7 @@ import type { Change } from '../../domain/commit.ts';
 import { assertDocumentName } from '../../domain/document.ts';
 import { LoomError } from '../../errors.ts';
 import { pointerToken } from '../../json/pointer.ts';
-import { createJsonScanner } from '../../json/scanner.ts';
+import { createJsonScanner } from '../../json/scanner/scanner.ts';
 import type { CapturedValue, CaptureVisit, Visit } from '../../json/visit.ts';
 import { limits } from '../../limits.ts';
 import { openBody, readChunks } from './body.ts';

@@ -7,6 +7,8 @@ import { describeFault, sqlStateOf } from '../connection/faults.ts';
 import { createSoleConnection, type SoleConnection } from '../connection/sole-connection.ts';
 import { type CheckOutcome, nextProbeState, probePauseMs, startingState } from './verdict.ts';
 
+// The room of the probe: it watches the database for /ready over a connection of its own. It imports connection/ and schema/ only.
+
 export interface ProbeOptions {
   postgres: PostgresConfig;
   log: Log;
@@ -32,11 +34,9 @@ export interface Probe {
   close(): Promise<void>;
 }
 
-// The room of the probe: it watches the database for /ready over a connection of its own. It imports connection/ and schema/ only.
-
 /**
  * Watches the database over one connection of its own, so that neither a full pool nor a silent server delays the answer to `/ready`.
- * Checks run one after the other, each with a deadline. The probe never gives up, and reconnects at most once a back-off.
+ * Checks run one after the other, each with a deadline. The probe retries for ever, at most once per back-off.
  */
 export function createProbe(options: ProbeOptions): Probe {
   const { intervalMs = limits.probeIntervalMs, badChecks = limits.probeBadChecks, supportedSchemaVersion } = options;

@@ -45,7 +45,7 @@ function encode(end = head): string {
   return parts.join('');
 }
 
-/** Decodes what is written in these pieces. Items are copied at once, as their buffers belong to the decoder. */
+/** Decodes a text in pieces. Copies items at once, because their buffers belong to the decoder. */
 function decode(...pieces: Buffer[]) {
   const decoder = createRestoreDecoder();
   const items: BackupItem[] = [];
@@ -61,8 +61,8 @@ function flat(item: BackupItem): string[] {
 
 const body = (backup: string) => Buffer.from(`{"confirm":"restore","backup":${backup},"dry_run":true}`);
 
-describe('what the encoder writes', () => {
-  it('is JSON that says what it was given, its manifest last', () => {
+describe('an encoded backup', () => {
+  it('is JSON with the given values and the manifest last', () => {
     const backup = JSON.parse(encode());
     expect(backup).toMatchObject(header);
     expect(backup.state).toEqual(JSON.parse(`{${documents.map(([name, text]) => `${JSON.stringify(name)}:${text}`)}}`));
@@ -81,7 +81,7 @@ describe('what the encoder writes', () => {
     });
   });
 
-  it('is decoded and accepted as it was given, at whatever byte it is cut in two', () => {
+  it('is decoded and accepted unchanged, wherever it is cut in two', () => {
     const whole = body(encode());
     const uncut = decode(whole);
     expect(uncut.items.map(([kind]) => kind)).toEqual([
@@ -107,12 +107,12 @@ describe('what the encoder writes', () => {
     expect(decode(...Array.from(whole, (byte) => Buffer.from([byte])))).toEqual(decode(whole));
   });
 
-  it('says that its chain does not hold when it does not end at the head', () => {
+  it('says that its chain is broken when it does not end at the head', () => {
     expect(JSON.parse(encode({ seq: 3, hash: head.hash })).manifest.audit_verified).toBe(false);
     expect(JSON.parse(encode({ seq: 2, hash: GENESIS_HASH })).manifest.audit_verified).toBe(false);
   });
 
-  it('without a section is what the check calls incomplete', () => {
+  it('is refused when a section is missing', () => {
     const { decoded } = decode(body(encode()));
     if (decoded.backup === undefined) throw new Error('the backup was not decoded');
     const known = { schemaVersion: 1, acceptUnverified: false };
@@ -147,7 +147,7 @@ describe('the encoder refuses', () => {
     expect(() => ended.end(head)).toThrow(/from done/);
   });
 
-  it('to end with a document that has no digest, or another', () => {
+  it('to end with a document whose digest is missing or different', () => {
     for (const digest of [undefined, sha256(Buffer.from('2')).toString('hex')]) {
       const encoder = createBackupEncoder();
       encoder.begin(header);
@@ -167,7 +167,7 @@ describe('the decoder refuses', () => {
       { code: 'backup_incomplete', place: { pointer: '/backup/state/a' } },
     ],
     [
-      'a state that is a list',
+      'a state that is an array',
       '{"backup":{"state":[]}}',
       { code: 'backup_malformed', place: { pointer: '/backup/state', offset: 19 } },
     ],
@@ -178,7 +178,7 @@ describe('the decoder refuses', () => {
       { code: 'backup_malformed', place: { pointer: '/backup/audit_entries/0' } },
     ],
     [
-      'a digest that is none',
+      'a digest of another form',
       '{"backup":{"document_sha256":{"a":"x"}}}',
       { code: 'backup_malformed', place: { pointer: '/backup/document_sha256/a' } },
     ],

@@ -14,6 +14,7 @@ import {
   type TrailBackupOptions,
   truncate,
 } from '../../setup/backup/trails.ts';
+import { rounds } from '../../setup/depth.ts';
 
 const EARLY = '2026-01-01T00:00:00.000000Z';
 
@@ -31,7 +32,7 @@ async function trailOf(text: string, chunkBytes?: number): Promise<Trail> {
 
 type Verdict = Continuity | { kind: string; seq: number | undefined; detail: string };
 
-/** What `--against` comes to: its answer, or the code, seq and detail of the refusal. */
+/** The result of `--against`: its answer, or the code, seq and detail of the error. */
 async function judgeTexts(file: string, earlier: string, window?: number, chunkBytes?: number): Promise<Verdict> {
   const trails = [await trailOf(file, chunkBytes), await trailOf(earlier, chunkBytes)] as const;
   try {
@@ -56,14 +57,14 @@ const twenty = put(ten, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20);
 const cut = ten.slice(0, 7);
 const fork = put(cut, 'other 8', 'other 9', 'other 10', 'other 11', 'other 12');
 
-describe('a trail that goes on', () => {
+describe('a continued trail', () => {
   it.each<[string, Entry[], Entry[], How]>([
     ['by more entries', twenty, ten, {}],
     ['by none', ten, ten, {}],
     ['from an empty one', twenty, [], {}],
-    ['from an empty one, of which only the end is in the file', twenty, [], { file: { last: 3 } }],
-    ['from one of which only the end is in the earlier backup', twenty, ten, { earlier: { last: 3 } }],
-    ['from one of which the earlier backup has the head only', twenty, ten, { earlier: { last: null } }],
+    ['from an empty one, with only the end in the file', twenty, [], { file: { last: 3 } }],
+    ['with only the end in the earlier backup', twenty, ten, { earlier: { last: 3 } }],
+    ['with only the head in the earlier backup', twenty, ten, { earlier: { last: null } }],
     ['in a file that begins within the earlier backup', twenty, ten, { file: { last: 15 } }],
     ['in a file that begins right after the head of the earlier backup', twenty, ten, { file: { last: 10 } }],
     ['in a file that has the same head and nothing else', ten, ten, { file: { last: null } }],
@@ -74,19 +75,19 @@ describe('a trail that goes on', () => {
       { file: { last: null }, earlier: { last: null } },
     ],
     ['elsewhere', twenty, ten, { file: { header: { state_key: 'b', instance_id: 'b', epoch: 'b' } } }],
-  ])('%s is shown to', async (_what, file, earlier, how) => {
+  ])('%s is recognized', async (_what, file, earlier, how) => {
     expect(await judge(file, earlier, how)).toEqual({ kind: 'held' });
   });
 
-  it('is shown to go on whatever order the members of either file have', async () => {
+  it('is recognized with any order of the members in the file', async () => {
     const turned = JSON.stringify(Object.fromEntries(Object.entries(JSON.parse(backupOf(twenty))).reverse()), null, 2);
     expect(await judgeTexts(turned, backupOf(ten), 1, 7)).toEqual({ kind: 'held' });
     expect(await judgeTexts(turned, backupOf(fork), 1, 7)).toMatchObject({ kind: 'audit_history_lost', seq: 8 });
   });
 });
 
-describe('a trail that was tampered with', () => {
-  it('is found at the first entry that is gone, wherever the tail was cut off, and also when new entries follow', async () => {
+describe('a changed trail', () => {
+  it('is found at the first missing entry, wherever the tail was removed, with and without new entries', async () => {
     for (let to = 0; to < ten.length; to += 1) {
       const shorter = ten.slice(0, to);
       const lost = { kind: 'audit_history_lost', seq: to + 1 };
@@ -101,7 +102,7 @@ describe('a trail that was tampered with', () => {
 
   it.each<[string, Entry[], Entry[], How, number]>([
     ['only the end is in both files', fork, ten, { file: { last: 6 }, earlier: { last: 6 } }, 8],
-    ['the earlier backup begins where the trails have parted', fork, ten, { earlier: { last: 3 } }, 8],
+    ['the earlier backup begins where the trails diverge', fork, ten, { earlier: { last: 3 } }, 8],
     ['the earlier backup begins after that', fork, ten, { earlier: { last: 2 } }, 9],
     ['the earlier backup has the head only', fork, ten, { earlier: { last: null } }, 10],
     ['the earlier backup has the head only, and the file ends before', cut, ten, { earlier: { last: null } }, 8],
@@ -112,12 +113,12 @@ describe('a trail that was tampered with', () => {
   });
 });
 
-describe('two files that cannot tell', () => {
+describe('two files with too few entries', () => {
   const unproven = 'audit_history_unproven';
 
   it.each<[string, Entry[], Entry[], How, string]>([
     ['the file begins too late', twenty, ten, { file: { last: 9 } }, 'audit entries from 12 on'],
-    ['the trails part before the file begins', fork, ten, { file: { last: 3 } }, 'audit entries from 10 on'],
+    ['the trails diverge before the file begins', fork, ten, { file: { last: 3 } }, 'audit entries from 10 on'],
     ['the file has no entries', twenty, ten, { file: { last: null } }, 'no audit entries'],
     [
       'the file has no entries and another head',
@@ -126,12 +127,12 @@ describe('two files that cannot tell', () => {
       { file: { last: null } },
       'no audit entries',
     ],
-  ])('say so when %s', async (_what, file, earlier, how, detail) => {
+  ])('are reported as unproven when %s', async (_what, file, earlier, how, detail) => {
     expect(await judge(file, earlier, how)).toMatchObject({ kind: unproven, detail: expect.stringContaining(detail) });
   });
 
   it.each([undefined, 4, null])(
-    'say which is older when they are swapped (last entries of the newer: %s)',
+    'are reported as swapped when the file is older (last entries of the newer: %s)',
     async (last) => {
       const how = { file: { exportedAt: EARLY }, earlier: { exportedAt: '2026-01-03T00:00:00.000000Z', last } };
       const verdict = await judge(ten, twenty, how as How);
@@ -144,18 +145,18 @@ describe('two files that cannot tell', () => {
     },
   );
 
-  it('never call a file older by a time that is none', async () => {
+  it('are not called older by a text that is not a time', async () => {
     for (const exportedAt of ['0', '', '2025']) {
       expect(await judge(cut, ten, { file: { exportedAt } })).toMatchObject({ kind: 'audit_history_lost', seq: 8 });
     }
   });
 });
 
-describe('a restore that took entries out', () => {
+describe('a truncating restore', () => {
   const restored = put(truncate(ten, 4, 'drill'), 'after');
   const by = { seq: 5, requestId: 'drill', replacedEntries: 6, previousHead: { seq: 10, hash: ten[9]?.hash } };
 
-  it('explains every trail of before it, and is named', async () => {
+  it('explains every trail from before it, and is named', async () => {
     for (let to = 1; to <= 10; to += 1) {
       const verdict = await judge(restored, ten.slice(0, to));
       expect(verdict).toMatchObject(
@@ -164,7 +165,7 @@ describe('a restore that took entries out', () => {
     }
   });
 
-  it('explains a part of a trail, too, as far as that shows that it was this trail', async () => {
+  it('explains a partial trail that shows that it was the same trail', async () => {
     const taken = { kind: 'taken_out', by };
     expect(await judge(restored, ten, { earlier: { last: 6 } })).toMatchObject({
       ...taken,
@@ -184,7 +185,7 @@ describe('a restore that took entries out', () => {
     }
   });
 
-  it('explains nothing of a trail that it did not take out', async () => {
+  it('does not explain the loss of a trail that it did not remove', async () => {
     const other = put(ten.slice(0, 4), 'v', 'w', 'x', 'y', 'z', 'last');
     const lost = { kind: 'audit_history_lost', seq: 5 };
     expect(await judge(restored, other)).toMatchObject(lost);
@@ -192,7 +193,7 @@ describe('a restore that took entries out', () => {
     expect(await judge(put(truncate(fork, 8), 'after'), ten)).toMatchObject({ ...lost, seq: 8 });
   });
 
-  it('does not explain what was taken out by another that is gone as well, unless it names that', async () => {
+  it('explains what an earlier removed restore removed only if it names that restore', async () => {
     const twice = put(truncate(restored, 4, 'again'), 'once more');
     expect(await judge(twice, ten)).toMatchObject({ kind: 'audit_history_lost', seq: 7 });
     const replaced_restores = [{ previous_head: { seq: 10, hash: ten[9]?.hash } }];
@@ -214,13 +215,13 @@ describe('a restore that took entries out', () => {
     { replaced_entries: 6, previous_head: null },
     { replaced_entries: 6 },
     null,
-  ])('explains nothing when it does not fit its place: %j', async (restore) => {
+  ])('explains nothing when it does not match its place: %j', async (restore) => {
     const odd = append(ten.slice(0, 4), { action: 'restore', restore });
     expect(await judge(odd, ten)).toMatchObject({ kind: 'audit_history_lost', seq: 5 });
   });
 });
 
-describe('a trail that was imported', () => {
+describe('an imported trail', () => {
   const tail = ten.slice(7);
 
   it('is found entry by entry, in any order and inside other imports', async () => {
@@ -244,7 +245,7 @@ describe('a trail that was imported', () => {
     });
   });
 
-  it('is lost where an entry is left out, or has not the content that its hash claims', async () => {
+  it('is lost where an entry is missing or its content does not match its hash', async () => {
     const lost = { kind: 'audit_history_lost', seq: 9 };
     expect(await judge(importAll(fork, [tail[0], tail[2]] as Entry[]), ten)).toMatchObject(lost);
     const edited = tail.map((entry, index) => (index === 1 ? { ...entry, actor: 'client' } : entry));
@@ -253,7 +254,7 @@ describe('a trail that was imported', () => {
     expect(await judge(importAll(fork, unhashed), ten)).toMatchObject(lost);
   });
 
-  it('is said to have come back after a restore took it out, as far as it did', async () => {
+  it('is counted as imported as far as it came back after a truncating restore', async () => {
     const out = truncate(ten, 7, 'drill');
     expect(await judge(importAll(out, tail), ten)).toMatchObject({ kind: 'imported', imported: 3 });
     expect(await judge(importAll(out, tail.slice(1)), ten)).toMatchObject({ kind: 'taken_out', imported: 2, from: 8 });
@@ -270,13 +271,13 @@ describe('a trail that was imported', () => {
     { original: 7 },
     { original: {} },
     { original: { hash: {} } },
-  ])('an import of an odd shape holds nothing: %j', async (odd) => {
+  ])('does not count an import of an unexpected shape: %j', async (odd) => {
     const file = append(fork, { action: 'audit.import', ...(odd === undefined ? {} : { import: odd }) });
     expect(await judge(file, ten)).toMatchObject({ kind: 'audit_history_lost', seq: 8 });
   });
 });
 
-it('the first entry that is gone is found for any two trails, windows and cuts into chunks', async () => {
+it('the first missing entry is found for any two trails, windows and chunks', async () => {
   const scenario = fc.record({
     before: fc.nat(6),
     tail: fc.nat(9),
@@ -297,11 +298,11 @@ it('the first entry that is gone is found for any two trails, windows and cuts i
       else if (tail === 0) expect(verdict).toEqual({ kind: 'held' });
       else expect(verdict).toEqual({ kind: 'imported', from: before + 1, imported: tail, isSameBefore: true });
     }),
-    { numRuns: 200 },
+    { numRuns: rounds({ quick: 40, full: 200 }) },
   );
 });
 
-it('from each backup of a history to the next the trail is shown to live on, whatever commits and restores were between', async () => {
+it('each backup of a history continues the one before, with any commits and restores between', async () => {
   const step = fc.oneof(
     fc.constant({ kind: 'put' as const }),
     fc.record({ kind: fc.constant('truncate' as const), to: fc.nat(20) }),
@@ -330,6 +331,6 @@ it('from each backup of a history to the next the trail is shown to live on, wha
         expect(verdict.kind === 'held').toBe(history[index + 1]?.includes(earlier.at(-1) as Entry));
       }
     }),
-    { numRuns: 100 },
+    { numRuns: rounds({ quick: 20, full: 100 }) },
   );
 });

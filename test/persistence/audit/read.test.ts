@@ -32,7 +32,7 @@ async function seqs(query: Partial<AuditQuery>): Promise<number[]> {
 }
 
 describe('the audit trail', () => {
-  it('has one entry a commit, which says who did what, when and to which revision', async () => {
+  it('has one entry per commit, which says who did what, when and at which revision', async () => {
     const { entries, head } = await node.store.readAudit({ limit: 1, order: 'asc', after: 10 });
     const { epoch } = await node.store.readHead();
     const entry = JSON.parse(entries[0]?.text ?? '');
@@ -63,7 +63,7 @@ describe('the audit trail', () => {
     expect(await seqs({ after: 12 })).toEqual([]);
   });
 
-  it('is read by document and by action, whatever the document is called', async () => {
+  it('is read by document and by action, whatever the name of the document', async () => {
     expect(await seqs({ document: 'odd' })).toEqual([2, 4, 6, 8, 10, 11]);
     expect(await seqs({ document: 'even', order: 'desc' })).toEqual([12, 9, 7, 5, 3, 1]);
     expect(await seqs({ document: 'quote"d \\ 🧵' })).toEqual([11]);
@@ -98,18 +98,21 @@ describe('the audit trail', () => {
     expect(streamed).toBe(entries.map((entry) => `${entry.text}\n`).join(''));
   });
 
-  it.each(['{}', '[]', 'null', '"x"', '7'])('is JSON also where somebody has made an entry %s', async (entry) => {
-    await nodes.database.pool.query(`begin; set local session_replication_role = replica;
+  it.each(['{}', '[]', 'null', '"x"', '7'])(
+    'is JSON even if a superuser has replaced an entry by %s',
+    async (entry) => {
+      await nodes.database.pool.query(`begin; set local session_replication_role = replica;
       create table kept as select entry from loom_audit where seq = 3;
       update loom_audit set entry = '${entry}' where seq = 3; commit`);
-    try {
-      const { entries } = await node.store.readAudit({ limit: 1, order: 'asc', after: 2 });
-      expect(JSON.parse(entries[0]?.text ?? '')).toMatchObject({ entry: JSON.parse(entry) });
-      const lines = (await text(await node.store.openAudit({ order: 'asc' }))).trimEnd().split('\n');
-      expect(lines.map((line) => JSON.parse(line).seq)).toEqual([1, 2, undefined, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-    } finally {
-      await nodes.database.pool.query(`begin; set local session_replication_role = replica;
+      try {
+        const { entries } = await node.store.readAudit({ limit: 1, order: 'asc', after: 2 });
+        expect(JSON.parse(entries[0]?.text ?? '')).toMatchObject({ entry: JSON.parse(entry) });
+        const lines = (await text(await node.store.openAudit({ order: 'asc' }))).trimEnd().split('\n');
+        expect(lines.map((line) => JSON.parse(line).seq)).toEqual([1, 2, undefined, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+      } finally {
+        await nodes.database.pool.query(`begin; set local session_replication_role = replica;
         update loom_audit set entry = (select entry from kept) where seq = 3; drop table kept; commit`);
-    }
-  });
+      }
+    },
+  );
 });

@@ -28,7 +28,7 @@ interface Verdict {
   reason?: string;
 }
 
-/** What LOOM and the plain query say of the chain as `spoil` leaves it; nothing of it stays. */
+/** Returns the verdicts of LOOM and of the plain query after `spoil`, and rolls `spoil` back. */
 async function judge(spoil: (client: PoolClient) => Promise<unknown>): Promise<{ loom: Verdict; plain: Verdict }> {
   const client = await nodes.node.pool.connect();
   try {
@@ -51,10 +51,10 @@ async function expectBad(spoil: (client: PoolClient) => Promise<unknown>, seq: n
   expect(plain).toMatchObject({ ok: false, first_bad_seq: seq });
 }
 
-/** Out of the way first, because no two entries may have one seq for a moment. */
+/** Moves entries out of the way first, because two entries may never have the same seq. */
 const shift = `update loom_audit set seq = seq + 1000 where seq >= $1`;
 
-/** What somebody with a superuser's rights may do to entry `seq`, and `other` for what takes two. */
+/** What a superuser may do to entry `seq`, and to `other` if it takes two entries. */
 const edits: Record<string, (client: PoolClient, seq: number, other: number) => Promise<unknown>> = {
   'edits a value': (client, seq) =>
     client.query(`update loom_audit set entry = jsonb_set(entry, '{changes,0,value,n}', '0') where seq = $1`, [seq]),
@@ -89,20 +89,20 @@ const edits: Record<string, (client: PoolClient, seq: number, other: number) => 
   'edits the hash': (client, seq) => client.query(`update loom_audit set hash = sha256(hash) where seq = $1`, [seq]),
 };
 
-/** Where the first bad entry must be found. What changes a hash but fits its own entry shows at the next one. */
+/** Returns the seq of the first bad entry. A changed hash that matches its own entry shows at the next one. */
 function expectedSeq(edit: string, seq: number, other: number): number {
   if (edit === 'edits an entry and makes its hash anew') return seq === LENGTH ? LENGTH : seq + 1;
   return edit === 'swaps two' ? Math.min(seq, other) : seq;
 }
 
 describe('the chain', () => {
-  it('of an honest history holds, by LOOM and by one plain query', async () => {
+  it('of an untampered history is valid, by LOOM and by one plain query', async () => {
     expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: LENGTH, head: { seq: LENGTH } });
     const { plain } = await judge(() => Promise.resolve());
     expect(plain).toEqual({ entries: LENGTH, ok: true, first_bad_seq: null, head_matches: true });
   });
 
-  it('of an empty state holds', async () => {
+  it('of an empty state is valid', async () => {
     const empty = await openNodes();
     try {
       expect(await verify(empty.node)).toMatchObject({ ok: true, entries: 0 });
@@ -113,7 +113,7 @@ describe('the chain', () => {
     }
   });
 
-  it.each(Object.keys(edits))('tells the first bad entry of 12 random ones, when somebody %s', async (edit) => {
+  it.each(Object.keys(edits))('names the first bad entry, at 12 random ones, when a superuser %s', async (edit) => {
     const seq = fc.integer({ min: 1, max: LENGTH });
     await fc.assert(
       fc.asyncProperty(seq, seq, async (at, given) => {
@@ -130,12 +130,12 @@ describe('the chain', () => {
     );
   });
 
-  it('whose end was cut off is found by the state row', async () => {
+  it('whose end was cut off does not match the state row', async () => {
     await expectBad((client) => client.query('delete from loom_audit where seq > 33'), 34, 'entries_missing');
     await expectBad((client) => client.query('delete from loom_audit'), 1, 'entries_missing');
   });
 
-  it('that was gone on with behind LOOM’s back is found by the state row', async () => {
+  it('that was continued without LOOM does not match the state row', async () => {
     const append = (client: PoolClient) =>
       client.query(
         `insert into loom_audit (state_key, seq, event_id, recorded_at, action, entry, hash)
@@ -166,7 +166,7 @@ describe('the chain', () => {
     );
   });
 
-  it('is still good after all that', async () => {
+  it('is still valid after all these tests', async () => {
     expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: LENGTH });
   });
 });

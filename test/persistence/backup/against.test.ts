@@ -12,7 +12,7 @@ import { cloneDatabase, type TestDatabase } from '../../setup/server/database.ts
 
 const LENGTH = 12;
 let nodes: TestNodes;
-/** Backups of the trail when it had 0, 1, 2 … entries. */
+/** The backups of the trail when it had 0, 1, 2 … entries. */
 const backups: string[] = [];
 
 beforeAll(async () => {
@@ -29,7 +29,7 @@ function backupAt(entries: number): string {
 }
 
 async function trailOf(text: string): Promise<Trail> {
-  // As it would come out of a gzip file, in pieces of any size.
+  // Pieces of any size, as a gzip file yields them.
   const bytes = gunzipSync(gzipSync(text));
   const open: OpenBackup = async function* () {
     for (let at = 0; at < bytes.length; at += 1000) yield bytes.subarray(at, at + 1000);
@@ -50,7 +50,7 @@ async function against(
   }
 }
 
-/** Runs `act` on a copy of the database, on which only `act` writes. */
+/** Runs `act` on a copy of the database to which nothing else writes. */
 async function onCopy(act: (node: TestStore, database: TestDatabase) => Promise<void>): Promise<void> {
   await nodes.node.close();
   const database = await cloneDatabase(nodes.database);
@@ -65,7 +65,7 @@ async function onCopy(act: (node: TestStore, database: TestDatabase) => Promise<
   }
 }
 
-/** What a superuser can do: cut the tail off, and make the state row fit. */
+/** Cuts off the tail and adjusts the state row, as a superuser can. */
 async function cutTail(database: TestDatabase, to: number): Promise<void> {
   const client = await database.pool.connect();
   try {
@@ -84,7 +84,7 @@ async function cutTail(database: TestDatabase, to: number): Promise<void> {
   }
 }
 
-it('each backup of a node goes on from each earlier one, whole or in part', async () => {
+it('each backup of a node continues each earlier one, whole or in part', async () => {
   for (const earlier of backups) expect(await against(backupAt(LENGTH), earlier)).toEqual({ kind: 'held' });
   const head = await nodes.node.backup({ includeAudit: false });
   const last = await nodes.node.backup({ auditLimit: 3 });
@@ -95,13 +95,13 @@ it('each backup of a node goes on from each earlier one, whole or in part', asyn
   expect(await against(backupAt(3), backupAt(5))).toEqual({ kind: 'audit_history_unproven', seq: undefined });
 });
 
-it('a tail that was cut off with the state row adjusted is found by every backup that holds some of it, and by nothing else', async () => {
+it('a cut tail with an adjusted state row is found by every backup that has some of it, and by nothing else', async () => {
   await onCopy(async (node, database) => {
     for (const to of [LENGTH - 1, LENGTH - 5, 1, 0]) {
       await cutTail(database, to);
       expect(await verify(node)).toMatchObject({ ok: true, entries: to });
       const after = await node.backup();
-      expect((await trailOf(after)).manifest.audit_verified).toBe(true);
+      expect((await trailOf(after)).manifest).toMatchObject({ audit_verified: true });
       for (const [entries, earlier] of backups.entries()) {
         const lost = { kind: 'audit_history_lost', seq: to + 1 };
         expect(await against(after, earlier)).toEqual(entries <= to ? { kind: 'held' } : lost);
@@ -110,7 +110,7 @@ it('a tail that was cut off with the state row adjusted is found by every backup
   });
 });
 
-it('a tail that was cut off is found when new commits have grown over it', async () => {
+it('a cut tail is found after new commits have taken its place', async () => {
   await onCopy(async (node, database) => {
     await cutTail(database, 7);
     for (let index = 0; index < LENGTH; index += 1) await node.put('grown', index);
@@ -125,7 +125,7 @@ it('a tail that was cut off is found when new commits have grown over it', async
   });
 });
 
-it('a restore that took entries out is named, and does not cover up for a cut before it', async () => {
+it('a restore that removed entries is named, and does not hide a cut before it', async () => {
   await onCopy(async (node, database) => {
     await node.restore(backupAt(4), { truncate_audit: true });
     await node.put('after', 1);
@@ -145,7 +145,7 @@ it('a restore that took entries out is named, and does not cover up for a cut be
   });
 });
 
-it('a restore that takes out another one names what that had taken out, however far back each goes', async () => {
+it('a restore that removes another restore names the entries that the other one had removed', async () => {
   await onCopy(async (node) => {
     for (const to of [8, 8, 5, 6, 2]) {
       await node.restore(backupAt(to), { truncate_audit: true });
@@ -159,7 +159,7 @@ it('a restore that takes out another one names what that had taken out, however 
   });
 });
 
-it('two copies of a database that went on apart are told apart, until one has the other imported', async () => {
+it('two diverged copies of a database are told apart, until one has imported the other', async () => {
   await onCopy(async (node) => {
     await onCopy(async (other) => {
       await node.put('here', 1);
@@ -181,7 +181,7 @@ it('two copies of a database that went on apart are told apart, until one has th
   });
 });
 
-it('what a restore took out and an undo brought back is held', async () => {
+it('entries that a restore removed and an undo brought back count as present', async () => {
   await onCopy(async (node) => {
     await node.restore(backupAt(4), { truncate_audit: true });
     await node.store.undo({ dryRun: false }, { requestId: 'test', signal: new AbortController().signal });

@@ -13,14 +13,15 @@ import {
   isGzip,
   readCorpus,
   readCorpusFile,
-  type SpoiledFile,
+  verdictKind,
 } from '../../setup/backup/corpus.ts';
 import { runCommand } from '../../setup/cli/command.ts';
+import { sampleByKind } from '../../setup/depth.ts';
 import { asAdmin, createTestServer, json, type TestResponse, type TestServer } from '../../setup/node/http.ts';
 import { digestTables } from '../../setup/server/digest.ts';
 
 const RESTORE = '/v1/admin/persistence/restore';
-/** What a restore request has before the backup. */
+/** The part of a restore request before the backup. */
 const BEFORE = '{"confirm":"restore","backup":';
 const BEFORE_DRY = '{"confirm":"restore","dry_run":true,"backup":';
 
@@ -45,7 +46,7 @@ async function verdictOf(file: string): Promise<Verdict | undefined> {
   }
 }
 
-/** The request around a file as the operations page makes it: a packed file is not unpacked, but stands between packed parts. */
+/** Builds the request around a file as docs/operations.md does: compressed files stand between compressed parts. */
 function requestOf(
   bytes: Buffer,
   { packed, isCut = false, before = BEFORE }: { packed: boolean; isCut?: boolean; before?: string },
@@ -60,7 +61,7 @@ function sendRestore(server: TestServer, body: Buffer): Promise<TestResponse> {
   return server.request('POST', RESTORE, { headers: { ...asAdmin, ...json, ...encoding }, body });
 }
 
-it('every file of the corpus is in its list, once, and every way to spoil one has its own', async () => {
+it('every file of the corpus is listed once, and every fault has one file', async () => {
   const listed = [...corpus.good, ...corpus.spoiled].map(({ file }) => file);
   expect(listed.toSorted()).toEqual((await corpusFiles()).toSorted());
   expect(corpus.spoiled.length).toBeGreaterThan(100);
@@ -87,16 +88,16 @@ describe('a spoiled file is refused by verify and by restore alike', () => {
     return { code, place: Object.fromEntries(place) };
   }
 
-  /** The place in a request around the file. */
+  /** Returns the verdict with its place in a request around the file. */
   function wrapped(verdict: Verdict): Verdict {
     const { pointer, offset, ...place } = verdict.place;
     if (pointer !== undefined) place.pointer = `/backup${pointer}`;
-    // Where damaged gzip data are noticed depends on the pieces in which they arrive, and what stands before them is one.
+    // The offset at which damaged gzip data are noticed depends on the chunks in which they arrive.
     if (offset !== undefined && verdict.code !== 'malformed_request') place.offset = Number(offset) + BEFORE.length;
     return { ...verdict, place };
   }
 
-  it.each(corpus.spoiled)('$file: $why', async (spoiled: SpoiledFile) => {
+  it.each(sampleByKind(corpus.spoiled, verdictKind, { purpose: 'corpus' }))('$file: $why', async (spoiled) => {
     const { file, code, place = {}, restore, cut: isCut = false } = spoiled;
     const verdict = await verdictOf(file);
     if (code === null) expect(verdict).toBeUndefined();
@@ -113,7 +114,7 @@ describe('a spoiled file is refused by verify and by restore alike', () => {
     expect(await restoreVerdict(requestOf(bytes, { packed: true, isCut }))).toEqual(found);
   });
 
-  it('and afterwards the node takes a good one', async () => {
+  it('the same node then accepts a good file', async () => {
     const bytes = await readCorpusFile('good/small.json');
     expect((await sendRestore(server, requestOf(bytes, { packed: false }))).status).toBe(200);
   });
@@ -125,7 +126,7 @@ describe('a good file', () => {
 
   it.each(corpus.good)('$file: $why', async ({ file, verified, documents, entries }: GoodFile) => {
     const verdict = await verdictOf(file);
-    // What has nothing to verify it by is no error of a restore, but nothing that verify could say yes to.
+    // A restore accepts a backup without a manifest here, but verify cannot confirm it.
     expect(verdict?.code).toBe(verified ? undefined : 'backup_unverified');
     expect((await runCommand(verifyCommand, [pathOf(file)])).code).toBe(verified ? 0 : 1);
 
@@ -147,7 +148,7 @@ describe('a good file', () => {
   });
 });
 
-/** State and history of the file are in the node, and its chain holds. */
+/** Expects the node to have the file's state and history, and a valid chain. */
 async function expectFound(server: TestServer, bytes: Buffer, documents: number): Promise<void> {
   const backup = JSON.parse((isGzip(bytes) ? gunzipSync(bytes) : bytes).toString('utf8'));
   const state = (await server.request('GET', '/v1/state')).json();

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { canonicalize } from '../../../src/json/canonical.ts';
 import { limits } from '../../../src/limits.ts';
+import { rounds } from '../../setup/depth.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
 import { documentName, jsonText } from '../../setup/values/arbitrary.ts';
@@ -20,12 +21,12 @@ function openState(): Promise<TestStore> {
   return openTestStore(nodes.database.url, { stateKey: `state-${states}`, poolMax: 2 });
 }
 
-/** As the door lets it in. */
+/** Normalises a document as the HTTP side does. */
 function normal(text: string): string {
   return normalizeDocument(text, { maxBytes: limits.maxDocumentBytes, maxDepth: limits.maxDocumentDepth }).text;
 }
 
-/** Unlike `toEqual`, tells 0 from -0, and sees a member called `__proto__`. */
+/** Compares values. Unlike `toEqual`, distinguishes 0 from -0 and sees a member called `__proto__`. */
 function expectSame(actual: string | undefined, expected: string): void {
   const parsed: unknown = JSON.parse(actual ?? 'undefined');
   if (!isDeepStrictEqual(parsed, JSON.parse(expected))) expect(actual).toBe(expected);
@@ -35,7 +36,7 @@ async function readText(node: TestStore, name: string): Promise<string | undefin
   return (await node.store.readDocument(name))?.text;
 }
 
-/** Anything that may follow a backup on its way back. */
+/** Rewritings that a backup may undergo before its restore. */
 const passes: ((text: string) => string)[] = [
   (text) => text,
   (text) => JSON.stringify(JSON.parse(text)),
@@ -56,7 +57,7 @@ describe('random documents', () => {
           await Promise.all(
             given.flatMap(([name, text]) => [
               from.commit({ changes: [{ op: 'put', name, json: normal(text) }] }),
-              // In a list, because a merge patch takes out members that are null.
+              // In a list, because a merge patch removes members that are null.
               from.commit({
                 action: 'document.patch',
                 changes: [{ op: 'merge', name: `${name} merged`, json: `{"in":[${normal(text)}]}` }],
@@ -82,11 +83,11 @@ describe('random documents', () => {
           await Promise.all([from.close(), to.close()]);
         }
       }),
-      { numRuns: 25 },
+      { numRuns: rounds({ quick: 6, full: 25 }) },
     );
   });
 
-  it('come out of a merge with their lists whole', async () => {
+  it('survive a merge with unchanged lists', async () => {
     const node = await openState();
     try {
       await fc.assert(
@@ -97,7 +98,7 @@ describe('random documents', () => {
           });
           expectSame(await readText(node, 'merged'), `{"in":[${text}]}`);
         }),
-        { numRuns: 60 },
+        { numRuns: rounds({ quick: 15, full: 60 }) },
       );
     } finally {
       await node.close();

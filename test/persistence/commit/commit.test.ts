@@ -24,7 +24,7 @@ describe('a precondition', () => {
   const put = (precondition: Precondition) =>
     node.commit({ precondition, changes: [{ op: 'put', name: 'doc', json: '2' }] });
 
-  it('If-Match holds for the one tag that is current, alone or in a list, and for *', async () => {
+  it('If-Match is met by the current tag, alone or in a list, and by *', async () => {
     const { epoch, revision } = await node.put('doc', 1);
     const old = `${epoch}.${revision}`;
     const { revision: second } = await put({ document: 'doc', ifMatch: [old] });
@@ -36,11 +36,11 @@ describe('a precondition', () => {
     const { revision: third } = await put({ document: 'doc', ifMatch: ['x', old, `${epoch}.${second}`] });
     await put({ document: 'doc', ifMatch: '*' });
     expect(third).toBe(second + 1);
-    // The same revision in another line of history is another document.
+    // The same revision in another epoch is another document.
     expect(await outcomeOf(put({ document: 'doc', ifMatch: [`other.${third + 1}`] }))).toBe('precondition_failed');
   });
 
-  it('If-Match never holds for a document that does not exist', async () => {
+  it('If-Match is never met by a document that does not exist', async () => {
     await node.put('another', 1);
     await expect(put({ document: 'doc', ifMatch: '*' })).rejects.toMatchObject({
       code: 'precondition_failed',
@@ -50,7 +50,7 @@ describe('a precondition', () => {
     expect(await node.state()).toEqual({ another: 1 });
   });
 
-  it('If-None-Match holds as long as nothing matches it', async () => {
+  it('If-None-Match is met as long as no tag matches', async () => {
     const { epoch, revision } = await put({ document: 'doc', ifNoneMatch: '*' });
     expect(await outcomeOf(put({ document: 'doc', ifNoneMatch: '*' }))).toBe('precondition_failed');
     expect(await outcomeOf(put({ document: 'doc', ifNoneMatch: ['x', `${epoch}.${revision}`] }))).toBe(
@@ -71,7 +71,7 @@ describe('a precondition', () => {
 });
 
 describe('commits of one batch', () => {
-  it('that fail leave nothing, and their neighbours are made', async () => {
+  it('that fail leave nothing behind, and the other commits succeed', async () => {
     await node.put('big', { a: 'x'.repeat(900) });
     const outcomes = await Promise.all(
       [
@@ -108,7 +108,7 @@ describe('commits of one batch', () => {
     expect(await verify(node)).toMatchObject({ ok: true, entries: 4 });
   });
 
-  it('see what the ones before them did', async () => {
+  it('see the changes of the commits before them', async () => {
     const outcomes = await Promise.all(
       [
         node.commit({
@@ -126,8 +126,8 @@ describe('commits of one batch', () => {
     expect(await node.state()).toEqual({ a: { x: 1, y: 2 } });
   });
 
-  it('are poisoned by none: what PostgreSQL refuses fails alone', async () => {
-    // The door lets nothing of this kind through.
+  it('fail alone: one that PostgreSQL refuses does not fail the others', async () => {
+    // The HTTP side refuses such a commit before.
     const poison = node.commit({ changes: [{ op: 'put', name: 'poison', json: '"\\u0000"' }] });
     const outcomes = await Promise.all([node.put('a', 1), poison, node.put('b', 2), node.put('c', 3)].map(outcomeOf));
     expect(outcomes).toEqual(['made', 'internal', 'made', 'made']);
@@ -163,7 +163,7 @@ describe('a commit of the whole state', () => {
     expect(await node.store.readHead()).toMatchObject({ documents: 0, bytes: 0, revision: 5 });
   });
 
-  it('by patch does not mind deleting what is absent', async () => {
+  it('by patch may delete absent documents', async () => {
     await node.put('a', 1);
     await node.commit({
       action: 'state.patch',
@@ -185,14 +185,14 @@ describe('an Idempotency-Key', () => {
       node.commit({ action, idempotencyKey: 'key', changes: [{ op: 'put', name: 'a', json }] });
     const receipt = await send('{"x":1,"y":[1]}');
     expect(receipt).toMatchObject({ replayed: false, created: true });
-    // The same value, spelled in another way.
+    // The same value in another spelling.
     expect(await send('{ "y": [1], "x": 1 }')).toEqual({ ...receipt, replayed: true });
     expect(await outcomeOf(send('2'))).toBe('idempotency_key_reused');
     expect(await outcomeOf(send('{"x":1,"y":[1]}', 'state.patch'))).toBe('idempotency_key_reused');
     expect(await node.store.readHead()).toMatchObject({ revision: 1 });
   });
 
-  it('is not used up by a commit that failed', async () => {
+  it('is not used up by a failed commit', async () => {
     const remove = () =>
       node.commit({ action: 'document.delete', idempotencyKey: 'key', changes: [{ op: 'delete', name: 'a' }] });
     expect(await outcomeOf(remove())).toBe('document_not_found');
@@ -200,7 +200,7 @@ describe('an Idempotency-Key', () => {
     expect(await outcomeOf(remove())).toBe('made');
   });
 
-  it('answers the first receipt although the precondition no longer holds', async () => {
+  it('returns the first receipt although the precondition is no longer met', async () => {
     const create = () =>
       node.commit({
         idempotencyKey: 'create',

@@ -21,7 +21,7 @@ function receipt(eventId: string): CommitReceipt {
   return { revision: 1, epoch: 'e', eventId, created: false, replayed: false };
 }
 
-/** A group commit whose batches the test answers by hand, on a clock that only its waits move. */
+/** Creates a group commit whose batches the test answers itself, on a clock that only waits advance. */
 function start() {
   const batches: Sent[] = [];
   const arrivals: ((sent: Sent) => void)[] = [];
@@ -62,7 +62,7 @@ const unknown = () => new LoomError('commit_outcome_unknown', 'the connection br
 const poisoned = () => new LoomError('internal', 'refused for its content');
 
 describe('group commit', () => {
-  it('puts what arrives in one turn into one batch, and what arrives meanwhile into the next, in order', async () => {
+  it('puts the commits of one turn into one batch and later ones into the next, in order', async () => {
     const { group, next, batches, made, settled } = start();
     const answers = ['a', 'b'].map((name) => group.submit(put(name)));
     const first = await next();
@@ -82,7 +82,7 @@ describe('group commit', () => {
     expect(made).toEqual([2, 3]);
   });
 
-  it('answers nobody before the batch is made', async () => {
+  it('answers no commit before its batch is committed', async () => {
     const { group, next, settled } = start();
     let answered = false;
     const answer = group.submit(put('a')).then(() => {
@@ -105,7 +105,7 @@ describe('group commit', () => {
     await Promise.all(answers);
   });
 
-  it('bounds a batch in bytes, and a larger commit travels alone', async () => {
+  it('bounds a batch in bytes, and sends a larger commit alone', async () => {
     const { group, next } = start();
     const half = JSON.stringify('x'.repeat(limits.maxBatchBytes / 2));
     const answers = [put('a', half), put('b', half), put('c', half.repeat(3)), put('d')].map(group.submit);
@@ -117,7 +117,7 @@ describe('group commit', () => {
     await Promise.all(answers);
   });
 
-  it('refuses what is over the bound of the queue, in commits or bytes, and takes on again when there is room', async () => {
+  it('refuses commits above the queue’s limits of commits and bytes, and accepts them again when there is room', async () => {
     const { group, next } = start();
     const answers = [group.submit(put('first'))];
     const first = await next();
@@ -147,7 +147,7 @@ describe('group commit', () => {
     expect(await Promise.all(outcomes)).toEqual(['made', 'precondition_failed', 'made']);
   });
 
-  it('sends a batch with an unknown outcome again, the same, until the database tells', async () => {
+  it('sends a batch with an unknown outcome again, unchanged, until the database answers', async () => {
     const { group, next } = start();
     const answers = ['a', 'b'].map((name) => group.submit(put(name)));
     const first = await next();
@@ -162,7 +162,7 @@ describe('group commit', () => {
     expect((await Promise.all(answers)).map(({ eventId }) => eventId)).toEqual(first.eventIds);
   });
 
-  it('says that the outcome is unknown when the database does not tell in time', async () => {
+  it('reports an unknown outcome if the database does not answer in time', async () => {
     const { group, next, batches, settled, passMs } = start();
     const outcome = outcomeOf(group.submit(put('a')));
     (await next()).fail(unknown());
@@ -175,7 +175,7 @@ describe('group commit', () => {
   });
 
   it.each(['database_unavailable', 'state_busy', 'schema_ahead'] as const)(
-    'does not send a batch again that was certainly not made: %s',
+    'does not send a batch again that was certainly not committed: %s',
     async (code) => {
       const { group, next, batches, settled } = start();
       const outcomes = ['a', 'b'].map((name) => outcomeOf(group.submit(put(name))));
@@ -189,7 +189,7 @@ describe('group commit', () => {
     },
   );
 
-  it('splits a batch that one commit has poisoned: only that one fails, and order is kept', async () => {
+  it('splits a batch that one commit makes fail: only that one fails, and the order is kept', async () => {
     const { group, next } = start();
     const outcomes = ['a', 'poison', 'b'].map((name) => outcomeOf(group.submit(put(name))));
     (await next()).fail(poisoned());
@@ -204,7 +204,7 @@ describe('group commit', () => {
     expect(await Promise.all(outcomes)).toEqual(['made', 'internal', 'made']);
   });
 
-  it('closes by answering everything that was accepted, and refuses the rest', async () => {
+  it('answers all accepted commits when it closes, and refuses the rest', async () => {
     const { group, next, settled } = start();
     const accepted = ['a', 'b'].map((name) => outcomeOf(group.submit(put(name))));
     const first = await next();

@@ -9,7 +9,7 @@ beforeEach(async () => {
 });
 afterEach(() => nodes.close());
 
-/** The server process in which a commit waits for the state row. */
+/** Returns the server process in which a commit waits for the state row. */
 async function waitingBackend(): Promise<number> {
   const find = async (): Promise<number | undefined> => {
     const { rows } = await nodes.database.pool.query(
@@ -23,7 +23,7 @@ async function waitingBackend(): Promise<number> {
 }
 
 describe('an answer that got lost', () => {
-  it('because the server process died before the commit is found out, and the batch made once', async () => {
+  it('because the server process died before the commit leads to another attempt, and the batch is committed once', async () => {
     const locker = await nodes.database.pool.connect();
     try {
       await locker.query('begin');
@@ -31,8 +31,8 @@ describe('an answer that got lost', () => {
       const receipts = Promise.all([nodes.node.put('a', 1), nodes.node.put('b', 2)]);
       const first = await waitingBackend();
       await nodes.database.pool.query('select pg_terminate_backend($1)', [first]);
-      // It is sent again by itself, on another connection.
-      await expect.poll(async () => (await waitingBackend()) !== first, { timeout: 10_000 }).toBe(true);
+      // The node sends the batch again on another connection.
+      await expect.poll(waitingBackend, { timeout: 10_000 }).not.toBe(first);
       await locker.query('rollback');
       expect((await receipts).map(({ revision }) => revision)).toEqual([1, 2]);
     } finally {
@@ -42,7 +42,7 @@ describe('an answer that got lost', () => {
     expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: 2 });
   });
 
-  it('after the commit was made does not make it twice', async () => {
+  it('after the commit does not lead to a second commit', async () => {
     const proxy = await startProxy(nodes.database.url);
     const far = await openTestStore(proxy.url, { poolMax: 1 });
     try {
@@ -55,7 +55,7 @@ describe('an answer that got lost', () => {
           changes: [{ op: 'put', name: 'b', json: '2' }],
         }),
       ]);
-      // The commit is there before anybody heard of it.
+      // The commit is stored before any client has an answer.
       await expect.poll(async () => (await nodes.node.store.readHead()).revision, { timeout: 10_000 }).toBe(3);
       expect(proxy.lost()).toBeGreaterThan(0);
       proxy.heal();
@@ -72,7 +72,7 @@ describe('an answer that got lost', () => {
     expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: 3 });
   });
 
-  it('is no matter for a commit that never reached the server: it is refused as certainly not made', async () => {
+  it('from a server that was never reached leaves no doubt: the commit is refused as certainly not made', async () => {
     const proxy = await startProxy(nodes.database.url);
     const far = await openTestStore(proxy.url, { poolMax: 1 });
     await proxy.close();

@@ -24,18 +24,18 @@ describe('a merge patch', () => {
     expect(await merge('example', patch)).toEqual(JSON.parse(result));
   });
 
-  it('of a document that does not exist makes it, without its nulls', async () => {
+  it('of a document that does not exist creates it, without its nulls', async () => {
     expect(await merge('new', '{"a":null,"b":{"c":null,"d":[null]}}')).toEqual({ b: { d: [null] } });
   });
 
-  it('keeps names apart that look alike, and __proto__ and the empty name are names', async () => {
+  it('distinguishes similar names, and accepts __proto__ and the empty name', async () => {
     await nodes.node.commit({ changes: [{ op: 'put', name: 'odd', json: '{"":1,"a":1,"A":1,"__proto__":{"x":1}}' }] });
     expect(await merge('odd', '{"":2,"a":null,"__proto__":{"y":2}}')).toEqual(
       JSON.parse('{"":2,"A":1,"__proto__":{"x":1,"y":2}}'),
     );
   });
 
-  it('reaches the deepest level that a document may have, and leaves what is beside it', async () => {
+  it('reaches the deepest level that a document may have, and keeps the members beside it', async () => {
     const nested = (leaf: string, beside: string) => `${`{${beside}"a":`.repeat(127)}{${leaf}}${'}'.repeat(127)}`;
     await nodes.node.commit({ changes: [{ op: 'put', name: 'deep', json: nested('"x":1,"y":1', '"b":1,') }] });
     expect(await merge('deep', nested('"x":null,"z":2', ''))).toEqual(JSON.parse(nested('"y":1,"z":2', '"b":1,')));

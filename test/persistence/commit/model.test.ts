@@ -1,11 +1,12 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Change, CommitAction } from '../../../src/domain/commit.ts';
+import { rounds } from '../../setup/depth.ts';
 import { openNodes, outcomeOf, type TestNodes } from '../../setup/node/nodes.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
 import { mergePatch } from '../../setup/values/merge-patch.ts';
 
-/** What LOOM ought to be, in a few lines: commits on a map of parsed documents. */
+/** Models LOOM in a few lines: commits on a map of parsed documents. */
 type Model = Map<string, unknown>;
 
 interface ModelCommit {
@@ -34,7 +35,7 @@ const commit: fc.Arbitrary<ModelCommit> = fc.oneof(
   fc.uniqueArray(put, distinct).map((changes): ModelCommit => ({ action: 'state.put', changes })),
 );
 
-/** Answers what the commit must come to, having changed the model if it is made. */
+/** Applies the commit to the model, if it must succeed, and returns the expected outcome. */
 function applyTo(model: Model, { action, changes }: ModelCommit): string {
   const missing = changes.some((change) => change.op === 'delete' && !model.has(change.name));
   if (missing && action === 'document.delete') return 'document_not_found';
@@ -53,7 +54,7 @@ beforeAll(async () => {
 });
 afterAll(() => nodes.close());
 
-/** The state that the trail alone tells. */
+/** Rebuilds the state from the audit trail alone. */
 async function replay(node: TestStore): Promise<Model> {
   const model: Model = new Map();
   const { entries } = await node.store.readAudit({ limit: 1_000, order: 'asc' });
@@ -62,7 +63,7 @@ async function replay(node: TestStore): Promise<Model> {
       action: CommitAction;
       changes: { op: Change['op']; name: string; value?: unknown }[];
     };
-    // What the entry of a whole state lists is complete: it needs no clearing.
+    // The entry of a `state.put` also lists the deletions, so that no clearing is needed.
     applyTo(model, {
       action: action === 'state.put' ? 'state.patch' : action,
       changes: changes.map(
@@ -83,7 +84,7 @@ async function truth(stateKey: string) {
   return rows[0];
 }
 
-it('random commits come to what a simple model says: state, revisions, counters, trail', async () => {
+it('random commits lead to the state, revisions, counters and trail of a simple model', async () => {
   let runs = 0;
   await fc.assert(
     fc.asyncProperty(fc.array(commit, { minLength: 1, maxLength: 25 }), async (commits) => {
@@ -107,6 +108,6 @@ it('random commits come to what a simple model says: state, revisions, counters,
         await node.close();
       }
     }),
-    { numRuns: 40 },
+    { numRuns: rounds({ quick: 12, full: 40 }) },
   );
 });

@@ -9,7 +9,7 @@ import { captureLog } from '../../setup/node/log.ts';
 import { createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
 import { type PrivateServer, startPrivateServer } from '../../setup/server/private-server.ts';
 
-/** What design §8 promises. */
+/** Promised by docs/operations.md. */
 const OUTAGE_SEEN_MS = 10_000;
 const RECOVERY_SEEN_MS = 5_000;
 
@@ -37,7 +37,7 @@ async function untilReason(probe: Probe, reason: ProbeVerdict['reason'], withinM
   await expect.poll(() => probe.verdict().reason, { timeout: withinMs, interval: 20 }).toBe(reason);
 }
 
-/** A `loom_meta` of the given versions, as the migrations make it. */
+/** Writes a `loom_meta` with these versions, as the migrations do. */
 async function setVersions(pool: pg.Pool, schemaVersion: number, compatibleFrom: number): Promise<void> {
   await pool.query('create table if not exists loom_meta (key text primary key, value jsonb not null)');
   await pool.query(
@@ -72,7 +72,7 @@ describe('on a healthy server', () => {
     expect(probe.verdict().latencyMs).toBeGreaterThanOrEqual(0);
   });
 
-  test('holds one connection, and comes back by itself when that is cut', async () => {
+  test('uses one connection, and replaces it when it is cut', async () => {
     await setVersions(database.pool, 3, 1);
     const probe = startProbe(database.url, { intervalMs: 20, applicationName: 'loom probe cut' });
     await untilReason(probe, undefined, 5_000);
@@ -86,12 +86,12 @@ describe('on a healthy server', () => {
     expect(before).toHaveLength(1);
     await database.pool.query('select pg_terminate_backend($1)', before);
     await expect.poll(async () => (await sessions()).filter((pid) => pid !== before[0])).toHaveLength(1);
-    expect(probe.verdict().ok).toBe(true);
+    expect(probe.verdict()).toMatchObject({ ok: true });
     await probe.close();
     await expect.poll(sessions).toEqual([]);
   });
 
-  test('does not flip for a single check that is too slow, and does for several', async () => {
+  test('stays good after a single check that is too slow, and turns bad after several', async () => {
     await setVersions(database.pool, 3, 1);
     const verdicts: ProbeVerdict[] = [];
     const probe = startProbe(database.url, {
@@ -120,7 +120,7 @@ describe('on a healthy server', () => {
     }
   });
 
-  test('makes the next check at once when it is woken', async () => {
+  test('checks at once when it is woken', async () => {
     await setVersions(database.pool, 2, 1);
     const probe = startProbe(database.url, { intervalMs: 600_000 });
     await untilReason(probe, 'schema_behind', 5_000);
@@ -145,9 +145,9 @@ describe('on a server that stops', () => {
     probe = startProbe(server.url);
     await untilReason(probe, undefined, RECOVERY_SEEN_MS);
     await server.freeze();
-    await expect.poll(() => probe.verdict().ok, { timeout: OUTAGE_SEEN_MS, interval: 20 }).toBe(false);
+    await expect.poll(() => probe.verdict(), { timeout: OUTAGE_SEEN_MS, interval: 20 }).toMatchObject({ ok: false });
     expect(['db_slow', 'db_unreachable']).toContain(probe.verdict().reason);
-    // Long enough for the back-off to be at its bound.
+    // By then the back-off has reached its maximum.
     await sleep(4_000);
     await server.thaw();
     await untilReason(probe, undefined, RECOVERY_SEEN_MS);
@@ -175,7 +175,7 @@ describe('on a server that stops', () => {
   });
 });
 
-describe('on a server that only pretends', () => {
+describe('on a server that is no PostgreSQL', () => {
   let server: Server;
   const sockets = new Set<Socket>();
   let connections = 0;
@@ -186,7 +186,7 @@ describe('on a server that only pretends', () => {
       connections += 1;
       sockets.add(socket);
       socket.on('error', () => undefined).on('close', () => sockets.delete(socket));
-      // A socket without a reader never sees its end.
+      // A socket without a reader never emits its end.
       socket.resume();
       onConnection(socket);
     });
@@ -199,7 +199,7 @@ describe('on a server that only pretends', () => {
     await new Promise((resolve) => server.close(resolve));
   });
 
-  test('gives up a connect that hangs at its deadline, and leaves no socket behind', async () => {
+  test('aborts a hanging connect at its deadline, and leaves no socket behind', async () => {
     const probe = startProbe(await listen(() => undefined), { deadlineMs: 100 });
     await untilReason(probe, 'db_unreachable', 5_000);
     await expect.poll(() => connections, { timeout: 5_000 }).toBeGreaterThanOrEqual(3);
@@ -208,7 +208,7 @@ describe('on a server that only pretends', () => {
     await expect.poll(() => sockets.size).toBe(0);
   });
 
-  test('is not stormed by new connections while every one is refused', async () => {
+  test('does not flood the server with connections while the server refuses them', async () => {
     const probe = startProbe(await listen((socket) => socket.destroy()), { intervalMs: 10 });
     await untilReason(probe, 'db_unreachable', 5_000);
     const before = connections;

@@ -45,7 +45,7 @@ describe('the verdict', () => {
     });
   });
 
-  test('is of the last bad check when they differ', () => {
+  test('names the last bad check if they differ', () => {
     expect(stateAfter(good, slow, slow).verdict.reason).toBe('db_slow');
     expect(stateAfter(good, slow, unreachable).verdict.reason).toBe('db_unreachable');
     expect(stateAfter(good, slow, slow, unreachable, slow).verdict.reason).toBe('db_slow');
@@ -53,7 +53,7 @@ describe('the verdict', () => {
 
   test('keeps a schema fault through a single bad check', () => {
     expect(stateAfter(behind, slow).verdict.reason).toBe('schema_behind');
-    expect(stateAfter(behind, slow, good).verdict.ok).toBe(true);
+    expect(stateAfter(behind, slow, good).verdict).toMatchObject({ ok: true });
   });
 
   test('over every sequence of six checks: good after a good check, bad only after two bad ones in a row', () => {
@@ -97,7 +97,7 @@ describe('the schema', () => {
     expect(judgeSchema(version, compatibleFrom, 3)).toBe(verdict);
   });
 
-  test('that does not fit is not a fault of the database', () => {
+  test('that does not match is no fault of the database', () => {
     expect(stateAfter({ ...good, schemaVersion: 4, compatibleFrom: 4 }).verdict).toEqual({
       ok: false,
       database: 'ok',

@@ -29,7 +29,7 @@ async function entriesOf(node: TestStore): Promise<string[]> {
   return (await node.store.readAudit({ limit: 1_000, order: 'asc' })).entries.map(({ text }) => text);
 }
 
-describe('an older database whose chain is the beginning of the backup’s', () => {
+describe('an older database whose chain is a prefix of the backup’s', () => {
   it.each([{ auditLimit: undefined }, { auditLimit: 4 }, { auditLimit: 3 }])(
     'adopts only the entries that it lacks, from the last $auditLimit',
     async ({ auditLimit }) => {
@@ -47,13 +47,13 @@ describe('an older database whose chain is the beginning of the backup’s', () 
       expect(await fresh.state()).toEqual(await nodes.node.state());
       expect((await entriesOf(fresh)).slice(0, 8)).toEqual(await entriesOf(nodes.node));
       expect(await verify(fresh)).toMatchObject({ ok: true, entries: 9 });
-      // What was adopted counts as done here, too.
+      // An adopted idempotency key counts here, too.
       const again = await fresh.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'late', json: '1' }] });
       expect(again).toMatchObject({ replayed: true, revision: 6 });
     },
   );
 
-  it('imports what comes after a hole', async () => {
+  it('imports the entries after a gap', async () => {
     for (let index = 0; index < 3; index += 1) await nodes.node.put('a', index);
     await copyDatabase();
     for (let index = 0; index < 5; index += 1) await nodes.node.put('a', index);
@@ -63,7 +63,7 @@ describe('an older database whose chain is the beginning of the backup’s', () 
     expect(await verify(fresh)).toMatchObject({ ok: true, entries: 3 + 4 + 1 });
   });
 
-  it('imports the original of an entry that was edited since, and of no other', async () => {
+  it('imports the original of an edited entry, and no other', async () => {
     for (let index = 0; index < 3; index += 1) await nodes.node.put('a', index);
     await copyDatabase();
     await other.pool.query(`begin; set local session_replication_role = replica;
@@ -76,12 +76,12 @@ describe('an older database whose chain is the beginning of the backup’s', () 
       action: 'audit.import',
       import: { position: 2, original: backup.audit_entries[1] },
     });
-    // The edit is still there to be seen: a restore does not wash it away.
+    // A restore does not hide the edit: verification still finds it.
     expect(await verify(fresh)).toMatchObject({ ok: false, first_bad_seq: 2 });
   });
 });
 
-describe('a backup that somebody has forged well', () => {
+describe('a backup that is forged with correct digests', () => {
   const forgeries: [string, Record<string, unknown>, string][] = [
     ['a day that does not exist', { recorded_at: '2024-02-30T00:00:00.000000Z' }, 'recorded_at'],
     ['the year 0', { recorded_at: '0000-01-01T00:00:00.000000Z' }, 'recorded_at'],
@@ -104,7 +104,7 @@ describe('a backup that somebody has forged well', () => {
     expect(await digestTables(other.pool)).toBe(before);
   });
 
-  it('is refused for an event id or idempotency key that comes twice', async () => {
+  it('is refused for a duplicate event id or idempotency key', async () => {
     await nodes.node.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'a', json: '1' }] });
     await nodes.node.put('a', 2);
     for (const member of ['event_id', 'idempotency_key']) {
@@ -117,7 +117,7 @@ describe('a backup that somebody has forged well', () => {
     }
   });
 
-  it('is refused for a partial trail that repeats what the live one has before it', async () => {
+  it('is refused for a partial trail that repeats earlier entries of the live trail', async () => {
     await nodes.node.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'a', json: '1' }] });
     await copyDatabase();
     await nodes.node.put('a', 2);
@@ -140,7 +140,7 @@ describe('a backup that somebody has forged well', () => {
     expect(await fresh.restore(await fresh.backup())).toMatchObject({ revision: limits.maxRestoredRevision + 2 });
   });
 
-  it('leaves nothing to a later restore that no backup may hold', async () => {
+  it('leaves nothing that a later backup cannot contain', async () => {
     const nested: unknown = JSON.parse(
       '['.repeat(limits.maxAuditEntryDepth - 3) + ']'.repeat(limits.maxAuditEntryDepth - 3),
     );
@@ -172,7 +172,7 @@ describe('a backup that somebody has forged well', () => {
     }
   });
 
-  it('is refused for a revision after which none could be counted, and one that is left alone restores', async () => {
+  it('is refused for a revision that cannot grow, and restores with its own revision', async () => {
     await nodes.node.put('a', 1);
     const backup: ParsedBackup = JSON.parse(await nodes.node.backup());
     const forged = relink({ ...structuredClone(backup), revision: Number.MAX_SAFE_INTEGER });

@@ -1,6 +1,7 @@
 import { request as httpRequest } from 'node:http';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { rounds, seededRandom } from '../../setup/depth.ts';
 import { asAdmin, createTestServer, json, type TestServer } from '../../setup/node/http.ts';
 import { openNodes, outcomeOf, type TestNodes } from '../../setup/node/nodes.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
@@ -8,7 +9,11 @@ import { digestTables } from '../../setup/server/digest.ts';
 import { oddDocument } from '../../setup/values/odd-documents.ts';
 
 const RESTORE = '/v1/admin/persistence/restore';
-const CUTS = 500;
+const CUTS = rounds({ quick: 60, full: 500 });
+/** How many of the cuts lie in a row at the beginning and at the end of a body. */
+const FIRST = rounds({ quick: 8, full: 20 });
+const LAST = rounds({ quick: 20, full: 60 });
+const BREAKS = rounds({ quick: 5, full: 20 });
 const POLL = { interval: 2, timeout: 10_000 };
 
 let nodes: TestNodes;
@@ -37,27 +42,38 @@ afterAll(async () => {
   await nodes.close();
 });
 
-/** The request with the backup in front of its other members, or behind them: what a cut takes away differs. */
+/** The request with its options before or after the backup, so that cuts remove different members. */
 const bodies: [string, () => Buffer][] = [
   ['first', () => Buffer.from(`{"confirm":"restore","truncate_audit":true,"backup":${backup}}`)],
   ['last', () => Buffer.from(`{"backup":${backup},"truncate_audit":true,"confirm":"restore"}`)],
 ];
 
-/** Lengths from `first` on: all of the first 20 and of the last 60, and as many between, evenly. */
-function cutsOf(length: number, { count, first }: { count: number; first: number }): number[] {
+/**
+ * Returns `count` lengths of a part of the body: the shortest in a row, the longest in a row, and others spread evenly.
+ */
+function cutsOf(length: number, count: number): number[] {
   const cuts = new Set<number>();
-  for (let cut = first; cut < first + 20; cut += 1) cuts.add(cut);
-  for (let cut = length - 60; cut < length; cut += 1) cuts.add(cut);
-  for (let step = 1; cuts.size < count; step += 1)
-    cuts.add(first + Math.floor((step * 0.618034 * length) % (length - first)));
+  for (let cut = 1; cut <= FIRST; cut += 1) cuts.add(cut);
+  for (let cut = length - LAST; cut < length; cut += 1) cuts.add(cut);
+  return [...cuts, ...spread(length, count - cuts.size, cuts)];
+}
+
+/** Steps by the golden ratio from a random place, which spreads any number of lengths evenly. */
+function spread(length: number, count: number, besides = new Set<number>()): number[] {
+  const cuts = new Set<number>();
+  const from = seededRandom(`cuts of ${length} bytes`).fraction();
+  for (let step = 1; cuts.size < count; step += 1) {
+    const cut = 1 + Math.floor(((from + step * 0.618034) % 1) * (length - 1));
+    if (!besides.has(cut)) cuts.add(cut);
+  }
   return [...cuts];
 }
 
 it.each(bodies)(
-  'a body with its options %s, cut at 500 offsets, is refused every time and changes nothing',
+  `a body with its options %s, cut at ${CUTS} offsets, is refused every time and changes nothing`,
   async (_where, bodyOf) => {
     const body = bodyOf();
-    const cuts = cutsOf(body.length, { count: CUTS, first: 1 });
+    const cuts = cutsOf(body.length, CUTS);
     expect(cuts).toHaveLength(CUTS);
     for (const [index, cut] of cuts.entries()) {
       const outcome = await outcomeOf(nodes.node.restoreBody(body.subarray(0, cut)));
@@ -69,11 +85,11 @@ it.each(bodies)(
   120_000,
 );
 
-it('a packed body, cut at 500 offsets, is refused every time and changes nothing', async () => {
+it(`a compressed body, cut at ${CUTS} offsets, is refused every time and changes nothing`, async () => {
   const unchanged = await digestTables(server.database.pool);
   for (const [, bodyOf] of bodies) {
     const packed = gzipSync(bodyOf());
-    const cuts = cutsOf(packed.length, { count: CUTS / 2, first: 1 });
+    const cuts = cutsOf(packed.length, CUTS / 2);
     for (const [index, cut] of cuts.entries()) {
       const headers = { ...asAdmin, ...json, 'content-encoding': 'gzip' };
       const answer = await server.request('POST', RESTORE, { headers, body: packed.subarray(0, cut) });
@@ -84,10 +100,10 @@ it('a packed body, cut at 500 offsets, is refused every time and changes nothing
   expect(await digestTables(server.database.pool)).toBe(unchanged);
 }, 120_000);
 
-it('a packed body with anything behind it is refused and changes nothing', async () => {
+it('a compressed body with anything behind it is refused and changes nothing', async () => {
   const unchanged = await digestTables(server.database.pool);
   const packed = gzipSync(bodies[0]?.[1]() ?? '');
-  // Zeros are what gunzip itself takes for padding, without a look at what comes after them.
+  // gunzip takes zeros for padding and ignores everything after them.
   for (const behind of [
     Buffer.from('xyz'),
     Buffer.alloc(1),
@@ -106,8 +122,8 @@ it('a body whose sender breaks off before its announced length is refused, and l
   const unchanged = await digestTables(server.database.pool);
   const whole = bodies.map(([, bodyOf]) => bodyOf());
   for (const body of [...whole, ...whole.map((plain) => gzipSync(plain))]) {
-    // Without the last 60, of which a cut may leave nothing but the end of the gzip data to be sent.
-    for (const cut of cutsOf(body.length, { count: 90, first: 1 }).slice(70)) {
+    // Not the last 60, where a cut may leave only the end of the gzip data unsent.
+    for (const cut of spread(body.length - 60, BREAKS)) {
       await breakOff(port, body, cut);
       await expect.poll(() => server.store.observe().operations, POLL).toEqual([]);
       expect(await digestTables(server.database.pool)).toBe(unchanged);
@@ -115,7 +131,7 @@ it('a body whose sender breaks off before its announced length is refused, and l
   }
 }, 120_000);
 
-/** Announces the whole body, sends `cut` bytes of it, and hangs up once the node has begun to read them. */
+/** Announces the whole body, sends `cut` bytes and hangs up once the node has begun to read. */
 async function breakOff(port: number, body: Buffer, cut: number): Promise<void> {
   const encoding = body[0] === 0x1f ? { 'content-encoding': 'gzip' } : {};
   const headers = { ...asAdmin, ...json, ...encoding, 'content-length': body.length };
@@ -128,7 +144,7 @@ async function breakOff(port: number, body: Buffer, cut: number): Promise<void> 
   await closed;
 }
 
-it('the same bodies, whole, are taken', async () => {
+it('the same bodies are accepted when they are whole', async () => {
   const fresh: TestStore = await openTestStore(nodes.database.url, { stateKey: 'fresh' });
   try {
     for (const [, bodyOf] of bodies) {

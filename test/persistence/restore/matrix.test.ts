@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ParsedBackup } from '../../setup/backup/chain.ts';
+import { sampleByKind } from '../../setup/depth.ts';
 import { copyState } from '../../setup/node/copy-state.ts';
 import { type Entry, lostOf, trailOf } from '../../setup/node/history.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
@@ -18,7 +19,7 @@ beforeAll(async () => {
   await copyState(source.database.pool, older.pool);
   await source.node.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'late', json: '"x"' }] });
   await source.node.commit({ action: 'document.delete', changes: [{ op: 'delete', name: 'early-3' }] });
-  // A backup may itself come from a database with a history of restores.
+  // The backup's own database has a history of restores.
   await source.node.restore(await source.node.backup());
   await source.node.put('early-0', { last: true });
 });
@@ -27,7 +28,7 @@ afterAll(async () => {
   await source.close();
 });
 
-/** A database of the wanted kind, and the backup that is to be restored there. */
+/** Returns a database of this kind and the backup to restore there. */
 async function prepare(where: Where): Promise<{ database: TestDatabase; backup: string }> {
   const database = await createTestDatabase();
   if (where === 'same') await copyState(source.database.pool, database.pool);
@@ -52,7 +53,7 @@ async function expectSound(node: TestStore, database: TestDatabase): Promise<voi
   expect(await verifyBySql(database.pool)).toEqual({ entries: verdict.entries, ok: true, firstBadSeq: null });
 }
 
-/** What must have become of each trail. `live` is the trail before the restore. */
+/** Checks the trail after the restore. `live` is the trail before. */
 function expectTrail(
   where: Where,
   given: { backup: ParsedBackup; live: Entry[]; after: Entry[]; truncate: boolean },
@@ -60,7 +61,7 @@ function expectTrail(
   const { backup, live, after, truncate } = given;
   expect(lostOf(backup.audit_entries as Entry[], after)).toEqual([]);
   const diverges = where === 'foreign' || (live.length > 0 && lostOf(live, backup.audit_entries as Entry[]).length > 0);
-  // Nothing of the live trail is lost either, unless it was to be replaced, and could be.
+  // The live trail loses only the entries that truncate_audit replaces.
   const replaced = where === 'same' && truncate ? live.slice(backup.audit_entries.length) : [];
   if (where !== 'same' && !diverges) expect(after.slice(0, -1)).toEqual(backup.audit_entries);
   const lost = lostOf(live, after);
@@ -87,7 +88,9 @@ const matrix = kinds.flatMap((where) =>
 );
 
 describe('a restore', () => {
-  it.each(matrix)(
+  // Every database with every pair of options; at quick depth, one choice of writes for each of them.
+  const kindOf = ({ where, replaceState, truncate }: (typeof matrix)[number]) => `${where} ${replaceState} ${truncate}`;
+  it.each(sampleByKind(matrix, kindOf, { purpose: 'matrix' }))(
     'on the $where database, replace_state $replaceState, truncate_audit $truncate, writes before $before, after $after',
     async ({ where, replaceState, truncate, before, after }) => {
       const { database, backup: text } = await prepare(where);
@@ -111,7 +114,7 @@ describe('a restore', () => {
         node = await openTestStore(database.url);
         await expectSound(node, database);
 
-        // What this node exports now, it restores: here, and in an empty database.
+        // The node's new backup restores here and in an empty database.
         const own = await node.backup();
         expect((await node.restore(own)).documents).toMatchObject({ added: 0, changed: 0, removed: 0 });
         await expectSound(node, database);

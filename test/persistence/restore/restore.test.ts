@@ -42,7 +42,7 @@ describe('backup and restore', () => {
     expect(await verify(node)).toMatchObject({ ok: true, entries: 1 });
   });
 
-  it('dates documents from when they changed, and not from when the body began to arrive', async () => {
+  it('dates documents by their change, not by the arrival of the body', async () => {
     await node.put('a', 1);
     const backup = await node.backup();
     const changed = async () => (await node.store.readDocument('a'))?.updatedAt ?? '';
@@ -95,7 +95,7 @@ describe('backup and restore', () => {
     expect(again.documents).toEqual({ added: 0, changed: 0, removed: 0, unchanged: 8 });
   });
 
-  it('truncate_audit takes the later entries out, and the restore entry names the head that it replaced', async () => {
+  it('truncate_audit removes the later entries, and the restore entry names the head that it replaced', async () => {
     await fill();
     const backup = await node.backup();
     await node.put('later', 1);
@@ -113,7 +113,7 @@ describe('backup and restore', () => {
     expect(await verify(node)).toMatchObject({ ok: true, head: { seq: head.seq + 1 } });
   });
 
-  it('an empty database adopts the entries as they are, an older one those that it lacks', async () => {
+  it('an empty database adopts all entries unchanged, and an older one the missing entries', async () => {
     await fill();
     const early = await node.backup();
     await node.put('later', 'x');
@@ -130,7 +130,7 @@ describe('backup and restore', () => {
       expect(adopted.entries.slice(0, entries).map((one) => JSON.parse(one.text))).toEqual(
         JSON.parse(early).audit_entries,
       );
-      // Its own restore entry makes it another line: the original's later entry has its place in an import.
+      // Its own restore entry makes the trails diverge, so that the original's later entry is imported.
       expect((await fresh.restore(late)).audit).toMatchObject({ adopted: 0, imported: 1, parted_at: entries + 1 });
       expect(await fresh.state()).toEqual(JSON.parse(late).state);
       const own = await fresh.backup();

@@ -23,7 +23,7 @@ const digest = () => digestTables(nodes.database.pool);
 const context = () => ({ requestId: 'test', signal: new AbortController().signal });
 
 describe('a restore into a scratch state', () => {
-  it('leaves every row of the living one alone, is found again by its digest, and can be dropped', async () => {
+  it('changes no row of the live state, is reported with its digest, and can be dropped', async () => {
     const { manifest, revision }: ParsedBackup = JSON.parse(backup);
     const [whole, own] = [await digest(), await digestTables(nodes.database.pool, 'default')];
     const report = await node.restore(backup, { into_scratch: 'trial' });
@@ -49,7 +49,7 @@ describe('a restore into a scratch state', () => {
     await expect(node.store.verifyAudit(context(), 'trial')).rejects.toMatchObject({ code: 'scratch_not_found' });
   });
 
-  it('tells by its digest what is in the tables, and not what the backup says', async () => {
+  it('reports the digest of its tables, not the one of the backup', async () => {
     await nodes.database.pool.query(`
       create function spoil() returns trigger language plpgsql as $$
         begin if new.state_key = 'trial' then new.value := '"spoiled"'; end if; return new; end $$;
@@ -58,7 +58,7 @@ describe('a restore into a scratch state', () => {
     expect(report.scratch?.state_sha256).not.toBe(JSON.parse(backup).manifest.state_sha256);
   });
 
-  it('is planned without a trace', async () => {
+  it('as a dry run leaves nothing behind', async () => {
     const before = await digest();
     const plan = await node.restore(backup, { into_scratch: 'trial', dry_run: true });
     expect(plan).toMatchObject({ dry_run: true, documents: { added: 2 }, audit: { adopted: 2 } });
@@ -66,7 +66,7 @@ describe('a restore into a scratch state', () => {
     expect(await digest()).toBe(before);
   });
 
-  it('leaves nothing when the backup is at fault', async () => {
+  it('leaves nothing behind if the backup is refused', async () => {
     const before = await digest();
     const spoiled = backup.replace('"x"', '"y"');
     expect(spoiled).not.toBe(backup);
@@ -94,7 +94,7 @@ describe('a restore into a scratch state', () => {
     expect(await digest()).toBe(before);
   });
 
-  it('keeps no restore of the living state waiting when it says so before the backup', async () => {
+  it('does not block a restore of the live state if into_scratch comes before the backup', async () => {
     const body = `{"confirm":"restore","into_scratch":"trial","backup":${backup}}`;
     let release = (): void => undefined;
     const held = new Promise<void>((resolve) => {
@@ -115,7 +115,7 @@ describe('a restore into a scratch state', () => {
 });
 
 describe('dropping a scratch state', () => {
-  it('leaves those that a node which served it has made to its owner', async () => {
+  it('keeps the scratch states that a node serving it has made', async () => {
     await node.restore(backup, { into_scratch: 'trial' });
     const server = await openTestStore(nodes.database.url, { stateKey: 'trial' });
     await server.restore(backup, { into_scratch: 'its own', accept_state_key: 'default' });
@@ -156,7 +156,7 @@ describe('dropping a scratch state', () => {
     expect(await digest()).toBe(before);
   });
 
-  it('is for nodes of the state that it was made for, and for no others', async () => {
+  it('is possible only for nodes of the state that it was made for', async () => {
     await node.restore(backup, { into_scratch: 'trial' });
     const other = await openTestStore(nodes.database.url, { stateKey: 'other' });
     try {
@@ -175,7 +175,7 @@ describe('dropping a scratch state', () => {
     }
   });
 
-  it('takes along what a node that served it has kept, and the node itself does not drop it', async () => {
+  it('removes the undo records of a node serving it, and that node cannot drop it', async () => {
     const before = await digest();
     await node.restore(backup, { into_scratch: 'trial' });
     const inside = await openTestStore(nodes.database.url, { stateKey: 'trial' });

@@ -20,7 +20,7 @@ afterEach(() => nodes.close());
 
 const remove = (name: string) => node.commit({ action: 'document.delete', changes: [{ op: 'delete', name }] });
 
-/** A backup, and then a state that differs from it in every way: a document added, changed, removed, and one left alone. */
+/** Takes a backup, then adds, changes and removes a document, and leaves one unchanged. */
 async function fill(): Promise<string> {
   await node.put('same', { kept: true });
   await node.put('changed', 'as in the backup');
@@ -70,7 +70,7 @@ describe('an undo', () => {
     expect((await trailOf(node)).slice(-4).map(({ action }) => action)).toEqual(['restore', 'undo', 'undo', 'undo']);
   });
 
-  it('brings back the entries that a restore took out, and the history says restore, then undo', async () => {
+  it('brings back the entries that a restore removed, and the trail says restore, then undo', async () => {
     const backup = await fill();
     const taken = (await trailOf(node)).slice(3);
     await node.restore(backup, { truncate_audit: true });
@@ -84,14 +84,14 @@ describe('an undo', () => {
     expect(trail.at(-1)).toMatchObject({ undo: { imported_entries: 3, undone: [{ kind: 'restore' }] } });
     await expectSound();
 
-    // Undone once more, they do not come twice.
+    // Two more undos do not import them again.
     await node.undo();
     await node.undo();
     expect(importedOf(await trailOf(node))).toEqual(taken);
     await expectSound();
   });
 
-  it('may bring back imports: what they hold is not imported again', async () => {
+  it('may bring back imports, whose originals are not imported again', async () => {
     const early = await fill();
     const other = await openNodes();
     await other.node.put('theirs', 1);
@@ -107,7 +107,7 @@ describe('an undo', () => {
     await expectSound();
   });
 
-  it('leaves what was committed since, but for the documents that the restore had replaced', async () => {
+  it('keeps later commits, except to the documents that the restore had replaced', async () => {
     const backup = await fill();
     await node.restore(backup);
     await node.put('since', 'new');
@@ -117,13 +117,13 @@ describe('an undo', () => {
     expect(plan.warnings).toEqual([expect.stringMatching(/later commit has changed.*: 1\.$/)]);
     await node.undo();
     expect(await node.state()).toEqual({ since: 'new', same: 'changed since', changed: 'later', added: 2 });
-    // And that, too, is only an undo away.
+    // Another undo reverts that, too.
     await node.undo();
     expect(await node.state()).toMatchObject({ changed: 'changed since', since: 'new' });
     await expectSound();
   });
 
-  it('goes back over several restores at once, to before the one that is named', async () => {
+  it('reverts several restores at once, up to the named one', async () => {
     const backup = await fill();
     const before = await node.state();
     const first = await node.restore(backup);
@@ -136,7 +136,7 @@ describe('an undo', () => {
     await expectSound();
   });
 
-  it('of a restore that replaced nothing changes nothing, but says so in the trail', async () => {
+  it('of a restore that replaced nothing changes nothing, and adds its entry to the trail', async () => {
     const backup = await fill();
     const [before, { epoch }] = [await node.state(), await node.store.readHead()];
     await node.restore(backup, { replace_state: false });
@@ -149,7 +149,7 @@ describe('an undo', () => {
     await expectSound();
   });
 
-  it('is planned without changing anything', async () => {
+  it('as a dry run changes nothing', async () => {
     await node.restore(await fill());
     const before = await digestTables(nodes.database.pool);
     expect(await node.undo({ dryRun: true })).toMatchObject({
@@ -161,7 +161,7 @@ describe('an undo', () => {
     expect(await digestTables(nodes.database.pool)).toBe(before);
   });
 
-  it('leaves a state whose own backup restores elsewhere, with every entry', async () => {
+  it('leads to a state whose own backup restores elsewhere, with every entry', async () => {
     const backup = await fill();
     await node.restore(backup, { truncate_audit: true });
     await node.undo();
@@ -193,7 +193,7 @@ describe('an undo is refused', () => {
     await expectRefused({}, { code: 'nothing_to_undo' });
   });
 
-  it('of a restore that is not kept', async () => {
+  it('of a restore that has no undo record', async () => {
     await node.restore(await fill());
     await expectRefused(
       { eventId: '00000000-0000-4000-8000-000000000000' },
@@ -204,7 +204,7 @@ describe('an undo is refused', () => {
     );
   });
 
-  it('when something was committed since the plan', async () => {
+  it('if a commit came after the dry run', async () => {
     await node.restore(await fill());
     const plan = await node.undo({ dryRun: true });
     await node.put('since', 1);
@@ -223,7 +223,7 @@ describe('an undo is refused', () => {
     await expectRefused({}, { code: 'nothing_to_undo', message: expect.stringContaining('older version') });
   });
 
-  it('while a restore is under way, and says since when', async () => {
+  it('while a restore is in flight, and says since when', async () => {
     const whole = JSON.stringify({ confirm: 'restore', dry_run: true, backup: JSON.parse(await fill()) });
     let release = (): void => undefined;
     const held = new Promise<void>((resolve) => {
@@ -247,8 +247,8 @@ describe('an undo is refused', () => {
   });
 });
 
-describe('what is kept', () => {
-  it('is not pushed out by restores that are sent again, and undo says how to go back behind them', async () => {
+describe('an undo record', () => {
+  it('is not evicted by repeated restores, and undo names the event id that goes back before them', async () => {
     for (const truncate_audit of [false, true]) {
       const backup = await fill();
       const before = await node.state();
@@ -273,7 +273,7 @@ describe('what is kept', () => {
     await expectSound();
   });
 
-  it('is little of restores that replaced nothing, however many there were', async () => {
+  it('of a restore that replaced nothing counts against a limit of its own', async () => {
     await node.put('a', 1);
     const backup = await node.backup();
     await node.put('a', 2);
@@ -286,7 +286,7 @@ describe('what is kept', () => {
     expect(plan.warnings).toEqual([expect.stringContaining('changes no document')]);
   });
 
-  it('is what the last three restores and undos replaced, and nothing that they left alone', async () => {
+  it('exists for each of the last three restores and undos, and has only what they replaced', async () => {
     const backup = await fill();
     for (let index = 0; index < limits.maxUndoRecords + 2; index += 1) {
       await node.put('changed', `round ${index}`);

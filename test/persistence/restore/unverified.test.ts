@@ -15,7 +15,7 @@ beforeEach(async () => {
 });
 afterEach(() => nodes.close());
 
-/** As a public LOOM node writes it. */
+/** A backup in the format of a public LOOM node. */
 function publicBackup() {
   const entry = (number: number) => ({
     event_id: `event-${number}`,
@@ -53,7 +53,7 @@ async function ownBackup(): Promise<ParsedBackup> {
 }
 
 describe('the backup of a public LOOM node', () => {
-  it('is taken without further ado, reported as unverified, and its entries are imported in their order', async () => {
+  it('is accepted without an option, is reported as unverified, and has its entries imported in order', async () => {
     await node.put('own', 1);
     const backup = publicBackup();
     const report = await restore(backup);
@@ -77,7 +77,7 @@ describe('the backup of a public LOOM node', () => {
     expect(await verify(node)).toMatchObject({ ok: true, entries: 5 });
   });
 
-  it('imports nothing when it comes again, and only what is new when it has grown', async () => {
+  it('imports nothing the second time, and only the new entries when it has grown', async () => {
     const backup = publicBackup();
     await restore(backup);
     expect(await restore(backup)).toMatchObject({ imported_audit_count: 0, documents: { unchanged: 2 } });
@@ -89,7 +89,7 @@ describe('the backup of a public LOOM node', () => {
     expect(importedOf(await trailOf(node))).toEqual(grown.audit_entries);
   });
 
-  it('says where its own chain has forked, and takes it all the same', async () => {
+  it('is accepted with a warning about the entry at which its own chain forks', async () => {
     const backup = publicBackup();
     Object.assign(backup.audit_entries[2] ?? {}, { prev_hash: 'hash-1' });
     expect((await restore(backup)).warnings).toContainEqual(
@@ -106,7 +106,7 @@ describe('the backup of a public LOOM node', () => {
     await expectRefused({ ...publicBackup(), state: null, audit_entries: [] }, { code: 'backup_empty' });
   });
 
-  it('has no effect on the trail by truncate_audit but a warning', async () => {
+  it('ignores truncate_audit with a warning', async () => {
     await node.put('own', 1);
     const report = await restore(publicBackup(), { truncate_audit: true });
     expect(report).toMatchObject({ replaced_audit_count: 0 });
@@ -136,18 +136,18 @@ describe('the backup of a public LOOM node', () => {
 });
 
 describe('a backup without its manifest', () => {
-  it('is taken only when that is accepted, and is reported as unverified', async () => {
+  it('is accepted only with accept_unverified, and is reported as unverified', async () => {
     const backup = without(await ownBackup(), 'manifest') as ParsedBackup;
     await node.put('a', 'later');
     await expectRefused(backup, { code: 'backup_unverified', place: { pointer: '/backup/manifest' } });
     const report = await restore(backup, { accept_unverified: true });
-    // The trail holds its entries already, each as it is.
+    // The trail already has these entries unchanged.
     expect(report).toMatchObject({ verified: false, imported_audit_count: 0, documents: { changed: 1, unchanged: 1 } });
     expect(await node.state()).toEqual({ a: 1, b: 2 });
     expect(await verify(node)).toMatchObject({ ok: true });
   });
 
-  it('is held to the digests that it still has', async () => {
+  it('is checked by the digests that it still has', async () => {
     const backup = without(await ownBackup(), 'manifest') as ParsedBackup;
     backup.state.a = 'edited';
     const error = { code: 'backup_digest_mismatch', place: { document: 'a', pointer: '/backup/state/a' } };
@@ -156,7 +156,7 @@ describe('a backup without its manifest', () => {
     expect(await node.state()).toEqual({ a: 'edited', b: 2 });
   });
 
-  it('may be made by hand, and then names no state key', async () => {
+  it('may be written by hand without a state key', async () => {
     const byHand = { loom_backup_version: 1, state: { made: 'by hand' } };
     await expectRefused(byHand, { code: 'backup_unverified' });
     const report = await restore(byHand, { accept_unverified: true });
@@ -168,7 +168,7 @@ describe('a backup without its manifest', () => {
     expect(await node.state()).toEqual({ made: 'by hand' });
   });
 
-  it('is a fault no more to be accepted when the manifest is there', async () => {
+  it('is the only fault that accept_unverified accepts: a wrong manifest is refused', async () => {
     const backup = await ownBackup();
     backup.manifest.documents += 1;
     await expectRefused(backup, { code: 'backup_digest_mismatch' }, { accept_unverified: true });
@@ -176,7 +176,7 @@ describe('a backup without its manifest', () => {
     await expectRefused(backup, { code: 'backup_digest_mismatch' }, { accept_unverified: true });
   });
 
-  it('counts on from its revision, if it has one', async () => {
+  it('continues from its revision, if it has one', async () => {
     const backup = { loom_backup_version: 1, state_key: 'default', revision: 1_000, epoch: 'abc', state: {} };
     expect(await restore(backup, { accept_unverified: true })).toMatchObject({ revision: 1_001 });
     const most = { ...backup, revision: limits.maxBackupRevision + 1 };
@@ -186,7 +186,7 @@ describe('a backup without its manifest', () => {
 });
 
 describe('a text of the header', () => {
-  it.each(['instance_id', 'state_key', 'epoch', 'exported_at'])('must be short: %s is kept', async (member) => {
+  it.each(['instance_id', 'state_key', 'epoch', 'exported_at'])('has a maximum length: %s is kept', async (member) => {
     const long = 'x'.repeat(limits.maxBackupHeaderCharacters);
     const options = { accept_unverified: true, accept_state_key: long };
     const given = { loom_backup_version: 1, state: {} };
@@ -198,18 +198,18 @@ describe('a text of the header', () => {
     expect(await restore({ ...given, [member]: long }, options)).toMatchObject({ verified: false });
   });
 
-  it('adds less to each import than is left for it', () => {
-    // A control character is six bytes in the text of a jsonb, and nothing takes more.
+  it('adds less to each import than the limit reserves for it', () => {
+    // A control character takes six bytes in the text of a jsonb, more than any other character.
     expect(2 * 6 * limits.maxBackupHeaderCharacters).toBeLessThan(limits.auditImportBytes - 768);
   });
 });
 
 describe('an entry that an import would make too large for a backup', () => {
   const nested = (levels: number): unknown => JSON.parse(`${'['.repeat(levels)}1${']'.repeat(levels)}`);
-  // Around it are the entry itself and, once it is imported, two more.
+  // The entry itself adds one level, and its import two more.
   const deepest = limits.maxAuditEntryDepth - limits.auditImportDepth - 2;
 
-  it('is refused and named, and one that just fits is exported and restored again', async () => {
+  it('is refused with its place, and the largest possible entry is exported and restored again', async () => {
     const backup = publicBackup();
     Object.assign(backup.audit_entries[1] ?? {}, { payload: nested(deepest + 1) });
     await expectRefused(backup, { code: 'audit_entry_too_large', place: { pointer: '/backup/audit_entries/1' } });

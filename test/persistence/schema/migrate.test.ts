@@ -55,7 +55,7 @@ describe('the migrations', () => {
     expect(await digestTables(database.pool)).toBe(before);
   });
 
-  it('bring a database of the first schema to one whose restores can be undone, with all that was in it', async () => {
+  it('bring a database of the first schema to the newest one with all its data, and its restores can be undone', async () => {
     await migrate(database.door(), migrations.slice(0, 1));
     const node = await openTestStore(database.url);
     try {
@@ -92,7 +92,7 @@ describe('the migrations', () => {
     expect((await database.pool.query('select * from only_once')).rows).toEqual([{ id: 1 }]);
   });
 
-  it('are refused when one that was applied has been edited since', async () => {
+  it('are refused if an applied one has been edited since', async () => {
     await migrate(database.door(), migrations);
     const edited = migrations.map((one) => parseMigration(one.name, Buffer.from(`${one.sql}-- a harmless remark\n`)));
     const before = await digestTables(database.pool);
@@ -106,7 +106,7 @@ describe('the migrations', () => {
     expect(await tables()).not.toContain('a');
   });
 
-  it('leave nothing when one fails midway', async () => {
+  it('leave nothing behind if one fails midway', async () => {
     const broken = parseMigration('0001_broken.sql', Buffer.from(`${migrations[0]?.sql ?? ''}\nselect 1 / 0;\n`));
     expect(await outcomeOf(migrate(database.door(), [broken]))).toBe('internal');
     expect(await tables()).toEqual([]);
@@ -153,7 +153,7 @@ describe('the migrations', () => {
 });
 
 describe('a node before a database of a newer schema', () => {
-  it('that is compatible serves it, and never writes it back down', async () => {
+  it('that is compatible serves it, and never lowers its version', async () => {
     await migrate(database.door(), [
       ...migrations,
       next('compatible', 'alter table loom_document add column later text'),
@@ -200,7 +200,7 @@ describe('a node before a database of a newer schema', () => {
     }
   });
 
-  it('that breaks it while a restore arrives refuses the restore, and nothing is written', async () => {
+  it('that becomes breaking during a restore refuses the restore, and writes nothing', async () => {
     await migrate(database.door(), migrations);
     const node = await openTestStore(database.url);
     try {
@@ -222,7 +222,7 @@ describe('a node before a database of a newer schema', () => {
     }
   });
 
-  it('that is breaking shows it on its probe', async () => {
+  it('that is breaking reports it in its probe', async () => {
     await migrate(database.door(), [...migrations, next('breaking', 'select 1')]);
     const probe = createProbe({
       postgres: testConfig(database.url).postgres,

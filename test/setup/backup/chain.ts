@@ -2,7 +2,7 @@ import { chainHash, manifestDigest } from '../../../src/backup/format/digests.ts
 import type { BackupHeader, BackupManifest } from '../../../src/domain/backup.ts';
 import { canonicalText } from '../../../src/json/canonical.ts';
 
-/** A backup as `JSON.parse` gives it. */
+/** A backup as `JSON.parse` returns it. */
 export interface ParsedBackup extends BackupHeader {
   state: Record<string, unknown>;
   document_sha256: Record<string, string>;
@@ -10,14 +10,14 @@ export interface ParsedBackup extends BackupHeader {
   manifest: BackupManifest;
 }
 
-/** Makes header and manifest fit each other again, so that a check behind the manifest's digest is reached. */
+/** Recomputes the manifest's digest, so that a test reaches the checks behind it. */
 export function seal(backup: ParsedBackup): ParsedBackup {
   const { state: _state, document_sha256: _digests, audit_entries: _entries, manifest, ...header } = backup;
   manifest.sha256 = manifestDigest(header, manifest);
   return backup;
 }
 
-/** Links the entries anew, as somebody would who knows the format: the chain holds, whatever they say. */
+/** Recomputes the hashes of all entries, as a forger would who knows the format. The chain is valid afterwards. */
 export function relink(backup: ParsedBackup): ParsedBackup {
   let { previous_hash: hash } = backup.manifest.audit_first ?? { previous_hash: '' };
   for (const entry of backup.audit_entries) {

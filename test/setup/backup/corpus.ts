@@ -1,3 +1,5 @@
+// Room `backup`: backups made, rewritten and spoiled without a database.
+
 import { readdir, readFile } from 'node:fs/promises';
 import type { ErrorCode, ErrorPlace } from '../../../src/errors.ts';
 
@@ -7,7 +9,7 @@ export interface GoodFile {
   /** Path from `test/fixtures/backups/`. */
   file: string;
   why: string;
-  /** Whether it has a manifest that proves it. */
+  /** Whether the file has a manifest that proves its content. */
   verified: boolean;
   documents: number;
   entries: number;
@@ -16,13 +18,13 @@ export interface GoodFile {
 export interface SpoiledFile {
   file: string;
   why: string;
-  /** What a verifier says; null when the file holds, and only the node that is to take it has a reason not to. */
+  /** The verifier's error code. Null if the file is good and only the node has a reason to refuse it. */
   code: ErrorCode | null;
-  /** What its place must have at least. Pointer and offset are those in the file. */
+  /** Members that the error's place must have. Pointer and offset refer to the file. */
   place?: ErrorPlace;
-  /** What a restore says when it is not the same. */
+  /** The error of a restore, if it differs from the verifier's. */
   restore?: { code: ErrorCode; place?: ErrorPlace };
-  /** Whether it ends too early: a request around it cannot be closed then. */
+  /** Whether the file ends too early, so that a request around it cannot be closed. */
   cut?: true;
 }
 
@@ -39,11 +41,16 @@ export function readCorpusFile(file: string): Promise<Buffer> {
   return readFile(new URL(file, corpusFolder));
 }
 
-/** The files that are there, whether the corpus names them or not. */
+/** Lists the files of the corpus on disk, whether `corpus.json` names them or not. */
 export async function corpusFiles(): Promise<string[]> {
   const folders = ['good', 'spoiled'];
   const names = await Promise.all(folders.map((folder) => readdir(new URL(folder, corpusFolder))));
   return names.flatMap((files, index) => files.map((file) => `${folders[index]}/${file}`));
+}
+
+/** Names the verdict on a spoiled file by the codes of verify and of restore. */
+export function verdictKind({ code, restore }: SpoiledFile): string {
+  return `${code} ${restore?.code ?? code}`;
 }
 
 export function isGzip(bytes: Buffer): boolean {

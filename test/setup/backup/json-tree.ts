@@ -1,10 +1,10 @@
-/** A JSON value whose members may come in any order, and one name more than once. A scalar is its text. */
+/** A JSON value with its members in a given order, where a name may occur twice. A scalar is kept as its text. */
 export type JsonTree =
   | { kind: 'object'; members: { name: string; value: JsonTree }[] }
   | { kind: 'array'; elements: JsonTree[] }
   | { kind: 'scalar'; text: string };
 
-/** Members in the order that `JSON.parse` gives them. */
+/** Keeps the members in the order of `JSON.parse`. */
 export function treeOf(value: unknown): JsonTree {
   if (Array.isArray(value)) return { kind: 'array', elements: value.map(treeOf) };
   if (typeof value !== 'object' || value === null) return { kind: 'scalar', text: JSON.stringify(value) };
@@ -16,12 +16,12 @@ export function treeOf(value: unknown): JsonTree {
 
 /** How a program writes JSON. */
 export interface JsonStyle {
-  /** Between elements, and between a name and its value. */
+  /** The separators between elements and between a name and its value. */
   separators?: [string, string];
-  /** One level; none when left out: all on one line. */
+  /** Indentation of one level. Without it, the text has one line. */
   indent?: string;
   newline?: string;
-  /** The order of an object's members; as they stand when left out. */
+  /** Sorts the members of an object. Without it, they keep their order. */
   order?: (one: string, other: string) => number;
   reversed?: boolean;
   string?: (value: string) => string;

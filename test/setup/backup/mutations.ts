@@ -1,14 +1,14 @@
 import type { Random } from '../values/random.ts';
 import type { JsonTree } from './json-tree.ts';
 
-/** One container, and what stands at one place in it. */
+/** A container and the index of one of its members or elements. */
 interface Place {
   holder: Exclude<JsonTree, { kind: 'scalar' }>;
   index: number;
   path: string;
 }
 
-/** Changes the tree, so that it says something else, and tells what was done; undefined when that cannot be done there. */
+/** Changes the tree at one place and returns what it did, or undefined if this mutation is impossible there. */
 type Mutation = (place: Place, random: Random) => string | undefined;
 
 const mutations: Record<string, Mutation> = {
@@ -46,7 +46,7 @@ const mutations: Record<string, Mutation> = {
       member?.name.slice(1),
     ]);
     if (member === undefined || name === undefined || name === member.name) return undefined;
-    // A name that another member has is another matter: see "the same twice".
+    // Two members of the same name are the mutation "the same twice".
     if (holder.members.some((one) => one.name === name)) return undefined;
     member.name = name;
     return JSON.stringify(name);
@@ -66,7 +66,7 @@ const mutations: Record<string, Mutation> = {
     const { holder, index } = place;
     const partner = { ...place, index: random.integer(0, listOf(holder).length - 1) };
     const [one, other] = [valueAt(place), valueAt(partner)];
-    // Two values that are equal may change places as they like.
+    // Swapping equal values changes nothing.
     if (partner.index === index || describe(one) === describe(other)) return undefined;
     put(place, other);
     put(partner, one);
@@ -74,19 +74,22 @@ const mutations: Record<string, Mutation> = {
   },
 };
 
+export const mutationKinds = Object.keys(mutations);
+
 /**
- * Does one thing, somewhere in the tree, that changes what it says. Every such tree differs from the one before as a value: none is
- * another spelling of it. Answers what was done and where.
+ * Changes one thing somewhere in the tree, and returns what it did and where. The tree is another value afterwards,
+ * never another spelling of the same value.
  */
-export function mutate(root: JsonTree, random: Random): string {
+export function mutate(root: JsonTree, kind: string, random: Random): string {
+  const mutation = mutations[kind];
+  if (mutation === undefined) throw new Error(`There is no mutation "${kind}".`);
   const places = placesIn(root, '');
   for (;;) {
-    // First the depth, so that the few members of the header come up as often as the many values in the entries.
+    // Draw the depth first, so that the few members of the header come up as often as the many values in the entries.
     const level = random.integer(0, 5);
     const place = random.pick(places.filter(({ path }) => path.split('/').length > level));
-    const [name, mutation] = random.pick(Object.entries(mutations));
     const what = mutation(place, random);
-    if (what !== undefined) return `${name} ${what} at ${place.path}`;
+    if (what !== undefined) return `${kind} ${what} at ${place.path}`;
   }
 }
 

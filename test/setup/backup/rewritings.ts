@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { plainNumber } from '../../../src/json/exact-number.ts';
 import { type JsonStyle, printTree, treeOf } from './json-tree.ts';
 
-/** Writes a JSON text as some program does: another text of the same value. */
+/** Rewrites a JSON text as some program would: another text of the same value. */
 export type Rewriting = (text: string) => string;
 
 const as =
@@ -16,7 +16,7 @@ const everyUnit = /[\s\S]/g;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: all but ASCII, and the control characters of it
 const notPlain = /[\u0000-\u001f\u007f-\uffff]/g;
 
-/** What the tools do that a backup meets, and some worse. None of it needs a tool. */
+/** Imitates the tools that rewrite backups in practice, and some worse ones. Needs none of these tools. */
 export const rewritings: Record<string, Rewriting> = {
   'as it is': (text) => text,
   'JSON.parse and JSON.stringify': (text) => JSON.stringify(JSON.parse(text)),
@@ -55,7 +55,7 @@ const tools: Tool[] = [
   },
 ];
 
-/** The tools themselves, as far as this machine has them; `rewritings` stands in for those that it has not. */
+/** Returns the real tools that this machine has. `rewritings` imitates all of them. */
 export function toolRewritings(): Record<string, Rewriting> {
   const here = tools.filter(({ command }) => spawnSync(command, ['--version']).status === 0);
   return Object.fromEntries(
@@ -66,7 +66,7 @@ export function toolRewritings(): Record<string, Rewriting> {
   );
 }
 
-/** jq escapes U+007F, which it need not. */
+/** Escapes U+007F, as jq does without need. */
 function jqString(value: string): string {
   return JSON.stringify(value).replaceAll('\u007f', '\\u007f');
 }
@@ -83,7 +83,7 @@ function quote(inner: string): string {
   return `"${inner}"`;
 }
 
-/** Whole numbers are exact there, of any length; others have an exponent of two digits below 0.0001. */
+/** Writes a number as Python does: integers in full, and an exponent of two digits below 0.0001. */
 function pythonNumber(value: number): string {
   if (Number.isInteger(value)) return plainNumber(String(value));
   if (Math.abs(value) >= 1e-4) return String(value);

@@ -1,4 +1,4 @@
-/** `value` after it has lost a member. */
+/** Removes a member from `value` and returns `value`. */
 export function without(value: object, member: string): object {
   Reflect.deleteProperty(value, member);
   return value;
@@ -6,14 +6,14 @@ export function without(value: object, member: string): object {
 
 export type Path = (string | number)[];
 
-/** The way to each scalar in a value. */
+/** Returns the path of each scalar in a value. */
 export function scalarsOf(value: unknown, path: Path): Path[] {
   if (Array.isArray(value)) return value.flatMap((element, index) => scalarsOf(element, [...path, index]));
   if (typeof value !== 'object' || value === null) return [path];
   return Object.entries(value).flatMap(([name, member]) => scalarsOf(member, [...path, name]));
 }
 
-/** Puts another value of the same type in a scalar's place, as near as can be. */
+/** Replaces a scalar by a similar value of the same type. */
 export function change(target: object, path: Path): void {
   const last = path.at(-1) ?? '';
   const holder = path.slice(0, -1).reduce<object>((one, step) => Reflect.get(one, step), target);

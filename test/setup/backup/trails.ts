@@ -3,10 +3,10 @@ import { GENESIS_HASH } from '../../../src/domain/audit.ts';
 import { canonicalText } from '../../../src/json/canonical.ts';
 import { seal } from './chain.ts';
 
-/** An audit entry as it stands in a backup. */
+/** An audit entry in a backup. */
 export type Entry = Record<string, unknown> & { seq: number; hash: string };
 
-/** Trails made up without a database: every function answers a new one, linked as LOOM links. */
+/** Makes trails without a database. Every function returns a new trail with valid hashes. */
 export function append(trail: Entry[], members: Record<string, unknown>): Entry[] {
   const last = trail.at(-1) ?? { seq: 0, hash: GENESIS_HASH };
   const id = sha256(Buffer.from(canonicalText([last.hash, members]))).toString('hex');
@@ -28,14 +28,14 @@ export function put(trail: Entry[], ...values: unknown[]): Entry[] {
   );
 }
 
-/** Restores a backup that ends with entry `to`, and takes out what came after it. */
+/** Appends a restore of a backup that ends with entry `to`, and removes the entries after it. */
 export function truncate(trail: Entry[], to: number, requestId = 'test'): Entry[] {
   const { seq, hash } = trail.at(-1) ?? { seq: 0, hash: GENESIS_HASH };
   const restore = { replaced_entries: seq - to, previous_head: { seq, hash }, truncated_audit: true };
   return append(trail.slice(0, to), { action: 'restore', request_id: requestId, restore });
 }
 
-/** Appends `originals` as a restore of a trail that has parted does. */
+/** Appends `originals` as imports, as the restore of a diverged trail does. */
 export function importAll(trail: Entry[], originals: Entry[]): Entry[] {
   return originals.reduce((grown, original, index) => {
     const about = { sha256: sha256(Buffer.from(canonicalText(original))).toString('hex'), verified: true };
@@ -44,13 +44,13 @@ export function importAll(trail: Entry[], originals: Entry[]): Entry[] {
 }
 
 export interface TrailBackupOptions {
-  /** The last so many entries only; `null`: without audit entries. */
+  /** Includes this many of the last entries; `null` includes none. */
   last?: number | null;
   exportedAt?: string;
   header?: Record<string, unknown>;
 }
 
-/** A backup of such a trail, without documents. */
+/** Returns a backup of a trail, without documents. */
 export function backupOf(trail: Entry[], { last, exportedAt, header }: TrailBackupOptions = {}): string {
   const held = last === null ? [] : trail.slice(last === undefined ? 0 : Math.max(trail.length - last, 0));
   const before = trail.at(-held.length - 1)?.hash ?? GENESIS_HASH;

@@ -6,15 +6,15 @@ import { canonicalize } from '../../../src/json/canonical.ts';
 
 export interface BackupContent {
   header?: Partial<BackupHeader>;
-  /** Names, and JSON texts as anybody may write them. */
+  /** Names and JSON texts in any spelling. */
   documents: [name: string, text: string][];
-  /** JSON texts of entries, as `entryText` makes them: the last ones of the trail, or all. `undefined`: without a trail. */
+  /** JSON texts of all entries or the last ones, as `entryText` makes them. `undefined` omits the trail. */
   entries?: string[];
   /** The entry before the first one. */
   previous?: { seq: number; hash: string };
 }
 
-/** A backup without a database: the same at any time and on any machine. */
+/** Writes a backup without a database: the same bytes at any time and on any machine. */
 export function writeBackup({ header, documents, entries, previous }: BackupContent): string {
   const encoder = createBackupEncoder();
   const sorted = documents
@@ -49,7 +49,7 @@ const plainHeader: BackupHeader = {
   state_updated_at: '2026-01-31T11:59:59.999999Z',
 };
 
-/** One audit entry; `changes` is the JSON text of them, `more` holds members beside the common ones, or instead of them. */
+/** Returns the JSON text of an audit entry. `changes` is JSON text; `more` adds or replaces members. */
 export function entryText(
   seq: number,
   { action, changes, more = {} }: { action: string; changes: string; more?: Record<string, unknown> },

@@ -1,6 +1,6 @@
 import type { ParsedBackup } from '../backup/chain.ts';
 import type { Random } from '../values/random.ts';
-import type { Arena, Sight } from './kills.ts';
+import type { Arena, Sight } from './arena.ts';
 
 export type Kind = 'replacing' | 'truncating' | 'undo';
 
@@ -8,16 +8,17 @@ export interface Operation {
   kind: Kind;
   path: 'restore' | 'undo';
   body: string;
-  /** Digest of the documents that it brings. */
+  /** Digest of the documents that the operation leads to. */
   target: string;
 }
 
-/** How many in a hundred operations are an undo, where there is a restore to be undone. */
+/** Percentage of operations that are an undo, if there is a restore to undo. */
 const UNDO_PERCENT = 15;
 
 /**
- * Goes to and fro between two states: the earlier backup replaces the later one's documents, and the later one truncates the
- * trail back to itself. An undo goes back likewise. So no operation ever finds that there is nothing to change.
+ * Alternates between two states, so that every operation has something to change. The earlier backup replaces the
+ * documents of the later one; the later backup then truncates the audit trail back to its own. An undo goes back
+ * likewise.
  */
 export function createCourse(arena: Arena, random: Random) {
   let isLater = true;
@@ -27,15 +28,16 @@ export function createCourse(arena: Arena, random: Random) {
     truncating: restoreOf('truncating', arena.later),
   };
   return {
-    /** What to do next to what is there. */
-    next: ({ stateSha256 }: Sight): Kind => {
-      // With other commits in between an undo brings back what it knows of, and leaves the rest.
-      if (undoing?.from === stateSha256 && random.integer(1, 100) <= UNDO_PERCENT) return 'undo';
+    /** Returns the next operation on the state in sight: an undo, if one is possible, more often when it is wanted. */
+    next: ({ stateSha256 }: Sight, { wantsUndo }: { wantsUndo: boolean }): Kind => {
+      // After other commits, an undo would restore its own documents and leave the others.
+      const canUndo = undoing?.from === stateSha256;
+      if (canUndo && (wantsUndo || random.integer(1, 100) <= UNDO_PERCENT)) return 'undo';
       return isLater ? 'replacing' : 'truncating';
     },
     operation: (kind: Kind): Operation =>
       kind === 'undo' ? { kind, path: 'undo', body: '{"confirm":"undo"}', target: undoing?.to ?? '' } : restores[kind],
-    /** To be told of each operation that was done. */
+    /** Records an operation that took effect. */
     advance: (before: Sight, after: Sight): void => {
       isLater = !isLater;
       undoing = { from: after.stateSha256, to: before.stateSha256 };

@@ -2,22 +2,22 @@ import type { PoolClient } from 'pg';
 import { change, scalarsOf } from '../backup/spoil.ts';
 import type { Random } from '../values/random.ts';
 
-/** What somebody with a superuser's rights does to a chain, and where it must be found. */
+/** What an attacker with a superuser's rights does to a chain, and where a check must find it. */
 export interface Tampering {
   what: string;
   /** The first bad seq. */
   seq: number;
-  /** Whether whoever makes a backup sees it: it holds the entries and their hashes, and not all the columns beside them. */
+  /** Whether a backup detects it while it is made. A backup has entries and hashes, but not all columns beside them. */
   inBackup: boolean;
-  /** Whether the file shows it, too; as `inBackup` when left out. */
+  /** Whether the backup's file shows it; by default the same as `inBackup`. */
   inFile?: boolean;
   run(client: PoolClient): Promise<unknown>;
 }
 
-/** The honest chain. */
+/** The chain before any tampering. */
 export interface Chain {
   length: number;
-  /** Without its hash. */
+  /** Returns an entry without its hash. */
   entryAt(seq: number): Record<string, unknown>;
 }
 
@@ -26,7 +26,7 @@ type Kind = (chain: Chain, random: Random) => Tampering;
 const TAKEN_OUT_OF_THE_WAY = 1_000_000;
 const previousHash = `coalesce((select hash from loom_audit where seq = $1::bigint - 1), decode(repeat('00', 32), 'hex'))`;
 
-/** An entry with one scalar changed, anywhere in it. */
+/** Returns an entry with one scalar changed anywhere in it. */
 function edited(chain: Chain, seq: number, random: Random): { entry: string; where: string } {
   const entry = structuredClone(chain.entryAt(seq));
   const path = random.pick(scalarsOf(entry, []));
@@ -34,7 +34,7 @@ function edited(chain: Chain, seq: number, random: Random): { entry: string; whe
   return { entry: JSON.stringify(entry), where: path.join('/') };
 }
 
-/** Something in an entry that no column repeats, so that a careful forger has nothing else to adjust. */
+/** Returns an entry with a change that no column repeats, so that a careful forger has no column to adjust. */
 function forged(chain: Chain, seq: number, random: Random): string {
   return JSON.stringify({ ...chain.entryAt(seq), request_id: `forged-${random.integer(0, 1e9)}` });
 }
@@ -46,7 +46,7 @@ function twoSeqs(chain: Chain, random: Random): [number, number] {
   return [one, random.integer(one + 1, chain.length)];
 }
 
-/** Everything from `seq` on moves by `by`, round a corner so that no two entries have one seq for a moment. */
+/** Moves all entries from `seq` on by `by`, in two steps so that two entries never have the same seq. */
 async function move(client: PoolClient, seq: number, by: number): Promise<void> {
   await client.query('update loom_audit set seq = seq + $2 where seq >= $1', [seq, TAKEN_OUT_OF_THE_WAY]);
   await client.query('update loom_audit set seq = seq - $1 + $2 where seq > $1', [TAKEN_OUT_OF_THE_WAY, by]);
@@ -66,14 +66,14 @@ function columnEdit(column: string, assignment: string): Kind {
 
 const INSERT = `insert into loom_audit (state_key, seq, event_id, recorded_at, action, entry, hash)
   select 'default', $1::bigint, event_id, now, 'document.put', entry,`;
-/** An entry that says of itself what its columns say. */
+/** Makes an entry say the same as its columns. */
 const FORGED_ENTRY = `from (
     select event_id, now, jsonb_build_object('seq', $1::bigint, 'event_id', event_id, 'recorded_at',
              to_char(now at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'action', 'document.put', 'actor', 'client',
              'request_id', 'forged', 'revision', $1::bigint, 'changes', '[]'::jsonb) as entry
       from (select gen_random_uuid() as event_id, now() as now) made) forged`;
 
-/** Hashes from `seq` on as they follow from the entries. */
+/** Recomputes the hashes from `seq` on. */
 const RELINK = `with recursive linked as (
     select seq, loom_chain_hash(${previousHash}, entry) as hash from loom_audit where seq = $1
     union all
@@ -106,7 +106,7 @@ export const tamperings: Record<string, Kind> = {
     const seq = anySeq(chain, random);
     return {
       what: `edits entry ${seq} and computes its hash anew`,
-      // It fits by itself; what follows does not, or the state row when nothing follows.
+      // The entry itself is consistent. The next entry does not match, or the state row if there is none.
       seq: Math.min(seq + 1, chain.length),
       inBackup: true,
       run: (client) =>
@@ -166,7 +166,7 @@ export const tamperings: Record<string, Kind> = {
       what: `moves entry ${seq} to ${to}`,
       seq,
       inBackup: true,
-      // The last one stays the last, and what it says of itself still fits.
+      // The last entry stays the last one and is still consistent with itself.
       inFile: seq < chain.length,
       run: (client) => client.query('update loom_audit set seq = $2 where seq = $1', [seq, to]),
     };
@@ -222,7 +222,7 @@ export const tamperings: Record<string, Kind> = {
     const seq = random.integer(1, chain.length + 1);
     return {
       what: `inserts an entry at ${seq} whose hash fits`,
-      // Behind the end it is the forged entry itself that the state row does not know.
+      // Behind the end, the state row does not know the forged entry itself.
       seq: Math.min(seq + 1, chain.length + 1),
       inBackup: true,
       run: async (client) => {
@@ -282,7 +282,7 @@ export const tamperings: Record<string, Kind> = {
     return {
       what: `sets the member ${member} of entry ${seq}, and makes all hashes and the state row fit`,
       seq,
-      // No reader of a backup can know that these are not what they were. A seq that is out of order shows.
+      // A backup's reader cannot know the former values of these. A seq that is out of order shows.
       inBackup: member === 'seq',
       run: async (client) => {
         const entry = JSON.stringify({ ...chain.entryAt(seq), [member]: value });

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { runProgram } from '../../../src/dev/processes.ts';
 
 export interface BuiltProgram {
-  /** Its `main.js`. */
+  /** Path of its `main.js`. */
   entry: string;
   remove(): Promise<void>;
 }
@@ -14,8 +14,8 @@ export interface BuiltProgram {
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 
 /**
- * The program as `npm run build` makes it, in a folder of its own: built once a run, in two seconds, it then starts in
- * half the time that the sources take, and tests start it hundreds of times.
+ * Builds the program into a new folder, as `npm run build` does. The build takes two seconds once a run, and the built
+ * program starts in half the time of its sources. Tests start it hundreds of times.
  */
 export async function buildProgram(): Promise<BuiltProgram> {
   const directory = await mkdtemp(join(tmpdir(), 'loom-test-built-'));
@@ -24,12 +24,12 @@ export async function buildProgram(): Promise<BuiltProgram> {
   const dist = join(directory, 'dist');
   const parameters = ['-p', join(root, 'tsconfig.json'), '--noEmit', 'false', '--outDir', dist];
   const { output } = await runProgram(process.execPath, [compiler, ...parameters]);
-  // Types are another check's business: a test can be run in the middle of a change.
+  // A type error fails another check. Tests also run in the middle of a change.
   if (!existsSync(join(dist, 'main.js'))) {
     await remove();
     throw new Error(`The program cannot be built: ${output}`);
   }
-  // What stands beside `dist` in an installation.
+  // The program expects these beside `dist`.
   await copyFile(join(root, 'package.json'), join(directory, 'package.json'));
   for (const folder of ['node_modules', 'migrations']) await symlink(join(root, folder), join(directory, folder));
   return { entry: join(dist, 'main.js'), remove };

@@ -1,13 +1,13 @@
 import type { Pool } from 'pg';
 
-/** Columns that are not derived. */
+/** The columns of each table that PostgreSQL does not derive from others. */
 const tables: Record<string, string[]> = {
   loom_state: ['epoch', 'revision', 'documents', 'bytes', 'audit_seq', 'audit_hash', 'updated_at'],
   loom_document: ['name', 'value', 'revision', 'updated_at'],
   loom_audit: ['seq', 'event_id', 'idempotency_key', 'recorded_at', 'action', 'entry', 'hash'],
 };
 
-/** Makes one state a copy of another as it stands, as a file-system backup of that day would. What is kept for an undo stays behind. */
+/** Copies a state's current rows, as a file-system backup would. Undo records are not copied. */
 export async function copyState(
   from: Pool,
   to: Pool,

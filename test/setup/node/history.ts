@@ -1,9 +1,9 @@
 import type { TestStore } from './store.ts';
 
-/** One audit entry as JSON.parse gives it, its hash among its members. */
+/** An audit entry as `JSON.parse` returns it, its hash included. */
 export type Entry = Record<string, unknown> & { seq: number; hash: string; action: string };
 
-/** The whole trail of a node's state, oldest first. */
+/** Reads all audit entries of a node's state, oldest first. */
 export async function trailOf({ store }: TestStore): Promise<Entry[]> {
   const entries: Entry[] = [];
   for (let after: number | null = 0; after !== null; ) {
@@ -14,14 +14,14 @@ export async function trailOf({ store }: TestStore): Promise<Entry[]> {
   return entries;
 }
 
-/** The originals that a trail holds inside its `audit.import` entries. */
+/** Returns the original entries inside the `audit.import` entries of a trail. */
 export function importedOf(trail: Entry[]): Entry[] {
   return trail
     .filter(({ action }) => action === 'audit.import')
     .map((entry) => (entry.import as { original: Entry }).original);
 }
 
-/** The entries of `wanted` that `trail` holds neither as they are nor as an import. */
+/** Returns the entries of `wanted` that are missing from `trail`, both as they are and as imports. */
 export function lostOf(wanted: Entry[], trail: Entry[]): Entry[] {
   const held = new Set([...trail, ...importedOf(trail)].map((entry) => sorted(entry)));
   return wanted.filter((entry) => !held.has(sorted(entry)));

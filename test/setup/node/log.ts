@@ -1,6 +1,6 @@
 import { createLogger, type Log } from '../../../src/log.ts';
 
-/** A logger at `trace` whose lines are kept, to be looked through. */
+/** Returns a logger at `trace` and the lines that it has written. */
 export function captureLog(secrets: readonly string[] = []): { log: Log; lines: string[]; text(): string } {
   const lines: string[] = [];
   const stream = { write: (line: string) => void lines.push(line) };

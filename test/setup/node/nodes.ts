@@ -1,17 +1,19 @@
+// Room `node`: LOOM itself for tests, from a store without HTTP to the built program in a process of its own.
+
 import { createTestDatabase, type TestDatabase } from '../server/database.ts';
 import { openTestStore, type TestStore, type TestStoreOptions } from './store.ts';
 
 export interface TestNodes {
   database: TestDatabase;
   nodes: TestStore[];
-  /** The first of them. */
+  /** The first node. */
   node: TestStore;
-  /** Node `index`, round and round: spreads a load over all. */
+  /** Returns node `index` modulo their number, to spread a load over all nodes. */
   at(index: number): TestStore;
   close(): Promise<void>;
 }
 
-/** Several nodes on one fresh database, all for one state key. */
+/** Opens the stores of several nodes on one empty database, all with the same state key. */
 export async function openNodes(count = 1, options: TestStoreOptions = {}): Promise<TestNodes> {
   const database = await createTestDatabase();
   const node = await openTestStore(database.url, options);
@@ -29,7 +31,7 @@ export async function openNodes(count = 1, options: TestStoreOptions = {}): Prom
   };
 }
 
-/** What a promise came to: `made`, or the code that it was refused with. */
+/** Returns `made` if the promise resolves, else the code of its error. */
 export async function outcomeOf(promise: Promise<unknown>): Promise<string> {
   try {
     await promise;
@@ -39,7 +41,7 @@ export async function outcomeOf(promise: Promise<unknown>): Promise<string> {
   }
 }
 
-/** How often each word occurs. */
+/** Counts how often each word occurs. */
 export function tally(words: string[]): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const word of words) counts[word] = (counts[word] ?? 0) + 1;

@@ -12,22 +12,22 @@ export interface Program {
   /** Where it listens. */
   url: string;
   pid: number;
-  /** All that it has written to both of its outputs. */
+  /** Returns everything written to standard output and standard error so far. */
   output(): string;
-  /** Whether the process is still there. */
+  /** Returns whether the process still exists. */
   running(): boolean;
-  /** SIGTERM, without waiting for the end. */
+  /** Sends SIGTERM and does not wait. */
   terminate(): void;
-  /** SIGTERM, unless it has ended; answers the exit code. May be called twice. */
+  /** Sends SIGTERM unless the process has ended, and returns the exit code. May be called twice. */
   stop(): Promise<number>;
-  /** SIGKILL; resolves when the process is gone. */
+  /** Sends SIGKILL and resolves when the process has ended. */
   kill(): Promise<void>;
 }
 
 /**
- * The real program in a process of its own, as an operator starts it, on a free port unless `LOOM_PORT` says otherwise. Its
- * environment is `env` and nothing of ours, and no `.env` lies in its directory. Resolves when it listens; rejects with
- * its output when it ends before. `entry` is its `main.js`, for who is not in a run of the tests.
+ * Starts the real program in its own process, as an operator does, on a free port unless `env` has `LOOM_PORT`. The
+ * environment is `env` without any variable of the tests, and its directory has no `.env`. Resolves when the program
+ * listens; rejects with its output if it ends before. `entry` is its `main.js`, for callers outside a test run.
  */
 export async function startProgram({
   env,
@@ -58,30 +58,30 @@ export async function startProgram({
   };
 }
 
-/** Runs the real program to its end: for commands that end by themselves, and for those that cannot start. */
+/** Runs the real program until it ends by itself, or because it cannot start. */
 export async function runProgramToEnd(args: string[], env: Environment): Promise<{ code: number; output: string }> {
   const { output, ended } = launch(inject('programEntry'), args, env);
   return { code: await ended, output: output() };
 }
 
-/** One command line, as an operator types it. */
+/** Runs a command line as an operator types it. */
 export async function runCommandLine(
   line: string,
   { directory, env }: { directory: string; env: Environment },
 ): Promise<{ code: number; stdout: string; stderr: string }> {
-  // `node` is to be the one that runs the tests.
+  // The command `node` is the executable that runs the tests.
   const path = `${dirname(process.execPath)}:${plainEnvironment.PATH}`;
   const child = spawn('bash', ['--norc', '-c', line], {
     cwd: directory,
     env: { ...plainEnvironment, PATH: path, ...env },
-    // Not a pipe: Node's are sockets, and a bash that reads from a socket takes itself for a remote shell's.
+    // Standard input is no pipe: Node's pipes are sockets, and a bash that reads from a socket acts as a remote shell.
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];
   return { code: await endOf(child), stdout: stdout(), stderr: stderr() };
 }
 
-/** Asks until `isDone` says so; throws the last thing seen when it never does. */
+/** Calls `look` until `isDone` accepts its result. After `maxMs`, throws an error that shows the last result. */
 export async function waitUntil<T>(look: () => Promise<T>, isDone: (seen: T) => boolean, maxMs = 60_000): Promise<T> {
   const deadline = Date.now() + maxMs;
   for (;;) {
@@ -99,7 +99,7 @@ export async function waitUntilReady(url: string): Promise<void> {
   );
 }
 
-/** The port, or a free one when somebody has taken it. */
+/** Returns the port, or another free port if it is in use. */
 export function portOrAnother(port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer();
@@ -117,7 +117,7 @@ function launch(entry: string, args: string[], env: Environment) {
     env: { ...plainEnvironment, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  // When the tests are broken off, nothing of theirs stays behind.
+  // An aborted test run leaves no process behind.
   const kill = (): void => void child.kill('SIGKILL');
   process.once('exit', kill);
   const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];
@@ -131,7 +131,7 @@ function collect(stream: NodeJS.ReadableStream): () => string {
   return () => Buffer.concat(chunks).toString('utf8');
 }
 
-/** The exit code; -1 when a signal has ended it. */
+/** Resolves with the exit code, or with -1 if a signal ended the process. */
 function endOf(child: ChildProcess): Promise<number> {
   return new Promise((resolve, reject) => {
     child.once('error', reject);
@@ -139,7 +139,7 @@ function endOf(child: ChildProcess): Promise<number> {
   });
 }
 
-/** The log line that says where the node listens, which `info` shows. */
+/** Waits for the log line at `info` that contains the node's URL. */
 function listening(child: ChildProcess, output: () => string): Promise<string> {
   return new Promise((resolve) => {
     const look = (): void => {

@@ -1,37 +1,71 @@
-import { readdir } from 'node:fs/promises';
 import pg from 'pg';
 import { expect, inject, test } from 'vitest';
+import { openNodes } from '../node/nodes.ts';
 import { createEmptyDatabase, createTestDatabase } from './database.ts';
 
-test('a test database has what the migrations make, an empty one has nothing', async () => {
+test('a test database has the tables of the migrations, and an empty one has none', async () => {
   const migrated = await createTestDatabase();
   const empty = await createEmptyDatabase();
   try {
-    const migrations = (await readdir('migrations')).filter((name) => name.endsWith('.sql'));
-    expect((await tablesOf(migrated.pool)).length > 0).toBe(migrations.length > 0);
+    expect(await tablesOf(migrated.pool)).toContain('loom_document');
     expect(await tablesOf(empty.pool)).toEqual([]);
   } finally {
     await Promise.all([migrated.drop(), empty.drop()]);
   }
 });
 
-test('many databases are cloned at once, none sees another, and each is dropped although somebody is connected', async () => {
+test('many databases are made at once, and none sees another', async () => {
   const databases = await Promise.all(Array.from({ length: 8 }, () => createTestDatabase()));
-  const visitor = new pg.Client({ connectionString: databases[0]?.url });
-  visitor.on('error', () => undefined);
-  await visitor.connect();
   await databases[0]?.pool.query('create table only_here (id int)');
   const tables = await Promise.all(databases.map(({ pool }) => tablesOf(pool)));
   expect(tables.map((names) => names.includes('only_here'))).toEqual([true, ...Array(7).fill(false)]);
-
   await Promise.all(databases.map(({ drop }) => drop()));
-  await databases[0]?.drop();
-  const server = new pg.Client({ connectionString: inject('serverUrl') });
-  await server.connect();
-  const names = databases.map(({ name }) => name);
-  const left = await server.query('select datname from pg_database where datname = any($1)', [names]);
-  await server.end();
-  expect(left.rows).toEqual([]);
+  expect(await serverHas(databases[0]?.name)).toBe(false);
+});
+
+test('a database that differs only by its rows is reused, with none of them', async () => {
+  const node = await openNodes();
+  await node.node.put('a', 1);
+  await node.node.restore(await node.node.backup());
+  const { name } = node.database;
+  await node.close();
+  const next = await createTestDatabase();
+  expect(next.name).toBe(name);
+  for (const table of await tablesOf(next.pool)) {
+    const { rows } = await next.pool.query(`select count(*)::int as rows from ${table}`);
+    expect({ table, ...rows[0] }).toEqual({ table, rows: table === 'loom_meta' ? expect.any(Number) : 0 });
+  }
+  await next.drop();
+});
+
+test.each([
+  ['a table more', 'create table more (id int)'],
+  ['a trigger disabled', 'alter table loom_audit disable trigger user'],
+  ['a trigger gone', 'drop trigger loom_audit_append_only on loom_audit'],
+  ['a column more', 'alter table loom_document add column more int'],
+  ['another version', `update loom_meta set value = '99' where key = 'schema_version'`],
+  ['a setting', `do $$ begin execute format('alter database %I set work_mem = 65', current_database()); end $$`],
+  [
+    'a function replaced',
+    `create or replace function loom_value_sha256(value jsonb) returns bytea language sql immutable strict parallel safe as $$ select ''::bytea $$`,
+  ],
+])('a database with %s is dropped, not reused', async (_what, statement) => {
+  const { name, pool, drop } = await createTestDatabase();
+  await pool.query(statement);
+  await drop();
+  await drop();
+  expect(await serverHas(name)).toBe(false);
+});
+
+test('a database with another connection is dropped, and the connection is ended', async () => {
+  const { name, url, drop } = await createTestDatabase();
+  const visitor = new pg.Client({ connectionString: url });
+  const ended = new Promise((resolve) => visitor.once('end', resolve));
+  visitor.on('error', () => undefined);
+  await visitor.connect();
+  await drop();
+  await ended;
+  expect(await serverHas(name)).toBe(false);
 });
 
 test('a database speaks UTF-8 on every server', async () => {
@@ -43,6 +77,14 @@ test('a database speaks UTF-8 on every server', async () => {
   expect(rows[0].encoding).toBe('UTF8');
   expect(rows[0].bytes).toEqual(Buffer.from('é🙂'));
 });
+
+async function serverHas(name = ''): Promise<boolean> {
+  const server = new pg.Client({ connectionString: inject('serverUrl') });
+  await server.connect();
+  const { rowCount } = await server.query('select from pg_database where datname = $1', [name]);
+  await server.end();
+  return rowCount === 1;
+}
 
 async function tablesOf(pool: pg.Pool): Promise<string[]> {
   const { rows } = await pool.query<{ name: string }>(

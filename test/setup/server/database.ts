@@ -1,63 +1,92 @@
+// Room `server`: PostgreSQL for tests. It starts servers, lends databases, and inspects them. It knows nothing of
+// nodes.
+
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { inject } from 'vitest';
 import type { Database } from '../../../src/persistence/connection/database.ts';
 import { openDoor } from './door.ts';
+import { emptyForReuse, fingerprint } from './recycle.ts';
 
 export interface TestDatabase {
   /** Superuser URL of this database. */
   url: string;
   name: string;
-  /** Connects when it is first used; for looking at, and spoiling, what the code under test left in the database. */
+  /** Inspects and spoils what the code under test has stored. Connects on first use. */
   pool: pg.Pool;
-  /** LOOM's own connections to it. Opened when it is first used. */
+  /** LOOM's own connections to it, opened on first use. */
   door(): Database;
-  /** Ends `pool` and `door`, and drops the database, whoever is still connected to it. May be called twice. */
+  /**
+   * Ends `pool` and `door`, and gives the database up: a later test gets it empty, or it is dropped with all its connections. May
+   * be called twice.
+   */
   drop(): Promise<void>;
 }
 
-/** A database with all migrations applied, cloned from the run's template. */
-export function createTestDatabase(): Promise<TestDatabase> {
-  return createDatabase(inject('templateDatabase'));
+/** Databases that are as good as fresh clones of the template. */
+const idle: string[] = [];
+/** Of a fresh clone. */
+let pristine: string | undefined;
+
+/** Returns a database with all migrations applied and no rows of any state. */
+export async function createTestDatabase(): Promise<TestDatabase> {
+  const template = inject('templateDatabase');
+  if (template === undefined) {
+    throw new Error(
+      'The project "pure" has no PostgreSQL. Name this file *.postgres.test.ts: see test/vitest.config.ts.',
+    );
+  }
+  const name = idle.pop() ?? (await createDatabase(template));
+  const database = open(name, async () => {
+    if (pristine !== undefined && (await emptyForReuse(database.url, pristine))) idle.push(name);
+    else await dropDatabase(name);
+  });
+  pristine ??= await fingerprint(database.pool);
+  return database;
 }
 
-/** A database without anything of LOOM in it. `options`: of `create database`, such as its locale. */
-export function createEmptyDatabase(options = ''): Promise<TestDatabase> {
-  return createDatabase('template0', options);
+/** Returns a database without any object of LOOM. `options` are those of `create database`, such as its locale. */
+export async function createEmptyDatabase(options = ''): Promise<TestDatabase> {
+  const name = await createDatabase('template0', options);
+  return open(name, () => dropDatabase(name));
 }
 
-/** As it is at this moment. Whoever is connected to it must have gone. */
-export function cloneDatabase({ name }: TestDatabase): Promise<TestDatabase> {
-  return createDatabase(name);
+/** Returns a copy of the database. Nothing may be connected to it. */
+export async function cloneDatabase(database: TestDatabase): Promise<TestDatabase> {
+  const name = await createDatabase(database.name);
+  return open(name, () => dropDatabase(name));
 }
 
 const cloneAttempts = 20;
 
-async function createDatabase(template: string, options = ''): Promise<TestDatabase> {
+async function createDatabase(template: string, options = ''): Promise<string> {
   const serverUrl = inject('serverUrl');
   const name = `${inject('databasePrefix')}${randomBytes(6).toString('hex')}`;
   for (let attempt = 1; ; attempt += 1) {
     try {
       await runOnServer(serverUrl, `create database ${name} template ${template} encoding 'UTF8' ${options}`);
-      break;
+      return name;
     } catch (error) {
       const templateIsBusy = error instanceof pg.DatabaseError && error.code === '55006';
       if (!templateIsBusy || attempt === cloneAttempts) throw error;
       await sleep(100);
     }
   }
-  const url = new URL(serverUrl);
+}
+
+function open(name: string, giveUp: () => Promise<void>): TestDatabase {
+  const url = new URL(inject('serverUrl'));
   url.pathname = `/${name}`;
   const pool = new pg.Pool({ connectionString: url.href, max: 4 });
-  // Tests kill connections on purpose; an idle one that dies is not a failure of its own.
+  // Tests kill connections on purpose. An idle connection that dies is no failure of its own.
   pool.on('error', () => undefined);
   let door: Database | undefined;
   let dropped: Promise<void> | undefined;
   const drop = async (): Promise<void> => {
     await pool.end();
     await door?.close({ deadlineMs: 5_000 });
-    await runOnServer(serverUrl, `drop database if exists ${name} with (force)`);
+    await giveUp();
   };
   return {
     url: url.href,
@@ -72,6 +101,10 @@ async function createDatabase(template: string, options = ''): Promise<TestDatab
       return dropped;
     },
   };
+}
+
+function dropDatabase(name: string): Promise<void> {
+  return runOnServer(inject('serverUrl'), `drop database if exists ${name} with (force)`);
 }
 
 async function runOnServer(serverUrl: string, statement: string): Promise<void> {

@@ -1,8 +1,8 @@
 import type { Pool } from 'pg';
 
 /**
- * A digest over every row of every table of LOOM, whatever tables there are: equal exactly when nothing has changed. With a
- * state key, only over that state's rows.
+ * Returns a digest over every row of every table of LOOM. Two digests are equal if and only if no row has changed. With
+ * a state key, covers the rows of that state only.
  */
 export async function digestTables(pool: Pool, stateKey?: string): Promise<string> {
   const { rows: tables } = await pool.query<{ name: string }>(

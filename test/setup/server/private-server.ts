@@ -6,33 +6,33 @@ import { sendSignal, waitForEnd } from '../../../src/dev/processes.ts';
 import { childrenOf } from './processes.ts';
 
 export interface PrivateServerOptions {
-  /** Server settings by name; they win over the ones of all private servers. */
+  /** Server settings by name. They override the settings of all private servers. */
   settings?: Record<string, string>;
-  /** PEM texts; the server then speaks TLS to who asks for it. `required`: and refuses who does not. */
+  /** PEM texts that enable TLS. `required`: the server refuses connections without TLS. */
   ssl?: { certificate: string; key: string; required?: boolean };
 }
 
-/** A PostgreSQL of one test's own, which it may freeze, kill and start again. Port and data stay the same all through. */
+/** A PostgreSQL that one test may freeze, kill and start again. Its port and data stay the same. */
 export interface PrivateServer {
   /** Superuser URL of the database `postgres`. */
   url: string;
   urlFor(database: string): string;
   port: number;
-  /** Of the postmaster; another one after `startAgain`. */
+  /** Process id of the postmaster, which `startAgain` changes. */
   readonly pid: number;
-  /** Stops every process of the server where it stands: connections stay open and nothing answers. */
+  /** Sends SIGSTOP to every process of the server: connections stay open and nothing answers. */
   freeze(): Promise<void>;
   thaw(): Promise<void>;
-  /** SIGKILL to every process, as a power cut does. */
+  /** Sends SIGKILL to every process, which acts like a power cut. */
   kill(): Promise<void>;
-  /** Orderly (fast) shutdown; the data stays for `startAgain`. */
+  /** Shuts the server down in the mode "fast" and keeps the data for `startAgain`. */
   shutDown(): Promise<void>;
   startAgain(): Promise<void>;
-  /** Ends it, frozen or not, and removes its data. May be called twice. */
+  /** Stops the server, frozen or not, and removes its data. May be called twice. */
   stop(): Promise<void>;
 }
 
-/** Always an embedded server, whatever `LOOM_TEST_PG_URL` says: a shared one is not to be frozen. */
+/** Starts an embedded server, whatever `LOOM_TEST_PG_URL` is: a test must not freeze a shared server. */
 export async function startPrivateServer(options: PrivateServerOptions = {}): Promise<PrivateServer> {
   const dataDirectory = await mkdtemp(join(tmpdir(), 'loom-test-private-'));
   const start = (port: number): Promise<EmbeddedPostgres> =>
@@ -47,7 +47,7 @@ export async function startPrivateServer(options: PrivateServerOptions = {}): Pr
   let frozen: number[] = [];
 
   const freeze = async (): Promise<void> => {
-    // The postmaster first, so that it cannot start a child that the list does not have.
+    // Stop the postmaster first, so that it cannot start a child that is missing from the list.
     sendSignal(server.pid, 'SIGSTOP');
     frozen = [server.pid, ...(await childrenOf(server.pid))];
     for (const pid of frozen) sendSignal(pid, 'SIGSTOP');
@@ -84,7 +84,7 @@ export async function startPrivateServer(options: PrivateServerOptions = {}): Pr
     stop: async () => {
       await thaw();
       await server.stop();
-      // One that was shut down before has kept its data for another start.
+      // A server that was shut down before has kept its data.
       await rm(server.dataDirectory, { recursive: true, force: true });
     },
   };

@@ -1,18 +1,18 @@
 import { connect, createServer, type Socket } from 'node:net';
 
 export interface TestProxy {
-  /** The database's URL by way of the proxy. */
+  /** URL of the database through the proxy. */
   url: string;
-  /** From now on the server's answers are thrown away, and the client's connection with them. */
+  /** Drops the server's next answers and closes the client's connection instead. */
   loseAnswers(): void;
-  /** Answers pass again. */
+  /** Lets answers pass again. */
   heal(): void;
-  /** Connections whose answer was lost. */
+  /** Returns the number of connections whose answer was dropped. */
   lost(): number;
   close(): Promise<void>;
 }
 
-/** A TCP proxy before PostgreSQL, for what no server does on request: to carry out a statement and lose the answer. */
+/** Starts a TCP proxy in front of PostgreSQL, which can lose the answer to a statement that the server executed. */
 export async function startProxy(databaseUrl: string): Promise<TestProxy> {
   const target = new URL(databaseUrl);
   const sockets = new Set<Socket>();

@@ -9,7 +9,7 @@ export interface TestServer {
   stop(): Promise<void>;
 }
 
-/** Tests want answers, not durability; more connections than the workers' pools can ask for together. */
+/** Tests need no durability. The connections suffice for the pools of all workers together. */
 const settings = {
   fsync: 'off',
   full_page_writes: 'off',
@@ -21,7 +21,7 @@ const settings = {
 
 const containerStartMs = 120_000;
 
-/** The PostgreSQL of a run: the one named by `LOOM_TEST_PG_URL`, else a container, else the embedded one. */
+/** Starts the PostgreSQL of a run: the one at `LOOM_TEST_PG_URL` if set, else a container, else the embedded one. */
 export async function findTestServer(): Promise<TestServer> {
   const url = process.env.LOOM_TEST_PG_URL;
   if (url !== undefined && url !== '') return { url, stop: async () => undefined };
@@ -44,7 +44,7 @@ async function startContainer(): Promise<TestServer> {
     .withEnvironment({ POSTGRES_PASSWORD: password })
     .withCommand(['postgres', ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])])
     .withExposedPorts(5432)
-    // The image starts the server once to set it up and then for good. With log_min_messages at fatal, only the port tells.
+    // The image starts the server twice: for its set-up and for good. As the server logs nothing, only the port tells.
     .withWaitStrategy(Wait.forAll([Wait.forListeningPorts(), Wait.forSuccessfulCommand('pg_isready -h 127.0.0.1')]))
     .withStartupTimeout(containerStartMs)
     .start();
@@ -56,7 +56,7 @@ async function startContainer(): Promise<TestServer> {
   };
 }
 
-/** Asks the engine's socket for a sign of life and waits for half a second at most. */
+/** Returns whether the container engine answers on its socket within half a second. */
 function dockerAnswers(): Promise<boolean> {
   const host = new URL(process.env.DOCKER_HOST ?? 'unix:///var/run/docker.sock');
   const target =

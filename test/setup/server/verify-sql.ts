@@ -3,7 +3,7 @@ import type { Pool } from 'pg';
 
 const statement = await readFile(new URL('../../../docs/verify-chain.sql', import.meta.url), 'utf8');
 
-/** What `docs/verify-chain.sql` says of a state's chain: PostgreSQL alone, without any of LOOM's functions. */
+/** Verifies a state's chain by `docs/verify-chain.sql`, which uses none of LOOM's functions. */
 export async function verifyBySql(
   pool: Pool,
   stateKey = 'default',

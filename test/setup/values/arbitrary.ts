@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 
-/** Any text that LOOM can store: every character but NUL, and no lone surrogate. */
+/** Any text that LOOM can store: all characters except NUL and lone surrogates. */
 export const storableText = fc
   .oneof(
     { weight: 4, arbitrary: fc.string({ unit: 'binary', maxLength: 12 }) },
@@ -24,7 +24,7 @@ export const storableText = fc
   )
   .map((text) => text.replaceAll('\u0000', '0'));
 
-/** Doubles as JSON writes them, the odd ones among them. */
+/** Texts of doubles in JSON, unusual ones included. */
 const numberText = fc
   .oneof(
     fc.double({ noNaN: true, noDefaultInfinity: true }),
@@ -47,8 +47,7 @@ const numberText = fc
   .map((value) => JSON.stringify(value));
 
 /**
- * The text of any JSON value, rather than the value: in JavaScript a member called `__proto__` is made by nothing as surely as by
- * `JSON.parse`.
+ * The text of any JSON value. It is a text because only `JSON.parse` reliably makes a member called `__proto__`.
  */
 export const jsonText: fc.Arbitrary<string> = fc.letrec<{ value: string }>((tie) => ({
   value: fc.oneof(

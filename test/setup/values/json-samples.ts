@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { isLoomError } from '../../../src/errors.ts';
-import { createJsonScanner, JsonTruncatedError } from '../../../src/json/scanner.ts';
+import { JsonTruncatedError } from '../../../src/json/scanner/fault.ts';
+import { createJsonScanner } from '../../../src/json/scanner/scanner.ts';
 import type { CapturedValue, Visit } from '../../../src/json/visit.ts';
 
-/** Numbers at the edges of what a double carries. */
+/** Numbers at the limits of a double. */
 export const hardNumbers = [
   0,
   5e-324,
@@ -76,7 +77,7 @@ export const anyString = fc.oneof(
   fc.string({ unit: 'grapheme', maxLength: 12 }),
 );
 export const anyName = fc.oneof(fc.constantFrom(...hardNames), anyString);
-/** JSON knows no -0 and LOOM keeps none. */
+/** Replaces -0, which LOOM does not keep, by 0. */
 export const anyNumber = fc
   .oneof(
     fc.constantFrom(...hardNumbers),
@@ -87,7 +88,7 @@ export const anyNumber = fc
   )
   .map((value) => (Object.is(value, -0) ? 0 : value));
 
-/** Any JSON value that LOOM keeps; objects have every name as their own, `__proto__` too. */
+/** Any JSON value that LOOM stores. Every name is an own property of its object, even `__proto__`. */
 export const anyJson: fc.Arbitrary<unknown> = fc.letrec((tie) => ({
   value: fc.oneof(
     { depthSize: 'small', withCrossShrink: true },
@@ -103,7 +104,7 @@ export const anyJson: fc.Arbitrary<unknown> = fc.letrec((tie) => ({
     .map((entries) => Object.fromEntries(entries)),
 })).value;
 
-/** The value as JSON text, spelled in one of many ways that the seed picks: whitespace, escapes, forms of numbers. */
+/** Writes the value as JSON text. The seed selects its whitespace, escapes and forms of numbers. */
 export function spellOddly(value: unknown, seed: number): string {
   let state = seed >>> 0;
   const pick = (choices: number): number => {
@@ -158,7 +159,7 @@ export interface Outcome {
   };
 }
 
-/** What capturing the text as a whole gives when it comes in these pieces. */
+/** Captures a text that arrives in these pieces. */
 export function capture(pieces: Uint8Array[], limits: { maxBytes?: number; maxDepth?: number } = {}): Outcome {
   return scan(pieces, (onValue) => ({ kind: 'capture', maxBytes: 10_000_000, maxDepth: 64, ...limits, onValue }));
 }

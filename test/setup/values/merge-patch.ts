@@ -1,4 +1,4 @@
-/** RFC 7396 appendix A: original, patch, result. */
+/** The examples of RFC 7396 appendix A: original, patch, result. */
 export const mergePatchExamples: [original: string, patch: string, result: string][] = [
   ['{"a":"b"}', '{"a":"c"}', '{"a":"c"}'],
   ['{"a":"b"}', '{"b":"c"}', '{"a":"b","b":"c"}'],
@@ -17,7 +17,7 @@ export const mergePatchExamples: [original: string, patch: string, result: strin
   ['{}', '{"a":{"bb":{"ccc":null}}}', '{"a":{"bb":{}}}'],
 ];
 
-/** RFC 7396 section 2, to compare with. Handles `__proto__` like any name. */
+/** Implements RFC 7396 section 2 as a model to compare with. Treats `__proto__` like any other name. */
 export function mergePatch(target: unknown, patch: unknown): unknown {
   if (!isObject(patch)) return patch;
   const members = new Map(isObject(target) ? Object.entries(target) : []);

@@ -1,10 +1,10 @@
-import { scanJson } from '../../../src/json/scan.ts';
+import { scanText } from '../../../src/json/scan-text.ts';
 import type { JsonType, VisitPlace } from '../../../src/json/visit.ts';
 
 export interface NormalizeOptions {
-  /** Most bytes of the canonical text. */
+  /** Maximum length of the canonical text. */
   maxBytes: number;
-  /** Most containers around a scalar. */
+  /** Maximum number of containers around a scalar. */
   maxDepth: number;
   place?: VisitPlace;
 }
@@ -17,10 +17,10 @@ export interface NormalDocument {
   type: JsonType;
 }
 
-/** Checks and normalises one whole JSON value. Errors as `createJsonScanner`. */
+/** Checks and normalises one whole JSON value. Throws the errors of `createJsonScanner`. */
 export function normalizeDocument(bytes: Uint8Array | string, options: NormalizeOptions): NormalDocument {
   let document: NormalDocument | undefined;
-  scanJson(bytes, {
+  scanText(bytes, {
     kind: 'capture',
     ...options,
     onValue: ({ text, canonicalBytes, type }) => {

@@ -1,4 +1,4 @@
-/** Names that something between curl and PostgreSQL could take for something else. */
+/** Names that some layer between curl and PostgreSQL could misread. */
 export const oddNames = [
   'with space',
   'with/slash',
@@ -20,7 +20,7 @@ export const oddNames = [
 
 const FILLER = 'Lorem ipsum 😀 "dolor" \\ sit\n'.repeat(640);
 
-/** Text of a document of about 20 KB that has every oddity in it. As text: `__proto__` must stand in it as a member. */
+/** Returns the text of an unusual document of about 20 KB. Only a text can easily have `__proto__` as a member. */
 export function oddDocument(index: number): string {
   return `{"index":${index},"__proto__":{"polluted":${index}},"constructor":{"prototype":null},"":"","empty":{"":{},"list":[]},
     "numbers":[1e21,1e-7,-0.5,0.1,5e-324,1.7976931348623157e308,9007199254740991,1.0,-0],"emoji 😀":"\\ud83d\\ude00",
@@ -28,6 +28,6 @@ export function oddDocument(index: number): string {
     "filler":${JSON.stringify(FILLER)}}`;
 }
 
-/** A merge patch (RFC 7396) for it that changes it on several levels. */
+/** Returns a merge patch (RFC 7396) that changes the odd document on several levels. */
 export const oddPatch =
   '{"nested":{"drop":null,"keep":{"__proto__":{"deep":true},"a":null},"replace":{"d":[null]}},"":"not empty","new 😀":{"x":null,"y":1e21}}';

@@ -1,13 +1,15 @@
-/** Numbers that look random and are the same for the same seed, so that what was seen failing can be run again. */
+// Room `values`: generated and odd values. It imports nothing from other rooms.
+
+/** Draws pseudo-random numbers: the same ones for the same seed, so that a failure can be repeated. */
 export interface Random {
   /** 0 ≤ x < 1. */
   fraction(): number;
-  /** A whole number from `least` to `most`, both included. */
-  integer(least: number, most: number): number;
+  /** Returns a whole number from `min` to `max`, both included. */
+  integer(min: number, max: number): number;
   pick<T>(values: readonly T[]): T;
 }
 
-/** Mulberry32: a counter stepped by a constant and mixed. */
+/** Implements Mulberry32, which steps a counter by a constant and mixes its bits. */
 export function createRandom(seed: number): Random {
   let counter = seed >>> 0;
   const fraction = (): number => {
@@ -16,7 +18,7 @@ export function createRandom(seed: number): Random {
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
-  const integer = (least: number, most: number): number => least + Math.floor(fraction() * (most - least + 1));
+  const integer = (min: number, max: number): number => min + Math.floor(fraction() * (max - min + 1));
   return {
     fraction,
     integer,
@@ -26,8 +28,4 @@ export function createRandom(seed: number): Random {
       return value;
     },
   };
-}
-
-export function createSeed(): number {
-  return Math.floor(Math.random() * 2 ** 32);
 }

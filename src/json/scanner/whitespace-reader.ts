@@ -1,15 +1,15 @@
-import { limits } from '../limits.ts';
-import { WHITESPACE } from './bytes.ts';
-import type { Fail } from './string-reader.ts';
+import { limits } from '../../limits.ts';
+import { WHITESPACE } from '../bytes.ts';
+import type { Fail } from './fault.ts';
 
 export interface WhitespaceReader {
-  /** Something else has been read. */
+  /** Starts counting anew, after a token. */
   reset(): void;
-  /** Reads on up to what is no whitespace, or the chunk's end; returns the position behind what was read. */
+  /** Reads up to the next token or the end of the chunk. Returns the position after the last byte read. */
   read(chunk: Buffer, from: number): number;
 }
 
-/** Reads what stands between two tokens, within `limits.maxWhitespaceBytes`. */
+/** Reads the whitespace between two tokens, at most `limits.maxWhitespaceBytes`. */
 export function createWhitespaceReader(fail: Fail): WhitespaceReader {
   let length = 0;
   return {
@@ -24,7 +24,7 @@ export function createWhitespaceReader(fail: Fail): WhitespaceReader {
       if (length <= limits.maxWhitespaceBytes) return position;
       return fail(
         'body_too_large',
-        `More than ${limits.maxWhitespaceBytes} bytes of whitespace in one place`,
+        `Found more than ${limits.maxWhitespaceBytes} bytes of whitespace between two tokens`,
         from + room,
       );
     },

@@ -1,3 +1,5 @@
+// Room `faults`: what must not harm LOOM. `arena.ts` kills nodes and server processes; `tamper.ts` edits stored rows.
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { createLogger } from '../../../src/log.ts';
@@ -10,42 +12,49 @@ import { digestTables } from '../server/digest.ts';
 import { applyMigrations } from '../server/migrations.ts';
 import { startPrivateServer } from '../server/private-server.ts';
 
-/** What a database says of itself, asked without any node. */
+interface Counts {
+  documents: number;
+  bytes: number;
+  head: Sight['head'];
+}
+
+/** The content of a database, read without any node. */
 export interface Sight {
-  /** Over every row of every table. */
+  /** Covers every row of every table. */
   digest: string;
   stateSha256: string;
   revision: number;
   epoch: string;
   head: { seq: number; hash: string };
-  /** Whether the state row counts what is there, and the chain ends where it says. */
-  fits: boolean;
+  /** Counts and head as the state row says, and as the other tables have them. */
+  recorded: Counts;
+  stored: Counts;
   lastEntry: {
     action: string;
     restore?: { previous_head: unknown; previous_revision: number; backup: { state_sha256: string } };
   };
 }
 
-/** A node on the arena's database, told from others there by its name. */
+/** A node on the arena's database, which PostgreSQL knows by its name. */
 export interface ArenaNode {
   name: string;
   url: string;
-  /** SIGKILL to one that is a process of its own; an orderly end to another. May be called twice. */
+  /** Sends SIGKILL to a node in a process of its own; closes any other node in an orderly way. May be called twice. */
   end(): Promise<void>;
 }
 
 export interface Arena {
-  /** Two backups of the same history, `later` with one more entry than `earlier` and all documents but a few changed. */
+  /** Two backups of the same history. `later` has one more entry than `earlier`, and nearly all documents differ. */
   earlier: ParsedBackup;
   later: ParsedBackup;
-  /** `process`: the real program, which can be killed. `here`: boots in a tenth of the time, in this process. */
+  /** `process`: the real program, which can be killed. `here`: in this process, which takes a tenth of the time. */
   startNode(where: 'process' | 'here'): Promise<ArenaNode>;
   look(): Promise<Sight>;
-  /** The processes of the server that serve this node, one in a transaction first. */
+  /** Returns the ids of the server processes that serve this node. One in a transaction comes first. */
   backendsOf(node: ArenaNode): Promise<number[]>;
-  /** Resolves when the server has none of this node any more: what it had begun for it is done or undone by then. */
+  /** Resolves when no server process serves this node any more: each transaction has committed or rolled back. */
   backendsGone(node: ArenaNode): Promise<void>;
-  /** Watches for a crash of the server from when it resolves; `over` does when all its processes were started again. */
+  /** Watches for a crash of the server. `over` resolves when the server has restarted all its processes. */
   watchCrash(): Promise<{ over(): Promise<void> }>;
   close(): Promise<void>;
 }
@@ -53,7 +62,7 @@ export interface Arena {
 const DOCUMENTS = 600;
 const ENTRIES = 120;
 
-/** A private server with a history on it: everything for killing it, or a node. */
+/** Starts a private server with a history, on which a test can kill nodes and server processes. */
 export async function openArena(): Promise<Arena> {
   const server = await startPrivateServer();
   const observer = new pg.Pool({ connectionString: server.url, max: 3 });
@@ -92,7 +101,7 @@ export async function openArena(): Promise<Arena> {
       const witness = new pg.Client({ connectionString: server.url });
       witness.on('error', () => undefined);
       await witness.connect();
-      // Every other process of the server is ended as well, before any is started again.
+      // After a crash, PostgreSQL ends all its processes before it starts new ones.
       const ended = new Promise((resolve) => witness.once('end', resolve));
       return { over: () => ended.then(() => waitForIt(() => answers(server.url))) };
     },
@@ -115,7 +124,7 @@ async function startHere(databaseUrl: string): Promise<Omit<ArenaNode, 'name'>> 
   return { url: node.url, end: node.close };
 }
 
-/** More often than `waitUntil` looks: it is waited for hundreds of times. */
+/** Polls more often than `waitUntil` does, because a full run waits hundreds of times. */
 async function waitForIt(isSo: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + 60_000;
   while (!(await isSo())) {
@@ -138,7 +147,7 @@ async function answers(url: string): Promise<boolean> {
   }
 }
 
-/** Ready, and the chain holds: what a node must come to after whatever happened. Answers what it says of the chain. */
+/** Waits until the node is ready, which it must become after any crash, and returns its verdict on the chain. */
 export async function readyAndVerified(node: ArenaNode): Promise<{ ok: boolean; head: Sight['head'] }> {
   await waitForIt(async () => (await fetch(`${node.url}/ready`)).status === 200);
   const answer = await fetch(`${node.url}/v1/audit/verify`, { headers: asAdmin });
@@ -173,13 +182,16 @@ async function look(pool: pg.Pool): Promise<Sight> {
     digestTables(pool),
     pool.query<Omit<Sight, 'digest'>>(
       `select s.revision::int, s.epoch, d."stateSha256", a.entry as "lastEntry",
-              jsonb_build_object('seq', s.audit_seq, 'hash', encode(s.audit_hash, 'hex')) as head,
-              d.count = s.documents and d.bytes = s.bytes and a.seq = s.audit_seq and a.hash = s.audit_hash as fits
+              h.recorded as head,
+              jsonb_build_object('documents', s.documents, 'bytes', s.bytes, 'head', h.recorded) as recorded,
+              jsonb_build_object('documents', d.count, 'bytes', d.bytes, 'head', h.stored) as stored
          from loom_state s,
               (select count(*), sum(bytes) as bytes,
                       encode(sha256(string_agg(sha256(convert_to(name, 'UTF8')) || sha256, ''::bytea order by name)), 'hex') as "stateSha256"
                  from loom_document where state_key = 'default') d,
-              (select * from loom_audit where state_key = 'default' order by seq desc limit 1) a
+              (select * from loom_audit where state_key = 'default' order by seq desc limit 1) a,
+              lateral (select jsonb_build_object('seq', s.audit_seq, 'hash', encode(s.audit_hash, 'hex')) as recorded,
+                              jsonb_build_object('seq', a.seq, 'hash', encode(a.hash, 'hex')) as stored) h
         where s.state_key = 'default'`,
     ),
   ]);

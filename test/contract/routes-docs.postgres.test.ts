@@ -8,7 +8,7 @@ beforeAll(async () => {
 });
 afterAll(() => server.close());
 
-/** Rows such as "| `GET /v1/state` | client | … | … |". */
+/** Returns the rows such as "| `GET /v1/state` | client | … | … |". */
 function documentedRoutes(markdown: string): string[] {
   const row = /^\| `([A-Z]+ \/\S*)` \| (none|client|admin) \|/gm;
   return [...markdown.matchAll(row)].map(([, route, access]) => `${route} ${access}`);

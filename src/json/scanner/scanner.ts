@@ -1,35 +1,38 @@
-import { type ErrorCode, LoomError, type LoomErrorOptions } from '../errors.ts';
-import { limits } from '../limits.ts';
-import { BYTE, showByte, typeOf, WHITESPACE } from './bytes.ts';
-import { createDescents } from './descent.ts';
+import { type ErrorCode, LoomError, type LoomErrorOptions } from '../../errors.ts';
+import { limits } from '../../limits.ts';
+import { BYTE, showByte, typeOf, WHITESPACE } from '../bytes.ts';
+import { shortPointer } from '../pointer.ts';
+import type { CaptureVisit, JsonType, SkipVisit, Visit } from '../visit.ts';
+import { createCaptureStack } from './capture-stack.ts';
+import { JsonTruncatedError } from './fault.ts';
 import { createLiteralReader } from './literal-reader.ts';
-import { createNesting } from './nesting.ts';
 import { createNumberReader } from './number-reader.ts';
-import { SpanOutput } from './output.ts';
-import { shortPointer } from './pointer.ts';
 import { createStringReader } from './string-reader.ts';
-import type { ArrayVisit, CaptureVisit, JsonType, ObjectVisit, SkipVisit, Visit } from './visit.ts';
+import { TextOutput } from './text-output.ts';
+import { createVisitStack } from './visit-stack.ts';
 import { createWhitespaceReader } from './whitespace-reader.ts';
 
-/** An incremental scanner of one JSON text (RFC 8259, strictly; UTF-8 without a byte order mark). */
+// The room of the incremental scanner. It imports the rest of src/json/, errors and limits only. This file finds the structure of a text.
+// Readers read its tokens, and two stacks keep track of open containers.
+
+/** Scans one JSON text (RFC 8259, strictly; UTF-8 without a byte order mark) in chunks. */
 export interface JsonScanner {
-  /** Takes the next bytes, cut anywhere. Calls the visits' callbacks before it returns; keeps no reference to the chunk. */
+  /** Takes the next bytes, cut anywhere. Calls the callbacks before it returns, and keeps no reference to the chunk. */
   write(chunk: Uint8Array): void;
-  /** The input has ended: throws `JsonTruncatedError` when a value is still open. */
+  /** Ends the input. Throws `JsonTruncatedError` when a value is still open. */
   end(): void;
-  /** Bytes of the chunks that have been taken. */
+  /** Number of bytes taken so far. */
   readonly offset: number;
 }
 
-/** The input ended inside a value that was good so far: its code is `invalid_json`, `offset` the length of the input. */
-export class JsonTruncatedError extends LoomError {
-  constructor(message: string, place: LoomErrorOptions) {
-    super('invalid_json', message, place);
-    this.name = 'JsonTruncatedError';
-  }
-}
-
-/** What comes next in the text. */
+// The states, named after what comes next in the text:
+//
+//   start -> VALUE --- scalar --> IN_STRING, IN_NUMBER, IN_LITERAL --> AFTER_VALUE, or NOTHING if outermost
+//              |------ '[' -----> VALUE_OR_END -- ']' ---------------> AFTER_VALUE; other bytes as in VALUE
+//              '------ '{' -----> NAME_OR_END --- '}' ---------------> AFTER_VALUE; other bytes as in NAME
+//   NAME ------------- '"' -----> IN_STRING --> COLON --- ':' -------> VALUE
+//   AFTER_VALUE ------ ',' -----> VALUE in an array, NAME in an object
+//   AFTER_VALUE -- ']' or '}' --> AFTER_VALUE of the container around, or NOTHING
 const VALUE = 0;
 const VALUE_OR_END = 1;
 const NAME = 2;
@@ -44,32 +47,32 @@ const NOTHING = 9;
 const EMPTY: Buffer = Buffer.alloc(0);
 
 /**
- * Errors are LoomErrors with `offset`, and `pointer` from the root (or from `place.pointer` of the visit):
- * `invalid_json` (also for an empty text, a byte order mark and anything after the value), `invalid_utf8`,
- * `invalid_string` (`\u0000`, lone surrogates, endless names), `invalid_number`, `duplicate_member`, `nested_too_deeply`,
- * `document_too_large`, `body_too_large` (endless whitespace). What a callback throws passes through. After any throw the scanner throws the same error again.
- * The result, errors included, does not depend on where the chunks are cut.
+ * Creates a scanner that treats the text as `root` says. The result, errors included, does not depend on the chunks.
+ *
+ * Throws LoomErrors with `offset` and `pointer`: `invalid_json`, `invalid_utf8`, `invalid_string`, `invalid_number`,
+ * `duplicate_member`, `nested_too_deeply`, `document_too_large`, and `body_too_large` for endless whitespace. Errors of
+ * callbacks pass through. After an error, the scanner throws the same error again.
  */
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: its parts share the state; passing it costs time at every token
 export function createJsonScanner(root: Visit): JsonScanner {
-  const output = new SpanOutput();
+  const output = new TextOutput();
   const strings = createStringReader(output, fail);
   const numbers = createNumberReader(output, fail);
   const literals = createLiteralReader(fail);
   const whitespace = createWhitespaceReader(fail);
-  const nesting = createNesting(output);
-  const descents = createDescents(root);
+  const captured = createCaptureStack(output);
+  const visits = createVisitStack(root);
   let state = VALUE;
   let chunk = EMPTY;
   /** Offset of the chunk's first byte in the input. */
   let base = 0;
   let failure: { error: unknown } | undefined;
-
-  /** The value that is captured or skipped; undefined between the members of containers that were gone into. */
+  /** The visit of the value that is being captured or skipped; undefined between the members of visited containers. */
   let current: CaptureVisit | SkipVisit | undefined;
   let currentType: JsonType = 'null';
-  /** Whether the string under way is a member's name; `current` tells whose. */
+  /** Whether the current string is a member's name, of a captured container if `current` is set. */
   let stringIsName = false;
-  /** Offset where the captured value, or the name, began: what is too large. */
+  /** Offset where the captured value, or the name of a visited member, began. */
   let captureOffset = 0;
   let nameStart = 0;
   let nameOffset = 0;
@@ -119,16 +122,16 @@ export function createJsonScanner(root: Visit): JsonScanner {
   }
 
   function readAfterValue(byte: number, position: number): number {
-    const object = current === undefined ? descents.inObject : nesting.inObject;
-    if (byte === (object ? BYTE.closeBrace : BYTE.closeBracket)) return endContainer(position);
-    if (byte !== BYTE.comma) failUnexpected(object ? "',' or '}'" : "',' or ']'", position);
-    state = object ? NAME : VALUE;
-    if (current === undefined) descents.next();
-    else nesting.next();
+    const inObject = current === undefined ? visits.inObject : captured.inObject;
+    if (byte === (inObject ? BYTE.closeBrace : BYTE.closeBracket)) return endContainer(position);
+    if (byte !== BYTE.comma) failUnexpected(inObject ? "',' or '}'" : "',' or ']'", position);
+    state = inObject ? NAME : VALUE;
+    if (current === undefined) visits.next();
+    else captured.next();
     return keepSeparator(position);
   }
 
-  /** PostgreSQL writes a blank behind each colon and comma. */
+  /** Keeps a colon or comma. PostgreSQL writes a space after each. */
   function keepSeparator(position: number): number {
     if (current !== undefined) {
       output.open(position);
@@ -140,12 +143,16 @@ export function createJsonScanner(root: Visit): JsonScanner {
   function beginValue(byte: number, position: number): number {
     const type = typeOf(byte);
     if (type === undefined) {
-      if (byte === 0xef && base + position === 0) fail('invalid_json', 'The text begins with a byte order mark', 0);
+      if (byte === 0xef && base + position === 0) fail('invalid_json', 'Found a byte order mark; expected a value', 0);
       failUnexpected('a value', position);
     }
     if (current === undefined) {
-      const visit = descents.visitOf(type, base + position);
-      if (visit.kind === 'object' || visit.kind === 'array') return descend(visit, position);
+      const visit = visits.visitOf(type, base + position);
+      if (visit.kind === 'object' || visit.kind === 'array') {
+        visits.enter(visit);
+        state = visit.kind === 'object' ? NAME_OR_END : VALUE_OR_END;
+        return position + 1;
+      }
       beginCapture(visit, type, position);
     }
     if (type === 'object' || type === 'array') return enterContainer(type, position);
@@ -161,36 +168,29 @@ export function createJsonScanner(root: Visit): JsonScanner {
     return position + 1;
   }
 
-  function descend(visit: ObjectVisit | ArrayVisit, position: number): number {
-    descents.enter(visit);
-    state = visit.kind === 'object' ? NAME_OR_END : VALUE_OR_END;
-    return position + 1;
-  }
-
   function beginCapture(visit: CaptureVisit | SkipVisit, type: JsonType, position: number): void {
     current = visit;
     currentType = type;
     captureOffset = base + position;
     output.reset(visit.kind === 'capture');
-    nesting.reset();
+    captured.reset();
   }
 
   function enterContainer(type: 'object' | 'array', position: number): number {
-    const most = current?.maxDepth ?? 0;
-    if (nesting.depth >= most)
-      fail('nested_too_deeply', `A value must not be nested deeper than ${most} levels`, position);
+    const maxDepth = current?.maxDepth ?? 0;
+    if (captured.depth >= maxDepth) fail('nested_too_deeply', `The value has more than ${maxDepth} levels`, position);
     output.open(position);
-    nesting.enter(type === 'object');
+    captured.enter(type === 'object');
     state = type === 'object' ? NAME_OR_END : VALUE_OR_END;
     return position + 1;
   }
 
   function endContainer(position: number): number {
     if (current === undefined) {
-      descents.leave(base + position);
+      visits.leave(base + position);
     } else {
       output.open(position);
-      nesting.leave();
+      captured.leave();
     }
     endValue(position + 1);
     return position + 1;
@@ -198,13 +198,13 @@ export function createJsonScanner(root: Visit): JsonScanner {
 
   function endValue(position: number): void {
     if (current !== undefined) {
-      if (nesting.depth > 0) {
+      if (captured.depth > 0) {
         state = AFTER_VALUE;
         return;
       }
       endCapture(current, position);
     }
-    state = descents.depth > 0 ? AFTER_VALUE : NOTHING;
+    state = visits.depth > 0 ? AFTER_VALUE : NOTHING;
   }
 
   function endCapture(visit: CaptureVisit | SkipVisit, position: number): void {
@@ -246,23 +246,23 @@ export function createJsonScanner(root: Visit): JsonScanner {
       endValue(position);
       return;
     }
-    if (current === undefined) endOwnName(position);
+    if (current === undefined) endVisitedName(position);
     else if (current.kind === 'capture') endCapturedName(current, position);
     state = COLON;
   }
 
   function endCapturedName({ duplicates }: CaptureVisit, position: number): void {
-    nesting.nameEnded(nameStart, output.textPosition(position - 1));
-    if (duplicates !== 'keep' && !nesting.addName(chunk, position)) failDuplicate(position);
+    captured.nameEnded(nameStart, output.textPosition(position - 1));
+    if (duplicates !== 'keep' && !captured.addName(chunk, position)) failDuplicate(position);
   }
 
-  /** A name in an object that was gone into: its visit says what becomes of the member. */
-  function endOwnName(position: number): void {
+  /** Ends the name of a visited object's member and asks for the visit of the member. */
+  function endVisitedName(position: number): void {
     output.cut(chunk, position);
     checkSize(position);
     const name = String(JSON.parse(output.bytes.toString('utf8', 0, output.length)));
-    if (!descents.addName(name)) failDuplicate(position);
-    descents.askMember(nameOffset);
+    if (!visits.addName(name)) failDuplicate(position);
+    visits.askMember(nameOffset);
   }
 
   function readNumber(from: number): number {
@@ -280,25 +280,25 @@ export function createJsonScanner(root: Visit): JsonScanner {
 
   function endInput(): void {
     if (state === IN_NUMBER) {
-      const whole = descents.depth === 0 && nesting.depth === 0;
-      if (numbers.endInput(whole)) endValue(0);
+      const isOutermost = visits.depth === 0 && captured.depth === 0;
+      if (numbers.endInput(isOutermost)) endValue(0);
     }
     if (state === NOTHING) return;
-    if (state === VALUE && descents.depth === 0 && current === undefined) {
-      fail('invalid_json', 'The text is empty: expected a value', 0);
+    if (state === VALUE && visits.depth === 0 && current === undefined) {
+      fail('invalid_json', 'The text is empty; expected a value', 0);
     }
-    throw new JsonTruncatedError(`The text ends too early, at byte ${base}.`, placeAt(base));
+    throw new JsonTruncatedError(`The text ends early, at byte ${base}.`, placeAt(base));
   }
 
-  /** Throws `document_too_large` when what has been read of the capture up to `position` is. It comes before other errors. */
+  /** Throws if the captured text up to `position` is too large. This fault comes before others at the same place. */
   function checkSize(position: number): void {
-    const ownName = current === undefined && state === IN_STRING;
-    const most = ownName ? limits.maxMemberNameBytes : current?.kind === 'capture' ? current.maxBytes : Infinity;
-    if (output.canonicalSize(position) <= most) return;
-    const { pointer, ...rest } = descents.place(current);
+    const isName = current === undefined && state === IN_STRING;
+    const maxBytes = isName ? limits.maxMemberNameBytes : current?.kind === 'capture' ? current.maxBytes : Infinity;
+    if (output.canonicalSize(position) <= maxBytes) return;
+    const { pointer, ...rest } = visits.place(current);
     const place = { ...rest, pointer: shortPointer(pointer), offset: captureOffset };
-    if (ownName) throw new LoomError('invalid_string', `A member name has more than ${most} bytes.`, place);
-    throw new LoomError('document_too_large', `The value has more than ${most} bytes.`, place);
+    if (isName) throw new LoomError('invalid_string', `A member name has more than ${maxBytes} bytes.`, place);
+    throw new LoomError('document_too_large', `The value has more than ${maxBytes} bytes, the maximum.`, place);
   }
 
   function fail(code: ErrorCode, message: string, position: number, faultOffset = base + position): never {
@@ -312,12 +312,12 @@ export function createJsonScanner(root: Visit): JsonScanner {
   }
 
   function failDuplicate(position: number): never {
-    return fail('duplicate_member', 'An object has two members of this name', position, nameOffset);
+    return fail('duplicate_member', 'An object has two members of one name', position, nameOffset);
   }
 
   function placeAt(offset: number): LoomErrorOptions {
-    const { pointer, ...place } = descents.place(current);
-    const inner = current?.kind === 'capture' ? nesting.pointer() : '';
+    const { pointer, ...place } = visits.place(current);
+    const inner = current?.kind === 'capture' ? captured.pointer() : '';
     return { ...place, pointer: shortPointer(pointer + inner), offset };
   }
 

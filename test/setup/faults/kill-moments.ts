@@ -1,19 +1,20 @@
 import type { Random } from '../values/random.ts';
 
-/** Moments of an operation at which to break it off, in ms after its beginning. */
+/** Draws moments at which to interrupt an operation, in ms after its beginning. */
 export interface Moments {
   next(): number;
-  /** Whether the operation broken off at the moment given last had been done all the same. */
+  /** Tells whether the operation that was interrupted at the last moment had taken effect. */
   learn(done: boolean): void;
 }
 
-/** Of the moments that look for the commit, how far from where it was last they may lie, and how far that then moves. */
+/** How far a moment near the commit may lie from the estimated commit, and how far the estimate then moves. */
 const NEAR = 0.12;
 const STEP = 0.06;
 
 /**
- * Every other moment lies anywhere in the operation and a little after it; those between look for its commit, by going
- * earlier whenever it had been done and later whenever it had not. So both ends are seen on a machine of any speed.
+ * Draws every other moment from the whole operation and a little beyond. The moments between approach the commit:
+ * earlier whenever the operation had taken effect, later whenever it had not. Both outcomes occur on a machine of any
+ * speed.
  */
 export function createMoments(random: Random, spanMs: number): Moments {
   let commitMs = spanMs;

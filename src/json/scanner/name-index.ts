@@ -1,30 +1,30 @@
-import type { SpanOutput } from './output.ts';
+import type { TextOutput } from './text-output.ts';
 
-/** Up to this many names an object's are compared one by one by hash; a Set of strings costs more below it. */
+/** Up to this many names of an object are compared one by one. For so few, a Set of strings costs more. */
 const NAMES_WITHOUT_SET = 32;
 
 export interface NameIndex {
-  /** An object of the capture begins. */
+  /** Begins an object inside the innermost one. */
   enter(): void;
-  /** The innermost object ends. */
+  /** Ends the innermost object. */
   leave(): void;
   /**
-   * Adds a name to the innermost object; false when it has it already. `start` and `end` are text positions of the name in
-   * its canonical spelling, which is the same for all spellings of one name. The text's last bytes may still be in the
-   * open span of `chunk`, which reaches to `position`.
+   * Adds a name to the innermost object. Returns false if the object has it already. `start` and `end` are the
+   * positions of the name in the output, where all spellings of a name are equal. Its last bytes may still be in the
+   * open span of `chunk`, which ends at `position`.
    */
   add(start: number, end: number, chunk: Buffer, position: number): boolean;
   reset(): void;
 }
 
-/** The member names of the open objects of a capture. They are kept as positions in its text, not as copies. */
-export function createNameIndex(output: SpanOutput): NameIndex {
+/** Keeps the member names of the open objects in a captured value, as positions in the output instead of copies. */
+export function createNameIndex(output: TextOutput): NameIndex {
   const hashes: number[] = [];
   const starts: number[] = [];
   const ends: number[] = [];
-  /** How many entries of the three are in use. */
+  /** Number of used elements in each of the three. */
   let count = 0;
-  /** One a level: its first entry, and its Set once it has outgrown the entries. */
+  /** For each level: the index of its first name, and its Set once it has many names. */
   const firsts: number[] = [];
   const sets: (Set<string> | undefined)[] = [];
 

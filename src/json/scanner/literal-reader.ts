@@ -1,12 +1,12 @@
-import { showByte } from './bytes.ts';
-import type { Fail } from './string-reader.ts';
+import { showByte } from '../bytes.ts';
+import type { Fail } from './fault.ts';
 
 export interface LiteralReader {
-  /** A literal begins; its first byte has been read, and tells which. */
+  /** Begins the literal whose first byte has been read. */
   begin(first: number): void;
-  /** Reads on in the literal, up to its end or the chunk's; returns the position behind what was read. */
+  /** Reads up to the end of the literal or of the chunk. Returns the position after the last byte read. */
   read(chunk: Buffer, from: number): number;
-  /** The literal's last byte has been read. */
+  /** Whether the literal's last byte has been read. */
   readonly closed: boolean;
 }
 

@@ -6,15 +6,15 @@ import { openNodes } from '../setup/node/nodes.ts';
 import { verify } from '../setup/node/store.ts';
 
 const folder = new URL('../fixtures/backups/', import.meta.url);
-// Beside them is the corpus of good and spoiled files, which has a test of its own.
+// The same folder has the corpus of good and spoiled files. Another test restores those.
 const files = (await readdir(folder)).filter((name) => name.startsWith('schema-'));
 
-it('there is one backup of every schema version that ever was', () => {
+it('there is one backup of every schema version', () => {
   const versions = Array.from({ length: CURRENT_SCHEMA_VERSION }, (_, index) => `schema-${index + 1}.json`);
   expect(files.toSorted()).toEqual(versions.toSorted());
 });
 
-it.each(files)('%s restores into an empty database, and goes on from there', async (file) => {
+it.each(files)('%s restores into an empty database, and the trail continues from there', async (file) => {
   const text = await readFile(new URL(file, folder), 'utf8');
   const backup: ParsedBackup = JSON.parse(text);
   expect(file).toBe(`schema-${backup.schema_version}.json`);

@@ -1,24 +1,29 @@
+// Room `run`: what Vitest calls before, during and after a run.
+
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
-import { type BuiltProgram, buildProgram } from './node/built.ts';
-import { applyMigrations } from './server/migrations.ts';
-import { findTestServer } from './server/test-server.ts';
+import { type BuiltProgram, buildProgram } from '../node/built.ts';
+import { applyMigrations } from '../server/migrations.ts';
+import { findTestServer } from '../server/test-server.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {
     /** Superuser URL of the run's server, for `create database` and `drop database`. */
     serverUrl: string;
-    /** Begins the name of every database of this run, so that the end of the run finds what a test left behind. */
+    /** Prefix of all database names of this run, so that its end finds the databases that a test left behind. */
     databasePrefix: string;
-    /** Has all migrations applied; cloned by `createTestDatabase`. */
+    /** A database with all migrations applied, which `createTestDatabase` clones. */
     templateDatabase: string;
-    /** The `main.js` of the program as it is built. */
+    /** Path of the built program's `main.js`. */
     programEntry: string;
   }
 }
 
-/** One server, one migrated template and one build for a run. What it returns takes them away again. (Vitest looks for a function of this name.) */
+/**
+ * Starts one server, migrates one template database and builds the program once, for all tests of the project
+ * `postgres`. Returns a function that removes them. Vitest looks for an export of this name.
+ */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const server = await findTestServer();
   const databasePrefix = `loom_test_${randomBytes(4).toString('hex')}_`;
@@ -36,7 +41,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     program = await buildProgram();
     await query(server.url, `create database ${templateDatabase} template template0 encoding 'UTF8'`);
     await applyMigrations(databaseUrl(server.url, templateDatabase));
-    // A database that somebody is connected to cannot be cloned.
+    // PostgreSQL cannot clone a database that has connections.
     await query(server.url, `alter database ${templateDatabase} with allow_connections false`);
   } catch (error) {
     await tearDown();

@@ -1,28 +1,28 @@
+import { pointerToken } from '../pointer.ts';
 import { createNameIndex } from './name-index.ts';
-import type { SpanOutput } from './output.ts';
-import { pointerToken } from './pointer.ts';
+import type { TextOutput } from './text-output.ts';
 
-/** The open containers of one capture: how deep it is, where in it, and which names its objects have. */
-export interface Nesting {
+/** The open containers inside a captured or skipped value. See `VisitStack` for the containers around it. */
+export interface CaptureStack {
   reset(): void;
   enter(object: boolean): void;
   leave(): void;
-  /** A comma: the next member or element of the innermost container. */
+  /** Moves on, after a comma, to the next member or element of the innermost container. */
   next(): void;
-  /** The name of a member has ended; its text lies between the two positions, without quotes. */
+  /** Takes the name of the current member, which lies between the two positions of the output, without quotes. */
   nameEnded(start: number, end: number): void;
-  /** Adds the name that ended last to those of its object; false when it has it already. See `NameIndex.add`. */
+  /** Adds that name to the names of its object. Returns false if the object has it already. See `NameIndex.add`. */
   addName(chunk: Buffer, position: number): boolean;
   readonly depth: number;
   readonly inObject: boolean;
-  /** JSON pointer to where reading stands, from the captured value. The output's span must be cut. */
+  /** Returns a JSON pointer from the captured value to the current place. The output's span must be cut. */
   pointer(): string;
 }
 
-export function createNesting(output: SpanOutput): Nesting {
+export function createCaptureStack(output: TextOutput): CaptureStack {
   const names = createNameIndex(output);
   const objects: boolean[] = [];
-  /** For an object: text positions of the current member's name, -1 when there is none yet. For an array: the index. */
+  /** For an object: where the current name is in the output, -1 before the first. For an array: the index. */
   const firsts: number[] = [];
   const seconds: number[] = [];
   let depth = 0;

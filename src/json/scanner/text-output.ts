@@ -1,22 +1,22 @@
 const FIRST_CAPACITY = 1024;
-/** Below this many bytes a loop is quicker than a call into the runtime. */
+/** Up to this many bytes, a loop is faster than a call into the runtime. */
 const SHORT_COPY = 32;
 
 /**
- * Collects the text of one capture out of spans of the input: as long as the input may be kept as it is, it is only
- * remembered where the span began. Fields are open because the scanner's inner loops read them.
+ * Collects the text of one captured value or name from spans of the input. While the input can be copied unchanged,
+ * only the start of the span is remembered. The fields are public because the scanner's inner loops read them.
  */
-export class SpanOutput {
+export class TextOutput {
   bytes: Buffer = Buffer.allocUnsafe(FIRST_CAPACITY);
-  /** Bytes collected, without the open span. */
+  /** Number of bytes collected, without the open span. */
   length = 0;
-  /** By how much the canonical text is longer than the collected one. */
+  /** Number of bytes by which the canonical text is longer than the collected text. */
   extra = 0;
-  /** Where the open span began in the current chunk; -1 when none is open. */
+  /** Position in the current chunk where the open span began; -1 when no span is open. */
   spanStart = -1;
   private keeping = true;
 
-  /** Begins a new text. With `keep` false nothing is collected (skipped values). */
+  /** Begins a new text. With `keep` false, for skipped values, nothing is collected. */
   reset(keep: boolean): void {
     this.length = 0;
     this.extra = 0;
@@ -24,6 +24,7 @@ export class SpanOutput {
     this.keeping = keep;
   }
 
+  /** Opens a span at `position` unless one is open. */
   open(position: number): void {
     if (this.spanStart < 0) this.spanStart = position;
   }
@@ -45,14 +46,14 @@ export class SpanOutput {
     this.length += size;
   }
 
-  /** Appends text of its own; the span must be cut. */
+  /** Appends a text that is not in the input. The span must be cut. */
   push(text: string): void {
     if (!this.keeping) return;
     this.reserve(text.length * 3);
     if (text.length > SHORT_COPY || !this.pushAscii(text)) this.length += this.bytes.write(text, this.length, 'utf8');
   }
 
-  /** A short text of ASCII, quicker than a call into the runtime; false and no change when it is not ASCII. */
+  /** Appends a short ASCII text, faster than the runtime does. Refuses any other text by returning false. */
   private pushAscii(text: string): boolean {
     const { bytes, length } = this;
     for (let index = 0; index < text.length; index += 1) {
@@ -64,17 +65,17 @@ export class SpanOutput {
     return true;
   }
 
-  /** Where the input byte at `position` of the chunk is, or would be, in the text. */
+  /** Returns the position in the text of the input byte at `position` of the chunk. */
   textPosition(position: number): number {
     return this.spanStart < 0 ? this.length : this.length + position - this.spanStart;
   }
 
-  /** Canonical bytes of all before `position` of the chunk. */
+  /** Returns the length of the canonical text of everything before `position` of the chunk. */
   canonicalSize(position: number): number {
     return this.textPosition(position) + this.extra;
   }
 
-  /** A copy of the text. */
+  /** Returns a copy of the text. */
   take(): Buffer {
     return Buffer.from(this.bytes.subarray(0, this.length));
   }

@@ -2,14 +2,15 @@ import { deepStrictEqual } from 'node:assert';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { canonicalize, canonicalText } from '../../src/json/canonical.ts';
-import { scanJson } from '../../src/json/scan.ts';
+import { scanText } from '../../src/json/scan-text.ts';
+import { rounds } from '../setup/depth.ts';
 import { anyJson, spellOddly } from '../setup/values/json-samples.ts';
 import { normalizeDocument } from '../setup/values/normalize-document.ts';
 
 const options = { maxBytes: 1_000_000, maxDepth: 64 };
 
 describe('normalizeDocument', () => {
-  test('gives text, type and canonical size', () => {
+  test('returns text, type and canonical size', () => {
     expect(normalizeDocument(' {"b": [1.0, "\\u0041"]}\n', options)).toEqual({
       text: '{"b":[1,"A"]}',
       canonicalBytes: 15,
@@ -18,7 +19,7 @@ describe('normalizeDocument', () => {
     expect(normalizeDocument(Buffer.from('1E2'), options)).toEqual({ text: '100', canonicalBytes: 3, type: 'number' });
   });
 
-  test('whatever the spelling, the text has the value, and is the same as of the plain spelling', () => {
+  test('returns the same text, with the same value, for any spelling', () => {
     fc.assert(
       fc.property(anyJson, fc.nat(), (value, seed) => {
         const { text, canonicalBytes } = normalizeDocument(spellOddly(value, seed), options);
@@ -26,14 +27,14 @@ describe('normalizeDocument', () => {
         expect(text).toBe(normalizeDocument(JSON.stringify(value), options).text);
         expect(canonicalBytes).toBe(Buffer.byteLength(canonicalText(value)));
         expect(Buffer.byteLength(text)).toBeLessThanOrEqual(canonicalBytes);
-        // biome-ignore lint/suspicious/noControlCharactersInRegex: COPY relies on there being none
+        // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters, which would break COPY
         expect(text).not.toMatch(/[\u0000-\u001f]/);
       }),
-      { numRuns: 1000 },
+      { numRuns: rounds({ quick: 200, full: 1_000 }) },
     );
   });
 
-  test('its own text is in normal form', () => {
+  test('does not change a text in normal form', () => {
     fc.assert(
       fc.property(anyJson, (value) => {
         const { text } = normalizeDocument(JSON.stringify(value), options);
@@ -45,17 +46,17 @@ describe('normalizeDocument', () => {
     );
   });
 
-  test('passes the place on to errors', () => {
+  test('adds the given place to errors', () => {
     expect(() => normalizeDocument('[1e999]', { ...options, place: { pointer: '/changes/0' } })).toThrow(
       expect.objectContaining({ code: 'invalid_number', place: { pointer: '/changes/0/0', offset: 1 } }),
     );
   });
 
-  test('refuses a JavaScript string with a lone surrogate instead of replacing it', () => {
+  test('refuses a JavaScript string with a lone surrogate', () => {
     expect(() => normalizeDocument('"\ud800"', options)).toThrow(expect.objectContaining({ code: 'invalid_string' }));
   });
 
-  test('scanJson ends the input', () => {
-    expect(() => scanJson('[', { kind: 'skip', maxDepth: 1 })).toThrow('ends too early, at byte 1');
+  test('scanText refuses an incomplete text', () => {
+    expect(() => scanText('[', { kind: 'skip', maxDepth: 1 })).toThrow('ends early, at byte 1');
   });
 });

@@ -1,0 +1,102 @@
+import type { ErrorPlace } from '../../errors.ts';
+import { pointerToken } from '../pointer.ts';
+import type { ArrayVisit, JsonType, ObjectVisit, Visit } from '../visit.ts';
+
+/** The open containers whose members or elements have visits of their own, from the root inwards. */
+export interface VisitStack {
+  enter(visit: ObjectVisit | ArrayVisit): void;
+  /** `offset` is that of the closing brace or bracket. */
+  leave(offset: number): void;
+  /** Moves on, after a comma, to the next member or element. */
+  next(): void;
+  /** Takes the name of the current member. Returns false if it is a duplicate that the scanner must refuse. */
+  addName(name: string): boolean;
+  /** Asks for the visit of the current member. */
+  askMember(offset: number): void;
+  /** Returns the visit of the value that begins. Asks until the visit fits the type of the value. */
+  visitOf(type: JsonType, offset: number): Visit;
+  readonly depth: number;
+  readonly inObject: boolean;
+  /** Returns the places of all open visits, and the pointer from the root or from the last visit with one. */
+  place(current: Visit | undefined): ErrorPlace & { pointer: string };
+}
+
+interface OpenVisit {
+  visit: ObjectVisit | ArrayVisit;
+  names: Set<string> | undefined;
+  /** The current member, from its name to the next comma. */
+  name: string | undefined;
+  /** The visit of the current member, until its value begins. */
+  memberVisit: Visit | undefined;
+  index: number;
+}
+
+export function createVisitStack(root: Visit): VisitStack {
+  const open: OpenVisit[] = [];
+
+  function top(): OpenVisit {
+    const level = open.at(-1);
+    if (level === undefined) throw new Error('no visited container is open');
+    return level;
+  }
+
+  function askVisit(offset: number): Visit {
+    if (open.length === 0) return root;
+    const level = top();
+    if (level.visit.kind === 'array') return level.visit.onElement(level.index, offset);
+    const visit = level.memberVisit;
+    level.memberVisit = undefined;
+    if (visit === undefined) throw new Error('the current member has no visit');
+    return visit;
+  }
+
+  return {
+    enter(visit) {
+      const checked = visit.kind === 'object' && visit.uniqueNames === 'check';
+      open.push({ visit, names: checked ? new Set() : undefined, name: undefined, memberVisit: undefined, index: 0 });
+    },
+    leave(offset) {
+      top().visit.onEnd?.(offset);
+      open.pop();
+    },
+    next() {
+      const level = top();
+      level.name = undefined;
+      level.index += 1;
+    },
+    addName(name) {
+      const level = top();
+      level.name = name;
+      if (level.names === undefined) return true;
+      const before = level.names.size;
+      level.names.add(name);
+      return level.names.size > before;
+    },
+    askMember(offset) {
+      const level = top();
+      if (level.visit.kind === 'object') level.memberVisit = level.visit.onMember(level.name ?? '', offset);
+    },
+    visitOf(type, offset) {
+      let visit = askVisit(offset);
+      while ((visit.kind === 'object' || visit.kind === 'array') && visit.kind !== type) {
+        visit = visit.onOther(type, offset);
+      }
+      return visit;
+    },
+    get depth() {
+      return open.length;
+    },
+    get inObject() {
+      return open.at(-1)?.visit.kind === 'object';
+    },
+    place(current) {
+      let place: ErrorPlace & { pointer: string } = { pointer: '' };
+      for (const { visit, name, index } of open) {
+        place = { ...place, ...visit.place };
+        if (visit.kind === 'array') place.pointer += pointerToken(String(index));
+        else if (name !== undefined) place.pointer += pointerToken(name);
+      }
+      return { ...place, ...open.at(-1)?.memberVisit?.place, ...current?.place };
+    },
+  };
+}
