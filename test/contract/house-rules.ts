@@ -54,6 +54,19 @@ export const importsPointOneWay: FileRule = ({ path, text }) => {
   });
 };
 
+/** A use of a table that holds the rows of many states. */
+const tableOfStates = /\b(?:from|join|update|using|into)\s+loom_(?:state|document|audit|scratch|snapshot\w*)\b/g;
+
+/** Checks that no statement mixes states: it names the state key, or the owner, at least once for each table of states. */
+export const statesStayApart: FileRule = ({ path, text }) => {
+  if (!path.startsWith('src/persistence/')) return [];
+  return [...text.matchAll(/`[^`]*`|'[^'\n]*'/g)].flatMap(([sql]) => {
+    const tables = sql.match(tableOfStates) ?? [];
+    const keys = sql.match(/\b(?:state_key|owner)\b/g) ?? [];
+    return keys.length < tables.length ? [`${path} uses ${tables.join(', ')} with too few state keys`] : [];
+  });
+};
+
 /** Rules that a pattern can check. `where` selects the files. */
 const patterns: { where: (path: string) => boolean; pattern: RegExp; fault: string }[] = [
   {

@@ -37,6 +37,21 @@ export async function destructiveStatements(sql: string): Promise<string[]> {
   return stmts.flatMap(({ stmt }) => Object.entries({ ...stmt }).flatMap(([kind, node]) => judge(kind, asNode(node))));
 }
 
+/** Returns whether the SQL begins or ends a transaction itself. The runner puts each file into one. */
+export async function controlsTransaction(sql: string): Promise<boolean> {
+  const { stmts = [] } = await parse(sql);
+  return stmts.some(({ stmt }) => 'TransactionStmt' in { ...stmt });
+}
+
+/** Returns the names of the tables that the SQL creates. */
+export async function createdTables(sql: string): Promise<string[]> {
+  const { stmts = [] } = await parse(sql);
+  return stmts.flatMap(({ stmt }) => {
+    const name = asNode(asNode(asNode(stmt).CreateStmt).relation).relname;
+    return typeof name === 'string' ? [name] : [];
+  });
+}
+
 function judge(kind: string, node: Node): string[] {
   const fault = takingStatements[kind];
   if (fault !== undefined) return [fault];

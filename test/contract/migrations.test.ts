@@ -1,9 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { loadMigrations } from '../../src/persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema/schema.ts';
-import { destructiveStatements } from './migration-rules.ts';
+import { controlsTransaction, createdTables, destructiveStatements } from './migration-rules.ts';
 
 const migrations = await loadMigrations();
+
+/** Files that databases have applied. A node refuses a database whose file differs, so these never change. */
+const released = {
+  '0001_first_schema.sql': '806ecda58cbe3c62d886fc9f08f2d8b74d7e131cf4fd7913688730bc2de7abf7',
+  '0002_undo_and_imports.sql': '8817b77550c84e2f149d43d7759ee4f680384389e793283c8ae226591f4206d3',
+};
 
 describe('the migrations', () => {
   it('lead to the schema version of this node', () => {
@@ -29,10 +35,14 @@ describe('the migrations', () => {
 
   it.each(migrations.map(({ name, sql }) => ({ name, sql })))(
     '$name leaves the transaction to the runner',
-    ({ sql }) => {
-      expect(sql).not.toMatch(/^\s*(?:begin|commit|rollback|start transaction)\s*;/im);
+    async ({ sql }) => {
+      expect(await controlsTransaction(sql)).toBe(false);
     },
   );
+
+  it('are the files that were released, byte for byte', () => {
+    expect(Object.fromEntries(migrations.map(({ name, sha256 }) => [name, sha256]))).toMatchObject(released);
+  });
 });
 
 describe('the rule finds', () => {
@@ -76,6 +86,19 @@ describe('the rule finds', () => {
     'create or replace function f() returns void language plpgsql as $$ begin truncate a; drop table a; end $$',
   ])('nothing in: %s', async (sql) => {
     expect(await destructiveStatements(sql)).toEqual([]);
+  });
+
+  it.each(['begin;', 'BEGIN TRANSACTION; COMMIT AND CHAIN;', 'start transaction;', 'rollback', 'savepoint a'])(
+    'the transaction in: %s',
+    async (sql) => {
+      expect(await controlsTransaction(sql)).toBe(true);
+    },
+  );
+
+  it('the tables, however they are created', async () => {
+    const sql = 'create table a (x int); CREATE TABLE IF NOT EXISTS b (x int); create view c as select 1;';
+    expect(await createdTables(sql)).toEqual(['a', 'b']);
+    expect(await controlsTransaction(sql)).toBe(false);
   });
 
   it('what is no SQL at all', async () => {

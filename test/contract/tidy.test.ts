@@ -15,6 +15,7 @@ import {
   namesNoWorkplace,
   patternsAreKept,
   type SourceFile,
+  statesStayApart,
   strangeRootEntries,
 } from './house-rules.ts';
 import {
@@ -52,6 +53,7 @@ describe('the repository follows its rules', () => {
     ['no file is too long', filesAreShort],
     ['no code names a path of a machine', namesNoWorkplace],
     ['no code has a word that the project does not use', wordsArePlain],
+    ['no statement reads or changes the rows of several states', statesStayApart],
   ])('%s', (_name, rule) => {
     expect(code.length).toBeGreaterThan(0);
     expect(code.flatMap(rule)).toEqual([]);
@@ -159,6 +161,12 @@ describe('each rule finds its fault', () => {
     [patternsAreKept, 'test/a.test.ts', ['describe', `only('this', run);`].join('.')],
     [patternsAreKept, 'src/a.ts', ['// TO', 'DO: later'].join('')],
     [filesAreShort, 'src/a.ts', 'line\n'.repeat(351)],
+    [statesStayApart, 'src/persistence/a.ts', 'rows(`select 1 from loom_document where name = $1`)'],
+    [
+      statesStayApart,
+      'src/persistence/a.ts',
+      'rows(`select 1 from loom_state s join loom_document d on d.name = $2 where s.state_key = $1`)',
+    ],
     [wordsArePlain, 'src/a.ts', '// The living state.'],
     [wordsArePlain, 'docs/a.md', 'The request is given up.'],
     [wordsArePlain, 'README.md', 'A digest does not hold.'],
@@ -182,6 +190,11 @@ describe('each rule finds its fault', () => {
     [importsPointOneWay, 'src/domain/a.ts', `import { createHash } from 'node:crypto';`],
     [patternsAreKept, 'src/main.ts', `process.exit(await run(process.env));`],
     [filesAreShort, 'src/a.ts', 'line\n'.repeat(350)],
+    [
+      statesStayApart,
+      'src/persistence/a.ts',
+      'rows(`select 1 from loom_meta`, `delete from loom_audit where state_key = $1`)',
+    ],
     [wordsArePlain, 'docs/runbook.md', 'the living state'],
     [sentencesAreShort, 'README.md', `${'Word '.repeat(24)}end. ${'Word '.repeat(24)}end.`],
     [namesNoWorkplace, 'docs/a.md', 'src/workers and https://example.org/work and ./work'],

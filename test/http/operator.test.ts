@@ -3,6 +3,7 @@ import type { Store } from '../../src/domain/store.ts';
 import { createLogger } from '../../src/log.ts';
 import { createOperations } from '../../src/persistence/activity/operations.ts';
 import { openDatabase } from '../../src/persistence/connection/database.ts';
+import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema/schema.ts';
 import { createStore } from '../../src/persistence/store.ts';
 import {
   asAdmin,
@@ -104,8 +105,8 @@ describe('the schema route', () => {
       backend: 'postgres',
       state_key: 'default',
       initialized: true,
-      schema_version: 2,
-      supported_schema_version: 2,
+      schema_version: CURRENT_SCHEMA_VERSION,
+      supported_schema_version: CURRENT_SCHEMA_VERSION,
       pending: [],
     });
   });
@@ -129,7 +130,7 @@ describe('status', () => {
       node_version: process.version,
       state_key: 'default',
       ready: { ok: true },
-      schema: { version: 2, supported: 2, pending: 0 },
+      schema: { version: CURRENT_SCHEMA_VERSION, supported: CURRENT_SCHEMA_VERSION, pending: 0 },
       database: { ok: true, version: expect.stringMatching(/^\d+/), latency_ms: expect.any(Number) },
       pool: { max: 10, waiting: 0 },
       queue: { depth: 0 },
