@@ -1,9 +1,9 @@
--- Confirms the audit chain of one state without LOOM, in plain PostgreSQL:
+-- Verifies the audit chain of one state in plain PostgreSQL, without LOOM:
 --
 --   psql "$LOOM_PG_URL" -f docs/verify-chain.sql
 --
--- Answers one row: entries, ok, first_bad_seq (null when ok), head_matches (whether the state row names the chain's end).
--- For another state than "default", change the state key in the first line of the statement.
+-- Returns one row: entries, ok, first_bad_seq (null if ok), and head_matches (true if the chain ends at the state row's head).
+-- To check another state than "default", change the state key in the first line of the statement.
 with wanted as (select 'default' as state_key),
 linked as (
   select seq, hash, entry, event_id, idempotency_key, recorded_at, action,
