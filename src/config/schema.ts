@@ -36,7 +36,7 @@ function tokens() {
 
 const HOUR_MS = 3_600_000;
 
-/** Every variable. A test compares `.env.example` and `docs/configuration.md` with it. */
+/** Defines every variable. A test compares `.env.example` and `docs/configuration.md` with it. */
 export const schema = z.object({
   LOOM_PG_URL: checked(postgresUrlFault).meta({
     secret: true,
