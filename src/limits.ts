@@ -8,8 +8,7 @@ export const limits = {
 
   /**
    * Bounds the canonical text of one document, unless `LOOM_MAX_DOCUMENT_BYTES` is set. A change rewrites every
-   * document that it touches, so large documents make small changes slow. PostgreSQL's maximum for one jsonb is 255
-   * MiB.
+   * document that it touches, so large documents make small changes slow. A jsonb has at most 255 MiB.
    */
   maxDocumentBytes: 8 * MiB,
 
@@ -96,10 +95,10 @@ export const limits = {
   /** Bounds the memory for a node's waiting commits, with room for two bodies of the maximum size. */
   maxQueueBytes: 96 * MiB,
 
-  /** Bounds the wait for a commit. Its outcome is then unknown. A healthy fsync takes far less. */
+  /** Bounds the wait for a commit. After this time, its outcome is unknown. A healthy fsync takes far less. */
   commitTimeoutMs: 30_000,
 
-  /** Bounds the wait for a short read. The database then counts as down or frozen. */
+  /** Bounds the wait for a short read. After this time, the database counts as down or frozen. */
   queryTimeoutMs: 10_000,
 
   /** Bounds a commit's wait for the state row. Only another node's batch or a restore's last step locks the row. */
@@ -118,7 +117,7 @@ export const limits = {
   defaultPageEntries: 100,
   maxPageEntries: 1_000,
 
-  /** Bounds a percent-encoded document name, three bytes a byte. find-my-way answers 404 to a longer one. */
+  /** Bounds a document name in a path, where a byte takes up to three. find-my-way answers 404 to a longer one. */
   maxRouteParameterCharacters: 8 * KiB,
 
   /** Bound the wrong tokens from one address in the window before 429. The correct token is always accepted. */
@@ -140,7 +139,7 @@ export const limits = {
   /** Bounds each list of added, changed and removed names in a restore's answer. */
   maxPlanNames: 100,
 
-  /** Set the probe's pause, deadline, and failed checks before the verdict changes. Outages show within 10 s. */
+  /** Set the probe's pause, its deadline, and the failed checks that change its verdict. Outages show within 10 s. */
   probeIntervalMs: 1_000,
   probeDeadlineMs: 2_000,
   probeBadChecks: 2,
@@ -196,7 +195,7 @@ export const limits = {
   /** Bounds how long a closing node waits for connections in use before it cuts them off. */
   poolCloseMs: 5_000,
 
-  /** Bounds a client command's wait for a connection. The node then counts as unreachable. */
+  /** Bounds a client command's wait for a connection. After this time, the node counts as unreachable. */
   clientConnectTimeoutMs: 10_000,
 
   /** Bounds a client command's wait for a short operation: the status, or dropping a scratch state. */
@@ -208,7 +207,7 @@ export const limits = {
   /** Bounds what a client command reads of a short answer. A status or report has some tens of KiB. */
   maxClientAnswerBytes: 8 * MiB,
 
-  /** Detect a `.part` file that a killed process left: a running process touches its own at this interval. */
+  /** Detect a `.part` file of a killed process by its age. A running one touches its file every `partTouchMs`. */
   partStaleMs: 120_000,
   partTouchMs: 30_000,
 

@@ -7,11 +7,11 @@ import type { RunningOperation, StoreObservation } from './domain/store.ts';
 export interface MetricSources {
   observe(): StoreObservation;
   readiness(): Readiness;
-  /** Resolves soon; to undefined when the database does not answer. */
+  /** Resolves quickly, to undefined if the database does not answer. */
   readHead(): Promise<StateHead | undefined>;
 }
 
-/** Says who ended an operation: `refused` is the request's fault, `aborted` the client's, `failed` the node's. */
+/** Distinguishes a bad request (`refused`), a disconnected client (`aborted`) and a fault of the node (`failed`). */
 export type OperationOutcome = 'ok' | 'refused' | 'aborted' | 'failed';
 
 export interface RequestMeasure {
@@ -64,7 +64,7 @@ const operationKinds = Object.keys({
   verify: true,
 } satisfies Record<RunningOperation['kind'], true>);
 
-/** Doubles the boundary at each step, because a commit takes milliseconds and a restore minutes. */
+/** Doubles each boundary, roughly, because a commit takes milliseconds and a restore minutes. */
 const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
 const batchBuckets = [1, 2, 4, 8, 16, 32, 64, 128];
 

@@ -28,7 +28,7 @@ export function postgresUrlFault(text: string): string | undefined {
 function parsePostgresUrl(text: string): URL | undefined {
   // The URL parser silently drops whitespace and control characters.
   if (!isVisible(text)) return undefined;
-  // URL refuses the empty host of `user@/database?host=/socket/directory`, a form that PostgreSQL users know.
+  // URL refuses the empty host of `user@/database?host=/socket/directory`, which PostgreSQL users often write.
   const complete = text.replace('@/', '@localhost/');
   return URL.canParse(complete) ? new URL(complete) : undefined;
 }
@@ -61,7 +61,7 @@ export function hostFault(host: string): string | undefined {
   return isVisible(host) && !/[/@?#]/.test(host) ? undefined : 'must be an address or host name to listen on';
 }
 
-/** Accepts a path, for a node behind a proxy. Refuses a user or password, because messages show the URL. */
+/** Allows a path, for a node behind a proxy. Refuses user and password, because messages show the URL. */
 export function nodeUrlFault(text: string): string | undefined {
   const fault = 'must have the form http://host:8787 or https://host, without user, password, query or fragment';
   if (!isVisible(text) || !URL.canParse(text)) return fault;

@@ -37,7 +37,7 @@ export interface Config {
   readonly maxDocumentBytes: number;
 }
 
-/** Reports a ConfigError to the shell: EX_CONFIG of sysexits.h. */
+/** Identifies a ConfigError to the shell: EX_CONFIG of sysexits.h. */
 export const CONFIG_EXIT_CODE = 78;
 
 /** Reports every problem of the configuration. The message is safe to print, because it never repeats a value. */
@@ -210,9 +210,9 @@ function requiredHint(issue: z.core.$ZodIssue, name: string): string {
 
 interface Resolved {
   values: Partial<Record<VariableName, string>>;
-  /** By secret: the variable that supplied it, in plain or `_FILE` form. */
+  /** Maps a secret to the variable that supplied it: the plain one or its `_FILE` form. */
   origins: Map<string, string>;
-  /** Secrets with a problem that is already reported. */
+  /** Names the secrets whose problem is already reported. */
   failed: Set<string>;
 }
 

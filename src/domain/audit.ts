@@ -8,7 +8,7 @@ export interface AuditHead {
   hash: string;
 }
 
-/** Precedes the hash of the first entry: 32 zero bytes. */
+/** Serves as the previous hash of the first entry: 32 zero bytes. */
 export const GENESIS_HASH = '0'.repeat(64);
 
 export const EMPTY_HEAD: AuditHead = { seq: 0, hash: GENESIS_HASH };

@@ -48,7 +48,7 @@ export interface DocumentNames {
   added: string[];
   changed: string[];
   removed: string[];
-  /** Whether a list was cut at `limits.maxPlanNames`. */
+  /** Whether a list ends at `limits.maxPlanNames`. */
   truncated: boolean;
 }
 
@@ -77,7 +77,7 @@ export interface RestoreReport {
     adopted: number;
     /** Entries appended as `audit.import` entries that contain the original. */
     imported: number;
-    /** Live entries removed. */
+    /** Entries of the live trail that were removed. */
     replaced: number;
     /** The first seq at which the two trails differ; null when one contains the other. */
     parted_at: number | null;

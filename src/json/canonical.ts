@@ -2,7 +2,7 @@ import { BYTE } from './bytes.ts';
 import { plainNumber } from './exact-number.ts';
 import { scanText } from './scan-text.ts';
 
-/** Exceeds the nesting that LOOM stores or exports, and is small enough for recursion. */
+/** Bounds the recursion. LOOM stores and exports fewer levels. */
 const MAX_LEVELS = 1000;
 
 /**
@@ -119,7 +119,7 @@ function orderNames(names: string[]): string[] {
     .map(({ name }) => name);
 }
 
-/** Compares two plain names. It saves most objects the sort, because PostgreSQL writes names in order. */
+/** Compares two plain names. Most objects need no sort, because PostgreSQL writes names in order. */
 function comesAfter(name: string, before: string): boolean {
   return name.length > before.length || (name.length === before.length && name > before);
 }

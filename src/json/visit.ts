@@ -34,7 +34,7 @@ export interface ObjectVisit {
   onMember(name: string, offset: number): Visit;
   /** `offset` is the place of the closing brace. */
   onEnd?(offset: number): void;
-  /** Called for a value of another type. Throws, or returns another visit, for example to capture a `null`. */
+  /** Called for a value of another type. Throws, or returns another visit, for example to capture null. */
   onOther(type: JsonType, offset: number): Visit;
 }
 
@@ -50,7 +50,7 @@ export interface ArrayVisit {
   onOther(type: JsonType, offset: number): Visit;
 }
 
-/** Skips a value of any size. Checks grammar, strings and nesting, but no numbers, duplicate names or size. */
+/** Skips a value of any size. Checks grammar, strings and depth. Ignores inexact numbers and duplicate names. */
 export interface SkipVisit {
   kind: 'skip';
   maxDepth: number;

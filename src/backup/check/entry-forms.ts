@@ -6,11 +6,11 @@ import { limits } from '../../limits.ts';
 
 const SHORT_OR_LONG_MONTH_DAY =
   '(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8])';
-/** Matches a year that is divisible by 4, and if by 100, also by 400. */
+/** Matches a leap year: divisible by 4, and by 400 if divisible by 100. */
 const LEAP_YEAR = '([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)';
 const DAY = `(?!0000)([0-9]{4}-(${SHORT_OR_LONG_MONTH_DAY})|${LEAP_YEAR}-02-29)`;
 
-/** Contains the source of a regular expression for the text of each member. */
+/** Maps each member to the source of a regular expression for its text. */
 export const entryForms = {
   /** A whole number from 1 to 999,999,999,999,999, in plain decimal. */
   seq: '^[1-9][0-9]{0,14}$',
@@ -25,7 +25,7 @@ export const entryForms = {
 /** Bounds an `idempotency_key`, in bytes of UTF-8. */
 export const idempotencyKeyBytes = { min: 1, max: limits.maxIdempotencyKeyBytes } as const;
 
-/** Names the members of an audit entry that have a form, as `JSON.parse` returns them. */
+/** Describes the checked members of an audit entry, as `JSON.parse` returns them. */
 export interface EntryMembers {
   seq?: unknown;
   hash?: unknown;

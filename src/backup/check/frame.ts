@@ -73,7 +73,7 @@ export interface VerifiableBackup extends BackupParts {
   manifest: BackupManifest;
 }
 
-/** Describes a backup without a manifest. Nobody can tell whether it is complete. */
+/** Describes a backup without a manifest. Its completeness cannot be verified. */
 export interface UnverifiedBackup extends BackupParts {
   verified: false;
 }

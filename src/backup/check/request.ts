@@ -22,8 +22,8 @@ export interface CheckContext {
 }
 
 /**
- * Checks a restore request as far as it needs no database: the members beside the backup, the backup's frame, then the
- * state key. Throws the first fault with its own code.
+ * Checks the parts of a restore request that need no database: the members beside the backup, the backup's frame, then
+ * the state key. Throws the first fault with its own code.
  */
 export function checkRequest({ request, backup }: Decoded, context: CheckContext): CheckedRequest {
   const options = checkOptions(request);
@@ -84,13 +84,9 @@ function invalid(member: string, fault: string): LoomError {
 
 function assertConfirmed(given: unknown, word: 'restore' | 'undo'): void {
   if (given === word) return;
-  throw new LoomError(
-    'confirm_missing',
-    `The body does not contain "confirm":"${word}". Add it to confirm the ${word}.`,
-    {
-      pointer: '/confirm',
-    },
-  );
+  throw new LoomError('confirm_missing', `The body has no "confirm":"${word}". Add it to confirm the ${word}.`, {
+    pointer: '/confirm',
+  });
 }
 
 function assertStateKey({ origin }: CheckedBackup, options: RestoreOptions, { stateKey }: CheckContext): void {

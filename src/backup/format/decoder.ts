@@ -7,8 +7,8 @@ import type { JsonType, ObjectVisit, Visit } from '../../json/visit.ts';
 import { limits } from '../../limits.ts';
 import { isRestoreMember } from './request.ts';
 
-// src/backup/ implements the backup format: format/ its bytes, check/ its rules, offline/ backups in files. offline/
-// may import check/ and format/; check/ may import format/.
+// src/backup/ implements the backup format: its bytes (format/), its rules (check/) and backups in files (offline/).
+// offline/ may import check/ and format/; check/ may import format/.
 //
 // src/backup/format/ encodes and decodes the bytes of a backup, computes its digests and defines the members of a
 // request. It is pure: it may import domain, json, errors, limits and zod. It must not know databases, HTTP, files, or
@@ -40,7 +40,7 @@ export interface Decoded {
 
 /** Decodes a text in chunks. `Whole` is the type of the result beside the items. */
 export interface Decoder<Whole> {
-  /** Grows with the text that was read. */
+  /** Filled while the text is read. */
   readonly whole: Whole;
   /** Takes the next bytes, split anywhere, and returns the items that they complete. */
   write(chunk: Uint8Array): BackupItem[];
@@ -122,7 +122,7 @@ function assertRequestMember(name: string): void {
   throw new LoomError(
     'invalid_restore_request',
     isBackup
-      ? 'The body is a backup instead of a restore request. Wrap it: {"confirm":"restore","backup":…}.'
+      ? 'The body is a backup instead of a restore request: wrap it as {"confirm":"restore","backup":…}.'
       : `${JSON.stringify(name)} is not a known member of a restore request.`,
     { pointer: pointerToken(name) },
   );

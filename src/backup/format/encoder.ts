@@ -37,7 +37,7 @@ export function createBackupEncoder(): BackupEncoder {
   let previous: AuditHead | undefined;
   let chain = createChainCheck();
   let verdict: ChainVerdict | undefined;
-  /** Compared at the end, because a stored digest can differ from the document after tampering. */
+  /** Digests of the documents as written and as stored. They differ after tampering with the table. */
   const written = createStateDigest();
   const stored = createStateDigest();
 

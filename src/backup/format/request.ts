@@ -20,7 +20,7 @@ export const restoreMembersSchema = z.strictObject({
 export const undoMembersSchema = z.strictObject({
   dry_run: z.boolean().default(false),
   expect_revision: revision.exactOptional(),
-  /** Undoes this restore or undo and all later ones. It needs an undo record. Default: the newest. */
+  /** The restore or undo to undo, together with all later ones. It must have an undo record. Default: the newest. */
   event_id: z.uuid().toLowerCase().exactOptional(),
 });
 

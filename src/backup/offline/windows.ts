@@ -51,7 +51,7 @@ async function readWindow(
   size: number,
 ): Promise<{ pairs: Pair[]; complete: boolean }> {
   const window = new Map<string, Pair>();
-  /** The last name in the window, once it has been full. */
+  /** The last name that the window accepts, once it was full. */
   let bound: Buffer | undefined;
 
   function pairOf(name: string): Pair | undefined {

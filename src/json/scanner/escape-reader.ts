@@ -3,7 +3,7 @@ import type { Fail } from './fault.ts';
 import type { TextOutput } from './text-output.ts';
 
 export interface EscapeReader {
-  /** Begins an escape after its backslash. `offset` is the backslash's in the input. */
+  /** Begins an escape after its backslash. `offset` is that of the backslash in the input. */
   begin(offset: number): void;
   /** Reads one byte. Returns whether it completes the escape. `position` is in the chunk, `offset` in the input. */
   read(byte: number, position: number, offset: number): boolean;

@@ -1,8 +1,8 @@
 import { type ErrorCode, LoomError, type LoomErrorOptions } from '../../errors.ts';
 
 /**
- * Throws an error. `position` is the end of the text that has been read, in the chunk. `faultOffset` is the fault's
- * offset in the input; it defaults to that of `position`.
+ * Throws an error. `position` is the end of the text read so far, in the chunk. `faultOffset` is the place of the fault
+ * in the input, if it differs from `position`.
  */
 export type Fail = (code: ErrorCode, message: string, position: number, faultOffset?: number) => never;
 

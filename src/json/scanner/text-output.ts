@@ -10,7 +10,7 @@ export class TextOutput {
   bytes: Buffer = Buffer.allocUnsafe(FIRST_CAPACITY);
   /** Number of bytes collected, without the open span. */
   length = 0;
-  /** Number of bytes that the canonical text has beyond the collected text. */
+  /** Number of bytes by which the canonical text exceeds the collected text. */
   extra = 0;
   /** Position in the current chunk where the open span began; -1 when no span is open. */
   spanStart = -1;
