@@ -21,7 +21,7 @@ export const limits = {
   /** Bounds one audit entry in a backup: the largest change and the entry's other members. */
   maxAuditEntryBytes: 40 * MiB,
 
-  /** Bounds a backup's manifest, and each small member beside the state and the audit entries. */
+  /** Bounds a backup's manifest, and each member other than the state and the audit entries. */
   maxBackupMemberBytes: 64 * KiB,
 
   /** Bounds a backup's revision. A restored state continues from it, and a double counts only to 2^53. */
@@ -150,7 +150,7 @@ export const limits = {
   /** Bounds a rollback, which is immediate unless the connection is stuck. Closing the connection also rolls back. */
   rollbackTimeoutMs: 2_000,
 
-  /** Bounds `LOOM_PG_STATE_KEY`, which every index entry contains beside a document's name. */
+  /** Bounds `LOOM_PG_STATE_KEY`, which every index entry contains in addition to a document's name. */
   maxStateKeyBytes: 128,
 
   /** Starts TCP keep-alive after this idle time, before common firewalls and load balancers time out. */

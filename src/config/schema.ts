@@ -56,7 +56,7 @@ export const schema = z.object({
     .default('default')
     .meta({ description: `Name of the state that this node serves: 1 to ${limits.maxStateKeyBytes} bytes.` }),
   LOOM_PG_POOL_MAX: integer(2, 200).default(10).meta({
-    description: 'Maximum number of connections to PostgreSQL, beside the one of the probe: 2 to 200.',
+    description: "Maximum number of connections to PostgreSQL, in addition to the probe's: 2 to 200.",
   }),
   LOOM_PG_IDLE_TIMEOUT_MS: integer(1_000, 24 * HOUR_MS)
     .default(30_000)

@@ -2,7 +2,7 @@ import type { ErrorPlace } from '../errors.ts';
 
 export type JsonType = 'object' | 'array' | 'string' | 'number' | 'boolean' | 'null';
 
-/** Locates a value in errors, beside the byte offset. `pointer` defaults to the pointer from the root. */
+/** Locates a value in errors, in addition to the byte offset. `pointer` defaults to the pointer from the root. */
 export type VisitPlace = Omit<ErrorPlace, 'offset'>;
 
 /**

@@ -22,8 +22,8 @@ export interface CheckContext {
 }
 
 /**
- * Checks the parts of a restore request that need no database: the members beside the backup, the backup's frame, then
- * the state key. Throws the first fault with its own code.
+ * Checks the parts of a restore request that need no database: the members other than `backup`, the backup's frame,
+ * then the state key. Throws the first fault with its own code.
  */
 export function checkRequest({ request, backup }: Decoded, context: CheckContext): CheckedRequest {
   const options = checkOptions(request);

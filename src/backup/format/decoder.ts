@@ -32,13 +32,13 @@ export interface BackupFrame {
 }
 
 export interface Decoded {
-  /** The members of the restore request beside `backup`. */
+  /** The members of the restore request other than `backup`. */
   request: Record<string, unknown>;
   /** Undefined when the request has no `backup`. */
   backup: BackupFrame | undefined;
 }
 
-/** Decodes a text in chunks. `Whole` is the type of the result beside the items. */
+/** Decodes a text in chunks. `Whole` is the type of the result apart from the items. */
 export interface Decoder<Whole> {
   /** Filled while the text is read. */
   readonly whole: Whole;

@@ -24,10 +24,10 @@ export const undoMembersSchema = z.strictObject({
   event_id: z.uuid().toLowerCase().exactOptional(),
 });
 
-/** Describes the members of a restore body beside `confirm` and `backup`, as a client sends them. */
+/** Describes the members of a restore body other than `confirm` and `backup`, as a client sends them. */
 export type RestoreMembers = z.input<typeof restoreMembersSchema>;
 
-/** Describes the members of an undo body beside `confirm`, as a client sends them. */
+/** Describes the members of an undo body other than `confirm`, as a client sends them. */
 export type UndoMembers = z.input<typeof undoMembersSchema>;
 
 /** Contains the checked members of a restore request, defaults included. */
@@ -36,7 +36,7 @@ export type RestoreOptions = Options<z.output<typeof restoreMembersSchema>>;
 /** Contains the checked members of an undo request, defaults included. */
 export type UndoOptions = Options<z.output<typeof undoMembersSchema>>;
 
-/** Returns whether a restore body may have this member beside `backup`. */
+/** Returns whether a restore body may have this member in addition to `backup`. */
 export function isRestoreMember(name: string): boolean {
   return name === 'confirm' || Object.hasOwn(restoreMembersSchema.shape, name);
 }

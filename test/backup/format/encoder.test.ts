@@ -45,7 +45,7 @@ function encode(end = head): string {
   return parts.join('');
 }
 
-/** Decodes a text in pieces. Copies the items of each piece at once, to detect buffers that are used again. */
+/** Decodes a text in pieces. Copies the items of each piece at once, to detect reused buffers. */
 function decode(...pieces: Buffer[]) {
   const decoder = createRestoreDecoder();
   const items: BackupItem[] = [];

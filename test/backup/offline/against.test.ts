@@ -254,7 +254,7 @@ describe('an imported trail', () => {
     expect(await judge(importAll(fork, unhashed), ten)).toMatchObject(lost);
   });
 
-  it('is counted as far as it was imported again after a truncating restore', async () => {
+  it('counts the entries that were imported again after a truncating restore', async () => {
     const out = truncate(ten, 7, 'drill');
     expect(await judge(importAll(out, tail), ten)).toMatchObject({ kind: 'imported', imported: 3 });
     expect(await judge(importAll(out, tail.slice(1)), ten)).toMatchObject({ kind: 'taken_out', imported: 2, from: 8 });
