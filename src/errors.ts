@@ -1,6 +1,6 @@
 /**
- * The closed catalogue of LOOM's errors: one table from code to HTTP status and title. `docs/errors.md` explains each
- * code, and a test compares both. A code is part of the API and never changes its meaning.
+ * Maps each error code of LOOM to its HTTP status and title. `docs/errors.md` explains each code, and a test compares
+ * both. A code is part of the API and never changes its meaning.
  */
 const catalogue = {
   // The request
@@ -9,7 +9,7 @@ const catalogue = {
   invalid_parameter: { status: 400, title: 'Query parameter or header is not valid' },
   token_in_query: { status: 400, title: 'Token found in the URL' },
   unauthenticated: { status: 401, title: 'Token is missing' },
-  forbidden: { status: 403, title: 'Token does not open this route' },
+  forbidden: { status: 403, title: 'Token does not grant access to this route' },
   not_found: { status: 404, title: 'No such route' },
   document_not_found: { status: 404, title: 'Document not found' },
   method_not_allowed: { status: 405, title: 'Method is not allowed on this route' },
@@ -24,41 +24,38 @@ const catalogue = {
 
   // The JSON in the body
   invalid_utf8: { status: 422, title: 'Text is not valid UTF-8' },
-  invalid_number: { status: 422, title: 'Number cannot be kept exactly' },
+  invalid_number: { status: 422, title: 'Number cannot be stored exactly' },
   invalid_string: { status: 422, title: 'String cannot be stored' },
   invalid_document_name: { status: 422, title: 'Document name is not valid' },
-  duplicate_member: { status: 422, title: 'JSON object has two members of one name' },
-  nested_too_deeply: { status: 422, title: 'JSON value has too many levels' },
+  duplicate_member: { status: 422, title: 'JSON object has a duplicate member' },
+  nested_too_deeply: { status: 422, title: 'JSON value is nested too deeply' },
   state_not_object: { status: 422, title: 'State is not a JSON object' },
   too_many_changes: { status: 422, title: 'Commit changes too many documents' },
-  idempotency_key_reused: { status: 422, title: 'Idempotency key was used for another change' },
+  idempotency_key_reused: { status: 422, title: 'Idempotency key was used for a different change' },
 
   // Backup and restore
   confirm_missing: { status: 400, title: 'Confirmation is missing' },
   invalid_restore_request: { status: 400, title: 'Restore request is not valid' },
   backup_empty: { status: 400, title: 'Backup has neither state nor audit entries' },
   backup_incomplete: { status: 422, title: 'Backup is incomplete' },
-  backup_malformed: { status: 422, title: 'Backup does not have the form of a backup' },
-  backup_unverified: { status: 422, title: 'Backup has no manifest to verify it by' },
+  backup_malformed: { status: 422, title: 'Backup is malformed' },
+  backup_unverified: { status: 422, title: 'Backup has no manifest' },
   backup_digest_mismatch: { status: 422, title: 'A digest in the backup does not match' },
   backup_count_mismatch: { status: 422, title: 'A count in the backup does not match' },
   backup_chain_broken: { status: 422, title: 'Audit chain in the backup is broken' },
-  backup_duplicate_document: { status: 422, title: 'Backup has a document twice' },
-  backup_version_unknown: { status: 409, title: 'Backup has an unknown version' },
+  backup_duplicate_document: { status: 422, title: 'Backup has a duplicate document' },
+  backup_version_unknown: { status: 409, title: 'Backup version is unknown' },
   backup_schema_newer: { status: 409, title: 'Backup schema is newer than this node' },
   state_key_mismatch: { status: 409, title: 'Backup was made for another state key' },
-  revision_mismatch: { status: 409, title: 'Live revision is not the expected one' },
+  revision_mismatch: { status: 409, title: 'Live revision does not match' },
   restore_in_progress: { status: 409, title: 'Another restore of this state is in progress' },
-  audit_entry_too_large: { status: 422, title: 'Audit entry is too large to be imported' },
-  scratch_exists: { status: 409, title: 'State of this name already exists' },
+  audit_entry_too_large: { status: 422, title: 'Audit entry is too large to import' },
+  scratch_exists: { status: 409, title: 'State with this key already exists' },
   scratch_not_found: { status: 404, title: 'Scratch state not found' },
   invalid_undo_request: { status: 400, title: 'Undo request is not valid' },
   nothing_to_undo: { status: 409, title: 'Nothing to undo' },
-  audit_history_lost: { status: 409, title: 'Audit trail lacks entries of an earlier backup' },
-  audit_history_unproven: {
-    status: 409,
-    title: 'Backups do not show whether audit entries were lost',
-  },
+  audit_history_lost: { status: 409, title: 'Audit trail lacks entries of the earlier backup' },
+  audit_history_unproven: { status: 409, title: 'Backups do not show whether audit entries were lost' },
 
   // The service
   starting: { status: 503, title: 'Node is starting' },
@@ -76,29 +73,28 @@ const catalogue = {
 
 export type ErrorCode = keyof typeof catalogue;
 
-/** The place of the fault in the input. Every member is optional and safe to show. */
+/** Locates the fault in the input. Every member is optional and safe to show. */
 export interface ErrorPlace {
-  /** RFC 6901 JSON pointer into the document or body. */
+  /** JSON pointer into the document or body (RFC 6901). */
   pointer?: string;
   /** Byte offset in the decompressed body, from 0. */
   offset?: number;
-  /** Name of the faulty document. */
   document?: string;
-  /** Seq of the faulty audit entry. */
+  /** Seq of the audit entry. */
   seq?: number;
 }
 
 export interface LoomErrorOptions extends ErrorPlace {
   cause?: unknown;
-  /** Seconds after which a retry makes sense, sent as `Retry-After`. */
+  /** Sent as `Retry-After`. */
   retryAfterSeconds?: number;
   /** For `restore_in_progress`: when the other restore began, RFC 3339. */
   since?: string;
-  /** For `precondition_failed`: the current entity tag of the target, `null` when the target does not exist. */
+  /** For `precondition_failed`: the current entity tag of the target; null when the target does not exist. */
   currentEtag?: string | null;
 }
 
-/** An expected failure. The client sees its `code`, which is for programs, and its `message`, which is for humans. */
+/** Reports an expected failure to the client: `code` is for programs, `message` is for people. */
 export class LoomError extends Error {
   readonly code: ErrorCode;
   readonly place: ErrorPlace;
@@ -125,7 +121,7 @@ export class LoomError extends Error {
   }
 }
 
-/** Lists the catalogue, for the test that compares it with the documentation. */
+/** Lists the catalogue for the tests that compare it with the documentation. */
 export function errorCodes(): { code: ErrorCode; status: number; title: string }[] {
   return Object.entries(catalogue).map(([code, entry]) => ({ code: code as ErrorCode, ...entry }));
 }

@@ -7,7 +7,7 @@ export interface LogOptions {
   level: LogLevel;
   /** Default: standard output. */
   stream?: DestinationStream;
-  /** Values that are replaced wherever they appear in a line. */
+  /** Values to replace wherever they appear in a line. */
   secrets?: readonly string[];
 }
 
@@ -30,7 +30,7 @@ export function createLogger({ level, stream, secrets = [] }: LogOptions): Log {
   return stream === undefined ? pino(options) : pino(options, stream);
 }
 
-/** The members of a request that the logger uses. A fastify request has them. */
+/** Describes the members of a fastify request that the logger reads. */
 interface LoggableRequest {
   id?: unknown;
   method?: string | undefined;
@@ -49,7 +49,7 @@ function requestForLog(request: LoggableRequest): Record<string, unknown> {
 }
 
 /**
- * Returns an error with its causes, reduced to useful members without secrets. PostgreSQL's errors also have `detail`,
+ * Returns an error and its causes, reduced to useful members without secrets. PostgreSQL's errors also have `detail`,
  * `where`, `internalQuery` and others, which quote data. Errors of pg may refer to a client with its password.
  */
 function errorForLog(error: unknown): unknown {
@@ -58,7 +58,7 @@ function errorForLog(error: unknown): unknown {
 
 const REDACTED = '[redacted]';
 
-/** Bounds the depth, because an error may be its own cause, directly or indirectly. */
+/** Bounds the depth, because an error can be its own cause, directly or indirectly. */
 const MAX_CAUSES = 8;
 
 const errorMembers = ['code', 'status', 'place', 'severity', 'constraint', 'table', 'routine', 'syscall', 'problems'];
@@ -77,7 +77,7 @@ function describeError(error: unknown, depth: number): unknown {
   return described;
 }
 
-/** Names of secret members, as HTTP, pg and the configuration spell them. They are redacted three levels deep. */
+/** Names the secret members of HTTP, pg and the configuration. The logger redacts them three levels deep. */
 const redactedMembers = [
   'authorization',
   'Authorization',
@@ -101,12 +101,12 @@ function redactedPaths(): string[] {
   return redactedMembers.flatMap((name) => [`["${name}"]`, `*["${name}"]`, `*.*["${name}"]`]);
 }
 
-/** Creates a filter of finished lines. It looks for secrets as JSON escapes them. */
+/** Creates a filter for finished lines. It searches for each secret in its JSON-escaped form. */
 function createSecretFilter(secrets: readonly string[]): (line: string) => string {
-  const written = secrets.filter((secret) => secret !== '').map((secret) => JSON.stringify(secret).slice(1, -1));
+  const escaped = secrets.filter((secret) => secret !== '').map((secret) => JSON.stringify(secret).slice(1, -1));
   return (line) => {
     let clean = line;
-    for (const secret of written) if (clean.includes(secret)) clean = clean.replaceAll(secret, REDACTED);
+    for (const secret of escaped) if (clean.includes(secret)) clean = clean.replaceAll(secret, REDACTED);
     if (!clean.includes('postgres')) return clean;
     return clean.replace(/(postgres(?:ql)?:\/\/)[^\s"/?#]*@/g, `$1${REDACTED}@`);
   };

@@ -3,20 +3,20 @@ import type { Readiness } from './domain/readiness.ts';
 import type { StateHead } from './domain/state.ts';
 import type { RunningOperation, StoreObservation } from './domain/store.ts';
 
-/** The sources of the gauges' values, used at each scrape. */
+/** Provides the values of the gauges at each scrape. */
 export interface MetricSources {
   observe(): StoreObservation;
   readiness(): Readiness;
-  /** Answers soon; `undefined` when the database does not answer. */
+  /** Resolves quickly, to undefined if the database does not answer. */
   readHead(): Promise<StateHead | undefined>;
 }
 
-/** `refused`: the request was wrong. `aborted`: the client disconnected. `failed`: the node or its database failed. */
+/** Distinguishes a bad request (`refused`), a disconnected client (`aborted`) and a fault of the node (`failed`). */
 export type OperationOutcome = 'ok' | 'refused' | 'aborted' | 'failed';
 
 export interface RequestMeasure {
   method: string;
-  /** The route's pattern. Paths contain names of documents, which would create endless series. */
+  /** The route's pattern. A path contains a document's name, so paths would create endless series. */
   route: string;
   status: number;
   durationMs: number;
@@ -24,9 +24,9 @@ export interface RequestMeasure {
 
 export interface Metrics {
   countRequest(measure: RequestMeasure): void;
-  /** Counts a committed batch. Passed to the group commit as `onBatch`. */
+  /** Counts a committed batch. The group commit calls this as `onBatch`. */
   countBatch(batch: { commits: number; durationMs: number }): void;
-  /** Counts an operation that has ended. Passed to the store as `onOperation`. */
+  /** Counts a finished operation. The store calls this as `onOperation`. */
   countOperation(kind: RunningOperation['kind'], outcome: OperationOutcome): void;
   /** Adds the gauges. A scrape before this call has only counters. */
   watch(sources: MetricSources): void;
@@ -35,7 +35,7 @@ export interface Metrics {
   close(): void;
 }
 
-/** Creates the series of a node in a registry of their own, so that two nodes in one process stay separate. */
+/** Creates the series of a node in a separate registry, so that two nodes in one process do not share series. */
 export function createMetrics(): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
@@ -55,7 +55,7 @@ export function createMetrics(): Metrics {
   };
 }
 
-/** The compiler reports a missing kind here. */
+/** Lists every kind of operation. The compiler reports a missing one. */
 const operationKinds = Object.keys({
   backup: true,
   restore: true,
@@ -64,7 +64,7 @@ const operationKinds = Object.keys({
   verify: true,
 } satisfies Record<RunningOperation['kind'], true>);
 
-/** Each boundary is about twice the previous one: a commit takes milliseconds, a restore minutes. */
+/** Doubles each boundary, roughly, because a commit takes milliseconds and a restore minutes. */
 const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
 const batchBuckets = [1, 2, 4, 8, 16, 32, 64, 128];
 
@@ -143,7 +143,7 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
   };
 }
 
-/** Creates the gauges with values from the database. NaN means "unknown"; an old value would look current. */
+/** Creates the gauges with values from the database. NaN means "unknown", because an old value would look current. */
 function createHeadGauges(gauge: (name: string, help: string) => Gauge): (head: StateHead | undefined) => void {
   const revision = gauge('loom_state_revision', 'Revision of the state.');
   const documents = gauge('loom_state_documents', 'Documents of the state.');

@@ -19,7 +19,7 @@ test('a line is one JSON object with time, level by name and message', () => {
   expect(line).not.toHaveProperty('hostname');
 });
 
-test('nothing below the level is written', () => {
+test('a line below the level is not written', () => {
   const lines: string[] = [];
   const stream = { write: (line: string) => void lines.push(line) };
   const log = createLogger({ level: 'warn', stream });
@@ -71,7 +71,7 @@ describe('an error', () => {
     });
   });
 
-  test('shows no members with secrets, at any depth', () => {
+  test('is logged without members that may contain secrets, at any depth', () => {
     const inner = Object.assign(new Error('inner'), { client: { connectionParameters: { password: SECRET } } });
     const error = Object.assign(new Error('outer', { cause: inner }), {
       config: { url: SECRET },
@@ -85,7 +85,7 @@ describe('an error', () => {
     }
   });
 
-  test('that is its own cause is logged to a bounded depth', () => {
+  test('is logged to a bounded depth when it is its own cause', () => {
     const error = new Error('round');
     error.cause = error;
     expect(lineOf((log) => log.error({ err: error })).text.length).toBeLessThan(50_000);
@@ -105,7 +105,7 @@ describe('the filter of finished lines', () => {
     expect(text).not.toContain('backslash-0123');
   });
 
-  test('replaces user and password in an unknown connection URL', () => {
+  test('replaces the user and password of an unknown connection URL', () => {
     const { line } = lineOf((log) => log.info('trying postgresql://loom:hunter2@db/loom and postgres://db/loom'));
     expect(line.msg).toBe('trying postgresql://[redacted]@db/loom and postgres://db/loom');
   });

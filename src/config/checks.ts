@@ -1,14 +1,12 @@
 import { X509Certificate } from 'node:crypto';
 
-/**
- * Each check returns the rest of a sentence that begins with the variable's name, or undefined for a valid value. No
- * check repeats any part of the value, because it may be a secret in the wrong variable.
- */
+// Each check returns undefined for a valid value, otherwise the fault as a predicate for the variable's name: "must …".
+// A fault never repeats a part of the value, because it may be a secret in the wrong variable.
 
 const URL_FORM =
   'must have the form postgres://user:password@host:5432/database; percent-encode special characters in user and password';
 
-/** Parameters with which pg would silently override LOOM_PG_SSL. */
+/** Lists the parameters that would make pg silently override LOOM_PG_SSL. */
 const tlsParameters = ['ssl', 'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'sslnegotiation', 'uselibpqcompat'];
 const urlParameters = ['application_name', 'host', 'options'];
 
@@ -22,7 +20,7 @@ export function postgresUrlFault(text: string): string | undefined {
     if (tlsParameters.includes(name))
       return `has the parameter ${name}: remove it and set LOOM_PG_SSL, LOOM_PG_SSL_CA and LOOM_PG_SSL_REJECT_UNAUTHORIZED instead`;
     if (!urlParameters.includes(name))
-      return `has a query parameter that LOOM does not accept; expected only ${urlParameters.join(', ')}`;
+      return `has an unknown query parameter; LOOM accepts only ${urlParameters.join(', ')}`;
   }
   return undefined;
 }
@@ -30,7 +28,7 @@ export function postgresUrlFault(text: string): string | undefined {
 function parsePostgresUrl(text: string): URL | undefined {
   // The URL parser silently drops whitespace and control characters.
   if (!isVisible(text)) return undefined;
-  // URL refuses the empty host of `user@/database?host=/socket/directory`, which is common for PostgreSQL.
+  // URL refuses the empty host of `user@/database?host=/socket/directory`, which PostgreSQL users often write.
   const complete = text.replace('@/', '@localhost/');
   return URL.canParse(complete) ? new URL(complete) : undefined;
 }
@@ -63,7 +61,7 @@ export function hostFault(host: string): string | undefined {
   return isVisible(host) && !/[/@?#]/.test(host) ? undefined : 'must be an address or host name to listen on';
 }
 
-/** Accepts a path, for a node behind a proxy. Refuses a user or password, which messages would show. */
+/** Allows a path, for a node behind a proxy. Refuses user and password, because messages show the URL. */
 export function nodeUrlFault(text: string): string | undefined {
   const fault = 'must have the form http://host:8787 or https://host, without user, password, query or fragment';
   if (!isVisible(text) || !URL.canParse(text)) return fault;
@@ -72,12 +70,12 @@ export function nodeUrlFault(text: string): string | undefined {
   return isPlain && ['http:', 'https:'].includes(protocol) ? undefined : fault;
 }
 
-/** Checks that every PEM block is a certificate, so that a truncated file is reported at start and not at connect. */
+/** Checks that every PEM block is a certificate, so that LOOM reports a truncated file at start. */
 export function certificatesFault(pem: string): string | undefined {
   const certificates = pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
   const begun = pem.split('-----BEGIN ').length - 1;
   const valid = certificates.length > 0 && certificates.length === begun && certificates.every(isCertificate);
-  return valid ? undefined : 'must be certificates in PEM form, or the path of a file with them';
+  return valid ? undefined : 'must be certificates in PEM form, or the path of such a file';
 }
 
 function isCertificate(pem: string): boolean {
@@ -93,6 +91,6 @@ function isVisible(text: string): boolean {
 }
 
 function hasControlCharacter(text: string): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
   return /[\u0000-\u001f\u007f-\u009f]/.test(text);
 }

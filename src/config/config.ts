@@ -3,9 +3,9 @@ import { certificatesFault } from './checks.ts';
 import { schema } from './schema.ts';
 import { isServiceLink, unknownVariables } from './unknown.ts';
 
-// src/config/ turns the environment into one typed value and reports every problem in it at once. It is pure: it may
-// import zod, limits, domain and node:crypto. It knows nothing of files or processes: the caller passes the environment
-// and a function that reads a file.
+// src/config/ parses the environment into one typed value and reports all problems together. It is pure: it may import
+// zod, limits, domain and node:crypto. It must not know files or processes: the caller passes the environment and a
+// function that reads a file.
 
 export interface PostgresConfig {
   /** Contains the password. */
@@ -37,10 +37,10 @@ export interface Config {
   readonly maxDocumentBytes: number;
 }
 
-/** The exit code after a ConfigError: EX_CONFIG of sysexits.h. */
+/** Identifies a ConfigError to the shell: EX_CONFIG of sysexits.h. */
 export const CONFIG_EXIT_CODE = 78;
 
-/** Thrown with every problem of the configuration. It is safe to print, because no problem repeats a value. */
+/** Reports every problem of the configuration. The message is safe to print, because it never repeats a value. */
 export class ConfigError extends Error {
   readonly problems: readonly string[];
 
@@ -61,11 +61,11 @@ export interface ConfigVariable {
   required: boolean;
   /** Whether the variable also has a `_FILE` form. */
   secret: boolean;
-  /** The default as written in the environment; undefined without a default. */
+  /** As written in the environment; undefined without a default. */
   default: string | undefined;
 }
 
-/** Lists every variable, for messages and for the tests that compare them with the documentation. */
+/** Lists every variable, for messages and for the tests of the documentation. */
 export function configVariables(): ConfigVariable[] {
   return Object.entries(schema.shape).map(([name, variable]) => ({
     name,
@@ -84,7 +84,7 @@ export function parseConfig(env: Environment, { readFile }: { readFile: ReadFile
   return toConfig(...parseVariables(schema, env, readFile));
 }
 
-/** Reads only what a command needs to reach the database, as `parseConfig` does. No token is required. */
+/** Reads the variables for the database and the log, as `parseConfig` does. No token is required. */
 export function parseDatabaseConfig(
   env: Environment,
   { readFile }: { readFile: ReadFile },
@@ -93,20 +93,20 @@ export function parseDatabaseConfig(
   return { postgres: toPostgresConfig(values, ca), log: { level: values.LOOM_LOG_LEVEL } };
 }
 
-/** Reads only where the node listens, as `parseConfig` does. Neither a database nor a token is required. */
+/** Reads the address of the node, as `parseConfig` does. Neither a database nor a token is required. */
 export function parseListenConfig(env: Environment): Pick<Config['http'], 'host' | 'port'> {
   const part = schema.pick({ LOOM_HOST: true, LOOM_PORT: true });
   const [values] = parseVariables(part, env, () => '');
   return { host: values.LOOM_HOST, port: values.LOOM_PORT };
 }
 
-/** The address of a node and the first of its admin tokens. */
+/** Contains the address of a node and the first of its admin tokens. */
 export interface ClientConfig {
   readonly url: string;
   readonly token: string;
 }
 
-/** Reads only what a client command needs, as `parseConfig` does. `url` overrides `LOOM_URL`. */
+/** Reads the variables for a client command, as `parseConfig` does. `url` overrides `LOOM_URL`. */
 export function parseClientConfig(
   env: Environment,
   { readFile, url }: { readFile: ReadFile; url?: string },
@@ -117,7 +117,7 @@ export function parseClientConfig(
   return { url: values.LOOM_URL ?? `http://${reachableHost(host)}:${port}`, token: values.LOOM_ADMIN_TOKEN[0] ?? '' };
 }
 
-/** Returns the host as a URL needs it. For a node that listens on all addresses, this is the loopback address. */
+/** Returns the host for a URL. For a node that listens on all addresses, it is the loopback address. */
 function reachableHost(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
   if (host === '::' || host === '[::]') return '[::1]';
@@ -131,25 +131,25 @@ function parseVariables<Part extends z.ZodObject>(
 ): [values: z.infer<Part>, ca: string | undefined] {
   const given = definedVariables(env);
   const problems = unknownProblems(given);
-  const wanted = new Map(
+  const relevant = new Map(
     [...given].filter(
       ([name]) => name.replace(/_FILE$/, '') in part.shape || !(name.replace(/_FILE$/, '') in schema.shape),
     ),
   );
-  const { values, origins, failed } = resolveSecretFiles(wanted, readFile, problems);
+  const { values, origins, failed } = resolveSecretFiles(relevant, readFile, problems);
   const parsed = part.safeParse(values);
   for (const issue of parsed.error?.issues ?? []) {
     const name = String(issue.path[0]);
     if (!failed.has(name)) problems.push(`${origins.get(name) ?? name} ${issue.message}${requiredHint(issue, name)}`);
   }
-  // Checks of two variables, or of a file, run also after other problems, so that all are reported at once.
+  // These checks run even after other problems, so that LOOM reports all of them together.
   const ca = resolveCertificates(values, readFile, problems);
   checkTokensDiffer(values, problems);
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems);
   return [parsed.data, ca];
 }
 
-/** Returns the values that the logger replaces wherever they appear. */
+/** Returns the secrets that the logger must replace. */
 export function configSecrets(config: Config): string[] {
   return [config.postgres.url, ...config.tokens.admin, ...config.tokens.client];
 }
@@ -187,7 +187,7 @@ function toConfig(values: z.infer<typeof schema>, ca: string | undefined): Confi
   };
 }
 
-/** Returns the variables that are set. LOOM_PORT counts as unset if Kubernetes set it for a Service `loom`. */
+/** Returns the variables that are set. Ignores LOOM_PORT if Kubernetes set it for a Service `loom`. */
 function definedVariables(env: Environment): Map<string, string> {
   const defined = Object.entries(env).filter(
     (entry): entry is [string, string] =>
@@ -210,9 +210,9 @@ function requiredHint(issue: z.core.$ZodIssue, name: string): string {
 
 interface Resolved {
   values: Partial<Record<VariableName, string>>;
-  /** The variable that a secret came from: the plain one or its `_FILE` form. */
+  /** Maps a secret to the variable that supplied it: the plain one or its `_FILE` form. */
   origins: Map<string, string>;
-  /** Secrets whose problem is already reported. */
+  /** Names the secrets whose problem is already reported. */
   failed: Set<string>;
 }
 
@@ -239,7 +239,7 @@ function resolveSecretFiles(given: Map<string, string>, readFile: ReadFile, prob
 function resolveCertificates(values: Resolved['values'], readFile: ReadFile, problems: string[]): string | undefined {
   const given = values.LOOM_PG_SSL_CA;
   if (given === undefined) return undefined;
-  // An operator who names an authority expects TLS, but without LOOM_PG_SSL nothing would be encrypted.
+  // An operator who names an authority expects TLS. Without LOOM_PG_SSL, the connection is not encrypted.
   if (!['true', '1'].includes(values.LOOM_PG_SSL?.toLowerCase() ?? ''))
     problems.push('LOOM_PG_SSL_CA is set, but LOOM_PG_SSL is not true: set it to true, or remove LOOM_PG_SSL_CA');
   // Some tools cannot set variables with line breaks, and write \n instead.
@@ -260,12 +260,12 @@ function readOrReport(name: string, path: string, readFile: ReadFile, problems: 
   }
 }
 
-/** Shows only what is clearly a path. By mistake, a `_FILE` variable may contain the secret itself. */
+/** Shows a value only if it is clearly a path. By mistake, a `_FILE` variable may contain the secret itself. */
 function shownPath(path: string): string {
   return /^(\.{0,2}\/|[A-Za-z]:\\)/.test(path) ? `: ${path}` : '';
 }
 
-/** Refuses a client token that is also an admin token, because it would open every route. */
+/** Refuses a client token that is also an admin token, because it would give access to every route. */
 function checkTokensDiffer(values: Resolved['values'], problems: string[]): void {
   const admin = values.LOOM_ADMIN_TOKEN?.split(',') ?? [];
   const client = values.LOOM_CLIENT_TOKEN?.split(',') ?? [];

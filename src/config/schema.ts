@@ -36,7 +36,7 @@ function tokens() {
 
 const HOUR_MS = 3_600_000;
 
-/** Every variable. A test compares `.env.example` and `docs/configuration.md` with it. */
+/** Defines every variable. A test compares `.env.example` and `docs/configuration.md` with it. */
 export const schema = z.object({
   LOOM_PG_URL: checked(postgresUrlFault).meta({
     secret: true,
@@ -56,7 +56,7 @@ export const schema = z.object({
     .default('default')
     .meta({ description: `Name of the state that this node serves: 1 to ${limits.maxStateKeyBytes} bytes.` }),
   LOOM_PG_POOL_MAX: integer(2, 200).default(10).meta({
-    description: 'Maximum number of connections to PostgreSQL, beside the one of the probe: 2 to 200.',
+    description: "Maximum number of connections to PostgreSQL, in addition to the probe's: 2 to 200.",
   }),
   LOOM_PG_IDLE_TIMEOUT_MS: integer(1_000, 24 * HOUR_MS)
     .default(30_000)

@@ -1,6 +1,6 @@
 /**
- * Returns the names of unknown `LOOM_*` variables, each with the most similar known name, if one is similar enough.
- * LOOM reports them because a mistyped setting would otherwise be silently ignored.
+ * Returns the names of unknown `LOOM_*` variables, each with the known name that is most similar, if one is similar
+ * enough. LOOM reports them because it would otherwise silently ignore a mistyped setting.
  */
 export function unknownVariables(
   env: Record<string, string | undefined>,
@@ -12,7 +12,7 @@ export function unknownVariables(
 }
 
 /**
- * Recognizes a variable that Kubernetes sets in every pod for a Service of the namespace. A Service `loom` gives
+ * Recognizes a variable that Kubernetes sets in every pod for a Service of the namespace. A Service `loom` sets
  * LOOM_SERVICE_HOST, LOOM_PORT=tcp://10.0.0.1:8787, LOOM_PORT_8787_TCP_ADDR and so on (Kubernetes documentation,
  * "Service: Discovering services: Environment variables").
  */
@@ -22,7 +22,7 @@ export function isServiceLink(name: string, value: string): boolean {
   return /^LOOM_(\w+_)?PORT$/.test(name) && /^(tcp|udp|sctp):\/\//.test(value);
 }
 
-/** Recognizes variables for others: a shell with a variable for the tests may also start a node. */
+/** Recognizes a variable of the tests or of Kubernetes. A shell may set the tests' variables and start a node. */
 function isForeign(name: string, value: string): boolean {
   return name.startsWith('LOOM_TEST_') || isServiceLink(name, value);
 }
@@ -35,10 +35,10 @@ function nearest(name: string, known: readonly string[]): string | undefined {
   return best !== undefined && best.distance <= MAX_EDITS ? best.candidate : undefined;
 }
 
-/** With a larger distance, a suggestion misleads more often than it helps. */
+/** Bounds the distance: a less similar suggestion misleads more often than it helps. */
 const MAX_EDITS = 4;
 
-/** Computes Levenshtein's distance, one row of the table at a time. */
+/** Computes the Levenshtein distance, one row of the table at a time. */
 function editDistance(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, index) => index);
   for (let i = 1; i <= from.length; i++) {

@@ -1,20 +1,19 @@
-// src/domain/ is the vocabulary: the types that the rooms pass to each other, and rules about names and tags. It is
-// pure: it may import errors and limits. It knows nothing of PostgreSQL, HTTP, files or clocks.
+// src/domain/ is the vocabulary: the types that the rooms pass to each other, and the rules for names and tags. It is
+// pure: it may import errors and limits. It must not know PostgreSQL, HTTP, files or clocks.
 
-/** The last entry of an audit trail. Without entries: seq 0 and the genesis hash. */
+/** Identifies the last entry of an audit trail. Without entries: seq 0 and the genesis hash. */
 export interface AuditHead {
   seq: number;
   /** Lower-case hex, 64 digits. */
   hash: string;
 }
 
-/** The hash before the first entry: 32 zero bytes. */
+/** Serves as the previous hash of the first entry: 32 zero bytes. */
 export const GENESIS_HASH = '0'.repeat(64);
 
-/** The head of an audit trail without entries. */
 export const EMPTY_HEAD: AuditHead = { seq: 0, hash: GENESIS_HASH };
 
-/** Selects entries by seq. `document` selects entries that change this document. */
+/** Selects entries with `after` < seq < `before`. `document` selects the entries that change this document. */
 export interface AuditQuery {
   after?: number;
   before?: number;
@@ -24,7 +23,7 @@ export interface AuditQuery {
   document?: string;
 }
 
-/** Names the members that every entry of `GET /v1/audit` has. */
+/** Describes the members that every entry of `GET /v1/audit` has. */
 export interface ListedEntry {
   seq: number;
   hash: string;
@@ -32,13 +31,13 @@ export interface ListedEntry {
   event_id: string;
 }
 
-/** One entry as JSON text: the entry's members, and `hash`. */
+/** Contains one entry as JSON text: the entry's members and `hash`. */
 export interface AuditLine {
   seq: number;
   text: string;
 }
 
-/** Why a chain is broken. */
+/** Says why a chain is broken. */
 export type ChainFault =
   | 'hash_mismatch'
   | 'seq_gap'
@@ -47,7 +46,7 @@ export type ChainFault =
   | 'head_mismatch'
   | 'entries_missing';
 
-/** The result of checking the complete chain in the database. */
+/** Reports the check of the complete chain in the database. */
 export type AuditVerdict =
   | { ok: true; entries: number; head: AuditHead }
   | { ok: false; entries: number; head: AuditHead; first_bad_seq: number; reason: ChainFault; detail: string };

@@ -2,7 +2,7 @@ import type { AuditHead } from './audit.ts';
 
 export const BACKUP_VERSION = 1;
 
-/** The members before `state` in a backup. Times are RFC 3339 in UTC with microseconds. */
+/** Describes the members before `state` in a backup. Times are RFC 3339 in UTC with microseconds. */
 export interface BackupHeader {
   loom_backup_version: number;
   backend: string;
@@ -16,9 +16,9 @@ export interface BackupHeader {
 }
 
 /**
- * The last member of a backup. Digests are lower-case hex of SHA-256 and cover values, not bytes:
+ * Describes the last member of a backup. Digests are lower-case hex of SHA-256. They cover values:
  * - `state_sha256`: over sha256(name) ‖ sha256(canonical text of the value), documents in byte order of their names;
- * - `sha256`: over the canonical text of `{"header": …, "manifest": …}`, all members of both except this one.
+ * - `sha256`: over the canonical text of `{"header": …, "manifest": …}` with all members except this one.
  */
 export interface BackupManifest {
   documents: number;
@@ -33,7 +33,7 @@ export interface BackupManifest {
 
 export interface BackupOptions {
   includeAudit: boolean;
-  /** The last N entries only; all when undefined. */
+  /** Number of newest entries to include; all when undefined. */
   auditLimit?: number;
 }
 
@@ -48,7 +48,7 @@ export interface DocumentNames {
   added: string[];
   changed: string[];
   removed: string[];
-  /** True when one of the lists was cut at the limit. */
+  /** Whether a list ends at `limits.maxPlanNames`. */
   truncated: boolean;
 }
 
@@ -57,17 +57,17 @@ export interface RestoreReport {
   dry_run: boolean;
   restored_at: string | null;
   replaced_state: boolean;
-  /** As requested; `replaced_audit_count` is the number of removed entries. */
+  /** Whether truncation was requested. `replaced_audit_count` is the number of removed entries. */
   truncated_audit: boolean;
   /** Number of the backup's entries that the trail adopted or imported. */
   imported_audit_count: number;
   replaced_audit_count: number;
-  /** Whether the backup had a manifest. A backup that does not match its manifest is never restored. */
+  /** Whether the backup had a manifest. A restore always refuses a backup that does not match its manifest. */
   verified: boolean;
   revision: number;
   /** Null in a dry run that would replace the state, because only the restore itself creates a new epoch. */
   epoch: string | null;
-  /** The live revision for which the figures are true. Pass it as `expect_revision` to get exactly this result. */
+  /** The live revision that the figures refer to. Pass it as `expect_revision` to get exactly this result. */
   based_on_revision: number;
   event_id: string | null;
   documents: DocumentCounts;
@@ -77,7 +77,7 @@ export interface RestoreReport {
     adopted: number;
     /** Entries appended as `audit.import` entries that contain the original. */
     imported: number;
-    /** Live entries removed. */
+    /** Entries of the live trail that were removed. */
     replaced: number;
     /** The first seq at which the two trails differ; null when one contains the other. */
     parted_at: number | null;

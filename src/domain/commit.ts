@@ -1,9 +1,9 @@
-/** The kind of token with which a change was requested, as the audit entry has it. */
+/** Names the kind of token that requested a change, as in the audit entry. */
 export type Actor = 'admin' | 'client';
 
 /**
- * One change of one document. `json` is JSON text as the scanner captures it, which PostgreSQL gets unchanged. `merge`
- * is a merge patch (RFC 7396).
+ * Changes one document. `json` is the text that the scanner captured, and PostgreSQL receives it unchanged. `merge` is
+ * a merge patch (RFC 7396).
  */
 export type Change =
   | { op: 'put'; name: string; json: string }
@@ -11,8 +11,8 @@ export type Change =
   | { op: 'delete'; name: string };
 
 /**
- * The condition for a commit (RFC 9110 §13.1). `document` is the target; `null` means the whole state. Tags are the
- * texts inside the quotes of `"<epoch>.<revision>"`; `*` means "exists".
+ * Sets the condition for a commit (RFC 9110 §13.1). `document` is the target; null means the whole state. Tags are
+ * without their quotes: `<epoch>.<revision>`. `*` means "exists".
  */
 export interface Precondition {
   document: string | null;
@@ -20,7 +20,7 @@ export interface Precondition {
   ifNoneMatch?: '*' | string[];
 }
 
-/** `document.*` changes one document, `state.patch` several. `state.put` replaces the whole state. */
+/** Names the action: `document.*` changes one document, `state.patch` several, `state.put` the whole state. */
 export type CommitAction = 'document.put' | 'document.patch' | 'document.delete' | 'state.put' | 'state.patch';
 
 export interface CommitRequest {
@@ -32,21 +32,20 @@ export interface CommitRequest {
   changes: Change[];
 }
 
-/** The result of a commit. */
 export interface CommitReceipt {
   revision: number;
   epoch: string;
   eventId: string;
   /** Whether the commit created a document. */
   created: boolean;
-  /** Whether the same change with the same `Idempotency-Key` was committed before: this is the first receipt. */
+  /** Whether an earlier request with the same `Idempotency-Key` made this commit. The receipt is that request's. */
   replayed: boolean;
 }
 
 /**
- * Resolves after the transaction has committed. Rejects with `precondition_failed`, `document_not_found` (for a
- * delete), `document_too_large`, `idempotency_key_reused`, `queue_full`, `state_busy`, `schema_ahead`,
- * `database_unavailable` or `draining`, which all mean that nothing was committed, or with `commit_outcome_unknown`.
+ * Resolves after the transaction has committed. Rejects with `commit_outcome_unknown`, or because nothing was committed:
+ * with `precondition_failed`, `document_not_found` (of a delete), `document_too_large`, `idempotency_key_reused`,
+ * `queue_full`, `state_busy`, `schema_ahead`, `database_unavailable` or `draining`.
  */
 export type SubmitCommit = (request: CommitRequest) => Promise<CommitReceipt>;
 

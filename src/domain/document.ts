@@ -1,7 +1,7 @@
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
-/** One document in a listing. */
+/** Describes one document in a listing. */
 export interface DocumentSummary {
   name: string;
   revision: number;
@@ -10,7 +10,7 @@ export interface DocumentSummary {
   updated_at: string;
 }
 
-/** One document as read from the database: `text` is PostgreSQL's text of the jsonb. */
+/** Contains one document as read from the database. `text` is PostgreSQL's text of the jsonb. */
 export interface StoredDocument {
   text: string;
   revision: number;
@@ -20,7 +20,7 @@ export interface StoredDocument {
 
 /**
  * Throws `invalid_document_name` unless the name has 1 to 512 UTF-8 bytes, no control character (C0, DEL, C1), no lone
- * surrogate, and is neither `.` nor `..`. RFC 3986 §5.2.4 removes those two from a path, so no URL can name them.
+ * surrogate, and is neither `.` nor `..`. RFC 3986 §5.2.4 removes those two from a path, so no URL can contain them.
  */
 export function assertDocumentName(name: string, pointer?: string): void {
   const fault = documentNameFault(name);
@@ -28,10 +28,10 @@ export function assertDocumentName(name: string, pointer?: string): void {
   throw new LoomError('invalid_document_name', `The document name ${fault}.`, pointer === undefined ? {} : { pointer });
 }
 
-/** Returns what is wrong with a document name, as the rest of a sentence; undefined for a valid name. */
+/** Returns the fault of a document name as a predicate, such as "is empty"; undefined for a valid name. */
 export function documentNameFault(name: string): string | undefined {
   if (name === '') return 'is empty';
-  if (name === '.' || name === '..') return 'is "." or "..", which URLs cannot contain as a segment';
+  if (name === '.' || name === '..') return 'is "." or "..", which cannot be a segment of a URL';
   if (!name.isWellFormed()) return 'contains a lone surrogate';
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
   if (/[\u0000-\u001f\u007f-\u009f]/.test(name)) return 'contains a control character';

@@ -1,4 +1,4 @@
-/** The result of the probe's last checks of the database. `GET /ready` answers it without a query. */
+/** Reports the probe's last checks of the database. `GET /ready` answers with it and sends no query. */
 export interface ProbeVerdict {
   /** Whether the node can use the database: it answers, and this node supports its schema. */
   ok: boolean;
@@ -6,7 +6,7 @@ export interface ProbeVerdict {
   schema: 'ok' | 'behind' | 'ahead' | 'unknown';
   /** Set if and only if `ok` is false. */
   reason?: ProbeReason;
-  /** Duration of the last successful check, including the time to connect; `null` before the first. */
+  /** Duration of the last successful check, including the time to connect; null before the first. */
   latencyMs: number | null;
 }
 

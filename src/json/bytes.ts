@@ -1,6 +1,6 @@
 import type { JsonType } from './visit.ts';
 
-/** The bytes that have a meaning in JSON's grammar (RFC 8259). The tables below classify bytes in one look-up. */
+/** Names the bytes with a meaning in JSON's grammar (RFC 8259). The tables below classify a byte in one look-up. */
 export const BYTE = {
   space: 0x20,
   quote: 0x22,
@@ -19,20 +19,20 @@ export const BYTE = {
   closeBrace: 0x7d,
 } as const;
 
-/** 1 for the bytes that end a plain run in a string: quote, backslash, control characters, non-ASCII. */
+/** Maps to 1 the bytes that end a plain run in a string: quote, backslash, control characters, non-ASCII. */
 export const ENDS_PLAIN_RUN = table(
   (byte) => byte < 0x20 || byte === BYTE.quote || byte === BYTE.backslash || byte > 0x7f,
 );
 
-/** 1 for the bytes that a number may contain. A run of them is checked as one token. */
+/** Maps to 1 the bytes that a number may contain. The scanner checks a run of them as one token. */
 export const OF_NUMBER = table(
   (byte) => (byte >= BYTE.zero && byte <= BYTE.nine) || '+-.eE'.includes(String.fromCharCode(byte)),
 );
 
-/** 1 for JSON's four whitespace characters. */
+/** Maps to 1 JSON's four whitespace characters. */
 export const WHITESPACE = table((byte) => byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d);
 
-/** Returns the type of the values that begin with this byte; undefined when none does. */
+/** Returns the type of a value that begins with this byte; undefined when no value does. */
 export function typeOf(byte: number): JsonType | undefined {
   switch (byte) {
     case BYTE.openBrace:
@@ -51,7 +51,7 @@ export function typeOf(byte: number): JsonType | undefined {
   }
 }
 
-/** Shows a byte in an error message, without raw control characters or parts of a character. */
+/** Formats a byte for an error message: ASCII as a character, any other byte in hex. */
 export function showByte(byte: number): string {
   return byte > 0x20 && byte < 0x7f ? `'${String.fromCharCode(byte)}'` : `byte 0x${byte.toString(16).padStart(2, '0')}`;
 }

@@ -2,13 +2,13 @@ import { BYTE } from './bytes.ts';
 import { plainNumber } from './exact-number.ts';
 import { scanText } from './scan-text.ts';
 
-/** More levels than LOOM ever stores or exports, and few enough for recursion. */
+/** Bounds the recursion. LOOM stores and exports fewer levels. */
 const MAX_LEVELS = 1000;
 
 /**
- * Returns PostgreSQL's `jsonb::text` of a small JavaScript value, such as a header or a manifest. Omits `undefined`
- * members, as `JSON.stringify` does. Throws a TypeError for a value without JSON text, a LoomError for a NUL or a lone
- * surrogate.
+ * Returns PostgreSQL's `jsonb::text` of a small JavaScript value, such as a header or a manifest. Omits undefined
+ * members, as `JSON.stringify` does. Throws a TypeError for a value without JSON text, and `invalid_string` for a NUL
+ * or a lone surrogate.
  */
 export function canonicalText(value: unknown): string {
   const text = JSON.stringify(value, refuseNonFinite);
@@ -17,8 +17,8 @@ export function canonicalText(value: unknown): string {
 }
 
 /**
- * Returns PostgreSQL's `jsonb::text` of a JSON text: names ordered by byte length, then bytes; the last of equal names
- * wins; separators `, ` and `: `; plain decimals. Throws the errors of `createJsonScanner`, except for duplicate names.
+ * Returns PostgreSQL's `jsonb::text` of a JSON text: names in order of byte length, then bytes; the last of equal names
+ * wins; separators `, ` and `: `; plain decimals. Throws the scanner's errors except `duplicate_member`.
  */
 export function canonicalize(text: string | Uint8Array): string {
   let canonical = '';
@@ -34,7 +34,7 @@ export function canonicalize(text: string | Uint8Array): string {
   return canonical;
 }
 
-/** Returns `(value - 'omit')::text` of a captured object (`CapturedValue.text`), as PostgreSQL does. */
+/** Returns PostgreSQL's `(value - omit)::text` of a captured object (`CapturedValue.text`). */
 export function canonicalWithout(captured: Buffer, omit: string): string {
   return rewrite(captured.toString('utf8'), JSON.stringify(omit));
 }
@@ -44,7 +44,7 @@ export function canonicalOfCaptured(captured: Buffer): string {
   return rewrite(captured.toString('utf8'));
 }
 
-/** Orders and spaces the text of a captured value. The text is valid, and its strings are in canonical form already. */
+/** Orders and spaces the text of a captured value. The text is valid, and its strings are already canonical. */
 function rewrite(text: string, omit?: string): string {
   let index = 0;
   let level = 0;
@@ -97,7 +97,7 @@ function rewrite(text: string, omit?: string): string {
     return text.slice(start, index);
   }
 
-  /** A number is in normal form already, which is plain unless it has an exponent. */
+  /** Reads a scalar. A number is in normal form, so it is plain unless it has an exponent. */
   function scalar(): string {
     const start = index;
     while (index < text.length && !',]}'.includes(text[index] as string)) index += 1;
@@ -108,7 +108,7 @@ function rewrite(text: string, omit?: string): string {
   return value();
 }
 
-/** Orders canonical names, with their quotes, as PostgreSQL does: decoded, by length in bytes, then byte by byte. */
+/** Orders canonical names in quotes as PostgreSQL does: decoded, by length in bytes, then byte by byte. */
 function orderNames(names: string[]): string[] {
   if (names.every((name, index) => isPlain(name) && (index === 0 || comesAfter(name, names[index - 1] as string)))) {
     return names;
@@ -119,12 +119,12 @@ function orderNames(names: string[]): string[] {
     .map(({ name }) => name);
 }
 
-/** Compares plain names, whose characters are bytes. PostgreSQL writes names in order, so few objects need sorting. */
+/** Compares two plain names. Most objects need no sort, because PostgreSQL writes names in order. */
 function comesAfter(name: string, before: string): boolean {
   return name.length > before.length || (name.length === before.length && name > before);
 }
 
-/** Says whether the name is ASCII without escapes. */
+/** Returns whether the name is ASCII without escapes. */
 function isPlain(name: string): boolean {
   for (let index = 0; index < name.length; index += 1) {
     const code = name.charCodeAt(index);
@@ -133,7 +133,7 @@ function isPlain(name: string): boolean {
   return true;
 }
 
-/** Refuses what `JSON.stringify` would turn into `null`: the digest would cover a different value. */
+/** Refuses numbers that `JSON.stringify` would turn into null, because the digest would cover a different value. */
 function refuseNonFinite(_name: string, value: unknown): unknown {
   if (typeof value === 'number' && !Number.isFinite(value)) throw new TypeError('NaN and infinity have no JSON text');
   return value;

@@ -1,13 +1,12 @@
 import { BYTE } from './bytes.ts';
 
 // Clients pass numbers through `JSON.parse` and `JSON.stringify`, and PostgreSQL stores them as `numeric`. A number is
-// exact when its text has the same decimal value as the shortest text of its double, so that both keep it. Each
-// function here takes the text of a JSON number (RFC 8259 §6), except `numberFault`, and takes time linear in its
-// length.
+// exact when its text has the same decimal value as the shortest text of its double. Then both preserve it. Each
+// function here takes the text of a JSON number (RFC 8259 §6), except `numberFault`, and runs in linear time.
 
 /**
- * Returns the normal form of an exact number, the text of `JSON.stringify(JSON.parse(text))`: `1.0` → `1`, `-0` → `0`,
- * `1e21` → `1e+21`. Returns undefined for any other number.
+ * Returns the normal form of an exact number, which is `JSON.stringify(JSON.parse(text))`: `1.0` → `1`, `-0` → `0`,
+ * `1e21` → `1e+21`. Returns undefined for a number that is not exact.
  */
 export function exactNormalNumber(text: string): string | undefined {
   const value = Number(text);
@@ -42,7 +41,7 @@ export function plainNumberLength(text: string): number {
   return sign + Math.max(digits.length, -exponent) + (digits.length + exponent > 0 ? 1 : 2);
 }
 
-/** Returns where a text breaks the grammar of a number (its length if it ends early); -1 for a valid one. */
+/** Returns the index of the first fault in a number's grammar (the length if it ends early); -1 if it is valid. */
 export function numberFault(text: string): number {
   let index = text.charCodeAt(0) === BYTE.minus ? 1 : 0;
   const whole = digitsEnd(text, index);
@@ -64,8 +63,8 @@ export function numberFault(text: string): number {
 }
 
 /**
- * Says whether a run of number bytes is certainly an exact JSON number in normal form without exponent: at most 15
- * digits and no redundant zero. `false` means "unknown". This saves most numbers the conversion to strings.
+ * Returns true if a run of number bytes is certainly an exact JSON number in normal form without exponent: at most 15
+ * digits and no redundant zero. False means "unknown". This saves most numbers the conversion to a string.
  */
 export function isPlainlyNormal(bytes: Uint8Array, start: number, end: number): boolean {
   const first = bytes[start] === BYTE.minus ? start + 1 : start;
@@ -80,7 +79,7 @@ export function isPlainlyNormal(bytes: Uint8Array, start: number, end: number): 
   if (point < 0) return end - first <= 15 && (bytes[first] !== BYTE.zero || (end === first + 1 && first === start));
   if (point === first || bytes[end - 1] === BYTE.zero || bytes[end - 1] === BYTE.point) return false;
   if (bytes[first] !== BYTE.zero) return true;
-  // Below 0.000001 the normal form has an exponent: one of the first six places is not zero.
+  // Below 0.000001 the normal form has an exponent, so one of the first six decimals must be nonzero.
   if (point !== first + 1) return false;
   for (let index = point + 1; index < end && index <= point + 6; index += 1)
     if (bytes[index] !== BYTE.zero) return true;
@@ -89,7 +88,7 @@ export function isPlainlyNormal(bytes: Uint8Array, start: number, end: number): 
 
 interface Decimal {
   negative: boolean;
-  /** Significant digits without zeros at either end; empty for zero, which has exponent 0 and no sign. */
+  /** Significant digits without zeros at either end. Zero has no digits, exponent 0 and no sign. */
   digits: string;
   /** Power of ten of the last digit. */
   exponent: number;
@@ -107,7 +106,7 @@ function decimalOf(text: string): Decimal {
   let end = all.length;
   while (all.charCodeAt(end - 1) === BYTE.zero) end -= 1;
   const decimals = point < 0 ? 0 : mantissa.length - point - 1;
-  // An exponent beyond 2^53 is rounded, but no text has enough digits to bring such a value into the range of a double.
+  // An exponent beyond 2^53 is rounded. No text has enough digits to bring such a value into the range of a double.
   const exponent = (mark < 0 ? 0 : Number(text.slice(mark + 1))) - decimals + (all.length - end);
   return { negative, digits: all.slice(start, end), exponent };
 }

@@ -5,7 +5,7 @@ export function pointerToken(name: string): string {
   return `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`;
 }
 
-/** Cuts a pointer that is too long for an error, and marks the cut with an ellipsis. */
+/** Truncates a pointer that is too long for an error, and marks it with an ellipsis. */
 export function shortPointer(pointer: string): string {
   if (pointer.length <= limits.maxPointerCharacters) return pointer;
   const cut = pointer.slice(0, limits.maxPointerCharacters);

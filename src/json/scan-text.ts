@@ -2,10 +2,10 @@ import { LoomError } from '../errors.ts';
 import { createJsonScanner } from './scanner/scanner.ts';
 import type { Visit } from './visit.ts';
 
-// src/json/ reads JSON in chunks, keeps numbers exact and writes PostgreSQL's canonical text. It is pure: it may import only errors and
-// limits. It knows nothing of documents or backups. Visits (visit.ts) say what to do with a value.
+// src/json/ reads JSON in chunks, preserves numbers exactly and writes PostgreSQL's canonical text. It is pure: it may
+// import only errors and limits. It must not know documents or backups: visits (visit.ts) tell it how to treat a value.
 
-/** Scans a complete text. Throws as `createJsonScanner` does, and `invalid_string` for a lone surrogate. */
+/** Scans a complete text. Throws the scanner's errors, and `invalid_string` for a lone surrogate. */
 export function scanText(text: Uint8Array | string, root: Visit): void {
   if (typeof text === 'string' && !text.isWellFormed()) {
     throw new LoomError('invalid_string', 'The text contains a lone surrogate, which UTF-8 cannot encode.');

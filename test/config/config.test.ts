@@ -8,7 +8,7 @@ const ADMIN = 'admin-token-0123456789';
 const CLIENT = 'client-token-0123456789';
 const required = { LOOM_PG_URL: URL, LOOM_ADMIN_TOKEN: ADMIN };
 
-/** Creates a disk with only these files. */
+/** Creates a disk that contains only these files. */
 function diskOf(files: Record<string, string>): { readFile: (path: string) => string } {
   return {
     readFile: (path) => {
@@ -33,7 +33,7 @@ function problemsOf(env: Record<string, string | undefined>, files: Record<strin
   return [];
 }
 
-test('two variables are required, and all others have a default', () => {
+test('two variables are required, and the others have defaults or are optional', () => {
   expect(parse({})).toEqual({
     postgres: {
       url: URL,
@@ -132,7 +132,7 @@ test.each([
   ['LOOM_MIGRATE', ['yes'], 'one of auto, manual'],
   ['LOOM_HOST', ['http://0.0.0.0', 'a b'], 'address or host name'],
   ['LOOM_PG_STATE_KEY', ['a\nb', 'x'.repeat(129), 'ü'.repeat(65), '\ud800'], 'must'],
-] as const)('%s is refused with what is expected', (name, values, expected) => {
+] as const)('%s is refused with the expected form', (name, values, expected) => {
   for (const value of values) {
     const problems = problemsOf({ [name]: value });
     expect(problems).toHaveLength(1);
@@ -141,7 +141,7 @@ test.each([
   }
 });
 
-test('a state key of exactly 128 bytes is fine', () => {
+test('a state key of exactly 128 bytes is accepted', () => {
   expect(parse({ LOOM_PG_STATE_KEY: 'ü'.repeat(64) }).postgres.stateKey).toHaveLength(64);
 });
 
@@ -174,7 +174,7 @@ describe('LOOM_PG_URL', () => {
   ])('is refused without repeating the value: %j', (url) => {
     const problems = problemsOf({ LOOM_PG_URL: url });
     expect(problems).toHaveLength(1);
-    expect(problems[0]).toMatch(/^LOOM_PG_URL (must have the form postgres:|has a query parameter)/);
+    expect(problems[0]).toMatch(/^LOOM_PG_URL (must have the form postgres:|has an unknown query parameter)/);
     expect(problems[0]).not.toMatch(/hunter2|1234/);
   });
 
@@ -188,7 +188,7 @@ describe('LOOM_PG_URL', () => {
 });
 
 describe('tokens', () => {
-  test('can be two during a rotation', () => {
+  test('can be a pair during a rotation', () => {
     expect(parse({ LOOM_ADMIN_TOKEN: `${ADMIN},${ADMIN}-next` }).tokens.admin).toEqual([ADMIN, `${ADMIN}-next`]);
   });
 
@@ -209,7 +209,7 @@ describe('tokens', () => {
     }
   });
 
-  test('of client and admin must differ, in each of their values', () => {
+  test('for client and admin must differ, also during a rotation', () => {
     const problems = problemsOf({
       LOOM_ADMIN_TOKEN: `${ADMIN},${ADMIN}-next`,
       LOOM_CLIENT_TOKEN: `${CLIENT},${ADMIN}-next`,
@@ -219,7 +219,7 @@ describe('tokens', () => {
 });
 
 describe('secrets in files', () => {
-  test('lose one newline at their end, as editors and heredocs add it', () => {
+  test('lose one trailing newline, which editors and heredocs add', () => {
     const files = { '/s/url': `${URL}\n`, '/s/admin': `${ADMIN}\r\n`, '/s/client': CLIENT };
     const env = {
       LOOM_PG_URL: undefined,
@@ -237,7 +237,7 @@ describe('secrets in files', () => {
     ]);
   });
 
-  test('are reported as an empty file, not as a missing variable', () => {
+  test('are reported as an empty file instead of a missing variable', () => {
     expect(problemsOf({ LOOM_ADMIN_TOKEN: undefined, LOOM_ADMIN_TOKEN_FILE: '/s/a' }, { '/s/a': '\n' })).toEqual([
       'LOOM_ADMIN_TOKEN_FILE names an empty file: /s/a',
     ]);
@@ -256,7 +256,7 @@ describe('secrets in files', () => {
     ]);
   });
 
-  test('of client and admin must differ', () => {
+  test('for client and admin must differ', () => {
     expect(problemsOf({ LOOM_CLIENT_TOKEN_FILE: '/s/c' }, { '/s/c': ADMIN })).toEqual([
       'LOOM_CLIENT_TOKEN must differ from LOOM_ADMIN_TOKEN',
     ]);
@@ -269,7 +269,7 @@ describe('LOOM_PG_SSL_CA', () => {
     pem = (await generate([{ name: 'commonName', value: 'a CA' }], { keyType: 'ec', algorithm: 'sha256' })).cert;
   });
 
-  test('is the path of a file, the text itself, or the text with \\n for its line breaks', () => {
+  test('is the path of a file, the PEM text, or the PEM text with \\n as line breaks', () => {
     const files = { '/ca.pem': pem };
     for (const given of ['/ca.pem', pem, pem.replaceAll('\n', '\\n')]) {
       const { ssl } = parse({ LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: given }, files).postgres;
@@ -281,7 +281,7 @@ describe('LOOM_PG_SSL_CA', () => {
     }
   });
 
-  test('can be a bundle, in which every certificate is checked', () => {
+  test('can be a bundle, and every certificate in it is checked', () => {
     const spoiled = pem.replace(/[A-Za-z0-9+/]{20}/, 'A'.repeat(20));
     expect(problemsOf({ LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: `${pem}\n${pem}` })).toEqual([]);
     for (const bad of [`${pem}\n${spoiled}`, `${pem}\n${pem.slice(0, 200)}`, spoiled, '-----BEGIN CERTIFICATE-----'])
@@ -290,8 +290,8 @@ describe('LOOM_PG_SSL_CA', () => {
       ]);
   });
 
-  test('is refused when the file could not be read or has no certificate', () => {
-    const files = { '/key.pem': 'nothing of the kind' };
+  test('is refused when the file cannot be read or has no certificate', () => {
+    const files = { '/key.pem': 'no certificate' };
     expect(problemsOf({ LOOM_PG_SSL: '1', LOOM_PG_SSL_CA: '/none.pem' }, files)).toEqual([
       'LOOM_PG_SSL_CA names a file that could not be read (ENOENT): /none.pem',
     ]);
@@ -314,7 +314,7 @@ describe('unknown variables', () => {
     expect(problemsOf({ [name]: '1' })).toEqual([`${name} is not a variable of LOOM; did you mean ${meant}?`]);
   });
 
-  test('without a similar name get no suggestion', () => {
+  test('get no suggestion without a similar name', () => {
     expect(problemsOf({ LOOM_FLUX_CAPACITOR: 'on' })).toEqual(['LOOM_FLUX_CAPACITOR is not a variable of LOOM']);
   });
 
@@ -338,13 +338,13 @@ describe('unknown variables', () => {
   });
 });
 
-test('no problem repeats a value, whichever variable has it', () => {
+test('no problem repeats the value of any variable', () => {
   const values = ['hunter2', 'postgres://loom:hunter2@h/d?sslmode=hunter2', '-----BEGIN hunter2', 'hunter2,hunter2,x'];
   const names = configVariables().flatMap(({ name }) => [name, `${name}_FILE`]);
   for (const name of names)
     for (const value of values) expect(problemsOf({ [name]: value }).join('\n')).not.toContain('hunter2');
 });
 
-test('the exit code of a wrong configuration is 78', () => {
+test('the exit code of an invalid configuration is 78', () => {
   expect(CONFIG_EXIT_CODE).toBe(78);
 });

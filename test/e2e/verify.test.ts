@@ -53,7 +53,7 @@ it('a restore request is not taken for a backup', async () => {
     const { code, output } = await runProgramToEnd([command, request], {});
     expect(output).toMatch(/^not (ok|readable): backup_malformed \(byte 36, at \/backup\)\n/);
     expect(output).toContain(
-      '\nThe file is a restore request: the backup is in its member "backup". Give the backup itself.\n',
+      '\nThe file is a restore request: its member "backup" contains the backup. Pass the backup itself.\n',
     );
     expect(code).toBe(1);
   }
@@ -161,7 +161,7 @@ it('the backup of a public LOOM node is not ok, and the text names the restore t
     JSON.stringify({ loom_backup_version, backend, state_key, schema_version, exported_at, state, audit_entries }),
   );
   expect(output).toMatch(/^not ok: backup_unverified/);
-  expect(output).toContain('A restore accepts it as unverified');
+  expect(output).toContain('A restore accepts it unverified');
   expect(code).toBe(1);
 });
 

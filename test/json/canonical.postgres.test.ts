@@ -15,8 +15,8 @@ afterAll(async () => {
 
 const options = { maxBytes: 10_000_000, maxDepth: 128 };
 
-/** Returns PostgreSQL's own canonical text of each, and its length in bytes. */
-async function ask(texts: string[]): Promise<{ text: string; bytes: number }[]> {
+/** Returns PostgreSQL's canonical text of each text, and its length in bytes. */
+async function askPostgres(texts: string[]): Promise<{ text: string; bytes: number }[]> {
   const { rows } = await database.pool.query<{ text: string; bytes: number }>(
     `select value::jsonb::text as text, octet_length(value::jsonb::text) as bytes
        from unnest($1::text[]) with ordinality as given (value, position)
@@ -28,7 +28,7 @@ async function ask(texts: string[]): Promise<{ text: string; bytes: number }[]> 
 
 async function expectPostgresToAgree(texts: string[]): Promise<void> {
   const normal = texts.map((text) => normalizeDocument(text, options));
-  const answers = await ask(normal.map(({ text }) => text));
+  const answers = await askPostgres(normal.map(({ text }) => text));
   expect(texts.map((text) => canonicalize(text))).toEqual(answers.map(({ text }) => text));
   expect(normal.map(({ canonicalBytes }) => canonicalBytes)).toEqual(answers.map(({ bytes }) => bytes));
 }
@@ -39,7 +39,7 @@ test('the canonical text of any value is PostgreSQL’s, byte for byte', async (
       await expectPostgresToAgree(samples.map(([value, seed]) => spellOddly(value, seed)));
       const values = samples.map(([value]) => value);
       expect(values.map(canonicalText)).toEqual(
-        (await ask(values.map((value) => JSON.stringify(value)))).map(({ text }) => text),
+        (await askPostgres(values.map((value) => JSON.stringify(value)))).map(({ text }) => text),
       );
     }),
     { numRuns: 60 },
@@ -74,7 +74,7 @@ test('the canonical text of characters from all planes is PostgreSQL’s, in nam
   ]);
 });
 
-test('the last of two members of one name is kept, as PostgreSQL does', async () => {
+test('the last of two duplicate members is kept, as PostgreSQL does', async () => {
   const texts = ['{"a":1,"a":2}', '{"b":1,"a":{"x":1,"x":[]},"b":{}}', '{"\\u0061":1,"a":2,"A":3}'];
-  expect(texts.map(canonicalize)).toEqual((await ask(texts)).map(({ text }) => text));
+  expect(texts.map(canonicalize)).toEqual((await askPostgres(texts)).map(({ text }) => text));
 });

@@ -34,7 +34,6 @@ const cases = tricky
   .map((text) => Buffer.from(text))
   .map((bytes) => [bytes.toString('latin1').slice(0, 40), bytes] as const);
 
-/** Cuts the bytes at the given places. */
 function cutAt(bytes: Buffer, cuts: number[]): Buffer[] {
   const edges = [0, ...cuts, bytes.length];
   return edges.slice(1).map((edge, index) => bytes.subarray(edges[index], edge));
@@ -48,12 +47,12 @@ function expectCutsToBeEqual(bytes: Buffer, run: (pieces: Buffer[]) => unknown):
   for (let cut = 0; cut <= bytes.length; cut += 1) expect(run(cutAt(bytes, [cut]))).toEqual(whole);
 }
 
-describe('the outcome does not depend on where the input is cut', () => {
+describe('the outcome does not depend on the chunks', () => {
   test.each(cases)('captured: %s', (_label, bytes) => {
     expectCutsToBeEqual(bytes, (pieces) => capture(pieces, { maxDepth: 6 }));
   });
 
-  test.each(cases)('captured with any limit of size: %s', (_label, bytes) => {
+  test.each(cases)('captured with any size limit: %s', (_label, bytes) => {
     for (let maxBytes = 0; maxBytes < 40; maxBytes += 1) {
       const whole = capture([bytes], { maxBytes, maxDepth: 6 });
       expect(capture(everyByte(bytes), { maxBytes, maxDepth: 6 })).toEqual(whole);
@@ -104,7 +103,7 @@ describe('the outcome does not depend on where the input is cut', () => {
   });
 });
 
-/** Visits containers for some levels and captures the values below. */
+/** Visits the containers of the first levels and captures the values below. */
 function visitLevels(onValue: (value: CapturedValue) => void, levels: number): Visit {
   const captured: Visit = { kind: 'capture', maxBytes: 10_000, maxDepth: 64, onValue };
   if (levels === 0) return captured;

@@ -36,7 +36,7 @@ describe('exactNormalNumber', () => {
     `1${'0'.repeat(300)}`,
     `1${'0'.repeat(5000)}e-5000`,
     `0.${'0'.repeat(5000)}1e5001`,
-  ])('takes %.40s', (text) => {
+  ])('accepts %.40s', (text) => {
     expect(exactNormalNumber(text)).toBe(JSON.stringify(JSON.parse(text)));
   });
 
@@ -61,7 +61,7 @@ describe('exactNormalNumber', () => {
     expect(exactNormalNumber(text)).toBeUndefined();
   });
 
-  test('takes every double as JSON.stringify writes it', () => {
+  test('accepts every double as JSON.stringify writes it', () => {
     fc.assert(fc.property(anyNumber, (value) => exactNormalNumber(JSON.stringify(value)) === JSON.stringify(value)));
   });
 
@@ -79,8 +79,8 @@ describe('exactNormalNumber', () => {
     );
   });
 
-  // A quadratic algorithm would take hours for these.
-  test('takes linear time for four million digits', () => {
+  // A quadratic algorithm would need hours.
+  test('needs only linear time for four million digits', () => {
     const digits = 4_000_000;
     expect(exactNormalNumber(`0.${'7'.repeat(digits)}`)).toBeUndefined();
     expect(exactNormalNumber(`1${'0'.repeat(digits)}e-${digits}`)).toBe('1');
@@ -104,7 +104,7 @@ describe('the forms of a number', () => {
     expect(plainNumberLength(text)).toBe(plain.length);
   });
 
-  test('the plain form has no exponent, the announced length and the same value', () => {
+  test('the plain form has no exponent, the computed length and the same value', () => {
     fc.assert(
       fc.property(fc.oneof(anyNumber, fc.constantFrom(...hardNumbers)), (value) => {
         const plain = plainNumber(String(value));
@@ -136,11 +136,11 @@ describe('the grammar of a number', () => {
     ['1ee5', 2],
     ['1e5-', 3],
     ['-.5', 1],
-  ])('%s breaks it at %i', (text, index) => {
+  ])('%s has its first fault at %i', (text, index) => {
     expect(numberFault(text)).toBe(index);
   });
 
-  test('is that of JSON.parse', () => {
+  test('is the grammar of JSON.parse', () => {
     const tokens = fc.string({ unit: fc.constantFrom(...'0019+-.eE'), minLength: 1, maxLength: 8 });
     const parses = (text: string): boolean => {
       try {

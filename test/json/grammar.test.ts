@@ -170,7 +170,7 @@ describe('the scanner refuses other texts with code and offset', () => {
   });
 
   test.each(refused.filter(([, code]) => code === 'invalid_json'))(
-    '%j is no better when it is skipped',
+    '%j is also refused when it is skipped',
     (json, code, offset) => {
       const outcome = scan([Buffer.from(json)], () => ({ kind: 'skip', maxDepth: 64 }));
       expect(outcome.error).toMatchObject({ code, offset });
@@ -183,13 +183,13 @@ describe('the scanner refuses invalid UTF-8 at the start of the character', () =
     ['a continuation byte alone', [0x80], 2],
     ['an overlong slash', [0xc0, 0xaf], 2],
     ['an overlong NUL', [0xc0, 0x80], 2],
-    ['an overlong of three', [0xe0, 0x9f, 0xbf], 2],
-    ['an overlong of four', [0xf0, 0x8f, 0xbf, 0xbf], 2],
+    ['an overlong form of three bytes', [0xe0, 0x9f, 0xbf], 2],
+    ['an overlong form of four bytes', [0xf0, 0x8f, 0xbf, 0xbf], 2],
     ['a surrogate', [0xed, 0xa0, 0x80], 2],
-    ['beyond U+10FFFF', [0xf4, 0x90, 0x80, 0x80], 2],
-    ['0xfe', [0xfe], 2],
-    ['a sequence cut short', [0xe6, 0xbc], 2],
-    ['a cut one after a good one', [0xc3, 0xa9, 0xc3], 4],
+    ['a code point beyond U+10FFFF', [0xf4, 0x90, 0x80, 0x80], 2],
+    ['the byte 0xfe', [0xfe], 2],
+    ['a truncated sequence', [0xe6, 0xbc], 2],
+    ['a truncated sequence after a valid one', [0xc3, 0xa9, 0xc3], 4],
     ['Latin-1', [0xe9, 0x61], 2],
   ];
   test.each(broken)('%s', (_name, bytes, offset) => {

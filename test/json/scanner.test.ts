@@ -32,7 +32,7 @@ describe('errors name the place', () => {
 });
 
 describe('limits', () => {
-  test('a pointer through very long names is cut', () => {
+  test('a pointer through very long names is truncated', () => {
     const { error } = captureText(`{"${'n'.repeat(100_000)}":{"${'😀'.repeat(50_000)}":x}}`);
     expect(error).toMatchObject({ code: 'invalid_json', pointer: `/${'n'.repeat(limits.maxPointerCharacters - 1)}…` });
     const cutInPair = captureText(`{"${'😀'.repeat(50_000)}":x}`).error?.pointer ?? '';
@@ -62,13 +62,13 @@ describe('limits', () => {
     );
   });
 
-  test('an endless string is refused at the limit and not kept in memory', () => {
+  test('an endless string is refused at the limit', () => {
     const scanner = createJsonScanner({ kind: 'capture', maxBytes: 1000, maxDepth: 9, onValue: () => undefined });
     scanner.write(Buffer.from(`"${'x'.repeat(999)}`));
     expect(() => scanner.write(Buffer.from('x'))).toThrow(expect.objectContaining({ code: 'document_too_large' }));
   });
 
-  test('a fault before the limit comes first, and then the limit before a fault after it', () => {
+  test('the first of a fault and the exceeded limit is reported', () => {
     expect(captureText('["xxxxxxxxxx", nonsense]', { maxBytes: 5 }).error?.code).toBe('document_too_large');
     expect(captureText('[x, "xxxxxxxxxx"]', { maxBytes: 5 }).error?.code).toBe('invalid_json');
   });
@@ -136,7 +136,7 @@ describe('names in captured objects', () => {
     }
   });
 
-  test('belong to one object only', () => {
+  test('are compared only within one object', () => {
     const inner = object(many(40));
     expect(captureText(`[${inner},${inner},{"name 1":${inner},"name 2":[${inner}],"a":1}]`).values).toHaveLength(1);
     expect(captureText(`{"a":${inner},"b":${inner},"a":1}`).error).toMatchObject({
@@ -145,7 +145,7 @@ describe('names in captured objects', () => {
     });
   });
 
-  test('are kept twice when the caller asks for it', () => {
+  test('may be duplicates when the caller asks for it', () => {
     const json = '{"a":1,"a":2}';
     const outcome = scan([Buffer.from(json)], (onValue) => ({
       kind: 'capture',
@@ -212,13 +212,13 @@ describe('visited containers', () => {
     expect(record('{"list":[ ]}', backupShape)).toEqual(['member list @1', 'list end', 'end @11']);
   });
 
-  test('a value of another type is treated as onOther says', () => {
+  test('a value of another type is passed to onOther', () => {
     expect(record('{"list":null}', backupShape)).toEqual(['member list @1', 'other null null @8', 'end @12']);
     expect(() => record('[]', backupShape)).toThrow('no array here');
     expect(() => record('"x"', backupShape)).toThrow('no string here');
   });
 
-  test('duplicate names are found, or left to the caller', () => {
+  test('duplicate names are refused or left to the caller', () => {
     const visit = (uniqueNames: ObjectVisit['uniqueNames']) => () => ({
       kind: 'object' as const,
       uniqueNames,
@@ -241,7 +241,7 @@ describe('visited containers', () => {
     [`{"a":1,"long":"${'x'.repeat(60)}"}`, 'document_too_large', '/long', 14],
     ['{"a":1}]', 'invalid_json', '', 7],
     ['{"a":1', 'invalid_json', '/a', 6],
-  ])('errors have the pointer from the root: %.30s', (json, code, pointer, offset) => {
+  ])('errors have a pointer from the root: %.30s', (json, code, pointer, offset) => {
     const outcome = scan([Buffer.from(json)], () =>
       backupShape([], () => ({ kind: 'capture', maxBytes: 50, maxDepth: 5, onValue: () => undefined })),
     );
@@ -268,7 +268,7 @@ describe('visited containers', () => {
   });
 });
 
-describe('the life of a scanner', () => {
+describe('the lifetime of a scanner', () => {
   const kept: CapturedValue[] = [];
   const visit: Visit = { kind: 'capture', maxBytes: 99, maxDepth: 9, onValue: (value) => kept.push(value) };
 
@@ -288,14 +288,14 @@ describe('the life of a scanner', () => {
     scanner.end();
   });
 
-  test('after an error it throws the same error again', () => {
+  test('after an error, each call throws the same error again', () => {
     const scanner = createJsonScanner(visit);
     expect(() => scanner.write(Buffer.from('[x'))).toThrow("found 'x', at byte 1");
     expect(() => scanner.write(Buffer.from('1]'))).toThrow("found 'x', at byte 1");
     expect(() => scanner.end()).toThrow("found 'x', at byte 1");
   });
 
-  test('what a callback throws passes through', () => {
+  test('an error of a callback passes through', () => {
     const broken = createJsonScanner({ ...visit, onValue: () => refuseOther('luck') });
     expect(() => broken.write(Buffer.from('[]'))).toThrow('no luck here');
   });

@@ -1,17 +1,16 @@
 import { limits } from '../../limits.ts';
 
-// The form that each member of an audit entry must have, because LOOM makes database columns of these members. The
-// expressions are regular-expression sources that mean the same in JavaScript (without flags) and in PostgreSQL's
-// advanced regular expressions, so that the offline verifier and a restore check the same thing. They avoid `\d`, which
-// matches the digits of every script under an ICU locale, and every other backslash.
+// Defines the forms of those members of an audit entry that LOOM stores in columns. The offline verifier and a restore
+// use the same expressions, so each must mean the same in JavaScript (without flags) and in PostgreSQL's advanced
+// regular expressions. They contain no backslash: under an ICU locale, `\d` matches the digits of every script.
 
 const SHORT_OR_LONG_MONTH_DAY =
   '(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8])';
-/** Divisible by 4, but by 100 only if also by 400. */
+/** Matches a leap year: divisible by 4, and by 400 if divisible by 100. */
 const LEAP_YEAR = '([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)';
 const DAY = `(?!0000)([0-9]{4}-(${SHORT_OR_LONG_MONTH_DAY})|${LEAP_YEAR}-02-29)`;
 
-/** Sources of regular expressions, each over the text of the member. */
+/** Maps each member to the source of a regular expression for its text. */
 export const entryForms = {
   /** A whole number from 1 to 999,999,999,999,999, in plain decimal. */
   seq: '^[1-9][0-9]{0,14}$',
@@ -23,10 +22,10 @@ export const entryForms = {
   recorded_at: `^${DAY}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][.][0-9]{6}Z$`,
 } as const;
 
-/** Bounds of an `idempotency_key`, in bytes of UTF-8. */
+/** Bounds an `idempotency_key`, in bytes of UTF-8. */
 export const idempotencyKeyBytes = { min: 1, max: limits.maxIdempotencyKeyBytes } as const;
 
-/** The members of an audit entry that have a form, as `JSON.parse` returns them. */
+/** Describes the checked members of an audit entry, as `JSON.parse` returns them. */
 export interface EntryMembers {
   seq?: unknown;
   hash?: unknown;
@@ -41,7 +40,7 @@ const hashForm = new RegExp(entryForms.hash);
 const eventIdForm = new RegExp(entryForms.event_id);
 const recordedAtForm = new RegExp(entryForms.recorded_at);
 
-/** Returns the name of the first member that does not have its form; undefined when all have. */
+/** Returns the name of the first malformed member; undefined when every member has its form. */
 export function malformedMember(entry: EntryMembers): keyof EntryMembers | undefined {
   if (seqOf(entry) === null) return 'seq';
   if (!matches(entry.hash, hashForm)) return 'hash';
@@ -52,7 +51,7 @@ export function malformedMember(entry: EntryMembers): keyof EntryMembers | undef
   return undefined;
 }
 
-/** Returns the entry's seq; null when it does not have the form of one. */
+/** Returns the entry's seq; null when it is malformed. */
 export function seqOf({ seq }: EntryMembers): number | null {
   return typeof seq === 'number' && seqForm.test(String(seq)) ? seq : null;
 }

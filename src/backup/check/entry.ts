@@ -6,12 +6,12 @@ import { chainHash } from '../format/digests.ts';
 import { type EntryMembers, malformedMember, seqOf } from './entry-forms.ts';
 import { brokenLink, entryCountMismatch, headMismatch, malformedEntry } from './faults.ts';
 
-/** Checks the audit entries of a backup one by one, and against the manifest once that is known. */
+/** Checks the audit entries of a backup one by one, then against the manifest. */
 export interface EntryCheck {
-  /** Takes one captured element of `audit_entries`. Returns its members; undefined after a malformed entry. */
+  /** Adds one captured element of `audit_entries`. Returns its members; undefined from the first malformed entry on. */
   add(captured: Buffer): EntryMembers | undefined;
   count(): number;
-  /** Throws the first fault of the forms, the count and the links, in this order. */
+  /** Throws the first fault, in this order: forms, count, links. */
   assertValid(manifest: BackupManifest): void;
   assertHead(manifest: BackupManifest): void;
 }
@@ -32,7 +32,7 @@ export function createEntryCheck(): EntryCheck {
       if (malformed !== undefined) return undefined;
       const entry = { seq: Number(members.seq), hash: String(members.hash) };
       const text = Buffer.from(canonicalWithout(captured, 'hash'));
-      // The manifest has the hash that the first entry is linked to, and may still be to come.
+      // The first entry is linked to a hash in the manifest, which may come later in the file.
       if (first === undefined) first = { ...entry, text };
       else if (entry.seq !== last.seq + 1 || chainHash(last.hash, text) !== entry.hash) {
         broken ??= brokenLink('', count, entry.seq, last.seq + 1);
@@ -43,8 +43,8 @@ export function createEntryCheck(): EntryCheck {
     count: () => count,
     assertValid: (manifest) => {
       if (malformed !== undefined) throw malformed;
-      const startFits = count > 0 === (manifest.audit_first !== null);
-      if (count !== manifest.audit_entries || !startFits) throw entryCountMismatch('', manifest.audit_entries, count);
+      const hasStart = count > 0 === (manifest.audit_first !== null);
+      if (count !== manifest.audit_entries || !hasStart) throw entryCountMismatch('', manifest.audit_entries, count);
       if (first !== undefined && manifest.audit_first !== null) {
         const { seq, previous_hash: previousHash } = manifest.audit_first;
         if (first.seq !== seq || chainHash(previousHash, first.text) !== first.hash)

@@ -4,11 +4,11 @@ import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { BackupFrame } from '../format/decoder.ts';
 import { manifestDigest } from '../format/digests.ts';
-import { shapeFault } from './shape.ts';
+import { toShapeError } from './shape.ts';
 
-// src/backup/check/ decides whether a backup and a request are valid, without a database. It is pure: it may import
-// ../format/, domain, errors, json, limits and zod. It knows nothing of where the bytes come from. The checks that need
-// all documents at once are made in ../offline/ for a file, and by PostgreSQL for a restore.
+// src/backup/check/ validates a backup and a request without a database. It is pure: it may import ../format/, domain,
+// errors, json, limits and zod. It must not know the source of the bytes. Some checks need all documents at once:
+// ../offline/ makes them for a file, and PostgreSQL for a restore.
 
 const seq = z.int().min(0);
 const hex = z.string().regex(/^[0-9a-f]{64}$/);
@@ -39,7 +39,7 @@ const manifestSchema = z.strictObject({
   sha256: hex,
 }) satisfies z.ZodType<BackupManifest>;
 
-/** The header members that LOOM uses from a backup without a manifest. Each may be absent. */
+/** Defines the header members that LOOM uses from a backup without a manifest. Each may be absent. */
 const unverifiedSchema = z.looseObject({
   state_key: text.nullish(),
   schema_version: schemaVersion.nullish(),
@@ -49,12 +49,12 @@ const unverifiedSchema = z.looseObject({
   exported_at: text.nullish(),
 });
 
-/** Where a backup comes from, according to its header. Null when the header does not say. */
+/** Describes the origin of a backup according to its header. A member that the header lacks is null. */
 export interface BackupOrigin {
   instanceId: string | null;
   stateKey: string | null;
   epoch: string | null;
-  /** 0 when the header does not say. */
+  /** 0 when the header has none. */
   revision: number;
   exportedAt: string | null;
 }
@@ -66,31 +66,31 @@ interface BackupParts {
   hasAudit: boolean;
 }
 
-/** A backup with a manifest, against which `checkStage` and `verifyBackup` check its documents and entries. */
+/** Describes a backup with a manifest. `checkStage` and `verifyBackup` check documents and entries against it. */
 export interface VerifiableBackup extends BackupParts {
   verified: true;
   header: BackupHeader;
   manifest: BackupManifest;
 }
 
-/** A backup without a manifest: nothing shows whether it is complete. */
+/** Describes a backup without a manifest. Its completeness cannot be verified. */
 export interface UnverifiedBackup extends BackupParts {
   verified: false;
 }
 
-/** A backup whose frame is valid. Its documents and entries are still unchecked. */
+/** Describes a backup with a valid frame. Its documents and entries are still unchecked. */
 export type CheckedBackup = VerifiableBackup | UnverifiedBackup;
 
 export interface FrameOptions {
   /** The newest known schema version. */
   schemaVersion: number;
-  /** Whether to accept a backup without a manifest. A backup of a public LOOM node is always accepted. */
+  /** Whether to accept a backup without a manifest. LOOM always accepts the backup of a public node. */
   acceptUnverified: boolean;
 }
 
 /**
- * Checks version, schema, header, manifest and the digest over both. `pointer` leads to the backup. A manifest that is
- * present is always checked, also with `acceptUnverified`.
+ * Checks version, schema, header, manifest and the digest over both. Checks a manifest even with `acceptUnverified`.
+ * `pointer` leads to the backup.
  */
 export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOptions): CheckedBackup {
   if (!frame.hasState && !(frame.hasAudit && (frame.auditEntries > 0 || frame.manifest !== undefined))) {
@@ -100,7 +100,7 @@ export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOp
   if (version !== BACKUP_VERSION) {
     throw new LoomError(
       'backup_version_unknown',
-      `The backup has "loom_backup_version" ${shortText(version)}; this node reads version ${BACKUP_VERSION}.`,
+      `Member "loom_backup_version" is ${shortText(version)}; expected ${BACKUP_VERSION}.`,
       { pointer: `${pointer}/loom_backup_version` },
     );
   }
@@ -108,8 +108,8 @@ export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOp
   if (typeof backupSchema === 'number' && backupSchema > options.schemaVersion) {
     throw new LoomError(
       'backup_schema_newer',
-      `The backup has "schema_version" ${backupSchema}; this node reads versions up to ${options.schemaVersion}. ` +
-        'Restore it with a newer LOOM.',
+      `Member "schema_version" is ${backupSchema}; this LOOM supports versions up to ${options.schemaVersion}. ` +
+        'Restore the backup with a newer LOOM.',
       { pointer: `${pointer}/schema_version` },
     );
   }
@@ -117,8 +117,8 @@ export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOp
 }
 
 /**
- * Recognizes the backup of a public LOOM node: it has no manifest, epoch or digests. A backup with only some of the
- * three is a damaged backup of LOOM.
+ * Recognizes the backup of a public LOOM node, which has no manifest, epoch or digests. A backup with one or two of
+ * these is damaged.
  */
 function isOfPublicNode({ header, manifest, hasDigests }: BackupFrame): boolean {
   const hasNone = header.epoch === undefined && manifest === undefined && !hasDigests;
@@ -129,13 +129,13 @@ function checkUnverified(frame: BackupFrame, pointer: string, { acceptUnverified
   if (!acceptUnverified && !isOfPublicNode(frame)) {
     throw new LoomError(
       'backup_unverified',
-      'The backup has no manifest: it is incomplete, or another tool made it. Use a backup with a manifest. ' +
-        'A restore accepts this one only with "accept_unverified".',
+      'The backup has no manifest: it is incomplete, or another tool made it. Use a backup with a manifest, ' +
+        'or restore this one with "accept_unverified".',
       { pointer: `${pointer}/manifest` },
     );
   }
   const header = unverifiedSchema.safeParse(frame.header);
-  if (!header.success) throw shapeFault('backup_malformed', header.error, pointer);
+  if (!header.success) throw toShapeError('backup_malformed', header.error, pointer);
   const { instance_id, state_key, epoch, revision, exported_at } = header.data;
   return {
     verified: false,
@@ -151,18 +151,18 @@ function checkUnverified(frame: BackupFrame, pointer: string, { acceptUnverified
 
 function checkManifest(frame: BackupFrame, pointer: string): VerifiableBackup {
   const header = headerSchema.safeParse(frame.header);
-  if (!header.success) throw shapeFault('backup_malformed', header.error, pointer);
+  if (!header.success) throw toShapeError('backup_malformed', header.error, pointer);
   const manifest = manifestSchema.safeParse(frame.manifest);
-  if (!manifest.success) throw shapeFault('backup_malformed', manifest.error, `${pointer}/manifest`);
+  if (!manifest.success) throw toShapeError('backup_malformed', manifest.error, `${pointer}/manifest`);
   if (manifestDigest(frame.header, manifest.data) !== manifest.data.sha256) {
-    throw new LoomError('backup_digest_mismatch', 'The digest over header and manifest does not match them.', {
+    throw new LoomError('backup_digest_mismatch', 'The digest of header and manifest does not match their content.', {
       pointer: `${pointer}/manifest/sha256`,
     });
   }
   if (manifest.data.audit_included !== frame.hasAudit || !frame.hasState) {
     const member = frame.hasState ? 'audit_entries' : 'state';
-    const found = frame.hasState && frame.hasAudit ? 'was added' : 'is missing';
-    throw new LoomError('backup_count_mismatch', `According to the manifest, "${member}" ${found}.`, {
+    const fault = frame.hasState && frame.hasAudit ? 'was added' : 'is missing';
+    throw new LoomError('backup_count_mismatch', `According to the manifest, "${member}" ${fault}.`, {
       pointer: `${pointer}/${member}`,
     });
   }
@@ -180,5 +180,5 @@ function partsOf({ hasState, hasDigests, hasAudit }: BackupFrame, origin: Backup
 }
 
 function shortText(value: unknown): string {
-  return value === undefined ? '(absent)' : JSON.stringify(value).slice(0, 40);
+  return value === undefined ? 'missing' : JSON.stringify(value).slice(0, 40);
 }

@@ -9,7 +9,7 @@ import {
   undoMembersSchema,
 } from '../format/request.ts';
 import { type CheckedBackup, checkFrame } from './frame.ts';
-import { shapeFault } from './shape.ts';
+import { toShapeError } from './shape.ts';
 
 export interface CheckedRequest {
   options: RestoreOptions;
@@ -22,8 +22,8 @@ export interface CheckContext {
 }
 
 /**
- * Checks everything in a restore request that needs no database: the request's own members, the backup's frame, then
- * whether this state accepts the backup. Throws the first fault with its own code.
+ * Checks the parts of a restore request that need no database: the members other than `backup`, the backup's frame,
+ * then the state key. Throws the first fault with its own code.
  */
 export function checkRequest({ request, backup }: Decoded, context: CheckContext): CheckedRequest {
   const options = checkOptions(request);
@@ -36,8 +36,8 @@ export function checkRequest({ request, backup }: Decoded, context: CheckContext
   if (options.truncateAudit && !checked.hasAudit) {
     throw new LoomError(
       'invalid_restore_request',
-      '"truncate_audit" is true, but the backup has no audit trail: no history would remain. ' +
-        'Use a backup with its audit trail, or leave "truncate_audit" out.',
+      '"truncate_audit" is true, but the backup has no audit trail, so the restore would remove all history. ' +
+        'Use a backup with its audit trail, or omit "truncate_audit".',
       { pointer: '/truncate_audit' },
     );
   }
@@ -47,19 +47,21 @@ export function checkRequest({ request, backup }: Decoded, context: CheckContext
 /** Checks an undo request as `JSON.parse` returned it. Throws `confirm_missing` or `invalid_undo_request`. */
 export function checkUndoRequest(body: unknown): UndoOptions {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-    throw new LoomError('invalid_undo_request', 'The body is not a JSON object.', { pointer: '' });
+    throw new LoomError('invalid_undo_request', 'The body is not a JSON object. Send {"confirm":"undo"}.', {
+      pointer: '',
+    });
   }
   const { confirm, ...members } = body as Record<string, unknown>;
   assertConfirmed(confirm, 'undo');
   const parsed = undoMembersSchema.safeParse(members);
-  if (!parsed.success) throw shapeFault('invalid_undo_request', parsed.error, '');
+  if (!parsed.success) throw toShapeError('invalid_undo_request', parsed.error, '');
   return toOptions(parsed.data);
 }
 
 function checkOptions({ confirm, ...members }: Record<string, unknown>): RestoreOptions {
   assertConfirmed(confirm, 'restore');
   const parsed = restoreMembersSchema.safeParse(members);
-  if (!parsed.success) throw shapeFault('invalid_restore_request', parsed.error, '');
+  if (!parsed.success) throw toShapeError('invalid_restore_request', parsed.error, '');
   const options = toOptions(parsed.data);
   if (options.intoScratch !== undefined) assertFitsScratch(options, options.intoScratch);
   return options;
@@ -67,12 +69,12 @@ function checkOptions({ confirm, ...members }: Record<string, unknown>): Restore
 
 function assertFitsScratch({ replaceState, expectRevision }: RestoreOptions, key: string): void {
   const fault = scratchKeyFault(key);
-  if (fault !== undefined) throw invalid('into_scratch', `names a state key, which ${fault}`);
+  if (fault !== undefined) throw invalid('into_scratch', `is not a valid state key: it ${fault}`);
   if (!replaceState) {
-    throw invalid('replace_state', 'is false with "into_scratch": nothing would be restored. Leave it out');
+    throw invalid('replace_state', 'is false, but a scratch state needs a state to restore. Omit it');
   }
   if (expectRevision !== undefined) {
-    throw invalid('expect_revision', 'is set with "into_scratch": a new state has no revision yet. Leave it out');
+    throw invalid('expect_revision', 'is set, but a new scratch state has no revision yet. Omit it');
   }
 }
 
@@ -88,11 +90,11 @@ function assertConfirmed(given: unknown, word: 'restore' | 'undo'): void {
 }
 
 function assertStateKey({ origin }: CheckedBackup, options: RestoreOptions, { stateKey }: CheckContext): void {
-  // Only a backup that was accepted unverified may lack a state key.
+  // Only an unverified backup can lack a state key.
   if (origin.stateKey === null || origin.stateKey === stateKey || origin.stateKey === options.acceptStateKey) return;
   throw new LoomError(
     'state_key_mismatch',
-    `The backup is of state key ${JSON.stringify(origin.stateKey)}; this node serves ${JSON.stringify(stateKey)}. ` +
+    `The backup has state key ${JSON.stringify(origin.stateKey)}; this node serves ${JSON.stringify(stateKey)}. ` +
       'To restore it here, set "accept_state_key" to the state key of the backup.',
     { pointer: '/backup/state_key' },
   );

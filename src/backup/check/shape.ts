@@ -2,22 +2,22 @@ import type { z } from 'zod';
 import { type ErrorCode, LoomError } from '../../errors.ts';
 import { pointerToken, shortPointer } from '../../json/pointer.ts';
 
-/** Turns the first issue of zod into a LoomError that names the member. `pointer` leads to the checked value. */
-export function shapeFault(code: ErrorCode, error: z.ZodError, pointer: string): LoomError {
+/** Creates an error for the first issue that zod found. `pointer` leads to the checked value. */
+export function toShapeError(code: ErrorCode, error: z.ZodError, pointer: string): LoomError {
   const issue = error.issues[0];
   const unknown = issue?.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [];
   const at = [...(issue?.path ?? []), ...unknown].map((step) => pointerToken(String(step))).join('');
-  return new LoomError(code, `${at === '' ? 'The value' : `"${at.slice(1)}"`} ${faultOf(issue)}.`, {
+  return new LoomError(code, `${at === '' ? 'The value' : `"${at.slice(1)}"`} ${describeIssue(issue)}.`, {
     pointer: shortPointer(`${pointer}${at}`),
   });
 }
 
-function faultOf(issue: z.core.$ZodIssue | undefined): string {
+function describeIssue(issue: z.core.$ZodIssue | undefined): string {
   switch (issue?.code) {
     case 'unrecognized_keys':
       return 'is not a known member';
     case 'invalid_type':
-      return `is missing or of the wrong type; expected ${issue.expected === 'int' ? 'whole number' : issue.expected}`;
+      return `is missing or has the wrong type; expected ${issue.expected === 'int' ? 'whole number' : issue.expected}`;
     case 'invalid_value':
       return `is not ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
     case 'invalid_format':

@@ -7,20 +7,20 @@ import type { JsonType, ObjectVisit, Visit } from '../../json/visit.ts';
 import { limits } from '../../limits.ts';
 import { isRestoreMember } from './request.ts';
 
-// src/backup/ knows the backup format: format/ its bytes, check/ its rules, offline/ backups in files. Imports go only from
-// offline/ to check/ and format/, and from check/ to format/.
+// src/backup/ implements the backup format: its bytes (format/), its rules (check/) and backups in files (offline/).
+// offline/ may import check/ and format/; check/ may import format/.
 //
-// src/backup/format/ writes and reads the bytes of a backup: encoder, decoder, digests, the members of a request. It is
-// pure: it may import domain, json, errors, limits and zod. It knows nothing of databases, HTTP, files, or of what
-// makes a backup valid: that is the subject of ../check/. docs/backup-format.md is the specification.
+// src/backup/format/ encodes and decodes the bytes of a backup, computes its digests and defines the members of a
+// request. It is pure: it may import domain, json, errors, limits and zod. It must not know databases, HTTP, files, or
+// the rules for a valid backup. docs/backup-format.md is the specification.
 
-/** One item of a backup, in the order of the input. `CapturedValue` describes `text` and `canonicalBytes`. */
+/** Contains one item of a backup. `CapturedValue` describes `text` and `canonicalBytes`. */
 export type BackupItem =
   | { kind: 'document'; name: string; text: Buffer; canonicalBytes: number }
   | { kind: 'digest'; name: string; sha256: string }
   | { kind: 'entry'; text: Buffer };
 
-/** What a backup has once. Header and manifest are parsed but not checked; `checkFrame` checks them. */
+/** Contains the rest of a backup. Header and manifest are parsed; `checkFrame` checks them. */
 export interface BackupFrame {
   /** All members except `state`, `document_sha256`, `audit_entries` and `manifest`. */
   header: Record<string, unknown>;
@@ -32,25 +32,25 @@ export interface BackupFrame {
 }
 
 export interface Decoded {
-  /** The members of the restore request beside `backup`. */
+  /** The members of the restore request other than `backup`. */
   request: Record<string, unknown>;
   /** Undefined when the request has no `backup`. */
   backup: BackupFrame | undefined;
 }
 
-/** Decodes a text in chunks. `Whole` is what the text has once, beside its items. */
+/** Decodes a text in chunks. `Whole` is the type of the result apart from the items. */
 export interface Decoder<Whole> {
-  /** Grows as the text is read. */
+  /** Filled while the text is read. */
   readonly whole: Whole;
-  /** Takes the next bytes, cut anywhere, and returns the items that they complete. */
+  /** Takes the next bytes, split anywhere, and returns the items that they complete. */
   write(chunk: Uint8Array): BackupItem[];
   /** Ends the input. Throws `backup_incomplete` when a value is still open. */
   end(): Whole;
 }
 
 /**
- * Decodes the body of a restore as it arrives, with its members in any order. Memory holds one document or entry at a
- * time. Throws the scanner's errors, `invalid_document_name`, and `backup_malformed` for a member of the wrong type.
+ * Decodes the body of a restore in chunks, with its members in any order. Memory holds one document or entry at a time.
+ * Throws the scanner's errors, `invalid_document_name`, and `backup_malformed` for a member of the wrong type.
  */
 export function createRestoreDecoder(): Decoder<Decoded> {
   const decoded: Decoded = { request: {}, backup: undefined };
@@ -71,7 +71,7 @@ export function createRestoreDecoder(): Decoder<Decoded> {
   }));
 }
 
-/** Decodes a backup on its own, as a file has it. A restore request around it is `backup_malformed`. */
+/** Decodes a backup from a file. Throws `backup_malformed` if the file is a restore request. */
 export function createBackupDecoder(): Decoder<BackupFrame> {
   const frame = emptyFrame();
   return createDecoder(frame, (emit) => {
@@ -81,7 +81,7 @@ export function createBackupDecoder(): Decoder<BackupFrame> {
       onMember: (name, offset) => {
         if (name !== 'backup') return visit.onMember(name, offset);
         throw malformed(
-          'The file is a restore request: the backup is in its member "backup". Give the backup itself.',
+          'The file is a restore request: its member "backup" contains the backup. Pass the backup itself.',
           '/backup',
           offset,
         );
@@ -115,15 +115,15 @@ function createDecoder<Whole>(whole: Whole, rootOf: (emit: (item: BackupItem) =>
   };
 }
 
-/** Refuses an unknown member at its name, because its value may have any size. */
+/** Refuses an unknown member before its value, which may have any size. */
 function assertRequestMember(name: string): void {
   if (isRestoreMember(name)) return;
   const isBackup = /^(loom_backup_version|backend|state|document_sha256|audit_entries|manifest)$/.test(name);
   throw new LoomError(
     'invalid_restore_request',
     isBackup
-      ? 'The body is a backup without a request around it: wrap it as {"confirm":"restore","backup":…}.'
-      : `${JSON.stringify(name)} is not a member of a restore request.`,
+      ? 'The body is a backup instead of a restore request: wrap it as {"confirm":"restore","backup":…}.'
+      : `${JSON.stringify(name)} is not a known member of a restore request.`,
     { pointer: pointerToken(name) },
   );
 }
@@ -136,15 +136,12 @@ function endScan(scanner: { end(): void; offset: number }): void {
     throw new LoomError(
       'backup_incomplete',
       `The backup ends early, after ${scanner.offset} bytes. Use a complete copy.`,
-      {
-        ...error.place,
-        cause: error,
-      },
+      { ...error.place, cause: error },
     );
   }
 }
 
-/** Creates the visit of one backup, to which `pointer` leads. */
+/** Creates the visit of one backup. `pointer` leads to it. */
 function backupVisit(frame: BackupFrame, pointer: string, emit: (item: BackupItem) => void): ObjectVisit {
   let members = 0;
   return {
@@ -216,7 +213,7 @@ function digestsVisit(pointer: string, emit: (item: BackupItem) => void): Visit 
         }
         const at = `${pointer}${pointerToken(name)}`;
         throw malformed(
-          'A member of document_sha256 is not a document name with 64 lower-case hexadecimal digits.',
+          'A member of "document_sha256" is not a document name with 64 lower-case hex digits.',
           at,
           offset,
         );
@@ -251,7 +248,7 @@ function entriesVisit(pointer: string, frame: BackupFrame, emit: (item: BackupIt
   };
 }
 
-/** Accepts `null` as "absent", because some tools write every member that they know. */
+/** Treats `null` as absent, because some tools write every member that they know. */
 function nullOrMalformed(
   member: string,
   expected: string,
@@ -267,7 +264,7 @@ function nullOrMalformed(
 
 function captureMember(target: Record<string, unknown>, name: string, pointer: string): Visit {
   return captureInto(pointer, (value) => {
-    // An assignment would set the prototype for `__proto__`, which must become a member like any other.
+    // An assignment to `__proto__` would set the prototype instead of a member.
     Object.defineProperty(target, name, { value, enumerable: true, configurable: true, writable: true });
   });
 }

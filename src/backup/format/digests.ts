@@ -4,9 +4,9 @@ import type { BackupManifest } from '../../domain/backup.ts';
 import { canonicalText } from '../../json/canonical.ts';
 
 /**
- * Computes the digest over all documents: sha256 over sha256(name) ‖ sha256(canonical text), in byte order of the
- * names. Digests have a fixed length, so two different states never give the same input, and PostgreSQL stores the
- * second one.
+ * Computes the digest of a state: sha256 over sha256(name) ‖ sha256(canonical text) of each document, in byte order of
+ * the names. These digests have a fixed length, so two different states never produce the same input. PostgreSQL stores
+ * the digest of each text.
  */
 export interface StateDigest {
   add(name: Buffer, valueSha256: Buffer): void;
@@ -24,17 +24,17 @@ export function createStateDigest(): StateDigest {
   };
 }
 
-/** Checks a chain entry by entry. */
+/** Checks the links of a chain entry by entry. */
 export interface ChainCheck {
   /** `text` is the canonical text of the entry, without its hash; both hashes are lower-case hex. */
   add(seq: number, hash: string, text: Buffer): void;
   isValid(): boolean;
-  /** Seq of the first entry that is wrong or missing; null while the chain is valid. */
+  /** Seq of the first wrong or missing entry; null while the chain is valid. */
   firstBadSeq(): number | null;
   last(): { seq: number; hash: string };
 }
 
-/** Starts after entry `seq` with `hash`. A complete chain starts after entry 0, with the genesis hash. */
+/** Creates a check that starts after the given entry. A complete chain starts after entry 0, the genesis hash. */
 export function createChainCheck(after: { seq: number; hash: string } = { seq: 0, hash: GENESIS_HASH }): ChainCheck {
   let last = after;
   let firstBadSeq: number | null = null;
@@ -56,8 +56,8 @@ export function chainHash(previousHash: string, text: Buffer): string {
 }
 
 /**
- * Returns the digest over everything in a backup that no other digest covers: the canonical text of one object with all
- * members of the header and of the manifest, without the manifest's own `sha256`. It also covers unknown members.
+ * Returns the digest of header and manifest, unknown members included: sha256 over the canonical text of
+ * `{"header": …, "manifest": …}` without the manifest's own `sha256`. Other digests cover the rest of a backup.
  */
 export function manifestDigest(header: Record<string, unknown>, manifest: Omit<BackupManifest, 'sha256'>): string {
   const covered = Object.entries(manifest).filter(([name]) => name !== 'sha256');

@@ -3,13 +3,13 @@ import type { BackupHeader, BackupManifest } from '../../domain/backup.ts';
 import { type ChainCheck, createChainCheck, createStateDigest, manifestDigest, sha256 } from './digests.ts';
 
 /**
- * Writes one backup, section by section and in this order: `begin`, `document`*, `beginDigests`, `digest`*, then
- * optionally `beginAudit` and `entry`*, then `end`. A call out of order throws, so that every finished backup has this
- * shape. Each call returns the next bytes of the file. Each document, digest and entry has a line of its own.
+ * Encodes one backup in this order: `begin`, `document`*, `beginDigests`, `digest`*, optionally `beginAudit` and
+ * `entry`*, then `end`. Each call returns the next bytes of the file. A call out of order throws, so every finished
+ * backup has this shape. Each document, digest and entry has its own line.
  */
 export interface BackupEncoder {
   begin(header: BackupHeader): string;
-  /** In byte order of the names; `text` is the canonical text. */
+  /** Names must come in byte order. `text` is the canonical text. */
   document(name: Buffer, text: Buffer): Buffer;
   beginDigests(): string;
   digest(name: Buffer, sha256Hex: string): string;
@@ -17,7 +17,7 @@ export interface BackupEncoder {
   /** `text` is the canonical text of the entry without its hash. */
   entry(seq: number, hash: string, text: Buffer): Buffer;
   end(head: AuditHead): string;
-  /** Returns, after `end`, whether the chain is valid; undefined when the backup has no audit entries section. */
+  /** Returns the verdict after `end`; undefined when the backup has no audit trail. */
   chainVerdict(): ChainVerdict | undefined;
 }
 
@@ -37,7 +37,7 @@ export function createBackupEncoder(): BackupEncoder {
   let previous: AuditHead | undefined;
   let chain = createChainCheck();
   let verdict: ChainVerdict | undefined;
-  /** One over the documents as written, one over the digests as given: the database must agree with itself. */
+  /** Digests of the documents as written and as stored. They differ after tampering with the table. */
   const written = createStateDigest();
   const stored = createStateDigest();
 
@@ -101,8 +101,8 @@ export function createBackupEncoder(): BackupEncoder {
 }
 
 /**
- * Returns what follows the hash in an entry's object. After tampering with the table, the entry may be empty or not an
- * object. Its chain is then broken, but the file must still be JSON.
+ * Returns the rest of an entry's object after its hash. After tampering with the table, an entry may be empty or not an
+ * object. The chain is then broken, but the file must still be valid JSON.
  */
 function membersOf(entry: Buffer): Buffer {
   if (entry[0] !== OPENING_BRACE) return Buffer.concat([Buffer.from(',"entry":'), entry, Buffer.from('}')]);
@@ -117,7 +117,7 @@ function separator(count: number): string {
   return count === 0 ? '\n' : ',\n';
 }
 
-/** Checks also that the chain ends at the head in the state row. */
+/** Compares the end of the chain with the head in the state row. */
 function verdictOf(chain: ChainCheck, head: AuditHead): ChainVerdict {
   const last = chain.last();
   if (!chain.isValid()) return { ok: false, firstBadSeq: chain.firstBadSeq() };

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 
-// The members of a restore request and of an undo request have their one definition here: the schemas. What a client
-// sends and what the node works with are inferred from them.
+// These schemas define the members of a restore request and of an undo request. The types for the client and for the
+// node are derived from them.
 
 const revision = z.int().min(0);
 
@@ -10,33 +10,33 @@ export const restoreMembersSchema = z.strictObject({
   truncate_audit: z.boolean().default(false),
   dry_run: z.boolean().default(false),
   expect_revision: revision.exactOptional(),
-  /** The state key of the backup, when it is not the node's own. */
+  /** The backup's state key, if it differs from the node's. */
   accept_state_key: z.string().exactOptional(),
   accept_unverified: z.boolean().default(false),
-  /** Restores into a new scratch state of this key and leaves the live state unchanged. */
+  /** Restores into a new scratch state with this key, and leaves the live state unchanged. */
   into_scratch: z.string().exactOptional(),
 });
 
 export const undoMembersSchema = z.strictObject({
   dry_run: z.boolean().default(false),
   expect_revision: revision.exactOptional(),
-  /** Of a restore or undo that has an undo record: it and all later ones are undone. Default: the newest. */
+  /** The restore or undo to undo, together with all later ones. It must have an undo record. Default: the newest. */
   event_id: z.uuid().toLowerCase().exactOptional(),
 });
 
-/** The members of a restore body beside `confirm` and `backup`, as a client sends them. */
+/** Describes the members of a restore body other than `confirm` and `backup`, as a client sends them. */
 export type RestoreMembers = z.input<typeof restoreMembersSchema>;
 
-/** The members of an undo body beside `confirm`, as a client sends them. */
+/** Describes the members of an undo body other than `confirm`, as a client sends them. */
 export type UndoMembers = z.input<typeof undoMembersSchema>;
 
-/** The checked members of a restore request, defaults filled in. */
+/** Contains the checked members of a restore request, defaults included. */
 export type RestoreOptions = Options<z.output<typeof restoreMembersSchema>>;
 
-/** The checked members of an undo request, defaults filled in. */
+/** Contains the checked members of an undo request, defaults included. */
 export type UndoOptions = Options<z.output<typeof undoMembersSchema>>;
 
-/** Says whether a restore body may have a member of this name beside `backup`. */
+/** Returns whether a restore body may have this member in addition to `backup`. */
 export function isRestoreMember(name: string): boolean {
   return name === 'confirm' || Object.hasOwn(restoreMembersSchema.shape, name);
 }

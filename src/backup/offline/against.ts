@@ -1,31 +1,31 @@
 import { limits } from '../../limits.ts';
-import { fileIsOlder, fileShowsTooLittle, historyLost, restoreMayExplain } from './against-faults.ts';
+import { fileHasTooFewEntries, fileIsOlder, historyLost, restoreMayExplain } from './against-faults.ts';
 import { findImported } from './imports.ts';
 import { firstEntrySeq, lastCommonSeq, type Trail, trailStart, wasExportedBefore } from './trail.ts';
 import { readHistory, type Truncation } from './truncations.ts';
 
-/** How a later trail continues the trail of an earlier backup. */
+/** Describes how a later trail continues the trail of an earlier backup. */
 export type Continuity =
-  /** Every entry is in the file's trail, with the same seq. */
+  /** The file's trail contains every entry with the same seq. */
   | { kind: 'held' }
-  /** Each entry from `from` on is inside an `audit.import` entry. */
+  /** An `audit.import` entry contains each entry from `from` on. */
   | (Parting & { kind: 'imported' })
-  /** A restore in the file's trail removed the entries from `from` on; `imported` of them came back as imports. */
+  /** A restore in the file's trail removed the entries from `from` on. `imported` of them were imported again. */
   | (Parting & { kind: 'taken_out'; by: Truncation });
 
 interface Parting {
-  /** Seq of the first earlier entry that the file does not have with the same seq. */
+  /** Seq of the first earlier entry that the file's trail lacks at that seq. */
   from: number;
   imported: number;
-  /** Whether all entries before `from` are known to be equal in both. */
+  /** Whether both files show that all entries before `from` are equal. */
   isSameBefore: boolean;
 }
 
 /**
- * Checks that `file` continues the audit trail of `earlier`. Both must be verified. This finds a removed tail and a
- * rewritten trail, which no chain shows by itself. Throws `audit_history_lost` with the seq of the first missing entry,
- * or `audit_history_unproven` when the two files do not have enough entries to tell. Memory does not grow with the
- * files: `window` is the number of entries to look for at once.
+ * Checks that `file` continues the audit trail of `earlier`. Both must be verified. The check detects a removed tail
+ * and a rewritten trail, which a chain alone cannot show. Throws `audit_history_lost` with the seq of the first missing
+ * entry, or `audit_history_unproven` when the files have too few entries. Memory does not grow with the files: each
+ * reading searches for `window` entries.
  */
 export async function checkAgainst(
   file: Trail,
@@ -39,16 +39,16 @@ export async function checkAgainst(
   const from = common === undefined ? firstEntrySeq(earlier) : common + 1;
   const { truncation, hasImports } = await readHistory(file, (one) => rankOf(one, common, file, earlier));
   const by = truncation !== undefined && rankOf(truncation, common, file, earlier) >= EXPLAINS ? truncation : undefined;
-  const excusedTo = by?.previousHead.seq ?? 0;
+  const explainedTo = by?.previousHead.seq ?? 0;
   const { imported, lost } = hasImports
-    ? await findImported(file, earlier, { from, excusedTo, window })
-    : { imported: 0, lost: excusedTo < head.seq ? Math.max(from, excusedTo + 1) : undefined };
+    ? await findImported(file, earlier, { from, explainedTo, window })
+    : { imported: 0, lost: explainedTo < head.seq ? Math.max(from, explainedTo + 1) : undefined };
   if (lost === undefined) {
     const parting = { from, imported, isSameBefore: common !== undefined };
     const isWhole = imported === head.seq - from + 1;
     return by === undefined || isWhole ? { kind: 'imported', ...parting } : { kind: 'taken_out', ...parting, by };
   }
-  throw faultOf(file, earlier, { common, lost, by, maybe: truncation });
+  throw toContinuityError(file, earlier, { common, lost, by, candidate: truncation });
 }
 
 const NAMES_HEAD = 3;
@@ -56,7 +56,7 @@ const EXPLAINS = 2;
 const MAY_EXPLAIN = 1;
 
 /**
- * Ranks how well a truncating restore explains that the file lacks earlier entries. Such a restore is the first entry
+ * Ranks how well a truncating restore explains the missing entries; 0 if it does not. Such a restore is the first entry
  * after the common ones. If the files do not show that place, only the hash of the removed head identifies the trail.
  */
 function rankOf({ seq, previousHead }: Truncation, common: number | undefined, file: Trail, earlier: Trail): number {
@@ -71,20 +71,20 @@ function rankOf({ seq, previousHead }: Truncation, common: number | undefined, f
 
 interface Missing {
   common: number | undefined;
-  /** Seq of the first earlier entry that was not found. */
+  /** Seq of the first missing entry. */
   lost: number;
   by: Truncation | undefined;
-  maybe: Truncation | undefined;
+  candidate: Truncation | undefined;
 }
 
-function faultOf(file: Trail, earlier: Trail, { common, lost, by, maybe }: Missing): Error {
+function toContinuityError(file: Trail, earlier: Trail, { common, lost, by, candidate }: Missing): Error {
   const endsAt = file.manifest.audit_head.seq;
   const isShorter = common === undefined ? endsAt < trailStart(earlier) : common === endsAt;
   if (isShorter && wasExportedBefore(file, earlier)) return fileIsOlder(file, earlier);
   if (common === undefined) {
-    // The file begins after the place where the trails diverge, so it cannot show why they do.
-    if (trailStart(file) > 0) return fileShowsTooLittle(file, earlier);
-    if (maybe !== undefined) return restoreMayExplain(maybe, earlier);
+    // The file begins after the trails diverge, so it cannot contain the reason.
+    if (trailStart(file) > 0) return fileHasTooFewEntries(file, earlier);
+    if (candidate !== undefined) return restoreMayExplain(candidate, earlier);
   }
   return historyLost(file, earlier, {
     seq: isShorter ? endsAt + 1 : lost,

@@ -7,7 +7,7 @@ import type { OpenBackup } from './read.ts';
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
 const CHUNK_BYTES = 256 * 1024;
 
-/** Opens a backup in a file, plain or gzip. Rejects as `fs.open` does. */
+/** Opens a backup file, plain or gzip according to its first bytes. Rejects as `fs.open` does. */
 export async function openBackupFile(path: string): Promise<OpenBackup> {
   const isGzip = await isGzipFile(path);
   return isGzip ? () => readGzip(path) : () => createReadStream(path, { highWaterMark: CHUNK_BYTES });
@@ -34,20 +34,24 @@ async function* readGzip(path: string): AsyncGenerator<Uint8Array> {
       bytes += chunk.length;
       yield chunk;
     }
-    // Node's gunzip stops at a zero byte after the data and ignores whatever follows it.
+    // Node's gunzip stops at a zero byte after the data and ignores the bytes after it.
     if (unpacker.bytesWritten < source.bytesRead) throw damagedAfter(bytes);
   } catch (error) {
-    throw gzipFault(error, bytes);
+    throw toGzipError(error, bytes);
   } finally {
     source.destroy();
   }
 }
 
-/** Uses the same codes as a restore does for a damaged gzip body. */
-function gzipFault(error: unknown, offset: number): unknown {
+/** Creates an error with the code that a restore uses for a damaged gzip body. */
+function toGzipError(error: unknown, offset: number): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   if (code === 'Z_BUF_ERROR') {
-    return new LoomError('backup_incomplete', `The gzip data ends early, after ${offset} decoded bytes.`, { offset });
+    return new LoomError(
+      'backup_incomplete',
+      `The gzip data ends early, after ${offset} decoded bytes. Use a complete copy.`,
+      { offset },
+    );
   }
   if (typeof code !== 'string' || !code.startsWith('Z_')) return error;
   return damagedAfter(offset);

@@ -1,39 +1,39 @@
 import { canonicalText } from '../../json/canonical.ts';
 import type { EntryMembers } from '../check/entry-forms.ts';
 import { sha256 } from '../format/digests.ts';
-import { documentSha256, readEntries } from './read.ts';
+import { canonicalSha256, readEntries } from './read.ts';
 import type { Trail } from './trail.ts';
 
 export interface Found {
-  /** Number of entries that the trail has as imports. */
+  /** Number of entries found inside imports. */
   imported: number;
-  /** Seq of the first required entry that was not found. */
+  /** Seq of the first missing entry after `explainedTo`. */
   lost: number | undefined;
 }
 
 export interface Wanted {
-  /** Entries of `earlier` from this seq on. */
+  /** Seq of the first entry of `earlier` to search for. */
   from: number;
-  /** Entries up to this seq are optional, and counted when found. */
-  excusedTo: number;
-  /** Number of entries to look for in one reading of the file. */
+  /** A restore explains the loss of entries up to this seq. They are counted if found. */
+  explainedTo: number;
+  /** Number of entries to search for in one reading of the file. */
   window: number;
 }
 
 /**
- * Looks for entries of `earlier` inside the `audit.import` entries of `file`, by their whole content. If `earlier` has
- * no entries, looks for the hash of its head. Reads `file` once for each window, so memory does not grow.
+ * Searches the `audit.import` entries of `file` for entries of `earlier`, and compares whole contents. If `earlier` has no
+ * entries, searches for the hash of its head. Reads `file` once for each window, so memory does not grow.
  */
-export async function findImported(file: Trail, earlier: Trail, { from, excusedTo, window }: Wanted): Promise<Found> {
+export async function findImported(file: Trail, earlier: Trail, { from, explainedTo, window }: Wanted): Promise<Found> {
   let imported = 0;
   for await (const wanted of readWindows(earlier, from, window)) {
-    imported += await strikeOut(file, wanted);
-    for (const { seq } of wanted.values()) if (seq > excusedTo) return { imported, lost: seq };
+    imported += await removeImported(file, wanted);
+    for (const { seq } of wanted.values()) if (seq > explainedTo) return { imported, lost: seq };
   }
   return { imported, lost: undefined };
 }
 
-/** Entries by hash, in the order of their seq. Without `sha256`, only hash and seq are compared. */
+/** Maps hashes to entries in the order of their seq. Without `sha256`, only hash and seq are compared. */
 type Window = Map<string, { seq: number; sha256?: string }>;
 
 async function* readWindows({ open, manifest }: Trail, from: number, size: number): AsyncGenerator<Window> {
@@ -45,7 +45,7 @@ async function* readWindows({ open, manifest }: Trail, from: number, size: numbe
   for await (const text of readEntries(open)) {
     const { seq, hash } = JSON.parse(text.toString('utf8')) as EntryMembers;
     if (Number(seq) < from) continue;
-    window.set(String(hash), { seq: Number(seq), sha256: documentSha256(text).toString('hex') });
+    window.set(String(hash), { seq: Number(seq), sha256: canonicalSha256(text).toString('hex') });
     if (window.size < size) continue;
     yield window;
     window = new Map();
@@ -53,8 +53,8 @@ async function* readWindows({ open, manifest }: Trail, from: number, size: numbe
   if (window.size > 0) yield window;
 }
 
-/** Removes from `wanted` what the file has as imports, and returns how many that were. */
-async function strikeOut(file: Trail, wanted: Window): Promise<number> {
+/** Removes the entries from `wanted` that the file has as imports. Returns their number. */
+async function removeImported(file: Trail, wanted: Window): Promise<number> {
   const before = wanted.size;
   for await (const text of readEntries(file.open)) {
     if (wanted.size === 0) break;
@@ -69,7 +69,7 @@ async function strikeOut(file: Trail, wanted: Window): Promise<number> {
   return before - wanted.size;
 }
 
-/** Yields the imported entry; if that is an import too, also its original, and so on. */
+/** Yields the entry inside an import; if that is also an import, the entry inside it, and so on. */
 function* originalsOf(entry: unknown): Generator<EntryMembers> {
   let one = entry as EntryMembers & { import?: { original?: unknown } };
   while (one.action === 'audit.import') {

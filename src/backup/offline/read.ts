@@ -2,15 +2,14 @@ import { canonicalOfCaptured } from '../../json/canonical.ts';
 import { type BackupFrame, type BackupItem, createBackupDecoder } from '../format/decoder.ts';
 import { sha256 } from '../format/digests.ts';
 
-// src/backup/offline/ reads a backup in a file without a database: it verifies it, summarizes it, and compares it with
-// an earlier one. It may import ../format/, ../check/, domain, errors, json, limits and node's file and zlib modules.
-// It knows nothing of nodes, HTTP or the command line. Its memory does not grow with the file: what needs more reads
-// the file again.
+// src/backup/offline/ verifies and summarizes a backup file without a database, and compares it with an earlier backup.
+// It may import ../format/, ../check/, domain, errors, json, limits and Node's file and zlib modules. It must not know
+// nodes, HTTP or the command line. Its memory does not grow with the file: larger checks read the file repeatedly.
 
-/** Opens the backup at its beginning; it may be read more than once. The bytes are JSON, already decompressed. */
+/** Opens the backup at its start; may be called repeatedly. The bytes are decompressed JSON. */
 export type OpenBackup = () => AsyncIterable<Uint8Array>;
 
-/** Reads the whole backup and passes each of its items to `onItem`. */
+/** Reads the whole backup and passes each item to `onItem`. */
 export async function decodeAll(
   open: OpenBackup,
   onItem: (item: BackupItem) => void,
@@ -24,7 +23,7 @@ export async function decodeAll(
   return { frame: decoder.end(), bytes };
 }
 
-/** Yields the texts of the audit entries in their order. Reads no further than the caller asks. */
+/** Yields the captured texts of the audit entries in order. Stops reading when the caller stops. */
 export async function* readEntries(open: OpenBackup): AsyncGenerator<Buffer> {
   const decoder = createBackupDecoder();
   for await (const chunk of open()) {
@@ -33,7 +32,7 @@ export async function* readEntries(open: OpenBackup): AsyncGenerator<Buffer> {
   decoder.end();
 }
 
-/** Returns the digest of a captured value: sha256 over its canonical text. */
-export function documentSha256(captured: Buffer): Buffer {
+/** Returns the sha256 of a captured value's canonical text. */
+export function canonicalSha256(captured: Buffer): Buffer {
   return sha256(Buffer.from(canonicalOfCaptured(captured)));
 }

@@ -7,9 +7,9 @@ const uniqueMembers = ['event_id', 'idempotency_key'] as const;
 
 /** Finds two entries with the same event id or the same idempotency key. */
 export interface RepeatCheck {
-  /** Takes the entries in their order. They must have the right forms, which bound the length of what is kept. */
+  /** Adds the next entry. It must be well-formed, which bounds the memory for its members. */
   add(entry: EntryMembers): void;
-  /** Throws an error for the first repeating entry. Reads a backup with more than `window` entries again. */
+  /** Throws an error for the first entry that repeats a member. Rereads a backup of more than `window` entries. */
   assertNone(open: OpenBackup): Promise<void>;
 }
 
@@ -23,7 +23,7 @@ export function createRepeatCheck(window: number): RepeatCheck {
       finder?.add(entry);
     },
     assertNone: async (open) => {
-      const first = finder === undefined ? await findByShares(open, Math.ceil(entries / window)) : finder.first();
+      const first = finder === undefined ? await findByPartitions(open, Math.ceil(entries / window)) : finder.first();
       if (first !== undefined) throw repeatedMember('', first.position, first.seq, first.member);
     },
   };
@@ -35,11 +35,11 @@ interface Repeat {
   member: string;
 }
 
-/** Reads the backup once for each share, and remembers only the values whose digest falls into that share. */
-async function findByShares(open: OpenBackup, shares: number): Promise<Repeat | undefined> {
+/** Reads the backup once for each partition of the values, and keeps only the values of that partition in memory. */
+async function findByPartitions(open: OpenBackup, partitions: number): Promise<Repeat | undefined> {
   let first: Repeat | undefined;
-  for (let share = 0; share < shares; share += 1) {
-    const finder = createRepeatFinder((value) => shareOf(value, shares) === share);
+  for (let partition = 0; partition < partitions; partition += 1) {
+    const finder = createRepeatFinder((value) => partitionOf(value, partitions) === partition);
     await decodeAll(open, (item) => {
       if (item.kind === 'entry') finder.add(JSON.parse(item.text.toString('utf8')) as EntryMembers);
     });
@@ -54,7 +54,7 @@ interface RepeatFinder {
   first(): Repeat | undefined;
 }
 
-function createRepeatFinder(isMine: (value: string) => boolean): RepeatFinder {
+function createRepeatFinder(isIncluded: (value: string) => boolean): RepeatFinder {
   const seen = { event_id: new Set<string>(), idempotency_key: new Set<string>() };
   let position = 0;
   let first: Repeat | undefined;
@@ -64,7 +64,7 @@ function createRepeatFinder(isMine: (value: string) => boolean): RepeatFinder {
       if (first !== undefined) return;
       for (const member of uniqueMembers) {
         const value = entry[member];
-        if (typeof value !== 'string' || !isMine(value)) continue;
+        if (typeof value !== 'string' || !isIncluded(value)) continue;
         if (seen[member].has(value)) first ??= { position, seq: Number(entry.seq), member };
         seen[member].add(value);
       }
@@ -73,6 +73,6 @@ function createRepeatFinder(isMine: (value: string) => boolean): RepeatFinder {
   };
 }
 
-function shareOf(value: string, shares: number): number {
-  return createHash('sha256').update(value).digest().readUInt32BE() % shares;
+function partitionOf(value: string, partitions: number): number {
+  return createHash('sha256').update(value).digest().readUInt32BE() % partitions;
 }

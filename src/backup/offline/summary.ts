@@ -2,30 +2,30 @@ import type { EntryMembers } from '../check/entry-forms.ts';
 import type { BackupFrame } from '../format/decoder.ts';
 import { decodeAll, type OpenBackup } from './read.ts';
 
-/** An entry in a summary. A public LOOM node writes `timestamp` instead of `recorded_at`, and no `seq`. */
+/** Describes an entry. A public LOOM node writes `timestamp` instead of `recorded_at`, and no `seq`. */
 export type SummaryEntry = EntryMembers & { timestamp?: unknown };
 
-/** What a backup contains. Nothing in it is verified. */
+/** Describes the content of a backup, unverified. */
 export interface BackupSummary {
   frame: BackupFrame;
   /** Length of the JSON, decompressed. */
   bytes: number;
   documents: number;
-  /** Sum of the canonical texts, as in the node's status. */
+  /** Length of all canonical texts, as in the node's status. */
   documentBytes: number;
-  /** The largest documents, largest first. */
+  /** Largest first, at most `MAX_LARGEST`. */
   largest: { name: string; bytes: number }[];
   entries: number;
   first: SummaryEntry | undefined;
   last: SummaryEntry | undefined;
-  /** Number of entries of each action. Actions beyond the first `MAX_ACTIONS` are counted as `(others)`. */
+  /** Number of entries by action. Actions beyond the first `MAX_ACTIONS` are counted as `(others)`. */
   actions: Map<string, number>;
 }
 
 const MAX_LARGEST = 5;
 const MAX_ACTIONS = 20;
 
-/** Reads the whole backup once, in constant memory. Throws the decoder's errors. */
+/** Reads the whole backup once, in constant memory, and summarizes it. Throws the decoder's errors. */
 export async function summarizeBackup(open: OpenBackup): Promise<BackupSummary> {
   const counted = {
     documents: 0,

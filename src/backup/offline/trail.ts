@@ -3,7 +3,7 @@ import type { BackupHeader, BackupManifest } from '../../domain/backup.ts';
 import type { EntryMembers } from '../check/entry-forms.ts';
 import { type OpenBackup, readEntries } from './read.ts';
 
-/** A backup that `verifyBackup` has verified: its chain is valid up to the head. */
+/** Describes a backup that `verifyBackup` has verified: its chain is valid up to the head. */
 export interface Trail {
   open: OpenBackup;
   header: BackupHeader;
@@ -11,19 +11,19 @@ export interface Trail {
 }
 
 /**
- * Returns the seq of the first hash that the backup has: the hash to which its first entry is linked, or the head when
- * it has no entries. 0 means that the audit trail is complete.
+ * Returns the seq of the first hash in the backup: the hash before its first entry, or the head when it has no entries.
+ * 0 means that the audit trail is complete.
  */
 export function trailStart({ manifest: { audit_first: first, audit_head: head } }: Trail): number {
   return first === null ? head.seq : first.seq - 1;
 }
 
-/** Returns the seq of the backup's first entry; without entries, that of the head. */
+/** Returns the seq of the backup's first entry, or of the head when it has no entries. */
 export function firstEntrySeq({ manifest: { audit_first: first, audit_head: head } }: Trail): number {
   return first?.seq ?? head.seq;
 }
 
-/** Compares the export times in the headers. Returns false unless both have LOOM's form of a time. */
+/** Compares the export times of the headers. Returns false if a time is malformed. */
 export function wasExportedBefore(one: Trail, other: Trail): boolean {
   const [time, otherTime] = [one.header.exported_at, other.header.exported_at];
   const isTime = (text: string): boolean => /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/.test(text);
@@ -31,9 +31,9 @@ export function wasExportedBefore(one: Trail, other: Trail): boolean {
 }
 
 /**
- * Returns the seq of the last entry with the same hash in both. A hash covers everything before it, so both trails are
- * equal up to there. Returns undefined when the first seq whose hash both have differs, or there is no such seq. Reads
- * both files side by side, up to the first difference.
+ * Returns the seq of the last entry with the same hash in both trails. A hash covers all earlier entries, so the trails
+ * are equal up to it. Returns undefined when no seq has the same hash in both. Reads both files side by side up to the
+ * first difference.
  */
 export async function lastCommonSeq(one: Trail, other: Trail): Promise<number | undefined> {
   const upTo = Math.min(one.manifest.audit_head.seq, other.manifest.audit_head.seq);
@@ -50,7 +50,7 @@ export async function lastCommonSeq(one: Trail, other: Trail): Promise<number | 
   return common;
 }
 
-/** Yields every seq and hash that the backup has, in order. */
+/** Yields every seq and hash of the backup, in order. */
 async function* readLinks({ open, manifest }: Trail): AsyncGenerator<AuditHead, undefined> {
   const { audit_first: first, audit_head: head } = manifest;
   if (first === null) {

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { readEntries } from './read.ts';
 import type { Trail } from './trail.ts';
 
-/** A restore that removed entries from the audit trail: those from its own seq up to the head before the restore. */
+/** Describes a restore that removed audit entries, from its own seq up to the head before the restore. */
 export interface Truncation {
   seq: number;
   recordedAt: string;
@@ -10,11 +10,11 @@ export interface Truncation {
   replacedEntries: number;
   /** The last removed entry. */
   previousHead: { seq: number; hash: string };
-  /** Whether some of them were removed by an earlier restore, whose own entry this restore then removed. */
-  isTogether: boolean;
+  /** Whether an earlier restore removed some of them, and this restore removed that restore's entry. */
+  includesEarlierRestore: boolean;
 }
 
-/** What the entries of a trail say about removed and imported entries. */
+/** Describes the removed and imported entries that a trail records. */
 export interface History {
   truncation: Truncation | undefined;
   hasImports: boolean;
@@ -38,8 +38,8 @@ const truncationSchema = z
   .refine(({ seq, restore }) => seq === restore.previous_head.seq - restore.replaced_entries + 1);
 
 /**
- * Reads the whole trail once and returns the truncating restore of the highest rank above 0. Among equals, the one that
- * removed entries up to the highest seq wins, then the first.
+ * Reads the whole trail once and returns the truncating restore with the highest rank above 0. Among equal ranks, the
+ * highest last removed seq wins, then the first restore.
  */
 export async function readHistory({ open }: Trail, rankOf: (truncation: Truncation) => number): Promise<History> {
   const history: History = { truncation: undefined, hasImports: false };
@@ -63,13 +63,20 @@ function actionOf(entry: unknown): unknown {
   return (entry as { action?: unknown }).action;
 }
 
-/** Returns what a restore removed itself, and what it removed together with each earlier restore that it removed. */
+/** Returns the truncation of a restore alone, then combined with each earlier restore whose entry it removed. */
 function truncationsOf(entry: unknown): Truncation[] {
   const { data } = truncationSchema.safeParse(entry);
   if (data === undefined) return [];
   const { seq, recorded_at: recordedAt, request_id: requestId, restore } = data;
-  const upTo = (previousHead: Truncation['previousHead'], isTogether: boolean): Truncation => {
-    return { seq, recordedAt, requestId, replacedEntries: previousHead.seq - seq + 1, previousHead, isTogether };
+  const upTo = (previousHead: Truncation['previousHead'], includesEarlierRestore: boolean): Truncation => {
+    return {
+      seq,
+      recordedAt,
+      requestId,
+      replacedEntries: previousHead.seq - seq + 1,
+      previousHead,
+      includesEarlierRestore,
+    };
   };
   const earlier = restore.replaced_restores.filter((one) => one.previous_head.seq >= seq);
   return [upTo(restore.previous_head, false), ...earlier.map((one) => upTo(one.previous_head, true))];

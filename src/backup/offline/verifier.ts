@@ -4,11 +4,11 @@ import { createEntryCheck } from '../check/entry.ts';
 import { documentCountMismatch, stateDigestMismatch } from '../check/faults.ts';
 import { checkFrame, type VerifiableBackup } from '../check/frame.ts';
 import { createStateDigest } from '../format/digests.ts';
-import { decodeAll, documentSha256, type OpenBackup } from './read.ts';
+import { canonicalSha256, decodeAll, type OpenBackup } from './read.ts';
 import { createRepeatCheck } from './repeats.ts';
 import { checkByWindows } from './windows.ts';
 
-/** What was checked in a valid backup. */
+/** Describes a verified backup and the amount of data that was checked. */
 export interface VerifiedBackup extends VerifiableBackup {
   bytes: number;
   documents: number;
@@ -18,16 +18,16 @@ export interface VerifiedBackup extends VerifiableBackup {
 export interface VerifyOptions {
   /** The newest known schema version. */
   schemaVersion: number;
-  /** Names, or ids, in memory at once. Default: `limits.verifyWindow`. */
+  /** Number of names or ids in memory at once. Default: `limits.verifyWindow`. */
   window?: number;
 }
 
 /**
- * Verifies a backup of any size as a restore would, with the same codes in the same order, but without a database and
- * in constant memory. Members may have any order. Throws the first fault as a LoomError.
+ * Verifies a backup of any size without a database, in constant memory. Members may have any order. Throws the first
+ * fault as a LoomError, with the same codes in the same order as a restore.
  *
- * Reads the file once. If it has more entries than one window, each further window costs another reading. So do
- * documents that are not in the order in which LOOM writes them.
+ * Reads the file once. Reads it again for each further window of entries, and for each window of documents that are not
+ * in byte order of their names.
  */
 export async function verifyBackup(
   open: OpenBackup,
@@ -42,12 +42,12 @@ export async function verifyBackup(
     if (members !== undefined) repeats.add(members);
   };
   const { frame, bytes } = await decodeAll(open, (item) => {
-    if (item.kind === 'document') documents.add(item.name, documentSha256(item.text));
+    if (item.kind === 'document') documents.add(item.name, canonicalSha256(item.text));
     else if (item.kind === 'digest') digests.add(item.name, Buffer.from(item.sha256, 'hex'));
     else addEntry(item.text);
   });
   const backup = checkFrame(frame, '', { schemaVersion, acceptUnverified: false });
-  if (!backup.verified) throw nothingToVerifyBy();
+  if (!backup.verified) throw manifestMissing();
   const { manifest } = backup;
   const isSame = documents.isOrdered() && digests.isOrdered() && documents.sha256() === digests.sha256();
   const stateSha256 = isSame ? documents.sha256() : await checkByWindows(open, window);
@@ -61,15 +61,15 @@ export async function verifyBackup(
   return { ...backup, bytes, documents: documents.count(), auditEntries: entries.count() };
 }
 
-function nothingToVerifyBy(): LoomError {
+function manifestMissing(): LoomError {
   return new LoomError(
     'backup_unverified',
-    'The backup was made by a public LOOM node and has no manifest, so it cannot be verified. A restore accepts it as unverified.',
+    'A public LOOM node made this backup without a manifest, so it cannot be verified. A restore accepts it unverified.',
     { pointer: '/manifest' },
   );
 }
 
-/** Creates a state digest that is correct as long as each name comes once and in byte order. */
+/** Creates a state digest that is valid only while `isOrdered`: each name once, in byte order. */
 function createOrderedDigest() {
   const digest = createStateDigest();
   let last: Buffer | undefined;

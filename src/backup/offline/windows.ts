@@ -1,6 +1,6 @@
 import { digestMismatch, duplicateDigest, duplicateDocument } from '../check/faults.ts';
 import { createStateDigest } from '../format/digests.ts';
-import { decodeAll, documentSha256, type OpenBackup } from './read.ts';
+import { canonicalSha256, decodeAll, type OpenBackup } from './read.ts';
 
 interface Pair {
   name: string;
@@ -14,31 +14,31 @@ interface Pair {
 /**
  * Compares documents and digests in any order, and returns the digest of the state. Each reading of the backup takes
  * the next `window` names in byte order, so memory does not grow with the backup. Throws the first fault in a restore's
- * order: a document that comes twice, a digest that does, then the first name without a match.
+ * order: a repeated document, a repeated digest, then the first mismatch.
  */
 export async function checkByWindows(open: OpenBackup, window: number): Promise<string> {
   const state = createStateDigest();
-  let digestTwice: string | undefined;
-  let wrong: { name: string; fault: 'lost' | 'added' | 'changed' } | undefined;
+  let repeatedDigest: string | undefined;
+  let mismatch: { name: string; fault: 'lost' | 'added' | 'changed' } | undefined;
   let after: Buffer | undefined;
   for (;;) {
     const { pairs, complete } = await readWindow(open, after, window);
     for (const pair of pairs) {
       if (pair.documents > 1) throw duplicateDocument('', pair.name);
-      if (pair.digests > 1) digestTwice ??= pair.name;
-      const fault = faultOf(pair);
-      if (fault !== undefined) wrong ??= { name: pair.name, fault };
+      if (pair.digests > 1) repeatedDigest ??= pair.name;
+      const fault = mismatchOf(pair);
+      if (fault !== undefined) mismatch ??= { name: pair.name, fault };
       if (pair.document !== undefined) state.add(pair.bytes, Buffer.from(pair.document, 'hex'));
     }
     after = pairs.at(-1)?.bytes;
     if (complete) break;
   }
-  if (digestTwice !== undefined) throw duplicateDigest('', digestTwice);
-  if (wrong !== undefined) throw digestMismatch('', wrong.name, wrong.fault);
+  if (repeatedDigest !== undefined) throw duplicateDigest('', repeatedDigest);
+  if (mismatch !== undefined) throw digestMismatch('', mismatch.name, mismatch.fault);
   return state.end();
 }
 
-function faultOf({ document, digest }: Pair): 'lost' | 'added' | 'changed' | undefined {
+function mismatchOf({ document, digest }: Pair): 'lost' | 'added' | 'changed' | undefined {
   if (document === digest) return undefined;
   if (document === undefined) return 'lost';
   return digest === undefined ? 'added' : 'changed';
@@ -51,7 +51,7 @@ async function readWindow(
   size: number,
 ): Promise<{ pairs: Pair[]; complete: boolean }> {
   const window = new Map<string, Pair>();
-  /** The last name that the window can take, once it has been full. */
+  /** The last name that the window accepts, once it was full. */
   let bound: Buffer | undefined;
 
   function pairOf(name: string): Pair | undefined {
@@ -74,7 +74,7 @@ async function readWindow(
     if (pair === undefined) return;
     if (item.kind === 'document') {
       pair.documents += 1;
-      pair.document = documentSha256(item.text).toString('hex');
+      pair.document = canonicalSha256(item.text).toString('hex');
     } else {
       pair.digests += 1;
       pair.digest = item.sha256;

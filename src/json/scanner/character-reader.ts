@@ -2,7 +2,7 @@ import { showByte } from '../bytes.ts';
 import type { Fail } from './fault.ts';
 
 export interface CharacterReader {
-  /** Begins a character beyond ASCII with its first byte, at this position of the chunk and offset of the input. */
+  /** Begins a non-ASCII character with its first byte. `position` is in the chunk, `offset` in the input. */
   begin(byte: number, position: number, offset: number): void;
   /** Reads one more byte. Returns whether it completes the character. */
   read(byte: number, position: number): boolean;
@@ -11,7 +11,7 @@ export interface CharacterReader {
 /** Checks UTF-8 byte by byte (RFC 3629 §4): no overlong forms, no surrogates, nothing above U+10FFFF. */
 export function createCharacterReader(fail: Fail): CharacterReader {
   let startOffset = 0;
-  /** Number of continuation bytes still to come, and the bounds of the next one. */
+  /** Number of missing continuation bytes, and the bounds of the next one. */
   let missing = 0;
   let lowest = 0x80;
   let highest = 0xbf;

@@ -3,9 +3,9 @@ import type { Fail } from './fault.ts';
 import type { TextOutput } from './text-output.ts';
 
 export interface EscapeReader {
-  /** Begins an escape whose backslash, at this offset of the input, has been read. */
+  /** Begins an escape after its backslash. `offset` is that of the backslash in the input. */
   begin(offset: number): void;
-  /** Reads one byte, at this position of the chunk and offset of the input. Returns whether it completes the escape. */
+  /** Reads one byte. Returns whether it completes the escape. `position` is in the chunk, `offset` in the input. */
   read(byte: number, position: number, offset: number): boolean;
 }
 
@@ -17,8 +17,8 @@ const KIND_AFTER_HIGH = 3;
 const SHORT_ESCAPES: Record<string, string> = { '\b': '\\b', '\f': '\\f', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
 
 /**
- * Decodes escapes into `output`, written as PostgreSQL writes them. A pair of surrogates is one escape. Refuses NUL and
- * lone surrogates, which PostgreSQL cannot store.
+ * Decodes escapes and writes the characters to `output` in PostgreSQL's form. Reads a surrogate pair as one escape.
+ * Refuses NUL and lone surrogates, which PostgreSQL cannot store.
  */
 export function createEscapeReader(output: TextOutput, fail: Fail): EscapeReader {
   let mode = KIND;
@@ -63,7 +63,7 @@ export function createEscapeReader(output: TextOutput, fail: Fail): EscapeReader
       mode = AFTER_HIGH;
       return false;
     }
-    output.push(isLow ? String.fromCharCode(highSurrogate, unit) : spell(unit));
+    output.push(isLow ? String.fromCharCode(highSurrogate, unit) : escapeUnit(unit));
     return true;
   }
 
@@ -87,8 +87,8 @@ export function createEscapeReader(output: TextOutput, fail: Fail): EscapeReader
   };
 }
 
-/** Writes one UTF-16 unit that is not a surrogate as PostgreSQL's `escape_json` does. */
-function spell(unit: number): string {
+/** Returns one UTF-16 unit, which is not a surrogate, in the form of PostgreSQL's `escape_json`. */
+function escapeUnit(unit: number): string {
   const character = String.fromCharCode(unit);
   if (character === '"' || character === '\\') return `\\${character}`;
   if (unit >= 0x20) return character;

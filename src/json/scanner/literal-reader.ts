@@ -2,11 +2,10 @@ import { showByte } from '../bytes.ts';
 import type { Fail } from './fault.ts';
 
 export interface LiteralReader {
-  /** Begins the literal whose first byte has been read. */
+  /** Begins a literal after its first byte. */
   begin(first: number): void;
   /** Reads up to the end of the literal or of the chunk. Returns the position after the last byte read. */
   read(chunk: Buffer, from: number): number;
-  /** Whether the literal's last byte has been read. */
   readonly closed: boolean;
 }
 

@@ -1,30 +1,29 @@
 import type { TextOutput } from './text-output.ts';
 
-/** Up to this many names of an object are compared one by one. For so few, a Set of strings costs more. */
+/** Bounds the names of an object that are compared one by one. For so few, a Set of strings costs more. */
 const NAMES_WITHOUT_SET = 32;
 
 export interface NameIndex {
-  /** Begins an object inside the innermost one. */
+  /** Begins a nested object. */
   enter(): void;
-  /** Ends the innermost object. */
   leave(): void;
   /**
-   * Adds a name to the innermost object. Returns false if the object has it already. `start` and `end` are the
-   * positions of the name in the output, where all spellings of a name are equal. Its last bytes may still be in the
-   * open span of `chunk`, which ends at `position`.
+   * Adds a name to the innermost object. Returns false for a duplicate. `start` and `end` are the positions of the name
+   * in the output, where different escapes of one name are equal. Its last bytes may still be in the open span of
+   * `chunk`, which ends at `position`.
    */
   add(start: number, end: number, chunk: Buffer, position: number): boolean;
   reset(): void;
 }
 
-/** Keeps the member names of the open objects in a captured value, as positions in the output instead of copies. */
+/** Creates an index of the member names in the open objects. Stores positions in the output instead of copies. */
 export function createNameIndex(output: TextOutput): NameIndex {
   const hashes: number[] = [];
   const starts: number[] = [];
   const ends: number[] = [];
-  /** Number of used elements in each of the three. */
+  /** Number of elements in use in these three arrays. */
   let count = 0;
-  /** For each level: the index of its first name, and its Set once it has many names. */
+  /** By level: the index of its first name, and a Set once it has many names. */
   const firsts: number[] = [];
   const sets: (Set<string> | undefined)[] = [];
 

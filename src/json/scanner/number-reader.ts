@@ -4,21 +4,20 @@ import { exactNormalNumber, isPlainlyNormal, numberFault, plainNumberLength } fr
 import type { Fail } from './fault.ts';
 import type { TextOutput } from './text-output.ts';
 
-/** Number of characters that an error message quotes. */
+/** Bounds the characters that an error message quotes. */
 const MAX_SHOWN_CHARACTERS = 40;
 
 export interface NumberReader {
-  /** Begins a number at this offset of the input. With `mustBeExact` false, only its grammar is checked. */
+  /** Begins a number at this offset of the input. Without `mustBeExact`, checks only the grammar. */
   begin(offset: number, mustBeExact: boolean): void;
   /** Reads up to the end of the number or of the chunk. Returns the position after the last byte read. */
   read(chunk: Buffer, from: number): number;
-  /** Ends the input inside the number. Returns false if the number, or a container around it, is incomplete. */
+  /** Ends the input inside the number. Returns false if the number or a container around it is incomplete. */
   endInput(isOutermost: boolean): boolean;
-  /** Whether the number has ended. */
   readonly closed: boolean;
 }
 
-/** Reads numbers into `output` in normal form. Checks a number at its end, as one token from all chunks. */
+/** Reads numbers and writes their normal form to `output`. Checks a number at its end, joined from all chunks. */
 export function createNumberReader(output: TextOutput, fail: Fail): NumberReader {
   /** The part of the number in earlier chunks. */
   let carried = '';
@@ -59,7 +58,7 @@ export function createNumberReader(output: TextOutput, fail: Fail): NumberReader
     const normal = exactNormalNumber(text);
     if (normal === undefined) {
       const shown = text.length > MAX_SHOWN_CHARACTERS ? `${text.slice(0, MAX_SHOWN_CHARACTERS)}…` : text;
-      fail('invalid_number', `The number ${shown} cannot be kept exactly as a double`, position, startOffset);
+      fail('invalid_number', `The number ${shown} cannot be stored exactly as a double`, position, startOffset);
     }
     output.push(normal);
     if (normal.includes('e')) output.extra += plainNumberLength(normal) - normal.length;

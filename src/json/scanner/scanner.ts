@@ -12,12 +12,12 @@ import { TextOutput } from './text-output.ts';
 import { createVisitStack } from './visit-stack.ts';
 import { createWhitespaceReader } from './whitespace-reader.ts';
 
-// The room of the incremental scanner. It imports the rest of src/json/, errors and limits only. This file finds the structure of a text.
-// Readers read its tokens, and two stacks keep track of open containers.
+// src/json/scanner/ is the incremental scanner. It may import the rest of src/json/, errors and limits. This file reads
+// the structure of a text, the readers read its tokens, and two stacks track the open containers.
 
-/** Scans one JSON text (RFC 8259, strictly; UTF-8 without a byte order mark) in chunks. */
+/** Scans one JSON text in chunks: strict RFC 8259, in UTF-8 without a byte order mark. */
 export interface JsonScanner {
-  /** Takes the next bytes, cut anywhere. Calls the callbacks before it returns, and keeps no reference to the chunk. */
+  /** Takes the next bytes, split anywhere. Calls the callbacks synchronously. Keeps no reference to the chunk. */
   write(chunk: Uint8Array): void;
   /** Ends the input. Throws `JsonTruncatedError` when a value is still open. */
   end(): void;
@@ -25,7 +25,7 @@ export interface JsonScanner {
   readonly offset: number;
 }
 
-// The states, named after what comes next in the text:
+// Each state names the next part of the text:
 //
 //   start -> VALUE --- scalar --> IN_STRING, IN_NUMBER, IN_LITERAL --> AFTER_VALUE, or NOTHING if outermost
 //              |------ '[' -----> VALUE_OR_END -- ']' ---------------> AFTER_VALUE; other bytes as in VALUE
@@ -47,13 +47,13 @@ const NOTHING = 9;
 const EMPTY: Buffer = Buffer.alloc(0);
 
 /**
- * Creates a scanner that treats the text as `root` says. The result, errors included, does not depend on the chunks.
+ * Creates a scanner that treats the text according to `root`. Results and errors do not depend on the chunks.
  *
  * Throws LoomErrors with `offset` and `pointer`: `invalid_json`, `invalid_utf8`, `invalid_string`, `invalid_number`,
- * `duplicate_member`, `nested_too_deeply`, `document_too_large`, and `body_too_large` for endless whitespace. Errors of
- * callbacks pass through. After an error, the scanner throws the same error again.
+ * `duplicate_member`, `nested_too_deeply`, `document_too_large`, and `body_too_large` for too much whitespace. Passes
+ * on the errors of callbacks. After an error, each call throws the same error again.
  */
-// biome-ignore lint/complexity/noExcessiveLinesPerFunction: its parts share the state; passing it costs time at every token
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: its parts share state; passing it costs time at every token
 export function createJsonScanner(root: Visit): JsonScanner {
   const output = new TextOutput();
   const strings = createStringReader(output, fail);
@@ -67,12 +67,12 @@ export function createJsonScanner(root: Visit): JsonScanner {
   /** Offset of the chunk's first byte in the input. */
   let base = 0;
   let failure: { error: unknown } | undefined;
-  /** The visit of the value that is being captured or skipped; undefined between the members of visited containers. */
+  /** The visit of the value being captured or skipped; undefined outside such a value. */
   let current: CaptureVisit | SkipVisit | undefined;
   let currentType: JsonType = 'null';
-  /** Whether the current string is a member's name, of a captured container if `current` is set. */
+  /** Whether the current string is a member name. With `current`, it belongs to a captured object. */
   let stringIsName = false;
-  /** Offset where the captured value, or the name of a visited member, began. */
+  /** Offset of the captured value, or of a visited member's name. */
   let captureOffset = 0;
   let nameStart = 0;
   let nameOffset = 0;
@@ -117,7 +117,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
       case VALUE:
         return beginValue(byte, position);
       default:
-        return failUnexpected('nothing after the value', position);
+        return failUnexpected('the end of the text', position);
     }
   }
 
@@ -131,7 +131,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
     return keepSeparator(position);
   }
 
-  /** Keeps a colon or comma. PostgreSQL writes a space after each. */
+  /** Keeps a colon or comma, and counts the space that PostgreSQL writes after it. */
   function keepSeparator(position: number): number {
     if (current !== undefined) {
       output.open(position);
@@ -143,7 +143,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
   function beginValue(byte: number, position: number): number {
     const type = typeOf(byte);
     if (type === undefined) {
-      if (byte === 0xef && base + position === 0) fail('invalid_json', 'Found a byte order mark; expected a value', 0);
+      if (byte === 0xef && base + position === 0) fail('invalid_json', 'Expected a value, found a byte order mark', 0);
       failUnexpected('a value', position);
     }
     if (current === undefined) {
@@ -252,17 +252,17 @@ export function createJsonScanner(root: Visit): JsonScanner {
   }
 
   function endCapturedName({ duplicates }: CaptureVisit, position: number): void {
-    captured.nameEnded(nameStart, output.textPosition(position - 1));
+    captured.setName(nameStart, output.textPosition(position - 1));
     if (duplicates !== 'keep' && !captured.addName(chunk, position)) failDuplicate(position);
   }
 
-  /** Ends the name of a visited object's member and asks for the visit of the member. */
+  /** Ends the name of a visited member and requests the visit for its value. */
   function endVisitedName(position: number): void {
     output.cut(chunk, position);
     checkSize(position);
     const name = String(JSON.parse(output.bytes.toString('utf8', 0, output.length)));
     if (!visits.addName(name)) failDuplicate(position);
-    visits.askMember(nameOffset);
+    visits.requestMember(nameOffset);
   }
 
   function readNumber(from: number): number {
@@ -285,12 +285,12 @@ export function createJsonScanner(root: Visit): JsonScanner {
     }
     if (state === NOTHING) return;
     if (state === VALUE && visits.depth === 0 && current === undefined) {
-      fail('invalid_json', 'The text is empty; expected a value', 0);
+      fail('invalid_json', 'Expected a value, found an empty text', 0);
     }
     throw new JsonTruncatedError(`The text ends early, at byte ${base}.`, placeAt(base));
   }
 
-  /** Throws if the captured text up to `position` is too large. This fault comes before others at the same place. */
+  /** Throws if the captured text up to `position` is too large. Runs before other checks at the same position. */
   function checkSize(position: number): void {
     const isName = current === undefined && state === IN_STRING;
     const maxBytes = isName ? limits.maxMemberNameBytes : current?.kind === 'capture' ? current.maxBytes : Infinity;
@@ -312,7 +312,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
   }
 
   function failDuplicate(position: number): never {
-    return fail('duplicate_member', 'An object has two members of one name', position, nameOffset);
+    return fail('duplicate_member', 'An object has a duplicate member', position, nameOffset);
   }
 
   function placeAt(offset: number): LoomErrorOptions {

@@ -5,11 +5,10 @@ import type { Fail } from './fault.ts';
 import type { TextOutput } from './text-output.ts';
 
 export interface StringReader {
-  /** Begins a string whose opening quote has been read. */
+  /** Begins a string after its opening quote. */
   begin(): void;
   /** Reads up to the closing quote or the end of the chunk. Returns the position after the last byte read. */
   read(chunk: Buffer, from: number, base: number): number;
-  /** Whether the closing quote has been read. */
   readonly closed: boolean;
 }
 
@@ -17,7 +16,7 @@ const PLAIN = 0;
 const IN_CHARACTER = 1;
 const IN_ESCAPE = 2;
 
-/** Reads strings into `output`. Checks UTF-8, control characters and escapes. */
+/** Reads strings and writes them to `output`. Checks UTF-8, control characters and escapes. */
 export function createStringReader(output: TextOutput, fail: Fail): StringReader {
   const characters = createCharacterReader(fail);
   const escapes = createEscapeReader(output, fail);

@@ -1,22 +1,22 @@
 const FIRST_CAPACITY = 1024;
-/** Up to this many bytes, a loop is faster than a call into the runtime. */
+/** Bounds the bytes that a loop copies faster than a call into the runtime. */
 const SHORT_COPY = 32;
 
 /**
- * Collects the text of one captured value or name from spans of the input. While the input can be copied unchanged,
- * only the start of the span is remembered. The fields are public because the scanner's inner loops read them.
+ * Collects the text of one captured value or name from spans of the input. An open span is input that will be copied
+ * unchanged; only its start is stored. The fields are public because the scanner's inner loops read them.
  */
 export class TextOutput {
   bytes: Buffer = Buffer.allocUnsafe(FIRST_CAPACITY);
   /** Number of bytes collected, without the open span. */
   length = 0;
-  /** Number of bytes by which the canonical text is longer than the collected text. */
+  /** Number of bytes by which the canonical text exceeds the collected text. */
   extra = 0;
   /** Position in the current chunk where the open span began; -1 when no span is open. */
   spanStart = -1;
   private keeping = true;
 
-  /** Begins a new text. With `keep` false, for skipped values, nothing is collected. */
+  /** Begins a new text. Without `keep`, for skipped values, collects nothing. */
   reset(keep: boolean): void {
     this.length = 0;
     this.extra = 0;
@@ -29,7 +29,7 @@ export class TextOutput {
     if (this.spanStart < 0) this.spanStart = position;
   }
 
-  /** Ends the open span before `end`. */
+  /** Copies the open span up to `end` and closes it. */
   cut(chunk: Buffer, end: number): void {
     const start = this.spanStart;
     if (start < 0) return;
@@ -46,14 +46,14 @@ export class TextOutput {
     this.length += size;
   }
 
-  /** Appends a text that is not in the input. The span must be cut. */
+  /** Appends a text that is not in the input. No span may be open. */
   push(text: string): void {
     if (!this.keeping) return;
     this.reserve(text.length * 3);
     if (text.length > SHORT_COPY || !this.pushAscii(text)) this.length += this.bytes.write(text, this.length, 'utf8');
   }
 
-  /** Appends a short ASCII text, faster than the runtime does. Refuses any other text by returning false. */
+  /** Appends a short ASCII text faster than the runtime does. Returns false for any other text. */
   private pushAscii(text: string): boolean {
     const { bytes, length } = this;
     for (let index = 0; index < text.length; index += 1) {
@@ -65,17 +65,16 @@ export class TextOutput {
     return true;
   }
 
-  /** Returns the position in the text of the input byte at `position` of the chunk. */
+  /** Converts a position in the chunk to a position in the text. */
   textPosition(position: number): number {
     return this.spanStart < 0 ? this.length : this.length + position - this.spanStart;
   }
 
-  /** Returns the length of the canonical text of everything before `position` of the chunk. */
+  /** Returns the length of the canonical text before `position` of the chunk. */
   canonicalSize(position: number): number {
     return this.textPosition(position) + this.extra;
   }
 
-  /** Returns a copy of the text. */
   take(): Buffer {
     return Buffer.from(this.bytes.subarray(0, this.length));
   }

@@ -2,22 +2,22 @@ import type { ErrorPlace } from '../../errors.ts';
 import { pointerToken } from '../pointer.ts';
 import type { ArrayVisit, JsonType, ObjectVisit, Visit } from '../visit.ts';
 
-/** The open containers whose members or elements have visits of their own, from the root inwards. */
+/** Tracks the open visited containers, from the root inwards. Each of their members or elements has its own visit. */
 export interface VisitStack {
   enter(visit: ObjectVisit | ArrayVisit): void;
   /** `offset` is that of the closing brace or bracket. */
   leave(offset: number): void;
-  /** Moves on, after a comma, to the next member or element. */
+  /** Moves to the next member or element, after a comma. */
   next(): void;
-  /** Takes the name of the current member. Returns false if it is a duplicate that the scanner must refuse. */
+  /** Sets the name of the current member. Returns false for a duplicate that the scanner must refuse. */
   addName(name: string): boolean;
-  /** Asks for the visit of the current member. */
-  askMember(offset: number): void;
-  /** Returns the visit of the value that begins. Asks until the visit fits the type of the value. */
+  /** Requests the visit for the current member. */
+  requestMember(offset: number): void;
+  /** Returns the visit for the next value. Calls `onOther` until the visit fits the value's type. */
   visitOf(type: JsonType, offset: number): Visit;
   readonly depth: number;
   readonly inObject: boolean;
-  /** Returns the places of all open visits, and the pointer from the root or from the last visit with one. */
+  /** Merges the places of all open visits. The pointer is from the root, or from the last visit that sets one. */
   place(current: Visit | undefined): ErrorPlace & { pointer: string };
 }
 
@@ -40,7 +40,7 @@ export function createVisitStack(root: Visit): VisitStack {
     return level;
   }
 
-  function askVisit(offset: number): Visit {
+  function requestVisit(offset: number): Visit {
     if (open.length === 0) return root;
     const level = top();
     if (level.visit.kind === 'array') return level.visit.onElement(level.index, offset);
@@ -72,12 +72,12 @@ export function createVisitStack(root: Visit): VisitStack {
       level.names.add(name);
       return level.names.size > before;
     },
-    askMember(offset) {
+    requestMember(offset) {
       const level = top();
       if (level.visit.kind === 'object') level.memberVisit = level.visit.onMember(level.name ?? '', offset);
     },
     visitOf(type, offset) {
-      let visit = askVisit(offset);
+      let visit = requestVisit(offset);
       while ((visit.kind === 'object' || visit.kind === 'array') && visit.kind !== type) {
         visit = visit.onOther(type, offset);
       }

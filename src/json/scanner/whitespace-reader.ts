@@ -3,7 +3,7 @@ import { WHITESPACE } from '../bytes.ts';
 import type { Fail } from './fault.ts';
 
 export interface WhitespaceReader {
-  /** Starts counting anew, after a token. */
+  /** Restarts the count after a token. */
   reset(): void;
   /** Reads up to the next token or the end of the chunk. Returns the position after the last byte read. */
   read(chunk: Buffer, from: number): number;

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { entryForms } from '../../../src/backup/check/entry-forms.ts';
 import { createEmptyDatabase } from '../../setup/server/database.ts';
 
-/** Each text cut, lengthened, and with each character replaced, beside all days of some years. */
+/** Returns the text shortened, lengthened, and with each character replaced. */
 function variantsOf(text: string): string[] {
   const replaced = [...text].flatMap((_, at) =>
     [...'019afAFgZ-:.Té٣\n'].map((character) => text.slice(0, at) + character + text.slice(at + 1)),

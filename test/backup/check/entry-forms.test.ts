@@ -14,7 +14,7 @@ const good: EntryMembers = {
   action: 'document.put',
 };
 
-test('an entry with all its members in form has no malformed member', () => {
+test('a valid entry has no malformed member', () => {
   expect(malformedMember(good)).toBeUndefined();
   expect(malformedMember({ ...good, seq: 999_999_999_999_999, idempotency_key: 'k' })).toBeUndefined();
   expect(malformedMember({ ...good, idempotency_key: 'é'.repeat(127) })).toBeUndefined();
@@ -35,11 +35,11 @@ test.each<EntryMembers>([
   ].map((recorded_at) => ({ recorded_at })),
   { action: 7 },
   ...['', 'é'.repeat(128), 5, null].map((idempotency_key) => ({ idempotency_key })),
-])('%j is named', (member) => {
+])('%j is malformed', (member) => {
   expect(malformedMember({ ...good, ...member })).toBe(Object.keys(member)[0]);
 });
 
-test('a day has the form exactly when it exists', () => {
+test('a day is well-formed if and only if it exists', () => {
   const form = new RegExp(entryForms.recorded_at);
   for (const year of ['0000', '0001', '0004', '0100', '1900', '2000', '2023', '2024', '2100', '2400', '9999']) {
     for (let month = 0; month <= 13; month += 1) {
@@ -53,7 +53,7 @@ test('a day has the form exactly when it exists', () => {
   }
 });
 
-test('the sources use no backslash, so that PostgreSQL reads them alike under every locale', () => {
+test('no source contains a backslash, whose meaning in PostgreSQL depends on the locale', () => {
   for (const source of Object.values(entryForms)) expect(source).not.toContain('\\');
   expect(idempotencyKeyBytes).toEqual({ min: 1, max: 255 });
 });

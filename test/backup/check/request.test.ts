@@ -55,7 +55,7 @@ describe('a restore request', () => {
     );
   });
 
-  test('is refused without its confirmation, its backup, or the right state key', () => {
+  test('is refused without confirmation, without backup, or with a different state key', () => {
     const check =
       (request: object, given: typeof backup | undefined, stateKey = 'default') =>
       () =>
@@ -74,7 +74,7 @@ describe('a restore request', () => {
 });
 
 describe('an undo request', () => {
-  test('has defaults, and its event id in lower case', () => {
+  test('has defaults, and an event id in lower case', () => {
     expect(checkUndoRequest({ confirm: 'undo' })).toEqual({ dryRun: false });
     const event_id = '019C1A00-0000-7000-8000-0000000000AB';
     expect(checkUndoRequest({ confirm: 'undo', dry_run: true, expect_revision: 0, event_id })).toEqual({

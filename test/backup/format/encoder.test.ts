@@ -45,7 +45,7 @@ function encode(end = head): string {
   return parts.join('');
 }
 
-/** Decodes a text in pieces. Copies items at once, because their buffers belong to the decoder. */
+/** Decodes a text in pieces. Copies the items of each piece at once, to detect reused buffers. */
 function decode(...pieces: Buffer[]) {
   const decoder = createRestoreDecoder();
   const items: BackupItem[] = [];
@@ -81,7 +81,7 @@ describe('an encoded backup', () => {
     });
   });
 
-  it('is decoded and accepted unchanged, wherever it is cut in two', () => {
+  it('is decoded and accepted unchanged in any two chunks', () => {
     const whole = body(encode());
     const uncut = decode(whole);
     expect(uncut.items.map(([kind]) => kind)).toEqual([
@@ -107,7 +107,7 @@ describe('an encoded backup', () => {
     expect(decode(...Array.from(whole, (byte) => Buffer.from([byte])))).toEqual(decode(whole));
   });
 
-  it('says that its chain is broken when it does not end at the head', () => {
+  it('has an unverified chain if the chain does not end at the head', () => {
     expect(JSON.parse(encode({ seq: 3, hash: head.hash })).manifest.audit_verified).toBe(false);
     expect(JSON.parse(encode({ seq: 2, hash: GENESIS_HASH })).manifest.audit_verified).toBe(false);
   });
@@ -147,7 +147,7 @@ describe('the encoder refuses', () => {
     expect(() => ended.end(head)).toThrow(/from done/);
   });
 
-  it('to end with a document whose digest is missing or different', () => {
+  it('an end while a digest is missing or does not match', () => {
     for (const digest of [undefined, sha256(Buffer.from('2')).toString('hex')]) {
       const encoder = createBackupEncoder();
       encoder.begin(header);
@@ -178,7 +178,7 @@ describe('the decoder refuses', () => {
       { code: 'backup_malformed', place: { pointer: '/backup/audit_entries/0' } },
     ],
     [
-      'a digest of another form',
+      'a digest in the wrong form',
       '{"backup":{"document_sha256":{"a":"x"}}}',
       { code: 'backup_malformed', place: { pointer: '/backup/document_sha256/a' } },
     ],
@@ -194,7 +194,7 @@ describe('the decoder refuses', () => {
       `{"backup":{${Array.from({ length: 100 }, (_, index) => `"m${index}":1`)}}}`,
       { code: 'backup_malformed' },
     ],
-    ['a list', '[]', { code: 'invalid_restore_request' }],
+    ['an array', '[]', { code: 'invalid_restore_request' }],
   ];
 
   it.each(refused)('%s', (_what, text, error) => {

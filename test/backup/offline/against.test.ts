@@ -32,7 +32,7 @@ async function trailOf(text: string, chunkBytes?: number): Promise<Trail> {
 
 type Verdict = Continuity | { kind: string; seq: number | undefined; detail: string };
 
-/** The result of `--against`: its answer, or the code, seq and detail of the error. */
+/** Returns the result of `--against`, or the code, seq and detail of its error. */
 async function judgeTexts(file: string, earlier: string, window?: number, chunkBytes?: number): Promise<Verdict> {
   const trails = [await trailOf(file, chunkBytes), await trailOf(earlier, chunkBytes)] as const;
   try {
@@ -59,10 +59,10 @@ const fork = put(cut, 'other 8', 'other 9', 'other 10', 'other 11', 'other 12');
 
 describe('a continued trail', () => {
   it.each<[string, Entry[], Entry[], How]>([
-    ['by more entries', twenty, ten, {}],
-    ['by none', ten, ten, {}],
-    ['from an empty one', twenty, [], {}],
-    ['from an empty one, with only the end in the file', twenty, [], { file: { last: 3 } }],
+    ['with more entries', twenty, ten, {}],
+    ['with no more entries', ten, ten, {}],
+    ['from an empty earlier backup', twenty, [], {}],
+    ['from an empty earlier backup, with only the end in the file', twenty, [], { file: { last: 3 } }],
     ['with only the end in the earlier backup', twenty, ten, { earlier: { last: 3 } }],
     ['with only the head in the earlier backup', twenty, ten, { earlier: { last: null } }],
     ['in a file that begins within the earlier backup', twenty, ten, { file: { last: 15 } }],
@@ -74,7 +74,7 @@ describe('a continued trail', () => {
       ten,
       { file: { last: null }, earlier: { last: null } },
     ],
-    ['elsewhere', twenty, ten, { file: { header: { state_key: 'b', instance_id: 'b', epoch: 'b' } } }],
+    ['on another instance', twenty, ten, { file: { header: { state_key: 'b', instance_id: 'b', epoch: 'b' } } }],
   ])('%s is recognized', async (_what, file, earlier, how) => {
     expect(await judge(file, earlier, how)).toEqual({ kind: 'held' });
   });
@@ -87,7 +87,7 @@ describe('a continued trail', () => {
 });
 
 describe('a changed trail', () => {
-  it('is found at the first missing entry, wherever the tail was removed, with and without new entries', async () => {
+  it('is detected at the first missing entry of any removed tail, with and without new entries', async () => {
     for (let to = 0; to < ten.length; to += 1) {
       const shorter = ten.slice(0, to);
       const lost = { kind: 'audit_history_lost', seq: to + 1 };
@@ -108,7 +108,7 @@ describe('a changed trail', () => {
     ['the earlier backup has the head only, and the file ends before', cut, ten, { earlier: { last: null } }, 8],
     ['the earlier backup begins after the end of the file', cut, ten, { earlier: { last: 2 } }, 8],
     ['the file has the head only', cut, ten, { file: { last: null } }, 8],
-  ])('is found when %s', async (_what, file, earlier, how, seq) => {
+  ])('is detected when %s', async (_what, file, earlier, how, seq) => {
     expect(await judge(file, earlier, how)).toMatchObject({ kind: 'audit_history_lost', seq });
   });
 });
@@ -141,11 +141,11 @@ describe('two files with too few entries', () => {
         file: { exportedAt: EARLY },
         earlier: how.earlier as TrailBackupOptions,
       });
-      expect(parted).toMatchObject({ kind: 'audit_history_lost', detail: expect.stringContaining('swapped?') });
+      expect(parted).toMatchObject({ kind: 'audit_history_lost', detail: expect.stringContaining('two are swapped') });
     },
   );
 
-  it('are not called older by a text that is not a time', async () => {
+  it('are not reported as swapped when the export time is malformed', async () => {
     for (const exportedAt of ['0', '', '2025']) {
       expect(await judge(cut, ten, { file: { exportedAt } })).toMatchObject({ kind: 'audit_history_lost', seq: 8 });
     }
@@ -156,7 +156,7 @@ describe('a truncating restore', () => {
   const restored = put(truncate(ten, 4, 'drill'), 'after');
   const by = { seq: 5, requestId: 'drill', replacedEntries: 6, previousHead: { seq: 10, hash: ten[9]?.hash } };
 
-  it('explains every trail from before it, and is named', async () => {
+  it('explains every earlier trail, and is named', async () => {
     for (let to = 1; to <= 10; to += 1) {
       const verdict = await judge(restored, ten.slice(0, to));
       expect(verdict).toMatchObject(
@@ -165,7 +165,7 @@ describe('a truncating restore', () => {
     }
   });
 
-  it('explains a partial trail that shows that it was the same trail', async () => {
+  it('explains a partial trail that is recognizably the same trail', async () => {
     const taken = { kind: 'taken_out', by };
     expect(await judge(restored, ten, { earlier: { last: 6 } })).toMatchObject({
       ...taken,
@@ -185,7 +185,7 @@ describe('a truncating restore', () => {
     }
   });
 
-  it('does not explain the loss of a trail that it did not remove', async () => {
+  it('does not explain the loss of a different trail', async () => {
     const other = put(ten.slice(0, 4), 'v', 'w', 'x', 'y', 'z', 'last');
     const lost = { kind: 'audit_history_lost', seq: 5 };
     expect(await judge(restored, other)).toMatchObject(lost);
@@ -193,14 +193,14 @@ describe('a truncating restore', () => {
     expect(await judge(put(truncate(fork, 8), 'after'), ten)).toMatchObject({ ...lost, seq: 8 });
   });
 
-  it('explains what an earlier removed restore removed only if it names that restore', async () => {
+  it('explains the entries that an earlier, removed restore removed only if it names that restore', async () => {
     const twice = put(truncate(restored, 4, 'again'), 'once more');
     expect(await judge(twice, ten)).toMatchObject({ kind: 'audit_history_lost', seq: 7 });
     const replaced_restores = [{ previous_head: { seq: 10, hash: ten[9]?.hash } }];
     const { seq, hash } = restored.at(-1) ?? { seq: 0, hash: '' };
     const restore = { replaced_entries: seq - 2, previous_head: { seq, hash }, replaced_restores };
     const named = put(append(ten.slice(0, 2), { action: 'restore', restore }), 'once more');
-    const by = { seq: 3, replacedEntries: 8, previousHead: { seq: 10 }, isTogether: true };
+    const by = { seq: 3, replacedEntries: 8, previousHead: { seq: 10 }, includesEarlierRestore: true };
     expect(await judge(named, ten)).toMatchObject({ kind: 'taken_out', from: 3, by });
     expect(await judge(named, ten.slice(0, 8))).toMatchObject({ kind: 'taken_out', from: 3, by });
     expect(await judge(named, put(ten, 'x'))).toMatchObject({ kind: 'audit_history_lost', seq: 11 });
@@ -215,7 +215,7 @@ describe('a truncating restore', () => {
     { replaced_entries: 6, previous_head: null },
     { replaced_entries: 6 },
     null,
-  ])('explains nothing when it does not match its place: %j', async (restore) => {
+  ])('explains nothing when its entry is inconsistent: %j', async (restore) => {
     const odd = append(ten.slice(0, 4), { action: 'restore', restore });
     expect(await judge(odd, ten)).toMatchObject({ kind: 'audit_history_lost', seq: 5 });
   });
@@ -245,7 +245,7 @@ describe('an imported trail', () => {
     });
   });
 
-  it('is lost where an entry is missing or its content does not match its hash', async () => {
+  it('is incomplete when an entry is missing or its content does not match its hash', async () => {
     const lost = { kind: 'audit_history_lost', seq: 9 };
     expect(await judge(importAll(fork, [tail[0], tail[2]] as Entry[]), ten)).toMatchObject(lost);
     const edited = tail.map((entry, index) => (index === 1 ? { ...entry, actor: 'client' } : entry));
@@ -254,7 +254,7 @@ describe('an imported trail', () => {
     expect(await judge(importAll(fork, unhashed), ten)).toMatchObject(lost);
   });
 
-  it('is counted as imported as far as it came back after a truncating restore', async () => {
+  it('counts the entries that were imported again after a truncating restore', async () => {
     const out = truncate(ten, 7, 'drill');
     expect(await judge(importAll(out, tail), ten)).toMatchObject({ kind: 'imported', imported: 3 });
     expect(await judge(importAll(out, tail.slice(1)), ten)).toMatchObject({ kind: 'taken_out', imported: 2, from: 8 });
@@ -277,7 +277,7 @@ describe('an imported trail', () => {
   });
 });
 
-it('the first missing entry is found for any two trails, windows and chunks', async () => {
+it('the first missing entry is found for any two trails, windows and chunk sizes', async () => {
   const scenario = fc.record({
     before: fc.nat(6),
     tail: fc.nat(9),
@@ -302,7 +302,7 @@ it('the first missing entry is found for any two trails, windows and chunks', as
   );
 });
 
-it('each backup of a history continues the one before, with any commits and restores between', async () => {
+it('each backup of a history continues the previous one after any commits and restores', async () => {
   const step = fc.oneof(
     fc.constant({ kind: 'put' as const }),
     fc.record({ kind: fc.constant('truncate' as const), to: fc.nat(20) }),

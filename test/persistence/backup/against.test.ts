@@ -154,7 +154,7 @@ it('a restore that removes another restore names the entries that the other one 
     const after = await node.backup();
     const kinds = await Promise.all(backups.map(async (earlier) => (await against(after, earlier)).kind));
     expect(kinds).toEqual(backups.map((_, entries) => (entries <= 2 ? 'held' : 'taken_out')));
-    const by = { seq: 3, isTogether: true, previousHead: { seq: LENGTH } };
+    const by = { seq: 3, includesEarlierRestore: true, previousHead: { seq: LENGTH } };
     expect(await against(after, backupAt(LENGTH))).toMatchObject({ by });
   });
 });
