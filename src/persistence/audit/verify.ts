@@ -6,15 +6,9 @@ import { rfc3339 } from '../connection/timestamp.ts';
 import { assertScratch } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
 
-export interface ChainSource {
-  database: Database;
-  stateKey: string;
-  chainChecks: ChainChecks;
-}
-
 /** Verifies the chain of the state, or of its scratch state `scratch`. Only the state's own verdict is recorded. */
 export async function verifyAudit(
-  { database, stateKey, chainChecks }: ChainSource,
+  { database, stateKey, chainChecks }: { database: Database; stateKey: string; chainChecks: ChainChecks },
   scratch: string | undefined,
 ): Promise<AuditVerdict> {
   const verdict = await database.transaction('snapshot', async (connection) => {
@@ -22,14 +16,9 @@ export async function verifyAudit(
     return verifyChain(connection, scratch ?? stateKey);
   });
   if (scratch === undefined) {
-    const firstBadSeq = verdict.ok ? null : verdict.first_bad_seq;
-    chainChecks.record({
-      ok: verdict.ok,
-      by: 'verify',
-      from_seq: 1,
-      to_seq: verdict.head.seq,
-      first_bad_seq: firstBadSeq,
-    });
+    const { ok, head } = verdict;
+    const firstBadSeq = ok ? null : verdict.first_bad_seq;
+    chainChecks.record({ ok, by: 'verify', from_seq: 1, to_seq: head.seq, first_bad_seq: firstBadSeq });
   }
   return verdict;
 }

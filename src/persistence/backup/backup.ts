@@ -36,8 +36,8 @@ export async function openBackup(
       return { state, header: await readHeader(connection.within(), state) };
     },
     write: async (connection, head, sink) => {
-      const counting = createCountingSink(sink, operation);
-      const verdict = await writeBackup(connection, head, { ...options, progress: operation }, counting);
+      const output = { connection, sink: createCountingSink(sink, operation), progress: operation };
+      const verdict = await writeBackup(output, head, options);
       if (verdict === undefined) return;
       isBroken = !verdict.ok;
       chainChecks.record({ by: 'backup', ...verdict });

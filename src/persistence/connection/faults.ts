@@ -11,20 +11,25 @@ type Fault = 'unavailable' | 'busy' | 'overloaded' | 'missing' | 'damaged' | 'un
  * The original error is the cause. Its text never reaches the message, because it may name hosts, users or data.
  */
 export function toDatabaseError(error: unknown): LoomError {
-  if (isLoomError(error)) return error;
-  const fault = faultOf(error);
-  if (fault === 'missing') return stateMissing(error);
+  return isLoomError(error) ? error : createFault(faultOf(error), error);
+}
+
+/** Throws the error as `toDatabaseError` converts it: a handler for `catch`. */
+export function throwDatabaseError(error: unknown): never {
+  throw toDatabaseError(error);
+}
+
+/** Reports that the state's row does not exist, because the node is still starting or somebody has dropped it. */
+export function stateMissing(): LoomError {
+  return createFault('missing');
+}
+
+function createFault(fault: Fault, cause?: unknown): LoomError {
   const { code, detail, retryAfterSeconds } = answers[fault];
-  return new LoomError(code, detail, { cause: error, ...(retryAfterSeconds && { retryAfterSeconds }) });
+  return new LoomError(code, detail, { cause, ...(retryAfterSeconds && { retryAfterSeconds }) });
 }
 
-interface Answer {
-  code: ErrorCode;
-  detail: string;
-  retryAfterSeconds?: number;
-}
-
-const answers: Record<Exclude<Fault, 'missing'>, Answer> = {
+const answers: Record<Fault, { code: ErrorCode; detail: string; retryAfterSeconds?: number }> = {
   unavailable: {
     code: 'database_unavailable',
     detail: 'The database cannot be reached at present.',
@@ -40,6 +45,11 @@ const answers: Record<Exclude<Fault, 'missing'>, Answer> = {
     detail: 'Another transaction holds a lock that this one needs.',
     retryAfterSeconds: 1,
   },
+  missing: {
+    code: 'starting',
+    detail: 'The state does not exist: it has not been created yet, or it was dropped.',
+    retryAfterSeconds: 1,
+  },
   damaged: {
     code: 'audit_chain_broken',
     detail:
@@ -48,14 +58,6 @@ const answers: Record<Exclude<Fault, 'missing'>, Answer> = {
   },
   unknown: { code: 'internal', detail: 'An internal error.' },
 };
-
-/** Reports that the state's row does not exist, because the node is still starting or somebody has dropped it. */
-export function stateMissing(cause?: unknown): LoomError {
-  return new LoomError('starting', 'The state does not exist: it has not been created yet, or it was dropped.', {
-    cause,
-    retryAfterSeconds: 1,
-  });
-}
 
 /** Returns the SQLSTATE (PostgreSQL's appendix "Error Codes") when the server itself reported the error. */
 export function sqlStateOf(error: unknown): string | undefined {
@@ -111,7 +113,7 @@ const sqlStateHints: Record<string, string> = {
 
 function faultOf(error: unknown): Fault {
   const state = sqlStateOf(error);
-  if (isTrailCollision(error)) return 'damaged';
+  if (error instanceof pg.DatabaseError && isTrailCollision(error)) return 'damaged';
   if (state !== undefined) return faultsOfState[state] ?? faultsOfClass[state.slice(0, 2)] ?? 'unknown';
   if (!(error instanceof Error)) return 'unknown';
   const code = codeOf(error);
@@ -120,10 +122,8 @@ function faultOf(error: unknown): Fault {
 }
 
 /** Tells whether an entry exists where a new one belongs. Somebody has changed the table or the state row by hand. */
-function isTrailCollision(error: unknown): boolean {
-  return (
-    error instanceof pg.DatabaseError && error.code === '23505' && (error.constraint ?? '').startsWith('loom_audit_')
-  );
+function isTrailCollision({ code, constraint = '' }: pg.DatabaseError): boolean {
+  return code === '23505' && constraint.startsWith('loom_audit_');
 }
 
 /** SQLSTATEs, by PostgreSQL's appendix "Error Codes". */

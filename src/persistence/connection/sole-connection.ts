@@ -2,14 +2,7 @@ import pg from 'pg';
 import type { PostgresConfig } from '../../config/config.ts';
 import { connectionOptions, cutClient } from './client.ts';
 import { createQueries, type Queries } from './connection.ts';
-import { toDatabaseError } from './faults.ts';
-
-export interface SoleConnectionOptions {
-  /** Shown in `pg_stat_activity`. */
-  applicationName: string;
-  /** Called when the connection breaks between two statements. */
-  onLost(): void;
-}
+import { throwDatabaseError } from './faults.ts';
 
 /** One connection outside the pool. */
 export interface SoleConnection extends Queries {
@@ -18,9 +11,10 @@ export interface SoleConnection extends Queries {
   cut(): void;
 }
 
+/** Creates a connection without opening it. Calls `onLost` when it breaks between two statements. */
 export function createSoleConnection(
   config: PostgresConfig,
-  { applicationName, onLost }: SoleConnectionOptions,
+  { applicationName, onLost }: { applicationName: string; onLost: () => void },
 ): SoleConnection {
   const client = new pg.Client(connectionOptions(config, applicationName));
   // Without a listener, a connection that breaks between two statements would end the process.
@@ -28,11 +22,7 @@ export function createSoleConnection(
   return {
     ...createQueries(client),
     connect: async () => {
-      try {
-        await client.connect();
-      } catch (error) {
-        throw toDatabaseError(error);
-      }
+      await client.connect().catch(throwDatabaseError);
     },
     cut: () => cutClient(client),
   };
