@@ -36,7 +36,11 @@ export function prepareCommit(request: CommitRequest, eventId: string): Prepared
     actor: request.actor,
     request_id: request.requestId,
     idempotency_key: request.idempotencyKey,
-    precondition: request.precondition === undefined ? undefined : preconditionRow(request.precondition),
+    precondition: request.precondition && {
+      document: request.precondition.document,
+      if_match: request.precondition.ifMatch,
+      if_none_match: request.precondition.ifNoneMatch,
+    },
   });
   const changes = request.changes.map((change) => {
     const value = change.op === 'delete' ? '' : `,"value":${change.json}`;
@@ -44,14 +48,6 @@ export function prepareCommit(request: CommitRequest, eventId: string): Prepared
   });
   const text = `${head.slice(0, -1)},"changes":[${changes.join()}]}`;
   return { eventId, request, text, bytes: Buffer.byteLength(text) };
-}
-
-function preconditionRow(precondition: Precondition): Record<string, unknown> {
-  return {
-    document: precondition.document,
-    if_match: precondition.ifMatch,
-    if_none_match: precondition.ifNoneMatch,
-  };
 }
 
 export interface CommitBatchOptions {
@@ -67,11 +63,11 @@ export interface CommitBatchOptions {
 export async function commitBatch(
   database: Database,
   commits: PreparedCommit[],
-  { stateKey, maxDocumentBytes }: CommitBatchOptions,
+  options: CommitBatchOptions,
 ): Promise<CommitOutcome[]> {
-  const rows = await sendBatch(database, commits, { stateKey, maxDocumentBytes });
+  const rows = await sendBatch(database, commits, options);
   if (rows === undefined) throw schemaAhead();
-  return commits.map((commit, index) => outcome(commit, rows[index], maxDocumentBytes));
+  return commits.map((commit, index) => toOutcome(commit, rows[index], options.maxDocumentBytes));
 }
 
 async function sendBatch(
@@ -89,65 +85,50 @@ async function sendBatch(
   try {
     return await database.withConnection(async (connection) => {
       sent = true;
-      const row = await connection
-        .within(limits.commitTimeoutMs)
-        .firstRow<{ results: ResultRow[] }>(`select loom_commit($1, $2, $3) as results where ${SCHEMA_SERVES}`, [
-          stateKey,
-          texts,
-          JSON.stringify(options),
-        ]);
+      const queries = connection.within(limits.commitTimeoutMs);
+      const row = await queries.firstRow<{ results: ResultRow[] }>(
+        `select loom_commit($1, $2, $3) as results where ${SCHEMA_SERVES}`,
+        [stateKey, texts, JSON.stringify(options)],
+      );
       return row?.results;
     });
   } catch (error) {
     if (!sent || !isConnectionFault(error)) throw error;
-    throw new LoomError(
-      'commit_outcome_unknown',
-      'The connection to the database broke before the database answered.',
-      {
-        cause: error,
-        retryAfterSeconds: 1,
-      },
-    );
+    const detail = 'The connection to the database broke before the database answered.';
+    throw new LoomError('commit_outcome_unknown', detail, { cause: error, retryAfterSeconds: 1 });
   }
 }
 
-function outcome(commit: PreparedCommit, row: ResultRow | undefined, maxDocumentBytes: number): CommitOutcome {
+function toOutcome(commit: PreparedCommit, row: ResultRow | undefined, maxDocumentBytes: number): CommitOutcome {
   if (row === undefined) throw new Error('loom_commit returned fewer results than commits');
+  if (row.status !== 'committed') return { error: refusalOf(commit, row, maxDocumentBytes) };
+  const { revision, epoch, created, replayed = false } = row;
+  return { receipt: { revision, epoch, eventId: row.event_id, created, replayed } };
+}
+
+function refusalOf(
+  { request }: PreparedCommit,
+  row: Exclude<ResultRow, { status: 'committed' }>,
+  maxDocumentBytes: number,
+): LoomError {
+  const refuse = (detail: string, document?: string) =>
+    new LoomError(row.status, detail, document === undefined ? {} : { document });
   switch (row.status) {
-    case 'committed': {
-      const { revision, epoch, created, replayed = false } = row;
-      return { receipt: { revision, epoch, eventId: row.event_id, created, replayed } };
-    }
     case 'precondition_failed':
-      return { error: preconditionFailed(commit.request.precondition, row.current_tag) };
+      return preconditionFailed(request.precondition, row.current_tag);
     case 'document_not_found':
-      return {
-        error: new LoomError('document_not_found', `There is no document ${JSON.stringify(row.name)}.`, {
-          document: row.name,
-        }),
-      };
+      return refuse(`There is no document ${JSON.stringify(row.name)}.`, row.name);
     case 'document_too_large':
-      return {
-        error: new LoomError(
-          'document_too_large',
-          `Document "${row.name}" would have ${row.bytes} bytes, and at most ${maxDocumentBytes} are allowed.`,
-          { document: row.name },
-        ),
-      };
+      return refuse(
+        `Document "${row.name}" would have ${row.bytes} bytes, and at most ${maxDocumentBytes} are allowed.`,
+        row.name,
+      );
     case 'too_many_changes':
-      return {
-        error: new LoomError(
-          'too_many_changes',
-          `The commit would delete ${row.deletes} documents, and at most ${limits.maxChangesPerCommit} are allowed.`,
-        ),
-      };
+      return refuse(
+        `The commit would delete ${row.deletes} documents, and at most ${limits.maxChangesPerCommit} are allowed.`,
+      );
     case 'idempotency_key_reused':
-      return {
-        error: new LoomError(
-          'idempotency_key_reused',
-          'This Idempotency-Key was already used for another change. Use a new key.',
-        ),
-      };
+      return refuse('This Idempotency-Key was already used for another change. Use a new key.');
   }
 }
 

@@ -75,12 +75,8 @@ export function createProbe(options: ProbeOptions): Probe {
   };
 }
 
-function reportChange(
-  before: ProbeVerdict,
-  after: ProbeVerdict,
-  lastFault: string,
-  { log, onChange }: ProbeOptions,
-): void {
+function reportChange(before: ProbeVerdict, after: ProbeVerdict, lastFault: string, options: ProbeOptions): void {
+  const { log, onChange } = options;
   if (before.ok === after.ok && before.reason === after.reason) return;
   if (after.ok) log.info({ latencyMs: after.latencyMs }, 'the database is ready');
   else {
@@ -92,15 +88,7 @@ function reportChange(
   onChange?.(after);
 }
 
-interface Checker {
-  check(): Promise<CheckOutcome>;
-  /** Describes why the last bad check failed. */
-  lastFault(): string;
-  /** Cuts the connection. A check in flight fails. */
-  close(): void;
-}
-
-function createChecker({ postgres, applicationName, log, ...options }: ProbeOptions): Checker {
+function createChecker({ postgres, applicationName, log, ...options }: ProbeOptions) {
   const { now = () => performance.now(), deadlineMs = limits.probeDeadlineMs } = options;
   let connection: SoleConnection | undefined;
   let closed = false;
@@ -145,7 +133,9 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
 
   return {
     check,
+    /** Describes why the last bad check failed. */
     lastFault: () => lastFault,
+    /** Cuts the connection. A check in flight fails. */
     close: () => {
       closed = true;
       drop();
@@ -153,28 +143,20 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
   };
 }
 
-interface SchemaVersions {
-  schemaVersion: number | null;
-  compatibleFrom: number | null;
-}
-
 const UNDEFINED_TABLE = '42P01';
 
-async function readSchemaVersions(queries: Queries): Promise<SchemaVersions> {
-  try {
-    const rows = await queries.rows<{ key: string; value: unknown }>(
-      `select key, value from loom_meta where key in ('schema_version', 'schema_compatible_from')`,
-    );
-    const values = new Map(rows.map(({ key, value }) => [key, typeof value === 'number' ? value : null]));
-    return {
-      schemaVersion: values.get('schema_version') ?? null,
-      compatibleFrom: values.get('schema_compatible_from') ?? null,
-    };
-  } catch (error) {
+async function readSchemaVersions(queries: Queries) {
+  const text = `select key, value from loom_meta where key in ('schema_version', 'schema_compatible_from')`;
+  const rows = await queries.rows<{ key: string; value: unknown }>(text).catch((error: unknown) => {
     // The database answers well, but has none of LOOM's tables: it needs all migrations.
-    if (sqlStateOf(error) === UNDEFINED_TABLE) return { schemaVersion: null, compatibleFrom: null };
+    if (sqlStateOf(error) === UNDEFINED_TABLE) return [];
     throw error;
-  }
+  });
+  const values = new Map(rows.map(({ key, value }) => [key, typeof value === 'number' ? value : null]));
+  return {
+    schemaVersion: values.get('schema_version') ?? null,
+    compatibleFrom: values.get('schema_compatible_from') ?? null,
+  };
 }
 
 class DeadlineError extends Error {}

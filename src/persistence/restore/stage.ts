@@ -94,14 +94,10 @@ async function decodeInto(
   return decoder.end();
 }
 
-interface Copier {
-  accept(item: BackupItem): Promise<void>;
-  close(): Promise<void>;
-  abort(): Promise<void>;
-}
+type Copier = ReturnType<typeof createCopier>;
 
 /** Copies items into their tables. One COPY is open at a time; the members of a backup come in any order, each in one piece. */
-function createCopier(connection: Connection): Copier {
+function createCopier(connection: Connection) {
   let kind: BackupItem['kind'] | undefined;
   let copy: CopyIn | undefined;
 
@@ -112,7 +108,7 @@ function createCopier(connection: Connection): Copier {
   }
 
   return {
-    accept: async (item) => {
+    accept: async (item: BackupItem): Promise<void> => {
       if (item.kind !== kind) {
         await close();
         kind = item.kind;

@@ -160,14 +160,13 @@ export async function stageMissing(queries: Queries, stateKey: string): Promise<
 
 /** Throws when an entry would no longer fit in a backup: an import makes it larger and deeper. */
 async function assertImportable(queries: Queries): Promise<void> {
+  const maxBytes = limits.maxAuditEntryBytes - limits.auditImportBytes;
+  const maxDepth = limits.maxAuditEntryDepth - limits.auditImportDepth;
   const large = await queries.firstRow<{ position: number; seq: number | null }>(
     `select position, seq from loom_stage_audit join loom_stage_missing using (position)
       where octet_length(line::text) > $1 or jsonb_path_exists(line, $2::text::jsonpath)
       order by position limit 1`,
-    [
-      limits.maxAuditEntryBytes - limits.auditImportBytes,
-      `$.**{${limits.maxAuditEntryDepth - limits.auditImportDepth}}`,
-    ],
+    [maxBytes, `$.**{${maxDepth}}`],
   );
   if (large === undefined) return;
   throw new LoomError(
