@@ -13,12 +13,12 @@ export const EMPTY_HEAD: AuditHead = { seq: 0, hash: GENESIS_HASH };
 
 /** Which entries to read, by seq. `document` keeps those whose changes name the document. */
 export interface AuditQuery {
-  after?: number;
-  before?: number;
+  after?: number | undefined;
+  before?: number | undefined;
   limit: number;
   order: 'asc' | 'desc';
-  action?: string;
-  document?: string;
+  action?: string | undefined;
+  document?: string | undefined;
 }
 
 /** Names the members that every entry of `GET /v1/audit` has. */

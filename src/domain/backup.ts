@@ -34,7 +34,7 @@ export interface BackupManifest {
 export interface BackupOptions {
   includeAudit: boolean;
   /** The last N entries only; all when undefined. */
-  auditLimit?: number;
+  auditLimit?: number | undefined;
 }
 
 export interface DocumentCounts {
@@ -52,20 +52,14 @@ export interface DocumentNames {
   truncated: boolean;
 }
 
-/** What a restore did, or with `dry_run` would do. */
-export interface RestoreReport {
+/** Reports what a restore or undo did, or with `dry_run` would do. */
+export interface OperationReport {
   dry_run: boolean;
-  restored_at: string | null;
   replaced_state: boolean;
-  /** As it was asked for; `replaced_audit_count` says how many entries were taken out. */
-  truncated_audit: boolean;
-  /** Entries of the backup that came into the trail, adopted or imported. */
+  /** Number of entries that came into the trail, adopted or imported. */
   imported_audit_count: number;
-  replaced_audit_count: number;
-  /** Whether the backup had a manifest to be verified by. What does not hold is never restored. */
-  verified: boolean;
   revision: number;
-  /** Null in a dry run that would replace the state: a new one is made by the deed only. */
+  /** Null in a dry run that would replace the state: only the operation itself creates a new epoch. */
   epoch: string | null;
   /** The live revision that the figures were computed against: pass it as `expect_revision`. */
   based_on_revision: number;
@@ -73,20 +67,31 @@ export interface RestoreReport {
   documents: DocumentCounts;
   document_names: DocumentNames;
   audit: {
-    /** Taken over as they are, seq and hash. */
-    adopted: number;
     /** Appended as `audit.import` entries that contain the original. */
     imported: number;
-    /** Live entries taken out. */
-    replaced: number;
-    /** The first seq at which the two trails differ; null when one of them holds the other. */
-    parted_at: number | null;
     previous_head: AuditHead;
-    /** Null when the backup is unverified. */
-    backup_head: AuditHead | null;
     head: AuditHead | null;
   };
-  /** What a restore into a scratch state has made, as read from there; a dry run only names it. Null otherwise. */
-  scratch: { state_key: string; state_sha256: string | null; audit_head: AuditHead | null } | null;
   warnings: string[];
+}
+
+export interface RestoreReport extends OperationReport {
+  restored_at: string | null;
+  /** As requested; `replaced_audit_count` tells how many entries were removed. */
+  truncated_audit: boolean;
+  replaced_audit_count: number;
+  /** Whether the backup had a manifest to verify it by. A backup that does not match its manifest is never restored. */
+  verified: boolean;
+  audit: OperationReport['audit'] & {
+    /** Taken over as they are, seq and hash. */
+    adopted: number;
+    /** Live entries that were removed. */
+    replaced: number;
+    /** The first seq at which the two trails differ; null when one contains the other. */
+    parted_at: number | null;
+    /** Null when the backup is unverified. */
+    backup_head: AuditHead | null;
+  };
+  /** The scratch state that the restore made, as read from there; a dry run only names it. Null otherwise. */
+  scratch: { state_key: string; state_sha256: string | null; audit_head: AuditHead | null } | null;
 }

@@ -3,49 +3,41 @@ import type { CheckedRequest } from '../../backup/check/request.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { StagedBackup } from './check.ts';
 import type { OperationOutcome, OperationPlan } from './operation.ts';
+import { describeOperation, reportOperation } from './report.ts';
 
 export interface RestorePlan extends OperationPlan {
   /** Position of the first entry of an unverified backup that is not linked to the entry before it. */
   unlinked: number | undefined;
 }
 
-/**
- * Reports a restore, or the plan of a dry run. `scratchSha256` is the digest of the scratch state that the restore made.
- */
+/** Reports a restore, or the plan of a dry run. `scratchSha256` is the digest of the scratch state that the restore made. */
 export function reportRestore(
-  { plan, entry }: OperationOutcome<RestorePlan>,
+  outcome: OperationOutcome<RestorePlan>,
   request: CheckedRequest,
   scratchSha256: string | null = null,
 ): RestoreReport {
   const { options, backup } = request;
-  const { trail, documents } = plan;
-  const head = entry?.head ?? null;
-  const scratch = options.intoScratch;
+  const { live, trail } = outcome.plan;
+  const head = outcome.entry?.head ?? null;
+  const { intoScratch: scratch } = options;
   return {
     dry_run: options.dryRun,
-    restored_at: entry?.recordedAt ?? null,
-    replaced_state: plan.replaceState,
+    restored_at: outcome.entry?.recordedAt ?? null,
     truncated_audit: options.truncateAudit,
-    imported_audit_count: trail.adopt + trail.import,
     replaced_audit_count: trail.replace,
     verified: backup.verified,
-    revision: plan.revision,
-    epoch: options.dryRun && plan.replaceState ? null : plan.epoch,
-    based_on_revision: plan.live.revision,
-    event_id: entry?.eventId ?? null,
-    documents: documents.counts,
-    document_names: documents.names,
+    ...reportOperation(outcome, options.dryRun),
     audit: {
       adopted: trail.adopt,
       imported: trail.import,
       replaced: trail.replace,
       parted_at: trail.partedAt,
-      previous_head: plan.live.head,
+      previous_head: live.head,
       backup_head: backup.verified ? backup.manifest.audit_head : null,
       head,
     },
     scratch: scratch === undefined ? null : { state_key: scratch, state_sha256: scratchSha256, audit_head: head },
-    warnings: warningsOf(plan, request),
+    warnings: warningsOf(outcome.plan, request),
   };
 }
 
@@ -78,11 +70,8 @@ function warningsOf(
 
 function warningsOfVerified({ manifest }: Extract<CheckedBackup, { verified: true }>): string[] {
   if (!manifest.audit_included) return ['The backup contains no audit trail.'];
-  const warnings: string[] = [];
-  if (manifest.audit_entries < manifest.audit_head.seq) {
-    warnings.push('The backup contains only the last entries of its audit trail.');
-  }
-  return warnings;
+  const isPartial = manifest.audit_entries < manifest.audit_head.seq;
+  return isPartial ? ['The backup contains only the last entries of its audit trail.'] : [];
 }
 
 function warningsOfUnverified({ origin, hasAudit }: CheckedBackup, unlinked: number | undefined): string[] {
@@ -101,21 +90,15 @@ export function describeRestore(
   { options, backup }: CheckedRequest,
   staged: StagedBackup,
 ): Record<string, unknown> {
-  const { live, trail, documents } = plan;
+  const { trail } = plan;
   const { origin } = backup;
   return {
-    replaced_state: plan.replaceState,
+    ...describeOperation(plan),
     truncated_audit: options.truncateAudit,
-    previous_revision: live.revision,
-    previous_epoch: live.epoch,
-    previous_head: live.head,
     adopted_entries: trail.adopt,
-    imported_entries: trail.import,
     replaced_entries: trail.replace,
     parted_at: trail.partedAt,
     verified: backup.verified,
-    documents: documents.counts,
-    document_names: documents.names,
     backup: {
       instance_id: origin.instanceId,
       state_key: origin.stateKey,

@@ -44,7 +44,12 @@ describe('a restore into a scratch state', () => {
     });
     expect(await verifyBySql(nodes.database.pool, 'trial')).toMatchObject({ ok: true, entries: 3 });
 
-    expect(await node.store.dropScratch('trial')).toEqual({ state_key: 'trial', documents: 2, audit_entries: 3 });
+    expect(await node.store.dropScratch('trial')).toEqual({
+      dropped: true,
+      state_key: 'trial',
+      documents: 2,
+      audit_entries: 3,
+    });
     expect(await digest()).toBe(whole);
     await expect(node.store.verifyAudit(context(), 'trial')).rejects.toMatchObject({ code: 'scratch_not_found' });
   });
