@@ -35,7 +35,7 @@ export function booleanParameter(request: FastifyRequest, name: string, absent: 
 export function integerParameter(
   request: FastifyRequest,
   name: string,
-  { min, max }: { min: number; max: number },
+  { min, max = Number.MAX_SAFE_INTEGER }: { min: number; max?: number },
 ): number | undefined {
   const text = textParameter(request, name);
   if (text === undefined) return undefined;

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Store } from '../../domain/store.ts';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { abortSignalOf } from '../reply/stream.ts';
-import { openBody } from '../request/body.ts';
+import { JSON_TYPES, openBody } from '../request/body.ts';
 import { dataRoute } from '../route-config.ts';
 
 export function registerRestore(
@@ -12,7 +12,7 @@ export function registerRestore(
   app.post('/v1/admin/persistence/restore', dataRoute('admin'), async (request, reply) => {
     const signal = abortSignalOf(reply);
     // The body has no size limit: LOOM restores every backup that it exports.
-    const body = openBody(request, { mediaTypes: ['application/json'], idleMs, truncatedCode: 'backup_incomplete' });
+    const body = openBody(request, { mediaTypes: JSON_TYPES, idleMs, truncatedCode: 'backup_incomplete' });
     try {
       return await store.restore(body, { requestId: request.id, signal });
     } catch (error) {
