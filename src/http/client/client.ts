@@ -14,26 +14,18 @@ import type { StatusReport } from '../../domain/status.ts';
 import type { AuditPage } from '../../domain/store.ts';
 import type { UndoReport } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
-import { type Answer, createTransport, type RequestOptions, type Transport } from './transport.ts';
+import {
+  type Answer,
+  createTransport,
+  type RequestOptions,
+  type Transport,
+  type TransportOptions,
+} from './transport.ts';
 
 export interface BackupQuery {
   includeAudit?: boolean;
   auditLimit?: number;
   gzip?: boolean;
-}
-
-interface BackupDownload {
-  body: Readable;
-  /** Whether the bytes are gzip. A proxy may have packed or unpacked them, whatever the query asked for. */
-  isGzip: boolean;
-}
-
-interface NodeClientOptions {
-  /** Base URL of the node; with a path only behind a proxy that removes it. */
-  url: string;
-  token: string;
-  /** Aborts requests in flight. */
-  signal?: AbortSignal;
 }
 
 export type NodeClient = ReturnType<typeof createNodeClient>;
@@ -42,12 +34,12 @@ const PERSISTENCE = '/v1/admin/persistence';
 
 const json = { 'content-type': 'application/json' };
 
-export function createNodeClient({ url, token, signal }: NodeClientOptions) {
+export function createNodeClient(options: Omit<TransportOptions, 'agent'>) {
   const agent = new Agent({
     connect: { timeout: limits.clientConnectTimeoutMs },
     bodyTimeout: limits.clientIdleTimeoutMs,
   });
-  const transport = createTransport({ url, token, agent, ...(signal === undefined ? {} : { signal }) });
+  const transport = createTransport({ ...options, agent });
   const timeoutMs = limits.clientAnswerTimeoutMs;
 
   async function read<T>(what: string, members: string[], options: RequestOptions): Promise<T> {
@@ -99,7 +91,7 @@ export function createNodeClient({ url, token, signal }: NodeClientOptions) {
 async function openBackup(
   { open, toError }: Transport,
   { includeAudit = true, auditLimit, gzip = false }: BackupQuery,
-): Promise<BackupDownload> {
+) {
   const query = new URLSearchParams({ include_audit: String(includeAudit) });
   if (auditLimit !== undefined) query.set('audit_limit', String(auditLimit));
   const { body, headers } = await open({
@@ -113,10 +105,9 @@ async function openBackup(
       throw toError(error);
     }
   }
-  return {
-    body: Readable.from(chunks(), { objectMode: false }),
-    isGzip: headers['content-encoding'] === 'gzip',
-  };
+  // A proxy may have packed or unpacked the bytes, whatever the query asked for.
+  const isGzip = headers['content-encoding'] === 'gzip';
+  return { body: Readable.from(chunks(), { objectMode: false }), isGzip };
 }
 
 /** Throws unless the answer has these members: another program at the address may also answer JSON. */

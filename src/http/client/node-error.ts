@@ -46,17 +46,11 @@ export function readProblem(status: number, text: string): NodeError | undefined
 }
 
 function readPlace(body: unknown): ErrorPlace {
-  const place: ErrorPlace = {};
-  const pointer = memberOf(body, 'pointer', 'string');
-  const offset = memberOf(body, 'offset', 'number');
-  const document = memberOf(body, 'document', 'string');
-  const seq = memberOf(body, 'seq', 'number');
-  if (pointer !== undefined) place.pointer = pointer;
-  if (offset !== undefined) place.offset = offset;
-  if (document !== undefined) place.document = document;
-  if (seq !== undefined) place.seq = seq;
-  return place;
+  const place = Object.entries(placeTypes).map(([name, type]) => [name, memberOf(body, name, type)]);
+  return Object.fromEntries(place.filter(([, value]) => value !== undefined));
 }
+
+const placeTypes = { pointer: 'string', offset: 'number', document: 'string', seq: 'number' } as const;
 
 interface Types {
   string: string;

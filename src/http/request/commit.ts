@@ -17,13 +17,7 @@ export function readCommitBase(
     const detail = `Idempotency-Key must have 1 to ${limits.maxIdempotencyKeyBytes} visible ASCII characters.`;
     throw new LoomError('invalid_parameter', detail);
   }
-  const precondition = readPrecondition(headers, document);
-  return {
-    actor,
-    requestId: id,
-    ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-    ...(precondition === undefined ? {} : { precondition }),
-  };
+  return { actor, requestId: id, idempotencyKey, precondition: readPrecondition(headers, document) };
 }
 
 function isIdempotencyKey(header: string | string[]): header is string {
