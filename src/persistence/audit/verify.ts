@@ -26,7 +26,6 @@ export async function verifyAudit(
 interface BadEntry {
   seq: number;
   reason: ChainFault;
-  detail: string;
 }
 
 /**
@@ -45,7 +44,8 @@ export async function verifyChain(connection: Connection, stateKey: string): Pro
   const { entries = 0, last_seq: lastSeq = 0, last_hash: lastHash = null } = chain ?? {};
   const bad = (await firstBadEntry(connection, stateKey)) ?? headFault(head, lastSeq, lastHash);
   if (bad === undefined) return { ok: true, entries, head };
-  return { ok: false, entries, head, first_bad_seq: bad.seq, reason: bad.reason, detail: bad.detail };
+  const { seq, reason } = bad;
+  return { ok: false, entries, head, first_bad_seq: seq, reason, detail: details[reason](seq) };
 }
 
 async function firstBadEntry(queries: Queries, stateKey: string): Promise<BadEntry | undefined> {
@@ -71,19 +71,15 @@ async function firstBadEntry(queries: Queries, stateKey: string): Promise<BadEnt
     [stateKey],
   );
   if (row === undefined) return undefined;
-  return badEntry(row.reason === 'seq_gap' ? row.expected_seq : row.seq, row.reason);
+  return { seq: row.reason === 'seq_gap' ? row.expected_seq : row.seq, reason: row.reason };
 }
 
 function headFault(head: AuditHead, lastSeq: number, lastHash: string | null): BadEntry | undefined {
-  if (lastSeq < head.seq) return badEntry(lastSeq + 1, 'entries_missing');
-  if (lastSeq > head.seq) return badEntry(head.seq + 1, 'head_mismatch');
+  if (lastSeq < head.seq) return { seq: lastSeq + 1, reason: 'entries_missing' };
+  if (lastSeq > head.seq) return { seq: head.seq + 1, reason: 'head_mismatch' };
   // Without entries, the first one would be linked to a wrong hash.
-  if ((lastHash ?? GENESIS_HASH) !== head.hash) return badEntry(Math.max(head.seq, 1), 'head_mismatch');
-  return undefined;
-}
-
-function badEntry(seq: number, reason: ChainFault): BadEntry {
-  return { seq, reason, detail: details[reason](seq) };
+  const isLinked = (lastHash ?? GENESIS_HASH) === head.hash;
+  return isLinked ? undefined : { seq: Math.max(head.seq, 1), reason: 'head_mismatch' };
 }
 
 const details: Record<ChainFault, (seq: number) => string> = {

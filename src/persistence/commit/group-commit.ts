@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CommitReceipt, CommitRequest, SubmitCommit } from '../../domain/commit.ts';
+import type { CommitReceipt, CommitRequest } from '../../domain/commit.ts';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { type CommitOutcome, type PreparedCommit, prepareCommit } from './batch.ts';
@@ -19,20 +19,12 @@ export interface GroupCommitOptions {
   wait?(delayMs: number): Promise<unknown>;
 }
 
-export interface GroupCommit {
-  submit: SubmitCommit;
-  /** Returns the number of commits that wait or are in flight. */
-  depth(): number;
-  /** Refuses new commits. Resolves when all accepted commits are answered. */
-  close(): Promise<void>;
-}
-
 /**
  * Collects the commits that arrive while a batch is in flight into the next batch, so that one flush to disk serves many clients.
  * One batch is in flight at a time, so commits keep the order of their arrival. A client is answered only after its transaction
  * has committed.
  */
-export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
+export function createGroupCommit(options: GroupCommitOptions) {
   const queue: Waiting[] = [];
   let queuedBytes = 0;
   let inFlight = 0;
@@ -69,8 +61,10 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
 
   return {
     submit,
+    /** Returns the number of commits that wait or are in flight. */
     depth: () => queue.length + inFlight,
-    close: async () => {
+    /** Refuses new commits. Resolves when all accepted commits are answered. */
+    close: async (): Promise<void> => {
       closing = true;
       await running;
     },

@@ -6,7 +6,7 @@ import type { Log } from '../../log.ts';
 import { connectionOptions, cutClient, isIdle } from './client.ts';
 import { type Connection, createConnection, createQueries, type Queries } from './connection.ts';
 import { describeFault, isInStep, throwDatabaseError } from './faults.ts';
-import { runTransaction, type TransactionMode, type TransactionOptions } from './transaction.ts';
+import { runTransaction, type TransactionMode } from './transaction.ts';
 
 // The room of connections: the one door to PostgreSQL. Only this room imports pg. It lends connections and transactions with the verbs
 // of connection.ts, converts every error in faults.ts, and sets the deadlines. It knows no table of LOOM.
@@ -32,7 +32,7 @@ export interface Database extends Queries {
   transaction<T>(
     mode: TransactionMode,
     run: (connection: Connection) => Promise<T>,
-    options?: TransactionOptions,
+    options?: { signal?: AbortSignal },
   ): Promise<T>;
   usage(): StoreObservation['pool'];
   /** Lets running work finish, then closes all connections. Cuts the connections that are still lent after `deadlineMs`. */

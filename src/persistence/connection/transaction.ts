@@ -14,17 +14,12 @@ const beginStatements: Record<TransactionMode, string> = {
   snapshot: 'begin isolation level repeatable read read only',
 };
 
-export interface TransactionOptions {
-  /** Aborts the transaction: its connection is cut, and it rejects with `client_gone`. */
-  signal?: AbortSignal;
-}
-
 /** Runs `run` in one transaction on `client`, see `Database.transaction`. */
 export async function runTransaction<T>(
   client: PoolClient,
   mode: TransactionMode,
   run: (connection: Connection) => Promise<T>,
-  { signal }: TransactionOptions = {},
+  { signal }: { signal?: AbortSignal } = {},
 ): Promise<T> {
   const connection = createConnection(client);
   signal?.addEventListener('abort', connection.cut, { once: true });

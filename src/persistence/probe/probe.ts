@@ -23,14 +23,7 @@ export interface ProbeOptions {
   onChange?: (verdict: ProbeVerdict) => void;
 }
 
-export interface Probe {
-  /** Returns the last verdict. Never waits. */
-  verdict(): ProbeVerdict;
-  start(): void;
-  /** Starts the next check at once, for example after a migration. */
-  wake(): void;
-  close(): Promise<void>;
-}
+export type Probe = ReturnType<typeof createProbe>;
 
 // The room of the probe: it watches the database for /ready over a connection of its own. It imports connection/ and schema/ only.
 
@@ -38,7 +31,7 @@ export interface Probe {
  * Watches the database over one connection of its own, so that neither a full pool nor a silent server delays the answer to `/ready`.
  * Checks run one after the other, each with a deadline. The probe never gives up, and reconnects at most once a back-off.
  */
-export function createProbe(options: ProbeOptions): Probe {
+export function createProbe(options: ProbeOptions) {
   const { intervalMs = limits.probeIntervalMs, badChecks = limits.probeBadChecks, supportedSchemaVersion } = options;
   const rules = { badChecks, supportedSchemaVersion };
   const pauses = { intervalMs, minBackoffMs: limits.minProbeBackoffMs, maxBackoffMs: limits.maxProbeBackoffMs };
@@ -61,12 +54,14 @@ export function createProbe(options: ProbeOptions): Probe {
   }
 
   return {
+    /** Returns the last verdict. Never waits. */
     verdict: () => state.verdict,
-    start: () => {
+    start: (): void => {
       if (!closed) running ??= run();
     },
+    /** Starts the next check at once, for example after a migration. */
     wake: pause.wake,
-    close: async () => {
+    close: async (): Promise<void> => {
       closed = true;
       pause.wake();
       checker.close();

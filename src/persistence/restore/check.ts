@@ -44,24 +44,25 @@ export async function checkStage(connection: Connection, backup: CheckedBackup):
 }
 
 async function checkDocuments(connection: Connection, backup: CheckedBackup): Promise<string> {
-  const twice = await connection.firstRow<{ name: string }>(
-    `select name from loom_stage_document group by name having count(*) > 1 order by name limit 1`,
-  );
-  if (twice !== undefined) throw duplicateDocument(BACKUP, twice.name);
-  const digestTwice = await connection.firstRow<{ name: string }>(
-    `select name from loom_stage_digest group by name having count(*) > 1 order by name limit 1`,
-  );
-  if (digestTwice !== undefined) throw duplicateDigest(BACKUP, digestTwice.name);
+  for (const [table, toFault] of duplicates) {
+    const twice = await connection.firstRow<{ name: string }>(
+      `select name from ${table} group by name having count(*) > 1 order by name limit 1`,
+    );
+    if (twice !== undefined) throw toFault(BACKUP, twice.name);
+  }
   if (backup.verified || backup.hasDigests) await checkDigests(connection);
   const { documents, sha256 } = await digestDocuments(connection, 'loom_stage_document');
-  if (backup.verified) {
-    if (documents !== backup.manifest.documents) {
-      throw documentCountMismatch(BACKUP, backup.manifest.documents, documents);
-    }
-    if (sha256 !== backup.manifest.state_sha256) throw stateDigestMismatch(BACKUP);
-  }
+  if (!backup.verified) return sha256;
+  const { manifest } = backup;
+  if (documents !== manifest.documents) throw documentCountMismatch(BACKUP, manifest.documents, documents);
+  if (sha256 !== manifest.state_sha256) throw stateDigestMismatch(BACKUP);
   return sha256;
 }
+
+const duplicates = [
+  ['loom_stage_document', duplicateDocument],
+  ['loom_stage_digest', duplicateDigest],
+] as const;
 
 async function checkDigests(queries: Queries): Promise<void> {
   const wrong = await queries.firstRow<{ name: string; fault: 'lost' | 'added' | 'changed' }>(

@@ -89,6 +89,7 @@ export function describeRestore(
   plan: RestorePlan,
   { options, backup }: CheckedRequest,
   staged: StagedBackup,
+  replacedRestores: unknown[],
 ): Record<string, unknown> {
   const { trail } = plan;
   const { origin } = backup;
@@ -98,6 +99,7 @@ export function describeRestore(
     adopted_entries: trail.adopt,
     replaced_entries: trail.replace,
     parted_at: trail.partedAt,
+    replaced_restores: replacedRestores,
     verified: backup.verified,
     backup: {
       instance_id: origin.instanceId,
