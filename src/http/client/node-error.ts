@@ -36,30 +36,30 @@ export function readProblem(status: number, text: string): NodeError | undefined
   } catch {
     return undefined;
   }
-  const code = memberOf(body, 'code', 'string');
+  const code = textOf(body, 'code');
   if (code === undefined || !/^[a-z_]{1,64}$/.test(code)) return undefined;
-  return new NodeError(code, memberOf(body, 'detail', 'string') ?? 'The node gave no detail.', {
+  return new NodeError(code, textOf(body, 'detail') ?? 'The node gave no detail.', {
     status,
-    requestId: memberOf(body, 'request_id', 'string'),
+    requestId: textOf(body, 'request_id'),
     place: readPlace(body),
   });
 }
 
 function readPlace(body: unknown): ErrorPlace {
-  const place = Object.entries(placeTypes).map(([name, type]) => [name, memberOf(body, name, type)]);
-  return Object.fromEntries(place.filter(([, value]) => value !== undefined));
+  const members = Object.entries(placeTypes).map(([name, type]) => ({ name, type, value: memberOf(body, name) }));
+  const known = members.filter(({ type, value }) => typeof value === type);
+  return Object.fromEntries(known.map(({ name, value }) => [name, value]));
 }
 
 const placeTypes = { pointer: 'string', offset: 'number', document: 'string', seq: 'number' } as const;
 
-interface Types {
-  string: string;
-  number: number;
+function textOf(body: unknown, name: string): string | undefined {
+  const value = memberOf(body, name);
+  return typeof value === 'string' ? value : undefined;
 }
 
-function memberOf<Type extends keyof Types>(body: unknown, name: string, type: Type): Types[Type] | undefined {
-  const value: unknown = typeof body === 'object' && body !== null ? Reflect.get(body, name) : undefined;
-  return typeof value === type ? (value as Types[Type]) : undefined;
+function memberOf(body: unknown, name: string): unknown {
+  return Reflect.get(Object(body), name);
 }
 
 type Fault = [code: string, message: string];

@@ -1,9 +1,9 @@
 import type { Readable } from 'node:stream';
-import { type Dispatcher, request } from 'undici';
+import { Agent, request } from 'undici';
 import { limits } from '../../limits.ts';
 import { NodeError, readProblem, toNodeError } from './node-error.ts';
 
-export interface RequestOptions {
+interface RequestOptions {
   method?: 'GET' | 'POST' | 'DELETE';
   /** Path with query. */
   path: string;
@@ -13,17 +13,10 @@ export interface RequestOptions {
   timeoutMs?: number;
 }
 
-/** Holds a whole answer, parsed. `fault` creates the error for an unexpected one. */
-export interface Answer {
-  json: unknown;
-  fault(message: string): NodeError;
-}
-
 export interface TransportOptions {
   /** Base URL of the node; with a path only behind a proxy that removes it. */
   url: string;
   token: string;
-  agent: Dispatcher;
   /** Aborts requests in flight. */
   signal?: AbortSignal;
 }
@@ -31,7 +24,11 @@ export interface TransportOptions {
 export type Transport = ReturnType<typeof createTransport>;
 
 /** Creates the transport of a client. Every failure becomes a `NodeError`, and no error contains the token. */
-export function createTransport({ url, token, agent, signal }: TransportOptions) {
+export function createTransport({ url, token, signal }: TransportOptions) {
+  const agent = new Agent({
+    connect: { timeout: limits.clientConnectTimeoutMs },
+    bodyTimeout: limits.clientIdleTimeoutMs,
+  });
   const base = url.replace(/\/+$/, '');
   /** Converts an error of the connection, for callers that read a body themselves. */
   const toError = (error: unknown): NodeError => toNodeError(error, base, signal?.aborted === true);
@@ -61,19 +58,22 @@ export function createTransport({ url, token, agent, signal }: TransportOptions)
     throw problem ?? unexpectedAnswer(base, statusCode, type);
   }
 
-  /** Sends a request and reads the whole answer as JSON. */
-  async function ask(options: RequestOptions): Promise<Answer> {
+  /** Sends a request and reads the whole answer. It must have `members`: another program may also answer JSON. */
+  async function ask<T>(what: string, members: string[], options: RequestOptions): Promise<T> {
     const { body } = await open(options);
     const text = await readStart(body).catch(fail);
     const fault = (message: string) => new NodeError('unexpected_answer', `${base}: ${message}`, { status: 200 });
+    let json: unknown;
     try {
-      return { json: JSON.parse(text), fault };
+      json = JSON.parse(text);
     } catch {
       throw fault('The answer has the type application/json, but is not JSON.');
     }
+    if (members.every((member) => member in Object(json))) return json as T;
+    throw fault(`The answer is not ${what}. Check that the URL belongs to a LOOM node.`);
   }
 
-  return { open, ask, toError };
+  return { open, ask, toError, close: () => agent.destroy() };
 }
 
 /** Describes an error page, a redirect or an answer of a proxy. Leaves its text out: it does not help on a terminal. */

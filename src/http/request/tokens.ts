@@ -57,17 +57,14 @@ export function assertNoTokenInQuery(url: string, findActor: FindActor): void {
   if (start < 0) return;
   for (const [name, value] of new URLSearchParams(url.slice(start + 1))) {
     const candidates = [name, value, value.replace(/^bearer\s+/i, '')];
-    if (!looksLikeToken(name) && !candidates.some((text) => findActor(text) !== undefined)) continue;
+    const isTokenName = tokenName.test(name.toLowerCase().replace(/[-_.\s]/g, ''));
+    if (!isTokenName && !candidates.some((text) => findActor(text) !== undefined)) continue;
     throw new LoomError(
       'token_in_query',
       'The URL seems to contain a token, and logs keep URLs. ' +
         'Send the token as x-loom-admin-token or as Authorization: Bearer. If it was a real one, replace it.',
     );
   }
-}
-
-function looksLikeToken(name: string): boolean {
-  return tokenName.test(name.toLowerCase().replace(/[-_.\s]/g, ''));
 }
 
 function digestOf(text: string): Buffer {

@@ -20,12 +20,11 @@ interface DocumentRouteParts {
 }
 
 export function registerDocuments(app: FastifyInstance, parts: DocumentRouteParts): void {
-  registerListing(app, parts);
   registerReading(app, parts);
   registerWriting(app, parts);
 }
 
-function registerListing(app: FastifyInstance, { store }: DocumentRouteParts): void {
+function registerReading(app: FastifyInstance, { store }: DocumentRouteParts): void {
   app.get('/v1/documents', dataRoute('client', ['prefix', 'after', 'limit']), async (request, reply) => {
     const precondition = readPrecondition(request.headers, null);
     const page = await store.listDocuments({
@@ -35,9 +34,7 @@ function registerListing(app: FastifyInstance, { store }: DocumentRouteParts): v
     });
     return isNotModified(reply, precondition, page) ? reply.code(304).send() : reply.send(page);
   });
-}
 
-function registerReading(app: FastifyInstance, { store }: DocumentRouteParts): void {
   app.get(DOCUMENT, dataRoute('client'), async (request, reply) => {
     const name = readDocumentName(request);
     const precondition = readPrecondition(request.headers, name);

@@ -25,12 +25,8 @@ export function registerRestore(
 
 /** Adds a hint when a body begins with 0x1f, as gzip data does and JSON text never does. */
 function withGzipHint(error: unknown): unknown {
-  const isGzip =
-    isLoomError(error) &&
-    error.code === 'invalid_json' &&
-    error.place.offset === 0 &&
-    error.message.includes('byte 0x1f');
-  if (!isGzip) return error;
+  if (!isLoomError(error) || error.code !== 'invalid_json') return error;
+  if (error.place.offset !== 0 || !error.message.includes('byte 0x1f')) return error;
   const detail = `${error.message} If the body is gzip, send the header content-encoding: gzip.`;
   return new LoomError(error.code, detail, error.place);
 }

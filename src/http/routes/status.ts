@@ -96,12 +96,10 @@ function toDatabaseFault(error: unknown): StatusReport['database'] {
 }
 
 function toUndo(records: UndoRecord[] | null, now: Date): StatusReport['undo'] {
-  const kept = records?.map((record) => ({
-    ...record,
-    age_seconds: secondsBetween(new Date(record.taken_at), now),
-  }));
-  const bytes = records?.reduce((sum, record) => sum + record.bytes, 0);
-  return { kept_most: limits.maxUndoRecords, bytes: bytes ?? null, kept: kept ?? null };
+  const age = ({ taken_at }: UndoRecord): number => secondsBetween(new Date(taken_at), now);
+  const kept = records?.map((record) => ({ ...record, age_seconds: age(record) })) ?? null;
+  const bytes = records?.reduce((sum, record) => sum + record.bytes, 0) ?? null;
+  return { kept_most: limits.maxUndoRecords, bytes, kept };
 }
 
 function readMemory(): StatusReport['memory'] {

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { PostgresConfig } from '../../config/config.ts';
 import type { ProbeVerdict } from '../../domain/probe.ts';
 import { limits } from '../../limits.ts';
@@ -170,23 +171,12 @@ function createDeadline(afterMs: number): { passed: Promise<never>; clear(): voi
 
 /** Creates a pause that `wake` ends early. A wake without a wait applies to the next wait. */
 function createPause(): { wait(pauseMs: number): Promise<void>; wake(): void } {
-  let woken = false;
-  let end: (() => void) | undefined;
+  let woken = new AbortController();
   return {
     wait: async (pauseMs) => {
-      let timer: NodeJS.Timeout | undefined;
-      if (!woken)
-        await new Promise<void>((resolve) => {
-          end = resolve;
-          timer = setTimeout(resolve, pauseMs);
-        });
-      clearTimeout(timer);
-      end = undefined;
-      woken = false;
+      await sleep(pauseMs, undefined, { signal: woken.signal }).catch(() => undefined);
+      woken = new AbortController();
     },
-    wake: () => {
-      woken = true;
-      end?.();
-    },
+    wake: () => woken.abort(),
   };
 }

@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import { entryForms } from '../../backup/check/entry-forms.ts';
-import { type BackupItem, createRestoreDecoder, type Decoded, type Decoder } from '../../backup/format/decoder.ts';
+import { type BackupItem, createRestoreDecoder, type Decoded } from '../../backup/format/decoder.ts';
 import type { Progress } from '../activity/operations.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { CopyIn } from '../connection/copy.ts';
@@ -56,12 +56,30 @@ export interface StageOptions {
  * Decodes the body as it arrives, and copies its documents, digests and entries into the staging tables. `connection` must be in a
  * transaction. When this rejects, no COPY is open, so that the transaction can be rolled back.
  */
-export async function stageBackup(connection: Connection, body: Readable, options: StageOptions): Promise<Decoded> {
+export async function stageBackup(
+  connection: Connection,
+  body: Readable,
+  { progress, onBegin }: StageOptions,
+): Promise<Decoded> {
   await createStage(connection);
   const decoder = createRestoreDecoder();
   const copier = createCopier(connection);
+  const yieldAfter = createYielder();
+  let isFirst = true;
   try {
-    const decoded = await decodeInto(copier, decoder, body, options);
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      progress.count({ bytes: chunk.length });
+      const items = decoder.write(chunk);
+      if (isFirst) await onBegin(decoder.whole.request);
+      isFirst = false;
+      for (const item of items) {
+        if (item.kind === 'document') progress.count({ documents: 1 });
+        if (item.kind === 'entry') progress.count({ entries: 1 });
+        await copier.accept(item);
+      }
+      await yieldAfter(chunk.length);
+    }
+    const decoded = decoder.end();
     await copier.close();
     await analyzeStage(connection);
     return decoded;
@@ -70,31 +88,6 @@ export async function stageBackup(connection: Connection, body: Readable, option
     throw error;
   }
 }
-
-async function decodeInto(
-  copier: Copier,
-  decoder: Decoder<Decoded>,
-  body: Readable,
-  { progress, onBegin }: StageOptions,
-): Promise<Decoded> {
-  const yieldAfter = createYielder();
-  let isFirst = true;
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    progress.count({ bytes: chunk.length });
-    const items = decoder.write(chunk);
-    if (isFirst) await onBegin(decoder.whole.request);
-    isFirst = false;
-    for (const item of items) {
-      if (item.kind === 'document') progress.count({ documents: 1 });
-      if (item.kind === 'entry') progress.count({ entries: 1 });
-      await copier.accept(item);
-    }
-    await yieldAfter(chunk.length);
-  }
-  return decoder.end();
-}
-
-type Copier = ReturnType<typeof createCopier>;
 
 /** Copies items into their tables. One COPY is open at a time; the members of a backup come in any order, each in one piece. */
 function createCopier(connection: Connection) {
