@@ -13,9 +13,7 @@ export interface BodyBounds {
   idleMs: number;
 }
 
-interface JsonBodyOptions extends BodyBounds {
-  mediaTypes: MediaTypes;
-}
+type JsonBodyOptions = BodyBounds & { mediaTypes: MediaTypes };
 
 /** Reads the body as one document. Resolves with its normal JSON text. */
 export async function readDocumentBody(request: FastifyRequest, options: JsonBodyOptions): Promise<string> {
