@@ -78,14 +78,9 @@ export interface Store {
   /** Returns what the scratch state contained. Rejects with `scratch_not_found` for any other state. */
   dropScratch(stateKey: string): Promise<DroppedScratch>;
   readSchema(): Promise<SchemaStatus>;
-  readDatabase(): Promise<DatabaseStatus>;
+  readDatabase(): Promise<{ version: string; latencyMs: number }>;
   /** Returns what status and metrics show without asking the database. */
   observe(): StoreObservation;
-}
-
-export interface DatabaseStatus {
-  version: string;
-  latencyMs: number;
 }
 
 /** The last verdict of this node on the chain: a verification checks all of it, a backup the entries in it. */

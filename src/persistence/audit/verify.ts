@@ -23,10 +23,7 @@ export async function verifyAudit(
   return verdict;
 }
 
-interface BadEntry {
-  seq: number;
-  reason: ChainFault;
-}
+type BadEntry = { seq: number; reason: ChainFault };
 
 /**
  * Recomputes every hash of the chain in the database, and checks links, seqs, the columns beside the entry, and the head in the state

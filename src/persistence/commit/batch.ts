@@ -1,6 +1,7 @@
 import { type CommitReceipt, type CommitRequest, entityTag, type Precondition } from '../../domain/commit.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
+import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { isConnectionFault } from '../connection/faults.ts';
 import { SCHEMA_SERVES, schemaAhead } from '../schema/serves.ts';
@@ -63,18 +64,8 @@ export interface CommitBatchOptions {
 export async function commitBatch(
   database: Database,
   commits: PreparedCommit[],
-  options: CommitBatchOptions,
-): Promise<CommitOutcome[]> {
-  const rows = await sendBatch(database, commits, options);
-  if (rows === undefined) throw schemaAhead();
-  return commits.map((commit, index) => toOutcome(commit, rows[index], options.maxDocumentBytes));
-}
-
-async function sendBatch(
-  database: Database,
-  commits: PreparedCommit[],
   { stateKey, maxDocumentBytes }: CommitBatchOptions,
-): Promise<ResultRow[] | undefined> {
+): Promise<CommitOutcome[]> {
   const options = {
     max_document_bytes: maxDocumentBytes,
     max_deletes: limits.maxChangesPerCommit,
@@ -82,22 +73,22 @@ async function sendBatch(
   };
   const texts = `[${commits.map((one) => one.text).join()}]`;
   let sent = false;
-  try {
-    return await database.withConnection(async (connection) => {
-      sent = true;
-      const queries = connection.within(limits.commitTimeoutMs);
-      const row = await queries.firstRow<{ results: ResultRow[] }>(
-        `select loom_commit($1, $2, $3) as results where ${SCHEMA_SERVES}`,
-        [stateKey, texts, JSON.stringify(options)],
-      );
-      return row?.results;
-    });
-  } catch (error) {
+  const send = async (connection: Connection) => {
+    sent = true;
+    return await connection
+      .within(limits.commitTimeoutMs)
+      .firstRow<{ results: ResultRow[] }>(COMMIT, [stateKey, texts, JSON.stringify(options)]);
+  };
+  const row = await database.withConnection(send).catch((error: unknown) => {
     if (!sent || !isConnectionFault(error)) throw error;
     const detail = 'The connection to the database broke before the database answered.';
     throw new LoomError('commit_outcome_unknown', detail, { cause: error, retryAfterSeconds: 1 });
-  }
+  });
+  if (row === undefined) throw schemaAhead();
+  return commits.map((commit, index) => toOutcome(commit, row.results[index], maxDocumentBytes));
 }
+
+const COMMIT = `select loom_commit($1, $2, $3) as results where ${SCHEMA_SERVES}`;
 
 function toOutcome(commit: PreparedCommit, row: ResultRow | undefined, maxDocumentBytes: number): CommitOutcome {
   if (row === undefined) throw new Error('loom_commit returned fewer results than commits');

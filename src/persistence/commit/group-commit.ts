@@ -14,7 +14,7 @@ export interface GroupCommitOptions {
   commitBatch(commits: PreparedCommit[]): Promise<CommitOutcome[]>;
   createEventId(): string;
   /** Called after each committed batch. */
-  onBatch?(batch: { commits: number; durationMs: number }): void;
+  onBatch?: ((batch: { commits: number; durationMs: number }) => void) | undefined;
   now?(): number;
   wait?(delayMs: number): Promise<unknown>;
 }

@@ -98,9 +98,5 @@ async function closePool(pool: Pool, clients: Set<PoolClient>, deadlineMs: numbe
   const timer = setTimeout(() => {
     for (const client of clients) cutClient(client);
   }, deadlineMs);
-  try {
-    await pool.end();
-  } finally {
-    clearTimeout(timer);
-  }
+  await pool.end().finally(() => clearTimeout(timer));
 }

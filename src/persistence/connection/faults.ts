@@ -93,7 +93,8 @@ export function describeFault(error: unknown): string {
   const code = codeOf(original);
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID' || code === 'HOSTNAME_MISMATCH')
     return "the server's certificate is for another host name than the one in LOOM_PG_URL";
-  if (isCertificateCode(code)) return `the server's certificate is not trusted (${code}): check LOOM_PG_SSL_CA`;
+  if (code !== undefined && certificateCode.test(code))
+    return `the server's certificate is not trusted (${code}): check LOOM_PG_SSL_CA`;
   if (original.message === NO_TLS) return 'the server does not support TLS, but LOOM_PG_SSL is true';
   if (original.message.startsWith('SASL:'))
     return 'the password is missing, or the server asks for an unknown kind of authentication';
@@ -117,7 +118,7 @@ function faultOf(error: unknown): Fault {
   if (state !== undefined) return faultsOfState[state] ?? faultsOfClass[state.slice(0, 2)] ?? 'unknown';
   if (!(error instanceof Error)) return 'unknown';
   const code = codeOf(error);
-  if (code !== undefined && (networkCodes.has(code) || isCertificateCode(code))) return 'unavailable';
+  if (code !== undefined && (networkCodes.has(code) || certificateCode.test(code))) return 'unavailable';
   return connectionMessages.some((pattern) => pattern.test(error.message)) ? 'unavailable' : 'unknown';
 }
 
@@ -185,14 +186,9 @@ const connectionMessages = [
   /^SASL:/,
 ];
 
-/** Tells whether Node refused a certificate. Its codes are OpenSSL's names of X509 verification errors. */
-function isCertificateCode(code: string | undefined): boolean {
-  if (code === undefined) return false;
-  return (
-    /^ERR_(TLS|SSL)_/.test(code) ||
-    /^(CERT|CRL|UNABLE_TO)_|SELF_SIGNED_CERT|^INVALID_(CA|PURPOSE)$|^HOSTNAME_MISMATCH$/.test(code)
-  );
-}
+/** Matches codes of Node for a refused certificate: OpenSSL's names of X509 verification errors. */
+const certificateCode =
+  /^(ERR_TLS|ERR_SSL|CERT|CRL|UNABLE_TO)_|SELF_SIGNED_CERT|^INVALID_(CA|PURPOSE)$|^HOSTNAME_MISMATCH$/;
 
 function codeOf(error: Error): string | undefined {
   return 'code' in error && typeof error.code === 'string' ? error.code : undefined;

@@ -37,19 +37,19 @@ export async function checkStage(connection: Connection, backup: CheckedBackup):
   const entries = counted?.entries ?? 0;
   if (backup.verified && backup.hasAudit) {
     await checkEntryForms(connection);
-    checkEntryCount(entries, backup.manifest);
-    await checkChain(connection, backup.manifest);
+    const { manifest } = backup;
+    const isCountRight = entries === manifest.audit_entries && entries > 0 === (manifest.audit_first !== null);
+    if (!isCountRight) throw entryCountMismatch(BACKUP, manifest.audit_entries, entries);
+    await checkChain(connection, manifest);
   }
   return { stateSha256, entries };
 }
 
 async function checkDocuments(connection: Connection, backup: CheckedBackup): Promise<string> {
-  for (const [table, toFault] of duplicates) {
-    const twice = await connection.firstRow<{ name: string }>(
-      `select name from ${table} group by name having count(*) > 1 order by name limit 1`,
-    );
-    if (twice !== undefined) throw toFault(BACKUP, twice.name);
-  }
+  const document = await firstRepeated(connection, 'loom_stage_document');
+  if (document !== undefined) throw duplicateDocument(BACKUP, document);
+  const digest = await firstRepeated(connection, 'loom_stage_digest');
+  if (digest !== undefined) throw duplicateDigest(BACKUP, digest);
   if (backup.verified || backup.hasDigests) await checkDigests(connection);
   const { documents, sha256 } = await digestDocuments(connection, 'loom_stage_document');
   if (!backup.verified) return sha256;
@@ -59,10 +59,10 @@ async function checkDocuments(connection: Connection, backup: CheckedBackup): Pr
   return sha256;
 }
 
-const duplicates = [
-  ['loom_stage_document', duplicateDocument],
-  ['loom_stage_digest', duplicateDigest],
-] as const;
+async function firstRepeated(queries: Queries, table: string): Promise<string | undefined> {
+  const text = `select name from ${table} group by name having count(*) > 1 order by name limit 1`;
+  return (await queries.firstRow<{ name: string }>(text))?.name;
+}
 
 async function checkDigests(queries: Queries): Promise<void> {
   const wrong = await queries.firstRow<{ name: string; fault: 'lost' | 'added' | 'changed' }>(
@@ -91,11 +91,6 @@ async function checkEntryForms(queries: Queries): Promise<void> {
     [entryForms.event_id, entryForms.recorded_at, idempotencyKeyBytes.min, idempotencyKeyBytes.max],
   );
   if (bad !== undefined) throw malformedEntry(BACKUP, bad.position, bad.member, bad.seq);
-}
-
-function checkEntryCount(held: number, manifest: BackupManifest): void {
-  if (held === manifest.audit_entries && held > 0 === (manifest.audit_first !== null)) return;
-  throw entryCountMismatch(BACKUP, manifest.audit_entries, held);
 }
 
 async function checkChain(queries: Queries, manifest: BackupManifest): Promise<void> {

@@ -1,4 +1,3 @@
-import type { CheckedBackup } from '../../backup/check/frame.ts';
 import type { CheckedRequest } from '../../backup/check/request.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { StagedBackup } from './check.ts';
@@ -45,43 +44,29 @@ function warningsOf(
   { live, trail, unlinked, replaceState }: RestorePlan,
   { options, backup }: CheckedRequest,
 ): string[] {
-  const warnings = backup.verified ? warningsOfVerified(backup) : warningsOfUnverified(backup, unlinked);
-  if (options.replaceState && !replaceState) {
-    warnings.push('The backup contains no state: the documents stay as they are.');
-  }
-  if (trail.replace > 0) {
-    warnings.push(
-      `Live audit entries after the backup that are removed from the trail: ${trail.replace}. An undo brings them back.`,
-    );
-  }
-  if (trail.partedAt !== null && live.head.seq === 0) {
-    warnings.push(
+  const { partedAt, replace } = trail;
+  const isPartial =
+    backup.verified && backup.hasAudit && backup.manifest.audit_entries < backup.manifest.audit_head.seq;
+  const warnings = [
+    !backup.verified && 'The backup has no manifest: LOOM cannot verify that it is complete and unchanged.',
+    !backup.hasAudit && 'The backup contains no audit trail.',
+    isPartial && 'The backup contains only the last entries of its audit trail.',
+    backup.origin.stateKey === null && 'The backup does not say which state key it was made for.',
+    unlinked !== undefined && `Audit entry ${unlinked} of the backup is not linked to the one before it.`,
+    options.replaceState && !replaceState && 'The backup contains no state: the documents stay as they are.',
+    replace > 0 &&
+      `Live audit entries after the backup that are removed from the trail: ${replace}. An undo brings them back.`,
+    partedAt !== null &&
+      live.head.seq === 0 &&
       'The backup does not contain its trail from the first entry on. Its entries are imported; the earlier ones are missing here.',
-    );
-  } else if (trail.partedAt !== null) {
-    warnings.push(
-      `The audit trails of the backup and of the live state differ from entry ${trail.partedAt} on. Missing entries are imported; none is removed.`,
-    );
-  } else if (options.truncateAudit && !backup.verified) {
-    warnings.push('truncate_audit has no effect: unverified entries cannot be compared with the live trail.');
-  }
-  return warnings;
-}
-
-function warningsOfVerified({ manifest }: Extract<CheckedBackup, { verified: true }>): string[] {
-  if (!manifest.audit_included) return ['The backup contains no audit trail.'];
-  const isPartial = manifest.audit_entries < manifest.audit_head.seq;
-  return isPartial ? ['The backup contains only the last entries of its audit trail.'] : [];
-}
-
-function warningsOfUnverified({ origin, hasAudit }: CheckedBackup, unlinked: number | undefined): string[] {
-  const warnings = ['The backup has no manifest: LOOM cannot verify that it is complete and unchanged.'];
-  if (!hasAudit) warnings.push('The backup contains no audit trail.');
-  if (origin.stateKey === null) warnings.push('The backup does not say which state key it was made for.');
-  if (unlinked !== undefined) {
-    warnings.push(`Audit entry ${unlinked} of the backup is not linked to the one before it.`);
-  }
-  return warnings;
+    partedAt !== null &&
+      live.head.seq > 0 &&
+      `The audit trails of the backup and of the live state differ from entry ${partedAt} on. Missing entries are imported; none is removed.`,
+    options.truncateAudit &&
+      !backup.verified &&
+      'truncate_audit has no effect: unverified entries cannot be compared with the live trail.',
+  ];
+  return warnings.filter((warning) => warning !== false);
 }
 
 /** Describes a restore in its audit entry. */

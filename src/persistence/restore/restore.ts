@@ -45,8 +45,15 @@ export async function restore(database: Database, body: Readable, run: RestoreRu
     return await openOperation(database, run.signal, async (connection) => {
       const { request, staged } = await receive(connection, body, run);
       const scratch = request.options.intoScratch;
-      if (scratch !== undefined) return await restoreIntoScratch(connection, scratch, { ...run, request, staged });
-      return reportRestore(await carryOutRestore(connection, { ...run, request, staged }), request);
+      if (scratch === undefined) {
+        return reportRestore(await carryOutRestore(connection, { ...run, request, staged }), request);
+      }
+      await connection.execute('savepoint scratch');
+      await createScratch(connection, scratch, run.stateKey);
+      const outcome = await carryOutRestore(connection, { ...run, stateKey: scratch, request, staged });
+      const sha256 = outcome.entry === undefined ? null : await digestState(connection, scratch);
+      if (outcome.entry === undefined) await connection.execute('rollback to savepoint scratch');
+      return reportRestore(outcome, request, sha256);
     });
   } finally {
     run.signal.removeEventListener('abort', abort);
@@ -54,11 +61,7 @@ export async function restore(database: Database, body: Readable, run: RestoreRu
 }
 
 /** Stages the body as it arrives, then checks the request and the staged backup. */
-async function receive(
-  connection: Connection,
-  body: Readable,
-  { stateKey, progress }: RestoreRun,
-): Promise<Pick<StagedRestore, 'request' | 'staged'>> {
+async function receive(connection: Connection, body: Readable, { stateKey, progress }: RestoreRun) {
   const decoded = await stageBackup(connection, body, {
     progress,
     onBegin: async (members) => {
@@ -85,19 +88,6 @@ async function lockTarget(
   if (typeof scratch !== 'string') return lockRestores(connection, stateKey);
   await lockRestores(connection, scratch, 'scratch');
   await assertScratchIsFree(connection, scratch);
-}
-
-async function restoreIntoScratch(
-  connection: Connection,
-  scratch: string,
-  restoring: StagedRestore,
-): Promise<RestoreReport> {
-  await connection.execute('savepoint scratch');
-  await createScratch(connection, scratch, restoring.stateKey);
-  const outcome = await carryOutRestore(connection, { ...restoring, stateKey: scratch });
-  const sha256 = outcome.entry === undefined ? null : await digestState(connection, scratch);
-  if (outcome.entry === undefined) await connection.execute('rollback to savepoint scratch');
-  return reportRestore(outcome, restoring.request, sha256);
 }
 
 async function carryOutRestore(connection: Connection, { stateKey, requestId, request, staged }: StagedRestore) {

@@ -91,36 +91,27 @@ export async function stageBackup(
 
 /** Copies items into their tables. One COPY is open at a time; the members of a backup come in any order, each in one piece. */
 function createCopier(connection: Connection) {
-  let kind: BackupItem['kind'] | undefined;
-  let copy: CopyIn | undefined;
+  let open: { kind: BackupItem['kind']; copy: CopyIn } | undefined;
 
   async function close(): Promise<void> {
-    await copy?.end();
-    copy = undefined;
-    kind = undefined;
+    await open?.copy.end();
+    open = undefined;
   }
 
   return {
     accept: async (item: BackupItem): Promise<void> => {
-      if (item.kind !== kind) {
+      if (item.kind !== open?.kind) {
         await close();
-        kind = item.kind;
-        copy = connection.openCopyIn(targets[item.kind]);
+        open = { kind: item.kind, copy: connection.openCopyIn(targets[item.kind]) };
       }
-      await copy?.write(...fieldsOf(item));
+      await open.copy.write(...fieldsOf(item));
     },
     close,
-    abort: async () => copy?.abort(),
+    abort: async () => open?.copy.abort(),
   };
 }
 
 function fieldsOf(item: BackupItem): (string | Buffer)[] {
-  switch (item.kind) {
-    case 'document':
-      return [item.name, item.text];
-    case 'digest':
-      return [item.name, item.sha256];
-    case 'entry':
-      return [item.text];
-  }
+  if (item.kind === 'entry') return [item.text];
+  return [item.name, item.kind === 'document' ? item.text : item.sha256];
 }

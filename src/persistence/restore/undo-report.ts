@@ -36,16 +36,13 @@ function undoneRecords({ undone }: UndoPlan): UndoReport['undone'] {
 function warningsOf(plan: UndoPlan): string[] {
   const { documents, trail, overwritten } = plan;
   const { added, changed, removed } = documents.counts;
-  const warnings: string[] = [];
-  if (overwritten > 0) {
-    warnings.push(
+  const warnings = [
+    overwritten > 0 &&
       `Documents that a later commit has changed, and that the undo overwrites all the same: ${overwritten}.`,
-    );
-  }
-  if (added + changed + removed + trail.import === 0) warnings.push(nothingChanges(plan));
-  if (trail.import > 0)
-    warnings.push(`Audit entries that the restore removed and that come back as imports: ${trail.import}.`);
-  return warnings;
+    added + changed + removed + trail.import === 0 && nothingChanges(plan),
+    trail.import > 0 && `Audit entries that the restore removed and that come back as imports: ${trail.import}.`,
+  ];
+  return warnings.filter((warning) => warning !== false);
 }
 
 /** A restore that was sent twice replaced nothing the second time. The first one is what the operator wants to undo. */
