@@ -98,7 +98,7 @@ export interface ChainCheckRecord {
 export interface BackupStream {
   /** Fails by being destroyed with a LoomError. */
   body: Readable;
-  /** Records the time once the reader has the last byte, unless the chain in the backup is broken: nobody could restore it. */
+  /** Call once the reader has the last byte. Records the time, unless the chain is broken: nobody could restore it. */
   recordTaken(): Promise<void>;
 }
 

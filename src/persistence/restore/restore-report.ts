@@ -9,7 +9,7 @@ export interface RestorePlan extends OperationPlan {
   unlinked: number | undefined;
 }
 
-/** Reports a restore, or the plan of a dry run. `scratchSha256` is the digest of the scratch state that the restore made. */
+/** Reports a restore, or the plan of a dry run. `scratchSha256` is the digest of the scratch state that it made. */
 export function reportRestore(
   outcome: OperationOutcome<RestorePlan>,
   request: CheckedRequest,
