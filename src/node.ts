@@ -7,7 +7,7 @@ import { createServer } from './http/server.ts';
 import { limits } from './limits.ts';
 import type { Log } from './log.ts';
 import { createMetrics, type Metrics, type OperationOutcome } from './metrics.ts';
-import { createOperations } from './persistence/activity/operations.ts';
+import { createOperations, type Operations } from './persistence/activity/operations.ts';
 import { openDatabase } from './persistence/connection/database.ts';
 import { createProbe } from './persistence/probe/probe.ts';
 import { createInitializer } from './persistence/schema/initialize.ts';
@@ -27,8 +27,8 @@ export interface LoomNode {
 const APPLICATION_NAME = 'loom';
 
 /**
- * Starts a node. It listens at once, and answers `starting` until it has reached the database, however long that takes. Rejects only
- * when it cannot listen, or when its own migration files are invalid.
+ * Starts a node. It listens at once, and answers `starting` until it has reached the database, however long that takes.
+ * Rejects only when it cannot listen, or when its own migration files are invalid.
  */
 export async function startNode(config: Config, { log }: { log: Log }): Promise<LoomNode> {
   const metrics = createMetrics();
@@ -39,11 +39,13 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
   const parts = connectDatabase(config, await loadMigrations(), { log, metrics, operations });
   const { store, probe, initializer } = parts;
   const readiness = () => readinessOf(startingUntil(initializer.done(), probe.verdict()), draining);
+  const { http, tokens, maxDocumentBytes, shutdown } = config;
+  const { stateKey } = config.postgres;
   const server = createServer({
-    http: config.http,
-    tokens: config.tokens,
-    stateKey: config.postgres.stateKey,
-    maxDocumentBytes: config.maxDocumentBytes,
+    http,
+    tokens,
+    stateKey,
+    maxDocumentBytes,
     store,
     readiness,
     node: { version: readVersion(), startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
@@ -58,17 +60,17 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
 
   const address = await server.listen().catch(async (error: unknown) => {
     await closeParts();
-    throw listenFault(error, config.http);
+    throw listenFault(error, http);
   });
   probe.start();
   initializer.start();
-  log.info({ url: address.url, state_key: config.postgres.stateKey }, 'listening');
+  log.info({ url: address.url, state_key: stateKey }, 'listening');
 
   async function close(): Promise<void> {
     draining = true;
     log.info('shutting down: open requests finish first');
-    await new Promise((resolve) => setTimeout(resolve, config.shutdown.delayMs));
-    await server.close({ timeoutMs: config.shutdown.timeoutMs });
+    await new Promise((resolve) => setTimeout(resolve, shutdown.delayMs));
+    await server.close({ timeoutMs: shutdown.timeoutMs });
     await closeParts();
     log.info('stopped');
   }
@@ -84,25 +86,15 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
   };
 }
 
-interface DatabaseContext {
-  log: Log;
-  metrics: Metrics;
-  operations: ReturnType<typeof createOperations>;
-}
-
 /** Creates the parts that use the database. None of them connects before it is started or used. */
-function connectDatabase(config: Config, migrations: Migration[], { log, metrics, operations }: DatabaseContext) {
-  const { postgres } = config;
+function connectDatabase(
+  { postgres, migrate, maxDocumentBytes }: Config,
+  migrations: Migration[],
+  { log, metrics, operations }: { log: Log; metrics: Metrics; operations: Operations },
+) {
   const { stateKey } = postgres;
   const database = openDatabase(postgres, { log, applicationName: APPLICATION_NAME });
-  const initializer = createInitializer({
-    database,
-    migrations,
-    stateKey,
-    migrate: config.migrate,
-    log,
-    onDone: () => probe.wake(),
-  });
+  const initializer = createInitializer({ database, migrations, stateKey, migrate, log, onDone: () => probe.wake() });
   const probe = createProbe({
     postgres,
     log,
@@ -113,14 +105,8 @@ function connectDatabase(config: Config, migrations: Migration[], { log, metrics
       if (verdict.schema === 'behind') initializer.start();
     },
   });
-  const store = createStore({
-    database,
-    migrations,
-    stateKey,
-    maxDocumentBytes: config.maxDocumentBytes,
-    operations,
-    onBatch: metrics.countBatch,
-  });
+  const onBatch = metrics.countBatch;
+  const store = createStore({ database, migrations, stateKey, maxDocumentBytes, operations, onBatch });
   return {
     store,
     probe,

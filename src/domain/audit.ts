@@ -15,12 +15,12 @@ export const EMPTY_HEAD: AuditHead = { seq: 0, hash: GENESIS_HASH };
 
 /** Selects entries with `after` < seq < `before`. `document` selects the entries that change this document. */
 export interface AuditQuery {
-  after?: number;
-  before?: number;
+  after?: number | undefined;
+  before?: number | undefined;
   limit: number;
   order: 'asc' | 'desc';
-  action?: string;
-  document?: string;
+  action?: string | undefined;
+  document?: string | undefined;
 }
 
 /** Describes the members that every entry of `GET /v1/audit` has. */

@@ -34,7 +34,7 @@ export interface BackupManifest {
 export interface BackupOptions {
   includeAudit: boolean;
   /** Number of newest entries to include; all when undefined. */
-  auditLimit?: number;
+  auditLimit?: number | undefined;
 }
 
 export interface DocumentCounts {
@@ -52,20 +52,14 @@ export interface DocumentNames {
   truncated: boolean;
 }
 
-/** Reports what a restore did or, with `dry_run`, would do. */
-export interface RestoreReport {
+/** Reports what a restore or undo did or, with `dry_run`, would do. */
+export interface OperationReport {
   dry_run: boolean;
-  restored_at: string | null;
   replaced_state: boolean;
-  /** Whether truncation was requested. `replaced_audit_count` is the number of removed entries. */
-  truncated_audit: boolean;
-  /** Number of the backup's entries that the trail adopted or imported. */
+  /** Number of entries that the trail adopted or imported. */
   imported_audit_count: number;
-  replaced_audit_count: number;
-  /** Whether the backup had a manifest. A restore always refuses a backup that does not match its manifest. */
-  verified: boolean;
   revision: number;
-  /** Null in a dry run that would replace the state, because only the restore itself creates a new epoch. */
+  /** Null in a dry run that would replace the state, because only the operation itself creates a new epoch. */
   epoch: string | null;
   /** The live revision that the figures refer to. Pass it as `expect_revision` to get exactly this result. */
   based_on_revision: number;
@@ -73,20 +67,31 @@ export interface RestoreReport {
   documents: DocumentCounts;
   document_names: DocumentNames;
   audit: {
-    /** Entries adopted unchanged, with seq and hash. */
-    adopted: number;
     /** Entries appended as `audit.import` entries that contain the original. */
     imported: number;
+    previous_head: AuditHead;
+    head: AuditHead | null;
+  };
+  warnings: string[];
+}
+
+export interface RestoreReport extends OperationReport {
+  restored_at: string | null;
+  /** Whether truncation was requested. `replaced_audit_count` is the number of removed entries. */
+  truncated_audit: boolean;
+  replaced_audit_count: number;
+  /** Whether the backup had a manifest. A restore always refuses a backup that does not match its manifest. */
+  verified: boolean;
+  audit: OperationReport['audit'] & {
+    /** Entries adopted unchanged, with seq and hash. */
+    adopted: number;
     /** Entries of the live trail that were removed. */
     replaced: number;
     /** The first seq at which the two trails differ; null when one contains the other. */
     parted_at: number | null;
-    previous_head: AuditHead;
     /** Null when the backup is unverified. */
     backup_head: AuditHead | null;
-    head: AuditHead | null;
   };
   /** The new scratch state, as read from the database; a dry run only names it. Otherwise null. */
   scratch: { state_key: string; state_sha256: string | null; audit_head: AuditHead | null } | null;
-  warnings: string[];
 }

@@ -16,8 +16,8 @@ export type Change =
  */
 export interface Precondition {
   document: string | null;
-  ifMatch?: '*' | string[];
-  ifNoneMatch?: '*' | string[];
+  ifMatch?: '*' | string[] | undefined;
+  ifNoneMatch?: '*' | string[] | undefined;
 }
 
 /** Names the action: `document.*` changes one document, `state.patch` several, `state.put` the whole state. */
@@ -27,8 +27,8 @@ export interface CommitRequest {
   action: CommitAction;
   actor: Actor;
   requestId: string;
-  idempotencyKey?: string;
-  precondition?: Precondition;
+  idempotencyKey?: string | undefined;
+  precondition?: Precondition | undefined;
   changes: Change[];
 }
 

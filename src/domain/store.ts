@@ -3,13 +3,13 @@ import type { AuditHead, AuditLine, AuditQuery, AuditVerdict } from './audit.ts'
 import type { BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentSummary, StoredDocument } from './document.ts';
-import type { SchemaStatus, ScratchState, StateHead } from './state.ts';
+import type { DroppedScratch, SchemaStatus, ScratchState, StateHead } from './state.ts';
 import type { UndoRecord, UndoReport, UndoRequest } from './undo.ts';
 
 export interface DocumentQuery {
-  prefix?: string;
+  prefix?: string | undefined;
   /** Names after this one, in byte order. */
-  after?: string;
+  after?: string | undefined;
   limit: number;
 }
 
@@ -29,7 +29,7 @@ export interface AuditPage<Entry = AuditLine> {
   head: AuditHead;
 }
 
-/** A snapshot of the state on its way out: destroy `body` to give it up, and its connection is closed. */
+/** A streamed read of the whole state. Destroying `body` aborts it and closes its connection. */
 export interface StateStream {
   epoch: string;
   revision: number;
@@ -50,7 +50,7 @@ export interface RunningOperation {
 
 export interface OperationContext {
   requestId: string;
-  /** Ends the operation: nothing is changed, its connection is closed. */
+  /** Aborts the operation: nothing is changed, and its connection is closed. */
   signal: AbortSignal;
 }
 
@@ -64,34 +64,26 @@ export interface Store {
   readAudit(query: AuditQuery): Promise<AuditPage>;
   /** Newline-delimited JSON of all entries that `query` selects; its limit does not count. */
   openAudit(query: Omit<AuditQuery, 'limit'>): Promise<Readable>;
-  /** `scratch`: the key of a scratch state of this one, to verify its chain instead. */
+  /** Verifies the chain of the state, or of its scratch state `scratch`. */
   verifyAudit(context: OperationContext, scratch?: string): Promise<AuditVerdict>;
   /** Resolves once the snapshot is taken. */
   openBackup(options: BackupOptions, context: OperationContext): Promise<BackupStream>;
   /** `body` is the decoded (not gzipped) request body. */
   restore(body: Readable, context: OperationContext): Promise<RestoreReport>;
   undo(request: UndoRequest, context: OperationContext): Promise<UndoReport>;
-  /** What can be undone, newest first. */
+  /** Returns what can be undone, newest first. */
   readUndoRecords(): Promise<UndoRecord[]>;
-  /** The scratch states that were made by nodes of this state. */
+  /** Returns the scratch states that nodes of this state made. */
   readScratchStates(): Promise<ScratchState[]>;
-  /** Answers what the scratch state held. Rejects with `scratch_not_found` for a state that is none. */
-  dropScratch(stateKey: string): Promise<Pick<ScratchState, 'state_key' | 'documents' | 'audit_entries'>>;
+  /** Returns what the scratch state contained. Rejects with `scratch_not_found` for any other state. */
+  dropScratch(stateKey: string): Promise<DroppedScratch>;
   readSchema(): Promise<SchemaStatus>;
-  readDatabase(): Promise<DatabaseStatus>;
-  /** What status and metrics show without asking the database. */
+  readDatabase(): Promise<{ version: string; latencyMs: number }>;
+  /** Returns what status and metrics show without asking the database. */
   observe(): StoreObservation;
 }
 
-export interface DatabaseStatus {
-  version: string;
-  latencyMs: number;
-}
-
-/**
- * What this node last saw of the chain: a verification checks all of it, a backup the entries that it holds. A part that holds does not
- * replace the finding that the whole does not.
- */
+/** The last verdict of this node on the chain: a verification checks all of it, a backup the entries in it. */
 export interface ChainCheckRecord {
   ok: boolean;
   by: 'verify' | 'backup';
@@ -106,10 +98,7 @@ export interface ChainCheckRecord {
 export interface BackupStream {
   /** Fails by being destroyed with a LoomError. */
   body: Readable;
-  /**
-   * To be called when its last byte has been handed to its reader: notes the time, unless the chain in it is broken, because then
-   * nobody could restore it.
-   */
+  /** Call once the reader has the last byte. Records the time, unless the chain is broken: nobody could restore it. */
   recordTaken(): Promise<void>;
 }
 

@@ -1,5 +1,4 @@
-import type { AuditHead } from './audit.ts';
-import type { DocumentCounts, DocumentNames } from './backup.ts';
+import type { OperationReport } from './backup.ts';
 
 /** What a restore or undo replaced, kept so that it can be undone. */
 export interface UndoRecord {
@@ -26,21 +25,8 @@ export interface UndoRequest {
   eventId?: string;
 }
 
-/** What an undo did, or with `dry_run` would do. */
-export interface UndoReport {
-  dry_run: boolean;
+export interface UndoReport extends OperationReport {
   undone_at: string | null;
   /** Newest first. */
   undone: Pick<UndoRecord, 'event_id' | 'kind' | 'taken_at' | 'revision'>[];
-  replaced_state: boolean;
-  imported_audit_count: number;
-  revision: number;
-  /** As in a restore. */
-  epoch: string | null;
-  based_on_revision: number;
-  event_id: string | null;
-  documents: DocumentCounts;
-  document_names: DocumentNames;
-  audit: { imported: number; previous_head: AuditHead; head: AuditHead | null };
-  warnings: string[];
 }

@@ -1,16 +1,11 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
-export interface Connections {
-  /** Closes idle connections at once, and every other one when its request has been answered. */
-  closeWhenIdle(): void;
-}
-
 /**
  * Counts the requests in flight on each connection. Node's own `closeIdleConnections` skips connections that never
  * had a request. Browsers and load balancers open such ones in advance; they would delay shutdown until they time out.
  */
-export function trackConnections(server: Server): Connections {
+export function trackConnections(server: Server) {
   const requestsOf = new Map<Socket, number>();
   let closing = false;
   server.on('connection', (socket: Socket) => {
@@ -27,7 +22,8 @@ export function trackConnections(server: Server): Connections {
     });
   });
   return {
-    closeWhenIdle: () => {
+    /** Closes idle connections at once, and every other one when its request has been answered. */
+    closeWhenIdle: (): void => {
       closing = true;
       for (const [socket, count] of requestsOf) if (count === 0) socket.destroy();
     },

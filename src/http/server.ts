@@ -9,49 +9,26 @@
  */
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import type { Config } from '../config/config.ts';
-import type { Readiness } from '../domain/readiness.ts';
-import type { Store } from '../domain/store.ts';
 import { limits } from '../limits.ts';
-import type { Log } from '../log.ts';
-import type { Metrics } from '../metrics.ts';
 import { trackConnections } from './connections.ts';
 import { answerClientError, answerFrameworkError } from './plugins/error-handler.ts';
 import { registerPlugins } from './plugins/plugins.ts';
 import { readRequestId } from './plugins/request-id.ts';
-import type { RouteTable } from './plugins/route-table.ts';
 import { toJsonLine } from './reply/json.ts';
-import { registerRoutes } from './routes/routes.ts';
-import type { NodeFacts } from './routes/status.ts';
+import { type RouteParts, registerRoutes } from './routes/routes.ts';
 import { createTimedReader } from './timed-reader.ts';
 
-export interface ServerOptions {
+export interface ServerOptions extends Omit<RouteParts, 'bodyIdleTimeoutMs' | 'metricsPublic' | 'peekHead'> {
   http: Config['http'];
   tokens: Config['tokens'];
-  stateKey: string;
-  maxDocumentBytes: number;
-  store: Store;
-  /** Returns the last verdict, without waiting. */
-  readiness: () => Readiness;
-  node: NodeFacts;
-  log: Log;
-  metrics: Metrics;
   /** Milliseconds without a byte after which a request body times out; by default `limits.bodyIdleTimeoutMs`. */
   bodyIdleTimeoutMs?: number;
 }
 
-export interface HttpServer {
-  /** Answers requests without a socket, through `inject`: for tests. */
-  app: FastifyInstance;
-  /** Lists every route, so that tests can compare them with the docs and call each of them. */
-  routes: RouteTable['routes'];
-  /** Listens on the configured host and port. Resolves with the address and the actual port. */
-  listen(): Promise<{ host: string; port: number; url: string }>;
-  /** Stops accepting connections, waits for open requests, and cuts them off after `timeoutMs`. */
-  close(options?: { timeoutMs?: number }): Promise<void>;
-}
+export type HttpServer = ReturnType<typeof createServer>;
 
 /** Builds the server without listening. */
-export function createServer(options: ServerOptions): HttpServer {
+export function createServer(options: ServerOptions) {
   const { http, tokens, bodyIdleTimeoutMs = limits.bodyIdleTimeoutMs, ...parts } = options;
   const { store, readiness, log, metrics } = parts;
   const readHead = createTimedReader(() => store.readHead());
@@ -65,15 +42,19 @@ export function createServer(options: ServerOptions): HttpServer {
   registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
 
   return {
+    /** Answers requests without a socket, through `inject`: for tests. */
     app,
+    /** Lists every route, so that tests can compare them with the docs and call each of them. */
     routes,
+    /** Listens on the configured host and port. Resolves with the address and the actual port. */
     listen: async () => {
       const url = await app.listen({ host: http.host, port: http.port });
       const address = app.server.address();
       if (address === null || typeof address === 'string') throw new Error('a listening server has a port');
       return { host: http.host, port: address.port, url };
     },
-    close: async ({ timeoutMs } = {}) => {
+    /** Stops accepting connections, waits for open requests, and cuts them off after `timeoutMs`. */
+    close: async ({ timeoutMs }: { timeoutMs?: number } = {}): Promise<void> => {
       closing = true;
       const cutOff =
         timeoutMs === undefined ? undefined : setTimeout(() => app.server.closeAllConnections(), timeoutMs).unref();

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
@@ -11,21 +12,15 @@ export function createTimedReader<T>(read: () => Promise<T>, deadlineMs = limits
     inFlight ??= read().finally(() => {
       inFlight = undefined;
     });
-    return await withDeadline(inFlight, deadlineMs);
-  };
-}
-
-async function withDeadline<T>(work: Promise<T>, deadlineMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
+    const answered = new AbortController();
+    const late = sleep(deadlineMs, undefined, { signal: answered.signal }).then(() => {
       const detail = `The database did not answer within ${deadlineMs} ms.`;
-      reject(new LoomError('database_unavailable', detail, { retryAfterSeconds: limits.databaseRetrySeconds }));
-    }, deadlineMs);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
+      throw new LoomError('database_unavailable', detail, { retryAfterSeconds: limits.databaseRetrySeconds });
+    });
+    try {
+      return await Promise.race([inFlight, late]);
+    } finally {
+      answered.abort();
+    }
+  };
 }

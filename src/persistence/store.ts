@@ -5,7 +5,7 @@ import { openAudit, readAudit } from './audit/read.ts';
 import { verifyAudit } from './audit/verify.ts';
 import { openBackup } from './backup/backup.ts';
 import { commitBatch } from './commit/batch.ts';
-import { createGroupCommit } from './commit/group-commit.ts';
+import { createGroupCommit, type GroupCommitOptions } from './commit/group-commit.ts';
 import type { Database } from './connection/database.ts';
 import { listDocuments, openState, readDocument } from './read/documents.ts';
 import { restore } from './restore/restore.ts';
@@ -27,8 +27,7 @@ export interface StoreOptions {
   maxDocumentBytes: number;
   migrations: Migration[];
   operations: Operations;
-  /** Called after each committed batch. */
-  onBatch?(batch: { commits: number; durationMs: number }): void;
+  onBatch?: GroupCommitOptions['onBatch'];
 }
 
 export interface StoreHandle extends Store {
@@ -43,7 +42,7 @@ export function createStore(options: StoreOptions): StoreHandle {
   const groupCommit = createGroupCommit({
     commitBatch: (commits) => commitBatch(database, commits, { stateKey, maxDocumentBytes }),
     createEventId,
-    ...(onBatch === undefined ? {} : { onBatch }),
+    onBatch,
   });
 
   return {

@@ -5,7 +5,6 @@
  * a file or a terminal. Its types of requests and answers are those of the routes. Every call rejects with a `NodeError`.
  */
 import { Readable } from 'node:stream';
-import { Agent } from 'undici';
 import type { UndoMembers } from '../../backup/format/request.ts';
 import type { AuditVerdict, ListedEntry } from '../../domain/audit.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
@@ -14,7 +13,7 @@ import type { StatusReport } from '../../domain/status.ts';
 import type { AuditPage } from '../../domain/store.ts';
 import type { UndoReport } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
-import { type Answer, createTransport, type RequestOptions, type Transport } from './transport.ts';
+import { createTransport, type Transport, type TransportOptions } from './transport.ts';
 
 export interface BackupQuery {
   includeAudit?: boolean;
@@ -22,84 +21,61 @@ export interface BackupQuery {
   gzip?: boolean;
 }
 
-interface BackupDownload {
-  body: Readable;
-  /** Whether the bytes are gzip. A proxy may have packed or unpacked them, whatever the query asked for. */
-  isGzip: boolean;
-}
-
-interface NodeClientOptions {
-  /** Base URL of the node; with a path only behind a proxy that removes it. */
-  url: string;
-  token: string;
-  /** Aborts requests in flight. */
-  signal?: AbortSignal;
-}
-
 export type NodeClient = ReturnType<typeof createNodeClient>;
 
+const STATUS = '/v1/admin/status';
 const PERSISTENCE = '/v1/admin/persistence';
 
 const json = { 'content-type': 'application/json' };
 
-export function createNodeClient({ url, token, signal }: NodeClientOptions) {
-  const agent = new Agent({
-    connect: { timeout: limits.clientConnectTimeoutMs },
-    bodyTimeout: limits.clientIdleTimeoutMs,
-  });
-  const transport = createTransport({ url, token, agent, ...(signal === undefined ? {} : { signal }) });
+export function createNodeClient(options: TransportOptions) {
+  const transport = createTransport(options);
+  const { ask } = transport;
   const timeoutMs = limits.clientAnswerTimeoutMs;
-
-  async function read<T>(what: string, members: string[], options: RequestOptions): Promise<T> {
-    return expectMembers<T>(await transport.ask(options), what, members);
-  }
 
   return {
     readStatus: () =>
-      read<StatusReport>('a status', ['state', 'state_key', 'database', 'ready'], {
-        path: '/v1/admin/status',
-        timeoutMs,
-      }),
+      ask<StatusReport>('a status', ['state', 'state_key', 'database', 'ready'], { path: STATUS, timeoutMs }),
     openBackup: (query: BackupQuery = {}) => openBackup(transport, query),
     /** `body` is the complete request body: see `openRestoreBody`. */
     restore: (body: Readable, isGzip: boolean) =>
-      read<RestoreReport>('a restore report', ['dry_run', 'revision', 'documents', 'audit'], {
+      ask<RestoreReport>('a restore report', ['dry_run', 'revision', 'documents', 'audit'], {
         method: 'POST',
         path: `${PERSISTENCE}/restore`,
         headers: { ...json, ...(isGzip ? { 'content-encoding': 'gzip' } : {}) },
         body,
       }),
     undo: (members: UndoMembers) =>
-      read<UndoReport>('an undo report', ['dry_run', 'revision', 'documents', 'undone'], {
+      ask<UndoReport>('an undo report', ['dry_run', 'revision', 'documents', 'undone'], {
         method: 'POST',
         path: `${PERSISTENCE}/undo`,
         headers: json,
         body: JSON.stringify({ confirm: 'undo', ...members }),
       }),
     dropScratch: (stateKey: string) =>
-      read<DroppedScratch>('an answer about a scratch state', ['dropped'], {
+      ask<DroppedScratch>('an answer about a scratch state', ['dropped'], {
         method: 'DELETE',
         path: `${PERSISTENCE}/scratch/${encodeURIComponent(stateKey)}`,
         timeoutMs,
       }),
     /** Verifies the chain of the live state, or that of a scratch state. */
     verifyAudit: (scratch?: string) =>
-      read<AuditVerdict>('a verdict on the chain', ['ok', 'entries', 'head'], {
+      ask<AuditVerdict>('a verdict on the chain', ['ok', 'entries', 'head'], {
         path: `/v1/audit/verify${scratch === undefined ? '' : `?${new URLSearchParams({ scratch })}`}`,
       }),
     readAudit: (query: Record<string, string>) =>
-      read<AuditPage<ListedEntry>>('a page of audit entries', ['entries', 'head'], {
+      ask<AuditPage<ListedEntry>>('a page of audit entries', ['entries', 'head'], {
         path: `/v1/audit?${new URLSearchParams(query)}`,
         timeoutMs,
       }),
-    close: () => agent.destroy(),
+    close: transport.close,
   };
 }
 
 async function openBackup(
   { open, toError }: Transport,
   { includeAudit = true, auditLimit, gzip = false }: BackupQuery,
-): Promise<BackupDownload> {
+) {
   const query = new URLSearchParams({ include_audit: String(includeAudit) });
   if (auditLimit !== undefined) query.set('audit_limit', String(auditLimit));
   const { body, headers } = await open({
@@ -113,16 +89,7 @@ async function openBackup(
       throw toError(error);
     }
   }
-  return {
-    body: Readable.from(chunks(), { objectMode: false }),
-    isGzip: headers['content-encoding'] === 'gzip',
-  };
-}
-
-/** Throws unless the answer has these members: another program at the address may also answer JSON. */
-function expectMembers<T>({ json, fault }: Answer, what: string, members: string[]): T {
-  const isObject = typeof json === 'object' && json !== null;
-  if (!isObject || members.some((member) => !(member in json)))
-    throw fault(`The answer is not ${what}. Check that the URL belongs to a LOOM node.`);
-  return json as T;
+  // A proxy may have packed or unpacked the bytes, whatever the query asked for.
+  const isGzip = headers['content-encoding'] === 'gzip';
+  return { body: Readable.from(chunks(), { objectMode: false }), isGzip };
 }

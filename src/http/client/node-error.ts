@@ -36,36 +36,30 @@ export function readProblem(status: number, text: string): NodeError | undefined
   } catch {
     return undefined;
   }
-  const code = memberOf(body, 'code', 'string');
+  const code = textOf(body, 'code');
   if (code === undefined || !/^[a-z_]{1,64}$/.test(code)) return undefined;
-  return new NodeError(code, memberOf(body, 'detail', 'string') ?? 'The node gave no detail.', {
+  return new NodeError(code, textOf(body, 'detail') ?? 'The node gave no detail.', {
     status,
-    requestId: memberOf(body, 'request_id', 'string'),
+    requestId: textOf(body, 'request_id'),
     place: readPlace(body),
   });
 }
 
 function readPlace(body: unknown): ErrorPlace {
-  const place: ErrorPlace = {};
-  const pointer = memberOf(body, 'pointer', 'string');
-  const offset = memberOf(body, 'offset', 'number');
-  const document = memberOf(body, 'document', 'string');
-  const seq = memberOf(body, 'seq', 'number');
-  if (pointer !== undefined) place.pointer = pointer;
-  if (offset !== undefined) place.offset = offset;
-  if (document !== undefined) place.document = document;
-  if (seq !== undefined) place.seq = seq;
-  return place;
+  const members = Object.entries(placeTypes).map(([name, type]) => ({ name, type, value: memberOf(body, name) }));
+  const known = members.filter(({ type, value }) => typeof value === type);
+  return Object.fromEntries(known.map(({ name, value }) => [name, value]));
 }
 
-interface Types {
-  string: string;
-  number: number;
+const placeTypes = { pointer: 'string', offset: 'number', document: 'string', seq: 'number' } as const;
+
+function textOf(body: unknown, name: string): string | undefined {
+  const value = memberOf(body, name);
+  return typeof value === 'string' ? value : undefined;
 }
 
-function memberOf<Type extends keyof Types>(body: unknown, name: string, type: Type): Types[Type] | undefined {
-  const value: unknown = typeof body === 'object' && body !== null ? Reflect.get(body, name) : undefined;
-  return typeof value === type ? (value as Types[Type]) : undefined;
+function memberOf(body: unknown, name: string): unknown {
+  return Reflect.get(Object(body), name);
 }
 
 type Fault = [code: string, message: string];

@@ -1,67 +1,56 @@
 import type { Readable } from 'node:stream';
-import { type Dispatcher, request } from 'undici';
+import { Agent, request } from 'undici';
 import { limits } from '../../limits.ts';
 import { NodeError, readProblem, toNodeError } from './node-error.ts';
 
-export interface RequestOptions {
+interface RequestOptions {
   method?: 'GET' | 'POST' | 'DELETE';
   /** Path with query. */
   path: string;
   headers?: Record<string, string>;
-  body?: string | Readable;
+  body?: string | Readable | null;
   /** Time limit for the head of the answer. None by default, because a restore may take any time. */
   timeoutMs?: number;
 }
 
-/** Holds a whole answer, parsed. `fault` creates the error for an unexpected one. */
-export interface Answer {
-  json: unknown;
-  fault(message: string): NodeError;
-}
-
-interface OpenAnswer {
-  body: Readable;
-  headers: Dispatcher.ResponseData['headers'];
-}
-
-interface TransportOptions {
+export interface TransportOptions {
+  /** Base URL of the node; with a path only behind a proxy that removes it. */
   url: string;
   token: string;
-  agent: Dispatcher;
+  /** Aborts requests in flight. */
   signal?: AbortSignal;
 }
 
-export interface Transport {
-  /** Sends a request. Resolves with the answer, its body unread, once the node has accepted the request. */
-  open(options: RequestOptions): Promise<OpenAnswer>;
-  /** Sends a request and reads the whole answer as JSON. */
-  ask(options: RequestOptions): Promise<Answer>;
-  /** Converts an error of the connection, for callers that read a body themselves. */
-  toError(error: unknown): NodeError;
-}
+export type Transport = ReturnType<typeof createTransport>;
 
 /** Creates the transport of a client. Every failure becomes a `NodeError`, and no error contains the token. */
-export function createTransport({ url, token, agent, signal }: TransportOptions): Transport {
+export function createTransport({ url, token, signal }: TransportOptions) {
+  const agent = new Agent({
+    connect: { timeout: limits.clientConnectTimeoutMs },
+    bodyTimeout: limits.clientIdleTimeoutMs,
+  });
   const base = url.replace(/\/+$/, '');
+  /** Converts an error of the connection, for callers that read a body themselves. */
   const toError = (error: unknown): NodeError => toNodeError(error, base, signal?.aborted === true);
 
-  async function send({ method = 'GET', path, headers = {}, body, timeoutMs = 0 }: RequestOptions) {
-    try {
-      return await request(`${base}${path}`, {
-        dispatcher: agent,
-        method,
-        headers: { 'x-loom-admin-token': token, accept: 'application/json', ...headers },
-        body: body ?? null,
-        headersTimeout: timeoutMs,
-        ...(signal === undefined ? {} : { signal }),
-      });
-    } catch (error) {
-      throw toError(error);
-    }
+  const fail = (error: unknown): never => {
+    throw toError(error);
+  };
+
+  async function send({ method = 'GET', path, headers = {}, body = null, timeoutMs = 0 }: RequestOptions) {
+    return await request(`${base}${path}`, {
+      dispatcher: agent,
+      method,
+      headers: { 'x-loom-admin-token': token, accept: 'application/json', ...headers },
+      body,
+      headersTimeout: timeoutMs,
+      ...(signal === undefined ? {} : { signal }),
+    });
   }
 
-  async function open(options: RequestOptions): Promise<OpenAnswer> {
-    const { statusCode, headers, body } = await send(options);
+  /** Sends a request. Resolves with the answer, its body unread, once the node has accepted the request. */
+  async function open(options: RequestOptions) {
+    const { statusCode, headers, body } = await send(options).catch(fail);
     const type = String(headers['content-type'] ?? '').split(';')[0];
     if (statusCode === 200 && type === 'application/json') return { body, headers };
     const text = await readStart(body).catch(() => '');
@@ -69,31 +58,30 @@ export function createTransport({ url, token, agent, signal }: TransportOptions)
     throw problem ?? unexpectedAnswer(base, statusCode, type);
   }
 
-  async function ask(options: RequestOptions): Promise<Answer> {
+  /** Sends a request and reads the whole answer. It must have `members`: another program may also answer JSON. */
+  async function ask<T>(what: string, members: string[], options: RequestOptions): Promise<T> {
     const { body } = await open(options);
-    const text = await readStart(body).catch((error: unknown) => {
-      throw toError(error);
-    });
+    const text = await readStart(body).catch(fail);
     const fault = (message: string) => new NodeError('unexpected_answer', `${base}: ${message}`, { status: 200 });
+    let json: unknown;
     try {
-      return { json: JSON.parse(text), fault };
+      json = JSON.parse(text);
     } catch {
       throw fault('The answer has the type application/json, but is not JSON.');
     }
+    if (members.every((member) => member in Object(json))) return json as T;
+    throw fault(`The answer is not ${what}. Check that the URL belongs to a LOOM node.`);
   }
 
-  return { open, ask, toError };
+  return { open, ask, toError, close: () => agent.destroy() };
 }
 
 /** Describes an error page, a redirect or an answer of a proxy. Leaves its text out: it does not help on a terminal. */
 function unexpectedAnswer(where: string, status: number, type: string | undefined): NodeError {
   const kind = type === undefined || type === '' ? 'without a type' : `of type ${JSON.stringify(type).slice(0, 80)}`;
-  return new NodeError(
-    'unexpected_answer',
-    `${where}: The answer has status ${status} and a body ${kind}, so it is not from a node. ` +
-      'Check the URL and any proxy in between.',
-    { status },
-  );
+  const found = `The answer has status ${status} and a body ${kind}, so it is not from a node.`;
+  const message = `${where}: ${found} Check the URL and any proxy in between.`;
+  return new NodeError('unexpected_answer', message, { status });
 }
 
 /** Reads an answer that should be short. Cuts it off beyond the limit, so that it is no longer valid JSON. */

@@ -12,11 +12,11 @@ import { assertNoTokenInQuery, createTokenBook, readToken } from '../request/tok
  * never block a right one.
  */
 export function registerAuthentication(app: FastifyInstance, tokens: Config['tokens']): void {
-  const book = createTokenBook(tokens);
+  const findActor = createTokenBook(tokens);
   const countWrongToken = createFloodGuard();
   app.decorateRequest('actor', undefined);
   app.addHook('onRequest', async (request) => {
-    assertNoTokenInQuery(request.raw.url ?? '', book);
+    assertNoTokenInQuery(request.raw.url ?? '', findActor);
     const access = request.routeOptions.config.access;
     // An unknown path is answered 404 without a token: there is nothing to protect.
     if (request.is404 || access === 'none') return;
@@ -24,7 +24,7 @@ export function registerAuthentication(app: FastifyInstance, tokens: Config['tok
     if (token === undefined) {
       throw new LoomError('unauthenticated', 'Send a token as x-loom-admin-token or as Authorization: Bearer.');
     }
-    const actor = book.findActor(token);
+    const actor = findActor(token);
     if (actor === undefined) {
       await countWrongToken(request.ip);
       throw new LoomError('forbidden', 'This node does not know the token.');

@@ -15,14 +15,8 @@ export function registerGate(
 ): void {
   app.addHook('onRequest', (request, _reply, done) => {
     const { gated, query } = request.routeOptions.config;
-    const now = readiness();
-    try {
-      if (query !== undefined && query !== 'any') assertKnownParameters(request.query, query);
-      if (gated === true && !request.is404) assertUsable(now, isClosing());
-    } catch (error) {
-      done(error instanceof Error ? error : new Error(String(error)));
-      return;
-    }
+    if (query !== undefined && query !== 'any') assertKnownParameters(request.query, query);
+    if (gated === true && !request.is404) assertUsable(readiness(), isClosing());
     done();
   });
   app.addHook('onSend', (_request, reply, payload, done) => {

@@ -26,15 +26,12 @@ interface PluginParts {
 }
 
 /** Registers all plugins, in the order of their hooks. Must be called before the first route is registered. */
-export function registerPlugins(
-  app: FastifyInstance,
-  { tokens, readiness, isClosing, log, metrics }: PluginParts,
-): RouteTable {
+export function registerPlugins(app: FastifyInstance, parts: PluginParts): RouteTable {
   registerRequestId(app);
-  registerRequestLog(app, { log, metrics });
+  registerRequestLog(app, parts);
   registerErrorHandler(app);
   registerLinger(app);
-  registerAuthentication(app, tokens);
-  registerGate(app, { readiness, isClosing });
+  registerAuthentication(app, parts.tokens);
+  registerGate(app, parts);
   return registerRouteTable(app);
 }

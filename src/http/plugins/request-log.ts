@@ -16,16 +16,11 @@ export function registerRequestLog(
       const status = reply.raw.statusCode;
       const route = request.routeOptions.url ?? 'none';
       metrics.countRequest({ method: request.method, route, status, durationMs });
-      log[levelOf(request, reply)](
-        {
-          req: request,
-          status,
-          durationMs: Math.round(durationMs * 10) / 10,
-          ...(request.actor === undefined ? {} : { actor: request.actor }),
-          ...(complete ? {} : { complete }),
-        },
-        complete ? 'request answered' : 'connection closed before the whole answer was sent',
-      );
+      const { actor } = request;
+      const line = { req: request, status, durationMs: Math.round(durationMs * 10) / 10, actor };
+      const level = levelOf(request, reply);
+      if (complete) log[level](line, 'request answered');
+      else log[level]({ ...line, complete }, 'connection closed before the whole answer was sent');
     });
     done();
   });

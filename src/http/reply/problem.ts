@@ -3,26 +3,18 @@
  *
  * May import `domain` and `errors`. Must not know a route, a token or the configuration.
  */
-import { type ErrorCode, isLoomError, LoomError } from '../../errors.ts';
+import { isLoomError, LoomError } from '../../errors.ts';
 import { toJsonLine } from './json.ts';
-
-/** Holds an RFC 9457 problem as an answer. */
-interface Problem {
-  status: number;
-  code: ErrorCode;
-  headers: Record<string, string>;
-  body: string;
-}
 
 const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
 const INTERNAL_DETAIL = 'The node failed unexpectedly. Find this request_id in its log.';
 
 /**
- * Converts an error into the answer that the client sees. An unexpected error shows only its request id, because its
- * message may contain a secret.
+ * Converts an error into the answer that the client sees, an RFC 9457 problem. An unexpected error shows only its
+ * request id, because its message may contain a secret.
  */
-export function toProblem(thrown: unknown, requestId: string): Problem {
+export function toProblem(thrown: unknown, requestId: string) {
   const error = toLoomError(thrown);
   const detail = error.code === 'internal' ? INTERNAL_DETAIL : error.message;
   return {
@@ -36,7 +28,7 @@ export function toProblem(thrown: unknown, requestId: string): Problem {
       code: error.code,
       detail,
       ...error.place,
-      ...(error.since === undefined ? {} : { since: error.since }),
+      since: error.since,
       request_id: requestId,
     }),
   };

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { pipeline, type Readable, type Transform } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -58,20 +59,16 @@ function through(source: Readable, target: Transform): Transform {
 }
 
 /** Resolves when the stream has bytes to read or has ended. Rejects with its error. */
-function waitForFirstBytes(stream: Readable): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = (error?: Error): void => {
-      stream.off('readable', onReadable);
-      stream.off('error', settle);
-      stream.off('close', onClose);
-      if (error === undefined) resolve();
-      else reject(error);
-    };
-    const onReadable = (): void => settle();
-    const onClose = (): void => settle(new Error('the stream was closed before its first byte'));
-    if (stream.errored !== null) return settle(stream.errored);
-    stream.on('readable', onReadable);
-    stream.on('error', settle);
-    stream.on('close', onClose);
+async function waitForFirstBytes(stream: Readable): Promise<void> {
+  if (stream.errored !== null) throw stream.errored;
+  const settled = new AbortController();
+  const { signal } = settled;
+  const closed = once(stream, 'close', { signal }).then(() => {
+    throw new Error('the stream was closed before its first byte');
   });
+  try {
+    await Promise.race([once(stream, 'readable', { signal }), closed]);
+  } finally {
+    settled.abort();
+  }
 }

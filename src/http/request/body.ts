@@ -7,12 +7,15 @@ import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { FastifyRequest } from 'fastify';
 import { LoomError } from '../../errors.ts';
-import { bodyTooLarge, RawBody } from './raw-body.ts';
-import { gunzip, type TruncatedCode } from './unpacked-body.ts';
+import { bodyTooLarge, gunzip, openRawBody, type TruncatedCode } from './raw-body.ts';
+
+/** Lists accepted media types; an error recommends the first. */
+export type MediaTypes = readonly [string, ...string[]];
+export const JSON_TYPES: MediaTypes = ['application/json'];
+export const PATCH_TYPES: MediaTypes = ['application/merge-patch+json', 'application/json'];
 
 interface BodyOptions {
-  /** Accepted media types; an error recommends the first. */
-  mediaTypes: readonly [string, ...string[]];
+  mediaTypes: MediaTypes;
   /** Limit of the body, both as sent and as decoded; none by default. */
   maxBytes?: number;
   /** Milliseconds without a byte after which the body times out. */
@@ -28,11 +31,11 @@ interface BodyOptions {
  */
 export function openBody(request: FastifyRequest, options: BodyOptions): Readable {
   assertMediaType(request, options.mediaTypes);
-  const encoding = readContentEncoding(request);
-  const { maxBytes = Number.POSITIVE_INFINITY } = options;
+  const isGzip = readsGzip(request);
+  const { maxBytes = Number.POSITIVE_INFINITY, idleMs, truncatedCode = 'malformed_request' } = options;
   if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw bodyTooLarge(maxBytes);
-  const raw = new RawBody(request.raw, { idleMs: options.idleMs, maxBytes });
-  return encoding === 'gzip' ? gunzip(raw, maxBytes, options.truncatedCode ?? 'malformed_request') : raw;
+  const raw = openRawBody(request.raw, { idleMs, maxBytes });
+  return isGzip ? gunzip(raw, maxBytes, truncatedCode) : raw;
 }
 
 /** Tells whether the headers of a request announce a body. */
@@ -56,7 +59,7 @@ export function readChunks(stream: Readable, onChunk: (chunk: Buffer) => void): 
   });
 }
 
-function assertMediaType(request: FastifyRequest, mediaTypes: BodyOptions['mediaTypes']): void {
+function assertMediaType(request: FastifyRequest, mediaTypes: MediaTypes): void {
   const header = request.headers['content-type'];
   // A request without a body needs no content-type. The route reports the missing body.
   if (header === undefined && !hasBody(request.raw)) return;
@@ -73,9 +76,10 @@ function assertMediaType(request: FastifyRequest, mediaTypes: BodyOptions['media
   }
 }
 
-function readContentEncoding(request: FastifyRequest): 'identity' | 'gzip' {
-  const encoding = (request.headers['content-encoding'] ?? 'identity').trim().toLowerCase();
-  if (encoding === '' || encoding === 'identity') return 'identity';
-  if (encoding === 'gzip' || encoding === 'x-gzip') return 'gzip';
+/** Tells whether the body is gzip. Throws `unsupported_media_type` for any other encoding. */
+function readsGzip(request: FastifyRequest): boolean {
+  const encoding = (request.headers['content-encoding'] ?? '').trim().toLowerCase();
+  if (encoding === '' || encoding === 'identity') return false;
+  if (encoding === 'gzip' || encoding === 'x-gzip') return true;
   throw new LoomError('unsupported_media_type', 'The header content-encoding must be gzip or absent.');
 }

@@ -13,19 +13,9 @@ export function readCommitBase(
 ): Pick<CommitRequest, 'actor' | 'requestId' | 'idempotencyKey' | 'precondition'> {
   if (actor === undefined) throw new Error('a route that commits needs a token');
   const idempotencyKey = headers['idempotency-key'];
-  if (idempotencyKey !== undefined && !isIdempotencyKey(idempotencyKey)) {
+  if (idempotencyKey !== undefined && (Array.isArray(idempotencyKey) || !idempotencyKeyForm.test(idempotencyKey))) {
     const detail = `Idempotency-Key must have 1 to ${limits.maxIdempotencyKeyBytes} visible ASCII characters.`;
     throw new LoomError('invalid_parameter', detail);
   }
-  const precondition = readPrecondition(headers, document);
-  return {
-    actor,
-    requestId: id,
-    ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-    ...(precondition === undefined ? {} : { precondition }),
-  };
-}
-
-function isIdempotencyKey(header: string | string[]): header is string {
-  return typeof header === 'string' && idempotencyKeyForm.test(header);
+  return { actor, requestId: id, idempotencyKey, precondition: readPrecondition(headers, document) };
 }

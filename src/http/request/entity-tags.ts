@@ -22,10 +22,11 @@ export function readPrecondition(headers: IncomingHttpHeaders, document: string 
   const match = headers['if-match'];
   const noneMatch = headers['if-none-match'];
   if (match === undefined && noneMatch === undefined) return undefined;
-  const precondition: Precondition = { document };
-  if (match !== undefined) precondition.ifMatch = toOpaque(parseEntityTags(match, 'If-Match'), (tag) => !tag.weak);
-  if (noneMatch !== undefined) precondition.ifNoneMatch = toOpaque(parseEntityTags(noneMatch, 'If-None-Match'));
-  return precondition;
+  return {
+    document,
+    ifMatch: readEntityTags(match, 'If-Match', (tag) => !tag.weak),
+    ifNoneMatch: readEntityTags(noneMatch, 'If-None-Match', () => true),
+  };
 }
 
 /**
@@ -50,16 +51,20 @@ export function isNotModified(
   return ifNoneMatch !== undefined && includes(ifNoneMatch, etag);
 }
 
-function parseEntityTags(value: string, header: string): '*' | EntityTag[] {
-  const text = value.replace(/^[ \t,]+|[ \t,]+$/g, '');
-  if (text === '*') return '*';
+function readEntityTags(
+  value: string | undefined,
+  header: string,
+  isUsed: (tag: EntityTag) => boolean,
+): Precondition['ifMatch'] {
+  const text = value?.replace(/^[ \t,]+|[ \t,]+$/g, '');
+  if (text === undefined || text === '*') return text;
   const tags: EntityTag[] = [];
   for (let position = 0; ; ) {
     TAG.lastIndex = position;
     const tag = TAG.exec(text);
     if (tag === null) throw malformed(header);
     tags.push({ weak: tag[1] !== undefined, opaque: tag[2] ?? '' });
-    if (TAG.lastIndex === text.length) return tags;
+    if (TAG.lastIndex === text.length) return tags.filter(isUsed).map(({ opaque }) => opaque);
     SEPARATOR.lastIndex = TAG.lastIndex;
     if (!SEPARATOR.test(text)) throw malformed(header);
     position = SEPARATOR.lastIndex;
@@ -68,10 +73,6 @@ function parseEntityTags(value: string, header: string): '*' | EntityTag[] {
 
 function includes(tags: '*' | string[], etag: string): boolean {
   return tags === '*' || tags.includes(etag.slice(1, -1));
-}
-
-function toOpaque(tags: '*' | EntityTag[], isUsed: (tag: EntityTag) => boolean = () => true): '*' | string[] {
-  return tags === '*' ? tags : tags.filter(isUsed).map((tag) => tag.opaque);
 }
 
 function malformed(header: string): LoomError {

@@ -6,17 +6,14 @@ import { pointerToken } from '../../json/pointer.ts';
 import { createJsonScanner } from '../../json/scanner/scanner.ts';
 import type { CapturedValue, CaptureVisit, Visit } from '../../json/visit.ts';
 import { limits } from '../../limits.ts';
-import { openBody, readChunks } from './body.ts';
+import { type MediaTypes, openBody, readChunks } from './body.ts';
 
 export interface BodyBounds {
   maxDocumentBytes: number;
-  /** Milliseconds without a byte after which the body times out. */
   idleMs: number;
 }
 
-interface JsonBodyOptions extends BodyBounds {
-  mediaTypes: readonly [string, ...string[]];
-}
+type JsonBodyOptions = BodyBounds & { mediaTypes: MediaTypes };
 
 /** Reads the body as one document. Resolves with its normal JSON text. */
 export async function readDocumentBody(request: FastifyRequest, options: JsonBodyOptions): Promise<string> {
@@ -24,7 +21,7 @@ export async function readDocumentBody(request: FastifyRequest, options: JsonBod
   const root = captureDocument(options.maxDocumentBytes, (value) => {
     text = value.text.toString('utf8');
   });
-  await scanBody(request, options, maxRawBytes(options.maxDocumentBytes), root);
+  await scanBody(request, options, options.maxDocumentBytes, root);
   if (text === undefined) throw new Error('a successful scan captures its value');
   return text;
 }
@@ -56,7 +53,7 @@ export async function readStateBody(
     throw new LoomError('state_not_object', detail, { pointer: '', offset });
   };
   const root: Visit = { kind: 'object', uniqueNames: 'check', onMember, onOther };
-  await scanBody(request, options, maxRawBytes(limits.maxStateBodyBytes), root);
+  await scanBody(request, options, limits.maxStateBodyBytes, root);
   return changes;
 }
 
@@ -64,16 +61,14 @@ function captureDocument(maxBytes: number, onValue: (value: CapturedValue) => vo
   return { kind: 'capture', maxBytes, maxDepth: limits.maxDocumentDepth, onValue };
 }
 
-function maxRawBytes(canonicalBytes: number): number {
-  return canonicalBytes * limits.maxRawBodyFactor + limits.rawBodySlackBytes;
-}
-
+/** Scans the body. `maxCanonicalBytes` bounds its canonical text, which may be shorter than the body. */
 async function scanBody(
   request: FastifyRequest,
   { mediaTypes, idleMs }: JsonBodyOptions,
-  maxBytes: number,
+  maxCanonicalBytes: number,
   root: Visit,
 ): Promise<void> {
+  const maxBytes = maxCanonicalBytes * limits.maxRawBodyFactor + limits.rawBodySlackBytes;
   const body = openBody(request, { mediaTypes, maxBytes, idleMs });
   const scanner = createJsonScanner(root);
   await readChunks(body, (chunk) => scanner.write(chunk));

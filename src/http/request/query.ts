@@ -5,7 +5,7 @@ import { limits } from '../../limits.ts';
 
 /** Throws `invalid_parameter` for a query parameter that the route does not support. Never repeats its value. */
 export function assertKnownParameters(query: unknown, known: readonly string[]): void {
-  for (const name of Object.keys(parametersOf(query))) {
+  for (const name of Object.keys(Object(query))) {
     if (known.includes(name)) continue;
     // A name that could be a misplaced secret is not repeated either.
     const isHarmless = name.length < limits.minTokenCharacters && /^[a-z_]+$/.test(name);
@@ -19,7 +19,7 @@ export function assertKnownParameters(query: unknown, known: readonly string[]):
 
 /** Returns a parameter's text, or `undefined` when it is absent. Throws when it is repeated. */
 export function textParameter(request: FastifyRequest, name: string): string | undefined {
-  const value = parametersOf(request.query)[name];
+  const value: unknown = Reflect.get(Object(request.query), name);
   if (value === undefined || typeof value === 'string') return value;
   throw invalid(name, 'must be given once');
 }
@@ -35,7 +35,7 @@ export function booleanParameter(request: FastifyRequest, name: string, absent: 
 export function integerParameter(
   request: FastifyRequest,
   name: string,
-  { min, max }: { min: number; max: number },
+  { min, max = Number.MAX_SAFE_INTEGER }: { min: number; max?: number },
 ): number | undefined {
   const text = textParameter(request, name);
   if (text === undefined) return undefined;
@@ -57,8 +57,8 @@ export function choiceParameter<const Choice extends string>(
   const text = textParameter(request, name);
   if (text === undefined) return undefined;
   const choice = choices.find((one) => one === text);
-  if (choice !== undefined) return choice;
-  throw invalid(name, `must be one of ${choices.join(', ')}`);
+  if (choice === undefined) throw invalid(name, `must be one of ${choices.join(', ')}`);
+  return choice;
 }
 
 /** Reads a parameter that is a document name. */
@@ -74,10 +74,6 @@ export function prefixParameter(request: FastifyRequest, name: string): string |
   const text = textParameter(request, name);
   if (text === undefined || text === '' || text === '.' || text === '..') return text;
   return nameParameter(request, name);
-}
-
-function parametersOf(query: unknown): Record<string, unknown> {
-  return typeof query === 'object' && query !== null ? { ...query } : {};
 }
 
 function invalid(name: string, fault: string): LoomError {

@@ -1,66 +1,93 @@
 import type { IncomingMessage } from 'node:http';
-import { Readable } from 'node:stream';
+import { Readable, Transform } from 'node:stream';
+import { createGunzip } from 'node:zlib';
 import { LoomError } from '../../errors.ts';
 
 /**
  * Streams the undecoded bytes of a request, bounded in size and in idle time. Unlike the request itself it can be
  * destroyed without destroying the socket, which stays open for the answer.
  */
-export class RawBody extends Readable {
-  private readonly source: IncomingMessage;
-  private readonly timer: NodeJS.Timeout;
-  received = 0;
-
-  constructor(source: IncomingMessage, { idleMs, maxBytes }: { idleMs: number; maxBytes: number }) {
-    super();
-    this.source = source;
-    this.timer = setTimeout(() => {
-      // A paused source means that the reader is slow, for example a database under load. The client is not idle.
-      if (source.isPaused()) this.timer.refresh();
-      else this.destroy(new LoomError('request_timeout', `No byte of the body arrived for ${idleMs} ms.`));
-    }, idleMs);
-    this.onData = (chunk) => {
-      this.timer.refresh();
-      this.received += chunk.length;
-      if (this.received > maxBytes) this.destroy(bodyTooLarge(maxBytes));
-      else if (!this.push(chunk)) source.pause();
-    };
-    source.on('data', this.onData);
-    source.on('end', this.onEnd);
-    source.on('error', this.onBreak);
-    source.on('close', this.onBreak);
-    source.pause();
-    if (source.destroyed) this.onBreak();
-  }
-
-  override _read(): void {
-    this.timer.refresh();
-    this.source.resume();
-  }
-
-  /** Leaves the `error` listener in place: a socket that breaks later must not raise an unhandled error. */
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    clearTimeout(this.timer);
-    this.source.off('data', this.onData);
-    this.source.off('end', this.onEnd);
-    this.source.off('close', this.onBreak);
-    this.source.pause();
-    done(error);
-  }
-
-  private readonly onData: (chunk: Buffer) => void;
-
-  private readonly onEnd = (): void => {
-    clearTimeout(this.timer);
-    this.push(null);
+export function openRawBody(source: IncomingMessage, bounds: { idleMs: number; maxBytes: number }): Readable {
+  const { idleMs, maxBytes } = bounds;
+  let received = 0;
+  const body = new Readable({
+    read: () => {
+      timer.refresh();
+      source.resume();
+    },
+    // The `error` listener stays in place: a socket that breaks later must not raise an unhandled error.
+    destroy: (error, done) => {
+      clearTimeout(timer);
+      source.off('data', onData).off('end', onEnd).off('close', onBreak).pause();
+      done(error);
+    },
+  });
+  const timer = setTimeout(() => {
+    // A paused source means that the reader is slow, for example a database under load. The client is not idle.
+    if (source.isPaused()) timer.refresh();
+    else body.destroy(new LoomError('request_timeout', `No byte of the body arrived for ${idleMs} ms.`));
+  }, idleMs);
+  const onData = (chunk: Buffer): void => {
+    timer.refresh();
+    received += chunk.length;
+    if (received > maxBytes) body.destroy(bodyTooLarge(maxBytes));
+    else if (!body.push(chunk)) source.pause();
   };
-
-  private readonly onBreak = (): void => {
-    if (this.source.readableEnded) return;
-    this.destroy(new LoomError('malformed_request', 'The connection broke before the end of the body.'));
+  const onEnd = (): void => {
+    clearTimeout(timer);
+    body.push(null);
   };
+  const onBreak = (): void => {
+    if (source.readableEnded) return;
+    body.destroy(new LoomError('malformed_request', 'The connection broke before the end of the body.'));
+  };
+  source.on('data', onData).on('end', onEnd).on('error', onBreak).on('close', onBreak).pause();
+  if (source.destroyed) onBreak();
+  return body;
 }
 
 export function bodyTooLarge(maxBytes: number): LoomError {
   return new LoomError('body_too_large', `The body has more than ${maxBytes} bytes.`);
+}
+
+/** Names the error code for gzip data that ends too early. */
+export type TruncatedCode = 'backup_incomplete' | 'malformed_request';
+
+/**
+ * Decodes a gzip body. `maxBytes` limits the decoded bytes, which stops a gzip bomb. Does not use `pipeline`, which
+ * would replace the errors of each part by "premature close".
+ */
+export function gunzip(raw: Readable, maxBytes: number, truncatedCode: TruncatedCode): Readable {
+  const unpacker = createGunzip({ chunkSize: 64 * 1024 });
+  let received = 0;
+  let unpackedBytes = 0;
+  const unpacked = new Transform({
+    transform: (chunk: Buffer, _encoding, done) => {
+      unpackedBytes += chunk.length;
+      if (unpackedBytes > maxBytes) done(bodyTooLarge(maxBytes));
+      else done(null, chunk);
+    },
+    // Node's gunzip takes a zero byte after the data for padding, and ignores all bytes that follow it.
+    flush: (done) => done(unpacker.bytesWritten === received ? null : damagedAfter(unpackedBytes)),
+  });
+  raw.on('data', (chunk: Buffer) => {
+    received += chunk.length;
+  });
+  raw.on('error', (error) => unpacked.destroy(error));
+  unpacker.on('error', (error) => unpacked.destroy(toGzipFault(error, unpackedBytes, truncatedCode)));
+  unpacked.on('close', () => {
+    raw.destroy();
+    unpacker.destroy();
+  });
+  raw.pipe(unpacker).pipe(unpacked);
+  return unpacked;
+}
+
+function toGzipFault(error: Error, offset: number, truncatedCode: TruncatedCode): LoomError {
+  if (!('code' in error) || error.code !== 'Z_BUF_ERROR') return damagedAfter(offset);
+  return new LoomError(truncatedCode, `The gzip data ends too early, after ${offset} decoded bytes.`, { offset });
+}
+
+function damagedAfter(offset: number): LoomError {
+  return new LoomError('malformed_request', `The gzip data is damaged after ${offset} decoded bytes.`, { offset });
 }

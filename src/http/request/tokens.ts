@@ -3,25 +3,20 @@ import type { Config } from '../../config/config.ts';
 import type { Actor } from '../../domain/commit.ts';
 import { LoomError } from '../../errors.ts';
 
-interface TokenBook {
-  /** Returns whose token this is, or undefined for an unknown one. Takes the same time whichever token matches. */
-  findActor(token: string): Actor | undefined;
-}
+/** Returns whose token this is, or undefined for an unknown one. Takes the same time whichever token matches. */
+type FindActor = (token: string) => Actor | undefined;
 
 /** Keeps digests instead of tokens: all have the same length, as a comparison in constant time needs. */
-export function createTokenBook(tokens: Config['tokens']): TokenBook {
-  const entries: { actor: Actor; digest: Buffer }[] = [
-    ...tokens.admin.map((token) => ({ actor: 'admin' as const, digest: digestOf(token) })),
-    ...tokens.client.map((token) => ({ actor: 'client' as const, digest: digestOf(token) })),
-  ];
-  return {
-    findActor: (token) => {
-      const digest = digestOf(token);
-      let actor: Actor | undefined;
-      // No early return: comparing every entry keeps the time constant.
-      for (const entry of entries) if (timingSafeEqual(entry.digest, digest)) actor = entry.actor;
-      return actor;
-    },
+export function createTokenBook(tokens: Config['tokens']): FindActor {
+  const entries = (['admin', 'client'] as const).flatMap((actor) =>
+    tokens[actor].map((token) => ({ actor, digest: digestOf(token) })),
+  );
+  return (token) => {
+    const digest = digestOf(token);
+    let actor: Actor | undefined;
+    // No early return: comparing every entry keeps the time constant.
+    for (const entry of entries) if (timingSafeEqual(entry.digest, digest)) actor = entry.actor;
+    return actor;
   };
 }
 
@@ -57,22 +52,19 @@ const tokenName =
  * Throws `token_in_query` when a query parameter has the name of a token, or has a configured token as its name or
  * value: URLs end up in logs and histories. `url` is the undecoded URL of the request.
  */
-export function assertNoTokenInQuery(url: string, book: TokenBook): void {
+export function assertNoTokenInQuery(url: string, findActor: FindActor): void {
   const start = url.indexOf('?');
   if (start < 0) return;
   for (const [name, value] of new URLSearchParams(url.slice(start + 1))) {
     const candidates = [name, value, value.replace(/^bearer\s+/i, '')];
-    if (!looksLikeToken(name) && !candidates.some((text) => book.findActor(text) !== undefined)) continue;
+    const isTokenName = tokenName.test(name.toLowerCase().replace(/[-_.\s]/g, ''));
+    if (!isTokenName && !candidates.some((text) => findActor(text) !== undefined)) continue;
     throw new LoomError(
       'token_in_query',
       'The URL seems to contain a token, and logs keep URLs. ' +
         'Send the token as x-loom-admin-token or as Authorization: Bearer. If it was a real one, replace it.',
     );
   }
-}
-
-function looksLikeToken(name: string): boolean {
-  return tokenName.test(name.toLowerCase().replace(/[-_.\s]/g, ''));
 }
 
 function digestOf(text: string): Buffer {

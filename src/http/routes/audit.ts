@@ -49,17 +49,12 @@ function toText({ entries, ...rest }: AuditPage): string {
 }
 
 function readAuditQuery(request: FastifyRequest): Omit<AuditQuery, 'limit'> {
-  const bounds = { min: 0, max: Number.MAX_SAFE_INTEGER };
-  const after = integerParameter(request, 'after', bounds);
-  const before = integerParameter(request, 'before', bounds);
-  const document = nameParameter(request, 'document');
-  const action = actionParameter(request);
   return {
+    after: integerParameter(request, 'after', { min: 0 }),
+    before: integerParameter(request, 'before', { min: 0 }),
+    document: nameParameter(request, 'document'),
+    action: actionParameter(request),
     order: choiceParameter(request, 'order', ['asc', 'desc']) ?? 'asc',
-    ...(after === undefined ? {} : { after }),
-    ...(before === undefined ? {} : { before }),
-    ...(action === undefined ? {} : { action }),
-    ...(document === undefined ? {} : { document }),
   };
 }
 

@@ -9,13 +9,10 @@ import { abortSignalOf, acceptsGzip, sendStream } from '../reply/stream.ts';
 import { booleanParameter, integerParameter } from '../request/query.ts';
 import { dataRoute } from '../route-config.ts';
 
-interface BackupRouteParts {
-  store: Pick<Store, 'openBackup'>;
-  stateKey: string;
-  log: Log;
-}
-
-export function registerBackup(app: FastifyInstance, { store, stateKey, log }: BackupRouteParts): void {
+export function registerBackup(
+  app: FastifyInstance,
+  { store, stateKey, log }: { store: Pick<Store, 'openBackup'>; stateKey: string; log: Log },
+): void {
   app.route({
     method: ['GET', 'HEAD'],
     url: '/v1/admin/persistence/backup',
@@ -28,16 +25,13 @@ export function registerBackup(app: FastifyInstance, { store, stateKey, log }: B
         vary: 'accept-encoding',
       });
       if (request.method === 'HEAD') return reply.send();
-      const { body, recordTaken } = await store.openBackup(options, {
-        requestId: request.id,
-        signal: abortSignalOf(reply),
-      });
-      const record = async (): Promise<void> => {
-        // The backup is complete even if the database cannot record its time.
-        await recordTaken().catch((error: unknown) => {
+      const context = { requestId: request.id, signal: abortSignalOf(reply) };
+      const { body, recordTaken } = await store.openBackup(options, context);
+      const record = () =>
+        recordTaken().catch((error: unknown) => {
+          // The backup is complete all the same.
           log.warn({ err: error, requestId: request.id }, 'backup taken, but its time could not be recorded');
         });
-      };
       return await sendStream(reply, body, { gzip: acceptsGzip(request), beforeEnd: delayEnd(reply, record) });
     },
   });
@@ -68,13 +62,13 @@ const MIN_POLL_MS = 1;
 const MAX_POLL_MS = 200;
 
 function readBackupOptions(request: FastifyRequest): BackupOptions {
-  const auditLimit = integerParameter(request, 'audit_limit', { min: 1, max: Number.MAX_SAFE_INTEGER });
+  const auditLimit = integerParameter(request, 'audit_limit', { min: 1 });
   const includeAudit = booleanParameter(request, 'include_audit', true);
   if (!includeAudit && auditLimit !== undefined) {
     const detail = 'The query parameter audit_limit has no meaning with include_audit=false. Leave one of them out.';
     throw new LoomError('invalid_parameter', detail);
   }
-  return { includeAudit, ...(auditLimit === undefined ? {} : { auditLimit }) };
+  return { includeAudit, auditLimit };
 }
 
 /** Returns for example `loom-backup-default-20260131T235959Z.json`. Safe inside quotes and as a file name. */

@@ -1,10 +1,11 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Change, CommitAction } from '../../domain/commit.ts';
 import { assertDocumentName } from '../../domain/document.ts';
-import type { DocumentQuery, Store } from '../../domain/store.ts';
+import type { Store } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
 import { sendJsonText } from '../reply/json.ts';
 import { sendReceipt } from '../reply/receipt.ts';
+import { JSON_TYPES, type MediaTypes, PATCH_TYPES } from '../request/body.ts';
 import { readCommitBase } from '../request/commit.ts';
 import { isNotModified, readPrecondition } from '../request/entity-tags.ts';
 import { type BodyBounds, readDocumentBody } from '../request/json-body.ts';
@@ -19,26 +20,28 @@ interface DocumentRouteParts {
 }
 
 export function registerDocuments(app: FastifyInstance, parts: DocumentRouteParts): void {
-  registerListing(app, parts);
   registerReading(app, parts);
   registerWriting(app, parts);
 }
 
-function registerListing(app: FastifyInstance, { store }: DocumentRouteParts): void {
+function registerReading(app: FastifyInstance, { store }: DocumentRouteParts): void {
   app.get('/v1/documents', dataRoute('client', ['prefix', 'after', 'limit']), async (request, reply) => {
     const precondition = readPrecondition(request.headers, null);
-    const { documents, next, epoch, revision } = await store.listDocuments(readListing(request));
-    if (isNotModified(reply, precondition, { epoch, revision })) return reply.code(304).send();
-    return reply.send({ documents, next, epoch, revision });
+    const page = await store.listDocuments({
+      prefix: prefixParameter(request, 'prefix'),
+      after: nameParameter(request, 'after'),
+      limit: limitParameter(request),
+    });
+    return isNotModified(reply, precondition, page) ? reply.code(304).send() : reply.send(page);
   });
-}
 
-function registerReading(app: FastifyInstance, { store }: DocumentRouteParts): void {
   app.get(DOCUMENT, dataRoute('client'), async (request, reply) => {
     const name = readDocumentName(request);
     const precondition = readPrecondition(request.headers, name);
     const document = await store.readDocument(name);
-    if (document === undefined) throw documentNotFound(name);
+    if (document === undefined) {
+      throw new LoomError('document_not_found', `There is no document ${JSON.stringify(name)}.`, { document: name });
+    }
     if (isNotModified(reply, precondition, document)) return reply.code(304).send();
     reply.header('last-modified', new Date(document.updatedAt).toUTCString());
     return sendJsonText(reply, document.text);
@@ -46,24 +49,18 @@ function registerReading(app: FastifyInstance, { store }: DocumentRouteParts): v
 }
 
 function registerWriting(app: FastifyInstance, { store, bodyBounds }: DocumentRouteParts): void {
-  const submit = async (request: FastifyRequest, action: CommitAction, change: Change) =>
-    await store.submitCommit({ ...readCommitBase(request, change.name), action, changes: [change] });
+  const submit = (request: FastifyRequest, action: CommitAction, change: Change) =>
+    store.submitCommit({ ...readCommitBase(request, change.name), action, changes: [change] });
 
-  app.put(DOCUMENT, dataRoute('client'), async (request, reply) => {
+  async function write(request: FastifyRequest, reply: FastifyReply, op: 'put' | 'merge', mediaTypes: MediaTypes) {
     const name = readDocumentName(request);
-    const json = await readDocumentBody(request, { ...bodyBounds, mediaTypes: ['application/json'] });
-    const receipt = await submit(request, 'document.put', { op: 'put', name, json });
-    return sendReceipt(reply, receipt, { tagged: true, location: locationOf(name) });
-  });
-
-  app.patch(DOCUMENT, dataRoute('client'), async (request, reply) => {
-    const name = readDocumentName(request);
-    const mediaTypes = ['application/merge-patch+json', 'application/json'] as const;
     const json = await readDocumentBody(request, { ...bodyBounds, mediaTypes });
-    const receipt = await submit(request, 'document.patch', { op: 'merge', name, json });
-    return sendReceipt(reply, receipt, { tagged: true, location: locationOf(name) });
-  });
+    const receipt = await submit(request, op === 'put' ? 'document.put' : 'document.patch', { op, name, json });
+    return sendReceipt(reply, receipt, { tagged: true, location: `/v1/documents/${encodeURIComponent(name)}` });
+  }
 
+  app.put(DOCUMENT, dataRoute('client'), (request, reply) => write(request, reply, 'put', JSON_TYPES));
+  app.patch(DOCUMENT, dataRoute('client'), (request, reply) => write(request, reply, 'merge', PATCH_TYPES));
   app.delete(DOCUMENT, dataRoute('client'), async (request, reply) => {
     const name = readDocumentName(request);
     const receipt = await submit(request, 'document.delete', { op: 'delete', name });
@@ -77,22 +74,4 @@ function readDocumentName({ params }: FastifyRequest): string {
   if (typeof name !== 'string') throw new Error('the route has no parameter "name"');
   assertDocumentName(name);
   return name;
-}
-
-function locationOf(name: string): string {
-  return `/v1/documents/${encodeURIComponent(name)}`;
-}
-
-function readListing(request: FastifyRequest): DocumentQuery {
-  const prefix = prefixParameter(request, 'prefix');
-  const after = nameParameter(request, 'after');
-  return {
-    limit: limitParameter(request),
-    ...(prefix === undefined ? {} : { prefix }),
-    ...(after === undefined ? {} : { after }),
-  };
-}
-
-function documentNotFound(name: string): LoomError {
-  return new LoomError('document_not_found', `There is no document ${JSON.stringify(name)}.`, { document: name });
 }

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Store } from '../../domain/store.ts';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { abortSignalOf } from '../reply/stream.ts';
-import { openBody } from '../request/body.ts';
+import { JSON_TYPES, openBody } from '../request/body.ts';
 import { dataRoute } from '../route-config.ts';
 
 export function registerRestore(
@@ -12,7 +12,7 @@ export function registerRestore(
   app.post('/v1/admin/persistence/restore', dataRoute('admin'), async (request, reply) => {
     const signal = abortSignalOf(reply);
     // The body has no size limit: LOOM restores every backup that it exports.
-    const body = openBody(request, { mediaTypes: ['application/json'], idleMs, truncatedCode: 'backup_incomplete' });
+    const body = openBody(request, { mediaTypes: JSON_TYPES, idleMs, truncatedCode: 'backup_incomplete' });
     try {
       return await store.restore(body, { requestId: request.id, signal });
     } catch (error) {
@@ -25,12 +25,8 @@ export function registerRestore(
 
 /** Adds a hint when a body begins with 0x1f, as gzip data does and JSON text never does. */
 function withGzipHint(error: unknown): unknown {
-  const isGzip =
-    isLoomError(error) &&
-    error.code === 'invalid_json' &&
-    error.place.offset === 0 &&
-    error.message.includes('byte 0x1f');
-  if (!isGzip) return error;
+  if (!isLoomError(error) || error.code !== 'invalid_json') return error;
+  if (error.place.offset !== 0 || !error.message.includes('byte 0x1f')) return error;
   const detail = `${error.message} If the body is gzip, send the header content-encoding: gzip.`;
   return new LoomError(error.code, detail, error.place);
 }

@@ -22,13 +22,14 @@ import { registerState } from './state.ts';
 import { type NodeFacts, registerStatus } from './status.ts';
 import { registerUndo } from './undo.ts';
 
-interface RouteParts {
+export interface RouteParts {
   store: Store;
   stateKey: string;
   maxDocumentBytes: number;
   bodyIdleTimeoutMs: number;
   metricsPublic: boolean;
   node: NodeFacts;
+  /** Returns the last verdict, without waiting. */
   readiness: () => Readiness;
   /** Returns the head of the state soon, or `undefined` when the database does not answer. */
   peekHead: () => Promise<StateHead | undefined>;

@@ -1,5 +1,4 @@
 import type { FastifyInstance } from 'fastify';
-import type { DroppedScratch } from '../../domain/state.ts';
 import type { Store } from '../../domain/store.ts';
 import { assertScratchKey } from '../request/scratch-key.ts';
 import { dataRoute } from '../route-config.ts';
@@ -8,9 +7,9 @@ export function registerScratch(app: FastifyInstance, { store }: { store: Pick<S
   app.delete<{ Params: { state_key: string } }>(
     '/v1/admin/persistence/scratch/:state_key',
     dataRoute('admin'),
-    async ({ params }): Promise<DroppedScratch> => {
+    async ({ params }) => {
       assertScratchKey(params.state_key);
-      return { dropped: true, ...(await store.dropScratch(params.state_key)) };
+      return await store.dropScratch(params.state_key);
     },
   );
 }

@@ -4,6 +4,7 @@ import type { Store } from '../../domain/store.ts';
 import type { CapturedValue } from '../../json/visit.ts';
 import { sendReceipt } from '../reply/receipt.ts';
 import { sendStream } from '../reply/stream.ts';
+import { JSON_TYPES, PATCH_TYPES } from '../request/body.ts';
 import { readCommitBase } from '../request/commit.ts';
 import { isNotModified, readPrecondition } from '../request/entity-tags.ts';
 import { type BodyBounds, readStateBody } from '../request/json-body.ts';
@@ -25,14 +26,13 @@ export function registerState(
   });
 
   app.patch(STATE, dataRoute('client'), async (request, reply) => {
-    const mediaTypes = ['application/merge-patch+json', 'application/json'] as const;
-    const changes = await readStateBody(request, { ...bodyBounds, mediaTypes }, toPatch);
+    const changes = await readStateBody(request, { ...bodyBounds, mediaTypes: PATCH_TYPES }, toPatch);
     const receipt = await store.submitCommit({ ...readCommitBase(request, null), action: 'state.patch', changes });
     return sendReceipt(reply, receipt, { tagged: true });
   });
 
   app.put(STATE, dataRoute('client'), async (request, reply) => {
-    const changes = await readStateBody(request, { ...bodyBounds, mediaTypes: ['application/json'] }, toPut);
+    const changes = await readStateBody(request, { ...bodyBounds, mediaTypes: JSON_TYPES }, toPut);
     const receipt = await store.submitCommit({ ...readCommitBase(request, null), action: 'state.put', changes });
     return sendReceipt(reply, receipt, { tagged: true });
   });

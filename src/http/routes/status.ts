@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Readiness } from '../../domain/readiness.ts';
 import type { StateHead } from '../../domain/state.ts';
 import type { StatusReport } from '../../domain/status.ts';
-import type { DatabaseStatus, Store } from '../../domain/store.ts';
+import type { Store } from '../../domain/store.ts';
 import type { UndoRecord } from '../../domain/undo.ts';
 import { isLoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
@@ -24,7 +24,6 @@ interface StatusRouteParts {
   stateKey: string;
   node: NodeFacts;
   readiness: () => Readiness;
-  /** Returns the head of the state soon, or `undefined` when the database does not answer. */
   peekHead: () => Promise<StateHead | undefined>;
 }
 
@@ -87,7 +86,7 @@ function toState(head: StateHead | undefined): StatusReport['state'] {
   };
 }
 
-function toDatabase({ version, latencyMs }: DatabaseStatus): StatusReport['database'] {
+function toDatabase({ version, latencyMs }: { version: string; latencyMs: number }): StatusReport['database'] {
   return { ok: true, version, latency_ms: Math.round(latencyMs * 100) / 100 };
 }
 
@@ -96,12 +95,10 @@ function toDatabaseFault(error: unknown): StatusReport['database'] {
 }
 
 function toUndo(records: UndoRecord[] | null, now: Date): StatusReport['undo'] {
-  const kept = records?.map((record) => ({
-    ...record,
-    age_seconds: secondsBetween(new Date(record.taken_at), now),
-  }));
-  const bytes = records?.reduce((sum, record) => sum + record.bytes, 0);
-  return { kept_most: limits.maxUndoRecords, bytes: bytes ?? null, kept: kept ?? null };
+  const age = ({ taken_at }: UndoRecord): number => secondsBetween(new Date(taken_at), now);
+  const kept = records?.map((record) => ({ ...record, age_seconds: age(record) })) ?? null;
+  const bytes = records?.reduce((sum, record) => sum + record.bytes, 0) ?? null;
+  return { kept_most: limits.maxUndoRecords, bytes, kept };
 }
 
 function readMemory(): StatusReport['memory'] {

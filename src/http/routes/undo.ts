@@ -3,6 +3,7 @@ import { checkUndoRequest } from '../../backup/check/request.ts';
 import type { Store } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import { abortSignalOf } from '../reply/stream.ts';
+import { JSON_TYPES } from '../request/body.ts';
 import { readDocumentBody } from '../request/json-body.ts';
 import { dataRoute } from '../route-config.ts';
 
@@ -12,11 +13,8 @@ export function registerUndo(
 ): void {
   app.post('/v1/admin/persistence/undo', dataRoute('admin'), async (request, reply) => {
     const signal = abortSignalOf(reply);
-    const text = await readDocumentBody(request, {
-      mediaTypes: ['application/json'],
-      maxDocumentBytes: limits.maxUndoBodyBytes,
-      idleMs,
-    });
+    const bounds = { mediaTypes: JSON_TYPES, maxDocumentBytes: limits.maxUndoBodyBytes, idleMs };
+    const text = await readDocumentBody(request, bounds);
     return await store.undo(checkUndoRequest(JSON.parse(text)), { requestId: request.id, signal });
   });
 }

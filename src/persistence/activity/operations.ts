@@ -17,20 +17,15 @@ export interface TrackedOperation extends Progress {
   finish(error: unknown): void;
 }
 
-export interface Operations {
-  begin(kind: RunningOperation['kind'], requestId: string): TrackedOperation;
-  /** Tracks `run` until it settles. */
-  track<T>(kind: RunningOperation['kind'], requestId: string, run: (progress: Progress) => Promise<T>): Promise<T>;
-  running(): RunningOperation[];
-}
+export type Operations = ReturnType<typeof createOperations>;
+
+type Kind = RunningOperation['kind'];
 
 /** Keeps the list of running operations of this node, for status. Calls `onEnd` after each. */
-export function createOperations(
-  onEnd: (operation: RunningOperation, error: unknown) => void = () => undefined,
-): Operations {
+export function createOperations(onEnd: (operation: RunningOperation, error: unknown) => void = () => undefined) {
   const running = new Set<RunningOperation>();
 
-  function begin(kind: RunningOperation['kind'], requestId: string): TrackedOperation {
+  function begin(kind: Kind, requestId: string): TrackedOperation {
     const operation: RunningOperation = {
       kind,
       started_at: new Date().toISOString(),
@@ -57,7 +52,8 @@ export function createOperations(
 
   return {
     begin,
-    track: async (kind, requestId, run) => {
+    /** Tracks `run` until it settles. */
+    track: async <T>(kind: Kind, requestId: string, run: (progress: Progress) => Promise<T>): Promise<T> => {
       const operation = begin(kind, requestId);
       try {
         const result = await run(operation);

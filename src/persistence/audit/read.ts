@@ -15,26 +15,22 @@ import { readStateHead, selectStateKey } from '../state/state-row.ts';
 const LINE = `'{"hash": "' || encode(hash, 'hex') || '", ' ||
   case when jsonb_typeof(entry) = 'object' and entry <> '{}' then substr(entry::text, 2) else '"entry": ' || entry::text || '}' end`;
 
+/** SQL text by order, so that no value of a request becomes SQL. */
+const directions = { asc: 'asc', desc: 'desc' };
+
 /** Reads one page of entries, by seq. */
 export async function readAudit(database: Database, stateKey: string, query: AuditQuery): Promise<AuditPage> {
-  const descending = query.order === 'desc';
+  const { after = 0, before = Number.MAX_SAFE_INTEGER, action = null, document = null, limit, order } = query;
   const rows = await database.rows<AuditLine>(
     `select seq, ${LINE} as text from loom_audit
       where state_key = $1 and seq > $2 and seq < $3
         and ($4::text is null or action = $4)
         and ($5::text is null or entry -> 'changes' @> jsonb_build_array(jsonb_build_object('name', $5::text)))
-      order by seq ${descending ? 'desc' : 'asc'} limit $6`,
-    [
-      stateKey,
-      query.after ?? 0,
-      query.before ?? Number.MAX_SAFE_INTEGER,
-      query.action ?? null,
-      query.document ?? null,
-      query.limit + 1,
-    ],
+      order by seq ${directions[order]} limit $6`,
+    [stateKey, after, before, action, document, limit + 1],
   );
-  const entries = rows.slice(0, query.limit);
-  const next = rows.length > query.limit ? (entries.at(-1)?.seq ?? null) : null;
+  const entries = rows.slice(0, limit);
+  const next = rows.length > limit ? (entries.at(-1)?.seq ?? null) : null;
   const { head } = await readStateHead(database, stateKey);
   return { entries, next, head };
 }
@@ -43,24 +39,20 @@ export async function readAudit(database: Database, stateKey: string, query: Aud
 export async function openAudit(
   database: Database,
   stateKey: string,
-  query: Omit<AuditQuery, 'limit'>,
+  { after = 0, before = Number.MAX_SAFE_INTEGER, action = '', document, order }: Omit<AuditQuery, 'limit'>,
 ): Promise<Readable> {
+  const named = document === undefined ? '' : JSON.stringify([{ name: document }]);
   const { body } = await openStream(database, {
     prepare: async (connection) => {
       await selectStateKey(connection, stateKey);
       await connection.execute(
         `select set_config('loom.after', $1, true), set_config('loom.before', $2, true),
                 set_config('loom.action', $3, true), set_config('loom.document', $4, true)`,
-        [
-          String(query.after ?? 0),
-          String(query.before ?? Number.MAX_SAFE_INTEGER),
-          query.action ?? '',
-          query.document === undefined ? '' : JSON.stringify([{ name: query.document }]),
-        ],
+        [String(after), String(before), action, named],
       );
     },
     write: async (connection, _head, sink) => {
-      for await (const lines of connection.copyOut(selectedEntries(query.order))) {
+      for await (const lines of connection.copyOut(selectedEntries(order))) {
         await sink.write(Buffer.concat(lines.flatMap((line) => [line, NEWLINE])));
       }
     },
@@ -76,5 +68,5 @@ function selectedEntries(order: 'asc' | 'desc'): string {
       and seq > current_setting('loom.after')::bigint and seq < current_setting('loom.before')::bigint
       and (current_setting('loom.action') = '' or action = current_setting('loom.action'))
       and (current_setting('loom.document') = '' or entry -> 'changes' @> nullif(current_setting('loom.document'), '')::jsonb)
-    order by seq ${order === 'desc' ? 'desc' : 'asc'}`;
+    order by seq ${directions[order]}`;
 }

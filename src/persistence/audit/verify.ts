@@ -6,15 +6,9 @@ import { rfc3339 } from '../connection/timestamp.ts';
 import { assertScratch } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
 
-export interface ChainSource {
-  database: Database;
-  stateKey: string;
-  chainChecks: ChainChecks;
-}
-
 /** Verifies the chain of the state, or of its scratch state `scratch`. Only the state's own verdict is recorded. */
 export async function verifyAudit(
-  { database, stateKey, chainChecks }: ChainSource,
+  { database, stateKey, chainChecks }: { database: Database; stateKey: string; chainChecks: ChainChecks },
   scratch: string | undefined,
 ): Promise<AuditVerdict> {
   const verdict = await database.transaction('snapshot', async (connection) => {
@@ -22,23 +16,14 @@ export async function verifyAudit(
     return verifyChain(connection, scratch ?? stateKey);
   });
   if (scratch === undefined) {
-    const firstBadSeq = verdict.ok ? null : verdict.first_bad_seq;
-    chainChecks.record({
-      ok: verdict.ok,
-      by: 'verify',
-      from_seq: 1,
-      to_seq: verdict.head.seq,
-      first_bad_seq: firstBadSeq,
-    });
+    const { ok, head } = verdict;
+    const firstBadSeq = ok ? null : verdict.first_bad_seq;
+    chainChecks.record({ ok, by: 'verify', from_seq: 1, to_seq: head.seq, first_bad_seq: firstBadSeq });
   }
   return verdict;
 }
 
-interface BadEntry {
-  seq: number;
-  reason: ChainFault;
-  detail: string;
-}
+type BadEntry = { seq: number; reason: ChainFault };
 
 /**
  * Recomputes every hash of the chain in the database, and checks links, seqs, the columns beside the entry, and the head in the state
@@ -56,7 +41,8 @@ export async function verifyChain(connection: Connection, stateKey: string): Pro
   const { entries = 0, last_seq: lastSeq = 0, last_hash: lastHash = null } = chain ?? {};
   const bad = (await firstBadEntry(connection, stateKey)) ?? headFault(head, lastSeq, lastHash);
   if (bad === undefined) return { ok: true, entries, head };
-  return { ok: false, entries, head, first_bad_seq: bad.seq, reason: bad.reason, detail: bad.detail };
+  const { seq, reason } = bad;
+  return { ok: false, entries, head, first_bad_seq: seq, reason, detail: details[reason](seq) };
 }
 
 async function firstBadEntry(queries: Queries, stateKey: string): Promise<BadEntry | undefined> {
@@ -82,19 +68,15 @@ async function firstBadEntry(queries: Queries, stateKey: string): Promise<BadEnt
     [stateKey],
   );
   if (row === undefined) return undefined;
-  return badEntry(row.reason === 'seq_gap' ? row.expected_seq : row.seq, row.reason);
+  return { seq: row.reason === 'seq_gap' ? row.expected_seq : row.seq, reason: row.reason };
 }
 
 function headFault(head: AuditHead, lastSeq: number, lastHash: string | null): BadEntry | undefined {
-  if (lastSeq < head.seq) return badEntry(lastSeq + 1, 'entries_missing');
-  if (lastSeq > head.seq) return badEntry(head.seq + 1, 'head_mismatch');
+  if (lastSeq < head.seq) return { seq: lastSeq + 1, reason: 'entries_missing' };
+  if (lastSeq > head.seq) return { seq: head.seq + 1, reason: 'head_mismatch' };
   // Without entries, the first one would be linked to a wrong hash.
-  if ((lastHash ?? GENESIS_HASH) !== head.hash) return badEntry(Math.max(head.seq, 1), 'head_mismatch');
-  return undefined;
-}
-
-function badEntry(seq: number, reason: ChainFault): BadEntry {
-  return { seq, reason, detail: details[reason](seq) };
+  const isLinked = (lastHash ?? GENESIS_HASH) === head.hash;
+  return isLinked ? undefined : { seq: Math.max(head.seq, 1), reason: 'head_mismatch' };
 }
 
 const details: Record<ChainFault, (seq: number) => string> = {

@@ -1,7 +1,7 @@
 import type { BackupOptions } from '../../domain/backup.ts';
 import type { BackupStream, OperationContext } from '../../domain/store.ts';
 import type { ChainChecks } from '../activity/chain-checks.ts';
-import type { Operations, Progress } from '../activity/operations.ts';
+import type { Operations } from '../activity/operations.ts';
 import type { Database } from '../connection/database.ts';
 import { openStream, type Sink } from '../read/stream.ts';
 import { SCHEMA_SERVES } from '../schema/serves.ts';
@@ -36,8 +36,14 @@ export async function openBackup(
       return { state, header: await readHeader(connection.within(), state) };
     },
     write: async (connection, head, sink) => {
-      const counting = createCountingSink(sink, operation);
-      const verdict = await writeBackup(connection, head, { ...options, progress: operation }, counting);
+      const countingSink: Sink = {
+        write: (bytes) => {
+          operation.count({ bytes: bytes.length });
+          return sink.write(bytes);
+        },
+      };
+      const output = { connection, sink: countingSink, progress: operation };
+      const verdict = await writeBackup(output, head, options);
       if (verdict === undefined) return;
       isBroken = !verdict.ok;
       chainChecks.record({ by: 'backup', ...verdict });
@@ -47,15 +53,6 @@ export async function openBackup(
   });
   // Nobody could restore a backup whose chain is broken, so its time does not count.
   return { body, recordTaken: async () => (isBroken ? undefined : recordBackup(database, stateKey)) };
-}
-
-function createCountingSink(sink: Sink, progress: Progress): Sink {
-  return {
-    write: (bytes) => {
-      progress.count({ bytes: bytes.length });
-      return sink.write(bytes);
-    },
-  };
 }
 
 /**

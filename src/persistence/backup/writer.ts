@@ -2,9 +2,10 @@ import { type BackupEncoder, createBackupEncoder } from '../../backup/format/enc
 import { type AuditHead, GENESIS_HASH } from '../../domain/audit.ts';
 import { BACKUP_VERSION, type BackupHeader, type BackupOptions } from '../../domain/backup.ts';
 import type { StateHead } from '../../domain/state.ts';
+import type { ChainCheckRecord } from '../../domain/store.ts';
 import type { Progress } from '../activity/operations.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
-import { FIELD_SEPARATOR, splitFields } from '../connection/copy.ts';
+import { splitFields } from '../connection/copy.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { ALL_DOCUMENTS } from '../read/documents.ts';
 import type { Sink } from '../read/stream.ts';
@@ -16,17 +17,15 @@ export interface BackupHead {
   header: BackupHeader;
 }
 
-/** The verdict on the chain of the entries in a backup. */
-export interface ChainVerdict {
-  ok: boolean;
-  from_seq: number;
-  to_seq: number;
-  first_bad_seq: number | null;
-}
-
-export interface BackupRun extends BackupOptions {
+/** What the parts of a backup are written with. */
+export interface BackupOutput {
+  connection: Connection;
+  sink: Sink;
   progress: Progress;
 }
+
+/** The verdict on the chain of the entries in a backup. */
+export type ChainVerdict = Omit<ChainCheckRecord, 'by' | 'checked_at'>;
 
 /** Reads the header of a backup of `state`. */
 export async function readHeader(queries: Queries, state: StateHead): Promise<BackupHeader> {
@@ -51,33 +50,24 @@ export async function readHeader(queries: Queries, state: StateHead): Promise<Ba
 
 /** Writes a backup. Returns the verdict on its chain, or undefined when it contains no entries to check. */
 export async function writeBackup(
-  connection: Connection,
+  output: BackupOutput,
   { state, header }: BackupHead,
-  run: BackupRun,
-  sink: Sink,
+  { includeAudit, auditLimit }: BackupOptions,
 ): Promise<ChainVerdict | undefined> {
+  const { sink } = output;
   const encoder = createBackupEncoder();
   await sink.write(encoder.begin(header));
-  await writeDocuments(connection, encoder, sink, run.progress);
-  await writeDigests(connection, encoder, sink);
-  const previous = run.includeAudit ? await writeAudit(connection, encoder, sink, state.head, run) : state.head;
+  await writeDocuments(output, encoder);
+  await writeDigests(output, encoder);
+  const previous = includeAudit ? await writeAudit(output, encoder, state.head, auditLimit) : state.head;
   await sink.write(encoder.end(state.head));
   const verdict = encoder.chainVerdict();
   if (verdict === undefined) return undefined;
-  return {
-    ok: verdict.ok,
-    from_seq: previous.seq + 1,
-    to_seq: state.head.seq,
-    first_bad_seq: verdict.firstBadSeq,
-  };
+  const { ok, firstBadSeq } = verdict;
+  return { ok, from_seq: previous.seq + 1, to_seq: state.head.seq, first_bad_seq: firstBadSeq };
 }
 
-async function writeDocuments(
-  connection: Connection,
-  encoder: BackupEncoder,
-  sink: Sink,
-  progress: Progress,
-): Promise<void> {
+async function writeDocuments({ connection, sink, progress }: BackupOutput, encoder: BackupEncoder): Promise<void> {
   for await (const lines of connection.copyOut(ALL_DOCUMENTS)) {
     progress.count({ documents: lines.length });
     await sink.write(Buffer.concat(lines.map((line) => encoder.document(...splitFields(line)))));
@@ -85,50 +75,38 @@ async function writeDocuments(
 }
 
 /** Writes the digests in a second pass over the table: in memory they would grow with the state. */
-async function writeDigests(connection: Connection, encoder: BackupEncoder, sink: Sink): Promise<void> {
+async function writeDigests({ connection, sink }: BackupOutput, encoder: BackupEncoder): Promise<void> {
   await sink.write(encoder.beginDigests());
+  const toDigest = (line: Buffer): string => {
+    const [name, hex] = splitFields(line);
+    return encoder.digest(name, hex.toString('latin1'));
+  };
   const query = `select name, encode(sha256, 'hex') from loom_document
     where state_key = current_setting('loom.state_key') order by name`;
-  for await (const lines of connection.copyOut(query)) {
-    await sink.write(
-      lines
-        .map((line) => {
-          const [name, hex] = splitFields(line);
-          return encoder.digest(name, hex.toString('latin1'));
-        })
-        .join(''),
-    );
-  }
+  for await (const lines of connection.copyOut(query)) await sink.write(lines.map(toDigest).join(''));
 }
 
-/** Writes the entries. Returns the head before the first of them. */
+/** Writes the last `limit` entries, or all. Returns the head before the first of them. */
 async function writeAudit(
-  connection: Connection,
+  { connection, sink, progress }: BackupOutput,
   encoder: BackupEncoder,
-  sink: Sink,
   head: AuditHead,
-  { auditLimit, progress }: BackupRun,
+  limit = head.seq,
 ): Promise<AuditHead> {
-  const previous = await headBefore(
-    connection.within(),
-    auditLimit === undefined ? 1 : Math.max(1, head.seq - auditLimit + 1),
-  );
+  const previous = await headBefore(connection.within(), Math.max(1, head.seq - limit + 1));
   await connection.execute(`select set_config('loom.after', $1, true)`, [String(previous.seq)]);
   await sink.write(encoder.beginAudit(previous));
+  const toEntry = (line: Buffer): Buffer => {
+    const [seq, rest] = splitFields(line);
+    const [hash, text] = splitFields(rest);
+    return encoder.entry(Number(seq), hash.toString('latin1'), text);
+  };
   // A reader has only the entry, not the column. An entry that contains another seq must not pass for verified.
   const query = `select case when entry -> 'seq' = to_jsonb(seq) then seq else 0 end, encode(hash, 'hex'), entry::text from loom_audit
     where state_key = current_setting('loom.state_key') and seq > current_setting('loom.after')::bigint order by seq`;
   for await (const lines of connection.copyOut(query)) {
     progress.count({ entries: lines.length });
-    await sink.write(
-      Buffer.concat(
-        lines.map((line) => {
-          const [seq, rest] = splitFields(line);
-          const at = rest.indexOf(FIELD_SEPARATOR);
-          return encoder.entry(Number(seq), rest.toString('latin1', 0, at), rest.subarray(at + 1));
-        }),
-      ),
-    );
+    await sink.write(Buffer.concat(lines.map(toEntry)));
   }
   return previous;
 }

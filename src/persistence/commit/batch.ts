@@ -1,6 +1,7 @@
 import { type CommitReceipt, type CommitRequest, entityTag, type Precondition } from '../../domain/commit.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
+import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { isConnectionFault } from '../connection/faults.ts';
 import { SCHEMA_SERVES, schemaAhead } from '../schema/serves.ts';
@@ -36,7 +37,11 @@ export function prepareCommit(request: CommitRequest, eventId: string): Prepared
     actor: request.actor,
     request_id: request.requestId,
     idempotency_key: request.idempotencyKey,
-    precondition: request.precondition === undefined ? undefined : preconditionRow(request.precondition),
+    precondition: request.precondition && {
+      document: request.precondition.document,
+      if_match: request.precondition.ifMatch,
+      if_none_match: request.precondition.ifNoneMatch,
+    },
   });
   const changes = request.changes.map((change) => {
     const value = change.op === 'delete' ? '' : `,"value":${change.json}`;
@@ -44,14 +49,6 @@ export function prepareCommit(request: CommitRequest, eventId: string): Prepared
   });
   const text = `${head.slice(0, -1)},"changes":[${changes.join()}]}`;
   return { eventId, request, text, bytes: Buffer.byteLength(text) };
-}
-
-function preconditionRow(precondition: Precondition): Record<string, unknown> {
-  return {
-    document: precondition.document,
-    if_match: precondition.ifMatch,
-    if_none_match: precondition.ifNoneMatch,
-  };
 }
 
 export interface CommitBatchOptions {
@@ -69,16 +66,6 @@ export async function commitBatch(
   commits: PreparedCommit[],
   { stateKey, maxDocumentBytes }: CommitBatchOptions,
 ): Promise<CommitOutcome[]> {
-  const rows = await sendBatch(database, commits, { stateKey, maxDocumentBytes });
-  if (rows === undefined) throw schemaAhead();
-  return commits.map((commit, index) => outcome(commit, rows[index], maxDocumentBytes));
-}
-
-async function sendBatch(
-  database: Database,
-  commits: PreparedCommit[],
-  { stateKey, maxDocumentBytes }: CommitBatchOptions,
-): Promise<ResultRow[] | undefined> {
   const options = {
     max_document_bytes: maxDocumentBytes,
     max_deletes: limits.maxChangesPerCommit,
@@ -86,68 +73,53 @@ async function sendBatch(
   };
   const texts = `[${commits.map((one) => one.text).join()}]`;
   let sent = false;
-  try {
-    return await database.withConnection(async (connection) => {
-      sent = true;
-      const row = await connection
-        .within(limits.commitTimeoutMs)
-        .firstRow<{ results: ResultRow[] }>(`select loom_commit($1, $2, $3) as results where ${SCHEMA_SERVES}`, [
-          stateKey,
-          texts,
-          JSON.stringify(options),
-        ]);
-      return row?.results;
-    });
-  } catch (error) {
+  const send = async (connection: Connection) => {
+    sent = true;
+    return await connection
+      .within(limits.commitTimeoutMs)
+      .firstRow<{ results: ResultRow[] }>(COMMIT, [stateKey, texts, JSON.stringify(options)]);
+  };
+  const row = await database.withConnection(send).catch((error: unknown) => {
     if (!sent || !isConnectionFault(error)) throw error;
-    throw new LoomError(
-      'commit_outcome_unknown',
-      'The connection to the database broke before the database answered.',
-      {
-        cause: error,
-        retryAfterSeconds: 1,
-      },
-    );
-  }
+    const detail = 'The connection to the database broke before the database answered.';
+    throw new LoomError('commit_outcome_unknown', detail, { cause: error, retryAfterSeconds: 1 });
+  });
+  if (row === undefined) throw schemaAhead();
+  return commits.map((commit, index) => toOutcome(commit, row.results[index], maxDocumentBytes));
 }
 
-function outcome(commit: PreparedCommit, row: ResultRow | undefined, maxDocumentBytes: number): CommitOutcome {
+const COMMIT = `select loom_commit($1, $2, $3) as results where ${SCHEMA_SERVES}`;
+
+function toOutcome(commit: PreparedCommit, row: ResultRow | undefined, maxDocumentBytes: number): CommitOutcome {
   if (row === undefined) throw new Error('loom_commit returned fewer results than commits');
+  if (row.status !== 'committed') return { error: refusalOf(commit, row, maxDocumentBytes) };
+  const { revision, epoch, created, replayed = false } = row;
+  return { receipt: { revision, epoch, eventId: row.event_id, created, replayed } };
+}
+
+function refusalOf(
+  { request }: PreparedCommit,
+  row: Exclude<ResultRow, { status: 'committed' }>,
+  maxDocumentBytes: number,
+): LoomError {
+  const refuse = (detail: string, document?: string) =>
+    new LoomError(row.status, detail, document === undefined ? {} : { document });
   switch (row.status) {
-    case 'committed': {
-      const { revision, epoch, created, replayed = false } = row;
-      return { receipt: { revision, epoch, eventId: row.event_id, created, replayed } };
-    }
     case 'precondition_failed':
-      return { error: preconditionFailed(commit.request.precondition, row.current_tag) };
+      return preconditionFailed(request.precondition, row.current_tag);
     case 'document_not_found':
-      return {
-        error: new LoomError('document_not_found', `There is no document ${JSON.stringify(row.name)}.`, {
-          document: row.name,
-        }),
-      };
+      return refuse(`There is no document ${JSON.stringify(row.name)}.`, row.name);
     case 'document_too_large':
-      return {
-        error: new LoomError(
-          'document_too_large',
-          `Document "${row.name}" would have ${row.bytes} bytes, and at most ${maxDocumentBytes} are allowed.`,
-          { document: row.name },
-        ),
-      };
+      return refuse(
+        `Document "${row.name}" would have ${row.bytes} bytes, and at most ${maxDocumentBytes} are allowed.`,
+        row.name,
+      );
     case 'too_many_changes':
-      return {
-        error: new LoomError(
-          'too_many_changes',
-          `The commit would delete ${row.deletes} documents, and at most ${limits.maxChangesPerCommit} are allowed.`,
-        ),
-      };
+      return refuse(
+        `The commit would delete ${row.deletes} documents, and at most ${limits.maxChangesPerCommit} are allowed.`,
+      );
     case 'idempotency_key_reused':
-      return {
-        error: new LoomError(
-          'idempotency_key_reused',
-          'This Idempotency-Key was already used for another change. Use a new key.',
-        ),
-      };
+      return refuse('This Idempotency-Key was already used for another change. Use a new key.');
   }
 }
 

@@ -1,4 +1,5 @@
-import type { CommitReceipt, CommitRequest, SubmitCommit } from '../../domain/commit.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { CommitReceipt, CommitRequest } from '../../domain/commit.ts';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { type CommitOutcome, type PreparedCommit, prepareCommit } from './batch.ts';
@@ -13,17 +14,9 @@ export interface GroupCommitOptions {
   commitBatch(commits: PreparedCommit[]): Promise<CommitOutcome[]>;
   createEventId(): string;
   /** Called after each committed batch. */
-  onBatch?(batch: { commits: number; durationMs: number }): void;
+  onBatch?: ((batch: { commits: number; durationMs: number }) => void) | undefined;
   now?(): number;
-  wait?(delayMs: number): Promise<void>;
-}
-
-export interface GroupCommit {
-  submit: SubmitCommit;
-  /** Returns the number of commits that wait or are in flight. */
-  depth(): number;
-  /** Refuses new commits. Resolves when all accepted commits are answered. */
-  close(): Promise<void>;
+  wait?(delayMs: number): Promise<unknown>;
 }
 
 /**
@@ -31,7 +24,7 @@ export interface GroupCommit {
  * One batch is in flight at a time, so commits keep the order of their arrival. A client is answered only after its transaction
  * has committed.
  */
-export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
+export function createGroupCommit(options: GroupCommitOptions) {
   const queue: Waiting[] = [];
   let queuedBytes = 0;
   let inFlight = 0;
@@ -43,7 +36,8 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
       return Promise.reject(new LoomError('draining', 'The node is shutting down.', { retryAfterSeconds: 1 }));
     const prepared = prepareCommit(request, options.createEventId());
     if (queue.length >= limits.maxQueueCommits || queuedBytes + prepared.bytes > limits.maxQueueBytes) {
-      return Promise.reject(queueFull(queue.length));
+      const detail = `${queue.length} commits are already waiting.`;
+      return Promise.reject(new LoomError('queue_full', detail, { retryAfterSeconds: 1 }));
     }
     return new Promise((resolve, reject) => {
       queue.push({ ...prepared, resolve, reject });
@@ -67,8 +61,10 @@ export function createGroupCommit(options: GroupCommitOptions): GroupCommit {
 
   return {
     submit,
+    /** Returns the number of commits that wait or are in flight. */
     depth: () => queue.length + inFlight,
-    close: async () => {
+    /** Refuses new commits. Resolves when all accepted commits are answered. */
+    close: async (): Promise<void> => {
       closing = true;
       await running;
     },
@@ -89,14 +85,12 @@ function takeBatch(queue: Waiting[]): Waiting[] {
 
 /** Answers every commit of the batch. Never rejects. */
 async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise<void> {
-  const now = options.now ?? Date.now;
+  const { now = Date.now } = options;
   const startedMs = now();
   try {
     const outcomes = await commitOrFindOut(batch, options);
     options.onBatch?.({ commits: batch.length, durationMs: now() - startedMs });
-    batch.forEach((one, index) => {
-      settle(one, outcomes[index]);
-    });
+    for (const [index, one] of batch.entries()) settle(one, outcomes[index]);
   } catch (error) {
     if (batch.length > 1 && isOneCommitsFault(error)) {
       // Nothing was committed. When each commit is sent alone, only the one at fault fails.
@@ -112,18 +106,18 @@ async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise
  * took place is found by its event id and not repeated.
  */
 async function commitOrFindOut(batch: Waiting[], options: GroupCommitOptions): Promise<CommitOutcome[]> {
-  const now = options.now ?? Date.now;
-  const wait = options.wait ?? waitFor;
+  const { now = Date.now, wait = sleep } = options;
   const deadlineMs = now() + limits.commitTimeoutMs;
   let unknown: unknown;
   for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 1_000)) {
     try {
       return await options.commitBatch(batch);
     } catch (error) {
-      if (isOutcomeUnknown(error)) unknown = error;
-      const mayTellLater = isOutcomeUnknown(error) || (isLoomError(error) && error.code === 'database_unavailable');
+      const code = isLoomError(error) ? error.code : undefined;
+      if (code === 'commit_outcome_unknown') unknown = error;
       // A refusal is final unless an earlier attempt remained unanswered.
       if (unknown === undefined) throw error;
+      const mayTellLater = code === 'commit_outcome_unknown' || code === 'database_unavailable';
       if (!mayTellLater || now() + delayMs > deadlineMs) throw unknown;
     }
     await wait(delayMs);
@@ -136,19 +130,7 @@ function settle(waiting: Waiting, outcome: CommitOutcome | undefined): void {
   else waiting.reject(outcome.error);
 }
 
-function isOutcomeUnknown(error: unknown): boolean {
-  return isLoomError(error) && error.code === 'commit_outcome_unknown';
-}
-
 /** Tells whether PostgreSQL refused the content of a commit, rather than because of the server or the schema. */
 function isOneCommitsFault(error: unknown): boolean {
   return !isLoomError(error) || error.code === 'internal';
-}
-
-function queueFull(waiting: number): LoomError {
-  return new LoomError('queue_full', `${waiting} commits are already waiting.`, { retryAfterSeconds: 1 });
-}
-
-function waitFor(delayMs: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, delayMs));
 }

@@ -25,14 +25,12 @@ export function connectionOptions(config: PostgresConfig, applicationName: strin
 /** Reads int8 as a number. Revisions, counts and sizes stay below 2^53; a larger value fails the query. */
 function createTypes(): pg.TypeOverrides {
   const types = new pg.TypeOverrides();
-  types.setTypeParser(INT8, parseInt8);
+  types.setTypeParser(INT8, (text) => {
+    const value = Number(text);
+    if (!Number.isSafeInteger(value)) throw new RangeError(`The int8 ${text} does not fit into a number.`);
+    return value;
+  });
   return types;
-}
-
-function parseInt8(text: string): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value)) throw new RangeError(`The int8 ${text} does not fit into a number.`);
-  return value;
 }
 
 /** Destroys the socket. A polite end would wait for a server that may be frozen. */

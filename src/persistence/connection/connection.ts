@@ -2,7 +2,7 @@ import type { Client, PoolClient } from 'pg';
 import { limits } from '../../limits.ts';
 import { cutClient } from './client.ts';
 import { type CopyIn, copyLines, openCopyIn } from './copy.ts';
-import { toDatabaseError } from './faults.ts';
+import { throwDatabaseError } from './faults.ts';
 
 /** Verbs for statements whose result fits in memory. Every verb rejects with a LoomError. */
 export interface Queries {
@@ -48,13 +48,8 @@ interface Runner {
 export function createQueries(runner: Runner, timeoutMs?: number): Queries {
   // pg knows `query_timeout` for a single query; its types do not.
   const deadline = timeoutMs === undefined ? {} : { query_timeout: timeoutMs };
-  const run = async (text: string, values: unknown[] = []) => {
-    try {
-      return await runner.query({ text, values, ...deadline });
-    } catch (error) {
-      throw toDatabaseError(error);
-    }
-  };
+  const run = (text: string, values: unknown[] = []) =>
+    runner.query({ text, values, ...deadline }).catch(throwDatabaseError);
   return {
     rows: async <Row extends object>(text: string, values?: unknown[]) => (await run(text, values)).rows as Row[],
     firstRow: async <Row extends object>(text: string, values?: unknown[]) =>

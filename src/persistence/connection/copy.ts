@@ -4,7 +4,7 @@ import type { Client, PoolClient } from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 import { limits } from '../../limits.ts';
 import { cutClient } from './client.ts';
-import { toDatabaseError } from './faults.ts';
+import { throwDatabaseError } from './faults.ts';
 import { createYielder } from './yielder.ts';
 
 /**
@@ -12,7 +12,7 @@ import { createYielder } from './yielder.ts';
  * nor a document name can hold a control character, so COPY never quotes or escapes.
  */
 const COPY_OPTIONS = `(format csv, delimiter E'\\x02', quote E'\\x01', encoding 'UTF8')`;
-export const FIELD_SEPARATOR = 0x02;
+const FIELD_SEPARATOR = 0x02;
 const LINE_END = 0x0a;
 
 /** Bytes that are gathered before a write: enough to make the cost of a call negligible, and less than a large document. */
@@ -39,7 +39,7 @@ export async function* copyLines(client: Client | PoolClient, query: string): As
     }
     complete = true;
   } catch (error) {
-    throw toDatabaseError(error);
+    throwDatabaseError(error);
   } finally {
     if (!complete) cutClient(client);
   }
@@ -91,13 +91,8 @@ export function openCopyIn(client: Client | PoolClient, target: string): CopyIn 
     const chunk = Buffer.concat(parts);
     parts = [];
     bytes = 0;
-    if (failure !== undefined) throw toDatabaseError(failure);
-    if (stream.write(chunk)) return;
-    try {
-      await once(stream, 'drain');
-    } catch (error) {
-      throw toDatabaseError(error);
-    }
+    if (failure !== undefined) throwDatabaseError(failure);
+    if (!stream.write(chunk)) await once(stream, 'drain').catch(throwDatabaseError);
   }
 
   return {
@@ -114,11 +109,7 @@ export function openCopyIn(client: Client | PoolClient, target: string): CopyIn 
     end: async () => {
       if (parts.length > 0) await flush();
       stream.end();
-      try {
-        await finished(stream);
-      } catch (error) {
-        throw toDatabaseError(failure ?? error);
-      }
+      await finished(stream).catch((error: unknown) => throwDatabaseError(failure ?? error));
     },
     abort: async () => {
       // PostgreSQL or the network has ended it already.

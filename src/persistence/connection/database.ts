@@ -1,11 +1,12 @@
 import pg, { type Pool, type PoolClient } from 'pg';
 import type { PostgresConfig } from '../../config/config.ts';
+import type { StoreObservation } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
 import { connectionOptions, cutClient, isIdle } from './client.ts';
 import { type Connection, createConnection, createQueries, type Queries } from './connection.ts';
-import { describeFault, isInStep, toDatabaseError } from './faults.ts';
-import { runTransaction, type TransactionMode, type TransactionOptions } from './transaction.ts';
+import { describeFault, isInStep, throwDatabaseError } from './faults.ts';
+import { runTransaction, type TransactionMode } from './transaction.ts';
 
 // The room of connections: the one door to PostgreSQL. Only this room imports pg. It lends connections and transactions with the verbs
 // of connection.ts, converts every error in faults.ts, and sets the deadlines. It knows no table of LOOM.
@@ -14,14 +15,6 @@ export interface DatabaseOptions {
   log: Log;
   /** Shown in `pg_stat_activity`. */
   applicationName: string;
-}
-
-export interface PoolUsage {
-  total: number;
-  idle: number;
-  /** Requests that wait for a connection. */
-  waiting: number;
-  max: number;
 }
 
 /**
@@ -39,9 +32,9 @@ export interface Database extends Queries {
   transaction<T>(
     mode: TransactionMode,
     run: (connection: Connection) => Promise<T>,
-    options?: TransactionOptions,
+    options?: { signal?: AbortSignal },
   ): Promise<T>;
-  usage(): PoolUsage;
+  usage(): StoreObservation['pool'];
   /** Lets running work finish, then closes all connections. Cuts the connections that are still lent after `deadlineMs`. */
   close(options: { deadlineMs: number }): Promise<void>;
 }
@@ -86,7 +79,7 @@ function createPool(config: PostgresConfig, { log, applicationName }: DatabaseOp
  * connection, an open transaction) it is closed, because the next borrower of a wedged connection would hang.
  */
 async function lend<T>(pool: Pool, use: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await connect(pool);
+  const client = await pool.connect().catch(throwDatabaseError);
   let usable = false;
   try {
     const result = await use(client);
@@ -100,22 +93,10 @@ async function lend<T>(pool: Pool, use: (client: PoolClient) => Promise<T>): Pro
   }
 }
 
-async function connect(pool: Pool): Promise<PoolClient> {
-  try {
-    return await pool.connect();
-  } catch (error) {
-    throw toDatabaseError(error);
-  }
-}
-
 async function closePool(pool: Pool, clients: Set<PoolClient>, deadlineMs: number): Promise<void> {
   if (pool.ending) return;
   const timer = setTimeout(() => {
     for (const client of clients) cutClient(client);
   }, deadlineMs);
-  try {
-    await pool.end();
-  } finally {
-    clearTimeout(timer);
-  }
+  await pool.end().finally(() => clearTimeout(timer));
 }

@@ -11,20 +11,25 @@ type Fault = 'unavailable' | 'busy' | 'overloaded' | 'missing' | 'damaged' | 'un
  * The original error is the cause. Its text never reaches the message, because it may name hosts, users or data.
  */
 export function toDatabaseError(error: unknown): LoomError {
-  if (isLoomError(error)) return error;
-  const fault = faultOf(error);
-  if (fault === 'missing') return stateMissing(error);
+  return isLoomError(error) ? error : createFault(faultOf(error), error);
+}
+
+/** Throws the error as `toDatabaseError` converts it: a handler for `catch`. */
+export function throwDatabaseError(error: unknown): never {
+  throw toDatabaseError(error);
+}
+
+/** Reports that the state's row does not exist, because the node is still starting or somebody has dropped it. */
+export function stateMissing(): LoomError {
+  return createFault('missing');
+}
+
+function createFault(fault: Fault, cause?: unknown): LoomError {
   const { code, detail, retryAfterSeconds } = answers[fault];
-  return new LoomError(code, detail, { cause: error, ...(retryAfterSeconds && { retryAfterSeconds }) });
+  return new LoomError(code, detail, { cause, ...(retryAfterSeconds && { retryAfterSeconds }) });
 }
 
-interface Answer {
-  code: ErrorCode;
-  detail: string;
-  retryAfterSeconds?: number;
-}
-
-const answers: Record<Exclude<Fault, 'missing'>, Answer> = {
+const answers: Record<Fault, { code: ErrorCode; detail: string; retryAfterSeconds?: number }> = {
   unavailable: {
     code: 'database_unavailable',
     detail: 'The database cannot be reached at present.',
@@ -40,6 +45,11 @@ const answers: Record<Exclude<Fault, 'missing'>, Answer> = {
     detail: 'Another transaction holds a lock that this one needs.',
     retryAfterSeconds: 1,
   },
+  missing: {
+    code: 'starting',
+    detail: 'The state does not exist: it has not been created yet, or it was dropped.',
+    retryAfterSeconds: 1,
+  },
   damaged: {
     code: 'audit_chain_broken',
     detail:
@@ -48,14 +58,6 @@ const answers: Record<Exclude<Fault, 'missing'>, Answer> = {
   },
   unknown: { code: 'internal', detail: 'An internal error.' },
 };
-
-/** Reports that the state's row does not exist, because the node is still starting or somebody has dropped it. */
-export function stateMissing(cause?: unknown): LoomError {
-  return new LoomError('starting', 'The state does not exist: it has not been created yet, or it was dropped.', {
-    cause,
-    retryAfterSeconds: 1,
-  });
-}
 
 /** Returns the SQLSTATE (PostgreSQL's appendix "Error Codes") when the server itself reported the error. */
 export function sqlStateOf(error: unknown): string | undefined {
@@ -91,7 +93,8 @@ export function describeFault(error: unknown): string {
   const code = codeOf(original);
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID' || code === 'HOSTNAME_MISMATCH')
     return "the server's certificate is for another host name than the one in LOOM_PG_URL";
-  if (isCertificateCode(code)) return `the server's certificate is not trusted (${code}): check LOOM_PG_SSL_CA`;
+  if (code !== undefined && certificateCode.test(code))
+    return `the server's certificate is not trusted (${code}): check LOOM_PG_SSL_CA`;
   if (original.message === NO_TLS) return 'the server does not support TLS, but LOOM_PG_SSL is true';
   if (original.message.startsWith('SASL:'))
     return 'the password is missing, or the server asks for an unknown kind of authentication';
@@ -111,19 +114,17 @@ const sqlStateHints: Record<string, string> = {
 
 function faultOf(error: unknown): Fault {
   const state = sqlStateOf(error);
-  if (isTrailCollision(error)) return 'damaged';
+  if (error instanceof pg.DatabaseError && isTrailCollision(error)) return 'damaged';
   if (state !== undefined) return faultsOfState[state] ?? faultsOfClass[state.slice(0, 2)] ?? 'unknown';
   if (!(error instanceof Error)) return 'unknown';
   const code = codeOf(error);
-  if (code !== undefined && (networkCodes.has(code) || isCertificateCode(code))) return 'unavailable';
+  if (code !== undefined && (networkCodes.has(code) || certificateCode.test(code))) return 'unavailable';
   return connectionMessages.some((pattern) => pattern.test(error.message)) ? 'unavailable' : 'unknown';
 }
 
 /** Tells whether an entry exists where a new one belongs. Somebody has changed the table or the state row by hand. */
-function isTrailCollision(error: unknown): boolean {
-  return (
-    error instanceof pg.DatabaseError && error.code === '23505' && (error.constraint ?? '').startsWith('loom_audit_')
-  );
+function isTrailCollision({ code, constraint = '' }: pg.DatabaseError): boolean {
+  return code === '23505' && constraint.startsWith('loom_audit_');
 }
 
 /** SQLSTATEs, by PostgreSQL's appendix "Error Codes". */
@@ -185,14 +186,9 @@ const connectionMessages = [
   /^SASL:/,
 ];
 
-/** Tells whether Node refused a certificate. Its codes are OpenSSL's names of X509 verification errors. */
-function isCertificateCode(code: string | undefined): boolean {
-  if (code === undefined) return false;
-  return (
-    /^ERR_(TLS|SSL)_/.test(code) ||
-    /^(CERT|CRL|UNABLE_TO)_|SELF_SIGNED_CERT|^INVALID_(CA|PURPOSE)$|^HOSTNAME_MISMATCH$/.test(code)
-  );
-}
+/** Matches codes of Node for a refused certificate: OpenSSL's names of X509 verification errors. */
+const certificateCode =
+  /^(ERR_TLS|ERR_SSL|CERT|CRL|UNABLE_TO)_|SELF_SIGNED_CERT|^INVALID_(CA|PURPOSE)$|^HOSTNAME_MISMATCH$/;
 
 function codeOf(error: Error): string | undefined {
   return 'code' in error && typeof error.code === 'string' ? error.code : undefined;

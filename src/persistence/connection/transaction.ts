@@ -1,8 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { PoolClient } from 'pg';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { type Connection, createConnection } from './connection.ts';
-import { isConnectionFault, isInStep, toDatabaseError } from './faults.ts';
+import { isConnectionFault, isInStep, throwDatabaseError } from './faults.ts';
 
 /** `snapshot` sees the database as of its first statement, however long it reads. */
 export type TransactionMode = 'write' | 'read' | 'snapshot';
@@ -13,23 +14,18 @@ const beginStatements: Record<TransactionMode, string> = {
   snapshot: 'begin isolation level repeatable read read only',
 };
 
-export interface TransactionOptions {
-  /** Aborts the transaction: its connection is cut, and it rejects with `client_gone`. */
-  signal?: AbortSignal;
-}
-
 /** Runs `run` in one transaction on `client`, see `Database.transaction`. */
 export async function runTransaction<T>(
   client: PoolClient,
   mode: TransactionMode,
   run: (connection: Connection) => Promise<T>,
-  { signal }: TransactionOptions = {},
+  { signal }: { signal?: AbortSignal } = {},
 ): Promise<T> {
   const connection = createConnection(client);
   signal?.addEventListener('abort', connection.cut, { once: true });
   try {
     if (signal?.aborted === true) connection.cut();
-    return await commitAfter(client, mode, () => run(connection));
+    return await commitAfter(client, mode, async () => run(connection));
   } catch (error) {
     throw signal?.aborted === true ? blameClient(error) : error;
   } finally {
@@ -39,13 +35,10 @@ export async function runTransaction<T>(
 
 async function commitAfter<T>(client: PoolClient, mode: TransactionMode, run: () => Promise<T>): Promise<T> {
   await send(client, beginStatements[mode]);
-  let result: T;
-  try {
-    result = await run();
-  } catch (error) {
+  const result = await run().catch(async (error: unknown) => {
     if (isInStep(error)) await rollback(client);
     throw error;
-  }
+  });
   await commit(client, mode);
   return result;
 }
@@ -58,35 +51,22 @@ function blameClient(error: unknown): unknown {
 
 /** Returns the command that the server reports, for example `COMMIT`. */
 async function send(client: PoolClient, statement: string): Promise<string> {
-  try {
-    return (await client.query(statement)).command;
-  } catch (error) {
-    throw toDatabaseError(error);
-  }
+  return (await client.query(statement).catch(throwDatabaseError)).command;
 }
 
 async function commit(client: PoolClient, mode: TransactionMode): Promise<void> {
-  let command: string;
-  try {
-    command = await send(client, 'commit');
-  } catch (error) {
+  const command = await send(client, 'commit').catch((error: unknown) => {
     if (mode !== 'write' || !isConnectionFault(error)) throw error;
     throw new LoomError('commit_outcome_unknown', 'The connection broke during the commit.', { cause: error });
-  }
+  });
   // PostgreSQL answers the commit of a failed transaction with a rollback, and without an error.
   if (command !== 'COMMIT') throw new LoomError('internal', 'A failed transaction was to be committed.');
 }
 
 /** Rolls back. If that fails or takes too long, the transaction status stays, and the pool closes the connection. */
 async function rollback(client: PoolClient): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const deadline = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, limits.rollbackTimeoutMs);
-  });
-  const rolledBack = client.query('rollback').then(
-    () => undefined,
-    () => undefined,
-  );
-  await Promise.race([rolledBack, deadline]);
-  clearTimeout(timer);
+  const done = new AbortController();
+  const deadline = sleep(limits.rollbackTimeoutMs, undefined, { signal: done.signal }).catch(() => undefined);
+  await Promise.race([client.query('rollback').catch(() => undefined), deadline]);
+  done.abort();
 }

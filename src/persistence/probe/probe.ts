@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { PostgresConfig } from '../../config/config.ts';
 import type { ProbeVerdict } from '../../domain/probe.ts';
 import { limits } from '../../limits.ts';
@@ -25,20 +26,13 @@ export interface ProbeOptions {
   onChange?: (verdict: ProbeVerdict) => void;
 }
 
-export interface Probe {
-  /** Returns the last verdict. Never waits. */
-  verdict(): ProbeVerdict;
-  start(): void;
-  /** Starts the next check at once, for example after a migration. */
-  wake(): void;
-  close(): Promise<void>;
-}
+export type Probe = ReturnType<typeof createProbe>;
 
 /**
  * Watches the database over one connection of its own, so that neither a full pool nor a silent server delays the answer to `/ready`.
  * Checks run one after the other, each with a deadline. The probe retries for ever, at most once per back-off.
  */
-export function createProbe(options: ProbeOptions): Probe {
+export function createProbe(options: ProbeOptions) {
   const { intervalMs = limits.probeIntervalMs, badChecks = limits.probeBadChecks, supportedSchemaVersion } = options;
   const rules = { badChecks, supportedSchemaVersion };
   const pauses = { intervalMs, minBackoffMs: limits.minProbeBackoffMs, maxBackoffMs: limits.maxProbeBackoffMs };
@@ -61,12 +55,14 @@ export function createProbe(options: ProbeOptions): Probe {
   }
 
   return {
+    /** Returns the last verdict. Never waits. */
     verdict: () => state.verdict,
-    start: () => {
+    start: (): void => {
       if (!closed) running ??= run();
     },
+    /** Starts the next check at once, for example after a migration. */
     wake: pause.wake,
-    close: async () => {
+    close: async (): Promise<void> => {
       closed = true;
       pause.wake();
       checker.close();
@@ -75,12 +71,8 @@ export function createProbe(options: ProbeOptions): Probe {
   };
 }
 
-function reportChange(
-  before: ProbeVerdict,
-  after: ProbeVerdict,
-  lastFault: string,
-  { log, onChange }: ProbeOptions,
-): void {
+function reportChange(before: ProbeVerdict, after: ProbeVerdict, lastFault: string, options: ProbeOptions): void {
+  const { log, onChange } = options;
   if (before.ok === after.ok && before.reason === after.reason) return;
   if (after.ok) log.info({ latencyMs: after.latencyMs }, 'the database is ready');
   else {
@@ -92,15 +84,7 @@ function reportChange(
   onChange?.(after);
 }
 
-interface Checker {
-  check(): Promise<CheckOutcome>;
-  /** Describes why the last bad check failed. */
-  lastFault(): string;
-  /** Cuts the connection. A check in flight fails. */
-  close(): void;
-}
-
-function createChecker({ postgres, applicationName, log, ...options }: ProbeOptions): Checker {
+function createChecker({ postgres, applicationName, log, ...options }: ProbeOptions) {
   const { now = () => performance.now(), deadlineMs = limits.probeDeadlineMs } = options;
   let connection: SoleConnection | undefined;
   let closed = false;
@@ -145,7 +129,9 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
 
   return {
     check,
+    /** Describes why the last bad check failed. */
     lastFault: () => lastFault,
+    /** Cuts the connection. A check in flight fails. */
     close: () => {
       closed = true;
       drop();
@@ -153,28 +139,20 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
   };
 }
 
-interface SchemaVersions {
-  schemaVersion: number | null;
-  compatibleFrom: number | null;
-}
-
 const UNDEFINED_TABLE = '42P01';
 
-async function readSchemaVersions(queries: Queries): Promise<SchemaVersions> {
-  try {
-    const rows = await queries.rows<{ key: string; value: unknown }>(
-      `select key, value from loom_meta where key in ('schema_version', 'schema_compatible_from')`,
-    );
-    const values = new Map(rows.map(({ key, value }) => [key, typeof value === 'number' ? value : null]));
-    return {
-      schemaVersion: values.get('schema_version') ?? null,
-      compatibleFrom: values.get('schema_compatible_from') ?? null,
-    };
-  } catch (error) {
+async function readSchemaVersions(queries: Queries) {
+  const text = `select key, value from loom_meta where key in ('schema_version', 'schema_compatible_from')`;
+  const rows = await queries.rows<{ key: string; value: unknown }>(text).catch((error: unknown) => {
     // The database answers well, but has none of LOOM's tables: it needs all migrations.
-    if (sqlStateOf(error) === UNDEFINED_TABLE) return { schemaVersion: null, compatibleFrom: null };
+    if (sqlStateOf(error) === UNDEFINED_TABLE) return [];
     throw error;
-  }
+  });
+  const values = new Map(rows.map(({ key, value }) => [key, typeof value === 'number' ? value : null]));
+  return {
+    schemaVersion: values.get('schema_version') ?? null,
+    compatibleFrom: values.get('schema_compatible_from') ?? null,
+  };
 }
 
 class DeadlineError extends Error {}
@@ -193,23 +171,12 @@ function createDeadline(afterMs: number): { passed: Promise<never>; clear(): voi
 
 /** Creates a pause that `wake` ends early. A wake without a wait applies to the next wait. */
 function createPause(): { wait(pauseMs: number): Promise<void>; wake(): void } {
-  let woken = false;
-  let end: (() => void) | undefined;
+  let woken = new AbortController();
   return {
     wait: async (pauseMs) => {
-      let timer: NodeJS.Timeout | undefined;
-      if (!woken)
-        await new Promise<void>((resolve) => {
-          end = resolve;
-          timer = setTimeout(resolve, pauseMs);
-        });
-      clearTimeout(timer);
-      end = undefined;
-      woken = false;
+      await sleep(pauseMs, undefined, { signal: woken.signal }).catch(() => undefined);
+      woken = new AbortController();
     },
-    wake: () => {
-      woken = true;
-      end?.();
-    },
+    wake: () => woken.abort(),
   };
 }

@@ -40,18 +40,17 @@ export function nextProbeState(state: ProbeState, outcome: CheckOutcome, rules: 
 /** Returns the pause before the next check: regular while the database answers, otherwise growing up to a bound. */
 export function probePauseMs(
   badInARow: number,
-  { intervalMs, minBackoffMs, maxBackoffMs }: { intervalMs: number; minBackoffMs: number; maxBackoffMs: number },
+  { intervalMs, minBackoffMs, maxBackoffMs }: Record<'intervalMs' | 'minBackoffMs' | 'maxBackoffMs', number>,
 ): number {
   if (badInARow === 0) return intervalMs;
   return Math.min(maxBackoffMs, minBackoffMs * 2 ** (badInARow - 1));
 }
 
 function answeredVerdict(
-  outcome: Extract<CheckOutcome, { kind: 'answered' }>,
+  { schemaVersion, compatibleFrom, latencyMs }: Extract<CheckOutcome, { kind: 'answered' }>,
   { supportedSchemaVersion }: VerdictRules,
 ): ProbeVerdict {
-  const schema = judgeSchema(outcome.schemaVersion, outcome.compatibleFrom, supportedSchemaVersion);
-  const { latencyMs } = outcome;
+  const schema = judgeSchema(schemaVersion, compatibleFrom, supportedSchemaVersion);
   if (schema === 'ok') return { ok: true, database: 'ok', schema, latencyMs };
   return { ok: false, database: 'ok', schema, reason: `schema_${schema}`, latencyMs };
 }

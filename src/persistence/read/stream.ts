@@ -34,7 +34,18 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
   if (plan.signal?.aborted === true) abort();
   plan.signal?.addEventListener('abort', abort, { once: true });
   return new Promise((resolve, reject) => {
-    readInto(database, body, plan, (head) => resolve({ head, body }))
+    const reading = database.transaction('snapshot', async (connection) => {
+      body.once('close', connection.cut);
+      try {
+        if (body.destroyed) connection.cut();
+        const head = await plan.prepare(connection);
+        resolve({ head, body });
+        await plan.write(connection, head, createSink(body));
+      } finally {
+        body.off('close', connection.cut);
+      }
+    });
+    reading
       .then(
         () => {
           body.end();
@@ -47,25 +58,6 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
         },
       )
       .finally(() => plan.signal?.removeEventListener('abort', abort));
-  });
-}
-
-function readInto<Head>(
-  database: Database,
-  body: PassThrough,
-  plan: StreamPlan<Head>,
-  onHead: (head: Head) => void,
-): Promise<void> {
-  return database.transaction('snapshot', async (connection) => {
-    body.once('close', connection.cut);
-    try {
-      if (body.destroyed) connection.cut();
-      const head = await plan.prepare(connection);
-      onHead(head);
-      await plan.write(connection, head, createSink(body));
-    } finally {
-      body.off('close', connection.cut);
-    }
   });
 }
 

@@ -37,30 +37,31 @@ export async function checkStage(connection: Connection, backup: CheckedBackup):
   const entries = counted?.entries ?? 0;
   if (backup.verified && backup.hasAudit) {
     await checkEntryForms(connection);
-    checkEntryCount(entries, backup.manifest);
-    await checkChain(connection, backup.manifest);
+    const { manifest } = backup;
+    const isCountRight = entries === manifest.audit_entries && entries > 0 === (manifest.audit_first !== null);
+    if (!isCountRight) throw entryCountMismatch(BACKUP, manifest.audit_entries, entries);
+    await checkChain(connection, manifest);
   }
   return { stateSha256, entries };
 }
 
 async function checkDocuments(connection: Connection, backup: CheckedBackup): Promise<string> {
-  const twice = await connection.firstRow<{ name: string }>(
-    `select name from loom_stage_document group by name having count(*) > 1 order by name limit 1`,
-  );
-  if (twice !== undefined) throw duplicateDocument(BACKUP, twice.name);
-  const digestTwice = await connection.firstRow<{ name: string }>(
-    `select name from loom_stage_digest group by name having count(*) > 1 order by name limit 1`,
-  );
-  if (digestTwice !== undefined) throw duplicateDigest(BACKUP, digestTwice.name);
+  const document = await firstRepeated(connection, 'loom_stage_document');
+  if (document !== undefined) throw duplicateDocument(BACKUP, document);
+  const digest = await firstRepeated(connection, 'loom_stage_digest');
+  if (digest !== undefined) throw duplicateDigest(BACKUP, digest);
   if (backup.verified || backup.hasDigests) await checkDigests(connection);
   const { documents, sha256 } = await digestDocuments(connection, 'loom_stage_document');
-  if (backup.verified) {
-    if (documents !== backup.manifest.documents) {
-      throw documentCountMismatch(BACKUP, backup.manifest.documents, documents);
-    }
-    if (sha256 !== backup.manifest.state_sha256) throw stateDigestMismatch(BACKUP);
-  }
+  if (!backup.verified) return sha256;
+  const { manifest } = backup;
+  if (documents !== manifest.documents) throw documentCountMismatch(BACKUP, manifest.documents, documents);
+  if (sha256 !== manifest.state_sha256) throw stateDigestMismatch(BACKUP);
   return sha256;
+}
+
+async function firstRepeated(queries: Queries, table: string): Promise<string | undefined> {
+  const text = `select name from ${table} group by name having count(*) > 1 order by name limit 1`;
+  return (await queries.firstRow<{ name: string }>(text))?.name;
 }
 
 async function checkDigests(queries: Queries): Promise<void> {
@@ -90,11 +91,6 @@ async function checkEntryForms(queries: Queries): Promise<void> {
     [entryForms.event_id, entryForms.recorded_at, idempotencyKeyBytes.min, idempotencyKeyBytes.max],
   );
   if (bad !== undefined) throw malformedEntry(BACKUP, bad.position, bad.member, bad.seq);
-}
-
-function checkEntryCount(held: number, manifest: BackupManifest): void {
-  if (held === manifest.audit_entries && held > 0 === (manifest.audit_first !== null)) return;
-  throw entryCountMismatch(BACKUP, manifest.audit_entries, held);
 }
 
 async function checkChain(queries: Queries, manifest: BackupManifest): Promise<void> {

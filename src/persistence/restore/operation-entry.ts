@@ -23,6 +23,7 @@ export interface AppendedEntry {
 
 /** Appends the operation's own entry, and moves the state row to it. */
 export async function appendOperationEntry(queries: Queries, entry: OperationEntry): Promise<AppendedEntry> {
+  const { action, stateKey, linkTo, eventId, revision, epoch, requestId, detail } = entry;
   const row = await queries.firstRow<{ seq: number; hash: string; recorded_at: string }>(
     `with moment as (
        select clock_timestamp() as at
@@ -45,18 +46,8 @@ export async function appendOperationEntry(queries: Queries, entry: OperationEnt
        from appended a, counted c
       where s.state_key = $1
      returning a.seq, encode(a.hash, 'hex') as hash, a.entry ->> 'recorded_at' as recorded_at`,
-    [
-      entry.stateKey,
-      entry.linkTo.seq,
-      entry.linkTo.hash,
-      entry.eventId,
-      entry.requestId,
-      entry.revision,
-      entry.epoch,
-      JSON.stringify(entry.detail),
-      entry.action,
-    ],
+    [stateKey, linkTo.seq, linkTo.hash, eventId, requestId, revision, epoch, JSON.stringify(detail), action],
   );
   const { seq, hash, recorded_at: recordedAt } = requireState(row);
-  return { eventId: entry.eventId, head: { seq, hash }, recordedAt };
+  return { eventId, head: { seq, hash }, recordedAt };
 }

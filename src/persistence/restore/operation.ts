@@ -60,14 +60,11 @@ export function openOperation<T>(
   signal: AbortSignal,
   run: (connection: Connection) => Promise<T>,
 ): Promise<T> {
-  return database.transaction(
-    'write',
-    async (connection) => {
-      await assertSchemaServes(connection);
-      return run(connection);
-    },
-    { signal },
-  );
+  const checkAndRun = async (connection: Connection): Promise<T> => {
+    await assertSchemaServes(connection);
+    return run(connection);
+  };
+  return database.transaction('write', checkAndRun, { signal });
 }
 
 /** Plans the operation and, unless it is a dry run, carries it out. Commits of other clients wait only while it is carried out. */
@@ -92,7 +89,16 @@ export async function carryOut<Plan extends OperationPlan>(
     requestId: operation.requestId,
     detail: operation.describe(plan, replacedRestores),
   });
-  if (operation.keepsUndoRecord) await seal(connection, operation, plan, entry);
+  if (operation.keepsUndoRecord) {
+    await sealUndoRecord(connection, stateKey, {
+      event_id: entry.eventId,
+      kind: operation.action,
+      taken_at: entry.recordedAt,
+      revision,
+      previous_revision: plan.live.revision,
+      replaced_state: plan.replaceState,
+    });
+  }
   return { plan, entry };
 }
 
@@ -145,21 +151,4 @@ async function applyTrail(
   if (trail.adopt > 0) await adoptEntries(connection, stateKey, live.head);
   if (trail.import === 0) return trail.base;
   return importEntries(connection, { stateKey, after: trail.base, revision, epoch, requestId, origin: importOrigin });
-}
-
-/** Completes the undo record of what `keepReplaced` has kept. */
-async function seal(
-  connection: Connection,
-  { action, stateKey }: StagedOperation<OperationPlan>,
-  plan: OperationPlan,
-  entry: AppendedEntry,
-): Promise<void> {
-  await sealUndoRecord(connection, stateKey, {
-    event_id: entry.eventId,
-    kind: action,
-    taken_at: entry.recordedAt,
-    revision: plan.revision,
-    previous_revision: plan.live.revision,
-    replaced_state: plan.replaceState,
-  });
 }

@@ -1,7 +1,6 @@
 import type { Readable } from 'node:stream';
 import { type CheckedRequest, checkRequest } from '../../backup/check/request.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
-import type { StateHead } from '../../domain/state.ts';
 import type { OperationContext } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
@@ -17,7 +16,7 @@ import { carryOut, openOperation } from './operation.ts';
 import { describeRestore, type RestorePlan, reportRestore } from './restore-report.ts';
 import { assertScratchIsFree, createScratch, digestState } from './scratch.ts';
 import { stageBackup } from './stage.ts';
-import { compareTrails, planTrail, type TrailComparison } from './trail.ts';
+import { compareTrails, planTrail } from './trail.ts';
 
 export interface RestoreRun extends OperationContext {
   stateKey: string;
@@ -46,8 +45,15 @@ export async function restore(database: Database, body: Readable, run: RestoreRu
     return await openOperation(database, run.signal, async (connection) => {
       const { request, staged } = await receive(connection, body, run);
       const scratch = request.options.intoScratch;
-      if (scratch !== undefined) return await restoreIntoScratch(connection, scratch, { ...run, request, staged });
-      return reportRestore(await carryOutRestore(connection, { ...run, request, staged }), request);
+      if (scratch === undefined) {
+        return reportRestore(await carryOutRestore(connection, { ...run, request, staged }), request);
+      }
+      await connection.execute('savepoint scratch');
+      await createScratch(connection, scratch, run.stateKey);
+      const outcome = await carryOutRestore(connection, { ...run, stateKey: scratch, request, staged });
+      const sha256 = outcome.entry === undefined ? null : await digestState(connection, scratch);
+      if (outcome.entry === undefined) await connection.execute('rollback to savepoint scratch');
+      return reportRestore(outcome, request, sha256);
     });
   } finally {
     run.signal.removeEventListener('abort', abort);
@@ -55,11 +61,7 @@ export async function restore(database: Database, body: Readable, run: RestoreRu
 }
 
 /** Stages the body as it arrives, then checks the request and the staged backup. */
-async function receive(
-  connection: Connection,
-  body: Readable,
-  { stateKey, progress }: RestoreRun,
-): Promise<Pick<StagedRestore, 'request' | 'staged'>> {
+async function receive(connection: Connection, body: Readable, { stateKey, progress }: RestoreRun) {
   const decoded = await stageBackup(connection, body, {
     progress,
     onBegin: async (members) => {
@@ -88,21 +90,6 @@ async function lockTarget(
   await assertScratchIsFree(connection, scratch);
 }
 
-async function restoreIntoScratch(
-  connection: Connection,
-  scratch: string,
-  restoring: StagedRestore,
-): Promise<RestoreReport> {
-  await connection.execute('savepoint scratch');
-  await createScratch(connection, scratch, restoring.stateKey);
-  const outcome = await carryOutRestore(connection, { ...restoring, stateKey: scratch });
-  if (outcome.entry === undefined) {
-    await connection.execute('rollback to savepoint scratch');
-    return reportRestore(outcome, restoring.request);
-  }
-  return reportRestore(outcome, restoring.request, await digestState(connection, scratch));
-}
-
 async function carryOutRestore(connection: Connection, { stateKey, requestId, request, staged }: StagedRestore) {
   const { options, backup } = request;
   const { instanceId, stateKey: originKey } = backup.origin;
@@ -116,34 +103,19 @@ async function carryOutRestore(connection: Connection, { stateKey, requestId, re
     expectRevision: options.expectRevision,
     importOrigin: { verified: backup.verified, instance_id: instanceId, state_key: originKey },
     keepsUndoRecord: options.intoScratch === undefined,
-    plan: (live) => planRestore(connection, { stateKey, request, compared, unlinked, live }),
-    describe: (plan, replacedRestores) => ({
-      ...describeRestore(plan, request, staged),
-      replaced_restores: replacedRestores,
-    }),
+    plan: async (live) => {
+      const replaceState = options.replaceState && backup.hasState;
+      const target = { stateKey, truncate: options.truncateAudit };
+      return {
+        live,
+        documents: replaceState ? await planDocuments(connection, stateKey) : NO_DOCUMENTS,
+        trail: await planTrail(connection, target, live.head, backup, compared),
+        replaceState,
+        revision: Math.max(live.revision, Math.min(backup.origin.revision, limits.maxRestoredRevision)) + 1,
+        epoch: replaceState ? createEpoch() : live.epoch,
+        unlinked,
+      };
+    },
+    describe: (plan, replacedRestores) => describeRestore(plan, request, staged, replacedRestores),
   });
-}
-
-interface Findings {
-  stateKey: string;
-  request: CheckedRequest;
-  compared: TrailComparison;
-  unlinked: number | undefined;
-  live: StateHead;
-}
-
-async function planRestore(
-  connection: Connection,
-  { stateKey, request: { options, backup }, compared, unlinked, live }: Findings,
-): Promise<RestorePlan> {
-  const replaceState = options.replaceState && backup.hasState;
-  return {
-    live,
-    documents: replaceState ? await planDocuments(connection, stateKey) : NO_DOCUMENTS,
-    trail: await planTrail(connection, { stateKey, truncate: options.truncateAudit }, live.head, backup, compared),
-    replaceState,
-    revision: Math.max(live.revision, Math.min(backup.origin.revision, limits.maxRestoredRevision)) + 1,
-    epoch: replaceState ? createEpoch() : live.epoch,
-    unlinked,
-  };
 }

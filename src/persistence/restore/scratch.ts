@@ -1,4 +1,4 @@
-import type { ScratchState } from '../../domain/state.ts';
+import type { DroppedScratch } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
@@ -36,11 +36,7 @@ export async function digestState(connection: Connection, stateKey: string): Pro
 }
 
 /** Drops a scratch state of `owner` with all its content, and returns what it held. Never drops any other state. */
-export function dropScratch(
-  database: Database,
-  stateKey: string,
-  owner: string,
-): Promise<Pick<ScratchState, 'state_key' | 'documents' | 'audit_entries'>> {
+export function dropScratch(database: Database, stateKey: string, owner: string): Promise<DroppedScratch> {
   return database.transaction('write', async (connection) => {
     await assertSchemaServes(connection);
     await lockRestores(connection, stateKey, 'scratch');
@@ -63,7 +59,7 @@ export function dropScratch(
     for (const table of ['loom_snapshot_document', 'loom_snapshot_audit', 'loom_snapshot']) {
       await connection.execute(`delete from ${table} where state_key = $1`, [stateKey]);
     }
-    return { state_key: stateKey, documents, audit_entries: state.audit_entries };
+    return { dropped: true, state_key: stateKey, documents, audit_entries: state.audit_entries };
   });
 }
 

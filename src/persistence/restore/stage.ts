@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import { entryForms } from '../../backup/check/entry-forms.ts';
-import { type BackupItem, createRestoreDecoder, type Decoded, type Decoder } from '../../backup/format/decoder.ts';
+import { type BackupItem, createRestoreDecoder, type Decoded } from '../../backup/format/decoder.ts';
 import type { Progress } from '../activity/operations.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { CopyIn } from '../connection/copy.ts';
@@ -56,12 +56,30 @@ export interface StageOptions {
  * Decodes the body as it arrives, and copies its documents, digests and entries into the staging tables. `connection` must be in a
  * transaction. When this rejects, no COPY is open, so that the transaction can be rolled back.
  */
-export async function stageBackup(connection: Connection, body: Readable, options: StageOptions): Promise<Decoded> {
+export async function stageBackup(
+  connection: Connection,
+  body: Readable,
+  { progress, onBegin }: StageOptions,
+): Promise<Decoded> {
   await createStage(connection);
   const decoder = createRestoreDecoder();
   const copier = createCopier(connection);
+  const yieldAfter = createYielder();
+  let isFirst = true;
   try {
-    const decoded = await decodeInto(copier, decoder, body, options);
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      progress.count({ bytes: chunk.length });
+      const items = decoder.write(chunk);
+      if (isFirst) await onBegin(decoder.whole.request);
+      isFirst = false;
+      for (const item of items) {
+        if (item.kind === 'document') progress.count({ documents: 1 });
+        if (item.kind === 'entry') progress.count({ entries: 1 });
+        await copier.accept(item);
+      }
+      await yieldAfter(chunk.length);
+    }
+    const decoded = decoder.end();
     await copier.close();
     await analyzeStage(connection);
     return decoded;
@@ -71,67 +89,29 @@ export async function stageBackup(connection: Connection, body: Readable, option
   }
 }
 
-async function decodeInto(
-  copier: Copier,
-  decoder: Decoder<Decoded>,
-  body: Readable,
-  { progress, onBegin }: StageOptions,
-): Promise<Decoded> {
-  const yieldAfter = createYielder();
-  let isFirst = true;
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    progress.count({ bytes: chunk.length });
-    const items = decoder.write(chunk);
-    if (isFirst) await onBegin(decoder.whole.request);
-    isFirst = false;
-    for (const item of items) {
-      if (item.kind === 'document') progress.count({ documents: 1 });
-      if (item.kind === 'entry') progress.count({ entries: 1 });
-      await copier.accept(item);
-    }
-    await yieldAfter(chunk.length);
-  }
-  return decoder.end();
-}
-
-interface Copier {
-  accept(item: BackupItem): Promise<void>;
-  close(): Promise<void>;
-  abort(): Promise<void>;
-}
-
 /** Copies items into their tables. One COPY is open at a time; the members of a backup come in any order, each in one piece. */
-function createCopier(connection: Connection): Copier {
-  let kind: BackupItem['kind'] | undefined;
-  let copy: CopyIn | undefined;
+function createCopier(connection: Connection) {
+  let open: { kind: BackupItem['kind']; copy: CopyIn } | undefined;
 
   async function close(): Promise<void> {
-    await copy?.end();
-    copy = undefined;
-    kind = undefined;
+    await open?.copy.end();
+    open = undefined;
   }
 
   return {
-    accept: async (item) => {
-      if (item.kind !== kind) {
+    accept: async (item: BackupItem): Promise<void> => {
+      if (item.kind !== open?.kind) {
         await close();
-        kind = item.kind;
-        copy = connection.openCopyIn(targets[item.kind]);
+        open = { kind: item.kind, copy: connection.openCopyIn(targets[item.kind]) };
       }
-      await copy?.write(...fieldsOf(item));
+      await open.copy.write(...fieldsOf(item));
     },
     close,
-    abort: async () => copy?.abort(),
+    abort: async () => open?.copy.abort(),
   };
 }
 
 function fieldsOf(item: BackupItem): (string | Buffer)[] {
-  switch (item.kind) {
-    case 'document':
-      return [item.name, item.text];
-    case 'digest':
-      return [item.name, item.sha256];
-    case 'entry':
-      return [item.text];
-  }
+  if (item.kind === 'entry') return [item.text];
+  return [item.name, item.kind === 'document' ? item.text : item.sha256];
 }

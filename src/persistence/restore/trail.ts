@@ -41,8 +41,7 @@ export async function compareTrails(
 ): Promise<TrailComparison> {
   const { head } = await readStateHead(queries, stateKey);
   if (!backup.hasAudit) return { comparedTo: head.seq, different: undefined, missing: undefined };
-  const range = { after: 0, upTo: head.seq };
-  const different = backup.verified ? await firstDifference(queries, stateKey, range) : undefined;
+  const different = backup.verified ? await firstDifference(queries, stateKey, 0, head.seq) : undefined;
   const missing = isImported(head, backup, different) ? await stageMissing(queries, stateKey) : undefined;
   return { comparedTo: head.seq, different, missing };
 }
@@ -57,12 +56,14 @@ export async function planTrail(
 ): Promise<TrailPlan> {
   const nothing = unchangedTrail(live);
   if (!backup.hasAudit) return nothing;
-  const late = { after: compared.comparedTo, upTo: live.seq };
-  const different =
-    compared.different ?? (backup.verified ? await firstDifference(queries, stateKey, late) : undefined);
+  let { different } = compared;
+  if (backup.verified) different ??= await firstDifference(queries, stateKey, compared.comparedTo, live.seq);
   if (!backup.verified || isImported(live, backup, different)) {
     const missing = compared.missing ?? (await stageMissing(queries, stateKey));
-    const partedAt = backup.verified ? (different ?? firstBeyond(live, backup.manifest.audit_first)) : null;
+    const beyond = live.seq + 1;
+    const partedAt = backup.verified
+      ? (different ?? Math.min(backup.manifest.audit_first?.seq ?? beyond, beyond))
+      : null;
     return { ...nothing, import: missing, partedAt };
   }
   const { audit_head: head } = backup.manifest;
@@ -105,10 +106,6 @@ async function assertNotRepeated(queries: Queries, stateKey: string, live: Audit
   if (first !== undefined) throw repeatedMember('/backup', first.position, first.seq, first.member);
 }
 
-function firstBeyond(live: AuditHead, first: { seq: number } | null): number {
-  return Math.min(first?.seq ?? live.seq + 1, live.seq + 1);
-}
-
 /**
  * Returns the first seq after `after` and up to `upTo` at which the backup has an entry and the live trail has another or none. A hash
  * covers everything before it. The entries are compared all the same: one that was edited by SQL must not pass for the backup's.
@@ -116,7 +113,8 @@ function firstBeyond(live: AuditHead, first: { seq: number } | null): number {
 async function firstDifference(
   queries: Queries,
   stateKey: string,
-  { after, upTo }: { after: number; upTo: number },
+  after: number,
+  upTo: number,
 ): Promise<number | undefined> {
   const row = await queries.firstRow<{ seq: number | null }>(
     `select min(s.seq) as seq
@@ -160,14 +158,13 @@ export async function stageMissing(queries: Queries, stateKey: string): Promise<
 
 /** Throws when an entry would no longer fit in a backup: an import makes it larger and deeper. */
 async function assertImportable(queries: Queries): Promise<void> {
+  const maxBytes = limits.maxAuditEntryBytes - limits.auditImportBytes;
+  const maxDepth = limits.maxAuditEntryDepth - limits.auditImportDepth;
   const large = await queries.firstRow<{ position: number; seq: number | null }>(
     `select position, seq from loom_stage_audit join loom_stage_missing using (position)
       where octet_length(line::text) > $1 or jsonb_path_exists(line, $2::text::jsonpath)
       order by position limit 1`,
-    [
-      limits.maxAuditEntryBytes - limits.auditImportBytes,
-      `$.**{${limits.maxAuditEntryDepth - limits.auditImportDepth}}`,
-    ],
+    [maxBytes, `$.**{${maxDepth}}`],
   );
   if (large === undefined) return;
   throw new LoomError(

@@ -32,6 +32,7 @@ export async function sealUndoRecord(
   stateKey: string,
   record: Omit<UndoRecord, 'documents' | 'audit_entries' | 'bytes' | 'substantial'>,
 ): Promise<void> {
+  const { revision, event_id, kind, taken_at, previous_revision, replaced_state } = record;
   await queries.execute(
     `insert into loom_snapshot (state_key, revision, event_id, kind, taken_at, previous_revision, replaced_state,
                                 documents, audit_entries, bytes, substantial)
@@ -41,15 +42,7 @@ export async function sealUndoRecord(
             (select count(*), coalesce(sum(pg_column_size(entry)), 0) as bytes,
                     count(*) filter (where entry ->> 'action' not in ('restore', 'undo')) as commits
                from loom_snapshot_audit where state_key = $1 and revision = $2) a`,
-    [
-      stateKey,
-      record.revision,
-      record.event_id,
-      record.kind,
-      record.taken_at,
-      record.previous_revision,
-      record.replaced_state,
-    ],
+    [stateKey, revision, event_id, kind, taken_at, previous_revision, replaced_state],
   );
   await queries.execute(
     `with old as materialized (

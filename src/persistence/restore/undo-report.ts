@@ -1,5 +1,6 @@
 import type { UndoRecord, UndoReport } from '../../domain/undo.ts';
 import type { OperationOutcome, OperationPlan } from './operation.ts';
+import { describeOperation, reportOperation } from './report.ts';
 
 export interface UndoPlan extends OperationPlan {
   /** The records to undo, newest first. */
@@ -11,38 +12,21 @@ export interface UndoPlan extends OperationPlan {
 }
 
 /** Reports an undo, or the plan of a dry run. */
-export function reportUndo({ plan, entry }: OperationOutcome<UndoPlan>, dryRun: boolean): UndoReport {
-  const { live, documents, trail } = plan;
+export function reportUndo(outcome: OperationOutcome<UndoPlan>, dryRun: boolean): UndoReport {
+  const { plan, entry } = outcome;
   return {
     dry_run: dryRun,
     undone_at: entry?.recordedAt ?? null,
     undone: undoneRecords(plan),
-    replaced_state: plan.replaceState,
-    imported_audit_count: trail.import,
-    revision: plan.revision,
-    epoch: dryRun && plan.replaceState ? null : plan.epoch,
-    based_on_revision: live.revision,
-    event_id: entry?.eventId ?? null,
-    documents: documents.counts,
-    document_names: documents.names,
-    audit: { imported: trail.import, previous_head: live.head, head: entry?.head ?? null },
+    ...reportOperation(outcome, dryRun),
+    audit: { imported: plan.trail.import, previous_head: plan.live.head, head: entry?.head ?? null },
     warnings: warningsOf(plan),
   };
 }
 
 /** Describes an undo in its audit entry. */
 export function describeUndo(plan: UndoPlan): Record<string, unknown> {
-  const { live, documents, trail } = plan;
-  return {
-    undone: undoneRecords(plan),
-    replaced_state: plan.replaceState,
-    previous_revision: live.revision,
-    previous_epoch: live.epoch,
-    previous_head: live.head,
-    imported_entries: trail.import,
-    documents: documents.counts,
-    document_names: documents.names,
-  };
+  return { ...describeOperation(plan), undone: undoneRecords(plan) };
 }
 
 function undoneRecords({ undone }: UndoPlan): UndoReport['undone'] {
@@ -52,25 +36,20 @@ function undoneRecords({ undone }: UndoPlan): UndoReport['undone'] {
 function warningsOf(plan: UndoPlan): string[] {
   const { documents, trail, overwritten } = plan;
   const { added, changed, removed } = documents.counts;
-  const warnings: string[] = [];
-  if (overwritten > 0) {
-    warnings.push(
+  const warnings = [
+    overwritten > 0 &&
       `Documents that a later commit has changed, and that the undo overwrites all the same: ${overwritten}.`,
-    );
-  }
-  if (added + changed + removed + trail.import === 0) warnings.push(nothingChanges(plan));
-  if (trail.import > 0)
-    warnings.push(`Audit entries that the restore removed and that come back as imports: ${trail.import}.`);
-  return warnings;
+    added + changed + removed + trail.import === 0 && nothingChanges(plan),
+    trail.import > 0 && `Audit entries that the restore removed and that come back as imports: ${trail.import}.`,
+  ];
+  return warnings.filter((warning) => warning !== false);
 }
 
 /** A restore that was sent twice replaced nothing the second time. The first one is what the operator wants to undo. */
 function nothingChanges({ older }: UndoPlan): string {
-  const other = older.find((one) => one.substantial);
   const nothing = 'The undo changes no document and brings back no entry.';
+  const other = older.find((one) => one.substantial);
   if (other === undefined) return nothing;
-  return (
-    `${nothing} An older ${other.kind} did replace something. To undo it and everything after it, send its event id ` +
-    `${other.event_id}.`
-  );
+  const advice = `To undo it and everything after it, send its event id ${other.event_id}.`;
+  return `${nothing} An older ${other.kind} did replace something. ${advice}`;
 }

@@ -2,7 +2,7 @@ import type { StateHead } from '../../domain/state.ts';
 import type { OperationContext } from '../../domain/store.ts';
 import type { UndoRecord, UndoReport, UndoRequest } from '../../domain/undo.ts';
 import { LoomError } from '../../errors.ts';
-import type { Connection, Queries } from '../connection/connection.ts';
+import type { Queries } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { createEpoch } from '../state/identifiers.ts';
 import { type DocumentsPlan, readStagedChanges } from './documents.ts';
@@ -13,35 +13,46 @@ import { stageMissing, unchangedTrail } from './trail.ts';
 import { readUndoRecords } from './undo-record.ts';
 import { describeUndo, reportUndo, type UndoPlan } from './undo-report.ts';
 
-export interface UndoRun extends OperationContext {
-  stateKey: string;
-}
-
 /**
  * Undoes the last restore or undo, or all from a named one on, as one more commit. Each document that they changed becomes what it was
  * before the first of them; entries that they removed come back as `audit.import`. All other documents stay as they are now. The undo
  * keeps what it replaces, so that it can be undone itself. Throws `nothing_to_undo`.
  */
-export function undo(database: Database, request: UndoRequest, run: UndoRun): Promise<UndoReport> {
-  const { stateKey } = run;
-  return openOperation(database, run.signal, async (connection) => {
+export function undo(
+  database: Database,
+  { dryRun, expectRevision, eventId }: UndoRequest,
+  { stateKey, requestId, signal }: OperationContext & { stateKey: string },
+): Promise<UndoReport> {
+  return openOperation(database, signal, async (connection) => {
     await lockRestores(connection, stateKey);
     await createStage(connection);
-    const selected = await selectUndoRecords(connection, stateKey, request.eventId);
+    const selected = await selectUndoRecords(connection, stateKey, eventId);
     await stageUndoRecords(connection, stateKey, firstRevision(selected));
     const missing = await stageMissing(connection, stateKey);
     const outcome = await carryOut<UndoPlan>(connection, {
       action: 'undo',
       stateKey,
-      requestId: run.requestId,
-      dryRun: request.dryRun,
-      expectRevision: request.expectRevision,
+      requestId,
+      dryRun,
+      expectRevision,
       importOrigin: { verified: true, instance_id: null, state_key: stateKey },
       keepsUndoRecord: true,
-      plan: (live) => planUndo(connection, live, selected, missing),
+      plan: async (live) => {
+        const replaceState = selected.undone.some((one) => one.replaced_state);
+        return {
+          ...selected,
+          live,
+          documents: await planKeptDocuments(connection, live, firstRevision(selected)),
+          overwritten: await countOverwritten(connection, stateKey, selected.undone[0]?.revision ?? 0),
+          trail: { ...unchangedTrail(live.head), import: missing },
+          replaceState,
+          revision: live.revision + 1,
+          epoch: replaceState ? createEpoch() : live.epoch,
+        };
+      },
       describe: describeUndo,
     });
-    return reportUndo(outcome, request.dryRun);
+    return reportUndo(outcome, dryRun);
   });
 }
 
@@ -96,25 +107,6 @@ async function stageUndoRecords(queries: Queries, stateKey: string, first: numbe
     [stateKey, first],
   );
   await analyzeStage(queries);
-}
-
-async function planUndo(
-  connection: Connection,
-  live: StateHead,
-  selected: Selected,
-  missing: number,
-): Promise<UndoPlan> {
-  const replaceState = selected.undone.some((one) => one.replaced_state);
-  return {
-    ...selected,
-    live,
-    documents: await planKeptDocuments(connection, live, firstRevision(selected)),
-    overwritten: await countOverwritten(connection, live.stateKey, selected.undone[0]?.revision ?? 0),
-    trail: { ...unchangedTrail(live.head), import: missing },
-    replaceState,
-    revision: live.revision + 1,
-    epoch: replaceState ? createEpoch() : live.epoch,
-  };
 }
 
 /** Plans the documents as `planDocuments` of a restore does, but only those that the records name. */

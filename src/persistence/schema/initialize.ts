@@ -19,49 +19,41 @@ export interface InitializerOptions {
   onDone(): void;
 }
 
-export interface Initializer {
-  /** Starts the initialization unless it is already running. */
-  start(): void;
-  /** Tells whether the schema serves this node and the state's row exists. */
-  done(): boolean;
-  close(): Promise<void>;
-}
-
 /** Migrates the database and creates the state's row. It retries for ever, because a database may start after its nodes. */
-export function createInitializer(options: InitializerOptions): Initializer {
+export function createInitializer(options: InitializerOptions) {
   const closed = new AbortController();
   let done = false;
   let running: Promise<void> | undefined;
 
   async function run(): Promise<void> {
     done = false;
-    for (let delayMs: number = limits.minStartBackoffMs; !closed.signal.aborted; delayMs = nextDelay(delayMs)) {
+    let delayMs: number = limits.minStartBackoffMs;
+    while (!closed.signal.aborted) {
       if (await attempt(options)) {
         done = true;
         options.onDone();
         return;
       }
       await sleep(delayMs, undefined, { signal: closed.signal }).catch(() => undefined);
+      delayMs = Math.min(delayMs * 2, limits.maxStartBackoffMs);
     }
   }
 
   return {
-    start: () => {
+    /** Starts the initialization unless it is already running. */
+    start: (): void => {
       if (closed.signal.aborted) return;
       running ??= run().finally(() => {
         running = undefined;
       });
     },
+    /** Tells whether the schema serves this node and the state's row exists. */
     done: () => done,
-    close: async () => {
+    close: async (): Promise<void> => {
       closed.abort();
       await running;
     },
   };
-}
-
-function nextDelay(delayMs: number): number {
-  return Math.min(delayMs * 2, limits.maxStartBackoffMs);
 }
 
 async function attempt({ database, migrations, stateKey, migrate: mode, log }: InitializerOptions): Promise<boolean> {

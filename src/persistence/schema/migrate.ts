@@ -2,6 +2,7 @@ import type { SchemaStatus } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
+import { rfc3339 } from '../connection/timestamp.ts';
 import type { Migration } from './migrations.ts';
 import { readSchemaStatus } from './schema.ts';
 
@@ -41,7 +42,7 @@ async function record(queries: Queries, migration: Migration): Promise<void> {
               when 'schema_version' then to_jsonb($1::int)
               when 'schema_compatible_from' then case when $4 then to_jsonb($1::int) else value end
               else value || jsonb_build_object('version', $1::int, 'name', $2::text, 'sha256', $3::text,
-                     'applied_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+                     'applied_at', ${rfc3339('now()')})
             end,
             updated_at = now()
       where key in ('schema_version', 'schema_compatible_from', 'migrations')`,

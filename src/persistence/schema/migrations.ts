@@ -23,7 +23,7 @@ export async function loadMigrations(from: URL = directory): Promise<Migration[]
   );
   migrations.forEach((migration, index) => {
     if (migration.version === index + 1) return;
-    throw new LoomError('migration_invalid', `Migration ${index + 1} is missing: the next file is ${migration.name}.`);
+    throw invalid(`Migration ${index + 1} is missing: the next file is ${migration.name}.`);
   });
   return migrations;
 }
@@ -31,20 +31,18 @@ export async function loadMigrations(from: URL = directory): Promise<Migration[]
 export function parseMigration(file: string, bytes: Buffer): Migration {
   const name = /^(\d{4})_([a-z0-9_]+)\.sql$/.exec(file);
   if (name?.[1] === undefined) {
-    throw new LoomError(
-      'migration_invalid',
-      `The migration file ${file} has an invalid name. Name it like 0001_what_it_does.sql.`,
-    );
+    throw invalid(`The migration file ${file} has an invalid name. Name it like 0001_what_it_does.sql.`);
   }
   const sql = bytes.toString('utf8');
   const firstLine = sql.slice(0, sql.indexOf('\n') + 1).trimEnd();
   const kind = /^-- loom: (compatible|breaking)$/.exec(firstLine)?.[1];
   if (kind !== 'compatible' && kind !== 'breaking') {
-    throw new LoomError(
-      'migration_invalid',
-      `The first line of migration ${file} is neither "-- loom: compatible" nor "-- loom: breaking".`,
-    );
+    throw invalid(`The first line of migration ${file} is neither "-- loom: compatible" nor "-- loom: breaking".`);
   }
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   return { version: Number(name[1]), name: file, kind, sql, sha256 };
+}
+
+function invalid(detail: string): LoomError {
+  return new LoomError('migration_invalid', detail);
 }

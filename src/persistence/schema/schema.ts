@@ -21,7 +21,7 @@ interface SchemaRow {
  */
 export async function readSchemaStatus(queries: Queries, migrations: Migration[]): Promise<SchemaStatus> {
   const table = await queries.firstRow<{ found: boolean }>(`select to_regclass('loom_meta') is not null as found`);
-  const row = table?.found === true ? await readMeta(queries) : undefined;
+  const row = table?.found === true ? await queries.firstRow<SchemaRow>(READ_META) : undefined;
   const applied = row?.applied ?? [];
   const known = new Set(applied.map((one) => one.version));
   return {
@@ -34,11 +34,8 @@ export async function readSchemaStatus(queries: Queries, migrations: Migration[]
   };
 }
 
-function readMeta(queries: Queries): Promise<SchemaRow | undefined> {
-  return queries.firstRow<SchemaRow>(
-    `select (select value::int from loom_meta where key = 'schema_version') as schema_version,
-            (select value::int from loom_meta where key = 'schema_compatible_from') as compatible_from,
-            (select value #>> '{}' from loom_meta where key = 'instance_id') as instance_id,
-            (select value from loom_meta where key = 'migrations') as applied`,
-  );
-}
+const READ_META = `
+  select (select value::int from loom_meta where key = 'schema_version') as schema_version,
+         (select value::int from loom_meta where key = 'schema_compatible_from') as compatible_from,
+         (select value #>> '{}' from loom_meta where key = 'instance_id') as instance_id,
+         (select value from loom_meta where key = 'migrations') as applied`;
