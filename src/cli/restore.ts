@@ -1,6 +1,6 @@
-import type { RestoreMembers } from '../backup/format/request.ts';
 import { verifyBackup } from '../backup/offline/verifier.ts';
 import type { RestoreReport } from '../domain/backup.ts';
+import type { RestoreMembers } from '../domain/request.ts';
 import { scratchKeyFault } from '../domain/state.ts';
 import { isLoomError } from '../errors.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';

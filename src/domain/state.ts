@@ -40,17 +40,17 @@ export interface DroppedScratch extends Pick<ScratchState, 'state_key' | 'docume
   dropped: true;
 }
 
+/** Returns what is wrong with a state key, as the predicate of a sentence; undefined for a valid key. */
 export function stateKeyFault(key: string): string | undefined {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
   const isStorable = key.isWellFormed() && !/[\u0000-\u001f\u007f-\u009f]/.test(key);
-  if (!isStorable) return 'must not have control characters or lone surrogates';
-  return Buffer.byteLength(key) > limits.maxStateKeyBytes
-    ? `must have at most ${limits.maxStateKeyBytes} bytes`
-    : undefined;
+  if (!isStorable) return 'contains control characters or lone surrogates';
+  const bytes = Buffer.byteLength(key);
+  return bytes > limits.maxStateKeyBytes ? `has ${bytes} bytes; the maximum is ${limits.maxStateKeyBytes}` : undefined;
 }
 
-/** As `stateKeyFault`; besides, its route must be able to name it. */
+/** Checks the key of a scratch state as `stateKeyFault` does, and that the path of its route can contain it. */
 export function scratchKeyFault(key: string): string | undefined {
-  if (key === '' || key === '.' || key === '..') return 'must not be empty, "." or "..", which no URL can name';
+  if (key === '' || key === '.' || key === '..') return 'is empty, "." or "..", which cannot be a segment of a URL';
   return stateKeyFault(key);
 }

@@ -3,8 +3,9 @@ import type { AuditHead, AuditLine, AuditQuery, AuditVerdict } from './audit.ts'
 import type { BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentSummary, StoredDocument } from './document.ts';
+import type { UndoOptions } from './request.ts';
 import type { DroppedScratch, SchemaStatus, ScratchState, StateHead } from './state.ts';
-import type { UndoRecord, UndoReport, UndoRequest } from './undo.ts';
+import type { UndoRecord, UndoReport } from './undo.ts';
 
 export interface DocumentQuery {
   prefix?: string | undefined;
@@ -70,7 +71,7 @@ export interface Store {
   openBackup(options: BackupOptions, context: OperationContext): Promise<BackupStream>;
   /** `body` is the decoded (not gzipped) request body. */
   restore(body: Readable, context: OperationContext): Promise<RestoreReport>;
-  undo(request: UndoRequest, context: OperationContext): Promise<UndoReport>;
+  undo(request: UndoOptions, context: OperationContext): Promise<UndoReport>;
   /** Returns what can be undone, newest first. */
   readUndoRecords(): Promise<UndoRecord[]>;
   /** Returns the scratch states that nodes of this state made. */

@@ -131,7 +131,8 @@ test.each([
   ['LOOM_LOG_LEVEL', ['verbose', 'INFO '], 'one of fatal, error'],
   ['LOOM_MIGRATE', ['yes'], 'one of auto, manual'],
   ['LOOM_HOST', ['http://0.0.0.0', 'a b'], 'address or host name'],
-  ['LOOM_PG_STATE_KEY', ['a\nb', 'x'.repeat(129), 'ü'.repeat(65), '\ud800'], 'must'],
+  ['LOOM_PG_STATE_KEY', ['a\nb', '\ud800'], 'contains control characters or lone surrogates'],
+  ['LOOM_PG_STATE_KEY', ['x'.repeat(129), 'ü'.repeat(65)], 'bytes; the maximum is 128'],
 ] as const)('%s is refused with the expected form', (name, values, expected) => {
   for (const value of values) {
     const problems = problemsOf({ [name]: value });

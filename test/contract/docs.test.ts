@@ -157,7 +157,7 @@ describe('docs/restore.md', () => {
 });
 
 test('docs/restore.md explains every member of a restore, and no other', async () => {
-  const source = await read('src/backup/format/request.ts');
+  const source = await read('src/domain/request.ts');
   const schema = /restore(?:Members)?Schema = z\.strictObject\(\{\n([\s\S]*?)\n\}\)/.exec(source)?.[1] ?? '';
   const members = [...schema.matchAll(/^ {2}(\w+):/gm)]
     .map(([, name = '']) => name)

@@ -1,13 +1,13 @@
-import { scratchKeyFault } from '../../domain/state.ts';
-import { LoomError } from '../../errors.ts';
-import type { Decoded } from '../format/decoder.ts';
 import {
   type RestoreOptions,
   restoreMembersSchema,
   toOptions,
   type UndoOptions,
   undoMembersSchema,
-} from '../format/request.ts';
+} from '../../domain/request.ts';
+import { scratchKeyFault } from '../../domain/state.ts';
+import { LoomError } from '../../errors.ts';
+import type { Decoded } from '../format/decoder.ts';
 import { type CheckedBackup, checkFrame } from './frame.ts';
 import { toShapeError } from './shape.ts';
 

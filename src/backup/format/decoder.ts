@@ -1,11 +1,11 @@
 import { documentNameFault } from '../../domain/document.ts';
+import { isRestoreMember } from '../../domain/request.ts';
 import { LoomError } from '../../errors.ts';
 import { pointerToken } from '../../json/pointer.ts';
 import { JsonTruncatedError } from '../../json/scanner/fault.ts';
 import { createJsonScanner } from '../../json/scanner/scanner.ts';
 import type { JsonType, ObjectVisit, Visit } from '../../json/visit.ts';
 import { limits } from '../../limits.ts';
-import { isRestoreMember } from './request.ts';
 
 // src/backup/ implements the backup format: its bytes (format/), its rules (check/) and backups in files (offline/).
 // offline/ may import check/ and format/; check/ may import format/.

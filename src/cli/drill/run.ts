@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
-import type { RestoreMembers } from '../../backup/format/request.ts';
 import type { VerifiedBackup } from '../../backup/offline/verifier.ts';
+import type { RestoreMembers } from '../../domain/request.ts';
 import { createNodeClient, type NodeClient } from '../../http/client/client.ts';
 import { NodeError } from '../../http/client/node-error.ts';
 import type { ClientTools } from '../client/client-command.ts';

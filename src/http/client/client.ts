@@ -5,9 +5,9 @@
  * a file or a terminal. Its types of requests and answers are those of the routes. Every call rejects with a `NodeError`.
  */
 import { Readable } from 'node:stream';
-import type { UndoMembers } from '../../backup/format/request.ts';
 import type { AuditVerdict, ListedEntry } from '../../domain/audit.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
+import type { UndoMembers } from '../../domain/request.ts';
 import type { DroppedScratch } from '../../domain/state.ts';
 import type { StatusReport } from '../../domain/status.ts';
 import type { AuditPage } from '../../domain/store.ts';

@@ -1,6 +1,7 @@
+import type { UndoOptions } from '../../domain/request.ts';
 import type { StateHead } from '../../domain/state.ts';
 import type { OperationContext } from '../../domain/store.ts';
-import type { UndoRecord, UndoReport, UndoRequest } from '../../domain/undo.ts';
+import type { UndoRecord, UndoReport } from '../../domain/undo.ts';
 import { LoomError } from '../../errors.ts';
 import type { Queries } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
@@ -20,7 +21,7 @@ import { describeUndo, reportUndo, type UndoPlan } from './undo-report.ts';
  */
 export function undo(
   database: Database,
-  { dryRun, expectRevision, eventId }: UndoRequest,
+  { dryRun, expectRevision, eventId }: UndoOptions,
   { stateKey, requestId, signal }: OperationContext & { stateKey: string },
 ): Promise<UndoReport> {
   return openOperation(database, signal, async (connection) => {

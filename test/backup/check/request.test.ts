@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { checkRequest, checkUndoRequest } from '../../../src/backup/check/request.ts';
-import type { RestoreMembers } from '../../../src/backup/format/request.ts';
+import type { RestoreMembers } from '../../../src/domain/request.ts';
 
 const header = { loom_backup_version: 1, state_key: 'default' };
 const backup = { header, manifest: undefined, hasState: true, hasDigests: false, hasAudit: false, auditEntries: 0 };

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { UndoRequest } from '../../../src/domain/undo.ts';
+import type { UndoOptions } from '../../../src/domain/request.ts';
 import { limits } from '../../../src/limits.ts';
 import { importedOf, trailOf } from '../../setup/node/history.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
@@ -180,7 +180,7 @@ describe('an undo', () => {
 });
 
 describe('an undo is refused', () => {
-  async function expectRefused(request: Partial<UndoRequest>, error: Record<string, unknown>): Promise<void> {
+  async function expectRefused(request: Partial<UndoOptions>, error: Record<string, unknown>): Promise<void> {
     const before = await digestTables(nodes.database.pool);
     await expect(node.undo(request)).rejects.toMatchObject(error);
     expect(await digestTables(nodes.database.pool)).toBe(before);

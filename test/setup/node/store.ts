@@ -3,7 +3,8 @@ import { text } from 'node:stream/consumers';
 import pg from 'pg';
 import type { BackupOptions, RestoreReport } from '../../../src/domain/backup.ts';
 import type { CommitReceipt, CommitRequest } from '../../../src/domain/commit.ts';
-import type { UndoReport, UndoRequest } from '../../../src/domain/undo.ts';
+import type { UndoOptions } from '../../../src/domain/request.ts';
+import type { UndoReport } from '../../../src/domain/undo.ts';
 import { limits } from '../../../src/limits.ts';
 import { createOperations } from '../../../src/persistence/activity/operations.ts';
 import type { Database } from '../../../src/persistence/connection/database.ts';
@@ -29,7 +30,7 @@ export interface TestStore {
   /** Restores a backup's text, with the runbook's options unless others are given. */
   restore(backup: string, options?: Record<string, unknown>): Promise<RestoreReport>;
   /** Undoes the last restore, unless the members of the request say otherwise. */
-  undo(options?: Partial<UndoRequest>): Promise<UndoReport>;
+  undo(options?: Partial<UndoOptions>): Promise<UndoReport>;
   /** Sends a whole restore body as it is. */
   restoreBody(body: string | Buffer | Readable): Promise<RestoreReport>;
   close(): Promise<void>;
