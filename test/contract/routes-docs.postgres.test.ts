@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createTestServer, type TestServer } from '../setup/node/http.ts';
+import { codesIn, tableRows } from './tables.ts';
 
 let server: TestServer;
 beforeAll(async () => {
@@ -8,16 +9,24 @@ beforeAll(async () => {
 });
 afterAll(() => server.close());
 
-/** Returns the rows such as "| `GET /v1/state` | client | … | … |". */
-function documentedRoutes(markdown: string): string[] {
-  const row = /^\| `([A-Z]+ \/\S*)` \| (none|client|admin) \|/gm;
-  return [...markdown.matchAll(row)].map(([, route, access]) => `${route} ${access}`);
-}
-
-test('the table of docs/http-api.md has every route with its token, and no other', async () => {
-  const documented = documentedRoutes(await readFile(new URL('../../docs/http-api.md', import.meta.url), 'utf8'));
-  const routes = server.routes().filter(({ method }) => method !== 'HEAD');
-  expect(documented.sort()).toEqual(routes.map(({ method, url, access }) => `${method} ${url} ${access}`).sort());
+test('the table of docs/http-api.md has every route with its token and its query parameters, and no other', async () => {
+  const page = await readFile(new URL('../../docs/http-api.md', import.meta.url), 'utf8');
+  const documented = tableRows(page, 'route').map(([route = '', access, query = '']) => ({
+    route: codesIn(route)[0],
+    access,
+    query: query === 'any' ? 'any' : codesIn(query).sort(),
+  }));
+  const registered = server
+    .routes()
+    .filter(({ method }) => method !== 'HEAD')
+    .map(({ method, url, access, query }) => ({
+      route: `${method} ${url}`,
+      access,
+      query: query === 'any' ? query : query.toSorted(),
+    }));
+  const byRoute = (one: { route?: string | undefined }, other: { route?: string | undefined }): number =>
+    String(one.route).localeCompare(String(other.route));
+  expect(documented.sort(byRoute)).toEqual(registered.sort(byRoute));
 });
 
 test('HEAD works wherever GET does', () => {

@@ -1,9 +1,17 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { LoomError } from '../../errors.ts';
+import type { RouteConfig } from '../route-config.ts';
+
+export interface RegisteredRoute {
+  method: string;
+  url: string;
+  access: string;
+  query: RouteConfig['query'];
+}
 
 export interface RouteTable {
   /** Returns every registered route, including HEAD. */
-  routes(): { method: string; url: string; access: string }[];
+  routes(): RegisteredRoute[];
 }
 
 /**
@@ -11,14 +19,14 @@ export interface RouteTable {
  * `Allow` for an unknown method of a known path. Must be registered before the first route.
  */
 export function registerRouteTable(app: FastifyInstance): RouteTable {
-  const routes: { method: string; url: string; access: string }[] = [];
+  const routes: RegisteredRoute[] = [];
   app.addHook('onRoute', ({ method, url, config }) => {
     if (config?.access === undefined || config.gated === undefined || config.query === undefined) {
       throw new Error(`route ${String(method)} ${url} has no complete RouteConfig`);
     }
     for (const one of [method].flat()) {
       if (!routes.some((route) => route.method === one && route.url === url)) {
-        routes.push({ method: one, url, access: config.access });
+        routes.push({ method: one, url, access: config.access, query: config.query });
       }
     }
   });
