@@ -69,7 +69,7 @@ function targetOf(out: string | undefined): string {
   return out;
 }
 
-/** Refuses devices and directories. A rename would replace a device, and would fail on a directory after the download. */
+/** Refuses devices, which a rename would replace, and directories, on which it would fail after the download. */
 async function assertReplaceable(target: string): Promise<void> {
   const found = await stat(target).catch(() => undefined);
   if (found !== undefined && !found.isFile()) throw new UsageError(`--out ${quoted(target)} is not a file.`);

@@ -1,7 +1,7 @@
 /**
- * The commands, one file each. They share the rooms terminal/ (text, questions, progress), file/ (files on this machine),
- * client/ (requests to a node) and drill/. A command may import any part of LOOM except src/dev/. It must not touch the process:
- * it gets arguments, environment, streams and signals in its CommandContext.
+ * The commands, one file each. They share the rooms terminal/ (text, questions, progress), file/ (files on this
+ * machine), client/ (requests to a node) and drill/. A command may import any part of LOOM except src/dev/. It must not
+ * touch the process: it gets arguments, environment, streams and signals in its CommandContext.
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -82,7 +82,7 @@ export function createCommand<Given extends OptionTypes>(definition: CommandDefi
   };
 }
 
-/** Creates a command without options, which only the environment configures. */
+/** Creates a command that takes no options. The environment alone configures it. */
 export function createPlainCommand({ name, help, run }: Command): Command {
   return {
     name,

@@ -71,7 +71,7 @@ export function describeFailure(name: string, error: unknown) {
   return failure(text, failureMembers('file_unusable', fault.detail, { file: fault.path }));
 }
 
-/** Returns a failure. `isAnswer` marks a verdict on a file, which is the command's result and belongs to standard output. */
+/** Returns a failure. `isAnswer` marks a verdict on a file: it is the command's result, for standard output. */
 function failure(text: string, json: object, { exitCode = 1, isAnswer = false } = {}) {
   return { exitCode, text: `${text}\n`, isAnswer, json };
 }

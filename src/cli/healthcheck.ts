@@ -4,10 +4,7 @@ import { createPlainCommand } from './command.ts';
 
 const TIMEOUT_MS = 3_000;
 
-/**
- * Requests `/live` from the node on this machine. It does not use `/ready`, because restarting a container does not bring its
- * database back.
- */
+/** Requests `/live`, not `/ready`: restarting a container does not bring its database back. */
 export const healthcheck = createPlainCommand({
   name: 'healthcheck',
   help: {

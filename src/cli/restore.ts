@@ -56,8 +56,8 @@ export const restore = createClientCommand({
 });
 
 /**
- * Verifies the file before any of it is sent. A backup without a manifest or with a newer schema passes, because only the node
- * judges those. Every file must be one JSON text: the node would read text after the backup as members of the request.
+ * Verifies the file before any of it is sent. A missing manifest or a newer schema passes, because only the node judges
+ * those. The file must be one JSON text: the node would read text after the backup as members of the request.
  */
 async function assertOneBackup(path: string): Promise<void> {
   try {
@@ -68,7 +68,7 @@ async function assertOneBackup(path: string): Promise<void> {
   }
 }
 
-/** Returns the members of the request. `into_scratch` comes first: the node then locks that name instead of the live state. */
+/** Returns the members of the request. With `into_scratch` first, the node locks that name, not the live state. */
 function membersOf(values: ParsedArguments<typeof options>['values']): RestoreMembers {
   const revision = wholeNumber(values['expect-revision'], 'expect-revision', 0);
   const scratch = values['into-scratch'];

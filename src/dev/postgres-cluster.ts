@@ -15,7 +15,7 @@ import {
 } from './processes.ts';
 
 export interface EmbeddedPostgresOptions {
-  /** The directory for the cluster, its password and its owner's mark, and nothing else. It is created if it is missing. */
+  /** The directory for the cluster and nothing else. It is created if it is missing. */
   dataDirectory: string;
   /** `true`: the data stays for the next start. `false`: `stop` or the end of this process removes the directory. */
   persistent: boolean;
@@ -90,8 +90,8 @@ async function makeBaseDirectory(wantedDirectory: string): Promise<Pick<ClusterH
 }
 
 /**
- * Writes the pid and start time of this process into the directory. Two servers on one data directory would destroy it, and a
- * second start must not end the first server as an orphan. A mark is stale if its process has ended or its pid was reused.
+ * Writes this process's pid and start time into the directory. Two servers would destroy its data, and a second start
+ * must not end the first server as an orphan. A mark is stale if its process has ended or its pid was reused.
  */
 async function claim(baseDirectory: string): Promise<() => Promise<void>> {
   const path = join(baseDirectory, 'owner');
@@ -137,7 +137,7 @@ async function requireSameMajorVersion(directory: string, binaries: PostgresBina
   );
 }
 
-/** Creates a cluster under another name and renames it, so that an interrupted first start leaves no partial cluster. */
+/** Creates a cluster under another name and renames it, so that an interrupted start leaves no partial cluster. */
 async function makeCluster(
   directory: string,
   binaries: PostgresBinaries,

@@ -28,8 +28,8 @@ const immediateShutdownMs = 10_000;
 const portAttempts = 5;
 
 /**
- * Starts a PostgreSQL that listens on 127.0.0.1 only and runs until `stop`. It also ends when this process ends, even by
- * SIGKILL. Ctrl-C does not reach it: the caller decides when it ends.
+ * Starts a PostgreSQL that listens on 127.0.0.1 only and runs until `stop`. It also ends when this process ends, even
+ * by SIGKILL. Ctrl-C does not reach it: the caller decides when it ends.
  *
  * Rejects with a message for a developer: port in use, data directory in use by another process, data of another major
  * version, a server that does not start (with the last lines of its log).
@@ -110,7 +110,7 @@ function serve(cluster: Cluster, { child, pid, port, ended }: Server, persistent
   const stopGuard = startGuard(cluster, pid, persistent);
   void ended.then(stopGuard);
   const stop = async (keepData: boolean): Promise<void> => {
-    // `child.kill` does nothing after the end of the server. By then, another process may have its pid.
+    // `child.kill` does nothing after the server has ended, when its pid may belong to another process.
     child.kill('SIGINT');
     const timers = [
       setTimeout(() => child.kill('SIGQUIT'), fastShutdownMs),
@@ -138,9 +138,9 @@ function serve(cluster: Cluster, { child, pid, port, ended }: Server, persistent
 }
 
 /**
- * Stops the server after the end of this process. Its standard input is a pipe that closes then, even after SIGKILL. The guard
- * continues the server, which a test may have frozen, stops it, and removes data that is not persistent. A line on its standard
- * input ends the guard when the server has ended before.
+ * Stops the server when this process ends. Standard input is a pipe that then closes, even after SIGKILL. The script
+ * continues the server, which a test may have frozen, stops it, and removes data that is not persistent. A line on
+ * standard input ends the script, for a server that has ended.
  */
 const guardScript = `
 if read -r _; then exit; fi

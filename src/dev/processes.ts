@@ -35,8 +35,8 @@ export function runProgram(
 }
 
 /**
- * Returns the user to run PostgreSQL as. PostgreSQL refuses to run as root, so root runs it as `postgres`, or else as `nobody`,
- * which every system has. A development database does not justify a new account. Any other user runs it as itself.
+ * Returns the user to run PostgreSQL as. PostgreSQL refuses to run as root. For root it is `postgres`, or else
+ * `nobody`, which every system has: a development database does not justify a new account.
  */
 export async function findServerUser(): Promise<ProcessUser | undefined> {
   if (!isRoot()) return undefined;
@@ -47,7 +47,7 @@ export async function findServerUser(): Promise<ProcessUser | undefined> {
   throw new Error('PostgreSQL does not run as root, and this machine has no user "postgres" or "nobody".');
 }
 
-/** Returns the start time of a process, which distinguishes it from a later one with its pid. Undefined if it has ended. */
+/** Returns the start time of a process, to distinguish it from a later one with its pid. Undefined if it has ended. */
 export async function startOfProcess(pid: number): Promise<string | undefined> {
   if (process.platform !== 'linux') {
     const listed = await runProgram('ps', ['-o', 'lstart=', '-p', String(pid)]);

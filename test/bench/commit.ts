@@ -25,8 +25,8 @@ commit;
 `;
 
 /**
- * Measures durable commits per second over HTTP on one state key. Then measures the same update and insert by pgbench on the
- * same server. fsync is on. The target is at least 2 × pgbench with 32 clients.
+ * Measures durable commits per second over HTTP on one state key. Then measures the same update and insert by pgbench
+ * on the same server. fsync is on. The target is at least 2 × pgbench with 32 clients.
  */
 export async function benchmarkCommit(): Promise<void> {
   const pgbench = await findPgbench();

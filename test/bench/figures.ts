@@ -1,4 +1,4 @@
-/** Summarizes the measurements of several rounds in one run. */
+/** The median and the range of several rounds in one run. */
 export interface Series {
   median: number;
   min: number;

@@ -25,7 +25,7 @@ interface Files {
   rows: string;
 }
 
-/** Seconds, unless a name says otherwise. */
+/** The measurements of one round, in seconds unless the name has another unit. */
 interface Round {
   copyIn: number;
   copyOut: number;
@@ -42,9 +42,9 @@ interface Round {
 }
 
 /**
- * Measures backup, restore, undo and verify of a state of about 70 MB. Compares each with the minimum that PostgreSQL or the
- * disk needs for the same bytes. Also measures the effect of a restore on other clients. Autovacuum is off; vacuum runs
- * between the measurements instead.
+ * Measures backup, restore, undo and verify of a state of about 70 MB. Compares each with the minimum that PostgreSQL
+ * or the disk needs for the same bytes. Also measures the effect of a restore on other clients. Autovacuum is off;
+ * vacuum runs between the measurements instead.
  */
 export async function benchmarkTransfer(): Promise<void> {
   await withBenchServer(
@@ -197,8 +197,8 @@ function readyLine(seen: Meanwhile<unknown>[]): string {
   const ready = seen.flatMap(({ readySeconds }) => readySeconds).sort((one, other) => one - other);
   const [p99, longest] = [quantile(ready, 0.99), quantile(ready, 1)].map(milliseconds);
   const own = milliseconds(Math.max(...seen.map(({ ownDelaySeconds }) => ownDelaySeconds)));
-  return `/ready during those restores: p99 ${p99}, longest ${longest}, of ${ready.length}; the measuring process itself was late by ${own} at p99
-`;
+  const measured = `/ready during those restores: p99 ${p99}, longest ${longest}, of ${ready.length}`;
+  return `${measured}; the measuring process itself was late by ${own} at p99\n`;
 }
 
 function milliseconds(seconds: number): string {

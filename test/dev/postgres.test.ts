@@ -26,7 +26,7 @@ afterEach(async () => {
   await rm(scratch, { recursive: true, force: true });
 });
 
-test('data and password survive a restart, the port may change, and the server listens on this machine only', async () => {
+test('data and password survive a restart, and the server listens on this machine only', async () => {
   const first = await start({ persistent: true, settings: { work_mem: '5MB' } });
   await ask(first.url, 'create table kept (id int)');
   expect(await ask(first.url, `select current_setting('listen_addresses') as answer`)).toBe('127.0.0.1');

@@ -1,7 +1,7 @@
 import { startEmbeddedPostgres } from '../../src/dev/postgres.ts';
 
 /**
- * Starts a server in a process of its own and waits, for tests that kill it. Prints one line of JSON when the server is ready.
+ * Starts a server in its own process and waits, for tests that kill it. Prints one line of JSON when it is ready.
  * Usage: starter.ts <data directory> <persistent: true|false>.
  */
 const [dataDirectory = '', persistent] = process.argv.slice(2);

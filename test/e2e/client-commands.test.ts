@@ -176,7 +176,7 @@ describe('restore and undo', () => {
     await writeFile(site.file, `{"confirm":"restore","backup":${await readFile(site.file, 'utf8')}}`);
     site.proxy.asked.length = 0;
     const { code, stderr } = await run(restore, [site.file, '--yes']);
-    expect([code, stderr]).toEqual([1, expect.stringContaining('the backup is in its member "backup"')]);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('its member "backup" contains the backup')]);
     expect(stderr).toMatch(/^restore failed: backup_malformed \(byte \d+, at \/backup\)\n/);
     expect(site.proxy.asked).toEqual([]);
   });

@@ -54,7 +54,7 @@ describe('a client command of the real program', () => {
     const { code, stderr } = await runCommandLine(line, { directory: folder, env });
     expect([code, stderr]).toEqual([
       1,
-      'Could not write to standard output (ENOSPC). The command itself ended with exit code 0.\n',
+      'Could not write to standard output (ENOSPC). The command ended with exit code 0.\n',
     ]);
     expect((await runProgramToEnd(['verify', join(folder, 'full.json')], {})).code).toBe(0);
   });

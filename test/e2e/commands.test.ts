@@ -64,7 +64,7 @@ it('the error for a port in use names the port and the variable to set', async (
   expect(refused.output).toContain('LOOM_PORT');
 });
 
-it('metrics and log distinguish a refused restore, a plan and a restore, and show the path of each request', async () => {
+it('metrics and log distinguish a refused restore, a plan and a restore, and the log shows paths', async () => {
   const program = await startProgram({ env: { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: TOKEN } });
   try {
     await waitUntilReady(program.url);

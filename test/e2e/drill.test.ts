@@ -107,7 +107,7 @@ describe('on a healthy node', () => {
     expect(report.steps.find(({ step }) => step === 'live_chain')?.detail).toContain('the last one of the backup');
   });
 
-  it('a file from elsewhere passes, and the report says that the live trail does not have its last entry', async () => {
+  it('a file of another node passes, and the report says that the live trail does not have its last entry', async () => {
     const other = fileURLToPath(new URL('../fixtures/backups/schema-1.json', import.meta.url));
     const { code, report, summary } = await runDrill(site, ['--file', other]);
     expect([code, failedSteps(report)]).toEqual([0, []]);

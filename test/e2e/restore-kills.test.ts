@@ -118,7 +118,7 @@ const onBackend: Strike = {
 /** When to kill. `ms` counts from the sending of the request. */
 type Moment = 'at once' | 'after the answer' | { ms: number };
 
-/** Returns both ends of an operation first, because their outcome is certain on any machine. Then returns random moments. */
+/** Returns first both ends of an operation, whose outcome is certain on any machine, and then random moments. */
 function nextMoment(kind: Kind, outcomes: string[], moments: Map<Kind, Moments>): Moment {
   if (!outcomes.includes(`${kind} before`)) return 'at once';
   if (!outcomes.includes(`${kind} after`)) return 'after the answer';
@@ -178,7 +178,7 @@ async function run(arena: Arena, strike: Strike, purpose: string): Promise<void>
     const outcome = judge(operation, before, after, label);
     expectHonest(answer, outcome, label);
     expect(verdict, label).toMatchObject({ ok: true, head: after.head });
-    // A node recovers by itself after its server crashes. It takes a while to notice the crash, so few rounds check this.
+    // A node recovers by itself after its server crashes. It is slow to notice the crash, so few rounds check this.
     if (strike === onBackend && round % 20 === 1) expect(await readyAndVerified(victim), label).toEqual(verdict);
 
     if (typeof moment === 'object') moments.get(kind)?.learn(outcome === 'after');
@@ -203,7 +203,7 @@ function lacking(outcomes: string[]): string[] {
   );
 }
 
-describe.concurrent(`after a kill -9 at ${RESTORES} moments of a restore, and some of an undo, the state is that before or after it`, () => {
+describe.concurrent(`kill -9 at ${RESTORES} moments of a restore, and some of an undo, leaves the state before or after it`, () => {
   test.each([
     ['the node', onNode],
     ['its process in PostgreSQL', onBackend],

@@ -200,7 +200,7 @@ describe('a wrong configuration', () => {
     expect(problems.map((problem) => problem.split(' ')[1]).sort()).toEqual(names.sort());
   });
 
-  test('has another exit code than an unknown command', async () => {
+  test('has a different exit code from an unknown command', async () => {
     const { code, output } = await runProgramToEnd(['sevre'], {});
     expect(code).toBe(64);
     expect(output).toContain('Unknown command: sevre');

@@ -4,8 +4,8 @@ import { createRandom, type Random } from './values/random.ts';
  * Sets how many cases each test runs, and which. Only this file reads these two variables:
  *
  * - `LOOM_TEST_DEPTH`: `quick` (the default) runs a few cases of every kind; `full` is the depth of `npm run soak`.
- * - `LOOM_TEST_SEED`: repeats the random choices of an earlier run. Without it, each run draws a seed, and prints it if a test
- *   fails. So successive quick runs cover different cases.
+ * - `LOOM_TEST_SEED`: repeats the random choices of an earlier run. Without it, each run draws a seed, and prints it if
+ *   a test fails. So successive quick runs cover different cases.
  */
 export type Depth = 'quick' | 'full';
 
@@ -20,8 +20,8 @@ export function rounds(counts: Record<Depth, number>): number {
 }
 
 /**
- * Returns random numbers that depend only on the run's seed and `purpose`. So a test draws the same ones by itself and in a
- * full run.
+ * Returns random numbers that depend only on the run's seed and `purpose`. So a test draws the same ones by itself and
+ * in a full run.
  */
 export function seededRandom(purpose: string): Random {
   return createRandom([...purpose].reduce((hash, unit) => Math.imul(hash ^ unit.charCodeAt(0), 0x01000193), runSeed));

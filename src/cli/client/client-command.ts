@@ -26,8 +26,8 @@ interface ClientCommandDefinition<Given extends OptionTypes> extends Omit<Comman
 const URL_OPTION = valued('URL', 'the address of the node; default: LOOM_URL, else LOOM_HOST and LOOM_PORT');
 
 /**
- * Creates a command that sends requests to a node. The token comes from the environment or a file. It never comes from the
- * command line, which every user of the machine can read.
+ * Creates a command that sends requests to a node. The token comes from the environment or a file. It never comes from
+ * the command line, which every user of the machine can read.
  */
 export function createClientCommand<Given extends OptionTypes>(definition: ClientCommandDefinition<Given>): Command {
   const { help } = definition;

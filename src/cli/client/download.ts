@@ -10,8 +10,8 @@ import { CURRENT_SCHEMA_VERSION } from '../../persistence/schema/schema.ts';
 import { metered, type Progress } from '../terminal/progress.ts';
 
 /**
- * Streams a node's backup into an open file, or into a new file at this path. `query.gzip` alone decides whether the file is
- * gzip, even if a proxy has packed or unpacked the answer.
+ * Streams a node's backup into an open file, or into a new file at this path. `query.gzip` alone decides whether the
+ * file is gzip, even if a proxy has packed or unpacked the answer.
  */
 export async function downloadBackup(
   client: NodeClient,

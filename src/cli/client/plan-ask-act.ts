@@ -29,8 +29,8 @@ export function assertCanAsk({ values, context }: PlanInput, command: string): v
 }
 
 /**
- * Shows a plan, asks, and acts. Resolves with the report of the act, or with the plan of a dry run. Throws NotConfirmed. If the
- * state has changed since the plan, shows a new plan and asks again.
+ * Shows a plan, asks, and acts. Resolves with the report of the act, or with the plan of a dry run. Throws
+ * NotConfirmed. If the state has changed since the plan, shows a new plan and asks again.
  */
 export async function planAskAct<Report extends { based_on_revision: number }>(
   { values: { yes = false, 'dry-run': isDryRun = false }, context, wantsJson }: PlanInput,

@@ -22,7 +22,7 @@ export function assertPlanFits({ backup, plan }: DrillFacts, mustEqualLive: bool
   return `${added} to add, ${changed} to change, ${removed} to remove, ${unchanged} unchanged${warned}`;
 }
 
-/** Asserts that the restored state has the file's digest and count. `again` is the second backup of a drill in place. */
+/** Asserts that the restored state has the file's digest and count. A drill in place passes a second backup. */
 export function assertRestoredFits({ backup, plan, restored }: DrillFacts, again?: VerifiedBackup): string {
   const wanted = known(backup);
   const report = known(restored);
@@ -36,14 +36,10 @@ export function assertRestoredFits({ backup, plan, restored }: DrillFacts, again
 
 function assertPlanKept(plan: RestoreReport, report: RestoreReport): void {
   for (const member of ['added', 'changed', 'removed', 'unchanged'] as const) {
-    assertEqual(
-      `number of documents ${member}, compared with the plan`,
-      report.documents[member],
-      plan.documents[member],
-    );
+    assertEqual(`${member} documents, compared with the plan`, report.documents[member], plan.documents[member]);
   }
   for (const member of ['adopted', 'imported', 'replaced'] as const) {
-    assertEqual(`number of audit entries ${member}, compared with the plan`, report.audit[member], plan.audit[member]);
+    assertEqual(`${member} audit entries, compared with the plan`, report.audit[member], plan.audit[member]);
   }
 }
 
@@ -55,7 +51,7 @@ export function assertChainValid(verdict: AuditVerdict): string {
   return `${counted(verdict.entries, 'valid entry')}, up to entry ${verdict.head.seq}, ${verdict.head.hash}`;
 }
 
-/** Asserts that the restored chain is valid, ends where the restore said, and has the backup's entries before the restore's own. */
+/** Asserts that the restored chain is valid, ends where the restore said, and has all entries of the backup. */
 export function assertScratchChainFits({ backup, restored }: DrillFacts, verdict: AuditVerdict): string {
   const found = assertChainValid(verdict);
   const { manifest } = known(backup);
@@ -63,13 +59,13 @@ export function assertScratchChainFits({ backup, restored }: DrillFacts, verdict
   assertEqual('head of the restored chain', headText(verdict.head), headText(scratch?.audit_head));
   assertEqual('head of the backup, as the node read it', headText(audit.backup_head), headText(manifest.audit_head));
   assertEqual('number of audit entries adopted or imported', audit.adopted + audit.imported, manifest.audit_entries);
-  // Adopted entries keep their seq. Imported entries, of a partial trail, get seqs from 1. The restore's own entry is next.
+  // Adopted entries keep their seq. Imports, of a partial trail, get seqs from 1. The restore's own entry is next.
   const last = audit.adopted > 0 ? manifest.audit_head.seq : audit.imported;
   assertEqual("seq of the restore's own entry", verdict.head.seq, last + 1);
   return found;
 }
 
-/** Says whether the live trail has the backup's last entry, by seq and hash. If not, throws unless the backup is a `file`. */
+/** Says whether the live trail has the backup's last entry. If not, throws unless the backup is a `file`. */
 export async function assertBackupIsOfTrail(
   { backup }: DrillFacts,
   client: NodeClient,
@@ -97,9 +93,9 @@ export async function assertNothingLeft({ scratchKey }: DrillFacts, client: Node
 }
 
 /**
- * Asserts that the drill did not change the live state. Others may write during a drill, so the revision may grow. The epoch
- * must be the same, and the audit trail must continue from its earlier head without a restore or undo. At the same revision, the
- * documents must be the same. `backUp` takes another backup; it is undefined if there is no first one to compare with.
+ * Asserts that the drill did not change the live state. Others may write during a drill, so the revision may grow. The
+ * epoch must stay, and the audit trail must continue without a restore or undo. At the same revision, the documents
+ * must be the same. `backUp` takes another backup to compare with the first one; undefined if there is none.
  */
 export async function assertUntouched(
   facts: DrillFacts,

@@ -109,7 +109,7 @@ function backupText(backup: NonNullable<DrillReport['backup']>): string {
   );
 }
 
-/** Returns the title of a step. Only a fresh backup must end in the live trail; for a file, the detail says whether it does. */
+/** Returns the title of a step. Only a fresh backup must end in the live trail; for a file, see the detail. */
 function titleOf({ step }: StepResult, { backup }: DrillReport): string {
   const isFresh = backup !== null && backup.file === null;
   return step === 'live_chain' && isFresh ? `${titles[step]}, and contains the end of the backup` : titles[step];

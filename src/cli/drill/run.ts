@@ -1,4 +1,4 @@
-/** The drill: its steps, checks and report. It may import client/, file/ and terminal/, and reaches the node over HTTP only. */
+/** The drill: its steps, checks and report. It may import client/, file/ and terminal/. It reaches nodes by HTTP only. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -162,7 +162,7 @@ function scratchKeyOf(time: Date): string {
 const REMOVE_ATTEMPTS = 30;
 const REMOVE_PAUSE_MS = 1_000;
 
-/** Drops the scratch state. Retries a busy answer, because an aborted restore may still lock the name for a moment. */
+/** Drops the scratch state. Retries if the node is busy: an aborted restore may still lock the name for a moment. */
 async function removeScratch(client: NodeClient, key: string, mustExist: boolean): Promise<string> {
   for (let attempt = 1; ; attempt += 1) {
     try {

@@ -1,4 +1,4 @@
-/** Files on this machine: backups to read, files and folders to write. The room knows neither the node nor the terminal. */
+/** Files on this machine: backups to read, files and folders to write. The room knows neither node nor terminal. */
 import { openBackupFile } from '../../backup/offline/file.ts';
 import type { OpenBackup } from '../../backup/offline/read.ts';
 

@@ -4,9 +4,9 @@ import { limits } from '../../limits.ts';
 import { codeOf, FileFault } from './file-fault.ts';
 
 /**
- * Creates `<target>.part` for this process alone. The target keeps its old content until `keep`. Replaces an old part file,
- * which a killed process left behind. Rejects if the part file is recent, because another process is writing it. `keep` rejects
- * if another process has replaced or removed the part file.
+ * Creates `<target>.part` for this process alone. The target keeps its old content until `keep`. Replaces an old part
+ * file, which a killed process left behind. Rejects if the part file is recent, because another process is writing it.
+ * `keep` rejects if another process has replaced or removed the part file.
  */
 export async function claimPartFile(target: string) {
   const path = `${target}.part`;

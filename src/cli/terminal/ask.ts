@@ -10,7 +10,7 @@ export interface TerminalOptions {
   interrupt(): void;
 }
 
-/** Returns a function that asks, if both streams are terminals. The end of the input or a stop counts as an empty answer. */
+/** Returns a function that asks, if both streams are terminals. End of input or a stop counts as an empty answer. */
 export function createAsk({ input, output, stop, interrupt }: TerminalOptions): CommandContext['ask'] {
   if (!input.isTTY || !output.isTTY) return undefined;
   return async (question) => {

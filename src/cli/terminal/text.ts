@@ -1,7 +1,7 @@
-/** The terminal: text that is safe to show, questions, progress, arguments and help. The room knows neither files nor the node. */
+/** The terminal: safe text, questions, progress, arguments and help. The room knows neither files nor the node. */
 import type { ErrorPlace } from '../../errors.ts';
 
-/** Matches characters that move a cursor, hide text or change its direction, including those that JSON does not escape. */
+/** Matches characters that move the cursor, hide text or change its direction. JSON does not escape all of them. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
@@ -29,7 +29,7 @@ function escapeOf(character: string): string {
   return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
-/** Returns the place of a fault with a space before it, such as ` (document "a", byte 12)`; empty if it is not known. */
+/** Returns the place of a fault after a space, such as ` (document "a", byte 12)`; empty if it is unknown. */
 export function placeText(place: ErrorPlace, more: string[] = []): string {
   const parts = [
     place.document === undefined ? [] : [`document ${quoted(place.document)}`],

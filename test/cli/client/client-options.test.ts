@@ -54,11 +54,7 @@ describe.each(commands)('%s', (name, command) => {
 
 it.each<[string, Command, string[]]>([
   ['backup without a file', backup, []],
-  [
-    'backup without the audit trail but with a limit for it',
-    backup,
-    ['--out', 'x', '--no-audit', '--audit-limit', '1'],
-  ],
+  ['a limit for an omitted audit trail', backup, ['--out', 'x', '--no-audit', '--audit-limit', '1']],
   ['a limit of 0', backup, ['--out', 'x', '--audit-limit', '0']],
   ['a limit that is not a whole number', backup, ['--out', 'x', '--audit-limit', '1e3']],
   ['a backup into a pipe', backup, ['--out', '-']],

@@ -77,15 +77,15 @@ const mutations: Record<string, Mutation> = {
 export const mutationKinds = Object.keys(mutations);
 
 /**
- * Changes the tree at one place, and returns what it did and where. The tree is a different value afterwards, never another
- * spelling of the same value.
+ * Changes the tree at one place, and returns what it did and where. The tree is a different value afterwards, never
+ * another spelling of the same value.
  */
 export function mutate(root: JsonTree, kind: string, random: Random): string {
   const mutation = mutations[kind];
   if (mutation === undefined) throw new Error(`Unknown mutation "${kind}".`);
   const places = placesIn(root, '');
   for (;;) {
-    // Draw the depth first, so that it picks the few members of the header as often as the many values in the entries.
+    // Draw the depth first, so that the few members of the header are as likely as the many values in the entries.
     const level = random.integer(0, 5);
     const place = random.pick(places.filter(({ path }) => path.split('/').length > level));
     const what = mutation(place, random);

@@ -17,8 +17,8 @@ const UNDO_PERCENT = 15;
 
 /**
  * Alternates between two states, so that every operation has something to change. The earlier backup replaces the
- * documents of the later one; the later backup then truncates the audit trail back to its own. An undo returns to the state
- * before it.
+ * documents of the later one; the later backup then truncates the audit trail back to its own. An undo returns to the
+ * state before it.
  */
 export function createCourse(arena: Arena, random: Random) {
   let isLater = true;
@@ -28,7 +28,7 @@ export function createCourse(arena: Arena, random: Random) {
     truncating: restoreOf('truncating', arena.later),
   };
   return {
-    /** Returns the next operation on this state. An undo, if possible, occurs at random, and always with `wantsUndo`. */
+    /** Returns the next operation. If an undo is possible, it occurs at random, and always with `wantsUndo`. */
     next: ({ stateSha256 }: Sight, { wantsUndo }: { wantsUndo: boolean }): Kind => {
       // After other commits, an undo would restore only the documents of its undo record.
       const canUndo = undoing?.from === stateSha256;

@@ -12,8 +12,9 @@ const NEAR = 0.12;
 const STEP = 0.06;
 
 /**
- * Draws every other moment from the whole operation and a little beyond. The moments between lie near the estimated commit.
- * The estimate moves earlier if the operation had taken effect, otherwise later. So both outcomes occur on any machine.
+ * Draws every other moment from the whole operation and a little beyond. The moments between lie near the estimated
+ * commit. The estimate moves earlier if the operation had taken effect, otherwise later. So both outcomes occur on any
+ * machine.
  */
 export function createMoments(random: Random, spanMs: number): Moments {
   let commitMs = spanMs;

@@ -7,7 +7,7 @@ export interface Tampering {
   what: string;
   /** The first bad seq. */
   seq: number;
-  /** Whether the node detects it during a backup. A backup reads entries and hashes, and only some of the other columns. */
+  /** Whether the node detects it during a backup, which reads entries and hashes, but not all other columns. */
   inBackup: boolean;
   /** Whether the backup file shows it; default: `inBackup`. */
   inFile?: boolean;

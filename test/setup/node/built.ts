@@ -14,8 +14,8 @@ export interface BuiltProgram {
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 
 /**
- * Builds the program into a new folder, as `npm run build` does. The build takes two seconds once per run. Tests start the
- * program hundreds of times, and it starts in half the time of its sources.
+ * Builds the program into a new folder, as `npm run build` does. The build takes two seconds once per run. Tests start
+ * the program hundreds of times, and it starts in half the time of its sources.
  */
 export async function buildProgram(): Promise<BuiltProgram> {
   const directory = await mkdtemp(join(tmpdir(), 'loom-test-built-'));

@@ -21,8 +21,8 @@ declare module 'vitest' {
 }
 
 /**
- * Starts one server, migrates one template database and builds the program once, for all tests of the project `postgres`.
- * Returns a function that removes them. Vitest requires this name.
+ * Starts one server, migrates one template database and builds the program once, for all tests of the project
+ * `postgres`. Returns a function that removes them. Vitest requires this name.
  */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const server = await findTestServer();

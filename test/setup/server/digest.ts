@@ -1,8 +1,8 @@
 import type { Pool } from 'pg';
 
 /**
- * Returns a digest of every row of every LOOM table. Two digests are equal if and only if no row has changed. With a state
- * key, covers only the rows of that state.
+ * Returns a digest of every row of every LOOM table. Two digests are equal if and only if no row has changed. With a
+ * state key, covers only the rows of that state.
  */
 export async function digestTables(pool: Pool, stateKey?: string): Promise<string> {
   const { rows: tables } = await pool.query<{ name: string }>(

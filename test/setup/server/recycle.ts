@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 
 /**
- * Empties databases for other tests, because cloning and dropping one takes most of a short test's time. A database is reused
- * only if the test changed no more than rows, and left no session open.
+ * Empties databases for other tests, because cloning and dropping one takes most of a short test's time. A database is
+ * reused only if the test changed no more than rows, and left no session open.
  */
 
 /** Time for sessions that a test has just closed to end. */

@@ -44,7 +44,7 @@ async function startContainer(): Promise<TestServer> {
     .withEnvironment({ POSTGRES_PASSWORD: password })
     .withCommand(['postgres', ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])])
     .withExposedPorts(5432)
-    // The image starts the server twice, first for its set-up. The server logs nothing, so only the port shows the second start.
+    // The image starts the server twice, first for its set-up. The log is empty: only the port shows the second start.
     .withWaitStrategy(Wait.forAll([Wait.forListeningPorts(), Wait.forSuccessfulCommand('pg_isready -h 127.0.0.1')]))
     .withStartupTimeout(containerStartMs)
     .start();
