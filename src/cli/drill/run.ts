@@ -1,4 +1,4 @@
-/** The drill: its steps, checks and report. It may import client/, file/ and terminal/. It reaches nodes by HTTP only. */
+/** The drill: its steps, checks and report. It may import client/, file/ and terminal/. It uses HTTP only. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';

@@ -16,7 +16,7 @@ export interface TestDatabase {
   pool: pg.Pool;
   /** Returns LOOM's connections to it, which the first call opens. */
   door(): Database;
-  /** Ends `pool` and `door`. Then empties the database for a later test, or drops it with all connections. May be called twice. */
+  /** Ends `pool` and `door`. Empties the database for a later test, or drops it by force. May be called twice. */
   drop(): Promise<void>;
 }
 
