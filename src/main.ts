@@ -2,5 +2,5 @@
 import { commands } from './cli/commands.ts';
 import { runProgram } from './cli/program.ts';
 
-// Only a main file touches the process: it hands environment, signals, streams and exit to the run loop.
+// Only a main file uses the global `process`. All other code gets what it needs as a value.
 await runProgram(process, commands, process.argv.slice(2));

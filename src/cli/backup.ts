@@ -9,21 +9,21 @@ import { flag, UsageError, valued, wholeNumber } from './terminal/arguments.ts';
 import { createProgress } from './terminal/progress.ts';
 import { counted, quoted, sizeText, table } from './terminal/text.ts';
 
-/** Says what to do when the node's own audit trail is broken. The download itself succeeded, and the documents need a backup. */
+/** Says what to do if the node's audit trail is broken: the documents still need a backup. */
 const ADVICE = {
   backup_chain_broken:
     'The audit trail in the database is damaged or was tampered with: see GET /v1/audit/verify. Until the cause is known, back ' +
     'up the documents with --no-audit, and download one backup of everything with curl, as evidence.',
 };
 
-/** Downloads a backup and verifies it, before it replaces an older one. Any failure leaves the file as it was. */
+/** Downloads a backup, verifies it, and only then replaces the file. */
 export const backup = createClientCommand({
   name: 'backup',
   help: {
-    summary: 'take a verified backup of a node into a file, in one step',
+    summary: 'write a verified backup of a node to a file',
     synopsis: '--out FILE [options]',
     about:
-      'Downloads a backup into FILE.part, verifies it, and renames it to FILE. After any failure FILE is as it was before.',
+      'Downloads a backup into FILE.part, verifies it, and renames it to FILE. After a failure, FILE is as it was before.',
     examples: [
       'node dist/main.js backup --out loom-backup.json',
       'node dist/main.js backup --out loom-backup.json.gz --gzip --json',
@@ -64,12 +64,12 @@ export const backup = createClientCommand({
 function targetOf(out: string | undefined): string {
   if (out === undefined || out === '') throw new UsageError('--out FILE is missing.');
   if (out === '-') {
-    throw new UsageError('--out takes the name of a file, and - is not one. For a pipe, ask the node with curl.');
+    throw new UsageError('--out takes the name of a file, not -. To write to a pipe, download the backup with curl.');
   }
   return out;
 }
 
-/** Refuses devices and directories: a rename would replace a device, and would fail at a directory after the whole download. */
+/** Refuses devices, which a rename would replace, and directories, on which it would fail after the download. */
 async function assertReplaceable(target: string): Promise<void> {
   const found = await stat(target).catch(() => undefined);
   if (found !== undefined && !found.isFile()) throw new UsageError(`--out ${quoted(target)} is not a file.`);

@@ -1,7 +1,7 @@
 /**
- * The commands: one file each, with what they share in the rooms terminal/ (text, questions, progress), file/ (files on this
- * machine), client/ (requests to a node) and drill/. A command may import every part of LOOM but src/dev/. It must not touch the
- * process: arguments, environment, streams and signals arrive in its CommandContext.
+ * The commands, one file each. They share the rooms terminal/ (text, questions, progress), file/ (files on this
+ * machine), client/ (requests to a node) and drill/. A command may import any part of LOOM except src/dev/. It must not
+ * touch the process: it gets arguments, environment, streams and signals in its CommandContext.
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -13,13 +13,11 @@ import { jsonLine } from './terminal/text.ts';
 export interface CommandContext {
   args: string[];
   env: Record<string, string | undefined>;
-  /** Aborted when the process is asked to stop. */
+  /** Aborts at the first SIGTERM or SIGINT. */
   stop: AbortSignal;
-  /** Writes to standard output. */
   write(text: string): void;
-  /** Writes to standard error. */
   writeError(text: string): void;
-  /** Whether standard error is a terminal, which shows progress. */
+  /** Whether standard error is a terminal. Only then do commands show progress. */
   isWatched: boolean;
   /** Asks on the terminal and resolves with the line that was typed. Undefined without a terminal. */
   ask: ((question: string) => Promise<string>) | undefined;
@@ -32,7 +30,7 @@ export interface Command {
   run(context: CommandContext): Promise<number>;
 }
 
-/** The answer of a command, for people and for programs. */
+/** The result of a command, for people and for programs. */
 export interface CommandResult {
   exitCode: number;
   text: string;
@@ -46,12 +44,12 @@ export interface CommandInput<Given extends OptionTypes> extends ParsedArguments
 
 export interface CommandDefinition<Given extends OptionTypes> extends Pick<Command, 'name' | 'help'> {
   options: Given;
-  /** Number of arguments beside the options. */
+  /** Number of arguments that are not options. */
   operandCount: 0 | 1;
   run(input: CommandInput<Given>): Promise<CommandResult>;
 }
 
-/** Creates a command with options. It writes its answer, or its failure, as text or with `--json` as one JSON object. */
+/** Creates a command with options. It writes its result or failure as text, or with `--json` as one JSON object. */
 export function createCommand<Given extends OptionTypes>(definition: CommandDefinition<Given>): Command {
   const { name, options, operandCount } = definition;
   const help: CommandHelp = {
@@ -84,7 +82,7 @@ export function createCommand<Given extends OptionTypes>(definition: CommandDefi
   };
 }
 
-/** Creates a command without options: the environment configures it. */
+/** Creates a command that takes no options. The environment alone configures it. */
 export function createPlainCommand({ name, help, run }: Command): Command {
   return {
     name,
@@ -96,7 +94,7 @@ export function createPlainCommand({ name, help, run }: Command): Command {
         write(helpText(name, help));
         return 0;
       }
-      writeError(`${name} takes no arguments: it is configured by the environment. See docs/configuration.md.\n`);
+      writeError(`${name} takes no arguments. The environment configures it: see docs/configuration.md.\n`);
       return USAGE_EXIT_CODE;
     },
   };
@@ -104,7 +102,7 @@ export function createPlainCommand({ name, help, run }: Command): Command {
 
 export const readFile = (path: string): string => readFileSync(path, 'utf8');
 
-/** Resolves when the process is asked to stop. */
+/** Resolves when `stop` aborts. */
 export async function stopRequested(stop: AbortSignal): Promise<void> {
   if (!stop.aborted) await once(stop, 'abort');
 }

@@ -16,7 +16,7 @@ const version = createPlainCommand({
   name: 'version',
   help: {
     summary: 'print the version',
-    about: 'Prints the version of this LOOM on one line.',
+    about: 'Prints the version of LOOM on one line.',
     succeeds: 'always',
     isConfigured: false,
     examples: ['node dist/main.js version'],
@@ -27,7 +27,7 @@ const version = createPlainCommand({
   },
 });
 
-/** Points to the checkout: the build leaves `src/dev/` out, because it needs development dependencies. */
+/** Tells the user to use a checkout. The build leaves out `src/dev/`, which needs development dependencies. */
 const dev = createPlainCommand({
   name: 'dev',
   help: {

@@ -12,11 +12,11 @@ import { flag, UsageError, valued } from './terminal/arguments.ts';
 export const drill = createClientCommand({
   name: 'drill',
   help: {
-    summary: 'prove that a backup of a node can be restored, beside the live state',
+    summary: 'prove that a backup of a node can be restored, in a scratch state',
     synopsis: '[options]',
     about:
       'Takes a backup, verifies it, restores it into a scratch state, compares the two, and removes the scratch state. ' +
-      'It writes report.json and summary.md. The live state is not changed, unless --in-place is given.',
+      'It writes report.json and summary.md. It leaves the live state alone, unless --in-place is given.',
     succeeds: 'every step succeeded: the backup can be restored',
     fails: 'a step failed, the drill was interrupted, or it was not confirmed',
     examples: [
@@ -28,7 +28,7 @@ export const drill = createClientCommand({
     file: valued('BACKUP', 'use this backup, plain or gzip, instead of taking one'),
     'accept-state-key': valued('KEY', 'with --file: accept a backup that was made for this other state key'),
     out: valued('DIR', 'the folder for report.json and summary.md; default: the current folder'),
-    keep: flag('keep the backup that was taken, as DIR/backup.json'),
+    keep: flag('keep the backup that the drill took, as DIR/backup.json'),
     'in-place': flag('restore into the live state instead of a scratch state'),
     yes: flag('with --in-place: do not ask'),
   },
@@ -36,14 +36,15 @@ export const drill = createClientCommand({
   run: async ({ values, ...tools }) => {
     const { file, out = '.', keep = false, yes = false } = values;
     const { 'in-place': inPlace = false, 'accept-state-key': acceptStateKey } = values;
-    if (keep && file !== undefined) throw new UsageError('--keep is for a backup that is taken; --file gives one.');
+    if (keep && file !== undefined)
+      throw new UsageError('--keep does not apply with --file: the drill takes no backup.');
     if (yes && !inPlace) throw new UsageError('--yes needs --in-place: no other drill asks.');
     if (acceptStateKey !== undefined && file === undefined)
-      throw new UsageError('--accept-state-key needs --file: a backup that is taken has the right key.');
+      throw new UsageError('--accept-state-key needs --file: a backup that the drill takes has the right key.');
     if (file !== undefined) await openNamedBackup(file);
     if (inPlace && !yes) await confirmInPlace(tools);
     await makeFolder(out);
-    // If this drill cannot write its report, the folder has none: the report of an earlier drill would mislead.
+    // If this drill cannot write its report, the report of an earlier drill would mislead.
     await removeReport(out);
     const folder = await mkdtemp(join(out, '.loom-drill-'));
     try {
@@ -61,6 +62,6 @@ async function confirmInPlace({ context, config }: DrillTools): Promise<void> {
   if (context.ask === undefined) {
     throw new UsageError('there is no terminal to ask on: a drill in place replaces the live state, so pass --yes.');
   }
-  const answer = await context.ask(`This replaces the live state of ${config.url}. Type restore to go on: `);
+  const answer = await context.ask(`This replaces the live state of ${config.url}. Type restore to continue: `);
   if (answer.trim() !== 'restore') throw new NotConfirmed();
 }

@@ -10,17 +10,16 @@ export const USAGE_EXIT_CODE = 64;
 
 type FailurePlace = ErrorPlace & { file?: string; step?: string };
 
-/** Returns a failure as `--json` writes it. The request id is that of the answer; null when no node answered. */
+/** Returns a failure as `--json` writes it. `request_id` is null if no node answered. */
 export function failureMembers(code: string, detail: string, place: FailurePlace = {}, requestId?: string) {
   return { ok: false, code, detail, place, request_id: requestId ?? null };
 }
 
-/** The operator did not confirm. */
 export class NotConfirmed extends Error {
   override message = 'Nothing was changed.';
 }
 
-/** What is wrong with a backup file, as the answer of `verify` or `inspect`. `verdict` begins its text. */
+/** Reports a fault of a backup file as the result of `verify` or `inspect`. The text begins with `verdict`. */
 class BackupFault extends Error {
   readonly fault: LoomError;
   readonly file: string;
@@ -72,7 +71,7 @@ export function describeFailure(name: string, error: unknown) {
   return failure(text, failureMembers('file_unusable', fault.detail, { file: fault.path }));
 }
 
-/** `isAnswer` says that `text` is what the command was asked for, a verdict on a file: it belongs to standard output. */
+/** Returns a failure. `isAnswer` marks a verdict on a file: it is the command's result, for standard output. */
 function failure(text: string, json: object, { exitCode = 1, isAnswer = false } = {}) {
   return { exitCode, text: `${text}\n`, isAnswer, json };
 }

@@ -4,17 +4,15 @@ import { createPlainCommand } from './command.ts';
 
 const TIMEOUT_MS = 3_000;
 
-/**
- * Asks the node in this container whether its process is alive. It asks `/live` instead of `/ready`: restarting a container
- * does not bring its database back.
- */
+/** Requests `/live`, not `/ready`: restarting a container does not bring its database back. */
 export const healthcheck = createPlainCommand({
   name: 'healthcheck',
   help: {
-    summary: 'ask the node on this machine for /live: exit code 0 or 1',
-    about: 'Asks the node at LOOM_HOST and LOOM_PORT for /live. It needs no token and no database; the image uses it.',
+    summary: 'check that the node on this machine is alive: exit code 0 or 1',
+    about:
+      'Requests /live from the node at LOOM_HOST and LOOM_PORT. It needs no token and no database; the image uses it.',
     succeeds: 'the node is alive',
-    fails: 'no answer within 3 s, or another answer than 200',
+    fails: 'no answer within 3 s, or a status other than 200',
     examples: ['LOOM_PORT=8787 node dist/main.js healthcheck'],
   },
   run: async ({ env, write }) => {
@@ -25,7 +23,7 @@ export const healthcheck = createPlainCommand({
   },
 });
 
-/** Returns the address to connect to: a node that listens on all addresses answers on the loopback one. */
+/** Returns the address to connect to: the loopback address if the node listens on all addresses. */
 function reachable(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
   return host === '::' || host === '[::]' ? '::1' : host;

@@ -4,14 +4,14 @@ import { judged } from './failure.ts';
 import { openNamedBackup } from './file/file-fault.ts';
 import { printable, type Row, table } from './terminal/text.ts';
 
-/** Shows what a backup file says of itself. It checks nothing: `verify` does. */
+/** Shows what a backup file says about itself, without checking it. */
 export const inspect = createCommand({
   name: 'inspect',
   help: {
     summary: 'show what is in a backup file, plain or gzip, without checking it',
     synopsis: 'FILE [--json]',
     about:
-      'Shows header, sizes, counts and actions of a backup file. It checks nothing: verify does. It needs no configuration.',
+      'Shows header, sizes, counts and actions of a backup file. It checks nothing: use verify. It needs no configuration.',
     succeeds: 'the file could be read',
     fails: 'the file could not be read as a backup',
     isConfigured: false,
@@ -60,7 +60,7 @@ function textOf(summary: BackupSummary): string {
     ...[...summary.actions].map(([action, count]): Row => ['', `${count} × ${JSON.stringify(action)}`]),
     ['manifest', manifest === undefined ? noManifest : `sha256 ${shown(sha256Of(manifest))}`],
   ];
-  return `${table(rows)}\nNothing was checked: node dist/main.js verify does that.\n`;
+  return `${table(rows)}\nNothing was checked: use node dist/main.js verify.\n`;
 }
 
 function trailText({ entries, first, last }: BackupSummary): string {

@@ -8,16 +8,16 @@ import { loadMigrations } from '../persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
 import { createPlainCommand, readFile } from './command.ts';
 
-/** Brings the database up to the schema of this version, for `LOOM_MIGRATE=manual`. */
+/** Migrates the database to the schema of this version, for `LOOM_MIGRATE=manual`. */
 export const migrate = createPlainCommand({
   name: 'migrate',
   help: {
-    summary: 'bring the database up to the schema of this version, and end',
+    summary: 'migrate the database to the schema of this version',
     about:
       'Applies the missing migrations to the database that LOOM_PG_URL names. With LOOM_MIGRATE=auto a node does that itself; ' +
-      'with LOOM_MIGRATE=manual, run this before the nodes of a new version.',
-    succeeds: 'the schema is at the version of this LOOM, or newer',
-    fails: 'the database is away, or a migration failed',
+      'with LOOM_MIGRATE=manual, run this before you start nodes of a new version.',
+    succeeds: 'the schema has the version of this LOOM, or a newer one',
+    fails: 'the database cannot be reached, or a migration failed',
     examples: ['LOOM_PG_URL=postgres://loom@db.example/loom node dist/main.js migrate'],
   },
   run: async ({ env, write }) => {

@@ -8,8 +8,8 @@ import { listText } from './terminal/help.ts';
 const aliases: Record<string, string> = { '--version': 'version', '--help': 'help', '-h': 'help' };
 
 /**
- * Runs the command that the arguments name, and ends the process with its exit code. `host` is the process: only a main
- * file may name it, so it arrives as a value.
+ * Runs the command that the arguments name, and ends the process with its exit code. `host` is the process, which only
+ * a main file may name.
  */
 export async function runProgram(host: NodeJS.Process, commands: readonly Command[], args: string[]): Promise<never> {
   const readOutputFault = watchOutput(host);
@@ -19,7 +19,7 @@ export async function runProgram(host: NodeJS.Process, commands: readonly Comman
   const fault = readOutputFault();
   if (fault === undefined) return host.exit(code);
   const reason = fault.code ?? fault.message;
-  host.stderr.write(`Standard output could not be written (${reason}). The command itself ended with ${code}.\n`);
+  host.stderr.write(`Could not write to standard output (${reason}). The command ended with exit code ${code}.\n`);
   return host.exit(code === 0 ? 1 : code);
 }
 
@@ -61,8 +61,8 @@ async function runCommand(host: NodeJS.Process, command: Command, args: string[]
 }
 
 /**
- * Keeps the process alive when a reader such as `head` closes a pipe. Returns a function that reads the first other fault of
- * standard output, for example a full disk.
+ * Keeps the process alive when a reader such as `head` closes a pipe. Returns a function that returns the first other
+ * fault of standard output, such as a full disk.
  */
 function watchOutput({ stdout, stderr }: NodeJS.Process): () => NodeJS.ErrnoException | undefined {
   let fault: NodeJS.ErrnoException | undefined;
@@ -73,10 +73,10 @@ function watchOutput({ stdout, stderr }: NodeJS.Process): () => NodeJS.ErrnoExce
   return () => fault;
 }
 
-/** A terminal and a wrapper such as npm may both deliver the same Ctrl-C. */
+/** Ignores signals within this time: a terminal and a wrapper such as npm may both deliver the same Ctrl-C. */
 const SAME_SIGNAL_MS = 1_000;
 
-/** Aborts at the first SIGTERM or SIGINT. A later one ends the process at once. */
+/** Returns a signal that aborts at the first SIGTERM or SIGINT. A later one ends the process at once. */
 function stopOnSignal(host: NodeJS.Process): AbortSignal {
   const controller = new AbortController();
   let stoppedAt = 0;

@@ -15,7 +15,7 @@ import { quoted, shellQuoted } from './terminal/text.ts';
 
 const options = {
   ...PLAN_OPTIONS,
-  'keep-state': flag('leave the documents alone; bring in audit entries only'),
+  'keep-state': flag('leave the documents alone; add missing audit entries only'),
   'truncate-audit': flag('remove live audit entries after the last one of the backup'),
   'accept-state-key': valued('KEY', 'accept a backup that was made for this other state key'),
   'accept-unverified': flag('accept a backup without a manifest, which nothing proves complete'),
@@ -27,11 +27,11 @@ const options = {
 export const restore = createClientCommand({
   name: 'restore',
   help: {
-    summary: 'restore a backup file, plain or gzip: shows the plan, and asks',
+    summary: 'show the plan of a restore, ask, and restore a backup file, plain or gzip',
     synopsis: 'FILE [options]',
     about:
       'Verifies FILE on this machine, shows what the node would do with it, asks, and restores it. A restore happens ' +
-      'completely or not at all, and undo takes it back.',
+      'completely or not at all, and undo reverses it.',
     examples: [
       'node dist/main.js restore loom-backup.json',
       'node dist/main.js restore loom-backup.json --dry-run --json',
@@ -50,14 +50,14 @@ export const restore = createClientCommand({
       guardsRevision: members.expect_revision === undefined && members.into_scratch === undefined,
       send: (more) => sendRestore(client, path, { ...members, ...more }, progress).finally(progress.end),
       planText: restoreText,
-      doneText: (report) => `\nRestored.\n${restoreText(report)}${wayBack(report, config.url)}`,
+      doneText: (report) => `\nRestored.\n${restoreText(report)}${reversalText(report, config.url)}`,
     });
   },
 });
 
 /**
- * Verifies the file before any of it is sent. A backup without a manifest or with a newer schema passes, because only the node
- * judges those. But it must be one JSON text: the node would read text behind the backup as members of the request.
+ * Verifies the file before any of it is sent. A missing manifest or a newer schema passes, because only the node judges
+ * those. The file must be one JSON text: the node would read text after the backup as members of the request.
  */
 async function assertOneBackup(path: string): Promise<void> {
   try {
@@ -68,7 +68,7 @@ async function assertOneBackup(path: string): Promise<void> {
   }
 }
 
-/** Returns the members of the request. `into_scratch` comes first: the node then locks that name instead of the live state. */
+/** Returns the members of the request. With `into_scratch` first, the node locks that name, not the live state. */
 function membersOf(values: ParsedArguments<typeof options>['values']): RestoreMembers {
   const revision = wholeNumber(values['expect-revision'], 'expect-revision', 0);
   const scratch = values['into-scratch'];
@@ -91,8 +91,8 @@ function membersOf(values: ParsedArguments<typeof options>['values']): RestoreMe
   };
 }
 
-/** Returns the command that takes the restore back. */
-function wayBack({ scratch, event_id: eventId }: RestoreReport, url: string): string {
+/** Returns the command that undoes the restore, or that drops its scratch state. */
+function reversalText({ scratch, event_id: eventId }: RestoreReport, url: string): string {
   if (scratch !== null) {
     const route = `${new URL(url).href.replace(/\/+$/, '')}/v1/admin/persistence/scratch/${encodeURIComponent(scratch.state_key)}`;
     const drop = `curl -gsS -X DELETE ${shellQuoted(route)} -H "x-loom-admin-token: $LOOM_ADMIN_TOKEN"`;

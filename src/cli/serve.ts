@@ -3,15 +3,15 @@ import { createLogger } from '../log.ts';
 import { startNode } from '../node.ts';
 import { createPlainCommand, readFile, stopRequested } from './command.ts';
 
-/** Runs a node until it is asked to stop. */
+/** Runs a node until `stop` aborts. */
 export const serve = createPlainCommand({
   name: 'serve',
   help: {
     summary: 'run a node until SIGTERM or Ctrl-C',
     about:
-      'Runs a node on the PostgreSQL that LOOM_PG_URL names. SIGTERM or Ctrl-C lets requests in flight finish and stops it; ' +
-      'a second one ends it at once. It needs LOOM_ADMIN_TOKEN too: see docs/configuration.md.',
-    succeeds: 'stopped as asked',
+      'Runs a node on the PostgreSQL that LOOM_PG_URL names. At SIGTERM or Ctrl-C, it completes requests in flight and stops; ' +
+      'a second one ends it at once. It also needs LOOM_ADMIN_TOKEN: see docs/configuration.md.',
+    succeeds: 'stopped by SIGTERM or Ctrl-C',
     fails: 'the node could not start',
     examples: [
       'LOOM_PG_URL=postgres://loom@db.example/loom LOOM_ADMIN_TOKEN_FILE=/run/secrets/token node dist/main.js serve',

@@ -57,7 +57,7 @@ function checkText(check: StatusReport['audit']['last_check']): string {
   return `${verdict} (${covered}, by a ${by === 'verify' ? 'verification' : 'backup'})`;
 }
 
-/** Null means `never` only when the database answered. */
+/** Returns `never` for null only if the database answered. */
 function sinceText({ state }: StatusReport, at: string | null): string {
   return at ?? (state.revision === null ? '?' : 'never');
 }
@@ -68,7 +68,7 @@ function operationText({ kind, started_at, documents, bytes }: StatusReport['ope
 
 type Kept = NonNullable<NonNullable<StatusReport['undo']>['kept']>[number];
 
-/** Keeps the last one, which an undo takes back, and those that replaced something. */
+/** Selects the newest undo record, and all that replaced something. */
 function isWorthShowing({ substantial }: Kept, index: number): boolean {
   return index === 0 || substantial;
 }

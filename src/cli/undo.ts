@@ -7,10 +7,9 @@ import { valued } from './terminal/arguments.ts';
 export const undo = createClientCommand({
   name: 'undo',
   help: {
-    summary: 'undo the last restore: shows the plan, and asks',
+    summary: 'show the plan of an undo, ask, and undo the last restore',
     synopsis: '[options]',
-    about:
-      'Undoes the newest restore or undo that the node has kept. It shows the plan and asks before it changes anything.',
+    about: 'Undoes the newest restore or undo of the node. It shows the plan and asks before it changes anything.',
     examples: ['node dist/main.js undo --dry-run', 'node dist/main.js undo --yes --json'],
   },
   options: {
@@ -27,7 +26,7 @@ export const undo = createClientCommand({
       guardsRevision: true,
       send: (more) => client.undo({ ...members, ...more }),
       planText: undoText,
-      doneText: (report) => `\nUndone. Another undo takes this one back.\n${undoText(report)}`,
+      doneText: (report) => `\nUndone. Another undo reverses this one.\n${undoText(report)}`,
     });
   },
 });

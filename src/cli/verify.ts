@@ -11,7 +11,7 @@ import { openNamedBackup } from './file/file-fault.ts';
 import { UsageError, valued } from './terminal/arguments.ts';
 import { counted, printable, quoted } from './terminal/text.ts';
 
-/** Checks a backup file as a restore would, and whether its audit trail continues that of an earlier backup. */
+/** Checks a backup file as a restore does, and whether its audit trail continues that of an earlier backup. */
 export const verify = createCommand({
   name: 'verify',
   help: {
@@ -19,7 +19,7 @@ export const verify = createCommand({
     synopsis: 'FILE [--against EARLIER] [--json]',
     about: 'Recomputes every digest, count and hash of a backup file, as a restore does. It needs no configuration.',
     succeeds: 'the backup is verified',
-    fails: 'the backup has a fault, which is named with its place, or the file cannot be read',
+    fails: 'the backup has a fault, or the file cannot be read',
     isConfigured: false,
     examples: [
       'node dist/main.js verify loom-backup.json',
@@ -35,7 +35,7 @@ export const verify = createCommand({
   operandCount: 1,
   run: async ({ values: { against = [] }, operands: [path = ''] }) => {
     const [earlierPath, ...others] = against;
-    if (others.length > 0) throw new UsageError('--against may stand once.');
+    if (others.length > 0) throw new UsageError('--against can be given only once.');
     const open = await openNamedBackup(path);
     const openEarlier = earlierPath === undefined ? undefined : await openNamedBackup(earlierPath, 'EARLIER');
     const file = await judged(path, 'not ok', () => readTrail(open));
@@ -61,7 +61,8 @@ async function readTrail(open: OpenBackup): Promise<VerifiedTrail> {
 }
 
 function continuityMembers(continuity: Continuity, { manifest: { audit_head } }: Trail): object {
-  if (continuity.kind === 'held') return { outcome: 'continued', audit_head, from: null, imported: 0, restore: null };
+  if (continuity.kind === 'continued')
+    return { outcome: 'continued', audit_head, from: null, imported: 0, restore: null };
   const { from, imported } = continuity;
   if (continuity.kind === 'imported') return { outcome: 'imported', audit_head, from, imported, restore: null };
   const { seq, recordedAt, requestId, replacedEntries } = continuity.by;
@@ -88,30 +89,30 @@ function notChecked({ manifest: { audit_head: head, sha256 } }: VerifiedBackup):
   ];
 }
 
-/** Returns what `--against` found. The lines separate what the hashes prove from what an entry says, which can be forged. */
+/** Returns the result of `--against`: what the hashes prove and, separately, claims of entries, which can be forged. */
 function continuityOf(continuity: Continuity, file: Trail, earlier: Trail): string[] {
   const { seq, hash } = earlier.manifest.audit_head;
   const lines = [...originsOf(file, earlier)];
-  if (continuity.kind === 'held') {
-    const of = seq === 0 ? 'EARLIER has no entries' : `it has entry ${seq}, ${hash}, and all before it`;
-    return [`ok against EARLIER: FILE continues its audit trail; ${of}`, ...lines];
+  if (continuity.kind === 'continued') {
+    const has = seq === 0 ? 'EARLIER has no entries' : `it has entry ${seq}, ${hash}, and all before it`;
+    return [`ok against EARLIER: FILE continues its audit trail; ${has}`, ...lines];
   }
   const { from, imported, isSameBefore } = continuity;
   if (!isSameBefore && from > 1) lines.push(`not checked: the audit entries of EARLIER before ${from}`);
   if (continuity.kind === 'imported') {
-    const held = `entries ${from} to ${seq} are held as imports`;
-    return [`ok against EARLIER: FILE continues its audit trail; ${held}`, ...lines];
+    const has = `it has entries ${from} to ${seq} as imports`;
+    return [`ok against EARLIER: FILE continues its audit trail; ${has}`, ...lines];
   }
-  const back = imported === 0 ? '' : ` Of these, ${imported} came back as imports.`;
+  const back = imported === 0 ? '' : ` ${imported} of them were imported again.`;
   return [
-    `ATTENTION: entries ${from} to ${seq} of EARLIER are not in the file's audit trail, which says why:`,
+    `ATTENTION: entries ${from} to ${seq} of EARLIER are not in the file's audit trail, which gives the reason:`,
     `${truncationText(continuity.by)}.${back}`,
-    'not checked: whether an operator meant that restore. Anyone who can write to the database can forge such an entry',
+    'not checked: whether an operator intended that restore. Anyone who can write to the database can forge such an entry',
     ...lines,
   ];
 }
 
-/** Notes members that differ. They may differ for good reasons, such as a restore elsewhere: the hashes decide. */
+/** Notes header members that differ, for example after a restore elsewhere. Only the hashes decide the verdict. */
 function originsOf(file: Trail, earlier: Trail): string[] {
   const members = { instance_id: 'instance', state_key: 'state key', epoch: 'epoch' } as const;
   return Object.entries(members).flatMap(([member, called]) => {
@@ -120,7 +121,7 @@ function originsOf(file: Trail, earlier: Trail): string[] {
   });
 }
 
-/** Joins the lines. A line break from a header is escaped. */
+/** Joins the lines. Escapes line breaks that come from a header. */
 function textOf(lines: string[]): string {
   return lines.map((line) => `${printable(line).replaceAll('\n', '\\n')}\n`).join('');
 }

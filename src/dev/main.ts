@@ -1,5 +1,5 @@
 /**
- * The development node: `npm run dev`. The room may import every part of LOOM; nothing but tests imports it, and the build leaves
+ * The development node: `npm run dev`. The room may import every part of LOOM. Only tests import it. The build leaves
  * it out, because the embedded PostgreSQL is a development dependency.
  */
 import { randomBytes } from 'node:crypto';
@@ -20,10 +20,10 @@ const dev = createPlainCommand({
     summary: 'run a node on an embedded PostgreSQL, for development',
     commandLine: 'npm run dev',
     about:
-      'Starts a PostgreSQL and a node on it, and prints a fresh admin token and first requests. The data stays in .loom/ for ' +
+      'Starts a PostgreSQL and a node on it, and prints a new admin token and first requests. The data stays in .loom/ for ' +
       'the next run. The environment and .env configure the node, except for its database.',
     succeeds: 'stopped by Ctrl-C or SIGTERM',
-    fails: 'the node or its PostgreSQL could not start, or ended by itself',
+    fails: 'the node or its PostgreSQL could not start, or ended unexpectedly',
     examples: ['npm run dev', 'LOOM_PORT=9000 npm run dev'],
   },
   run: async ({ env, stop, write }) => {
@@ -40,13 +40,13 @@ const dev = createPlainCommand({
     } finally {
       await postgres.stop({ keepData: true });
     }
-    if (!stop.aborted) throw new Error('The embedded PostgreSQL ended by itself.');
+    if (!stop.aborted) throw new Error('The embedded PostgreSQL ended unexpectedly.');
     write('Stopped. The data is kept in .loom/.\n');
     return 0;
   },
 });
 
-/** Drops the database of a production `.env`, and empty variables: an empty token would hide the fresh one. */
+/** Removes the database of a production `.env`, and empty variables: an empty token would hide the generated one. */
 function withoutDatabase(env: CommandContext['env']): CommandContext['env'] {
   const kept = Object.entries(env).filter(([name, value]) => !/^LOOM_PG_(URL|SSL)/.test(name) && value !== '');
   return Object.fromEntries(kept);

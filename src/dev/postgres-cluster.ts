@@ -15,9 +15,9 @@ import {
 } from './processes.ts';
 
 export interface EmbeddedPostgresOptions {
-  /** Holds the cluster, its password and its marks, and nothing else. It is created if it is missing. */
+  /** The directory for the cluster and nothing else. It is created if it is missing. */
   dataDirectory: string;
-  /** `true`: the data stays for the next start. `false`: `stop` removes the directory, and so does the end of this process. */
+  /** `true`: the data stays for the next start. `false`: `stop` or the end of this process removes the directory. */
   persistent: boolean;
   /** Server settings by name, as in `postgresql.conf`. */
   settings?: Record<string, string>;
@@ -37,10 +37,10 @@ interface ClusterHome {
 /** A cluster on disk without a server. `directory` is PGDATA. */
 export type Cluster = Awaited<ReturnType<typeof openCluster>>;
 
-/** Holds what the server's user must reach, if root runs LOOM from a directory that others cannot enter. */
+/** The place for programs and data if root runs LOOM from a directory that the server's user cannot enter. */
 const sharedDirectory = '/var/lib/loom-dev';
 
-/** Claims the directory, which it creates if it is missing. A second claim of the same directory rejects. */
+/** Claims the directory, and creates it if it is missing. Rejects if another process has claimed it. */
 export async function claimClusterHome(dataDirectory: string): Promise<ClusterHome> {
   if (process.platform === 'win32') throw new Error('The embedded PostgreSQL runs on Linux and macOS only.');
   const { baseDirectory, user } = await makeBaseDirectory(resolve(dataDirectory));
@@ -53,7 +53,7 @@ export async function claimClusterHome(dataDirectory: string): Promise<ClusterHo
   return { baseDirectory, user, close };
 }
 
-/** Makes the cluster ready for a server. Creates it with a random password if it is missing; an existing one keeps its own. */
+/** Prepares the cluster for a server. Creates it with a random password if it is missing. */
 export async function openCluster(home: ClusterHome, options: EmbeddedPostgresOptions) {
   const { baseDirectory, user } = home;
   const directory = join(baseDirectory, 'cluster');
@@ -90,8 +90,8 @@ async function makeBaseDirectory(wantedDirectory: string): Promise<Pick<ClusterH
 }
 
 /**
- * Marks the directory as claimed by this process. Two servers on one data directory would destroy it, and a second start must not take
- * the first server for an orphan. So the directory names its owner. A mark is stale if its process has ended or its pid was reused.
+ * Writes this process's pid and start time into the directory. Two servers would destroy its data, and a second start
+ * must not end the first server as an orphan. A mark is stale if its process has ended or its pid was reused.
  */
 async function claim(baseDirectory: string): Promise<() => Promise<void>> {
   const path = join(baseDirectory, 'owner');
@@ -133,11 +133,11 @@ async function requireSameMajorVersion(directory: string, binaries: PostgresBina
   const serverVersion = /(\d+)\./.exec(output)?.[1];
   if (serverVersion === dataVersion) return;
   throw new Error(
-    `The data in ${directory} is from PostgreSQL ${dataVersion}, and the embedded one is ${serverVersion}. Remove the directory to start over.`,
+    `The data in ${directory} is from PostgreSQL ${dataVersion}, but the embedded PostgreSQL is ${serverVersion}. Remove the directory to start over.`,
   );
 }
 
-/** Creates a cluster under another name and renames it: an interrupted first start leaves nothing that looks like a cluster. */
+/** Creates a cluster under another name and renames it, so that an interrupted start leaves no partial cluster. */
 async function makeCluster(
   directory: string,
   binaries: PostgresBinaries,

@@ -14,7 +14,7 @@ export interface EmbeddedPostgres {
   urlFor(database: string): string;
   port: number;
   pid: number;
-  /** The directory of the data. It differs from the requested one if the server's user cannot enter that. */
+  /** The directory of the data. It differs from the requested one if the server's user cannot enter that one. */
   dataDirectory: string;
   /** Resolves when the server has ended, for any reason. */
   ended: Promise<void>;
@@ -28,8 +28,8 @@ const immediateShutdownMs = 10_000;
 const portAttempts = 5;
 
 /**
- * Starts a PostgreSQL that listens on 127.0.0.1 only, and serves until `stop`. It also ends when this process ends, even by
- * SIGKILL. Ctrl-C does not reach it: the caller decides when it ends.
+ * Starts a PostgreSQL that listens on 127.0.0.1 only and runs until `stop`. It also ends when this process ends, even
+ * by SIGKILL. Ctrl-C does not reach it: the caller decides when it ends.
  *
  * Rejects with a message for a developer: port in use, data directory in use by another process, data of another major
  * version, a server that does not start (with the last lines of its log).
@@ -47,7 +47,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
 
 type Server = Awaited<ReturnType<typeof launch>>;
 
-/** Launches the server. Another process may take a free port before the server does: then it tries the next port. */
+/** Launches the server. Tries another port if another process takes the free port first. */
 async function launchOnPort(cluster: Cluster, options: EmbeddedPostgresOptions): Promise<Server> {
   const wantedPort = options.port ?? 0;
   for (let attempt = 1; ; attempt += 1) {
@@ -95,12 +95,12 @@ async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresO
   return { child, pid, port, ended };
 }
 
-/** Returns options for a session of its own: Ctrl-C reaches the foreground group, and LOOM must end before its database. */
+/** Returns options for a session of its own, which Ctrl-C does not reach: LOOM must end before its database. */
 function detached({ user }: Cluster) {
   return { ...user, cwd: '/', env: plainEnvironment, detached: true };
 }
 
-/** Reads the state `ready`, which the server writes into line 8 of `postmaster.pid` for `pg_ctl`. */
+/** Returns whether the server has written `ready` into line 8 of `postmaster.pid`, as it does for `pg_ctl`. */
 async function isReady({ directory }: Cluster, pid: number): Promise<boolean> {
   const lines = (await readFile(join(directory, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n');
   return Number(lines[0]) === pid && lines[7]?.trim() === 'ready';
@@ -110,7 +110,7 @@ function serve(cluster: Cluster, { child, pid, port, ended }: Server, persistent
   const stopGuard = startGuard(cluster, pid, persistent);
   void ended.then(stopGuard);
   const stop = async (keepData: boolean): Promise<void> => {
-    // Not by pid: `child.kill` does nothing after the end of the server, when another process may have its pid.
+    // `child.kill` does nothing after the server has ended, when its pid may belong to another process.
     child.kill('SIGINT');
     const timers = [
       setTimeout(() => child.kill('SIGQUIT'), fastShutdownMs),
@@ -138,9 +138,9 @@ function serve(cluster: Cluster, { child, pid, port, ended }: Server, persistent
 }
 
 /**
- * Guards the server from another process. Its standard input is a pipe that closes when this process ends, even by SIGKILL.
- * Then it continues the server, which a test may have frozen, stops it, and removes data that is not persistent. A line on
- * its standard input ends the guard, for a server that has ended.
+ * Stops the server when this process ends. Standard input is a pipe that then closes, even after SIGKILL. The script
+ * continues the server, which a test may have frozen, stops it, and removes data that is not persistent. A line on
+ * standard input ends the script, for a server that has ended.
  */
 const guardScript = `
 if read -r _; then exit; fi

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 
-/** A user to run a process as. Everywhere, `undefined` means the user of this process. */
+/** A user to run a process as. `undefined` means the user of this process. */
 export interface ProcessUser {
   uid: number;
   gid: number;
@@ -35,8 +35,8 @@ export function runProgram(
 }
 
 /**
- * Returns the user to run PostgreSQL as. It refuses to run as root, so root runs it as `postgres`, or else as `nobody`, which every
- * system has. A development database does not justify a new account. Any other user runs it as itself.
+ * Returns the user to run PostgreSQL as. PostgreSQL refuses to run as root. For root it is `postgres`, or else
+ * `nobody`, which every system has: a development database does not justify a new account.
  */
 export async function findServerUser(): Promise<ProcessUser | undefined> {
   if (!isRoot()) return undefined;
@@ -47,7 +47,7 @@ export async function findServerUser(): Promise<ProcessUser | undefined> {
   throw new Error('PostgreSQL does not run as root, and this machine has no user "postgres" or "nobody".');
 }
 
-/** Returns the start time of a process, which distinguishes it from a later one of the same pid. Undefined for none, or a zombie. */
+/** Returns the start time of a process, to distinguish it from a later one with its pid. Undefined if it has ended. */
 export async function startOfProcess(pid: number): Promise<string | undefined> {
   if (process.platform !== 'linux') {
     const listed = await runProgram('ps', ['-o', 'lstart=', '-p', String(pid)]);
@@ -59,7 +59,7 @@ export async function startOfProcess(pid: number): Promise<string | undefined> {
   return fields?.[0] === 'Z' ? undefined : fields?.[19];
 }
 
-/** Returns whether the process is a PostgreSQL server of this data directory, which its command line then names. */
+/** Returns whether the command line of the process is that of a PostgreSQL server on this data directory. */
 export async function isServerOf(pid: number, clusterDirectory: string): Promise<boolean> {
   const listed =
     process.platform === 'linux'
@@ -68,7 +68,7 @@ export async function isServerOf(pid: number, clusterDirectory: string): Promise
   return listed.split(/[\0 ]/)[0]?.endsWith('postgres') === true && listed.includes(clusterDirectory);
 }
 
-/** Sends a signal. It ignores a process that has ended. */
+/** Sends a signal. Ignores a process that has ended. */
 export function sendSignal(pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal);

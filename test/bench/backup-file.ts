@@ -8,7 +8,7 @@ export const ENTRIES = 50_000;
 const words = 'amber basin cedar delta ember fjord grove haven inlet jetty knoll larch meadow north orchard'.split(' ');
 
 /**
- * Writes two backups of one state with the same trail. Every document differs between them. Documents have some 2 KB
+ * Writes two backups of one state with the same trail. Every document differs between them. Documents have about 2 KB
  * and look like an application's records; entries look like patches of them. Returns the size of each file.
  */
 export async function writeBackupFiles(path: string, changedPath: string): Promise<{ bytes: number }> {

@@ -10,7 +10,7 @@ const CLIENTS = [1, 32];
 
 const document = JSON.stringify({ counter: 1, text: 'x'.repeat(100) });
 
-/** Updates one row and inserts one row of an entry's size in each transaction, as a commit of LOOM does. */
+/** Tables for transactions like a commit of LOOM: each updates one row and inserts one row of an entry's size. */
 const tables = `
   create table bench_state (state_key text primary key, revision bigint not null, hash bytea not null) with (fillfactor = 50);
   create table bench_audit (state_key text not null, seq bigint not null, entry jsonb not null, hash bytea not null, primary key (state_key, seq));
@@ -25,8 +25,8 @@ commit;
 `;
 
 /**
- * Measures durable commits per second over HTTP on one state key, and the same update and insert by pgbench, on one
- * server with fsync on, one after the other. Aim: with 32 clients at least 2 × pgbench.
+ * Measures durable commits per second over HTTP on one state key. Then measures the same update and insert by pgbench
+ * on the same server. fsync is on. The target is at least 2 × pgbench with 32 clients.
  */
 export async function benchmarkCommit(): Promise<void> {
   const pgbench = await findPgbench();
@@ -52,7 +52,7 @@ export async function benchmarkCommit(): Promise<void> {
   });
 }
 
-/** Every client puts each of these documents in turn. */
+/** Each client sends these requests in turn. */
 const requests = Array.from({ length: 32 }, (_, index) => ({
   method: 'PUT' as const,
   path: `/v1/documents/doc-${index}`,
@@ -60,9 +60,7 @@ const requests = Array.from({ length: 32 }, (_, index) => ({
   body: document,
 }));
 
-/**
- * Returns commits per second. Each was answered 200 or 201, which LOOM sends only after its transaction has committed.
- */
+/** Returns commits per second. LOOM answers 200 or 201 only after the transaction has committed. */
 async function measureLoom(url: string, clients: number, seconds: number): Promise<number> {
   const result = await autocannon({
     url,
@@ -77,11 +75,11 @@ async function measureLoom(url: string, clients: number, seconds: number): Promi
 }
 
 function print(clients: number, loom: number, tps: number | undefined): void {
-  const beside =
+  const comparison =
     tps === undefined
-      ? 'pgbench was not found (Debian: apt-get install postgresql-contrib), so there is nothing to compare with'
+      ? 'pgbench was not found (Debian: apt-get install postgresql-contrib), so there is no comparison'
       : `pgbench ${tps.toFixed(0)}/s, LOOM is ${(loom / tps).toFixed(2)} × pgbench`;
   process.stdout.write(
-    `${String(clients).padStart(3)} clients: LOOM ${loom.toFixed(0)} commits/s over HTTP; ${beside}\n`,
+    `${String(clients).padStart(3)} clients: LOOM ${loom.toFixed(0)} commits/s over HTTP; ${comparison}\n`,
   );
 }

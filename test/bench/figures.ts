@@ -1,4 +1,4 @@
-/** The measurements of several rounds in one run. */
+/** The median and the range of several rounds in one run. */
 export interface Series {
   median: number;
   min: number;
@@ -15,7 +15,7 @@ export function quantile(values: number[], share: number): number {
   return values[Math.min(values.length - 1, Math.floor(values.length * share))] ?? Number.NaN;
 }
 
-/** Formats the median, and minimum and maximum in brackets. */
+/** Formats the median, followed by minimum and maximum in brackets. */
 export function showSeries({ median, min, max }: Series, digits: number): string {
   return `${median.toFixed(digits)} (${min.toFixed(digits)} to ${max.toFixed(digits)})`;
 }

@@ -3,12 +3,12 @@ import { benchmarkTransfer } from './transfer.ts';
 
 const benchmarks: Record<string, () => Promise<void>> = { commit: benchmarkCommit, transfer: benchmarkTransfer };
 
-/** Runs the named benchmarks, or all. Compare figures of one run only: machines and their loads differ. */
+/** Runs the named benchmarks, or all. Compare only figures of the same run, because machines and their loads differ. */
 async function main(names: string[]): Promise<void> {
   for (const name of names.length > 0 ? names : Object.keys(benchmarks)) {
     const benchmark = benchmarks[name];
     if (benchmark === undefined) {
-      throw new Error(`There is no benchmark "${name}"; there are: ${Object.keys(benchmarks).join(', ')}.`);
+      throw new Error(`Unknown benchmark "${name}". Benchmarks: ${Object.keys(benchmarks).join(', ')}.`);
     }
     process.stdout.write(`== ${name}\n`);
     await benchmark();

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { timed } from './figures.ts';
 import { TOKEN } from './server.ts';
 
-/** What other clients measured at a node while it worked. */
+/** Measurements by other clients while a node works. */
 export interface Meanwhile<T> {
   answer: T;
   /** Duration of the work. */
@@ -12,7 +12,7 @@ export interface Meanwhile<T> {
   longestCommitSeconds: number;
   /** Latencies of `/ready`. */
   readySeconds: number[];
-  /** Delay of this process's own event loop at p99, which its measurements include. */
+  /** p99 delay of this process's own event loop. Its measurements include that delay. */
   ownDelaySeconds: number;
 }
 
@@ -27,7 +27,7 @@ export async function meanwhile<T>(url: string, work: () => Promise<T>): Promise
   const commits = async (): Promise<void> => {
     while (!done) commitSeconds.push(await commit(url));
   };
-  const questions = async (): Promise<void> => {
+  const polls = async (): Promise<void> => {
     while (!done) {
       readySeconds.push((await timed(() => ask(`${url}/ready`))).seconds);
       await sleep(READY_PAUSE_MS);
@@ -35,7 +35,7 @@ export async function meanwhile<T>(url: string, work: () => Promise<T>): Promise
   };
   const ownDelay = monitorEventLoopDelay({ resolution: DELAY_RESOLUTION_MS });
   ownDelay.enable();
-  const others = [commits(), questions()];
+  const others = [commits(), polls()];
   try {
     const { answer, seconds } = await timed(work);
     done = true;
@@ -68,7 +68,7 @@ async function ask(url: string, request?: RequestInit): Promise<void> {
   if (!answer.ok) throw new Error(`${url} answered ${answer.status}: ${text}`);
 }
 
-/** Returns a process's peak resident memory, or undefined where there is no /proc. */
+/** Returns the peak resident memory of a process, or undefined without /proc. */
 export async function peakMemoryBytes(pid: number): Promise<number | undefined> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
   const kibibytes = /^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1];

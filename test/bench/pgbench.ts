@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-/** Where Debian installs pgbench for each server version; it is not on the PATH. */
+/** Debian installs pgbench here, one for each server version, and not on the PATH. */
 const DEBIAN_ROOT = '/usr/lib/postgresql';
 
 /** Returns the path of a pgbench of any version, or undefined. */
@@ -33,7 +33,7 @@ export interface PgbenchRun {
   seconds: number;
 }
 
-/** Returns transactions per second, without the time to connect. */
+/** Runs pgbench and returns transactions per second, without the time to connect. */
 export async function runPgbench({ pgbench, url, scriptFile, clients, seconds }: PgbenchRun): Promise<number> {
   const { hostname, port, username, password, pathname } = new URL(url);
   const args = ['-n', '-f', scriptFile, '-c', String(clients), '-j', '1', '-T', String(seconds)];

@@ -6,7 +6,7 @@ import { startEmbeddedPostgres } from '../../src/dev/postgres.ts';
 import { buildProgram } from '../setup/node/built.ts';
 import { type Program, startProgram, waitUntilReady } from '../setup/node/program.ts';
 
-/** What every benchmark runs on: one durable server and the built program. */
+/** The environment of a benchmark: one durable server and the built program. */
 export interface BenchServer {
   /** Folder for files, removed at the end. */
   directory: string;
@@ -17,7 +17,7 @@ export interface BenchServer {
   dropDatabase(name: string): Promise<void>;
   /** Starts a node on the database of this URL and waits until it is ready. */
   startNode(databaseUrl: string): Promise<Program>;
-  /** Flushes dirty pages, so that the next measurement does not pay for the previous one. */
+  /** Flushes dirty pages, so that the next measurement does not include work of the previous one. */
   checkpoint(): Promise<void>;
 }
 

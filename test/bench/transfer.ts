@@ -18,14 +18,14 @@ const TEMPLATE = 'bench_template';
 /** Paths of the two backups and of the rows for COPY. */
 interface Files {
   backup: string;
-  /** Has the same trail, and every document differs. */
+  /** A backup with the same trail, in which every document differs. */
   changed: string;
-  /** Of either backup. */
+  /** Size of each backup. */
   bytes: number;
   rows: string;
 }
 
-/** Seconds, unless a name says otherwise. */
+/** The measurements of one round, in seconds unless the name has another unit. */
 interface Round {
   copyIn: number;
   copyOut: number;
@@ -42,9 +42,9 @@ interface Round {
 }
 
 /**
- * Measures backup, restore, undo and verify of a state of some 70 MB. Beside each stands the minimum that PostgreSQL or
- * the disk needs for the same bytes. Also measures the effect of a restore on other clients. Autovacuum is off; vacuum
- * runs between the measurements instead.
+ * Measures backup, restore, undo and verify of a state of about 70 MB. Compares each with the minimum that PostgreSQL
+ * or the disk needs for the same bytes. Also measures the effect of a restore on other clients. Autovacuum is off;
+ * vacuum runs between the measurements instead.
  */
 export async function benchmarkTransfer(): Promise<void> {
   await withBenchServer(
@@ -132,7 +132,7 @@ async function restore(client: NodeClient, path: string): Promise<RestoreReport>
   return client.restore(body, isGzip);
 }
 
-/** Checks that a restore did what its figure is about. */
+/** Checks that a restore did the work that its figure measures. */
 function expectDocuments({ documents }: RestoreReport, what: keyof RestoreReport['documents'], expected: number): void {
   if (documents[what] !== expected) throw new Error(`Expected ${expected} ${what}: ${JSON.stringify(documents)}`);
 }
@@ -149,7 +149,7 @@ async function verifyFile(entry: string, path: string): Promise<void> {
 
 function print(rounds: Round[], bytes: number): void {
   const of = (figure: (round: Round) => number): Series => seriesOf(rounds.map(figure));
-  const beside = (what: string, loom: keyof Round, other: keyof Round, otherName: string): string[] => {
+  const compare = (what: string, loom: keyof Round, other: keyof Round, otherName: string): string[] => {
     const [ours, theirs] = [of((round) => Number(round[loom])), of((round) => Number(round[other]))];
     const ratio = of((round) => Number(round[loom]) / Number(round[other]));
     const absolute = `${ours.median.toFixed(2)} s, ${theirs.median.toFixed(2)} s`;
@@ -174,17 +174,17 @@ function print(rounds: Round[], bytes: number): void {
   process.stdout.write(
     `${DOCUMENTS} documents and ${ENTRIES} audit entries, ${megabytes} MB; ${ROUNDS} rounds, median and spread\n` +
       showTable([
-        ['measured', 'ratio', 'beside', 'medians'],
-        beside('backup over HTTP', 'backup', 'copyOut', 'COPY of the rows to stdout'),
-        beside('restore into an empty database', 'adopt', 'copyIn', 'COPY of the rows from stdin'),
-        beside(`restore after ${FEW_CHANGES} changes`, 'few', 'copyIn', 'COPY of the rows from stdin'),
-        beside('undo of that', 'undo', 'few', 'that restore'),
-        beside('verify of the file', 'verify', 'hash', 'its sha256'),
+        ['measured', 'ratio', 'compared with', 'medians'],
+        compare('backup over HTTP', 'backup', 'copyOut', 'COPY of the rows to stdout'),
+        compare('restore into an empty database', 'adopt', 'copyIn', 'COPY of the rows from stdin'),
+        compare(`restore after ${FEW_CHANGES} changes`, 'few', 'copyIn', 'COPY of the rows from stdin'),
+        compare('undo of that', 'undo', 'few', 'that restore'),
+        compare('verify of the file', 'verify', 'hash', 'its sha256'),
         waits('longest wait of a commit, restore that changes nothing', 'fewMeanwhile'),
         waits('longest wait of a commit, restore that changes all', 'allMeanwhile'),
         memory('peak memory of the node', ({ peakBytes = Number.NaN }) => peakBytes),
         memory(
-          'of that, since it was started',
+          'growth of that since the start',
           ({ peakBytes = Number.NaN, idleBytes = Number.NaN }) => peakBytes - idleBytes,
         ),
       ]) +
@@ -192,13 +192,13 @@ function print(rounds: Round[], bytes: number): void {
   );
 }
 
-/** Prints absolute figures, because the promise is absolute. */
+/** Returns absolute figures, because the promise is absolute. */
 function readyLine(seen: Meanwhile<unknown>[]): string {
   const ready = seen.flatMap(({ readySeconds }) => readySeconds).sort((one, other) => one - other);
   const [p99, longest] = [quantile(ready, 0.99), quantile(ready, 1)].map(milliseconds);
   const own = milliseconds(Math.max(...seen.map(({ ownDelaySeconds }) => ownDelaySeconds)));
-  return `/ready during those restores: p99 ${p99}, longest ${longest}, of ${ready.length}; who asked was itself late by ${own} at p99
-`;
+  const measured = `/ready during those restores: p99 ${p99}, longest ${longest}, of ${ready.length}`;
+  return `${measured}; the measuring process itself was late by ${own} at p99\n`;
 }
 
 function milliseconds(seconds: number): string {

@@ -25,7 +25,7 @@ describe.each(named)('%s', (name, command) => {
   });
 });
 
-it('docs/client-commands.md has every option that the help of a client command has', () => {
+it('docs/client-commands.md contains every option of the client commands', () => {
   const labels = commands.flatMap(({ help }) => (help.options ?? []).map(([label]) => label));
   expect(labels).toContain('--json');
   expect(labels.filter((label) => !page.includes(`\`${label}`))).toEqual([]);

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 
 const root = new URL('../../', import.meta.url);
 
-test('npm run dev has its own entry, which explains itself', async () => {
+test('npm run dev has its own entry point, with a help text', async () => {
   const { scripts } = JSON.parse(await readFile(new URL('package.json', root), 'utf8'));
   const [program, ...args] = `${scripts.dev} --help`.split(' ');
   expect(program).toBe('node');

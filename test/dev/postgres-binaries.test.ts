@@ -37,7 +37,7 @@ test('library links are relative, and existing files stay', async () => {
   }
 });
 
-test('an installation that the server cannot reach or load is copied to where it can', async () => {
+test('an installation that the server cannot reach or load is copied to a place where it can', async () => {
   const installed = join(scratch, 'closed', 'native');
   await cp(join(installedPackage(), 'native'), installed, { recursive: true, verbatimSymlinks: true });
   for (const entry of await readdir(join(installed, 'lib'), { withFileTypes: true })) {

@@ -26,7 +26,7 @@ afterEach(async () => {
   await rm(scratch, { recursive: true, force: true });
 });
 
-test('data and password survive a restart, the port may change, and the server listens on this machine only', async () => {
+test('data and password survive a restart, and the server listens on this machine only', async () => {
   const first = await start({ persistent: true, settings: { work_mem: '5MB' } });
   await ask(first.url, 'create table kept (id int)');
   expect(await ask(first.url, `select current_setting('listen_addresses') as answer`)).toBe('127.0.0.1');
@@ -57,7 +57,7 @@ test('a second server on the same data is refused, with the pid of the first own
   await expect(start({ persistent: true })).rejects.toThrow(`in use by process ${process.pid}`);
 });
 
-test('a port in use is a clear error and leaves the data free for the next start', async () => {
+test('a port in use is a clear error and does not block the next start', async () => {
   const other = await startEmbeddedPostgres({ dataDirectory: join(scratch, 'other'), persistent: false });
   started.push(other);
   await expect(start({ persistent: true, port: other.port })).rejects.toThrow(`Port ${other.port} is in use`);
@@ -78,7 +78,7 @@ test('a server ends when its starter is killed, and data that is not persistent 
   await expect.poll(() => existsSync(dataDirectory), { timeout: 20_000 }).toBe(false);
 });
 
-test('the next start ends a server that outlived its starter and guard, and has its data', async () => {
+test('the next start ends a server whose starter and guard were killed, and uses its data', async () => {
   const { child, pid, url } = await startInOtherProcess('true');
   await ask(url, 'create table kept (id int)');
   const guards = (await childrenOf(child.pid ?? 0)).filter((one) => one !== pid);
@@ -91,7 +91,7 @@ test('the next start ends a server that outlived its starter and guard, and has 
   expect(await ask(next.url, `select to_regclass('kept')::text as answer`)).toBe('kept');
 });
 
-test('stale marks that name other live processes do not block a start, and those processes live on', async () => {
+test('stale marks that name other running processes do not block a start or end those processes', async () => {
   const first = await start({ persistent: true });
   const cluster = join(first.dataDirectory, 'cluster');
   await first.stop();
@@ -106,7 +106,7 @@ test('stale marks that name other live processes do not block a start, and those
   }
 });
 
-test('data for a directory that the server cannot enter is kept elsewhere', async () => {
+test('if the server cannot enter the directory, its data is kept elsewhere', async () => {
   const closed = join(scratch, 'closed');
   await mkdir(closed, { mode: 0o700 });
   dataDirectory = join(closed, 'data');

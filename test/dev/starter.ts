@@ -1,8 +1,8 @@
 import { startEmbeddedPostgres } from '../../src/dev/postgres.ts';
 
 /**
- * A process of its own that starts a server and waits, for tests that kill it.
- * Usage: starter.ts <data directory> <persistent: true|false>. Prints one line of JSON when the server is ready.
+ * Starts a server in its own process and waits, for tests that kill it. Prints one line of JSON when it is ready.
+ * Usage: starter.ts <data directory> <persistent: true|false>.
  */
 const [dataDirectory = '', persistent] = process.argv.slice(2);
 const { pid, url } = await startEmbeddedPostgres({ dataDirectory, persistent: persistent === 'true' });

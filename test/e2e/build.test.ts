@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { expect, inject, test } from 'vitest';
 
-test('the build has no development code', async () => {
+test('the build contains no development code', async () => {
   const dist = dirname(inject('programEntry'));
   const paths = (await readdir(dist, { recursive: true })).filter((path) => path.endsWith('.js'));
   expect(paths).toContain(join('cli', 'backup.js'));

@@ -10,7 +10,7 @@ const site = useClientSite();
 const { run, state } = site;
 
 describe('backup', () => {
-  it('keeps a verified backup, describes it, and is quiet in a pipe', async () => {
+  it('keeps a verified backup, describes it, and shows no progress without a terminal', async () => {
     const { code, stdout, stderr } = await run(backup, ['--out', site.file]);
     expect([code, stderr]).toEqual([0, '']);
     const whole = JSON.parse(await readFile(site.file, 'utf8'));
@@ -28,7 +28,7 @@ describe('backup', () => {
     expect(JSON.parse(await readFile(site.file, 'utf8')).audit_entries).toHaveLength(1);
   });
 
-  it('writes gzip only if asked to, whether or not a proxy packs or unpacks the answer', async () => {
+  it('writes gzip only with --gzip, even if a proxy packs or unpacks the answer', async () => {
     const text = (
       await site.server.request('GET', '/v1/admin/persistence/backup', {
         headers: { 'x-loom-admin-token': ADMIN_TOKEN },
@@ -82,7 +82,7 @@ describe('backup', () => {
     expect(await readdir(site.folder)).toEqual(['backup.json']);
   });
 
-  it('a cut connection and a stop leave nothing behind', async () => {
+  it('a cut connection or a stop leaves no file', async () => {
     const controller = new AbortController();
     const half = (end: (destroy: () => void) => void): void =>
       site.proxy.intercept((_asked, answer) => {
@@ -120,7 +120,7 @@ describe('backup', () => {
     expect(await readdir(site.folder)).toEqual(['backup.json']);
   });
 
-  it('a wrong token is refused with its code, and no file is made', async () => {
+  it('a wrong token is refused with a code, and no file is created', async () => {
     const env = { LOOM_ADMIN_TOKEN: 'a-token-that-nobody-knows', LOOM_URL: site.proxy.url };
     expect(await run(backup, ['--out', site.file], { env })).toMatchObject({
       code: 1,
@@ -129,7 +129,7 @@ describe('backup', () => {
     expect(await readdir(site.folder)).toEqual([]);
   });
 
-  it('says what to do about a tampered audit trail, and still takes the documents', async () => {
+  it('says what to do about a tampered audit trail, and backs up the documents with --no-audit', async () => {
     const edit = (actor: string) =>
       site.server.pool.query(`begin; set local session_replication_role = replica;
         update loom_audit set entry = entry || '{"actor":"${actor}"}' where seq = 1; commit`);

@@ -23,7 +23,7 @@ describe('restore and undo', () => {
     });
   });
 
-  it('show the plan, ask, act, and say how to take it back', async () => {
+  it('show the plan, ask, act, and say how to reverse it', async () => {
     const changed = await state();
     const done = await run(restore, [site.file], { answers: ['restore'] });
     expect(done.code).toBe(0);
@@ -60,7 +60,7 @@ describe('restore and undo', () => {
     expect(site.proxy.asked).toEqual([]);
   });
 
-  it('a state that changes between plan and answer is planned and asked about again', async () => {
+  it('if the state changes between plan and answer, the command shows a new plan and asks again', async () => {
     const questions: string[] = [];
     const answers = async (question: string): Promise<string> => {
       questions.push(question);
@@ -98,7 +98,7 @@ describe('restore and undo', () => {
     const refused = await run(restore, [site.file, '--yes']);
     expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(/^restore failed: backup_digest_mismatch \(document "b", at \/state\/b\)\n/);
-    // The node would read text behind a backup as members of the request.
+    // The node would read text after a backup as members of the request.
     await writeFile(site.file, `${text},"accept_state_key":"elsewhere"`);
     expect((await run(restore, [site.file, '--yes'])).stderr).toMatch(/^restore failed: invalid_json \(byte \d+/);
     expect(await revision()).toBe(before);
@@ -125,7 +125,7 @@ describe('restore and undo', () => {
     expect((await run(status, [])).stdout).toMatch(/scratch states +none\n/);
   });
 
-  it('a stop in the middle of a restore changes nothing', async () => {
+  it('a stop during a restore changes nothing', async () => {
     const controller = new AbortController();
     const before = await revision();
     let requests = 0;
@@ -143,7 +143,7 @@ describe('restore and undo', () => {
     expect(await revision()).toBe(before);
   });
 
-  it('after a cut answer, the error says that the restore may have happened, and where to look', async () => {
+  it('after a cut answer, the error says that the restore may have happened, and how to find out', async () => {
     let requests = 0;
     site.proxy.intercept((asked, answer) => {
       if (asked.url !== RESTORE) return false;
@@ -159,7 +159,7 @@ describe('restore and undo', () => {
     });
   });
 
-  it('a file that is not there is an error before anything is sent', async () => {
+  it('a missing file is an error before any request', async () => {
     site.proxy.asked.length = 0;
     const missing = join(site.folder, 'nothing');
     expect(await run(restore, [missing, '--yes'])).toEqual({
@@ -172,7 +172,7 @@ describe('restore and undo', () => {
     expect(site.proxy.asked).toEqual([]);
   });
 
-  it('a restore request is refused in place of a backup', async () => {
+  it('a restore request is refused as a backup', async () => {
     await writeFile(site.file, `{"confirm":"restore","backup":${await readFile(site.file, 'utf8')}}`);
     site.proxy.asked.length = 0;
     const { code, stderr } = await run(restore, [site.file, '--yes']);
@@ -181,7 +181,7 @@ describe('restore and undo', () => {
     expect(site.proxy.asked).toEqual([]);
   });
 
-  it('a refusal that an option lifts names that option', async () => {
+  it('if an option allows a refused restore, the error names the option', async () => {
     const { manifest: _manifest, document_sha256: _digests, ...bare } = JSON.parse(await readFile(site.file, 'utf8'));
     await writeFile(site.file, JSON.stringify({ ...bare, state_key: 'elsewhere' }));
     const unverified = await run(restore, [site.file, '--yes']);
@@ -192,7 +192,7 @@ describe('restore and undo', () => {
     expect((await run(restore, [site.file, ...args])).code).toBe(0);
   });
 
-  it('progress of a dry run does not say that the node applies it', async () => {
+  it('the progress of a dry run does not say that the node applies the backup', async () => {
     const plan = await run(restore, [site.file, '--dry-run'], { isWatched: true });
     expect(plan.stderr).toContain('the node checks and plans');
     expect(plan.stderr).not.toContain('applies');
@@ -202,7 +202,7 @@ describe('restore and undo', () => {
 });
 
 describe('status', () => {
-  it('sums up as text, and writes the answer of the node with --json', async () => {
+  it('writes a summary as text, and the answer of the node with --json', async () => {
     const { code, stdout } = await run(status, []);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^ready +yes\n/);
@@ -224,7 +224,7 @@ describe('status', () => {
     expect(await audit()).toContain(`(entries 1 to ${last}, by a verification)`);
   });
 
-  it('shows where the audit trail was found broken', async () => {
+  it('shows at which entry the audit chain is broken', async () => {
     const other = await createTestServer();
     const { url } = await other.listen();
     for (const name of ['a', 'b', 'c']) await other.request('PUT', `/v1/documents/${name}`, { body: '1' });
@@ -240,7 +240,7 @@ describe('status', () => {
     expect(code).toBe(0);
   });
 
-  it('without the database shows ? for what only the database knows, and does not fail', async () => {
+  it('without the database, shows ? for each value that comes from it, and does not fail', async () => {
     const other = await createTestServer();
     const { url } = await other.listen();
     await other.database.drop();
@@ -255,7 +255,7 @@ describe('status', () => {
     expect(code).toBe(0);
   });
 
-  it('a node that is not ready is exit code 1', async () => {
+  it('exits with 1 if the node is not ready', async () => {
     site.server.setReadiness({
       ok: false,
       checks: { http: 'draining', database: 'ok', schema: 'ok' },

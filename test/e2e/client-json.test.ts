@@ -25,7 +25,7 @@ async function runJson(command: Command, args: string[], options?: CommandOption
   return { code, json: JSON.parse(stdout) as Record<string, unknown>, stderr };
 }
 
-/** The form of every failure. */
+/** Returns the expected object of a failure. */
 function failure(code: string, members: Record<string, unknown> = {}): Record<string, unknown> {
   return { ok: false, code, detail: expect.stringMatching(/^\S/), place: {}, request_id: null, ...members };
 }
@@ -212,7 +212,7 @@ describe('verify --json', () => {
 });
 
 describe('inspect --json', () => {
-  it('writes what the backup says of itself', async () => {
+  it('writes what the backup says about itself', async () => {
     const { code, json, stderr } = await runJson(inspect, [site.file]);
     expect([code, stderr]).toEqual([0, '']);
     const entry = { seq: expect.any(Number), time: expect.stringMatching(/Z$/) };

@@ -32,7 +32,7 @@ describe('a client command of the real program', () => {
     expect((await runProgramToEnd(['verify', file], {})).code).toBe(0);
   });
 
-  it('keeps its exit code and stays quiet when the reader of its output is gone', async () => {
+  it('keeps its exit code and reports no error when the reader of its output has closed the pipe', async () => {
     // The reader ends before the command begins.
     const unread = (args: string) =>
       runCommandLine(`exec 3> >(true); wait $!; node ${inject('programEntry')} ${args} >&3; echo "exit code $?"`, {
@@ -47,14 +47,14 @@ describe('a client command of the real program', () => {
     expect(await readdir(join(folder, 'drilled'))).toContain('report.json');
   });
 
-  it('reports a full disk behind standard output, and that it succeeded itself', async () => {
+  it('reports that the disk of standard output is full, and that the command succeeded', async () => {
     if (!existsSync('/dev/full')) return;
     const line = `node ${inject('programEntry')} backup --out full.json > /dev/full`;
     const env = { LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_URL: url };
     const { code, stderr } = await runCommandLine(line, { directory: folder, env });
     expect([code, stderr]).toEqual([
       1,
-      'Standard output could not be written (ENOSPC). The command itself ended with 0.\n',
+      'Could not write to standard output (ENOSPC). The command ended with exit code 0.\n',
     ]);
     expect((await runProgramToEnd(['verify', join(folder, 'full.json')], {})).code).toBe(0);
   });

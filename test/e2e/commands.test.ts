@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
-it('migrate needs only the database, and healthcheck only the address', async () => {
+it('migrate needs only the URL of the database, and healthcheck only the address of the node', async () => {
   const migrated = await runProgramToEnd(['migrate'], { LOOM_PG_URL: database.url });
   expect(migrated).toMatchObject({ code: 0, output: expect.stringContaining('applied 0001_first_schema.sql') });
   const away = await runProgramToEnd(['migrate'], { LOOM_PG_URL: 'postgres://u:a-password@127.0.0.1:1/x' });
@@ -31,7 +31,7 @@ it('arguments of a command without options are refused, and --version prints the
   });
 });
 
-it('help COMMAND is COMMAND --help, and an unknown command is refused', async () => {
+it('help COMMAND prints the same as COMMAND --help, and an unknown command is refused', async () => {
   for (const name of ['serve', 'backup', 'version', 'dev']) {
     const asked = await runProgramToEnd(['help', name], {});
     expect(asked).toMatchObject({ code: 0, output: expect.stringMatching(/^Usage: /) });
@@ -44,12 +44,12 @@ it('help COMMAND is COMMAND --help, and an unknown command is refused', async ()
   expect(await runProgramToEnd(['help', 'nonsense'], {})).toEqual({ code: 64, output });
 });
 
-it('dev points to the checkout', async () => {
+it('dev says that it needs a checkout', async () => {
   const output = 'The dev command is not part of a build: run "npm run dev" from a checkout.\n';
   expect(await runProgramToEnd(['dev'], {})).toEqual({ code: 64, output });
 });
 
-it('a port in use is named, with the variable to set', async () => {
+it('the error for a port in use names the port and the variable to set', async () => {
   const taken = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => taken.once('listening', resolve));
   const address = taken.address();
@@ -64,7 +64,7 @@ it('a port in use is named, with the variable to set', async () => {
   expect(refused.output).toContain('LOOM_PORT');
 });
 
-it('metrics and log distinguish a refused restore, a plan and a restore, and show the path of each request', async () => {
+it('metrics and log distinguish a refused restore, a plan and a restore, and the log shows paths', async () => {
   const program = await startProgram({ env: { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: TOKEN } });
   try {
     await waitUntilReady(program.url);

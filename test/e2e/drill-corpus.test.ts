@@ -24,7 +24,7 @@ describe('with each good backup of the corpus', () => {
 });
 
 describe('with each spoiled backup of the corpus', () => {
-  /** Expects a failure with the code at the first step that can see the fault, and later steps to be skipped. */
+  /** Expects a failure with the code at the first step that can find the fault, and that later steps are skipped. */
   function expectFailure({ code, report, summary }: Drilled, spoiled: (typeof corpus.spoiled)[number]): void {
     const step = spoiled.code === null ? 'plan' : 'verify';
     expect([code, report.ok]).toEqual([1, false]);

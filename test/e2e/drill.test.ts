@@ -11,7 +11,7 @@ import { ADMIN_TOKEN, asAdmin, createTestServer } from '../setup/node/http.ts';
 const RESTORE = '/v1/admin/persistence/restore';
 const site = useDrillSite();
 
-/** Reads all tables, without the time of the last backup: a drill takes one. */
+/** Reads all tables, without the time of the last backup, which a drill changes. */
 async function liveTables(): Promise<unknown> {
   const { rows } = await site.server.pool.query(
     `select (select jsonb_agg(to_jsonb(d) order by state_key, name) from loom_document d) as documents,
@@ -22,7 +22,7 @@ async function liveTables(): Promise<unknown> {
 }
 
 describe('on a healthy node', () => {
-  it('every step succeeds, nothing is left behind, and the report says what was done', async () => {
+  it('every step succeeds, only the report remains, and it says what the drill did', async () => {
     const before = await liveTables();
     const { code, report, summary, stderr } = await runDrill(site);
     expect(outcomes(report)).toEqual(
@@ -81,7 +81,7 @@ describe('on a healthy node', () => {
     expect(body.indexOf('"into_scratch"')).toBeLessThan(body.indexOf('"backup"'));
   });
 
-  it('others may write during a drill', async () => {
+  it('a drill succeeds while others write', async () => {
     let writes = 0;
     site.proxy.intercept((asked, answer) => {
       if (asked.url === RESTORE) {
@@ -98,7 +98,7 @@ describe('on a healthy node', () => {
     expect(report.steps.at(-1)?.detail).toContain('others have committed meanwhile');
   });
 
-  it('--keep keeps the backup, and --file tries it again', async () => {
+  it('--keep keeps the backup, and --file uses it in another drill', async () => {
     expect((await runDrill(site, ['--keep'])).code).toBe(0);
     const { code, report } = await runDrill(site, ['--file', join(site.out, 'backup.json')]);
     expect(code).toBe(0);
@@ -107,7 +107,7 @@ describe('on a healthy node', () => {
     expect(report.steps.find(({ step }) => step === 'live_chain')?.detail).toContain('the last one of the backup');
   });
 
-  it('a file from elsewhere passes, and the report says that the live trail does not have its last entry', async () => {
+  it('a file of another node passes, and the report says that the live trail does not have its last entry', async () => {
     const other = fileURLToPath(new URL('../fixtures/backups/schema-1.json', import.meta.url));
     const { code, report, summary } = await runDrill(site, ['--file', other]);
     expect([code, failedSteps(report)]).toEqual([0, []]);
@@ -150,7 +150,7 @@ describe('on a healthy node', () => {
     expect((await site.server.request('GET', '/v1/audit?action=restore')).json().entries).toHaveLength(1);
   });
 
-  it('a drill in place does not revert what others have written since its backup', async () => {
+  it('a drill in place does not revert documents that others have written since its backup', async () => {
     const { report: first } = await runDrill(site, ['--keep']);
     expect(first.ok).toBe(true);
     const old = await readFile(join(site.out, 'backup.json'));
@@ -168,7 +168,7 @@ describe('on a healthy node', () => {
 });
 
 describe('with a node that answers wrongly', () => {
-  /** Changes the node's JSON answer on its way. */
+  /** Changes the node's JSON answer before the drill receives it. */
   function spoilAnswer(isMeant: (path: string) => boolean, spoil: (answer: Record<string, unknown>) => void): void {
     site.proxy.intercept((asked, answer) => {
       if (!isMeant(asked.url ?? '')) return false;
@@ -238,7 +238,7 @@ describe('with a node that answers wrongly', () => {
     expect(failedSteps(report).map(({ step }) => step)).toContain('live_chain');
   });
 
-  it('a scratch state that cannot be removed is named, and reported as still there', async () => {
+  it('a scratch state that cannot be removed is named, and the report says that it still exists', async () => {
     site.proxy.intercept((asked, answer) => {
       if (asked.method !== 'DELETE') return false;
       answer.writeHead(502, { 'content-type': 'text/html' }).end('<html>');
@@ -274,7 +274,7 @@ describe('with a node that answers wrongly', () => {
     ).toEqual(new Set(['skipped']));
   });
 
-  it('a backup that is cut off fails the drill', async () => {
+  it('a truncated backup fails the drill', async () => {
     site.proxy.intercept((asked, answer) => {
       if (asked.url?.startsWith(BACKUP) !== true) return false;
       answer.writeHead(200, { 'content-type': 'application/json' });
@@ -311,7 +311,7 @@ describe('when it is stopped', () => {
   });
 });
 
-it('a command line without a meaning is refused', async () => {
+it('contradictory options and unusable paths are refused', async () => {
   const file = join(site.out, 'x.json');
   await writeFile(file, '{}');
   const env = { LOOM_ADMIN_TOKEN: ADMIN_TOKEN };

@@ -20,10 +20,10 @@ const minCounts: Record<Kind, number> = {
   undo: rounds({ quick: 1, full: 2 }),
 };
 
-/** Bounds a run whose kills, for want of luck, all have the same outcome. */
+/** Ends a run in which an outcome does not occur often enough. */
 const MAX_ROUNDS = RESTORES * 3 + 20;
 
-/** The answer to the client. Status 0 means that the connection broke. */
+/** The answer to the client. Status 0 means that the connection was cut. */
 interface Answer {
   status: number;
   code?: string;
@@ -52,7 +52,7 @@ async function addEntries(node: ArenaNode): Promise<void> {
   for (const answer of answers) expect(await answer.json()).toHaveProperty('revision');
 }
 
-/** Returns whether the database is as before the operation or as after it. Throws if it is neither. */
+/** Returns whether the database has the content before or after the operation. Throws if it has neither. */
 function judge({ kind, target }: Operation, before: Sight, after: Sight, label: string): Outcome {
   expect(after.recorded, label).toEqual(after.stored);
   if (after.digest === before.digest) return 'before';
@@ -74,7 +74,7 @@ function judge({ kind, target }: Operation, before: Sight, after: Sight, label: 
   return 'after';
 }
 
-/** Expects that the client's answer, if any, was true. */
+/** Expects that the client's answer, if any, matches the outcome. */
 function expectHonest({ status, code }: Answer, outcome: Outcome, label: string): void {
   if (status === 200) expect(outcome, label).toBe('after');
   else if (status !== 0 && code !== 'commit_outcome_unknown') {
@@ -82,16 +82,15 @@ function expectHonest({ status, code }: Answer, outcome: Outcome, label: string)
   }
 }
 
-/** What is killed, and how. */
 interface Strike {
   /** Where the nodes run that execute the operations. */
   victims: 'process' | 'here';
-  /** Prepares the blow before the operation begins, so that it can meet the operation's first moments. */
-  arm(arena: Arena, node: ArenaNode): Promise<Blow>;
+  /** Prepares the kill before the operation begins, so that it can happen at the operation's start. */
+  arm(arena: Arena, node: ArenaNode): Promise<Kill>;
 }
 
-/** Kills when the moment comes. Resolves when no part of the operation is in flight any more. */
-type Blow = (moment: Promise<unknown>) => Promise<void>;
+/** Kills when `moment` resolves. Resolves when no part of the operation is in flight. */
+type Kill = (moment: Promise<unknown>) => Promise<void>;
 
 const onNode: Strike = {
   victims: 'process',
@@ -119,7 +118,7 @@ const onBackend: Strike = {
 /** When to kill. `ms` counts from the sending of the request. */
 type Moment = 'at once' | 'after the answer' | { ms: number };
 
-/** Returns both ends of an operation first, whose outcome is certain on any machine, and random moments after that. */
+/** Returns first both ends of an operation, whose outcome is certain on any machine, and then random moments. */
 function nextMoment(kind: Kind, outcomes: string[], moments: Map<Kind, Moments>): Moment {
   if (!outcomes.includes(`${kind} before`)) return 'at once';
   if (!outcomes.includes(`${kind} after`)) return 'after the answer';
@@ -179,7 +178,7 @@ async function run(arena: Arena, strike: Strike, purpose: string): Promise<void>
     const outcome = judge(operation, before, after, label);
     expectHonest(answer, outcome, label);
     expect(verdict, label).toMatchObject({ ok: true, head: after.head });
-    // A node that outlives its server's crash recovers by itself. It takes a while to notice, so few rounds check it.
+    // A node recovers by itself after its server crashes. It is slow to notice the crash, so few rounds check this.
     if (strike === onBackend && round % 20 === 1) expect(await readyAndVerified(victim), label).toEqual(verdict);
 
     if (typeof moment === 'object') moments.get(kind)?.learn(outcome === 'after');
@@ -194,7 +193,7 @@ async function run(arena: Arena, strike: Strike, purpose: string): Promise<void>
   expect(lacking(outcomes), `${seedLabel}: ${JSON.stringify(tally(outcomes))}`).toEqual([]);
 }
 
-/** Names the outcomes that have not yet occurred as often as they must. */
+/** Returns the outcomes that have not yet occurred often enough. */
 function lacking(outcomes: string[]): string[] {
   const counts = tally(outcomes);
   return Object.entries(minCounts).flatMap(([kind, min]) =>
@@ -204,7 +203,7 @@ function lacking(outcomes: string[]): string[] {
   );
 }
 
-describe.concurrent(`a kill -9 at ${RESTORES} moments of a restore, and at some of an undo, leaves the state before or after it`, () => {
+describe.concurrent(`kill -9 at ${RESTORES} moments of a restore, and some of an undo, leaves the state before or after it`, () => {
   test.each([
     ['the node', onNode],
     ['its process in PostgreSQL', onBackend],

@@ -63,7 +63,7 @@ const outcomes: Record<string, { answers: Record<string, unknown>[]; leaves: unk
   },
 };
 
-test('every command of the page works verbatim, and has the effects that the page describes', async () => {
+test('every command of the page works as written, with the effects that the page describes', async () => {
   await put('changed', 'later');
   await put('added', true);
   expect(await state()).toEqual(wasLive);

@@ -45,7 +45,7 @@ afterEach(async () => {
   if (directory !== undefined) await rm(directory, { recursive: true, force: true });
 });
 
-/** Starts a node on an empty database and the runbook's port. If that port is in use, the commands get another one. */
+/** Starts a node on an empty database and the runbook's port, or on another port if that one is in use. */
 async function startNode(): Promise<{ database: TestDatabase; directory: string; port: number }> {
   database = await createEmptyDatabase();
   directory = await mkdtemp(join(tmpdir(), 'loom-runbook-'));
@@ -53,11 +53,11 @@ async function startNode(): Promise<{ database: TestDatabase; directory: string;
   return { database, directory, port };
 }
 
-/** Starts the node and returns its port: another one if, for example, a second test run uses this port. */
+/** Starts the node and returns its port. It differs from `port` if, for example, a second test run uses that one. */
 async function startProgramOn({ url }: Pick<TestDatabase, 'url'>, port: number): Promise<number> {
   const env = { LOOM_PG_URL: url, LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_PORT: String(port) };
   const started = await startProgram({ env }).catch((error: unknown) => {
-    if (String(error).includes(`Port ${port} of 127.0.0.1 is taken`)) return undefined;
+    if (String(error).includes(`Port ${port} of 127.0.0.1 is already in use`)) return undefined;
     throw error;
   });
   if (started === undefined) return startProgramOn({ url }, await portOrAnother(0));
@@ -108,7 +108,7 @@ interface Outcome {
   stderr: string;
 }
 
-/** Runs all steps, and `beforeRestore` between the sections of backup and restore. */
+/** Runs all steps. Calls `beforeRestore` between the sections of backup and restore. */
 async function followRunbook(
   { directory, port }: { directory: string; port: number },
   beforeRestore: () => Promise<void>,
@@ -166,7 +166,7 @@ function checkOutcomes(
   expect(after.state.epoch).not.toBe(JSON.parse(status ?? '').state.epoch);
 }
 
-/** Checks state and chain by LOOM and by plain SQL. */
+/** Checks the state, and verifies the chain with LOOM and with plain SQL. */
 async function checkState({ pool }: TestDatabase, backup: { state: object }, entries: number): Promise<void> {
   const state = await (await send('GET', '/v1/state')).text();
   expect(Object.keys(JSON.parse(state)).sort()).toEqual(Object.keys(backup.state).sort());
@@ -185,7 +185,7 @@ function digest(text: string): string {
 }
 
 describe('the runbook, word for word, against the real program', () => {
-  test('contains the commands that this test knows, and no other code', () => {
+  test('contains the commands that this test runs, and no other code', () => {
     expect(steps.map(({ section }) => section)).toEqual([
       ...Array.from({ length: 3 }, () => 'Startup Checks'),
       ...Array.from({ length: 2 }, () => 'Backup Drill'),
@@ -198,7 +198,7 @@ describe('the runbook, word for word, against the real program', () => {
   const cases = [
     { title: 'on a fresh node', count: 0, change: async () => undefined, changes: 0 },
     { title: 'with 200 documents of 20 KB', count: 200, change: async () => undefined, changes: 0 },
-    { title: 'after commits made in between', count: 40, change: changeEverything, changes: 6 },
+    { title: 'with commits between backup and restore', count: 40, change: changeEverything, changes: 6 },
   ];
 
   test.each(cases)('$title', { timeout: 180_000 }, async ({ count, change, changes }) => {

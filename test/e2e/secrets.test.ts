@@ -15,7 +15,7 @@ const secrets = {
 let server: PrivateServer;
 let program: Program;
 let password: string;
-/** Everything that LOOM has written in this file: process output, headers and bodies of answers. */
+/** Everything that LOOM writes in these tests: process output, headers and bodies of answers. */
 const seen: { where: string; text: string }[] = [];
 
 beforeAll(async () => {
@@ -86,7 +86,7 @@ async function send(method: string, path: string, headers: Record<string, string
   return response.status;
 }
 
-/** Requests that are not valid HTTP. */
+/** Sends text that is not valid HTTP. */
 function sendRaw(text: string): Promise<void> {
   return new Promise((resolve) => {
     const { hostname, port } = new URL(program.url);
@@ -140,7 +140,7 @@ describe('a full run with the log at trace', () => {
     await sendRaw(`GET /${'x'.repeat(20_000)} HTTP/1.1\r\nhost: a\r\n${token}\r\n`);
   });
 
-  test('a database that goes away meanwhile reveals nothing', async () => {
+  test('a node that loses its database reveals nothing', async () => {
     await server.kill();
     await waitUntil(
       () => fetch(`${program.url}/ready`).then(({ status }) => status),
@@ -161,15 +161,15 @@ describe('a failed start reveals nothing', () => {
 
   test.each([
     ['a malformed URL', { ...tokens, LOOM_PG_URL: `postgres://loom:${secrets.wrongPassword}#@db/loom` }],
-    ['a URL that is none', { ...tokens, LOOM_PG_URL: secrets.wrongPassword }],
+    ['a value that is not a URL', { ...tokens, LOOM_PG_URL: secrets.wrongPassword }],
     [
-      'a URL with a parameter too many',
+      'a URL with an extra parameter',
       { ...tokens, LOOM_PG_URL: `postgres://l:${secrets.wrongPassword}@db/l?password=${secrets.wrongPassword}` },
     ],
     ['a token that is too short', { LOOM_ADMIN_TOKEN: secrets.short, LOOM_PG_URL: 'postgres://l@db/l' }],
     ['a token in place of its file', { LOOM_ADMIN_TOKEN_FILE: secrets.wrong, LOOM_PG_URL: 'postgres://l@db/l' }],
     [
-      'a token in a variable for something else',
+      'a token in a variable for another setting',
       { ...tokens, LOOM_PORT: secrets.wrong, LOOM_LOG_LEVEL: secrets.wrong },
     ],
   ])('%s: exit code 78', async (_title, env) => {

@@ -106,7 +106,7 @@ describe('SIGTERM', () => {
     ]);
   });
 
-  test('aborts requests that are open after LOOM_SHUTDOWN_TIMEOUT_MS, and nothing of them is stored', async () => {
+  test('aborts requests that are open after LOOM_SHUTDOWN_TIMEOUT_MS, and stores no part of them', async () => {
     database = await createTestDatabase();
     const { url, stop } = await startOn(database.url, { LOOM_SHUTDOWN_TIMEOUT_MS: '500' });
     await waitUntilReady(url);
@@ -141,7 +141,7 @@ describe('a database that is unreachable', () => {
     expect(output()).not.toContain('"level":"fatal"');
   });
 
-  test('does not prevent a node from ending', async () => {
+  test('does not prevent a node from stopping', async () => {
     server = await startPrivateServer();
     await server.shutDown();
     const { url, stop } = await startOn(server.url);
@@ -200,7 +200,7 @@ describe('a wrong configuration', () => {
     expect(problems.map((problem) => problem.split(' ')[1]).sort()).toEqual(names.sort());
   });
 
-  test('has another exit code than an unknown command', async () => {
+  test('has a different exit code from an unknown command', async () => {
     const { code, output } = await runProgramToEnd(['sevre'], {});
     expect(code).toBe(64);
     expect(output).toContain('Unknown command: sevre');

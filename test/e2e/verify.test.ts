@@ -23,7 +23,7 @@ async function write(name: string, content: string | Buffer): Promise<string> {
   return path;
 }
 
-/** Verifies without any environment: it needs neither a database nor a token. */
+/** Runs `verify` with an empty environment, because it needs neither a database nor a token. */
 async function verifyFile(content: string | Buffer): Promise<{ code: number; output: string }> {
   return await runProgramToEnd(['verify', await write('backup.json', content)], {});
 }
@@ -36,7 +36,7 @@ async function verifyAgainst(
   return await runProgramToEnd(['verify', '--against', ...paths], {});
 }
 
-it('a good backup is ok, plain and gzip, and the text says what was not checked', async () => {
+it('a good backup is ok, plain and gzip, and the output says what was not checked', async () => {
   for (const content of [text, gzipSync(text), JSON.stringify(JSON.parse(text))]) {
     const { code, output } = await verifyFile(content);
     expect(output).toMatch(/^ok: state "default" at revision 21/);
@@ -47,7 +47,7 @@ it('a good backup is ok, plain and gzip, and the text says what was not checked'
   }
 });
 
-it('a restore request is not taken for a backup', async () => {
+it('a restore request is refused as a backup', async () => {
   for (const command of ['verify', 'inspect']) {
     const request = await write('request.json', `{"confirm":"restore","dry_run":true,"backup":${text}}`);
     const { code, output } = await runProgramToEnd([command, request], {});
@@ -99,7 +99,7 @@ it('against an earlier backup, plain or gzip, a continued audit trail is ok, wit
   expect(code).toBe(0);
 });
 
-it('against an earlier backup, a missing tail is found, with its first entry', async () => {
+it('against an earlier backup, a missing tail is reported with its first entry', async () => {
   const { code, output } = await verifyAgainst(backupOf(trail.slice(0, 3)), backupOf(trail, early));
   expect(output).toMatch(/^not ok: audit_history_lost \(audit entry 4\)\nThe tail is missing/);
   expect(code).toBe(1);
@@ -131,7 +131,7 @@ it('a fault of the earlier backup is distinguished from a fault of the file', as
   });
 });
 
-it('options may stand anywhere, and unknown ones are refused', async () => {
+it('options are accepted at any position, and unknown ones are refused', async () => {
   const path = await write('earlier.json', backupOf(trail));
   for (const args of [
     [path, '--against', path],
@@ -145,7 +145,7 @@ it('options may stand anywhere, and unknown ones are refused', async () => {
     ['takes one file', '--against', path],
     ["Option '--against <value>' argument missing", path, '--against'],
     ["Unknown option '--agianst'", path, '--agianst', path],
-    ['--against may stand once', path, '--against', path, '--against', path],
+    ['--against can be given only once', path, '--against', path, '--against', path],
   ] as const) {
     const output = `verify: ${reason}.\nSee node dist/main.js verify --help.\n`;
     expect(await runProgramToEnd(['verify', ...args], {})).toEqual({ code: 64, output });
@@ -153,7 +153,7 @@ it('options may stand anywhere, and unknown ones are refused', async () => {
   expect(await runProgramToEnd(['inspect', path, '--against', path], {})).toMatchObject({ code: 64 });
 });
 
-it('the backup of a public LOOM node is not ok, and the text names the restore that accepts it', async () => {
+it('the backup of a public LOOM node is not ok, and the output names the restore that accepts it', async () => {
   const { loom_backup_version, backend, state_key, schema_version, exported_at, state } = JSON.parse(text);
   const entry = { event_id: 'e', timestamp: 't', action: 'a', payload: {}, prev_hash: null, hash: 'h' };
   const audit_entries = [entry];
@@ -172,7 +172,7 @@ interface Inspected {
 }
 
 it('inspect counts documents as status does, and shows the times of a public node’s entries', async () => {
-  // PostgreSQL writes them as {"a": [1, 2], "bb": "x"} and 1.5.
+  // PostgreSQL writes the documents as {"a": [1, 2], "bb": "x"} and 1.5.
   const state = '{"one":{"bb":"x","a":[1,2]},"two":1.50}';
   const entries = ['2026-01-01T00:00:00Z', '2026-02-01T00:00:00Z'].map((timestamp) => ({ timestamp, action: 'x' }));
   const path = await write('public.json', `{"state":${state},"audit_entries":${JSON.stringify(entries)}}`);

@@ -11,7 +11,7 @@ test('a sample has every kind, each member once, and every member at full depth'
   expect(sample.length).toBe(rounds({ quick: 12, full: 60 }));
 });
 
-test('a sample has all members of a kind with too few of them', () => {
+test('a sample has all members of a kind that has fewer than `perKind`', () => {
   expect(sampleByKind([1, 2], () => 'kind', { purpose: 'a', perKind: 5 }).toSorted()).toEqual([1, 2]);
 });
 
@@ -27,6 +27,6 @@ test('random numbers depend on the purpose', () => {
   expect(seededRandom('a').fraction()).not.toBe(seededRandom('b').fraction());
 });
 
-test('the depth is quick unless the run says otherwise', () => {
+test('the depth is quick by default', () => {
   expect(depth).toBe(process.env.LOOM_TEST_DEPTH ?? 'quick');
 });

@@ -1,12 +1,11 @@
 import { createRandom, type Random } from './values/random.ts';
 
 /**
- * How much of each check a run does, and which part of it. Nothing else reads these two variables.
+ * Sets how many cases each test runs, and which. Only this file reads these two variables:
  *
- * - `LOOM_TEST_DEPTH`: `quick` (the default) covers every kind of case at a small count; `full` is what `npm run soak`
- *   does.
- * - `LOOM_TEST_SEED`: repeats the random choices of an earlier run. Without it, each run has a seed of its own and
- *   prints it when a test fails, so that successive quick runs cover different cases.
+ * - `LOOM_TEST_DEPTH`: `quick` (the default) runs a few cases of every kind; `full` is the depth of `npm run soak`.
+ * - `LOOM_TEST_SEED`: repeats the random choices of an earlier run. Without it, each run draws a seed, and prints it if
+ *   a test fails. So successive quick runs cover different cases.
  */
 export type Depth = 'quick' | 'full';
 
@@ -21,16 +20,15 @@ export function rounds(counts: Record<Depth, number>): number {
 }
 
 /**
- * Returns random numbers that depend on the run's seed and on `purpose` alone, so that a test draws the same ones
- * whether it runs by itself or with all others.
+ * Returns random numbers that depend only on the run's seed and `purpose`. So a test draws the same ones by itself and
+ * in a full run.
  */
 export function seededRandom(purpose: string): Random {
   return createRandom([...purpose].reduce((hash, unit) => Math.imul(hash ^ unit.charCodeAt(0), 0x01000193), runSeed));
 }
 
 /**
- * Returns all members at full depth. At quick depth, returns `perKind` members of each kind, from a place that the
- * run's seed decides.
+ * Returns all members at full depth. At quick depth, returns `perKind` members of each kind, from a random place.
  */
 export function sampleByKind<T>(
   members: readonly T[],

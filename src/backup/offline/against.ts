@@ -7,7 +7,7 @@ import { readHistory, type Truncation } from './truncations.ts';
 /** Describes how a later trail continues the trail of an earlier backup. */
 export type Continuity =
   /** The file's trail contains every entry with the same seq. */
-  | { kind: 'held' }
+  | { kind: 'continued' }
   /** An `audit.import` entry contains each entry from `from` on. */
   | (Parting & { kind: 'imported' })
   /** A restore in the file's trail removed the entries from `from` on. `imported` of them were imported again. */
@@ -33,9 +33,9 @@ export async function checkAgainst(
   window: number = limits.verifyWindow,
 ): Promise<Continuity> {
   const head = earlier.manifest.audit_head;
-  if (head.seq === 0) return { kind: 'held' };
+  if (head.seq === 0) return { kind: 'continued' };
   const common = await lastCommonSeq(file, earlier);
-  if (common === head.seq) return { kind: 'held' };
+  if (common === head.seq) return { kind: 'continued' };
   const from = common === undefined ? firstEntrySeq(earlier) : common + 1;
   const { truncation, hasImports } = await readHistory(file, (one) => rankOf(one, common, file, earlier));
   const by = truncation !== undefined && rankOf(truncation, common, file, earlier) >= EXPLAINS ? truncation : undefined;

@@ -1,4 +1,4 @@
-/** The commands that ask a node over HTTP, and what they share. The room knows the node's API, and no database. */
+/** Requests to a node, which the client commands share. The room knows the node's HTTP API, and no database. */
 import { nodeUrlFault } from '../../config/checks.ts';
 import { type ClientConfig, parseClientConfig } from '../../config/config.ts';
 import { createNodeClient, type NodeClient } from '../../http/client/client.ts';
@@ -15,7 +15,7 @@ import { type OptionTypes, UsageError, valued } from '../terminal/arguments.ts';
 export interface ClientTools {
   /** Aborts its requests when the command is stopped. */
   client: NodeClient;
-  /** Creates another client, for what must be done after a stop too. */
+  /** Configures another client, for requests that a stop does not abort. */
   config: ClientConfig;
 }
 
@@ -23,11 +23,11 @@ interface ClientCommandDefinition<Given extends OptionTypes> extends Omit<Comman
   run(input: CommandInput<Given> & ClientTools): Promise<CommandResult>;
 }
 
-const URL_OPTION = valued('URL', 'the node; default: LOOM_URL, else this machine at LOOM_HOST and LOOM_PORT');
+const URL_OPTION = valued('URL', 'the address of the node; default: LOOM_URL, else LOOM_HOST and LOOM_PORT');
 
 /**
- * Creates a command that asks a node. The token comes from the environment or a file, never from the command line, which every
- * user of the machine can read.
+ * Creates a command that sends requests to a node. The token comes from the environment or a file. It never comes from
+ * the command line, which every user of the machine can read.
  */
 export function createClientCommand<Given extends OptionTypes>(definition: ClientCommandDefinition<Given>): Command {
   const { help } = definition;

@@ -10,8 +10,8 @@ import { CURRENT_SCHEMA_VERSION } from '../../persistence/schema/schema.ts';
 import { metered, type Progress } from '../terminal/progress.ts';
 
 /**
- * Streams a node's backup into an open file, or into a new file of this path. `query.gzip` alone decides whether the file is
- * gzip: a proxy may have repacked the answer.
+ * Streams a node's backup into an open file, or into a new file at this path. `query.gzip` alone decides whether the
+ * file is gzip, even if a proxy has packed or unpacked the answer.
  */
 export async function downloadBackup(
   client: NodeClient,
@@ -26,7 +26,7 @@ export async function downloadBackup(
   await pipeline(metered(body, progress.count), repacker, (chunks) => writeFile(file, chunks, { flag: 'wx' }));
 }
 
-/** Verifies a file as `verify` does. Rejects with a LoomError that has the code of a restore, or when `stop` aborts. */
+/** Verifies a file as `verify` does. Rejects with a LoomError that has the code of a restore, or with `interrupted`. */
 export async function verifyFile(path: string, progress: Progress, stop: AbortSignal): Promise<VerifiedBackup> {
   const open = await openBackupFile(path);
   progress.begin('verify');

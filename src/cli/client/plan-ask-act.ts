@@ -4,23 +4,22 @@ import { NotConfirmed } from '../failure.ts';
 import { flag, UsageError } from '../terminal/arguments.ts';
 import { withHint } from './hints.ts';
 
-/** The options of a command that plans, asks and acts. */
 export const PLAN_OPTIONS = { yes: flag('do not ask'), 'dry-run': flag('show only the plan') };
 
 type PlanInput = Omit<CommandInput<typeof PLAN_OPTIONS>, 'operands'>;
 
 interface PlanOptions<Report> {
-  /** The name of the command. The operator types it to go on. */
+  /** The name of the command, which the operator types to confirm. */
   word: string;
-  /** Whether the revision of a confirmed plan guards the act. */
+  /** Whether to act only at the revision of the confirmed plan. */
   guardsRevision: boolean;
-  /** Plans with `dry_run`, otherwise acts: if the live state still has `expect_revision`, or at any revision. */
+  /** Plans with `dry_run`, otherwise acts. With `expect_revision`, the node acts only at that revision. */
   send(members: { dry_run?: boolean; expect_revision?: number }): Promise<Report>;
   planText(report: Report): string;
   doneText(report: Report): string;
 }
 
-/** Throws a UsageError where a command would change a state, without --yes and without a terminal to ask on. */
+/** Throws a UsageError if the command must ask and has no terminal. */
 export function assertCanAsk({ values, context }: PlanInput, command: string): void {
   if (values['dry-run'] !== true && values.yes !== true && context.ask === undefined) {
     throw new UsageError(
@@ -30,8 +29,8 @@ export function assertCanAsk({ values, context }: PlanInput, command: string): v
 }
 
 /**
- * Shows a plan, asks, and acts. Resolves with the report of the act, or with the plan of a dry run; throws NotConfirmed. If the
- * state changes after the plan was shown, it shows and asks about the new plan.
+ * Shows a plan, asks, and acts. Resolves with the report of the act, or with the plan of a dry run. Throws
+ * NotConfirmed. If the state has changed since the plan, shows a new plan and asks again.
  */
 export async function planAskAct<Report extends { based_on_revision: number }>(
   { values: { yes = false, 'dry-run': isDryRun = false }, context, wantsJson }: PlanInput,
@@ -39,13 +38,13 @@ export async function planAskAct<Report extends { based_on_revision: number }>(
 ): Promise<CommandResult> {
   const asks = !isDryRun && !yes;
   const guards = asks && guardsRevision;
-  // With --json the plan is only there for the question.
+  // With --json, only the question needs the plan.
   const show = wantsJson ? (asks ? context.writeError : undefined) : context.write;
   for (;;) {
     const plan = await send({ dry_run: true });
     show?.(`Plan: nothing is changed yet.\n${planText(plan)}`);
     if (isDryRun) return { exitCode: 0, text: '', json: { ok: true, report: plan } };
-    const answer = asks ? await context.ask?.(`Type ${word} to go on: `) : word;
+    const answer = asks ? await context.ask?.(`Type ${word} to continue: `) : word;
     if (answer?.trim() !== word) throw new NotConfirmed();
     try {
       const act = send(guards ? { expect_revision: plan.based_on_revision } : {});
@@ -59,8 +58,8 @@ export async function planAskAct<Report extends { based_on_revision: number }>(
   }
 }
 
-/** Returns the hints for an act without an answer: the node may have acted nevertheless. */
+/** Returns the hints for a request without an answer, which the node may have carried out. */
 function unknownOutcomes(word: string): Record<string, string> {
-  const hint = `The command had sent the ${word}, and the node may or may not have carried it out: see "last restore" in status.`;
+  const hint = `The ${word} was sent, and the node may or may not have carried it out: see "last restore" in status.`;
   return { connection_cut: hint, timeout: hint, unexpected_answer: hint, commit_outcome_unknown: hint };
 }

@@ -2,8 +2,8 @@ import type { RestoreReport } from '../../domain/backup.ts';
 import type { UndoReport } from '../../domain/undo.ts';
 import { counted, labelled, printable, quoted, type Row, table } from '../terminal/text.ts';
 
-/** Names of each kind that the text shows. The counts cover all. */
-const NAMES_SHOWN = 20;
+/** Limits the names in the text, for each kind of change. The counts cover all names. */
+const MAX_NAMES = 20;
 
 /** Returns the report of a restore, or its plan, as text. */
 export function restoreText(report: RestoreReport): string {
@@ -46,8 +46,8 @@ function documentRows({ replaced_state, documents, document_names: names }: Repo
 }
 
 function nameRows(sign: string, names: string[], truncated: boolean): Row[] {
-  const shown = names.slice(0, NAMES_SHOWN).map((name): Row => ['', `${sign} ${quoted(name)}`]);
-  const hasMore = names.length > NAMES_SHOWN || (truncated && names.length > 0);
+  const shown = names.slice(0, MAX_NAMES).map((name): Row => ['', `${sign} ${quoted(name)}`]);
+  const hasMore = names.length > MAX_NAMES || (truncated && names.length > 0);
   return hasMore ? [...shown, ['', `${sign} … (more)`]] : shown;
 }
 

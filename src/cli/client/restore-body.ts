@@ -11,13 +11,13 @@ import { withHint } from './hints.ts';
 
 const CHUNK_BYTES = 256 * 1024;
 
-/** Names the option that lifts a refusal, by its code. The node itself names members of a request. */
+/** Names the option that allows a refused restore, by error code. The node's message names only request members. */
 const OPTION_HINTS = {
   state_key_mismatch: 'On this command line: --accept-state-key KEY.',
   backup_unverified: 'To restore it nevertheless: --accept-unverified.',
 };
 
-/** Sends a restore request and shows its progress. Adds to a refusal the option of the command line that lifts it. */
+/** Sends a restore request and shows its progress. If an option allows a refused restore, the error names it. */
 export async function sendRestore(
   client: NodeClient,
   path: string,
@@ -36,9 +36,9 @@ export async function sendRestore(
 }
 
 /**
- * Opens the body of a restore request around a backup file, and reads the file as the body is sent. A gzip file stays packed:
- * concatenated gzip members are one gzip stream (RFC 1952), so the text around the file is packed separately. `backup` is the
- * last member, so that the node knows the options before the first document.
+ * Opens a stream of a restore request around a backup file. It reads the file while it is sent. A gzip file stays
+ * packed: concatenated gzip members are one gzip stream (RFC 1952), so the text around the file is packed separately.
+ * `backup` is the last member, so that the node knows the options before the first document.
  */
 export async function openRestoreBody(path: string, members: RestoreMembers, onBytes: (bytes: number) => void) {
   const isGzip = await isGzipFile(path);

@@ -6,23 +6,23 @@ import type { NodeClient } from '../../http/client/client.ts';
 import { counted, quoted } from '../terminal/text.ts';
 import { type DrillFacts, DrillFault, known } from './steps.ts';
 
-/** Asserts that the plan counts every document of the backup, and changes none of the live ones if the backup must equal them. */
+/** Asserts that the plan counts every document of the backup. With `mustEqualLive`, it must change no live document. */
 export function assertPlanFits({ backup, plan }: DrillFacts, mustEqualLive: boolean): string {
   const { documents, dry_run: isPlan, warnings } = known(plan);
-  if (!isPlan) throw new DrillFault('The node answered a dry run as if it had restored.');
+  if (!isPlan) throw new DrillFault('The node answered the dry run with the report of a restore.');
   const { added, changed, removed, unchanged } = documents;
   assertEqual('number of documents in the plan', added + changed + unchanged, known(backup).documents);
   const lost = added + changed + removed;
   if (mustEqualLive && lost > 0) {
     throw new DrillFault(
-      `The state has changed since the backup was taken: a restore would revert ${counted(lost, 'document')}. Try again without writers.`,
+      `The state has changed since the backup was taken: a restore would revert ${counted(lost, 'document')}. Try again while nobody writes.`,
     );
   }
   const warned = warnings.length === 0 ? '' : `; the node warns: ${warnings.join(' ')}`;
   return `${added} to add, ${changed} to change, ${removed} to remove, ${unchanged} unchanged${warned}`;
 }
 
-/** Asserts that digest and count of the restored state match the file. `again` is the second backup of a drill in place. */
+/** Asserts that the restored state has the file's digest and count. A drill in place passes a second backup. */
 export function assertRestoredFits({ backup, plan, restored }: DrillFacts, again?: VerifiedBackup): string {
   const wanted = known(backup);
   const report = known(restored);
@@ -36,10 +36,10 @@ export function assertRestoredFits({ backup, plan, restored }: DrillFacts, again
 
 function assertPlanKept(plan: RestoreReport, report: RestoreReport): void {
   for (const member of ['added', 'changed', 'removed', 'unchanged'] as const) {
-    assertEqual(`documents ${member}, by the plan`, report.documents[member], plan.documents[member]);
+    assertEqual(`${member} documents, compared with the plan`, report.documents[member], plan.documents[member]);
   }
   for (const member of ['adopted', 'imported', 'replaced'] as const) {
-    assertEqual(`audit entries ${member}, by the plan`, report.audit[member], plan.audit[member]);
+    assertEqual(`${member} audit entries, compared with the plan`, report.audit[member], plan.audit[member]);
   }
 }
 
@@ -51,31 +51,31 @@ export function assertChainValid(verdict: AuditVerdict): string {
   return `${counted(verdict.entries, 'valid entry')}, up to entry ${verdict.head.seq}, ${verdict.head.hash}`;
 }
 
-/** Asserts that the restored chain is valid, ends where the restore said, and has the backup's entries before the restore's own. */
+/** Asserts that the restored chain is valid, ends where the restore said, and has all entries of the backup. */
 export function assertScratchChainFits({ backup, restored }: DrillFacts, verdict: AuditVerdict): string {
   const found = assertChainValid(verdict);
   const { manifest } = known(backup);
   const { audit, scratch } = known(restored);
   assertEqual('head of the restored chain', headText(verdict.head), headText(scratch?.audit_head));
-  assertEqual("backup's head, as the node read it", headText(audit.backup_head), headText(manifest.audit_head));
-  assertEqual('audit entries brought in', audit.adopted + audit.imported, manifest.audit_entries);
-  // Adopted entries keep their seq. Imported ones, of a partial trail, get new ones. The restore's own entry follows.
+  assertEqual('head of the backup, as the node read it', headText(audit.backup_head), headText(manifest.audit_head));
+  assertEqual('number of audit entries adopted or imported', audit.adopted + audit.imported, manifest.audit_entries);
+  // Adopted entries keep their seq. Imports, of a partial trail, get seqs from 1. The restore's own entry is next.
   const last = audit.adopted > 0 ? manifest.audit_head.seq : audit.imported;
   assertEqual("seq of the restore's own entry", verdict.head.seq, last + 1);
   return found;
 }
 
-/** Says whether the live trail has the backup's last entry, with its seq and hash. Throws if not, unless the backup is a `file`. */
+/** Says whether the live trail has the backup's last entry. If not, throws unless the backup is a `file`. */
 export async function assertBackupIsOfTrail(
   { backup }: DrillFacts,
   client: NodeClient,
   file?: string,
 ): Promise<string> {
   const { audit_head: head } = known(backup).manifest;
-  if (head.seq === 0) return 'the backup is older than its first entry';
+  if (head.seq === 0) return 'the backup was taken before the first entry';
   const found = await entryAt(client, head.seq);
   if (found?.hash === head.hash) return `it has entry ${head.seq}, the last one of the backup`;
-  const fault = `entry ${head.seq}, the last one of the backup, is ${found === undefined ? 'not' : 'another one'} in the live trail`;
+  const fault = `entry ${head.seq}, the last one of the backup, ${found === undefined ? 'is not' : 'is a different one'} in the live trail`;
   if (file === undefined) throw new DrillFault(`${fault.replace('e', 'E')}.`);
   return (
     `BUT ${fault}: a restore may have removed or imported it, or the file has another history. ` +
@@ -83,7 +83,7 @@ export async function assertBackupIsOfTrail(
   );
 }
 
-/** Reads the status after the drill. Throws if its scratch state is still listed. */
+/** Reads the status after the drill, and asserts that it does not list the drill's scratch state. */
 export async function assertNothingLeft({ scratchKey }: DrillFacts, client: NodeClient): Promise<StatusReport> {
   const after = await client.readStatus();
   const isLeft = after.scratch_states?.some(({ state_key: key }) => key === scratchKey);
@@ -93,9 +93,9 @@ export async function assertNothingLeft({ scratchKey }: DrillFacts, client: Node
 }
 
 /**
- * Asserts that the drill did not change the live state. Others may write during a drill, so the revision may grow. The epoch
- * stays, the audit trail continues from its earlier head without a restore or undo, and at the same revision the documents are
- * the same. `backUp` takes another backup; it is undefined when there is nothing to compare with.
+ * Asserts that the drill did not change the live state. Others may write during a drill, so the revision may grow. The
+ * epoch must stay, and the audit trail must continue without a restore or undo. At the same revision, the documents
+ * must be the same. `backUp` takes another backup to compare with the first one; undefined if there is none.
  */
 export async function assertUntouched(
   facts: DrillFacts,
@@ -105,7 +105,7 @@ export async function assertUntouched(
   const before = known(facts.before);
   const after = await assertNothingLeft(facts, client);
   assertEqual('live epoch', after.state.epoch, before.state.epoch);
-  await assertTrailWentOn(before, client);
+  await assertTrailContinues(before, client);
   const { revision, epoch } = before.state;
   if (after.state.revision !== revision) {
     return `no restore, same epoch; others have committed meanwhile (revision ${revision} became ${after.state.revision})`;
@@ -130,7 +130,7 @@ export function assertOnlyRestored({ restored, before }: DrillFacts, { state }: 
   return `in place: revision ${state.revision ?? '?'}, and the epoch is that of the restore`;
 }
 
-async function assertTrailWentOn({ audit: { head } }: StatusReport, client: NodeClient): Promise<void> {
+async function assertTrailContinues({ audit: { head } }: StatusReport, client: NodeClient): Promise<void> {
   if (head === null) throw new DrillFault('Status does not show the head of the audit trail.');
   if (head.seq > 0) assertEqual(`hash of live entry ${head.seq}`, (await entryAt(client, head.seq))?.hash, head.hash);
   for (const action of ['restore', 'undo']) {

@@ -19,7 +19,7 @@ interface Drilled {
   facts: DrillFacts;
 }
 
-/** Creates the report of a drill on the node of `url` from what its steps found. */
+/** Creates the report of a drill on the node at `url`. */
 export function createReport(drilled: Drilled, url: string, startedAt: Date, wasStopped: boolean) {
   const { file, inPlace, results, facts } = drilled;
   const { before, backup, restored, scratchKey } = facts;
@@ -56,7 +56,7 @@ function restoredMember({ documents, revision, scratch, audit }: RestoreReport, 
   };
 }
 
-/** Returns what `drill --json` writes: the report and, after a failure, what failed first. */
+/** Returns the object that `drill --json` writes: the report and, after a failure, the first step that failed. */
 export function drillAnswer(report: DrillReport): object {
   if (report.ok) return { ok: true, report };
   const failed = report.steps.find(({ outcome }) => outcome === 'failed');
@@ -109,7 +109,7 @@ function backupText(backup: NonNullable<DrillReport['backup']>): string {
   );
 }
 
-/** Returns the title of a step. A given file need not end in the live trail: the detail says whether it does. */
+/** Returns the title of a step. Only a fresh backup must end in the live trail; for a file, see the detail. */
 function titleOf({ step }: StepResult, { backup }: DrillReport): string {
   const isFresh = backup !== null && backup.file === null;
   return step === 'live_chain' && isFresh ? `${titles[step]}, and contains the end of the backup` : titles[step];

@@ -1,4 +1,4 @@
-/** The drill: its steps, what they check, and its report. It may import client/, file/ and terminal/, and asks the node over HTTP only. */
+/** The drill: its steps, checks and report. It may import client/, file/ and terminal/. It uses HTTP only. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -28,22 +28,20 @@ import { createSteps, type DrillFacts, DrillFault, known } from './steps.ts';
 interface DrillTarget {
   /** The backup to use; undefined to take one from the node. */
   file: string | undefined;
-  /** Another state key that `file` may have been made for. */
+  /** Another state key that `file` may have. */
   acceptStateKey: string | undefined;
-  /** Holds the downloads. The caller removes it. */
+  /** The folder for downloads, which the caller removes. */
   folder: string;
   inPlace: boolean;
 }
 
-/** What the steps share. */
 interface Drill extends DrillTarget, ReturnType<typeof createSteps> {
   client: NodeClient;
-  /** Cleans up and checks what is left. A stop does not abort its requests. */
+  /** The client for the clean-up and the last checks. A stop does not abort its requests. */
   cleaner: NodeClient;
   progress: Progress;
   stop: AbortSignal;
   facts: DrillFacts;
-  /** The file of the backup. */
   path: string;
   /** Whether this drill took the backup. */
   isFresh: boolean;
@@ -51,7 +49,7 @@ interface Drill extends DrillTarget, ReturnType<typeof createSteps> {
 
 export type DrillTools = ClientTools & { context: CommandContext };
 
-/** Runs all steps, whatever fails, and resolves with the report. */
+/** Runs all steps and resolves with the report, even if a step fails. */
 export async function runDrill(target: DrillTarget, { client, config, context }: DrillTools): Promise<DrillReport> {
   const { file, folder } = target;
   const { stop } = context;
@@ -77,8 +75,7 @@ async function takeBackup({ run, skip, facts, client, path, file, isFresh, progr
   await run('status', { needs: [] }, async () => {
     const status = await client.readStatus();
     facts.before = status;
-    if (!status.ready.ok)
-      throw new DrillFault(`The node is not ready: ${status.ready.reason ?? 'it gives no reason'}.`);
+    if (!status.ready.ok) throw new DrillFault(`The node is not ready: ${status.ready.reason ?? 'no reason given'}.`);
     return `version ${status.version}, state ${quoted(status.state_key)} at revision ${status.state.revision ?? '?'}`;
   });
   if (file !== undefined) skip('backup', `the file ${quoted(file)} was given`);
@@ -139,24 +136,24 @@ async function cleanUp(drill: Drill): Promise<void> {
       removeScratch(cleaner, facts.scratchKey, succeeded('restore')),
     );
   } else {
-    skip('remove', inPlace ? 'a drill in place makes none' : 'none was made');
+    skip('remove', inPlace ? 'a drill in place creates no scratch state' : 'no scratch state was requested');
   }
   await run('untouched', { needs: ['status'], evenWhenStopped: true }, async () => {
     if (inPlace) return await assertNothingLeft(facts, cleaner).then((after) => assertOnlyRestored(facts, after));
-    // A stopped drill downloads nothing more. Status and audit trail have to suffice.
+    // A stopped drill takes no other backup. It compares only status and audit trail.
     const backUp = isFresh && !stop.aborted ? () => backUpState(drill, 'after.json') : undefined;
     return await assertUntouched(facts, cleaner, backUp);
   });
 }
 
-/** Takes and verifies a backup of the live state without the audit trail, in a new file of this name. */
+/** Takes and verifies a backup of the live state without the audit trail, in a new file with this name. */
 async function backUpState({ client, folder, progress, stop }: Drill, name: string): Promise<VerifiedBackup> {
   const path = join(folder, name);
   await downloadBackup(client, { includeAudit: false }, path, progress);
   return await verifyFile(path, progress, stop);
 }
 
-/** Returns a unique key that explains itself in a listing, such as `drill-20260131T235959Z-3f9c1a`. */
+/** Returns a unique key that shows its origin, such as `drill-20260131T235959Z-3f9c1a`. */
 function scratchKeyOf(time: Date): string {
   const stamp = time.toISOString().replace(/\.\d+/, '').replace(/[-:]/g, '');
   return `drill-${stamp}-${randomBytes(3).toString('hex')}`;
@@ -165,15 +162,15 @@ function scratchKeyOf(time: Date): string {
 const REMOVE_ATTEMPTS = 30;
 const REMOVE_PAUSE_MS = 1_000;
 
-/** Drops the scratch state. An aborted restore may still lock the name for a moment, so a busy answer is retried. */
-async function removeScratch(client: NodeClient, key: string, mustBeThere: boolean): Promise<string> {
+/** Drops the scratch state. Retries if the node is busy: an aborted restore may still lock the name for a moment. */
+async function removeScratch(client: NodeClient, key: string, mustExist: boolean): Promise<string> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       await client.dropScratch(key);
       return `${quoted(key)} was dropped`;
     } catch (error) {
       const code = error instanceof NodeError ? error.code : '';
-      if (code === 'scratch_not_found' && !mustBeThere) return 'the restore left none behind';
+      if (code === 'scratch_not_found' && !mustExist) return 'the restore left no scratch state';
       const isBusy = error instanceof NodeError && (error.status === 503 || code === 'restore_in_progress');
       if (!isBusy || attempt === REMOVE_ATTEMPTS) throw error;
       await wait(REMOVE_PAUSE_MS);

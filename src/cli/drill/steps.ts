@@ -27,36 +27,36 @@ export interface StepResult {
   step: StepName;
   outcome: 'ok' | 'failed' | 'skipped';
   duration_ms: number;
-  /** What was found, what was wrong, or why the step was skipped. */
+  /** The finding, the fault, or the reason for skipping the step. */
   detail: string;
-  /** The code of a failure, from docs/errors.md or of the client; null without one. */
+  /** The code of a failure, from docs/errors.md or docs/client-commands.md; null without one. */
   code: string | null;
 }
 
-/** What the steps have found so far. Each step sets its part and reads the parts of the steps that it needs. */
+/** The findings of the steps so far. Each step sets its own and reads those of the steps that it needs. */
 export interface DrillFacts {
   before?: StatusReport;
   backup?: VerifiedBackup;
   plan?: RestoreReport;
   restored?: RestoreReport;
   scratchKey: string;
-  /** Whether there may be a scratch state to remove, even without an answer. */
+  /** Whether a scratch state may exist, even if the node has not answered. */
   hasAskedForRestore: boolean;
 }
 
-/** Returns a fact of a step that was needed. Throws if that step did not run, which is a bug. */
+/** Returns a finding of a needed step. Throws if that step did not run, which is a bug. */
 export function known<T>(fact: T | undefined): T {
-  if (fact === undefined) throw new Error('a step ran without one that it needs');
+  if (fact === undefined) throw new Error('a step ran without a step that it needs');
   return fact;
 }
 
-/** A fault that the drill itself found, beyond what a node or the verifier refuses. */
+/** Reports a fault that the drill itself found. The node and the verifier report others with their own codes. */
 export class DrillFault extends Error {}
 
 interface StepOptions {
-  /** Steps that must have succeeded; otherwise this one proves nothing and is skipped. */
+  /** Steps that must have succeeded; otherwise this step is skipped. */
   needs: StepName[];
-  /** Whether to run after a stop too: the step cleans up or checks what is left. */
+  /** Whether to run even after a stop, to clean up or to check the result. */
   evenWhenStopped?: boolean;
 }
 

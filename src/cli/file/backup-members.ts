@@ -1,6 +1,6 @@
 import type { VerifiedBackup } from '../../backup/offline/verifier.ts';
 
-/** Describes a verified backup as `--json` and `report.json` do. `file` is null when a drill took the backup from the node. */
+/** Describes a verified backup as `--json` and `report.json` do. `file` is null if a drill took the backup. */
 export function toBackupMembers({ header, manifest, ...verified }: VerifiedBackup, file: string | null) {
   return {
     file,

@@ -1,8 +1,8 @@
-/** Files on this machine: backups to read, files and folders to write. The room knows neither the node nor the terminal. */
+/** Files on this machine: backups to read, files and folders to write. The room knows neither node nor terminal. */
 import { openBackupFile } from '../../backup/offline/file.ts';
 import type { OpenBackup } from '../../backup/offline/read.ts';
 
-/** A file or folder that cannot be used. `label` names which of several files it is. */
+/** Reports a file or folder that cannot be used. `label` tells which of several files it is. */
 export class FileFault extends Error {
   readonly path: string;
   readonly detail: string;
@@ -25,7 +25,7 @@ const sentences: Record<string, string> = {
   ENOSPC: 'There is no space left.',
 };
 
-/** Converts an error of the file system to a FileFault about `path`. Returns any other error as it is. */
+/** Converts a file-system error to a FileFault about `path`. Returns any other error unchanged. */
 export function asFileFault(error: unknown, path = pathOf(error), label?: string): unknown {
   if (path === undefined || !(error instanceof Error) || !('syscall' in error && 'code' in error)) return error;
   const code = String(error.code);
@@ -36,7 +36,7 @@ function pathOf(error: unknown): string | undefined {
   return error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : undefined;
 }
 
-/** Returns the code of an error of Node, such as `ENOENT`. */
+/** Returns the code of a Node.js error, such as `ENOENT`. */
 export function codeOf(error: unknown): unknown {
   return error instanceof Error && 'code' in error ? error.code : undefined;
 }

@@ -3,8 +3,8 @@ import { dirname } from 'node:path';
 import { codeOf } from './file-fault.ts';
 
 /**
- * Creates a folder and its parents, unless they exist. `mkdir` with `recursive` does not serve: where the file system refuses
- * every folder, as below /proc, it retries forever, and no signal ends the process.
+ * Creates a folder and its parents, unless they exist. It does not use the `recursive` option of `mkdir`. Where no
+ * folder can exist, such as below /proc, that option retries forever, and no signal ends the process.
  */
 export async function makeFolder(path: string, makesParents = true): Promise<void> {
   try {

@@ -4,9 +4,9 @@ import { limits } from '../../limits.ts';
 import { codeOf, FileFault } from './file-fault.ts';
 
 /**
- * Creates `<target>.part` for this process alone. The target keeps its old content until `keep`. Replaces an old part file,
- * which a killed process left behind. Rejects when a fresh one exists, because another process is writing it. `keep` rejects
- * when another process has taken the file away.
+ * Creates `<target>.part` for this process alone. The target keeps its old content until `keep`. Replaces an old part
+ * file, which a killed process left behind. Rejects if the part file is recent, because another process is writing it.
+ * `keep` rejects if another process has replaced or removed the part file.
  */
 export async function claimPartFile(target: string) {
   const path = `${target}.part`;
@@ -34,18 +34,18 @@ export async function claimPartFile(target: string) {
   return {
     path,
     handle,
-    /** Makes the file durable and replaces the target by it, in one step. */
+    /** Makes the file durable, then atomically replaces the target with it. */
     keep: async (): Promise<void> => {
       await handle.sync();
       if (!(await isStillOurs()))
-        throw new FileFault(path, 'Another process has taken it away. The target was not replaced.');
+        throw new FileFault(path, 'Another process has replaced or removed it. The target was not replaced.');
       await rename(path, target);
       // The rename is durable once the directory is on disk.
       const directory = await open(dirname(target), 'r');
       await directory.sync().finally(() => directory.close());
       await close();
     },
-    /** Removes the file and leaves the target as it is. After `keep` it does nothing. */
+    /** Removes the file and leaves the target as it is. Does nothing after `keep`. */
     drop: async (): Promise<void> => {
       if (!isOpen) return;
       if (await isStillOurs()) await unlink(path);
@@ -65,7 +65,7 @@ async function createExclusively(path: string): Promise<FileHandle> {
     throw new FileFault(
       path,
       `It was written ${Math.max(0, Math.round(ageMs / 1000))} s ago: another backup to the same file is in progress. ` +
-        `Otherwise remove it, or wait until it is ${limits.partStaleMs / 60_000} minutes old.`,
+        `If none is, remove it, or wait until it is ${limits.partStaleMs / 60_000} minutes old.`,
     );
   }
   await unlink(path);

@@ -1,6 +1,6 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 
-/** The command line is wrong: exit code 64. */
+/** Reports a wrong command line: exit code 64. */
 export class UsageError extends Error {}
 
 /** Options by name, with the name of the value and the text that `--help` shows. */
@@ -17,9 +17,9 @@ export const valued = (value: string, help: string) => ({ type: 'string', value,
 
 export interface ParsedArguments<Given extends OptionTypes> {
   values: ReturnType<typeof parseArgs<{ options: Given; strict: true; allowPositionals: true }>>['values'];
-  /** The arguments beside the options. */
+  /** The arguments that are not options. */
   operands: string[];
-  /** Whether standard output is reserved for one JSON object. */
+  /** Whether `--json` is given. */
   wantsJson: boolean;
 }
 
@@ -56,10 +56,10 @@ function parseStrictly(config: ParseArgsConfig): ReturnType<typeof parseArgs> {
   }
 }
 
-/** Reads an option that is a whole number; undefined when the option is not given. */
+/** Reads an option that is a whole number; undefined if the option is not given. */
 export function wholeNumber(text: string | undefined, option: string, min: number): number | undefined {
   if (text === undefined) return undefined;
   const number = Number(text);
   if (/^\d{1,16}$/.test(text) && Number.isSafeInteger(number) && number >= min) return number;
-  throw new UsageError(`--${option} takes a whole number from ${min}.`);
+  throw new UsageError(`--${option} takes a whole number of at least ${min}.`);
 }

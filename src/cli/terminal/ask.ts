@@ -6,11 +6,11 @@ export interface TerminalOptions {
   input: NodeJS.ReadStream;
   output: NodeJS.WriteStream;
   stop: AbortSignal;
-  /** Called for Ctrl-C while a question is open: the terminal then delivers the key instead of the signal. */
+  /** Handles Ctrl-C while a question is open: the terminal then delivers the key instead of the signal. */
   interrupt(): void;
 }
 
-/** Returns a function that asks, if both streams are a terminal. The end of the input and a stop are empty answers. */
+/** Returns a function that asks, if both streams are terminals. End of input or a stop counts as an empty answer. */
 export function createAsk({ input, output, stop, interrupt }: TerminalOptions): CommandContext['ask'] {
   if (!input.isTTY || !output.isTTY) return undefined;
   return async (question) => {

@@ -1,13 +1,13 @@
 import type { OptionTypes } from './arguments.ts';
 import { type Row, table } from './text.ts';
 
-/** What `--help` says of a command. */
+/** The content of a command's `--help`. */
 export interface CommandHelp {
   /** One line for the list of commands: a verb first, no full stop. */
   summary: string;
-  /** What to type, where that is not `node dist/main.js` and the name. */
+  /** The command line without arguments; default: `node dist/main.js` and the name. */
   commandLine?: string;
-  /** What follows the name on the command line. */
+  /** The arguments, such as `FILE [options]`. */
   synopsis?: string;
   /** What the command does, in whole sentences. */
   about: string;
@@ -37,7 +37,7 @@ export function helpText(name: string, help: CommandHelp): string {
   ].join('\n');
 }
 
-/** Returns the list of commands. */
+/** Returns the help that lists all commands. */
 export function listText(commands: readonly { name: string; help: CommandHelp }[]): string {
   return (
     'Usage: node dist/main.js <command>\n\n' +
@@ -58,7 +58,7 @@ function exitCodes({ succeeds, fails, isConfigured = true }: CommandHelp): Row[]
   const codes: [string, string | undefined][] = [
     ['0', succeeds],
     ['1', fails],
-    ['64', 'the command line is wrong, or a question has no terminal to be asked on'],
+    ['64', 'the command line is wrong, or the command must ask and there is no terminal'],
     ['78', isConfigured ? 'the configuration is wrong' : undefined],
   ];
   return codes.flatMap(([code, meaning]): Row[] => (meaning === undefined ? [] : [[code, meaning]]));

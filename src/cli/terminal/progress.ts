@@ -31,7 +31,7 @@ export function createProgress(
       bytes += more;
       if (isWatched && nowMs() - shownAt >= SHOW_EVERY_MS) show();
     },
-    /** Names the current work and resets the count. `totalBytes` is the goal, if known. */
+    /** Names the current work and resets the count. `totalBytes` is the expected total, if known. */
     begin: (next: string, totalBytes?: number): void => {
       what = next;
       total = totalBytes;
@@ -39,14 +39,13 @@ export function createProgress(
       startedAt = nowMs();
       if (isWatched) show();
     },
-    /** Clears the line. */
     end: (): void => {
       if (isWatched) writeError(CLEAR_LINE);
     },
   };
 }
 
-/** Passes the chunks on and reports the size of each. */
+/** Yields the chunks unchanged and reports the size of each. */
 export async function* metered(chunks: AsyncIterable<Uint8Array>, onBytes: Progress['count']) {
   for await (const chunk of chunks) {
     onBytes(chunk.length);

@@ -1,8 +1,8 @@
-/** The terminal: text that is safe to show, questions, progress, arguments and help. It knows neither files nor the node. */
+/** The terminal: safe text, questions, progress, arguments and help. The room knows neither files nor the node. */
 import type { ErrorPlace } from '../../errors.ts';
 
-/** Matches characters that move a cursor, hide text or change its direction, including those that JSON does not escape. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
+/** Matches characters that move the cursor, hide text or change its direction. JSON does not escape all of them. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
 /** Quotes a name as a JSON string, with every control character escaped. */
@@ -10,7 +10,7 @@ export function quoted(name: string): string {
   return JSON.stringify(name).replace(UNSAFE, escapeOf);
 }
 
-/** Escapes the control characters of a text from elsewhere, except line breaks. */
+/** Escapes the control characters of an untrusted text, except line breaks. */
 export function printable(text: string): string {
   return text.replace(UNSAFE, (character) => (character === '\n' ? character : escapeOf(character)));
 }
@@ -29,7 +29,7 @@ function escapeOf(character: string): string {
   return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
-/** Returns the place of a fault with a space before it, such as ` (document "a", byte 12)`; empty when it is not known. */
+/** Returns the place of a fault after a space, such as ` (document "a", byte 12)`; empty if it is unknown. */
 export function placeText(place: ErrorPlace, more: string[] = []): string {
   const parts = [
     place.document === undefined ? [] : [`document ${quoted(place.document)}`],
@@ -63,7 +63,7 @@ export function counted(count: number, one: string, many = `${one.replace(/y$/, 
 /** A row without a label continues the one above it. */
 export type Row = readonly [label: string, text: string];
 
-/** Returns one row for each text, of which the first has the label. */
+/** Returns one row for each text. Only the first row has the label. */
 export function labelled(label: string, texts: readonly string[]): Row[] {
   return texts.map((text, index) => [index === 0 ? label : '', text]);
 }

@@ -76,12 +76,12 @@ describe('a continued trail', () => {
     ],
     ['on another instance', twenty, ten, { file: { header: { state_key: 'b', instance_id: 'b', epoch: 'b' } } }],
   ])('%s is recognized', async (_what, file, earlier, how) => {
-    expect(await judge(file, earlier, how)).toEqual({ kind: 'held' });
+    expect(await judge(file, earlier, how)).toEqual({ kind: 'continued' });
   });
 
   it('is recognized with any order of the members in the file', async () => {
     const turned = JSON.stringify(Object.fromEntries(Object.entries(JSON.parse(backupOf(twenty))).reverse()), null, 2);
-    expect(await judgeTexts(turned, backupOf(ten), 1, 7)).toEqual({ kind: 'held' });
+    expect(await judgeTexts(turned, backupOf(ten), 1, 7)).toEqual({ kind: 'continued' });
     expect(await judgeTexts(turned, backupOf(fork), 1, 7)).toMatchObject({ kind: 'audit_history_lost', seq: 8 });
   });
 });
@@ -160,7 +160,7 @@ describe('a truncating restore', () => {
     for (let to = 1; to <= 10; to += 1) {
       const verdict = await judge(restored, ten.slice(0, to));
       expect(verdict).toMatchObject(
-        to <= 4 ? { kind: 'held' } : { kind: 'taken_out', from: 5, imported: 0, isSameBefore: true, by },
+        to <= 4 ? { kind: 'continued' } : { kind: 'taken_out', from: 5, imported: 0, isSameBefore: true, by },
       );
     }
   });
@@ -295,7 +295,7 @@ it('the first missing entry is found for any two trails, windows and chunk sizes
       const gone = earlier.slice(before).find((entry) => !originals.includes(entry));
       const verdict = await judgeTexts(backupOf(file), backupOf(earlier), window, chunkBytes);
       if (gone !== undefined) expect(verdict).toMatchObject({ kind: 'audit_history_lost', seq: gone.seq });
-      else if (tail === 0) expect(verdict).toEqual({ kind: 'held' });
+      else if (tail === 0) expect(verdict).toEqual({ kind: 'continued' });
       else expect(verdict).toEqual({ kind: 'imported', from: before + 1, imported: tail, isSameBefore: true });
     }),
     { numRuns: rounds({ quick: 40, full: 200 }) },
@@ -327,8 +327,8 @@ it('each backup of a history continues the previous one after any commits and re
       }
       for (const [index, earlier] of history.slice(0, -1).entries()) {
         const verdict = await judge(history[index + 1] ?? [], earlier);
-        expect(['held', 'taken_out', 'imported']).toContain(verdict.kind);
-        expect(verdict.kind === 'held').toBe(history[index + 1]?.includes(earlier.at(-1) as Entry));
+        expect(['continued', 'taken_out', 'imported']).toContain(verdict.kind);
+        expect(verdict.kind === 'continued').toBe(history[index + 1]?.includes(earlier.at(-1) as Entry));
       }
     }),
     { numRuns: rounds({ quick: 20, full: 100 }) },

@@ -37,7 +37,7 @@ describe.each(commands)('%s', (name, command) => {
     ['an invalid URL', ['--url', 'nowhere']],
     ['a URL with a password', ['--url', `http://user:${token}@127.0.0.1`]],
     ['a URL without a value', ['--url']],
-  ])('refuses %s with the reason, and names its help', async (_what, args) => {
+  ])('refuses %s with the reason, and says how to get help', async (_what, args) => {
     const { code, stdout, stderr } = await runCommand(command, args, { env });
     expect([code, stdout]).toEqual([64, '']);
     expect(stderr).toMatch(new RegExp(`^${name}: .+\\.\nSee node dist/main.js ${name} --help\\.\n$`));
@@ -54,7 +54,7 @@ describe.each(commands)('%s', (name, command) => {
 
 it.each<[string, Command, string[]]>([
   ['backup without a file', backup, []],
-  ['backup without the audit trail and with a limit of it', backup, ['--out', 'x', '--no-audit', '--audit-limit', '1']],
+  ['a limit for an omitted audit trail', backup, ['--out', 'x', '--no-audit', '--audit-limit', '1']],
   ['a limit of 0', backup, ['--out', 'x', '--audit-limit', '0']],
   ['a limit that is not a whole number', backup, ['--out', 'x', '--audit-limit', '1e3']],
   ['a backup into a pipe', backup, ['--out', '-']],
@@ -75,7 +75,7 @@ it.each<[string, Command, string[]]>([
 it.each<[string, Command]>([
   ['verify', verify],
   ['inspect', inspect],
-])('%s shows its help on request, and otherwise only the reason and the way to the help', async (name, command) => {
+])('%s shows its help on request, and with an error only the reason and how to get help', async (name, command) => {
   for (const asked of ['--help', '-h']) {
     const { code, stdout, stderr } = await runCommand(command, [asked]);
     expect([code, stderr]).toEqual([0, '']);

@@ -3,8 +3,8 @@ import { restoreText } from '../../../src/cli/client/plan-text.ts';
 import { EMPTY_HEAD } from '../../../src/domain/audit.ts';
 import type { RestoreReport } from '../../../src/domain/backup.ts';
 
-const parted =
-  "The backup's audit trail and the live one part at entry 7: what is missing is imported, and nothing is taken out.";
+const differ =
+  'The audit trails of the backup and of the live state differ from entry 7 on. Missing entries are imported; none is removed.';
 
 function planWith(audit: Partial<RestoreReport['audit']>, warnings: string[]): RestoreReport {
   const none = { adopted: 0, imported: 0, replaced: 0, parted_at: null };
@@ -29,10 +29,10 @@ function planWith(audit: Partial<RestoreReport['audit']>, warnings: string[]): R
 }
 
 it('a warning of the node is shown once, in its own words, after the figures', () => {
-  const lines = restoreText(planWith({ imported: 2, parted_at: 7 }, [parted, 'Another warning.'])).split('\n');
+  const lines = restoreText(planWith({ imported: 2, parted_at: 7 }, [differ, 'Another warning.'])).split('\n');
   expect(lines).toContain('audit trail  2 entries imported');
   expect(lines.filter((line) => line.startsWith('warning'))).toEqual([
-    `warning      ${parted}`,
+    `warning      ${differ}`,
     'warning      Another warning.',
   ]);
   expect(lines.filter((line) => line.includes('entry 7'))).toHaveLength(1);

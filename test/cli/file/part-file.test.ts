@@ -38,7 +38,7 @@ it('drop leaves nothing behind', async () => {
   expect(await readdir(folder)).toEqual(['file']);
 });
 
-it('a second claim of a file is refused until the first is done', async () => {
+it('a second claim of a file is refused until the first one ends', async () => {
   const first = await claimPartFile(target);
   await expect(claimPartFile(target)).rejects.toThrow('in progress');
   await makeOld(first.path, limits.partStaleMs - 10_000);
@@ -53,7 +53,7 @@ it('a process whose part was replaced as stale neither keeps nor removes the new
   await makeOld(slow.path, limits.partStaleMs + 1_000);
   const quick = await claimPartFile(target);
   await quick.handle.writeFile('quick');
-  await expect(slow.keep()).rejects.toThrow('Another process has taken it away');
+  await expect(slow.keep()).rejects.toThrow('Another process has replaced or removed it');
   await slow.drop();
   expect(await readFile(target, 'utf8')).toBe('old');
   await quick.keep();

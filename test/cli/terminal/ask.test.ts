@@ -13,7 +13,7 @@ function terminal(isTTY = true) {
   return { ask, input, output, controller };
 }
 
-it('ask shows the question and returns the line that is typed', async () => {
+it('ask shows the question and returns the typed line', async () => {
   const { ask, input, output } = terminal();
   const answer = ask?.('Go on? ');
   input.write('restore\n');
@@ -21,7 +21,7 @@ it('ask shows the question and returns the line that is typed', async () => {
   expect(output.read()?.toString()).toContain('Go on? ');
 });
 
-it('Ctrl-D is an empty answer, and the next output begins on its own line', async () => {
+it('Ctrl-D counts as an empty answer, and the next output begins on a new line', async () => {
   const { ask, input, output } = terminal();
   const answer = ask?.('Go on? ');
   input.write('\u0004');
@@ -29,7 +29,7 @@ it('Ctrl-D is an empty answer, and the next output begins on its own line', asyn
   expect(output.read()?.toString().endsWith('\n')).toBe(true);
 });
 
-it('the end of the input and a stop are empty answers', async () => {
+it('the end of the input or a stop counts as an empty answer', async () => {
   const ended = terminal();
   const first = ended.ask?.('? ');
   ended.input.end();
@@ -49,7 +49,7 @@ it('Ctrl-C at a question stops the command', async () => {
   expect(controller.signal.aborted).toBe(true);
 });
 
-it('without a terminal there is no ask', () => {
+it('ask is undefined without a terminal', () => {
   expect(terminal(false).ask).toBeUndefined();
 });
 
@@ -77,7 +77,7 @@ it('progress shows bytes, share and speed five times a second, and only on a ter
   expect(lines).toEqual([]);
 });
 
-it('control characters in a text from elsewhere are escaped', () => {
+it('control characters in untrusted text are escaped', () => {
   expect(quoted('a"\u001b[2J\u202e\u009b')).toBe('"a\\"\\u001b[2J\\u202e\\u009b"');
   expect(printable('one\ntwo\r\u001b')).toBe('one\ntwo\\u000d\\u001b');
   expect(placeText({ document: 'a\u0007', pointer: '', offset: 3 }, ['more'])).toBe(

@@ -85,13 +85,13 @@ async function cutTail(database: TestDatabase, to: number): Promise<void> {
 }
 
 it('each backup of a node continues each earlier one, whole or in part', async () => {
-  for (const earlier of backups) expect(await against(backupAt(LENGTH), earlier)).toEqual({ kind: 'held' });
+  for (const earlier of backups) expect(await against(backupAt(LENGTH), earlier)).toEqual({ kind: 'continued' });
   const head = await nodes.node.backup({ includeAudit: false });
   const last = await nodes.node.backup({ auditLimit: 3 });
-  expect(await against(last, backupAt(LENGTH - 3))).toEqual({ kind: 'held' });
+  expect(await against(last, backupAt(LENGTH - 3))).toEqual({ kind: 'continued' });
   expect(await against(last, backupAt(LENGTH - 4))).toEqual({ kind: 'audit_history_unproven', seq: undefined });
-  expect(await against(last, head)).toEqual({ kind: 'held' });
-  expect(await against(head, last)).toEqual({ kind: 'held' });
+  expect(await against(last, head)).toEqual({ kind: 'continued' });
+  expect(await against(head, last)).toEqual({ kind: 'continued' });
   expect(await against(backupAt(3), backupAt(5))).toEqual({ kind: 'audit_history_unproven', seq: undefined });
 });
 
@@ -104,7 +104,7 @@ it('a cut tail with an adjusted state row is found by every backup that has some
       expect((await trailOf(after)).manifest).toMatchObject({ audit_verified: true });
       for (const [entries, earlier] of backups.entries()) {
         const lost = { kind: 'audit_history_lost', seq: to + 1 };
-        expect(await against(after, earlier)).toEqual(entries <= to ? { kind: 'held' } : lost);
+        expect(await against(after, earlier)).toEqual(entries <= to ? { kind: 'continued' } : lost);
       }
     }
   });
@@ -116,7 +116,7 @@ it('a cut tail is found after new commits have taken its place', async () => {
     for (let index = 0; index < LENGTH; index += 1) await node.put('grown', index);
     expect(await verify(node)).toMatchObject({ ok: true, entries: 7 + LENGTH });
     const after = await node.backup();
-    expect(await against(after, backupAt(7))).toEqual({ kind: 'held' });
+    expect(await against(after, backupAt(7))).toEqual({ kind: 'continued' });
     for (const entries of [8, LENGTH]) {
       expect(await against(after, backupAt(entries))).toEqual({ kind: 'audit_history_lost', seq: 8 });
     }
@@ -131,7 +131,7 @@ it('a restore that removed entries is named, and does not hide a cut before it',
     await node.put('after', 1);
     const after = await node.backup();
     expect(await verify(node)).toMatchObject({ ok: true });
-    expect(await against(after, backupAt(4))).toEqual({ kind: 'held' });
+    expect(await against(after, backupAt(4))).toEqual({ kind: 'continued' });
     for (const entries of [5, LENGTH]) {
       expect(await against(after, backupAt(entries))).toMatchObject({
         kind: 'taken_out',
@@ -153,7 +153,7 @@ it('a restore that removes another restore names the entries that the other one 
     }
     const after = await node.backup();
     const kinds = await Promise.all(backups.map(async (earlier) => (await against(after, earlier)).kind));
-    expect(kinds).toEqual(backups.map((_, entries) => (entries <= 2 ? 'held' : 'taken_out')));
+    expect(kinds).toEqual(backups.map((_, entries) => (entries <= 2 ? 'continued' : 'taken_out')));
     const by = { seq: 3, includesEarlierRestore: true, previousHead: { seq: LENGTH } };
     expect(await against(after, backupAt(LENGTH))).toMatchObject({ by });
   });
@@ -172,7 +172,7 @@ it('two diverged copies of a database are told apart, until one has imported the
       await node.restore(there);
       expect(await verify(node)).toMatchObject({ ok: true });
       const joined = await node.backup();
-      expect(await against(joined, here)).toEqual({ kind: 'held' });
+      expect(await against(joined, here)).toEqual({ kind: 'continued' });
       const imported = { kind: 'imported', from: LENGTH + 1, imported: 2, isSameBefore: true };
       expect(await against(joined, there)).toEqual(imported);
       await other.restore(joined);

@@ -10,14 +10,14 @@ export interface ParsedBackup extends BackupHeader {
   manifest: BackupManifest;
 }
 
-/** Recomputes the manifest's digest, so that a test reaches the checks behind it. */
+/** Recomputes the manifest's digest, so that a test reaches the later checks. */
 export function seal(backup: ParsedBackup): ParsedBackup {
   const { state: _state, document_sha256: _digests, audit_entries: _entries, manifest, ...header } = backup;
   manifest.sha256 = manifestDigest(header, manifest);
   return backup;
 }
 
-/** Recomputes the hashes of all entries, as a forger would who knows the format. The chain is valid afterwards. */
+/** Recomputes the hashes of all entries, as a forger who knows the format would. The chain is valid afterwards. */
 export function relink(backup: ParsedBackup): ParsedBackup {
   let { previous_hash: hash } = backup.manifest.audit_first ?? { previous_hash: '' };
   for (const entry of backup.audit_entries) {

@@ -1,4 +1,4 @@
-// Room `backup`: backups made, rewritten and spoiled without a database.
+// Room `backup`: makes, rewrites and spoils backups without a database.
 
 import { readdir, readFile } from 'node:fs/promises';
 import type { ErrorCode, ErrorPlace } from '../../../src/errors.ts';
@@ -18,13 +18,13 @@ export interface GoodFile {
 export interface SpoiledFile {
   file: string;
   why: string;
-  /** The verifier's error code. Null if the file is good and only the node has a reason to refuse it. */
+  /** The verifier's error code. Null if the verifier accepts the file and only the node refuses it. */
   code: ErrorCode | null;
   /** Members that the error's place must have. Pointer and offset refer to the file. */
   place?: ErrorPlace;
   /** The error of a restore, if it differs from the verifier's. */
   restore?: { code: ErrorCode; place?: ErrorPlace };
-  /** Whether the file ends too early, so that a request around it cannot be closed. */
+  /** Whether the file is truncated, so that a request around it is not valid JSON. */
   cut?: true;
 }
 

@@ -1,10 +1,10 @@
-/** A JSON value with its members in a given order, where a name may occur twice. A scalar is kept as its text. */
+/** A JSON value with its members in a given order. A name may occur twice. A scalar is kept as its text. */
 export type JsonTree =
   | { kind: 'object'; members: { name: string; value: JsonTree }[] }
   | { kind: 'array'; elements: JsonTree[] }
   | { kind: 'scalar'; text: string };
 
-/** Keeps the members in the order of `JSON.parse`. */
+/** Converts a value of `JSON.parse`, with its members in the same order. */
 export function treeOf(value: unknown): JsonTree {
   if (Array.isArray(value)) return { kind: 'array', elements: value.map(treeOf) };
   if (typeof value !== 'object' || value === null) return { kind: 'scalar', text: JSON.stringify(value) };

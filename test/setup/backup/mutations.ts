@@ -77,15 +77,15 @@ const mutations: Record<string, Mutation> = {
 export const mutationKinds = Object.keys(mutations);
 
 /**
- * Changes one thing somewhere in the tree, and returns what it did and where. The tree is another value afterwards,
- * never another spelling of the same value.
+ * Changes the tree at one place, and returns what it did and where. The tree is a different value afterwards, never
+ * another spelling of the same value.
  */
 export function mutate(root: JsonTree, kind: string, random: Random): string {
   const mutation = mutations[kind];
-  if (mutation === undefined) throw new Error(`There is no mutation "${kind}".`);
+  if (mutation === undefined) throw new Error(`Unknown mutation "${kind}".`);
   const places = placesIn(root, '');
   for (;;) {
-    // Draw the depth first, so that the few members of the header come up as often as the many values in the entries.
+    // Draw the depth first, so that the few members of the header are as likely as the many values in the entries.
     const level = random.integer(0, 5);
     const place = random.pick(places.filter(({ path }) => path.split('/').length > level));
     const what = mutation(place, random);
@@ -125,7 +125,7 @@ function otherScalar(value: unknown, random: Random): unknown {
   if (typeof value === 'boolean') return !value;
   if (typeof value === 'number') {
     const others = [value + 1, value - 1, -value, value * 2, value / 2, 0, 1, 1e15, 0.1, random.integer(0, 1e6)];
-    // Not Object.is: -0 is the same number as 0.
+    // `Object.is` would distinguish -0 from 0.
     return random.pick(others.filter((one) => one !== value));
   }
   if (typeof value !== 'string') return random.pick<unknown>([false, 0, '']);

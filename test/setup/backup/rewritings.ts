@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { plainNumber } from '../../../src/json/exact-number.ts';
 import { type JsonStyle, printTree, treeOf } from './json-tree.ts';
 
-/** Rewrites a JSON text as some program would: another text of the same value. */
+/** Rewrites a JSON text as a program might: as another text of the same value. */
 export type Rewriting = (text: string) => string;
 
 const as =
@@ -13,10 +13,10 @@ const as =
 const spaced: [string, string] = [', ', ': '];
 const bytewise = (one: string, other: string): number => Buffer.compare(Buffer.from(one), Buffer.from(other));
 const everyUnit = /[\s\S]/g;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: all but ASCII, and the control characters of it
+// biome-ignore lint/suspicious/noControlCharactersInRegex: all characters except printable ASCII
 const notPlain = /[\u0000-\u001f\u007f-\uffff]/g;
 
-/** Imitates the tools that rewrite backups in practice, and some worse ones. Needs none of these tools. */
+/** Imitates tools that rewrite backups in practice, and some worse ones, without running them. */
 export const rewritings: Record<string, Rewriting> = {
   'as it is': (text) => text,
   'JSON.parse and JSON.stringify': (text) => JSON.stringify(JSON.parse(text)),
@@ -66,7 +66,7 @@ export function toolRewritings(): Record<string, Rewriting> {
   );
 }
 
-/** Escapes U+007F, as jq does without need. */
+/** Escapes U+007F, as jq does. */
 function jqString(value: string): string {
   return JSON.stringify(value).replaceAll('\u007f', '\\u007f');
 }

@@ -13,7 +13,7 @@ export function scalarsOf(value: unknown, path: Path): Path[] {
   return Object.entries(value).flatMap(([name, member]) => scalarsOf(member, [...path, name]));
 }
 
-/** Replaces a scalar by a similar value of the same type. */
+/** Replaces a scalar with a similar value of the same type. */
 export function change(target: object, path: Path): void {
   const last = path.at(-1) ?? '';
   const holder = path.slice(0, -1).reduce<object>((one, step) => Reflect.get(one, step), target);

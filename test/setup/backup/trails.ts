@@ -6,7 +6,7 @@ import { seal } from './chain.ts';
 /** An audit entry in a backup. */
 export type Entry = Record<string, unknown> & { seq: number; hash: string };
 
-/** Makes trails without a database. Every function returns a new trail with valid hashes. */
+/** Appends an entry. Every function of this file returns a new trail with valid hashes, without a database. */
 export function append(trail: Entry[], members: Record<string, unknown>): Entry[] {
   const last = trail.at(-1) ?? { seq: 0, hash: GENESIS_HASH };
   const id = sha256(Buffer.from(canonicalText([last.hash, members]))).toString('hex');
@@ -52,8 +52,8 @@ export interface TrailBackupOptions {
 
 /** Returns a backup of a trail, without documents. */
 export function backupOf(trail: Entry[], { last, exportedAt, header }: TrailBackupOptions = {}): string {
-  const held = last === null ? [] : trail.slice(last === undefined ? 0 : Math.max(trail.length - last, 0));
-  const before = trail.at(-held.length - 1)?.hash ?? GENESIS_HASH;
+  const included = last === null ? [] : trail.slice(last === undefined ? 0 : Math.max(trail.length - last, 0));
+  const before = trail.at(-included.length - 1)?.hash ?? GENESIS_HASH;
   const { seq, hash } = trail.at(-1) ?? { seq: 0, hash: GENESIS_HASH };
   const backup = {
     loom_backup_version: 1,
@@ -68,13 +68,13 @@ export function backupOf(trail: Entry[], { last, exportedAt, header }: TrailBack
     ...header,
     state: {},
     document_sha256: {},
-    audit_entries: held,
+    audit_entries: included,
     manifest: {
       documents: 0,
       state_sha256: createStateDigest().end(),
       audit_included: last !== null,
-      audit_entries: held.length,
-      audit_first: held[0] === undefined ? null : { seq: held[0].seq, previous_hash: before },
+      audit_entries: included.length,
+      audit_first: included[0] === undefined ? null : { seq: included[0].seq, previous_hash: before },
       audit_head: { seq, hash },
       audit_verified: last !== null,
       sha256: '',

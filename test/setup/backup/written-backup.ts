@@ -8,13 +8,13 @@ export interface BackupContent {
   header?: Partial<BackupHeader>;
   /** Names and JSON texts in any spelling. */
   documents: [name: string, text: string][];
-  /** JSON texts of all entries or the last ones, as `entryText` makes them. `undefined` omits the trail. */
+  /** JSON texts of all entries or of the last ones, as `entryText` returns them. `undefined` omits the trail. */
   entries?: string[];
   /** The entry before the first one. */
   previous?: { seq: number; hash: string };
 }
 
-/** Writes a backup without a database: the same bytes at any time and on any machine. */
+/** Writes a backup without a database. The bytes are the same at any time and on any machine. */
 export function writeBackup({ header, documents, entries, previous }: BackupContent): string {
   const encoder = createBackupEncoder();
   const sorted = documents

@@ -9,18 +9,18 @@ import { type CommandOptions, type CommandRun, runCommand } from './command.ts';
 
 export interface ClientSite {
   server: TestServer;
-  /** Stands between the commands and the node. */
+  /** The proxy between the commands and the node. */
   proxy: HttpProxy;
   /** A new folder for each test, and a file in it that does not exist yet. */
   folder: string;
   file: string;
-  /** Runs a command on the node, and asserts that its output never has the token. */
+  /** Runs a command on the node, and asserts that its output does not contain the token. */
   run(command: Command, args: string[], options?: CommandOptions): Promise<CommandRun>;
   state(): Promise<unknown>;
   revision(): Promise<number>;
 }
 
-/** Starts a node with a proxy before it, for all tests of a file. Each test begins with the same three documents. */
+/** Starts a node behind a proxy, for all tests of a file. Each test begins with the same three documents. */
 export function useClientSite(): ClientSite {
   const site = {
     run: async (command, args, options = {}) => {

@@ -8,13 +8,13 @@ export interface CommandRun {
 
 export interface CommandOptions {
   env?: Record<string, string>;
-  /** The answers to the questions, in turn. Without them there is no terminal. */
+  /** The answers to the questions, in turn. Undefined simulates a missing terminal. */
   answers?: string[] | ((question: string) => Promise<string>);
   stop?: AbortSignal;
   isWatched?: boolean;
 }
 
-/** Runs a command in this process, as the program does. Rejects with what the command throws. */
+/** Runs a command in this process, as the program does. Rejects with the error that the command throws. */
 export async function runCommand(command: Command, args: string[], options: CommandOptions = {}): Promise<CommandRun> {
   const { env = {}, answers, stop = new AbortController().signal, isWatched = false } = options;
   const written = { stdout: '', stderr: '' };

@@ -14,13 +14,13 @@ export type Drilled = CommandRun & { report: DrillReport; summary: string };
 
 export interface DrillSite {
   server: TestServer;
-  /** Stands between the drill and the node. */
+  /** The proxy between the drill and the node. */
   proxy: HttpProxy;
   /** The folder for reports, a new one for each test. */
   out: string;
 }
 
-/** Starts a node with three documents and a proxy before it, for all tests of a file. */
+/** Starts a node with three documents behind a proxy, for all tests of a file. */
 export function useDrillSite(): DrillSite {
   const site = {} as DrillSite;
   beforeAll(async () => {

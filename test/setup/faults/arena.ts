@@ -1,4 +1,4 @@
-// Room `faults`: what must not harm LOOM. `arena.ts` kills nodes and server processes; `tamper.ts` edits stored rows.
+// Room `faults`: faults that must not harm LOOM. `arena.ts` kills nodes and server processes; `tamper.ts` edits rows.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
@@ -18,7 +18,7 @@ interface Counts {
   head: Sight['head'];
 }
 
-/** The content of a database, read without any node. */
+/** The content of a database, read without a node. */
 export interface Sight {
   /** Covers every row of every table. */
   digest: string;
@@ -26,7 +26,7 @@ export interface Sight {
   revision: number;
   epoch: string;
   head: { seq: number; hash: string };
-  /** Counts and head as the state row says, and as the other tables have them. */
+  /** Counts and head in the state row (`recorded`) and in the other tables (`stored`). */
   recorded: Counts;
   stored: Counts;
   lastEntry: {
@@ -35,11 +35,11 @@ export interface Sight {
   };
 }
 
-/** A node on the arena's database, which PostgreSQL knows by its name. */
+/** A node on the arena's database. `name` is its `application_name` in PostgreSQL. */
 export interface ArenaNode {
   name: string;
   url: string;
-  /** Sends SIGKILL to a node in a process of its own; closes any other node in an orderly way. May be called twice. */
+  /** Sends SIGKILL to a node in a process of its own; closes any other node gracefully. May be called twice. */
   end(): Promise<void>;
 }
 
@@ -47,12 +47,12 @@ export interface Arena {
   /** Two backups of the same history. `later` has one more entry than `earlier`, and nearly all documents differ. */
   earlier: ParsedBackup;
   later: ParsedBackup;
-  /** `process`: the real program, which can be killed. `here`: in this process, which takes a tenth of the time. */
+  /** `process` starts the real program, which can be killed. `here` uses this process and takes a tenth of the time. */
   startNode(where: 'process' | 'here'): Promise<ArenaNode>;
   look(): Promise<Sight>;
   /** Returns the ids of the server processes that serve this node. One in a transaction comes first. */
   backendsOf(node: ArenaNode): Promise<number[]>;
-  /** Resolves when no server process serves this node any more: each transaction has committed or rolled back. */
+  /** Resolves when no server process serves this node. Then each of its transactions has committed or rolled back. */
   backendsGone(node: ArenaNode): Promise<void>;
   /** Watches for a crash of the server. `over` resolves when the server has restarted all its processes. */
   watchCrash(): Promise<{ over(): Promise<void> }>;
@@ -95,7 +95,7 @@ export async function openArena(): Promise<Arena> {
     look: () => look(observer),
     backendsOf,
     backendsGone: async (node) => {
-      await waitForIt(async () => (await backendsOf(node)).length === 0);
+      await waitFor(async () => (await backendsOf(node)).length === 0);
     },
     watchCrash: async () => {
       const witness = new pg.Client({ connectionString: server.url });
@@ -103,7 +103,7 @@ export async function openArena(): Promise<Arena> {
       await witness.connect();
       // After a crash, PostgreSQL ends all its processes before it starts new ones.
       const ended = new Promise((resolve) => witness.once('end', resolve));
-      return { over: () => ended.then(() => waitForIt(() => answers(server.url))) };
+      return { over: () => ended.then(() => waitFor(() => answers(server.url))) };
     },
     close: async () => {
       const nodes = await Promise.allSettled(begun);
@@ -124,11 +124,11 @@ async function startHere(databaseUrl: string): Promise<Omit<ArenaNode, 'name'>> 
   return { url: node.url, end: node.close };
 }
 
-/** Polls more often than `waitUntil` does, because a full run waits hundreds of times. */
-async function waitForIt(isSo: () => Promise<boolean>): Promise<void> {
+/** Polls more often than `waitUntil`, because a full run waits hundreds of times. */
+async function waitFor(isDone: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + 60_000;
-  while (!(await isSo())) {
-    if (Date.now() > deadline) throw new Error('Waited in vain.');
+  while (!(await isDone())) {
+    if (Date.now() > deadline) throw new Error('The condition did not become true within 60 s.');
     await sleep(5);
   }
 }
@@ -147,9 +147,9 @@ async function answers(url: string): Promise<boolean> {
   }
 }
 
-/** Waits until the node is ready, which it must become after any crash, and returns its verdict on the chain. */
+/** Waits until the node is ready, as it must be after any crash, and returns its verdict on the chain. */
 export async function readyAndVerified(node: ArenaNode): Promise<{ ok: boolean; head: Sight['head'] }> {
-  await waitForIt(async () => (await fetch(`${node.url}/ready`)).status === 200);
+  await waitFor(async () => (await fetch(`${node.url}/ready`)).status === 200);
   const answer = await fetch(`${node.url}/v1/audit/verify`, { headers: asAdmin });
   return (await answer.json()) as { ok: boolean; head: Sight['head'] };
 }
@@ -196,6 +196,6 @@ async function look(pool: pg.Pool): Promise<Sight> {
     ),
   ]);
   const row = rows[0];
-  if (row === undefined) throw new Error('the state row is gone');
+  if (row === undefined) throw new Error('the state row is missing');
   return { digest, ...row };
 }

@@ -12,13 +12,13 @@ export interface Operation {
   target: string;
 }
 
-/** Percentage of operations that are an undo, if there is a restore to undo. */
+/** Percentage of operations that are an undo, if an undo is possible. */
 const UNDO_PERCENT = 15;
 
 /**
  * Alternates between two states, so that every operation has something to change. The earlier backup replaces the
- * documents of the later one; the later backup then truncates the audit trail back to its own. An undo goes back
- * likewise.
+ * documents of the later one; the later backup then truncates the audit trail back to its own. An undo returns to the
+ * state before it.
  */
 export function createCourse(arena: Arena, random: Random) {
   let isLater = true;
@@ -28,9 +28,9 @@ export function createCourse(arena: Arena, random: Random) {
     truncating: restoreOf('truncating', arena.later),
   };
   return {
-    /** Returns the next operation on the state in sight: an undo, if one is possible, more often when it is wanted. */
+    /** Returns the next operation. If an undo is possible, it occurs at random, and always with `wantsUndo`. */
     next: ({ stateSha256 }: Sight, { wantsUndo }: { wantsUndo: boolean }): Kind => {
-      // After other commits, an undo would restore its own documents and leave the others.
+      // After other commits, an undo would restore only the documents of its undo record.
       const canUndo = undoing?.from === stateSha256;
       if (canUndo && (wantsUndo || random.integer(1, 100) <= UNDO_PERCENT)) return 'undo';
       return isLater ? 'replacing' : 'truncating';

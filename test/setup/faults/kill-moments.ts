@@ -3,18 +3,18 @@ import type { Random } from '../values/random.ts';
 /** Draws moments at which to interrupt an operation, in ms after its beginning. */
 export interface Moments {
   next(): number;
-  /** Tells whether the operation that was interrupted at the last moment had taken effect. */
+  /** Records whether the operation had taken effect when the last moment interrupted it. */
   learn(done: boolean): void;
 }
 
-/** How far a moment near the commit may lie from the estimated commit, and how far the estimate then moves. */
+/** Fractions of the estimated commit time: the spread of moments near it, and the correction after each. */
 const NEAR = 0.12;
 const STEP = 0.06;
 
 /**
- * Draws every other moment from the whole operation and a little beyond. The moments between approach the commit:
- * earlier whenever the operation had taken effect, later whenever it had not. Both outcomes occur on a machine of any
- * speed.
+ * Draws every other moment from the whole operation and a little beyond. The moments between lie near the estimated
+ * commit. The estimate moves earlier if the operation had taken effect, otherwise later. So both outcomes occur on any
+ * machine.
  */
 export function createMoments(random: Random, spanMs: number): Moments {
   let commitMs = spanMs;

@@ -2,14 +2,14 @@ import type { PoolClient } from 'pg';
 import { change, scalarsOf } from '../backup/spoil.ts';
 import type { Random } from '../values/random.ts';
 
-/** What an attacker with a superuser's rights does to a chain, and where a check must find it. */
+/** A change that an attacker with superuser rights makes to a chain, and where a check must find it. */
 export interface Tampering {
   what: string;
   /** The first bad seq. */
   seq: number;
-  /** Whether a backup detects it while it is made. A backup has entries and hashes, but not all columns beside them. */
+  /** Whether the node detects it during a backup, which reads entries and hashes, but not all other columns. */
   inBackup: boolean;
-  /** Whether the backup's file shows it; by default the same as `inBackup`. */
+  /** Whether the backup file shows it; default: `inBackup`. */
   inFile?: boolean;
   run(client: PoolClient): Promise<unknown>;
 }
@@ -23,7 +23,7 @@ export interface Chain {
 
 type Kind = (chain: Chain, random: Random) => Tampering;
 
-const TAKEN_OUT_OF_THE_WAY = 1_000_000;
+const FREE_SEQ_OFFSET = 1_000_000;
 const previousHash = `coalesce((select hash from loom_audit where seq = $1::bigint - 1), decode(repeat('00', 32), 'hex'))`;
 
 /** Returns an entry with one scalar changed anywhere in it. */
@@ -34,7 +34,7 @@ function edited(chain: Chain, seq: number, random: Random): { entry: string; whe
   return { entry: JSON.stringify(entry), where: path.join('/') };
 }
 
-/** Returns an entry with a change that no column repeats, so that a careful forger has no column to adjust. */
+/** Returns an entry with a change to a member that no column repeats. So the columns still match it. */
 function forged(chain: Chain, seq: number, random: Random): string {
   return JSON.stringify({ ...chain.entryAt(seq), request_id: `forged-${random.integer(0, 1e9)}` });
 }
@@ -48,8 +48,8 @@ function twoSeqs(chain: Chain, random: Random): [number, number] {
 
 /** Moves all entries from `seq` on by `by`, in two steps so that two entries never have the same seq. */
 async function move(client: PoolClient, seq: number, by: number): Promise<void> {
-  await client.query('update loom_audit set seq = seq + $2 where seq >= $1', [seq, TAKEN_OUT_OF_THE_WAY]);
-  await client.query('update loom_audit set seq = seq - $1 + $2 where seq > $1', [TAKEN_OUT_OF_THE_WAY, by]);
+  await client.query('update loom_audit set seq = seq + $2 where seq >= $1', [seq, FREE_SEQ_OFFSET]);
+  await client.query('update loom_audit set seq = seq - $1 + $2 where seq > $1', [FREE_SEQ_OFFSET, by]);
 }
 
 function columnEdit(column: string, assignment: string): Kind {
@@ -66,7 +66,7 @@ function columnEdit(column: string, assignment: string): Kind {
 
 const INSERT = `insert into loom_audit (state_key, seq, event_id, recorded_at, action, entry, hash)
   select 'default', $1::bigint, event_id, now, 'document.put', entry,`;
-/** Makes an entry say the same as its columns. */
+/** Selects an entry whose members match its columns. */
 const FORGED_ENTRY = `from (
     select event_id, now, jsonb_build_object('seq', $1::bigint, 'event_id', event_id, 'recorded_at',
              to_char(now at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'action', 'document.put', 'actor', 'client',
@@ -92,11 +92,11 @@ export const tamperings: Record<string, Kind> = {
       run: (client) => client.query('update loom_audit set entry = $2 where seq = $1', [seq, entry]),
     };
   },
-  'puts something else in the place of an entry': (chain, random) => {
+  'replaces an entry with another value': (chain, random) => {
     const seq = anySeq(chain, random);
     const value = random.pick(['{}', '[]', 'null', '0', '"entry"', '[{"seq":1}]']);
     return {
-      what: `puts ${value} in the place of entry ${seq}`,
+      what: `replaces entry ${seq} with ${value}`,
       seq,
       inBackup: true,
       run: (client) => client.query('update loom_audit set entry = $2 where seq = $1', [seq, value]),
@@ -105,7 +105,7 @@ export const tamperings: Record<string, Kind> = {
   'edits an entry and its hash': (chain, random) => {
     const seq = anySeq(chain, random);
     return {
-      what: `edits entry ${seq} and computes its hash anew`,
+      what: `edits entry ${seq} and recomputes its hash`,
       // The entry itself is consistent. The next entry does not match, or the state row if there is none.
       seq: Math.min(seq + 1, chain.length),
       inBackup: true,
@@ -119,7 +119,7 @@ export const tamperings: Record<string, Kind> = {
   'edits an entry and all hashes after it': (chain, random) => {
     const seq = anySeq(chain, random);
     return {
-      what: `edits entry ${seq} and computes all hashes from there on anew`,
+      what: `edits entry ${seq} and recomputes all hashes from there on`,
       seq: chain.length,
       inBackup: true,
       run: async (client) => {
@@ -166,7 +166,7 @@ export const tamperings: Record<string, Kind> = {
       what: `moves entry ${seq} to ${to}`,
       seq,
       inBackup: true,
-      // The last entry stays the last one and is still consistent with itself.
+      // The last entry stays the last one and is still consistent.
       inFile: seq < chain.length,
       run: (client) => client.query('update loom_audit set seq = $2 where seq = $1', [seq, to]),
     };
@@ -193,10 +193,10 @@ export const tamperings: Record<string, Kind> = {
       },
     };
   },
-  'deletes an entry and makes the rest fit': (chain, random) => {
+  'deletes an entry and makes the rest consistent': (chain, random) => {
     const seq = anySeq(chain, random);
     return {
-      what: `deletes ${seq}, closes the gap, and makes entries and hashes fit`,
+      what: `deletes ${seq}, closes the gap, and makes entries and hashes consistent`,
       seq: chain.length,
       inBackup: true,
       run: async (client) => {
@@ -209,20 +209,20 @@ export const tamperings: Record<string, Kind> = {
       },
     };
   },
-  'cuts off the end': (chain, random) => {
+  'deletes the last entries': (chain, random) => {
     const seq = anySeq(chain, random);
     return {
-      what: `cuts off everything from ${seq} on`,
+      what: `deletes all entries from ${seq} on`,
       seq,
       inBackup: true,
       run: (client) => client.query('delete from loom_audit where seq >= $1', [seq]),
     };
   },
-  'inserts an entry with a hash that fits': (chain, random) => {
+  'inserts an entry with a matching hash': (chain, random) => {
     const seq = random.integer(1, chain.length + 1);
     return {
-      what: `inserts an entry at ${seq} whose hash fits`,
-      // Behind the end, the state row does not know the forged entry itself.
+      what: `inserts an entry at ${seq} with a matching hash`,
+      // After the last entry, the state row does not cover the forged entry.
       seq: Math.min(seq + 1, chain.length + 1),
       inBackup: true,
       run: async (client) => {
@@ -251,12 +251,12 @@ export const tamperings: Record<string, Kind> = {
       inBackup: true,
       run: async (client) => {
         const away = 'update loom_audit set seq = $1 + $2 - seq + $3 where seq in ($1, $2)';
-        await client.query(away, [one, other, TAKEN_OUT_OF_THE_WAY]);
-        await client.query('update loom_audit set seq = seq - $1 where seq > $1', [TAKEN_OUT_OF_THE_WAY]);
+        await client.query(away, [one, other, FREE_SEQ_OFFSET]);
+        await client.query('update loom_audit set seq = seq - $1 where seq > $1', [FREE_SEQ_OFFSET]);
       },
     };
   },
-  'swaps what two entries say': (chain, random) => {
+  'swaps the content of two entries': (chain, random) => {
     const [one, other] = twoSeqs(chain, random);
     return {
       what: `swaps the content of ${one} and ${other}`,
@@ -270,7 +270,7 @@ export const tamperings: Record<string, Kind> = {
         ),
     };
   },
-  'makes an entry contradict its columns, and the rest fit': (chain, random) => {
+  'makes an entry contradict its columns, and the rest consistent': (chain, random) => {
     const seq = anySeq(chain, random);
     const [member, value] = random.pick([
       ['seq', seq + 1],
@@ -280,9 +280,9 @@ export const tamperings: Record<string, Kind> = {
       ['idempotency_key', 'forged'],
     ] as const);
     return {
-      what: `sets the member ${member} of entry ${seq}, and makes all hashes and the state row fit`,
+      what: `sets the member ${member} of entry ${seq}, and makes all hashes and the state row consistent`,
       seq,
-      // A backup's reader cannot know the former values of these. A seq that is out of order shows.
+      // A backup does not show the former values of these members. It shows a seq that is out of order.
       inBackup: member === 'seq',
       run: async (client) => {
         const entry = JSON.stringify({ ...chain.entryAt(seq), [member]: value });
@@ -292,7 +292,7 @@ export const tamperings: Record<string, Kind> = {
       },
     };
   },
-  'names another head in the state row': (chain, random) => {
+  'changes the head in the state row': (chain, random) => {
     const { assignment, seq } = random.pick([
       { assignment: 'audit_hash = sha256(audit_hash)', seq: chain.length },
       { assignment: 'audit_seq = audit_seq + 3', seq: chain.length + 1 },

@@ -1,6 +1,6 @@
 import type { TestStore } from './store.ts';
 
-/** An audit entry as `JSON.parse` returns it, its hash included. */
+/** An audit entry as `JSON.parse` returns it, including its hash. */
 export type Entry = Record<string, unknown> & { seq: number; hash: string; action: string };
 
 /** Reads all audit entries of a node's state, oldest first. */
@@ -21,10 +21,10 @@ export function importedOf(trail: Entry[]): Entry[] {
     .map((entry) => (entry.import as { original: Entry }).original);
 }
 
-/** Returns the entries of `wanted` that are missing from `trail`, both as they are and as imports. */
+/** Returns the entries of `wanted` that `trail` has neither unchanged nor as imports. */
 export function lostOf(wanted: Entry[], trail: Entry[]): Entry[] {
-  const held = new Set([...trail, ...importedOf(trail)].map((entry) => sorted(entry)));
-  return wanted.filter((entry) => !held.has(sorted(entry)));
+  const found = new Set([...trail, ...importedOf(trail)].map((entry) => sorted(entry)));
+  return wanted.filter((entry) => !found.has(sorted(entry)));
 }
 
 function sorted(value: unknown): string {

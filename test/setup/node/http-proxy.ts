@@ -6,17 +6,14 @@ type Handler = (asked: IncomingMessage, answer: ServerResponse) => void;
 
 export interface HttpProxy {
   url: string;
-  /**
-   * Sets a handler that answers in place of the node whenever it returns true. Without one, every request is
-   * forwarded.
-   */
+  /** Sets a handler that answers instead of the node if it returns true. Without one, every request is forwarded. */
   intercept(handler: ((asked: IncomingMessage, answer: ServerResponse) => boolean) | undefined): void;
   /** Method and path of every request. */
   asked: string[];
   close(): Promise<void>;
 }
 
-/** Starts an HTTP proxy before a node, for faults from outside: changed bytes, cut connections, error pages. */
+/** Starts an HTTP proxy in front of a node, for network faults: changed bytes, cut connections, error pages. */
 export async function startHttpProxy(nodeUrl: string): Promise<HttpProxy> {
   let intercept: ((asked: IncomingMessage, answer: ServerResponse) => boolean) | undefined;
   const asked: string[] = [];
@@ -34,7 +31,7 @@ export async function startHttpProxy(nodeUrl: string): Promise<HttpProxy> {
   };
 }
 
-/** Starts a server that is not a node. */
+/** Starts an HTTP server with any handler. */
 export async function listen(handler: Handler): Promise<{ url: string; close(): Promise<void> }> {
   const server: Server = createServer(handler);
   server.listen(0, '127.0.0.1');

@@ -35,23 +35,23 @@ export function testConfig(url: string, more: Record<string, string> = {}): Conf
   };
   return parseConfig(env, {
     readFile: () => {
-      throw new Error('no file belongs to this configuration');
+      throw new Error('this configuration names no file');
     },
   });
 }
 
-/** All lines that the server has logged. */
+/** The lines that the server has logged. */
 export interface LogLines {
   text(): string;
 }
 
 export interface BareServer extends HttpServer {
   logged: LogLines;
-  /** Replaces the verdict that `/ready` reports and the gate checks. */
+  /** Replaces the readiness that `/ready` reports and the gate checks. */
   setReadiness(readiness: Readiness): void;
 }
 
-/** Creates the HTTP server over any store. */
+/** Creates the HTTP server on any store. */
 export function createBareServer(
   store: Store,
   config: Config,
@@ -91,7 +91,7 @@ export interface TestServer extends BareServer {
   store: Store;
   database: TestDatabase;
   pool: Pool;
-  /** Sends a request. Unless the headers say otherwise, it has the client token and the type `application/json`. */
+  /** Sends a request. By default, it has the client token and the content-type `application/json`. */
   request(method: NonNullable<InjectOptions['method']>, url: string, more?: RequestMore): Promise<TestResponse>;
 }
 
@@ -104,11 +104,11 @@ export interface TestResponse {
   status: number;
   headers: Record<string, string | string[] | number | undefined>;
   text: string;
-  /** Parses the body. Throws when it is not JSON. */
+  /** Parses the body. Throws if it is not JSON. */
   json: () => ReturnType<typeof JSON.parse>;
 }
 
-/** Creates a node without its probe: HTTP server and store over a new database. */
+/** Creates a node without its probe: HTTP server and store on a new database. */
 export async function createTestServer(
   env: Record<string, string> = {},
   more: Partial<Pick<ServerOptions, 'bodyIdleTimeoutMs'>> = {},
@@ -116,13 +116,13 @@ export async function createTestServer(
   const database = await createTestDatabase();
   const config = testConfig(database.url, env);
   const metrics = createMetrics();
-  const door = openDatabase(config.postgres, {
+  const nodeDatabase = openDatabase(config.postgres, {
     log: createLogger({ level: 'silent' }),
     applicationName: 'loom test',
   });
-  await ensureState(door, config.postgres.stateKey);
+  await ensureState(nodeDatabase, config.postgres.stateKey);
   const store = createStore({
-    database: door,
+    database: nodeDatabase,
     stateKey: config.postgres.stateKey,
     maxDocumentBytes: config.maxDocumentBytes,
     migrations: await loadMigrations(),
@@ -145,7 +145,7 @@ export async function createTestServer(
     close: async (options) => {
       await server.close(options);
       await store.close();
-      await door.close({ deadlineMs: 5_000 });
+      await nodeDatabase.close({ deadlineMs: 5_000 });
       await database.drop();
     },
   };
@@ -161,7 +161,7 @@ export async function inject(server: Pick<HttpServer, 'app'>, options: InjectOpt
   };
 }
 
-/** Returns the readiness that the node derives from such a verdict of the probe. */
+/** Returns the readiness that the node derives from this verdict of the probe. */
 export function readinessFor(
   database: 'ok' | 'unreachable' | 'slow' | 'starting',
   schema: 'ok' | 'behind' | 'ahead' | 'unknown',

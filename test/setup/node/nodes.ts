@@ -1,4 +1,4 @@
-// Room `node`: LOOM itself for tests, from a store without HTTP to the built program in a process of its own.
+// Room `node`: LOOM for tests, from a store without HTTP to the built program in a process of its own.
 
 import { createTestDatabase, type TestDatabase } from '../server/database.ts';
 import { openTestStore, type TestStore, type TestStoreOptions } from './store.ts';
@@ -8,12 +8,12 @@ export interface TestNodes {
   nodes: TestStore[];
   /** The first node. */
   node: TestStore;
-  /** Returns node `index` modulo their number, to spread a load over all nodes. */
+  /** Returns the node at `index` modulo the number of nodes, to spread a load over them. */
   at(index: number): TestStore;
   close(): Promise<void>;
 }
 
-/** Opens the stores of several nodes on one empty database, all with the same state key. */
+/** Opens the stores of several nodes with the same state key on one empty database. */
 export async function openNodes(count = 1, options: TestStoreOptions = {}): Promise<TestNodes> {
   const database = await createTestDatabase();
   const node = await openTestStore(database.url, options);

@@ -9,7 +9,6 @@ import { plainEnvironment } from '../../../src/dev/processes.ts';
 type Environment = Record<string, string>;
 
 export interface Program {
-  /** Where it listens. */
   url: string;
   pid: number;
   /** Returns everything written to standard output and standard error so far. */
@@ -26,8 +25,8 @@ export interface Program {
 
 /**
  * Starts the real program in its own process, as an operator does, on a free port unless `env` has `LOOM_PORT`. The
- * environment is `env` without any variable of the tests, and its directory has no `.env`. Resolves when the program
- * listens; rejects with its output if it ends before. `entry` is its `main.js`, for callers outside a test run.
+ * program gets `env` without any variable of the tests, and its directory has no `.env`. Resolves when the program
+ * listens. Rejects with its output if it ends before that. `entry` is its `main.js`, for callers outside a test run.
  */
 export async function startProgram({
   env,
@@ -58,7 +57,7 @@ export async function startProgram({
   };
 }
 
-/** Runs the real program until it ends by itself, or because it cannot start. */
+/** Runs the real program until it ends. */
 export async function runProgramToEnd(args: string[], env: Environment): Promise<{ code: number; output: string }> {
   const { output, ended } = launch(inject('programEntry'), args, env);
   return { code: await ended, output: output() };
@@ -74,20 +73,20 @@ export async function runCommandLine(
   const child = spawn('bash', ['--norc', '-c', line], {
     cwd: directory,
     env: { ...plainEnvironment, PATH: path, ...env },
-    // Standard input is no pipe: Node's pipes are sockets, and a bash that reads from a socket acts as a remote shell.
+    // Node's pipes are sockets, and bash acts as a remote shell if its standard input is a socket. So it gets none.
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];
   return { code: await endOf(child), stdout: stdout(), stderr: stderr() };
 }
 
-/** Calls `look` until `isDone` accepts its result. After `maxMs`, throws an error that shows the last result. */
+/** Calls `look` until `isDone` accepts its result. After `maxMs`, rejects with an error that shows the last result. */
 export async function waitUntil<T>(look: () => Promise<T>, isDone: (seen: T) => boolean, maxMs = 60_000): Promise<T> {
   const deadline = Date.now() + maxMs;
   for (;;) {
     const seen = await look();
     if (isDone(seen)) return seen;
-    if (Date.now() > deadline) throw new Error(`Waited in vain; seen last: ${JSON.stringify(seen)}`);
+    if (Date.now() > deadline) throw new Error(`Timed out after ${maxMs} ms. Last result: ${JSON.stringify(seen)}`);
     await sleep(50);
   }
 }
@@ -117,7 +116,7 @@ function launch(entry: string, args: string[], env: Environment) {
     env: { ...plainEnvironment, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  // An aborted test run leaves no process behind.
+  // End the process if the test run is aborted.
   const kill = (): void => void child.kill('SIGKILL');
   process.once('exit', kill);
   const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];

@@ -22,16 +22,16 @@ export interface TestStore {
   stateKey: string;
   put(name: string, value: unknown): Promise<CommitReceipt>;
   commit(request: Partial<CommitRequest> & Pick<CommitRequest, 'changes'>): Promise<CommitReceipt>;
-  /** All documents, as one object. */
+  /** Returns all documents as one object. */
   state(): Promise<Record<string, unknown>>;
   backup(options?: Partial<BackupOptions>): Promise<string>;
-  /** As `backup`, and handed over to the last byte. */
+  /** Takes a backup, and records it as the last one, as the node does after the last byte. */
   takeBackup(): Promise<string>;
-  /** Restores a backup's text, with the runbook's options unless others are given. */
+  /** Restores the text of a backup. The default options are those of the runbook. */
   restore(backup: string, options?: Record<string, unknown>): Promise<RestoreReport>;
-  /** Undoes the last restore, unless the members of the request say otherwise. */
+  /** Undoes the last restore by default. */
   undo(options?: Partial<UndoOptions>): Promise<UndoReport>;
-  /** Sends a whole restore body as it is. */
+  /** Restores a whole request body. */
   restoreBody(body: string | Buffer | Readable): Promise<RestoreReport>;
   close(): Promise<void>;
 }
@@ -45,7 +45,7 @@ export interface TestStoreOptions {
 const numbersForInt8 = new pg.TypeOverrides();
 numbersForInt8.setTypeParser(pg.types.builtins.INT8, Number);
 
-/** One node's store on a database, without its HTTP side. */
+/** Opens the store of one node on a database, without HTTP. */
 export async function openTestStore(url: string, options: TestStoreOptions = {}): Promise<TestStore> {
   const { stateKey = 'default', poolMax = 5, maxDocumentBytes = limits.maxDocumentBytes } = options;
   const database = openDoor(url, poolMax);
@@ -93,7 +93,7 @@ export async function openTestStore(url: string, options: TestStoreOptions = {})
   };
 }
 
-/** Whether the chain holds, by LOOM itself. */
+/** Verifies the chain with LOOM itself. */
 export async function verify(testStore: TestStore) {
   return testStore.store.verifyAudit({ requestId: 'test', signal: new AbortController().signal });
 }

@@ -1,4 +1,4 @@
-// Room `run`: what Vitest calls before, during and after a run.
+// Room `run`: code that Vitest calls before, during and after a run.
 
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
@@ -11,7 +11,7 @@ declare module 'vitest' {
   export interface ProvidedContext {
     /** Superuser URL of the run's server, for `create database` and `drop database`. */
     serverUrl: string;
-    /** Prefix of all database names of this run, so that its end finds the databases that a test left behind. */
+    /** Prefix of all database names of this run. At its end, the run drops all databases with this prefix. */
     databasePrefix: string;
     /** A database with all migrations applied, which `createTestDatabase` clones. */
     templateDatabase: string;
@@ -22,7 +22,7 @@ declare module 'vitest' {
 
 /**
  * Starts one server, migrates one template database and builds the program once, for all tests of the project
- * `postgres`. Returns a function that removes them. Vitest looks for an export of this name.
+ * `postgres`. Returns a function that removes them. Vitest requires this name.
  */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const server = await findTestServer();

@@ -12,9 +12,7 @@ interface RunReportOptions {
   depth: Depth;
 }
 
-/**
- * Returns a plugin that prints the slowest files at the end of a run and, after a failure, the command that repeats it.
- */
+/** Returns a plugin that prints the slowest files after a run and, after a failure, the command that repeats it. */
 export function createRunReport({ root, command, depth }: RunReportOptions): Vite.Plugin {
   const onTestRunEnd = (modules: readonly TestModule[]): void => {
     const files = modules.map((module) => {
@@ -34,7 +32,7 @@ export function createRunReport({ root, command, depth }: RunReportOptions): Vit
   return {
     name: 'loom-run-report',
     configureVitest({ vitest }: VitestPluginContext) {
-      // Once for all projects.
+      // Vitest calls this once for each project.
       if (!vitest.config.reporters.includes(reporter)) vitest.config.reporters.push(reporter);
     },
   };

@@ -14,7 +14,7 @@ test('a test database has the tables of the migrations, and an empty one has non
   }
 });
 
-test('many databases are made at once, and none sees another', async () => {
+test('databases can be created concurrently and are independent', async () => {
   const databases = await Promise.all(Array.from({ length: 8 }, () => createTestDatabase()));
   await databases[0]?.pool.query('create table only_here (id int)');
   const tables = await Promise.all(databases.map(({ pool }) => tablesOf(pool)));
@@ -23,7 +23,7 @@ test('many databases are made at once, and none sees another', async () => {
   expect(await serverHas(databases[0]?.name)).toBe(false);
 });
 
-test('a database that differs only by its rows is reused, with none of them', async () => {
+test('a database with only changed rows is emptied and reused', async () => {
   const node = await openNodes();
   await node.node.put('a', 1);
   await node.node.restore(await node.node.backup());
@@ -39,14 +39,14 @@ test('a database that differs only by its rows is reused, with none of them', as
 });
 
 test.each([
-  ['a table more', 'create table more (id int)'],
-  ['a trigger disabled', 'alter table loom_audit disable trigger user'],
-  ['a trigger gone', 'drop trigger loom_audit_append_only on loom_audit'],
-  ['a column more', 'alter table loom_document add column more int'],
+  ['another table', 'create table more (id int)'],
+  ['a disabled trigger', 'alter table loom_audit disable trigger user'],
+  ['a missing trigger', 'drop trigger loom_audit_append_only on loom_audit'],
+  ['another column', 'alter table loom_document add column more int'],
   ['another version', `update loom_meta set value = '99' where key = 'schema_version'`],
   ['a setting', `do $$ begin execute format('alter database %I set work_mem = 65', current_database()); end $$`],
   [
-    'a function replaced',
+    'a replaced function',
     `create or replace function loom_value_sha256(value jsonb) returns bytea language sql immutable strict parallel safe as $$ select ''::bytea $$`,
   ],
 ])('a database with %s is dropped, not reused', async (_what, statement) => {
@@ -68,7 +68,7 @@ test('a database with another connection is dropped, and the connection is ended
   expect(await serverHas(name)).toBe(false);
 });
 
-test('a database speaks UTF-8 on every server', async () => {
+test('a database uses UTF-8 on every server', async () => {
   const { pool, drop } = await createTestDatabase();
   const { rows } = await pool.query(
     `select current_setting('server_encoding') as encoding, convert_to('é🙂', 'UTF8') as bytes`,

@@ -1,5 +1,4 @@
-// Room `server`: PostgreSQL for tests. It starts servers, lends databases, and inspects them. It knows nothing of
-// nodes.
+// Room `server`: PostgreSQL for tests. It starts servers, and creates and inspects databases. It does not know nodes.
 
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,20 +12,17 @@ export interface TestDatabase {
   /** Superuser URL of this database. */
   url: string;
   name: string;
-  /** Inspects and spoils what the code under test has stored. Connects on first use. */
+  /** The test's own connections, to inspect and spoil stored data. Opened on first use. */
   pool: pg.Pool;
-  /** LOOM's own connections to it, opened on first use. */
+  /** Returns LOOM's connections to it, which the first call opens. */
   door(): Database;
-  /**
-   * Ends `pool` and `door`, and gives the database up: a later test gets it empty, or it is dropped with all its connections. May
-   * be called twice.
-   */
+  /** Ends `pool` and `door`. Empties the database for a later test, or drops it by force. May be called twice. */
   drop(): Promise<void>;
 }
 
-/** Databases that are as good as fresh clones of the template. */
+/** Names of databases that equal a new clone of the template. */
 const idle: string[] = [];
-/** Of a fresh clone. */
+/** Fingerprint of a new clone. */
 let pristine: string | undefined;
 
 /** Returns a database with all migrations applied and no rows of any state. */
@@ -52,7 +48,7 @@ export async function createEmptyDatabase(options = ''): Promise<TestDatabase> {
   return open(name, () => dropDatabase(name));
 }
 
-/** Returns a copy of the database. Nothing may be connected to it. */
+/** Returns a copy of the database. It must have no connections. */
 export async function cloneDatabase(database: TestDatabase): Promise<TestDatabase> {
   const name = await createDatabase(database.name);
   return open(name, () => dropDatabase(name));
@@ -75,18 +71,18 @@ async function createDatabase(template: string, options = ''): Promise<string> {
   }
 }
 
-function open(name: string, giveUp: () => Promise<void>): TestDatabase {
+function open(name: string, release: () => Promise<void>): TestDatabase {
   const url = new URL(inject('serverUrl'));
   url.pathname = `/${name}`;
   const pool = new pg.Pool({ connectionString: url.href, max: 4 });
-  // Tests kill connections on purpose. An idle connection that dies is no failure of its own.
+  // Tests kill connections on purpose, so the loss of an idle connection is not a failure.
   pool.on('error', () => undefined);
   let door: Database | undefined;
   let dropped: Promise<void> | undefined;
   const drop = async (): Promise<void> => {
     await pool.end();
     await door?.close({ deadlineMs: 5_000 });
-    await giveUp();
+    await release();
   };
   return {
     url: url.href,

@@ -1,8 +1,8 @@
 import type { Pool } from 'pg';
 
 /**
- * Returns a digest over every row of every table of LOOM. Two digests are equal if and only if no row has changed. With
- * a state key, covers the rows of that state only.
+ * Returns a digest of every row of every LOOM table. Two digests are equal if and only if no row has changed. With a
+ * state key, covers only the rows of that state.
  */
 export async function digestTables(pool: Pool, stateKey?: string): Promise<string> {
   const { rows: tables } = await pool.query<{ name: string }>(

@@ -1,7 +1,7 @@
 import { createLogger } from '../../../src/log.ts';
 import { type Database, openDatabase } from '../../../src/persistence/connection/database.ts';
 
-/** Opens a database through LOOM's own door, as a node does. */
+/** Opens LOOM's connections to a database, as a node does. */
 export function openDoor(url: string, poolMax = 4): Database {
   return openDatabase(
     { url, stateKey: 'default', poolMax, idleTimeoutMs: 10_000, connectTimeoutMs: 5_000, ssl: false },

@@ -10,11 +10,11 @@ beforeAll(async () => {
 });
 afterAll(() => server.stop());
 
-test('a private server has the settings asked for', async () => {
+test('a private server has the requested settings', async () => {
   expect(await ask(server.url, `select current_setting('work_mem') as answer`)).toBe('5MB');
 });
 
-test('a frozen server does not answer, and a thawed one answers the question that was asked meanwhile', async () => {
+test('a frozen server does not answer, and after a thaw it answers the pending query', async () => {
   const client = new pg.Client({ connectionString: server.url });
   await client.connect();
   await server.freeze();
@@ -29,7 +29,7 @@ test('a frozen server does not answer, and a thawed one answers the question tha
   await client.end();
 });
 
-test('a killed server, and one that was shut down, come back with their data on the same port', async () => {
+test('after a kill and after a shutdown, a server starts again with its data on the same port', async () => {
   await ask(server.url, 'create table kept (id int)');
   const { pid } = server;
   await server.kill();

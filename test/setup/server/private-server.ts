@@ -6,13 +6,13 @@ import { sendSignal, waitForEnd } from '../../../src/dev/processes.ts';
 import { childrenOf } from './processes.ts';
 
 export interface PrivateServerOptions {
-  /** Server settings by name. They override the settings of all private servers. */
+  /** Server settings by name. They override the defaults of private servers. */
   settings?: Record<string, string>;
   /** PEM texts that enable TLS. `required`: the server refuses connections without TLS. */
   ssl?: { certificate: string; key: string; required?: boolean };
 }
 
-/** A PostgreSQL that one test may freeze, kill and start again. Its port and data stay the same. */
+/** A PostgreSQL that a test may freeze, kill and start again. Its port and data stay the same. */
 export interface PrivateServer {
   /** Superuser URL of the database `postgres`. */
   url: string;
@@ -20,7 +20,7 @@ export interface PrivateServer {
   port: number;
   /** Process id of the postmaster, which `startAgain` changes. */
   readonly pid: number;
-  /** Sends SIGSTOP to every process of the server: connections stay open and nothing answers. */
+  /** Sends SIGSTOP to every process of the server. Connections stay open without an answer. */
   freeze(): Promise<void>;
   thaw(): Promise<void>;
   /** Sends SIGKILL to every process, which acts like a power cut. */
@@ -32,7 +32,7 @@ export interface PrivateServer {
   stop(): Promise<void>;
 }
 
-/** Starts an embedded server, whatever `LOOM_TEST_PG_URL` is: a test must not freeze a shared server. */
+/** Starts an embedded server even if `LOOM_TEST_PG_URL` is set, because a test must not freeze a shared server. */
 export async function startPrivateServer(options: PrivateServerOptions = {}): Promise<PrivateServer> {
   const dataDirectory = await mkdtemp(join(tmpdir(), 'loom-test-private-'));
   const start = (port: number): Promise<EmbeddedPostgres> =>

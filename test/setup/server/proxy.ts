@@ -12,7 +12,7 @@ export interface TestProxy {
   close(): Promise<void>;
 }
 
-/** Starts a TCP proxy in front of PostgreSQL, which can lose the answer to a statement that the server executed. */
+/** Starts a TCP proxy in front of PostgreSQL. It can drop the answer to a statement that the server has executed. */
 export async function startProxy(databaseUrl: string): Promise<TestProxy> {
   const target = new URL(databaseUrl);
   const sockets = new Set<Socket>();

@@ -2,16 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 
 /**
- * Empties databases for other tests, because cloning and dropping one costs most of a short test's time. A database is
- * reused only if a test has changed nothing but its rows and no session is left in it.
+ * Empties databases for other tests, because cloning and dropping one takes most of a short test's time. A database is
+ * reused only if the test changed no more than rows, and left no session open.
  */
 
-/** How long sessions that a test has just closed may take to end. */
+/** Time for sessions that a test has just closed to end. */
 const sessionEndMs = 200;
 
-/**
- * Returns a digest of the schema, the settings and the rows of `loom_meta`: of all that must be as in a fresh clone.
- */
+/** Returns a digest of the schema, the settings and the rows of `loom_meta`, which must equal those of a new clone. */
 export async function fingerprint(client: pg.Pool | pg.Client): Promise<string> {
   const { rows } = await client.query<{ digest: string }>(
     `select encode(sha256(convert_to(string_agg(line, E'\\n' order by line), 'UTF8')), 'hex') as digest from (
@@ -32,14 +30,14 @@ export async function fingerprint(client: pg.Pool | pg.Client): Promise<string> 
   return rows[0]?.digest ?? '';
 }
 
-/** Removes all rows of a database, and returns whether it is as good as a fresh clone now. */
+/** Removes all rows of a database, and returns whether it now equals a new clone. */
 export async function emptyForReuse(url: string, pristine: string): Promise<boolean> {
   const client = new pg.Client({ connectionString: url });
   try {
     await client.connect();
     if (await isInUse(client)) return false;
     if ((await fingerprint(client)) !== pristine) return false;
-    // Only tables with rows: PostgreSQL makes new files for each table that it truncates.
+    // Truncate only tables with rows, because PostgreSQL creates new files for each truncated table.
     await client.query(`do $$
       declare filled text := (
         select string_agg(oid::regclass::text, ', ') from pg_class

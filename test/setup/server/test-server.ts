@@ -9,7 +9,7 @@ export interface TestServer {
   stop(): Promise<void>;
 }
 
-/** Tests need no durability. The connections suffice for the pools of all workers together. */
+/** Settings without durability, which tests do not need. The connections suffice for the pools of all workers. */
 const settings = {
   fsync: 'off',
   full_page_writes: 'off',
@@ -30,7 +30,7 @@ export async function findTestServer(): Promise<TestServer> {
       return await startContainer();
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      console.warn(`No PostgreSQL container (${reason}); the embedded one serves this run.`);
+      console.warn(`Could not start a PostgreSQL container (${reason}). This run uses the embedded PostgreSQL.`);
     }
   }
   const dataDirectory = await mkdtemp(join(tmpdir(), 'loom-test-'));
@@ -44,7 +44,7 @@ async function startContainer(): Promise<TestServer> {
     .withEnvironment({ POSTGRES_PASSWORD: password })
     .withCommand(['postgres', ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])])
     .withExposedPorts(5432)
-    // The image starts the server twice: for its set-up and for good. As the server logs nothing, only the port tells.
+    // The image starts the server twice, first for its set-up. The log is empty: only the port shows the second start.
     .withWaitStrategy(Wait.forAll([Wait.forListeningPorts(), Wait.forSuccessfulCommand('pg_isready -h 127.0.0.1')]))
     .withStartupTimeout(containerStartMs)
     .start();

@@ -3,7 +3,7 @@ import type { Pool } from 'pg';
 
 const statement = await readFile(new URL('../../../docs/verify-chain.sql', import.meta.url), 'utf8');
 
-/** Verifies a state's chain by `docs/verify-chain.sql`, which uses none of LOOM's functions. */
+/** Verifies the chain of a state with `docs/verify-chain.sql`, which uses none of LOOM's functions. */
 export async function verifyBySql(
   pool: Pool,
   stateKey = 'default',

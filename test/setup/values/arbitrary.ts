@@ -24,7 +24,7 @@ export const storableText = fc
   )
   .map((text) => text.replaceAll('\u0000', '0'));
 
-/** Texts of doubles in JSON, unusual ones included. */
+/** JSON texts of doubles, including unusual ones. */
 const numberText = fc
   .oneof(
     fc.double({ noNaN: true, noDefaultInfinity: true }),
@@ -46,9 +46,7 @@ const numberText = fc
   )
   .map((value) => JSON.stringify(value));
 
-/**
- * The text of any JSON value. It is a text because only `JSON.parse` reliably makes a member called `__proto__`.
- */
+/** The text of any JSON value. Only `JSON.parse` of a text reliably creates a member called `__proto__`. */
 export const jsonText: fc.Arbitrary<string> = fc.letrec<{ value: string }>((tie) => ({
   value: fc.oneof(
     { maxDepth: 4, depthSize: 'small' },
@@ -68,6 +66,6 @@ function objectText(value: fc.Arbitrary<string>): fc.Arbitrary<string> {
 
 /** A valid document name. */
 export const documentName = storableText
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: names hold no control characters
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: names have no control characters
   .map((text) => text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '_'))
   .map((text) => (text === '' || text === '.' || text === '..' ? 'name' : text));

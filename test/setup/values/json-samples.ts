@@ -159,7 +159,7 @@ export interface Outcome {
   };
 }
 
-/** Captures a text that arrives in these pieces. */
+/** Scans a text that arrives in these pieces, and captures its value. */
 export function capture(pieces: Uint8Array[], limits: { maxBytes?: number; maxDepth?: number } = {}): Outcome {
   return scan(pieces, (onValue) => ({ kind: 'capture', maxBytes: 10_000_000, maxDepth: 64, ...limits, onValue }));
 }

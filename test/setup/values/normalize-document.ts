@@ -27,6 +27,6 @@ export function normalizeDocument(bytes: Uint8Array | string, options: Normalize
       document = { text: text.toString('utf8'), canonicalBytes, type };
     },
   });
-  if (document === undefined) throw new Error('a scan that ended well has captured its value');
+  if (document === undefined) throw new Error('the scan ended without a value');
   return document;
 }

@@ -20,7 +20,7 @@ export const oddNames = [
 
 const FILLER = 'Lorem ipsum 😀 "dolor" \\ sit\n'.repeat(640);
 
-/** Returns the text of an unusual document of about 20 KB. Only a text can easily have `__proto__` as a member. */
+/** Returns an unusual document of about 20 KB, as a text: in an object literal, `__proto__` sets the prototype. */
 export function oddDocument(index: number): string {
   return `{"index":${index},"__proto__":{"polluted":${index}},"constructor":{"prototype":null},"":"","empty":{"":{},"list":[]},
     "numbers":[1e21,1e-7,-0.5,0.1,5e-324,1.7976931348623157e308,9007199254740991,1.0,-0],"emoji 😀":"\\ud83d\\ude00",

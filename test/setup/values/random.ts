@@ -1,8 +1,8 @@
 // Room `values`: generated and odd values. It imports nothing from other rooms.
 
-/** Draws pseudo-random numbers: the same ones for the same seed, so that a failure can be repeated. */
+/** Draws pseudo-random numbers. The same seed gives the same numbers, so that a failure can be repeated. */
 export interface Random {
-  /** 0 ≤ x < 1. */
+  /** Returns a number from 0 up to but excluding 1. */
   fraction(): number;
   /** Returns a whole number from `min` to `max`, both included. */
   integer(min: number, max: number): number;
@@ -24,7 +24,7 @@ export function createRandom(seed: number): Random {
     integer,
     pick: (values) => {
       const value = values[integer(0, values.length - 1)];
-      if (value === undefined) throw new Error('there is nothing to pick from');
+      if (value === undefined) throw new Error('cannot pick from an empty list');
       return value;
     },
   };
