@@ -10,7 +10,7 @@ export interface DocumentSummary {
   updated_at: string;
 }
 
-/** Contains one document as read from the database. `text` is PostgreSQL's text of the jsonb. */
+/** Holds one document as read from the database. `text` is PostgreSQL's text of the jsonb. */
 export interface StoredDocument {
   text: string;
   revision: number;
