@@ -34,7 +34,7 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
   const metrics = createMetrics();
   let draining = false;
   const operations = createOperations((operation, error) =>
-    reportOperation(operation, draining ? blameShutdown(error) : error, log, metrics),
+    reportOperation(operation, draining ? toShutdownError(error) : error, log, metrics),
   );
   const parts = connectDatabase(config, await loadMigrations(), { log, metrics, operations });
   const { store, probe, initializer } = parts;
@@ -135,7 +135,7 @@ function startingUntil(initialized: boolean, verdict: ProbeVerdict): ProbeVerdic
 }
 
 /** Converts the error of an operation that the shutdown aborted, so that it does not count as a database failure. */
-function blameShutdown(error: unknown): unknown {
+function toShutdownError(error: unknown): unknown {
   if (!isLoomError(error) || error.code !== 'database_unavailable') return error;
   return new LoomError('client_gone', 'The node shut down before the operation ended.', { cause: error });
 }

@@ -45,7 +45,10 @@ export function arrowLines(arrows: Map<string, string[]>): string[] {
     .sort();
 }
 
-/** Reads the diagram: every line of a page's `text` blocks that has the form `room → room, room`. A room may have several. */
+/**
+ * Reads the diagram: every line of a page's `text` blocks that has the form `room → room, room`. A room may have
+ * several.
+ */
 export function readDiagram(markdown: string): string[] {
   const arrows = new Map<string, string[]>();
   for (const [, block = ''] of markdown.matchAll(/^```text\n([\s\S]*?)^```/gm)) {
@@ -63,8 +66,8 @@ export function readRoomTable(markdown: string): string[] {
 }
 
 /**
- * Finds folders of `src/` without a main file. The main file of a folder is the one with a header: a comment that stands apart,
- * before or after the imports, and says what the folder imports or must not know.
+ * Finds folders of `src/` that do not have exactly one main file. The main file of a folder is the one with a header: a
+ * comment that stands apart, before or after the imports, and says what the folder imports or must not know.
  */
 export function foldersWithoutHeader(files: SourceFile[]): string[] {
   const folders = [...new Set(files.map(({ path }) => dirname(path)))].filter((folder) => folder !== 'src').sort();
@@ -115,7 +118,7 @@ const words: { pattern: RegExp; instead: string }[] = [
 
 const maxSentenceWords = 25;
 
-/** Pages whose tables and code blocks aside every sentence is short. */
+/** Pages in which every sentence outside tables and code blocks is short. */
 const plainPages = [
   'README',
   'docs/tutorial',
@@ -126,7 +129,7 @@ const plainPages = [
   'docs/contributing',
 ];
 
-/** Finds long sentences in the pages. A code span or the text of a link counts as written, but a span as one word. */
+/** Finds long sentences in the pages. A code span counts as one word, and a link as its text. */
 export const sentencesAreShort: FileRule = ({ path, text }) => {
   if (!plainPages.includes(path.replace(/\.md$/, ''))) return [];
   const prose = text

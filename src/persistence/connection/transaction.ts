@@ -27,7 +27,7 @@ export async function runTransaction<T>(
     if (signal?.aborted === true) connection.cut();
     return await commitAfter(client, mode, async () => run(connection));
   } catch (error) {
-    throw signal?.aborted === true ? blameClient(error) : error;
+    throw signal?.aborted === true ? toClientGone(error) : error;
   } finally {
     signal?.removeEventListener('abort', connection.cut);
   }
@@ -44,7 +44,7 @@ async function commitAfter<T>(client: PoolClient, mode: TransactionMode, run: ()
 }
 
 /** Converts a connection fault after an abort to `client_gone`. An unknown outcome of a commit stays unknown. */
-function blameClient(error: unknown): unknown {
+function toClientGone(error: unknown): unknown {
   if (!isLoomError(error) || error.code !== 'database_unavailable') return error;
   return new LoomError('client_gone', 'The client disconnected before the operation ended.', { cause: error });
 }

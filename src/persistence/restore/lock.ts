@@ -23,12 +23,11 @@ export async function lockRestores(
   );
   if (row?.locked === true) return;
   const since = await readHolderSince(queries, stateKey, SEEDS[kind]);
-  const when = since === null ? '' : ` since ${since}`;
-  throw new LoomError(
-    'restore_in_progress',
-    `Another restore or undo of state ${JSON.stringify(stateKey)} is running${when}.`,
-    { retryAfterSeconds: 5, ...(since === null ? {} : { since }) },
-  );
+  const runs = since === null ? 'is running' : `has been running since ${since}`;
+  throw new LoomError('restore_in_progress', `Another restore or undo of state ${JSON.stringify(stateKey)} ${runs}.`, {
+    retryAfterSeconds: 5,
+    ...(since === null ? {} : { since }),
+  });
 }
 
 /** Reads when the holder's transaction began. Returns null if it has just ended, or if this role may not see it. */

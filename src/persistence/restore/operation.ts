@@ -16,8 +16,8 @@ import { keepDocuments, keepEntries, sealUndoRecord } from './undo-record.ts';
 //
 //   open → lock → stage → [ plan → check the revision ] → keep what is replaced → apply → append the entry → seal
 //
-// restore.ts and undo.ts stage their data, make the plan, and report. No step changes its input. The room imports
-// backup, domain, errors, limits and, of persistence, activity/, connection/, schema/ and state/.
+// restore.ts and undo.ts stage, plan and report. No step changes its input. The room imports backup, domain, errors,
+// limits and, of persistence, activity/, connection/, schema/ and state/. It must not know commit/.
 
 /** Describes what a restore or undo changes, at one revision of the live state. */
 export interface OperationPlan {

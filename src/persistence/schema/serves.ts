@@ -16,7 +16,10 @@ export async function assertSchemaServes(queries: Queries): Promise<void> {
 }
 
 export function schemaAhead(): LoomError {
-  return new LoomError('schema_ahead', 'The database has a newer schema, and this node cannot write to it.');
+  return new LoomError(
+    'schema_ahead',
+    'The database has a newer schema, so this node cannot write to it. Deploy a newer LOOM.',
+  );
 }
 
 /**

@@ -175,7 +175,7 @@ describe('on a server that stops', () => {
   });
 });
 
-describe('on a server that is no PostgreSQL', () => {
+describe('on a server that is not PostgreSQL', () => {
   let server: Server;
   const sockets = new Set<Socket>();
   let connections = 0;

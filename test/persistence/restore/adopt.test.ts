@@ -87,8 +87,8 @@ describe('a backup that is forged with correct digests', () => {
     ['the year 0', { recorded_at: '0000-01-01T00:00:00.000000Z' }, 'recorded_at'],
     ['month 0', { recorded_at: '2024-00-01T00:00:00.000000Z' }, 'recorded_at'],
     ['an event id of another form', { event_id: 'x' }, 'event_id'],
-    ['an action that is no text', { action: 1 }, 'action'],
-    ['an idempotency key that no index can hold', { idempotency_key: 'k'.repeat(10_000) }, 'idempotency_key'],
+    ['an action that is not a string', { action: 1 }, 'action'],
+    ['an idempotency key that is too long for an index', { idempotency_key: 'k'.repeat(10_000) }, 'idempotency_key'],
   ];
 
   it.each(forgeries)('is refused for its entry with %s', async (_what, members, member) => {
