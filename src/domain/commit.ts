@@ -36,7 +36,6 @@ export interface CommitReceipt {
   revision: number;
   epoch: string;
   eventId: string;
-  /** Whether the commit created a document. */
   created: boolean;
   /** Whether this is the receipt of an earlier request with the same `Idempotency-Key`. */
   replayed: boolean;

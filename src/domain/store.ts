@@ -97,7 +97,7 @@ export interface ChainCheckRecord {
 
 /** Describes a backup that is being streamed. */
 export interface BackupStream {
-  /** Is destroyed with a `LoomError` if the export fails. */
+  /** Stream of the backup. If the export fails, it is destroyed with a `LoomError`. */
   body: Readable;
   /** Records the time of the backup if it is restorable. Call it after the client has received the last byte. */
   recordTaken(): Promise<void>;

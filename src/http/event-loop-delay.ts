@@ -3,7 +3,7 @@ import type { EventLoopDelay } from '../domain/status.ts';
 
 const WINDOW_MS = 60_000;
 
-/** Sampling interval. The histogram records the time between samples, so an idle loop shows this value. */
+/** Sets the sampling interval. The histogram records the time between samples: for an idle loop, this value. */
 const RESOLUTION_MS = 20;
 
 /** Measures the delay of the event loop over one minute. A longer window would hide a problem that has just begun. */

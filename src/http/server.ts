@@ -42,7 +42,7 @@ export function createServer(options: ServerOptions) {
   registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
 
   return {
-    /** For tests, which send requests with `inject`, without a socket. */
+    /** Lets tests send requests with `inject`, without a socket. */
     app,
     /** Lists every route, so that tests can compare them with the docs and call each of them. */
     routes,

@@ -1,6 +1,6 @@
 import { dirname, join } from 'node:path/posix';
 
-/** A file of the project: its path from the root with `/`, and its text. */
+/** Describes a file of the project: its path from the root with `/`, and its text. */
 export interface SourceFile {
   path: string;
   text: string;
@@ -11,7 +11,7 @@ export type FileRule = (file: SourceFile) => string[];
 
 const rootEntries = ['src', 'test', 'migrations', 'docs', 'package.json', 'package-lock.json', 'tsconfig.json'];
 const rootDocuments = ['README.md', 'Dockerfile'];
-/** Entries that the tools and the runbook create and Git ignores. */
+/** Lists entries that the tools and the runbook create and Git ignores. */
 const ignoredEntries = ['node_modules', 'dist', 'coverage', 'loom-backup.json', 'loom-restore.json'];
 
 export function strangeRootEntries(names: string[]): string[] {
@@ -29,7 +29,7 @@ const isPure = (path: string): boolean => /^src\/(?:domain|json)\/|^src\/(?:erro
 const isSource = (path: string): boolean => path.startsWith('src/');
 
 /**
- * Checks the rules that the diagram in `docs/architecture.md` cannot relax: the technologies that each room may import,
+ * Checks the rules that the diagram in `docs/architecture.md` cannot relax. They cover the technologies of each room,
  * the purity of the vocabulary, and the rooms that no other room may import. `rooms.ts` checks the directions between
  * rooms.
  */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, inject } from 'vitest';
 import { runCommandLine } from '../setup/node/program.ts';
 
-/** One `sh` block of a page, under its heading, with the `text` block that shows what it prints. */
+/** Describes one `sh` block of a page, with its heading and the `text` block that shows its output. */
 export interface PageStep {
   section: string;
   commands: string;
@@ -42,7 +42,7 @@ export interface Shell {
  */
 export async function openShell(env: Record<string, string>, replacements: Record<string, string>): Promise<Shell> {
   const directory = await mkdtemp(join(tmpdir(), 'loom-page-'));
-  // The database of `npm run dev` belongs to another user, who must be able to enter.
+  // The database of `npm run dev` runs as another user, who must be able to enter this folder.
   await chmod(directory, 0o755);
   const variables = join(directory, '.variables');
   await writeFile(variables, '');

@@ -2,8 +2,8 @@ import { basename, dirname, join } from 'node:path/posix';
 import { type FileRule, importsOf, type SourceFile } from './house-rules.ts';
 
 /**
- * The rooms of `src/` and the imports between them. The table of allowed directions is the diagram in
- * `docs/architecture.md`: `tidy.test.ts` compares it with the arrows that this module measures in the code.
+ * Measures the rooms of `src/` and the imports between them. `tidy.test.ts` compares these arrows with the diagram of
+ * allowed imports in `docs/architecture.md`.
  */
 
 /** Folders whose subfolders are rooms of their own. Any other folder directly under `src/` is one room. */
@@ -66,8 +66,8 @@ export function readRoomTable(markdown: string): string[] {
 }
 
 /**
- * Finds folders of `src/` that do not have exactly one main file. The main file of a folder is the one with a header: a
- * comment that stands apart, before or after the imports, and says what the folder imports or must not know.
+ * Finds folders of `src/` that do not have exactly one main file. The main file has a header: a separate comment before
+ * or after the imports. It says what the folder imports or must not know.
  */
 export function foldersWithoutHeader(files: SourceFile[]): string[] {
   const folders = [...new Set(files.map(({ path }) => dirname(path)))].filter((folder) => folder !== 'src').sort();

@@ -6,7 +6,7 @@ import { hasBody } from '../request/body.ts';
 
 /**
  * Delivers the answer to a request whose body was not read to its end. Closing the socket right after the answer would
- * reset the connection while the client still sends, and the client would lose the answer. Reading everything would let
+ * reset the connection of a client that still sends, and the client would lose the answer. Reading everything would let
  * a refused client send for ever. So the node sends the whole answer at once. Then it reads and discards the rest of
  * the body, within limits of time and size.
  */

@@ -38,8 +38,8 @@ export function registerBackup(
 }
 
 /**
- * Passes all bytes through, but delays the end of the answer until the socket has accepted the last byte and `record`
- * has finished. So status shows the time as soon as a client has the whole backup, and ignores an aborted download.
+ * Passes all bytes through. Delays the end of the answer until the socket has accepted the last byte and `record` has
+ * finished. So status shows the time as soon as a client has the whole backup, and ignores an aborted download.
  */
 function delayEnd(reply: FastifyReply, record: () => Promise<void>): Transform {
   const { raw } = reply;

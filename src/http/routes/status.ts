@@ -12,10 +12,9 @@ import { createTimedReader } from '../timed-reader.ts';
 
 /** Holds values that do not change while a node runs. */
 export interface NodeFacts {
-  /** Version of LOOM. */
   version: string;
   startedAt: Date;
-  /** The schema version that this node's code is written for. */
+  /** Schema version that this node supports. */
   supportedSchemaVersion: number;
 }
 

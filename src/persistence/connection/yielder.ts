@@ -5,7 +5,7 @@ const BYTES_PER_TURN = 256 * 1024;
 
 /**
  * Creates a function to call and await after each chunk of a long stream. Node reads up to 32 chunks of a fast socket
- * in one turn of the event loop; processing them all at once would delay other requests.
+ * in one turn of the event loop. Processing them all at once would delay other requests.
  */
 export function createYielder(): (bytes: number) => Promise<void> | undefined {
   let processedBytes = 0;

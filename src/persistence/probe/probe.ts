@@ -15,7 +15,7 @@ export interface ProbeOptions {
   postgres: PostgresConfig;
   log: Log;
   applicationName: string;
-  /** The schema version that this node's code is written for. */
+  /** Schema version that this node supports. */
   supportedSchemaVersion: number;
   intervalMs?: number;
   /** Deadline of one check, including the time to connect. */

@@ -17,7 +17,7 @@ import type { BackupManifest } from '../../domain/backup.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import { digestDocuments } from '../state/digest.ts';
 
-/** JSON pointer of the backup in the body of a restore. */
+/** Points to the backup in the body of a restore. */
 const BACKUP = '/backup';
 
 /** Holds the computed digest and number of entries of the staged backup. */

@@ -79,8 +79,8 @@ export function unchangedTrail(live: AuditHead): TrailPlan {
 }
 
 /**
- * Returns whether the backup's entries must be imported rather than adopted: the trails differ, the backup's entries
- * begin after a gap, or they are unverified.
+ * Returns whether the backup's entries must be imported instead of adopted: the trails differ, or the entries are
+ * unverified or begin after a gap.
  */
 function isImported(live: AuditHead, backup: CheckedBackup, different: number | undefined): boolean {
   if (!backup.verified || different !== undefined) return true;

@@ -23,9 +23,9 @@ export async function keepEntries(queries: Queries, stateKey: string, revision: 
 }
 
 /**
- * Writes the undo record of what was kept under `record.revision`, and deletes all records that are older than the
- * newest `limits.maxUndoRecords` substantial ones. Records that replaced nothing do not count, so a repeated restore
- * does not evict the first. At most `limits.maxEmptyUndoRecords` of them stay.
+ * Writes the undo record of what was kept under `record.revision`, and keeps only the newest `limits.maxUndoRecords`
+ * substantial ones. Records that replaced nothing do not count, so a repeated restore does not evict the first. At most
+ * `limits.maxEmptyUndoRecords` of them stay.
  */
 export async function sealUndoRecord(
   queries: Queries,

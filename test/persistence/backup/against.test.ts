@@ -12,7 +12,7 @@ import { cloneDatabase, type TestDatabase } from '../../setup/server/database.ts
 
 const LENGTH = 12;
 let nodes: TestNodes;
-/** The backups of the trail when it had 0, 1, 2 … entries. */
+/** Contains the backups of the trail when it had 0, 1, 2 … entries. */
 const backups: string[] = [];
 
 beforeAll(async () => {

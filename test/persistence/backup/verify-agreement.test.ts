@@ -76,7 +76,7 @@ describe('the offline verifier and a restore have the same verdict', () => {
     for (const place of sampleByKind(places, memberOf, { purpose: 'agreement on a scalar' })) {
       const spoiled = structuredClone(parsed);
       change(spoiled, place);
-      // Another node's state key is no fault of the file.
+      // The state key of another node is not a fault of the file.
       if (place[0] === 'state_key') continue;
       const content = JSON.stringify(spoiled);
       const expected = await online(content);

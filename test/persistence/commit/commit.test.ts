@@ -36,7 +36,7 @@ describe('a precondition', () => {
     const { revision: third } = await put({ document: 'doc', ifMatch: ['x', old, `${epoch}.${second}`] });
     await put({ document: 'doc', ifMatch: '*' });
     expect(third).toBe(second + 1);
-    // The same revision in another epoch is another document.
+    // The same revision in another epoch does not match.
     expect(await outcomeOf(put({ document: 'doc', ifMatch: [`other.${third + 1}`] }))).toBe('precondition_failed');
   });
 

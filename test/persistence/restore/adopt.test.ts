@@ -47,7 +47,7 @@ describe('an older database whose chain is a prefix of the backup’s', () => {
       expect(await fresh.state()).toEqual(await nodes.node.state());
       expect((await entriesOf(fresh)).slice(0, 8)).toEqual(await entriesOf(nodes.node));
       expect(await verify(fresh)).toMatchObject({ ok: true, entries: 9 });
-      // An adopted idempotency key counts here, too.
+      // An adopted idempotency key also counts.
       const again = await fresh.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'late', json: '1' }] });
       expect(again).toMatchObject({ replayed: true, revision: 6 });
     },

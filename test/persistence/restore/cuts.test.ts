@@ -103,7 +103,7 @@ it(`a compressed body, cut at ${CUTS} offsets, is refused every time and changes
 it('a compressed body with anything behind it is refused and changes nothing', async () => {
   const unchanged = await digestTables(server.database.pool);
   const packed = gzipSync(bodies[0]?.[1]() ?? '');
-  // gunzip takes zeros for padding and ignores everything after them.
+  // gunzip treats zeros as padding and ignores everything after them.
   for (const behind of [
     Buffer.from('xyz'),
     Buffer.alloc(1),

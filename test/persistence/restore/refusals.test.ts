@@ -75,7 +75,7 @@ describe('a restore request is refused', () => {
   it('that is only a backup, whatever its size', async () => {
     const error = { code: 'invalid_restore_request', message: expect.stringContaining('wrap it as {"confirm"') };
     await expectRefused(text, error);
-    // Members that are larger than a request's own members may be.
+    // These members exceed the size limit of a request's own members.
     await expectRefused(`{"state":{"large":"${'x'.repeat(100_000)}"}}`, error);
   });
 
