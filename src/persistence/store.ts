@@ -1,3 +1,6 @@
+// persistence/ is the store. This file binds the verbs of its rooms to one database and one state key. It imports
+// domain and the rooms of persistence. All SQL is in these rooms. No room of persistence may import http or cli.
+
 import type { Store } from '../domain/store.ts';
 import { createChainChecks } from './activity/chain-checks.ts';
 import type { Operations } from './activity/operations.ts';
@@ -17,9 +20,6 @@ import { readSchemaStatus } from './schema/schema.ts';
 import { createEventId } from './state/identifiers.ts';
 import { listScratchStates } from './state/scratch-states.ts';
 import { readStateHead } from './state/state-row.ts';
-
-// persistence/ is the store. This file binds the verbs of its rooms to one database and one state key. It imports
-// domain and the rooms of persistence. All SQL is in these rooms. No room of persistence may import http or cli.
 
 export interface StoreOptions {
   database: Database;

@@ -1,7 +1,7 @@
-import type { RunningOperation } from '../../domain/store.ts';
-
 // persistence/activity/ keeps this node's running operations and last verdict on the chain in memory, for status and
 // metrics. It imports only domain. It must not know SQL.
+
+import type { RunningOperation } from '../../domain/store.ts';
 
 export interface Progress {
   /** Adds to the counts so far. */

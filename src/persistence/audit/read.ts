@@ -1,12 +1,12 @@
+// persistence/audit/ reads and verifies the audit trail. It imports domain and, of persistence, activity/, connection/,
+// read/ and state/. It never writes: commit/ and restore/ append entries.
+
 import type { Readable } from 'node:stream';
 import type { AuditLine, AuditQuery } from '../../domain/audit.ts';
 import type { AuditPage } from '../../domain/store.ts';
 import type { Database } from '../connection/database.ts';
 import { openStream } from '../read/stream.ts';
 import { readStateHead, selectStateKey } from '../state/state-row.ts';
-
-// persistence/audit/ reads and verifies the audit trail. It imports domain and, of persistence, activity/, connection/,
-// read/ and state/. It never writes: commit/ and restore/ append entries.
 
 /**
  * Renders an entry as JSON text: `{"hash": "…", ` and its members. A tampered entry that is empty or no object becomes

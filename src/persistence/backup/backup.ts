@@ -1,3 +1,6 @@
+// persistence/backup/ exports backups: it passes the state and its trail to the encoder of backup. It imports backup,
+// domain and, of persistence, activity/, connection/, read/, schema/ and state/. It must not know restores.
+
 import type { BackupOptions } from '../../domain/backup.ts';
 import type { BackupStream, OperationContext } from '../../domain/store.ts';
 import type { ChainChecks } from '../activity/chain-checks.ts';
@@ -7,9 +10,6 @@ import { openStream, type Sink } from '../read/stream.ts';
 import { SCHEMA_SERVES } from '../schema/serves.ts';
 import { readStateHead, selectStateKey } from '../state/state-row.ts';
 import { type BackupHead, readHeader, writeBackup } from './writer.ts';
-
-// persistence/backup/ exports backups: it passes the state and its trail to the encoder of backup. It imports backup,
-// domain and, of persistence, activity/, connection/, read/, schema/ and state/. It must not know restores.
 
 export interface BackupSource {
   database: Database;

@@ -1,3 +1,6 @@
+// persistence/commit/ queues commits and makes one call of `loom_commit` for a batch. It imports domain, errors, limits
+// and, of persistence, connection/ and schema/. It must not read documents: `loom_commit` patches them.
+
 import { type CommitReceipt, type CommitRequest, entityTag, type Precondition } from '../../domain/commit.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
@@ -5,9 +8,6 @@ import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { isConnectionFault } from '../connection/faults.ts';
 import { SCHEMA_SERVES, schemaAhead } from '../schema/serves.ts';
-
-// persistence/commit/ queues commits and makes one call of `loom_commit` for a batch. It imports domain, errors, limits
-// and, of persistence, connection/ and schema/. It must not read documents: `loom_commit` patches them.
 
 /** Holds a commit and its text for `loom_commit`. The event id stays the same when the commit is sent again. */
 export interface PreparedCommit {

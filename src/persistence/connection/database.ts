@@ -1,3 +1,6 @@
+// persistence/connection/ is the only door to PostgreSQL: pool, transactions, COPY, deadlines, conversion of errors. It
+// imports config, domain, errors, limits and log. No other room imports pg. It must not know LOOM's tables.
+
 import pg, { type Pool, type PoolClient } from 'pg';
 import type { PostgresConfig } from '../../config/config.ts';
 import type { StoreObservation } from '../../domain/store.ts';
@@ -7,9 +10,6 @@ import { connectionOptions, cutClient, isIdle } from './client.ts';
 import { type Connection, createConnection, createQueries, type Queries } from './connection.ts';
 import { describeFault, isInStep, throwDatabaseError } from './faults.ts';
 import { runTransaction, type TransactionMode } from './transaction.ts';
-
-// persistence/connection/ is the only door to PostgreSQL: pool, transactions, COPY, deadlines, conversion of errors. It
-// imports config, domain, errors, limits and log. No other room imports pg. It must not know LOOM's tables.
 
 export interface DatabaseOptions {
   log: Log;

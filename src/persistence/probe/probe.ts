@@ -1,3 +1,6 @@
+// persistence/probe/ watches the database for `/ready` over its own connection. It imports config, domain, limits, log
+// and, of persistence, connection/ and schema/. It must not know a state.
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PostgresConfig } from '../../config/config.ts';
 import type { ProbeVerdict } from '../../domain/probe.ts';
@@ -7,9 +10,6 @@ import type { Queries } from '../connection/connection.ts';
 import { describeFault, sqlStateOf } from '../connection/faults.ts';
 import { createSoleConnection, type SoleConnection } from '../connection/sole-connection.ts';
 import { type CheckOutcome, nextProbeState, probePauseMs, startingState } from './verdict.ts';
-
-// persistence/probe/ watches the database for `/ready` over its own connection. It imports config, domain, limits, log
-// and, of persistence, connection/ and schema/. It must not know a state.
 
 export interface ProbeOptions {
   postgres: PostgresConfig;

@@ -1,3 +1,6 @@
+// persistence/read/ reads one document, a page of documents, or the whole state as a stream. It imports domain, errors,
+// limits and, of persistence, connection/ and state/. It never writes.
+
 import type { StoredDocument } from '../../domain/document.ts';
 import type { DocumentPage, DocumentQuery, StateStream } from '../../domain/store.ts';
 import type { Connection } from '../connection/connection.ts';
@@ -6,9 +9,6 @@ import type { Database } from '../connection/database.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { readStateHead, requireState, selectStateKey } from '../state/state-row.ts';
 import { openStream, type Sink } from './stream.ts';
-
-// persistence/read/ reads one document, a page of documents, or the whole state as a stream. It imports domain, errors,
-// limits and, of persistence, connection/ and state/. It never writes.
 
 /** Reads one document. Returns undefined when it does not exist. */
 export function readDocument(database: Database, stateKey: string, name: string): Promise<StoredDocument | undefined> {

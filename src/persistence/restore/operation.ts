@@ -1,3 +1,10 @@
+// persistence/restore/ restores backups and undoes restores. This file has the steps that both share, in their order:
+//
+//   open → lock → stage → [ plan → check the revision ] → keep what is replaced → apply → append the entry → seal
+//
+// restore.ts and undo.ts stage, plan and report. No step changes its input. The room imports backup, domain, errors,
+// limits and, of persistence, activity/, connection/, schema/ and state/. It must not know commit/.
+
 import type { AuditHead } from '../../domain/audit.ts';
 import type { StateHead } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
@@ -11,13 +18,6 @@ import { adoptEntries, type ImportOrigin, importEntries, readTruncations, remove
 import { type AppendedEntry, appendOperationEntry } from './operation-entry.ts';
 import type { TrailPlan } from './trail.ts';
 import { keepDocuments, keepEntries, sealUndoRecord } from './undo-record.ts';
-
-// persistence/restore/ restores backups and undoes restores. This file has the steps that both share, in their order:
-//
-//   open → lock → stage → [ plan → check the revision ] → keep what is replaced → apply → append the entry → seal
-//
-// restore.ts and undo.ts stage, plan and report. No step changes its input. The room imports backup, domain, errors,
-// limits and, of persistence, activity/, connection/, schema/ and state/. It must not know commit/.
 
 /** Describes what a restore or undo changes, at one revision of the live state. */
 export interface OperationPlan {

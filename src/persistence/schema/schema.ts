@@ -1,9 +1,9 @@
+// persistence/schema/ reads the version of the schema and applies the migrations. It imports domain, errors, limits,
+// log and, of persistence, connection/ and state/. It must not know the content of the tables.
+
 import type { SchemaStatus } from '../../domain/state.ts';
 import type { Queries } from '../connection/connection.ts';
 import type { Migration } from './migrations.ts';
-
-// persistence/schema/ reads the version of the schema and applies the migrations. It imports domain, errors, limits,
-// log and, of persistence, connection/ and state/. It must not know the content of the tables.
 
 /** Identifies the schema that this node reads and writes. A test compares it with the newest file in `migrations/`. */
 export const CURRENT_SCHEMA_VERSION = 2;

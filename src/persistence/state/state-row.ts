@@ -1,12 +1,12 @@
+// persistence/state/ has the row of a state (`loom_state`), ids, state digests and the list of scratch states. It
+// imports domain, errors, limits and, of persistence, connection/. It must not know commits, backups or restores.
+
 import type { StateHead } from '../../domain/state.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { stateMissing } from '../connection/faults.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { createEpoch } from './identifiers.ts';
-
-// persistence/state/ has the row of a state (`loom_state`), ids, state digests and the list of scratch states. It
-// imports domain, errors, limits and, of persistence, connection/. It must not know commits, backups or restores.
 
 /** Creates the row of a new state. An existing row stays as it is. */
 export async function ensureState(queries: Queries, stateKey: string): Promise<void> {
