@@ -17,24 +17,24 @@ import { createStore } from './persistence/store.ts';
 import { readVersion } from './version.ts';
 
 export interface LoomNode {
-  /** Where the node listens, with the real port even when 0 was configured. */
+  /** URL of the node, with the actual port if the configured port is 0. */
   url: string;
   readiness(): Readiness;
-  /** Shuts down as after SIGTERM: not ready at once, then the configured delay, open requests, the database. */
+  /** Shuts down as SIGTERM does: turns unready, waits for the delay, finishes open requests, closes the database. */
   close(): Promise<void>;
 }
 
 const APPLICATION_NAME = 'loom';
 
 /**
- * Starts a node. It listens at once, and answers `starting` until it has reached the database, however long that takes.
- * Rejects only when it cannot listen, or when its own migration files are invalid.
+ * Starts a node. It listens at once, and answers `starting` until the database is initialized. Rejects if it cannot
+ * listen, or if its migration files are invalid.
  */
 export async function startNode(config: Config, { log }: { log: Log }): Promise<LoomNode> {
   const metrics = createMetrics();
   let draining = false;
   const operations = createOperations((operation, error) =>
-    reportOperation(operation, draining ? blameShutdown(error) : error, log, metrics),
+    reportOperation(operation, draining ? toShutdownError(error) : error, log, metrics),
   );
   const parts = connectDatabase(config, await loadMigrations(), { log, metrics, operations });
   const { store, probe, initializer } = parts;
@@ -86,7 +86,7 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
   };
 }
 
-/** Creates the parts that use the database. None of them connects before it is started or used. */
+/** Creates the parts that use the database. Each connects only when it is started or used. */
 function connectDatabase(
   { postgres, migrate, maxDocumentBytes }: Config,
   migrations: Migration[],
@@ -101,7 +101,7 @@ function connectDatabase(
     applicationName: `${APPLICATION_NAME}-probe`,
     supportedSchemaVersion: CURRENT_SCHEMA_VERSION,
     onChange: (verdict) => {
-      // Somebody has emptied or replaced the database of a running node.
+      // The database of the running node was emptied or replaced.
       if (verdict.schema === 'behind') initializer.start();
     },
   });
@@ -129,18 +129,18 @@ function listenFault(error: unknown, { host, port }: Config['http']): unknown {
   return error;
 }
 
-/** Returns `starting` while the database is ready but the state has no row yet. */
+/** Returns the verdict, but `starting` while the database is ready and the state has no row yet. */
 function startingUntil(initialized: boolean, verdict: ProbeVerdict): ProbeVerdict {
   return initialized || !verdict.ok ? verdict : { ...verdict, ok: false, reason: 'starting' };
 }
 
-/** Converts the error of an operation that the shutdown itself cut: the database is not at fault. */
-function blameShutdown(error: unknown): unknown {
+/** Converts the error of an operation that the shutdown aborted, so that it does not count as a database failure. */
+function toShutdownError(error: unknown): unknown {
   if (!isLoomError(error) || error.code !== 'database_unavailable') return error;
-  return new LoomError('client_gone', 'The node shut down before the operation was done.', { cause: error });
+  return new LoomError('client_gone', 'The node shut down before the operation ended.', { cause: error });
 }
 
-/** Tells who is at fault that an operation did not succeed. Only `failed` calls for an alarm. */
+/** Classifies the end of an operation. Only `failed`, a fault of the node or the database, calls for an alarm. */
 function outcomeOf(error: unknown): OperationOutcome {
   if (error === undefined) return 'ok';
   if (!isLoomError(error)) return 'failed';

@@ -1,7 +1,7 @@
 // src/domain/ is the vocabulary: the types that the rooms pass to each other, and the rules for names and tags. It is
-// pure: it may import errors and limits. It must not know PostgreSQL, HTTP, files or clocks.
+// pure: it may import errors, limits and zod. It must not know PostgreSQL, HTTP, files or clocks.
 
-/** Identifies the last entry of an audit trail. Without entries: seq 0 and the genesis hash. */
+/** Identifies the last entry of an audit trail. An empty trail has seq 0 and `GENESIS_HASH`. */
 export interface AuditHead {
   seq: number;
   /** Lower-case hex, 64 digits. */
@@ -31,13 +31,13 @@ export interface ListedEntry {
   event_id: string;
 }
 
-/** Contains one entry as JSON text: the entry's members and `hash`. */
+/** Holds one entry as JSON text: the entry's members and `hash`. */
 export interface AuditLine {
   seq: number;
   text: string;
 }
 
-/** Says why a chain is broken. */
+/** Names the fault of a broken chain. */
 export type ChainFault =
   | 'hash_mismatch'
   | 'seq_gap'
@@ -46,7 +46,7 @@ export type ChainFault =
   | 'head_mismatch'
   | 'entries_missing';
 
-/** Reports the check of the complete chain in the database. */
+/** Reports the result of checking the complete chain in the database. */
 export type AuditVerdict =
   | { ok: true; entries: number; head: AuditHead }
   | { ok: false; entries: number; head: AuditHead; first_bad_seq: number; reason: ChainFault; detail: string };

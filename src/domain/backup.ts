@@ -16,9 +16,10 @@ export interface BackupHeader {
 }
 
 /**
- * Describes the last member of a backup. Digests are lower-case hex of SHA-256. They cover values:
- * - `state_sha256`: over sha256(name) ‖ sha256(canonical text of the value), documents in byte order of their names;
- * - `sha256`: over the canonical text of `{"header": …, "manifest": …}` with all members except this one.
+ * Describes the last member of a backup. Digests are SHA-256 in lower-case hex. They cover values, so they do not
+ * depend on whitespace or escapes:
+ * - `state_sha256`: of sha256(name) ‖ sha256(canonical text of the value), documents in byte order of their names;
+ * - `sha256`: of the canonical text of `{"header": …, "manifest": …}` with all members except this one.
  */
 export interface BackupManifest {
   documents: number;
@@ -48,7 +49,7 @@ export interface DocumentNames {
   added: string[];
   changed: string[];
   removed: string[];
-  /** Whether a list ends at `limits.maxPlanNames`. */
+  /** Whether a list was cut off at `limits.maxPlanNames`. */
   truncated: boolean;
 }
 
@@ -56,7 +57,7 @@ export interface DocumentNames {
 export interface OperationReport {
   dry_run: boolean;
   replaced_state: boolean;
-  /** Number of entries that the trail adopted or imported. */
+  /** Number of adopted and imported entries. */
   imported_audit_count: number;
   revision: number;
   /** Null in a dry run that would replace the state, because only the operation itself creates a new epoch. */
@@ -67,7 +68,7 @@ export interface OperationReport {
   documents: DocumentCounts;
   document_names: DocumentNames;
   audit: {
-    /** Entries appended as `audit.import` entries that contain the original. */
+    /** Number of entries imported, each inside a new `audit.import` entry. */
     imported: number;
     previous_head: AuditHead;
     head: AuditHead | null;
@@ -83,9 +84,9 @@ export interface RestoreReport extends OperationReport {
   /** Whether the backup had a manifest. A restore always refuses a backup that does not match its manifest. */
   verified: boolean;
   audit: OperationReport['audit'] & {
-    /** Entries adopted unchanged, with seq and hash. */
+    /** Number of entries adopted unchanged, with seq and hash. */
     adopted: number;
-    /** Entries of the live trail that were removed. */
+    /** Number of entries removed from the live trail. */
     replaced: number;
     /** The first seq at which the two trails differ; null when one contains the other. */
     parted_at: number | null;

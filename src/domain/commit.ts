@@ -11,8 +11,8 @@ export type Change =
   | { op: 'delete'; name: string };
 
 /**
- * Sets the condition for a commit (RFC 9110 §13.1). `document` is the target; null means the whole state. Tags are
- * without their quotes: `<epoch>.<revision>`. `*` means "exists".
+ * Describes the preconditions of a request (RFC 9110 §13.1). `document` is their target; null means the whole state.
+ * Tags have the form `<epoch>.<revision>`, without quotes. `*` means "exists".
  */
 export interface Precondition {
   document: string | null;
@@ -36,16 +36,16 @@ export interface CommitReceipt {
   revision: number;
   epoch: string;
   eventId: string;
-  /** Whether the commit created a document. */
   created: boolean;
-  /** Whether an earlier request with the same `Idempotency-Key` made this commit. The receipt is that request's. */
+  /** Whether this is the receipt of an earlier request with the same `Idempotency-Key`. */
   replayed: boolean;
 }
 
 /**
- * Resolves after the transaction has committed. Rejects with `commit_outcome_unknown`, or because nothing was committed:
- * with `precondition_failed`, `document_not_found` (of a delete), `document_too_large`, `idempotency_key_reused`,
- * `queue_full`, `state_busy`, `schema_ahead`, `database_unavailable` or `draining`.
+ * Commits a request, and resolves after the transaction has committed. Rejects with `commit_outcome_unknown` when the
+ * commit may have taken place. All other codes mean that nothing was committed: `precondition_failed`,
+ * `document_not_found` (of a delete), `document_too_large`, `idempotency_key_reused`, `queue_full`, `state_busy`,
+ * `schema_ahead`, `database_unavailable` or `draining`.
  */
 export type SubmitCommit = (request: CommitRequest) => Promise<CommitReceipt>;
 

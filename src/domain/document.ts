@@ -10,7 +10,7 @@ export interface DocumentSummary {
   updated_at: string;
 }
 
-/** Contains one document as read from the database. `text` is PostgreSQL's text of the jsonb. */
+/** Holds one document as read from the database. `text` is PostgreSQL's text of the jsonb. */
 export interface StoredDocument {
   text: string;
   revision: number;
@@ -19,8 +19,8 @@ export interface StoredDocument {
 }
 
 /**
- * Throws `invalid_document_name` unless the name has 1 to 512 UTF-8 bytes, no control character (C0, DEL, C1), no lone
- * surrogate, and is neither `.` nor `..`. RFC 3986 §5.2.4 removes those two from a path, so no URL can contain them.
+ * Throws `invalid_document_name` unless the name has 1 to 512 UTF-8 bytes and no control character (C0, DEL, C1) or
+ * lone surrogate. It refuses `.` and `..` because RFC 3986 §5.2.4 removes them from a path.
  */
 export function assertDocumentName(name: string, pointer?: string): void {
   const fault = documentNameFault(name);

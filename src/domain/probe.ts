@@ -1,6 +1,6 @@
-/** Reports the probe's last checks of the database. `GET /ready` answers with it and sends no query. */
+/** Reports the probe's last checks of the database. `GET /ready` answers from it, without a query. */
 export interface ProbeVerdict {
-  /** Whether the node can use the database: it answers, and this node supports its schema. */
+  /** Whether the database answers and this node supports its schema. */
   ok: boolean;
   database: 'ok' | 'unreachable' | 'slow' | 'starting';
   schema: 'ok' | 'behind' | 'ahead' | 'unknown';

@@ -1,6 +1,6 @@
 import type { ProbeReason, ProbeVerdict } from './probe.ts';
 
-/** Answers `GET /ready`. It is public, so it contains no version, host or user. */
+/** Describes the answer of `GET /ready`. The route is public, so the answer contains no version, host or user. */
 export interface Readiness {
   ok: boolean;
   checks: { http: 'ok' | 'draining'; database: ProbeVerdict['database']; schema: ProbeVerdict['schema'] };
@@ -8,7 +8,7 @@ export interface Readiness {
   reason?: ProbeReason | 'draining';
 }
 
-/** Creates the answer from the probe's verdict. `draining` takes precedence over the condition of the database. */
+/** Creates the answer from the probe's verdict. `draining` takes precedence over the verdict's reason. */
 export function readinessOf(verdict: ProbeVerdict, draining: boolean): Readiness {
   const checks: Readiness['checks'] = {
     http: draining ? 'draining' : 'ok',

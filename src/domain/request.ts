@@ -30,10 +30,10 @@ export type RestoreMembers = z.input<typeof restoreMembersSchema>;
 /** Describes the members of an undo body other than `confirm`, as a client sends them. */
 export type UndoMembers = z.input<typeof undoMembersSchema>;
 
-/** Contains the checked members of a restore request, defaults included. */
+/** Holds the checked members of a restore request, defaults included. */
 export type RestoreOptions = Options<z.output<typeof restoreMembersSchema>>;
 
-/** Contains the checked members of an undo request, defaults included. */
+/** Holds the checked members of an undo request, defaults included. */
 export type UndoOptions = Options<z.output<typeof undoMembersSchema>>;
 
 /** Returns whether a restore body may have this member in addition to `backup`. */

@@ -1,13 +1,13 @@
 import { limits } from '../limits.ts';
 import type { AuditHead } from './audit.ts';
 
-/** The keyed row: where a state stands. */
+/** Describes a state: its epoch, revision, totals and audit head. */
 export interface StateHead {
   stateKey: string;
   epoch: string;
   revision: number;
   documents: number;
-  /** Sum of the canonical texts of all documents, in bytes. */
+  /** Total length of the canonical texts of all documents. */
   bytes: number;
   head: AuditHead;
   lastBackupAt: string | null;
@@ -15,7 +15,7 @@ export interface StateHead {
   updatedAt: string;
 }
 
-/** The schema of the database as a node sees it. */
+/** Describes the schema of the database, and the migrations that this node would still apply. */
 export interface SchemaStatus {
   initialized: boolean;
   schemaVersion: number | null;
@@ -25,22 +25,21 @@ export interface SchemaStatus {
   pending: { version: number; name: string }[];
 }
 
-/** A state that a restore made beside the node's own (`into_scratch`). */
+/** Describes a state that a restore created beside the live state (`into_scratch`). */
 export interface ScratchState {
   state_key: string;
   created_at: string;
   documents: number;
-  /** Sum of the canonical texts of its documents. */
+  /** Total length of the canonical texts of its documents. */
   bytes: number;
   audit_entries: number;
 }
 
-/** Describes a scratch state that was dropped. */
 export interface DroppedScratch extends Pick<ScratchState, 'state_key' | 'documents' | 'audit_entries'> {
   dropped: true;
 }
 
-/** Returns what is wrong with a state key, as the predicate of a sentence; undefined for a valid key. */
+/** Returns the fault of a state key as a predicate, as `documentNameFault` does; undefined for a valid key. */
 export function stateKeyFault(key: string): string | undefined {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
   const isStorable = key.isWellFormed() && !/[\u0000-\u001f\u007f-\u009f]/.test(key);
@@ -49,7 +48,7 @@ export function stateKeyFault(key: string): string | undefined {
   return bytes > limits.maxStateKeyBytes ? `has ${bytes} bytes; the maximum is ${limits.maxStateKeyBytes}` : undefined;
 }
 
-/** Checks the key of a scratch state as `stateKeyFault` does, and that the path of its route can contain it. */
+/** Returns the fault of a scratch state's key. Its route contains the key, so it must also be a valid URL segment. */
 export function scratchKeyFault(key: string): string | undefined {
   if (key === '' || key === '.' || key === '..') return 'is empty, "." or "..", which cannot be a segment of a URL';
   return stateKeyFault(key);

@@ -4,7 +4,7 @@ import type { ScratchState } from './state.ts';
 import type { ChainCheckRecord, RunningOperation, StoreObservation } from './store.ts';
 import type { UndoRecord } from './undo.ts';
 
-/** Describes the answer of `GET /v1/admin/status`. Values from the database are null while it is away. */
+/** Describes the answer of `GET /v1/admin/status`. Values from the database are null while it is unreachable. */
 export interface StatusReport {
   ready: Readiness;
   version: string;
@@ -29,12 +29,12 @@ export interface StatusReport {
   operations: RunningOperation[];
   event_loop: EventLoopDelay;
   memory: { rss_bytes: number; heap_used_bytes: number; heap_total_bytes: number; external_bytes: number };
-  /** `kept` lists what can be undone, newest first; `bytes` is its size; `kept_most` is the limit. */
+  /** `kept` lists the undo records, newest first; `bytes` is their total size; `kept_most` limits their number. */
   undo: { kept_most: number; bytes: number | null; kept: (UndoRecord & { age_seconds: number })[] | null };
   scratch_states: ScratchState[] | null;
 }
 
-/** Tells how late the event loop ran; null until it has been measured. */
+/** Reports the delay of the event loop. Values are null until the first measurement. */
 export interface EventLoopDelay {
   delay_mean_ms: number | null;
   delay_p50_ms: number | null;

@@ -9,28 +9,28 @@ import type { UndoRecord, UndoReport } from './undo.ts';
 
 export interface DocumentQuery {
   prefix?: string | undefined;
-  /** Names after this one, in byte order. */
+  /** Selects the names after this one, in byte order. */
   after?: string | undefined;
   limit: number;
 }
 
 export interface DocumentPage {
   documents: DocumentSummary[];
-  /** Pass it as `after` to go on; null at the end. */
+  /** Value of `after` for the next page; null on the last page. */
   next: string | null;
   epoch: string;
   revision: number;
 }
 
-/** Holds one page of the audit trail. The store returns entries as text; a client parses them. */
+/** Holds one page of the audit trail. The store returns each entry as text, and the HTTP client as an object. */
 export interface AuditPage<Entry = AuditLine> {
   entries: Entry[];
-  /** Pass it as `after` (ascending) or `before` (descending) to go on; null at the end. */
+  /** Value of `after` (ascending) or `before` (descending) for the next page; null on the last page. */
   next: number | null;
   head: AuditHead;
 }
 
-/** A streamed read of the whole state. Destroying `body` aborts it and closes its connection. */
+/** Describes a streamed read of the whole state. Destroying `body` aborts the read and closes its connection. */
 export interface StateStream {
   epoch: string;
   revision: number;
@@ -38,9 +38,9 @@ export interface StateStream {
   body: Readable;
 }
 
-/** An operation that takes long, as status shows it. */
+/** Describes a running operation, as status lists it. */
 export interface RunningOperation {
-  /** A restore or undo becomes a `plan` as soon as it is known to be a dry run. */
+  /** A restore or undo becomes a `plan` as soon as its request says `dry_run`. */
   kind: 'backup' | 'restore' | 'plan' | 'undo' | 'verify';
   started_at: string;
   request_id: string;
@@ -51,11 +51,11 @@ export interface RunningOperation {
 
 export interface OperationContext {
   requestId: string;
-  /** Aborts the operation: nothing is changed, and its connection is closed. */
+  /** Aborts the operation, rolls back its changes and closes its connection. */
   signal: AbortSignal;
 }
 
-/** What the HTTP side asks of PostgreSQL, for the node's own state key. Every verb rejects with a LoomError. */
+/** Defines the verbs that routes call, for the state of one key. Every verb rejects with a `LoomError`. */
 export interface Store {
   submitCommit: SubmitCommit;
   readHead(): Promise<StateHead>;
@@ -63,43 +63,43 @@ export interface Store {
   listDocuments(query: DocumentQuery): Promise<DocumentPage>;
   openState(): Promise<StateStream>;
   readAudit(query: AuditQuery): Promise<AuditPage>;
-  /** Newline-delimited JSON of all entries that `query` selects; its limit does not count. */
+  /** Streams the selected entries as newline-delimited JSON, without a limit. */
   openAudit(query: Omit<AuditQuery, 'limit'>): Promise<Readable>;
   /** Verifies the chain of the state, or of its scratch state `scratch`. */
   verifyAudit(context: OperationContext, scratch?: string): Promise<AuditVerdict>;
-  /** Resolves once the snapshot is taken. */
+  /** Resolves when the transaction snapshot has been taken. */
   openBackup(options: BackupOptions, context: OperationContext): Promise<BackupStream>;
-  /** `body` is the decoded (not gzipped) request body. */
+  /** Restores from `body`, the request body after gzip decoding. */
   restore(body: Readable, context: OperationContext): Promise<RestoreReport>;
   undo(request: UndoOptions, context: OperationContext): Promise<UndoReport>;
-  /** Returns what can be undone, newest first. */
+  /** Returns the undo records, newest first. */
   readUndoRecords(): Promise<UndoRecord[]>;
-  /** Returns the scratch states that nodes of this state made. */
+  /** Returns the scratch states that belong to this state. */
   readScratchStates(): Promise<ScratchState[]>;
-  /** Returns what the scratch state contained. Rejects with `scratch_not_found` for any other state. */
+  /** Drops a scratch state and returns its counts. Rejects with `scratch_not_found` for any other state. */
   dropScratch(stateKey: string): Promise<DroppedScratch>;
   readSchema(): Promise<SchemaStatus>;
   readDatabase(): Promise<{ version: string; latencyMs: number }>;
-  /** Returns what status and metrics show without asking the database. */
+  /** Returns the values that status and metrics show without a query. */
   observe(): StoreObservation;
 }
 
-/** The last verdict of this node on the chain: a verification checks all of it, a backup the entries in it. */
+/** Describes this node's last check of the chain. A backup checks only the entries that it contains. */
 export interface ChainCheckRecord {
   ok: boolean;
   by: 'verify' | 'backup';
   checked_at: string;
-  /** The entries that were checked. */
+  /** Seq of the first checked entry; `to_seq` is the last. */
   from_seq: number;
   to_seq: number;
   first_bad_seq: number | null;
 }
 
-/** A backup on its way out. */
+/** Describes a backup that is being streamed. */
 export interface BackupStream {
-  /** Fails by being destroyed with a LoomError. */
+  /** Stream of the backup. If the export fails, it is destroyed with a `LoomError`. */
   body: Readable;
-  /** Call once the reader has the last byte. Records the time, unless the chain is broken: nobody could restore it. */
+  /** Records the time of the backup if it is restorable. Call it after the client has received the last byte. */
   recordTaken(): Promise<void>;
 }
 

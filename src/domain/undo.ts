@@ -1,6 +1,6 @@
 import type { OperationReport } from './backup.ts';
 
-/** Describes what a restore or undo replaced, and keeps for an undo. */
+/** Describes an undo record: what a restore or undo replaced. */
 export interface UndoRecord {
   /** Event id of the restore or undo, as in its audit entry. */
   event_id: string;
@@ -9,12 +9,12 @@ export interface UndoRecord {
   revision: number;
   previous_revision: number;
   replaced_state: boolean;
-  /** Number of documents whose earlier value it keeps. */
+  /** Number of documents whose earlier value is kept. */
   documents: number;
   audit_entries: number;
-  /** Its size in the database, compressed. */
+  /** Compressed size in the database. */
   bytes: number;
-  /** Whether it replaced a document, or an audit entry other than those of restores and undos. */
+  /** Whether it contains a document, or an audit entry other than those of restores and undos. */
   substantial: boolean;
 }
 

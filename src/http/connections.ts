@@ -2,8 +2,9 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 /**
- * Counts the requests in flight on each connection. Node's own `closeIdleConnections` skips connections that never
- * had a request. Browsers and load balancers open such ones in advance; they would delay shutdown until they time out.
+ * Counts the requests in flight on each connection. Node's `closeIdleConnections` skips connections that have had no
+ * request. Browsers and load balancers open such connections in advance, and each would delay the shutdown until it
+ * times out.
  */
 export function trackConnections(server: Server) {
   const requestsOf = new Map<Socket, number>();
@@ -22,7 +23,7 @@ export function trackConnections(server: Server) {
     });
   });
   return {
-    /** Closes idle connections at once, and every other one when its request has been answered. */
+    /** Closes idle connections at once, and the others when their requests have been answered. */
     closeWhenIdle: (): void => {
       closing = true;
       for (const [socket, count] of requestsOf) if (count === 0) socket.destroy();

@@ -3,10 +3,10 @@ import type { EventLoopDelay } from '../domain/status.ts';
 
 const WINDOW_MS = 60_000;
 
-/** Sampling interval. The histogram records the time between samples, so an idle loop shows this value. */
+/** Sets the sampling interval. The histogram records the time between samples: for an idle loop, this value. */
 const RESOLUTION_MS = 20;
 
-/** Measures how late the event loop runs, over the last minute: a longer window would hide a problem that began now. */
+/** Measures the delay of the event loop over one minute. A longer window would hide a problem that has just begun. */
 export function watchEventLoop(): { delay(): EventLoopDelay; close(): void } {
   const histogram = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   histogram.enable();

@@ -1,10 +1,10 @@
-/** Names the token that opens a route. An admin token also opens client routes. */
+/** Names the kind of token that a route requires. An admin token also opens client routes. */
 type Access = 'none' | 'client' | 'admin';
 
 /** Describes a route to the plugins. Registering a route without it throws. */
 export interface RouteConfig {
   access: Access;
-  /** Whether the route answers 503, without asking the database, while the node may not use the database. */
+  /** Whether the route answers 503 without a query while this node may not use its database. */
   gated: boolean;
   /** Names of the supported query parameters; `any` for probes, to which tools add parameters of their own. */
   query: readonly string[] | 'any';
@@ -24,7 +24,7 @@ export function dataRoute(access: 'client' | 'admin', query: readonly string[] =
   return { config: { access, gated: true, query } };
 }
 
-/** Describes a route that answers even while the database is away, when an operator needs it most. */
+/** Describes a route that answers even while the database is unreachable. */
 export function operatorRoute(access: Access, query: RouteConfig['query'] = []): { config: RouteConfig } {
   return { config: { access, gated: false, query } };
 }

@@ -42,7 +42,7 @@ export function createServer(options: ServerOptions) {
   registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
 
   return {
-    /** Answers requests without a socket, through `inject`: for tests. */
+    /** Lets tests send requests with `inject`, without a socket. */
     app,
     /** Lists every route, so that tests can compare them with the docs and call each of them. */
     routes,
@@ -53,7 +53,7 @@ export function createServer(options: ServerOptions) {
       if (address === null || typeof address === 'string') throw new Error('a listening server has a port');
       return { host: http.host, port: address.port, url };
     },
-    /** Stops accepting connections, waits for open requests, and cuts them off after `timeoutMs`. */
+    /** Stops accepting connections, waits for open requests, and aborts them after `timeoutMs`. */
     close: async ({ timeoutMs }: { timeoutMs?: number } = {}): Promise<void> => {
       closing = true;
       const cutOff =

@@ -3,8 +3,8 @@ import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
 /**
- * Wraps a read of the database for routes that must answer soon: rejects with `database_unavailable` after the
- * deadline. Callers share a read in flight, so a database that does not answer is not asked again.
+ * Wraps a read of the database so that it rejects with `database_unavailable` after a deadline. Callers share the read
+ * in flight, so an unresponsive database receives no further queries.
  */
 export function createTimedReader<T>(read: () => Promise<T>, deadlineMs = limits.observeTimeoutMs): () => Promise<T> {
   let inFlight: Promise<T> | undefined;

@@ -1,3 +1,6 @@
+// persistence/ is the store. This file binds the verbs of its rooms to one database and one state key. It imports
+// domain and the rooms of persistence. All SQL is in these rooms. No room of persistence may import http or cli.
+
 import type { Store } from '../domain/store.ts';
 import { createChainChecks } from './activity/chain-checks.ts';
 import type { Operations } from './activity/operations.ts';
@@ -18,9 +21,6 @@ import { createEventId } from './state/identifiers.ts';
 import { listScratchStates } from './state/scratch-states.ts';
 import { readStateHead } from './state/state-row.ts';
 
-// persistence/ is everything that speaks SQL, one room a subject. This file binds the verbs of the rooms to one database and one state
-// key. Rooms import src/domain, src/errors.ts, src/limits.ts and src/backup/, never src/http/ or src/cli/.
-
 export interface StoreOptions {
   database: Database;
   stateKey: string;
@@ -35,7 +35,7 @@ export interface StoreHandle extends Store {
   close(): Promise<void>;
 }
 
-/** Binds everything that the HTTP side needs from PostgreSQL to one database and one state key. */
+/** Creates the store for one state key of one database. */
 export function createStore(options: StoreOptions): StoreHandle {
   const { database, stateKey, maxDocumentBytes, migrations, operations, onBatch } = options;
   const chainChecks = createChainChecks();

@@ -6,7 +6,7 @@ import { openNodes } from '../setup/node/nodes.ts';
 import { verify } from '../setup/node/store.ts';
 
 const folder = new URL('../fixtures/backups/', import.meta.url);
-// The same folder has the corpus of good and spoiled files. Another test restores those.
+// Another test restores the corpus of good and spoiled files in the same folder.
 const files = (await readdir(folder)).filter((name) => name.startsWith('schema-'));
 
 it('there is one backup of every schema version', () => {

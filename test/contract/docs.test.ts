@@ -83,7 +83,7 @@ function resolve(from: string, file: string): string {
   return file === '' ? from : new URL(file, `file:///${from}`).pathname.slice(1);
 }
 
-/** Returns the anchors that the usual viewers make of headings, and those that the page sets itself. */
+/** Returns the anchors that common viewers generate from headings, and those that the page sets itself. */
 function anchorsOf(text: string): string[] {
   const headings = [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
     heading

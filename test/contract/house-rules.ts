@@ -1,6 +1,6 @@
 import { dirname, join } from 'node:path/posix';
 
-/** A file of the project: its path from the root with `/`, and its text. */
+/** Describes a file of the project: its path from the root with `/`, and its text. */
 export interface SourceFile {
   path: string;
   text: string;
@@ -11,7 +11,7 @@ export type FileRule = (file: SourceFile) => string[];
 
 const rootEntries = ['src', 'test', 'migrations', 'docs', 'package.json', 'package-lock.json', 'tsconfig.json'];
 const rootDocuments = ['README.md', 'Dockerfile'];
-/** The tools and the runbook make these. Git ignores them. */
+/** Lists entries that the tools and the runbook create and Git ignores. */
 const ignoredEntries = ['node_modules', 'dist', 'coverage', 'loom-backup.json', 'loom-restore.json'];
 
 export function strangeRootEntries(names: string[]): string[] {
@@ -29,8 +29,9 @@ const isPure = (path: string): boolean => /^src\/(?:domain|json)\/|^src\/(?:erro
 const isSource = (path: string): boolean => path.startsWith('src/');
 
 /**
- * Checks what no change of the diagram in `docs/architecture.md` may allow: the technologies that each room may import,
- * the purity of the vocabulary, and the rooms that nothing depends on. `rooms.ts` checks the directions between rooms.
+ * Checks the rules that the diagram in `docs/architecture.md` cannot relax. They cover the technologies of each room,
+ * the purity of the vocabulary, and the rooms that no other room may import. `rooms.ts` checks the directions between
+ * rooms.
  */
 export const importsPointOneWay: FileRule = ({ path, text }) => {
   if (!isSource(path)) return [];
@@ -55,10 +56,12 @@ export const importsPointOneWay: FileRule = ({ path, text }) => {
   });
 };
 
-/** A use of a table that holds the rows of many states. */
+/** Matches a use of a table that contains the rows of many states. */
 const tableOfStates = /\b(?:from|join|update|using|into)\s+loom_(?:state|document|audit|scratch|snapshot\w*)\b/g;
 
-/** Checks that no statement mixes states: it names the state key, or the owner, at least once for each table of states. */
+/**
+ * Checks that no statement mixes states: it names the state key, or the owner, at least once for each table of states.
+ */
 export const statesStayApart: FileRule = ({ path, text }) => {
   if (!path.startsWith('src/persistence/')) return [];
   return [...text.matchAll(/`[^`]*`|'[^'\n]*'/g)].flatMap(([sql]) => {

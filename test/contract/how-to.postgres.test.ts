@@ -13,7 +13,7 @@ const database = {
   'docs/verify-chain.sql': `${root}docs/verify-chain.sql`,
 };
 
-/** Prepares what the page of routes takes for granted: the body of a restore, and a scratch state to drop. */
+/** Prepares what the page of routes requires: the body of a restore, and a scratch state to drop. */
 const restoreBodies = `for members in '"dry_run":false' '"into_scratch":"trial"'; do
 { printf '{"confirm":"restore",%s,"backup":' "$members"; curl -sS "$LOOM/v1/admin/persistence/backup" -H "$AUTH"; printf '}'; } > loom-restore.json
 curl -sS "$LOOM/v1/admin/persistence/restore" -H "$AUTH" -H 'content-type: application/json' -T loom-restore.json -X POST
@@ -58,7 +58,7 @@ async function put(name: string): Promise<void> {
   expect(answer.status).toBe(201);
 }
 
-/** Does what the page asks of the reader's platform: restarts the node with the environment that a step has written. */
+/** Restarts the node with the environment that a step has written, as the reader's platform would. */
 async function restartAfter({ commands }: PageStep): Promise<void> {
   if (!commands.includes('> loom.env')) return;
   const written = await readFile(join(shell.directory, 'loom.env'), 'utf8');
@@ -94,7 +94,7 @@ test('every command of the recipes works and prints what the page shows', { time
   expect(jsonOf(printed.at(-1) ?? '')).toMatchObject([{ ok: true, first_bad_seq: null, head_matches: true }]);
 });
 
-test('every command of the page of routes gets an answer that is no error', { timeout: 120_000 }, async () => {
+test('every command of the page of routes gets a successful answer', { timeout: 120_000 }, async () => {
   const api = await openShell({ LOOM_ADMIN_TOKEN: TOKEN }, { 'http://127.0.0.1:8787': newNode.url });
   try {
     for (const step of await readPage('http-api.md')) {

@@ -2,7 +2,7 @@ import { parse } from 'libpg-query';
 
 type Node = Record<string, unknown>;
 
-/** Kinds of `alter table` that break a node of the version before: they remove something, or require a new value. */
+/** Kinds of `alter table` that break nodes of the previous version: they remove something, or require a new value. */
 const takingAlterations: Record<string, string> = {
   AT_DropColumn: 'drops a column',
   AT_DropConstraint: 'drops a constraint',
@@ -23,14 +23,14 @@ const takingStatements: Record<string, string> = {
   TruncateStmt: 'truncates a table',
   RenameStmt: 'renames an object',
   AlterObjectSchemaStmt: 'moves an object',
-  // The grammar does not show what these run.
+  // The parser cannot see which statements these run.
   DoStmt: 'runs a block of code',
   CallStmt: 'calls a procedure',
 };
 
 /**
- * Finds the destructive statements of a migration with PostgreSQL's own grammar. Rejects when the SQL does not parse. Ignores the
- * bodies of functions, because they do not run during a migration.
+ * Finds the destructive statements of a migration with PostgreSQL's own grammar. Rejects when the SQL does not parse.
+ * Ignores the bodies of functions, because they do not run during a migration.
  */
 export async function destructiveStatements(sql: string): Promise<string[]> {
   const { stmts = [] } = await parse(sql);

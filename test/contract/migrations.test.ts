@@ -5,7 +5,7 @@ import { controlsTransaction, createdTables, destructiveStatements } from './mig
 
 const migrations = await loadMigrations();
 
-/** Files that databases have applied. A node refuses a database whose file differs, so these never change. */
+/** Lists released files. A node refuses a database that has applied a different file, so these never change. */
 const released = {
   '0001_first_schema.sql': '806ecda58cbe3c62d886fc9f08f2d8b74d7e131cf4fd7913688730bc2de7abf7',
   '0002_undo_and_imports.sql': '8817b77550c84e2f149d43d7759ee4f680384389e793283c8ae226591f4206d3',
@@ -101,7 +101,7 @@ describe('the rule finds', () => {
     expect(await controlsTransaction(sql)).toBe(false);
   });
 
-  it('what is no SQL at all', async () => {
+  it('input that is not SQL', async () => {
     await expect(destructiveStatements('create tabel a (x int)')).rejects.toThrow(/syntax error/);
   });
 });

@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { expect, inject } from 'vitest';
 import { runCommandLine } from '../setup/node/program.ts';
 
-/** One `sh` block of a page, under its heading, with the `text` block that shows what it prints. */
+/** Describes one `sh` block of a page, with its heading and the `text` block that shows its output. */
 export interface PageStep {
   section: string;
   commands: string;
-  /** Lines in the order in which they are printed. `…` stands for any text. Lines between them are not shown. */
+  /** Expected lines, in order. `…` matches any text. Other lines may come between them. */
   shown: string[];
 }
 
@@ -29,20 +29,20 @@ export async function readPage(name: string): Promise<PageStep[]> {
 export interface Shell {
   directory: string;
   /**
-   * Runs a block as a reader types it and returns what it prints. Variables that it sets are set in later blocks. Throws
-   * when a command fails, when it writes to standard error, or when a line that the page shows is missing.
+   * Runs a block as a reader types it and returns what it prints. Variables that it sets are set in later blocks.
+   * Throws when a command fails, when it writes to standard error, or when a line that the page shows is missing.
    */
   run(step: Pick<PageStep, 'commands'> & Partial<PageStep>): Promise<string>;
   close(): Promise<void>;
 }
 
 /**
- * Opens a shell in an empty folder. `replacements` maps a text of the page to what stands there for a reader of this run: the
- * address of the node, a token. The commands of the program run the build of this test run.
+ * Opens a shell in an empty folder. `replacements` maps texts of the page, such as the address of the node or a token,
+ * to those of this run. The commands of the program use the build of this test run.
  */
 export async function openShell(env: Record<string, string>, replacements: Record<string, string>): Promise<Shell> {
   const directory = await mkdtemp(join(tmpdir(), 'loom-page-'));
-  // The database of `npm run dev` belongs to another user, who must be able to enter.
+  // The database of `npm run dev` runs as another user, who must be able to enter this folder.
   await chmod(directory, 0o755);
   const variables = join(directory, '.variables');
   await writeFile(variables, '');

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import pg from 'pg';
 
-// Does for the tests of the pages what `psql URL -f FILE` does for a reader, and prints each row as JSON. A machine that runs the
-// tests need not have psql.
+// Runs a file as `psql URL -f FILE` does, and prints each row as JSON. With it, the tests of the pages do not need
+// psql.
 const [url = '', , file = ''] = process.argv.slice(2);
 const client = new pg.Client({ connectionString: url });
 await client.connect();

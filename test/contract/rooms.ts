@@ -2,8 +2,8 @@ import { basename, dirname, join } from 'node:path/posix';
 import { type FileRule, importsOf, type SourceFile } from './house-rules.ts';
 
 /**
- * The rooms of `src/` and the imports between them. The table of allowed directions is the diagram in
- * `docs/architecture.md`: `tidy.test.ts` compares it with the arrows that this module measures in the code.
+ * Measures the rooms of `src/` and the imports between them. `tidy.test.ts` compares these arrows with the diagram of
+ * allowed imports in `docs/architecture.md`.
  */
 
 /** Folders whose subfolders are rooms of their own. Any other folder directly under `src/` is one room. */
@@ -45,7 +45,10 @@ export function arrowLines(arrows: Map<string, string[]>): string[] {
     .sort();
 }
 
-/** Reads the diagram: every line of a page's `text` blocks that has the form `room → room, room`. A room may have several. */
+/**
+ * Reads the diagram: every line of a page's `text` blocks that has the form `room → room, room`. A room may have
+ * several.
+ */
 export function readDiagram(markdown: string): string[] {
   const arrows = new Map<string, string[]>();
   for (const [, block = ''] of markdown.matchAll(/^```text\n([\s\S]*?)^```/gm)) {
@@ -63,8 +66,8 @@ export function readRoomTable(markdown: string): string[] {
 }
 
 /**
- * Finds folders of `src/` without a main file. The main file of a folder is the one with a header: a comment that stands apart,
- * before or after the imports, and says what the folder imports or must not know.
+ * Finds folders of `src/` that do not have exactly one main file. The main file has a header: a separate comment before
+ * or after the imports. It says what the folder imports or must not know.
  */
 export function foldersWithoutHeader(files: SourceFile[]): string[] {
   const folders = [...new Set(files.map(({ path }) => dirname(path)))].filter((folder) => folder !== 'src').sort();
@@ -115,7 +118,7 @@ const words: { pattern: RegExp; instead: string }[] = [
 
 const maxSentenceWords = 25;
 
-/** Pages whose tables and code blocks aside every sentence is short. */
+/** Pages in which every sentence outside tables and code blocks is short. */
 const plainPages = [
   'README',
   'docs/tutorial',
@@ -126,7 +129,7 @@ const plainPages = [
   'docs/contributing',
 ];
 
-/** Finds long sentences in the pages. A code span or the text of a link counts as written, but a span as one word. */
+/** Finds long sentences in the pages. A code span counts as one word, and a link as its text. */
 export const sentencesAreShort: FileRule = ({ path, text }) => {
   if (!plainPages.includes(path.replace(/\.md$/, ''))) return [];
   const prose = text

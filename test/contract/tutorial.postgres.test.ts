@@ -24,7 +24,7 @@ beforeAll(async () => {
     {
       'http://127.0.0.1:8787': url,
       'LOOM_ADMIN_TOKEN=…': `LOOM_ADMIN_TOKEN=${token} LOOM_URL=${url}`,
-      // The run of the tests has built the program in the same way.
+      // The test run has already built the program in the same way.
       'npm run build': 'true',
     },
   );

@@ -137,7 +137,7 @@ describe('a token', () => {
     expect((await send('GET', '/v1/documents', { ...asAdmin, authorization: 'Basic YTpi' })).status).toBe(200);
   });
 
-  test('gets 429 when too many wrong ones come from its address, but a right one is still accepted', async () => {
+  test('gets 429 after too many wrong ones from its address, while a right one is still accepted', async () => {
     const wrong = { 'x-loom-admin-token': 'wrong-token-of-good-length' };
     for (let count = 0; count < limits.maxWrongTokens; count += 1) {
       expect((await send('GET', '/v1/documents', wrong)).status).toBe(403);

@@ -36,7 +36,7 @@ describe('a chain that was tampered with', () => {
     expect((await get('/metrics')).text).toMatch(/^loom_audit_chain_ok 0$/m);
   });
 
-  it('makes no backup that status counts, because none is restorable, except without the trail', async () => {
+  it('keeps backups out of status, because they are not restorable, unless they leave out the trail', async () => {
     await tamper(2);
     expect((await backup()).json().manifest.audit_verified).toBe(false);
     expect((await status()).last_backup_at).toBeNull();
@@ -57,7 +57,7 @@ describe('a chain that was tampered with', () => {
 });
 
 describe('a state that was dropped under its node', () => {
-  it('is answered with starting, not with an internal error', async () => {
+  it('is reported as starting instead of an internal error', async () => {
     await server.pool.query(`delete from loom_state where state_key = 'default'`);
     for (const answer of [await put('4'), await get('/v1/state'), await get('/v1/audit/verify')]) {
       expect([answer.status, answer.json().code]).toEqual([503, 'starting']);

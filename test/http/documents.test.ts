@@ -106,7 +106,7 @@ describe('a body is refused', () => {
     ],
     ['a NUL', '{"a":"\\u0000"}', 422, { code: 'invalid_string', pointer: '/a' }],
     ['a duplicate member', '{"a":1,"\\u0061":2}', 422, { code: 'duplicate_member' }],
-    ['a nesting that is too deep', `${'['.repeat(129)}${']'.repeat(129)}`, 422, { code: 'nested_too_deeply' }],
+    ['nesting that is too deep', `${'['.repeat(129)}${']'.repeat(129)}`, 422, { code: 'nested_too_deeply' }],
     ['a document above the limit', JSON.stringify('x'.repeat(2048)), 413, { code: 'document_too_large' }],
     ['more bytes than any document needs', ' '.repeat(100_000), 413, { code: 'body_too_large' }],
   ])('for %s', async (_what, body, status, problem) => {

@@ -2,7 +2,7 @@ import { asAdmin, mergePatch, type TestResponse, type TestServer } from '../setu
 
 type Step = [method: 'GET' | 'PUT' | 'PATCH' | 'DELETE' | 'POST', url: string, body?: string];
 
-/** A request with the admin token, and the route that serves it, such as `PUT /v1/documents/:name`. */
+/** Describes a request with the admin token, and the route that serves it, such as `PUT /v1/documents/:name`. */
 export interface Call {
   route: string;
   url: string;

@@ -22,7 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => server.close({ timeoutMs: 1_000 }));
 
-/** JSON, and after it one newline at the very end. */
+/** Expects JSON text with exactly one newline at its end. */
 function expectJsonLine(body: string, what: string): void {
   expect(body, what).toMatch(/[^\n]\n$/);
   expect(() => JSON.parse(body), what).not.toThrow();

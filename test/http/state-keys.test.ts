@@ -4,7 +4,7 @@ import { openTestStore, type TestStore } from '../setup/node/store.ts';
 import { digestTables } from '../setup/server/digest.ts';
 import { callsOfEveryRoute } from './every-route.ts';
 
-/** Only the other state contains it: no answer may show it. */
+/** Occurs in the other state only, so no answer may contain it. */
 const SECRET = 'belongs-to-the-other-state';
 
 let server: TestServer;
@@ -23,7 +23,7 @@ afterAll(async () => {
   await server.close();
 });
 
-test('no route of one state shows or touches another in the same database', async () => {
+test('no route of one state shows or changes another state in the same database', async () => {
   const calls = await callsOfEveryRoute(server, SECRET);
   for (const { route, send } of calls) {
     const answer = await send();

@@ -215,7 +215,7 @@ describe('a backup', () => {
   });
 
   const READERS = rounds({ quick: 10, full: 50 });
-  test(`whose reader goes away, ${READERS} times, leaves pool and node as they were`, async () => {
+  test(`whose reader disconnects, ${READERS} times, leaves pool and node as they were`, async () => {
     for (let count = 0; count < READERS; count += 1) {
       const response = await open(BACKUP, count % 2 === 0 ? asAdmin : { ...asAdmin, 'accept-encoding': 'gzip' });
       await once(response, 'data');
@@ -227,7 +227,7 @@ describe('a backup', () => {
   });
 
   describe('that fails', () => {
-    const failure = new LoomError('database_unavailable', 'The database went away.');
+    const failure = new LoomError('database_unavailable', 'The database could not be reached.');
     let node: BareServer | undefined;
 
     /** Starts a node over the real store, whose backup fails after these chunks. Resolves with its port. */

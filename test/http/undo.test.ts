@@ -45,7 +45,7 @@ describe('the undo route', () => {
     expect((await post(UNDO, '{"confirm":"undo","dryrun":true}')).json().pointer).toBe('/dryrun');
   });
 
-  it('undoes the last restore, and status lists its undo record before, with time and size', async () => {
+  it('undoes the last restore, whose undo record status lists with time and size', async () => {
     await put('a', '"first"');
     const text = await backup();
     await put('a', '"second"');

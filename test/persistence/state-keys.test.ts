@@ -9,7 +9,7 @@ let mine: TestStore;
 let theirs: TestStore;
 let before: string;
 
-/** Occurs in the other state only, so that this state must never show it. */
+/** Occurs in the other state only, so no answer of this state may contain it. */
 const SECRET = 'belongs-to-the-other-state';
 const TRAIL = 60;
 

@@ -1,8 +1,8 @@
 /**
  * Calls a node over HTTP, for the client commands.
  *
- * May import `domain`, `errors`, `limits`, the request members of `backup/format`, and undici. Must not know the server,
- * a file or a terminal. Its types of requests and answers are those of the routes. Every call rejects with a `NodeError`.
+ * May import `domain`, `errors`, `limits` and undici. Must not know the server, a file or a terminal. Requests and
+ * answers have the types of the routes. Every call rejects with a `NodeError`.
  */
 import { Readable } from 'node:stream';
 import type { AuditVerdict, ListedEntry } from '../../domain/audit.ts';
@@ -37,7 +37,7 @@ export function createNodeClient(options: TransportOptions) {
     readStatus: () =>
       ask<StatusReport>('a status', ['state', 'state_key', 'database', 'ready'], { path: STATUS, timeoutMs }),
     openBackup: (query: BackupQuery = {}) => openBackup(transport, query),
-    /** `body` is the complete request body: see `openRestoreBody`. */
+    /** Sends `body`, the complete request body that `openRestoreBody` creates. */
     restore: (body: Readable, isGzip: boolean) =>
       ask<RestoreReport>('a restore report', ['dry_run', 'revision', 'documents', 'audit'], {
         method: 'POST',
@@ -58,7 +58,7 @@ export function createNodeClient(options: TransportOptions) {
         path: `${PERSISTENCE}/scratch/${encodeURIComponent(stateKey)}`,
         timeoutMs,
       }),
-    /** Verifies the chain of the live state, or that of a scratch state. */
+    /** Verifies the chain of the live state or of a scratch state. */
     verifyAudit: (scratch?: string) =>
       ask<AuditVerdict>('a verdict on the chain', ['ok', 'entries', 'head'], {
         path: `/v1/audit/verify${scratch === undefined ? '' : `?${new URLSearchParams({ scratch })}`}`,
@@ -89,7 +89,7 @@ async function openBackup(
       throw toError(error);
     }
   }
-  // A proxy may have packed or unpacked the bytes, whatever the query asked for.
+  // A proxy may have compressed or decompressed the body, so only the answer's header tells.
   const isGzip = headers['content-encoding'] === 'gzip';
   return { body: Readable.from(chunks(), { objectMode: false }), isGzip };
 }

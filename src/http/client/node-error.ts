@@ -1,8 +1,8 @@
 import type { ErrorPlace } from '../../errors.ts';
 
 /**
- * Tells why a request to a node failed. `code` is that of the node's answer (docs/errors.md), or one of the client's
- * own: `unreachable`, `connection_cut`, `timeout`, `interrupted`, `unexpected_answer`.
+ * Reports why a request to a node failed. `code` comes from the node's answer (docs/errors.md) or is one of the
+ * client's own: `unreachable`, `connection_cut`, `timeout`, `interrupted`, `unexpected_answer`.
  */
 export class NodeError extends Error {
   readonly code: string;
@@ -76,12 +76,12 @@ const faults: Record<string, Fault> = {
   UND_ERR_HEADERS_TIMEOUT: ['timeout', 'The answer did not arrive in time.'],
   UND_ERR_BODY_TIMEOUT: ['timeout', 'The rest of the answer did not arrive in time.'],
   UND_ERR_SOCKET: CUT,
-  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: ['connection_cut', 'The answer does not have the length that its head gives.'],
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: ['connection_cut', 'The length of the answer differs from its content-length.'],
   ECONNRESET: CUT,
   EPIPE: ['connection_cut', 'The connection was closed before the request was complete.'],
 };
 
-/** Converts an error of the connection. `where` is shown to the user, so it must not contain a secret. */
+/** Converts a connection error. The message begins with `where`, so never pass a secret in it. */
 export function toNodeError(error: unknown, where: string, interrupted: boolean): NodeError {
   if (error instanceof NodeError) return error;
   if (interrupted) return new NodeError('interrupted', 'Interrupted.', { cause: error });

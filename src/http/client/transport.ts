@@ -9,12 +9,12 @@ interface RequestOptions {
   path: string;
   headers?: Record<string, string>;
   body?: string | Readable | null;
-  /** Time limit for the head of the answer. None by default, because a restore may take any time. */
+  /** Timeout for the headers of the answer. None by default, because a restore may take hours. */
   timeoutMs?: number;
 }
 
 export interface TransportOptions {
-  /** Base URL of the node; with a path only behind a proxy that removes it. */
+  /** Base URL of the node. A path works only behind a proxy that removes it. */
   url: string;
   token: string;
   /** Aborts requests in flight. */
@@ -30,7 +30,7 @@ export function createTransport({ url, token, signal }: TransportOptions) {
     bodyTimeout: limits.clientIdleTimeoutMs,
   });
   const base = url.replace(/\/+$/, '');
-  /** Converts an error of the connection, for callers that read a body themselves. */
+  /** Converts a connection error, for callers that read a body themselves. */
   const toError = (error: unknown): NodeError => toNodeError(error, base, signal?.aborted === true);
 
   const fail = (error: unknown): never => {
@@ -48,7 +48,7 @@ export function createTransport({ url, token, signal }: TransportOptions) {
     });
   }
 
-  /** Sends a request. Resolves with the answer, its body unread, once the node has accepted the request. */
+  /** Sends a request. Resolves with the unread answer if the node accepted the request. */
   async function open(options: RequestOptions) {
     const { statusCode, headers, body } = await send(options).catch(fail);
     const type = String(headers['content-type'] ?? '').split(';')[0];
@@ -58,7 +58,7 @@ export function createTransport({ url, token, signal }: TransportOptions) {
     throw problem ?? unexpectedAnswer(base, statusCode, type);
   }
 
-  /** Sends a request and reads the whole answer. It must have `members`: another program may also answer JSON. */
+  /** Sends a request and parses its answer. Rejects one without `members`: it comes from another program. */
   async function ask<T>(what: string, members: string[], options: RequestOptions): Promise<T> {
     const { body } = await open(options);
     const text = await readStart(body).catch(fail);
@@ -76,7 +76,7 @@ export function createTransport({ url, token, signal }: TransportOptions) {
   return { open, ask, toError, close: () => agent.destroy() };
 }
 
-/** Describes an error page, a redirect or an answer of a proxy. Leaves its text out: it does not help on a terminal. */
+/** Reports an answer that is not from a node, such as a proxy's error page. Its HTML would not help on a terminal. */
 function unexpectedAnswer(where: string, status: number, type: string | undefined): NodeError {
   const kind = type === undefined || type === '' ? 'without a type' : `of type ${JSON.stringify(type).slice(0, 80)}`;
   const found = `The answer has status ${status} and a body ${kind}, so it is not from a node.`;
@@ -84,7 +84,7 @@ function unexpectedAnswer(where: string, status: number, type: string | undefine
   return new NodeError('unexpected_answer', message, { status });
 }
 
-/** Reads an answer that should be short. Cuts it off beyond the limit, so that it is no longer valid JSON. */
+/** Reads up to `limits.maxClientAnswerBytes` of an answer. A longer answer is cut off and does not parse as JSON. */
 async function readStart(body: Readable): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;

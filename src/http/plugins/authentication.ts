@@ -7,9 +7,9 @@ import { limits } from '../../limits.ts';
 import { assertNoTokenInQuery, createTokenBook, readToken } from '../request/tokens.ts';
 
 /**
- * Admits a request by its token. Answers 400 for a token in any URL, and 401 for a missing token. Answers 403 for a
- * wrong token or one that does not open the route, and 429 for too many wrong tokens from one address. Wrong tokens
- * never block a right one.
+ * Authenticates a request by its token. Answers 400 for a token in any URL, and 401 for a missing token. Answers 403
+ * for a wrong token or one without access to the route, and 429 for too many wrong tokens from one address. A valid
+ * token is accepted even then.
  */
 export function registerAuthentication(app: FastifyInstance, tokens: Config['tokens']): void {
   const findActor = createTokenBook(tokens);
@@ -18,7 +18,7 @@ export function registerAuthentication(app: FastifyInstance, tokens: Config['tok
   app.addHook('onRequest', async (request) => {
     assertNoTokenInQuery(request.raw.url ?? '', findActor);
     const access = request.routeOptions.config.access;
-    // An unknown path is answered 404 without a token: there is nothing to protect.
+    // An unknown path needs no token: the answer is 404.
     if (request.is404 || access === 'none') return;
     const token = readToken(request.raw.rawHeaders);
     if (token === undefined) {
@@ -27,7 +27,7 @@ export function registerAuthentication(app: FastifyInstance, tokens: Config['tok
     const actor = findActor(token);
     if (actor === undefined) {
       await countWrongToken(request.ip);
-      throw new LoomError('forbidden', 'This node does not know the token.');
+      throw new LoomError('forbidden', 'The token is not valid for this node.');
     }
     if (access !== 'client' && actor !== 'admin') {
       throw new LoomError('forbidden', 'This route needs an admin token.');
@@ -52,8 +52,8 @@ function createFloodGuard(): (address: string) => Promise<void> {
 }
 
 /**
- * Maps an address to one of a fixed number of buckets, which bounds the memory in use. A client that shares a bucket
- * with an attacker notices it only after sending a wrong token itself.
+ * Maps an address to one of a fixed number of buckets, which bounds the memory in use. A client in the bucket of an
+ * attacker gets 429 only if it sends a wrong token itself.
  */
 function toBucket(address: string): string {
   return String(createHash('sha256').update(address).digest().readUInt32BE() % limits.maxAddressBuckets);

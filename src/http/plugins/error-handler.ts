@@ -5,7 +5,7 @@ import { LoomError } from '../../errors.ts';
 import { toProblem } from '../reply/problem.ts';
 import { hasBody } from '../request/body.ts';
 
-/** Headers that describe the answer that a route had begun to prepare. */
+/** Lists headers of a successful answer that a route may have set before it failed. */
 const headersOfSuccess = ['etag', 'last-modified', 'location', 'content-disposition', 'content-encoding', 'vary'];
 
 /** Answers every error with a problem body, and logs unexpected errors in full under the request id. */
@@ -19,7 +19,7 @@ export function registerErrorHandler(app: FastifyInstance): void {
   });
 }
 
-/** Answers an error from before routing, such as a path that cannot be decoded. Fastify runs no hook for it. */
+/** Answers an error that occurs before routing, such as an invalid path. Fastify runs no hooks for it. */
 export function answerFrameworkError(error: Error, request: FastifyRequest, reply: FastifyReply): void {
   const problem = toProblem(error, request.id);
   request.log.info({ status: problem.status, code: problem.code }, 'request refused');
@@ -28,13 +28,13 @@ export function answerFrameworkError(error: Error, request: FastifyRequest, repl
     'x-request-id': request.id,
     'cache-control': 'no-store',
     'content-length': String(Buffer.byteLength(problem.body)),
-    // On an open connection, Node would read the rest of the body to its end, however long it is.
+    // To keep the connection open, Node would read the rest of the body, however long it is.
     ...(hasBody(request.raw) ? { connection: 'close' } : {}),
   });
   reply.raw.end(request.method === 'HEAD' ? undefined : problem.body);
 }
 
-/** Answers bytes that are not HTTP. There is no request and no response here, only a socket. */
+/** Answers input that is not a valid HTTP request. Node passes only the socket, without a response. */
 export function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable || isAnswering(socket)) {
     socket.destroy();
@@ -66,7 +66,7 @@ function parserError(error: NodeJS.ErrnoException): LoomError {
   }
 }
 
-/** Tells whether an answer is being sent: a client would take a second one for a part of the first. */
+/** Returns whether an answer is being sent. The client would read a second answer as part of the first. */
 function isAnswering(socket: Socket): boolean {
   const response: unknown = Reflect.get(socket, '_httpMessage');
   return typeof response === 'object' && response !== null && Reflect.get(response, 'headersSent') === true;

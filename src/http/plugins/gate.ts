@@ -5,9 +5,9 @@ import { limits } from '../../limits.ts';
 import { assertKnownParameters } from '../request/query.ts';
 
 /**
- * Refuses unknown query parameters, and refuses data requests while this node may not use its database. An
- * unreachable database does not close the gate: the verdict can be a few seconds old, so the pool reports the failure
- * itself. The delay after SIGTERM does not close it either: the node keeps serving until load balancers notice.
+ * Refuses unknown query parameters, and data requests while this node may not use its database. An unreachable database
+ * does not close the gate: the verdict can be a few seconds old, so the pool reports that failure. During the delay
+ * after SIGTERM the node keeps serving, until load balancers have noticed.
  */
 export function registerGate(
   app: FastifyInstance,
@@ -20,7 +20,7 @@ export function registerGate(
     done();
   });
   app.addHook('onSend', (_request, reply, payload, done) => {
-    // A client that keeps its connection open must send the next request to another node.
+    // A client on a kept-alive connection must send its next request to another node.
     if (isClosing() || readiness().checks.http === 'draining') reply.header('connection', 'close');
     done(null, payload);
   });

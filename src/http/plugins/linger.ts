@@ -5,10 +5,10 @@ import { limits } from '../../limits.ts';
 import { hasBody } from '../request/body.ts';
 
 /**
- * Delivers answers to requests whose body has not been read to its end. Closing the socket right after the answer
- * would reset the connection while the client still sends, and the client would lose the answer. Reading everything
- * would let a refused client send for ever. So the whole answer goes out at once. Then the node reads and discards
- * the rest, up to limits of time and size, until the client notices.
+ * Delivers the answer to a request whose body was not read to its end. Closing the socket right after the answer would
+ * reset the connection of a client that still sends, and the client would lose the answer. Reading everything would let
+ * a refused client send for ever. So the node sends the whole answer at once. Then it reads and discards the rest of
+ * the body, within limits of time and size.
  */
 export function registerLinger(app: FastifyInstance): void {
   app.addHook('onSend', async (request, reply, payload) => {
@@ -33,7 +33,7 @@ async function* answerThenRead(payload: string, request: IncomingMessage): Async
   await readRest(request, { maxBytes: limits.lingerBytes, maxMs: limits.lingerMs });
 }
 
-/** Reads and discards the rest of a body. Resolves with whether it reached the end. */
+/** Reads and discards the rest of a body. Resolves to true if it reached the end. */
 function readRest(
   request: IncomingMessage,
   { maxBytes, maxMs }: { maxBytes: number; maxMs: number },
@@ -58,7 +58,7 @@ function readRest(
     request.on('data', onData);
     request.on('end', onEnd);
     request.on('close', onClose);
-    // Stays registered: the request has been answered, so a connection that breaks later is no error.
+    // Keep this listener: the request has been answered, so a later break of the connection is no error.
     request.on('error', () => undefined);
     request.resume();
   });

@@ -25,7 +25,7 @@ interface PluginParts {
   metrics: Pick<Metrics, 'countRequest'>;
 }
 
-/** Registers all plugins, in the order of their hooks. Must be called before the first route is registered. */
+/** Registers all plugins, in the order of their hooks. Call it before the first route is registered. */
 export function registerPlugins(app: FastifyInstance, parts: PluginParts): RouteTable {
   registerRequestId(app);
   registerRequestLog(app, parts);

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { FastifyInstance } from 'fastify';
 import { limits } from '../../limits.ts';
 
-/** Visible ASCII without quotes and backslash: a log line, a header and an audit entry can hold it unescaped. */
+/** Matches visible ASCII without quotes and backslash, which log lines, headers and entries contain unescaped. */
 const acceptable = new RegExp(`^[!#-&(-\\[\\]-~]{1,${limits.maxRequestIdBytes}}$`);
 
 /** Returns the client's `x-request-id` if it is acceptable, otherwise a new id. */
@@ -12,7 +12,7 @@ export function readRequestId(request: IncomingMessage): string {
   return typeof given === 'string' && acceptable.test(given) ? given : randomUUID();
 }
 
-/** Puts the request id on every answer, errors included, and forbids caches to keep any of them. */
+/** Adds the request id to every answer, errors included, and forbids caching. */
 export function registerRequestId(app: FastifyInstance): void {
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('x-request-id', request.id);

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Log } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
 
-/** Logs and measures each request once, however it ends. A line never has a query, a header or a body. */
+/** Logs and measures each request once, however it ends. A line never contains a query, a header or a body. */
 export function registerRequestLog(
   app: FastifyInstance,
   { log, metrics }: { log: Log; metrics: Pick<Metrics, 'countRequest'> },
@@ -26,7 +26,7 @@ export function registerRequestLog(
   });
 }
 
-/** Probes and scrapes come every few seconds; at `info` they would drown the other requests. */
+/** Returns `debug` for probes and scrapes: they arrive every few seconds and would bury the other requests. */
 function levelOf(request: FastifyRequest, reply: FastifyReply): 'debug' | 'info' | 'warn' {
   const route = request.routeOptions.url;
   if (route === '/live' || route === '/ready' || route === '/metrics') return 'debug';

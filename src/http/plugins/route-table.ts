@@ -15,8 +15,8 @@ export interface RouteTable {
 }
 
 /**
- * Records every route and rejects one without a full `RouteConfig`. Answers 404 for an unknown path, and 405 with
- * `Allow` for an unknown method of a known path. Must be registered before the first route.
+ * Records every route, and throws for a route without a full `RouteConfig`. Answers 404 for an unknown path, and 405
+ * with `Allow` for an unknown method of a known path. Register it before the first route.
  */
 export function registerRouteTable(app: FastifyInstance): RouteTable {
   const routes: RegisteredRoute[] = [];
@@ -41,7 +41,7 @@ export function registerRouteTable(app: FastifyInstance): RouteTable {
   return { routes: () => routes.map((route) => ({ ...route })) };
 }
 
-/** Tells whether a path, still percent-encoded, matches a pattern with `:parameters`. */
+/** Returns whether a percent-encoded path matches a pattern with `:parameters`. */
 function matches(pattern: string, path: string): boolean {
   const expected = pattern.split('/');
   const found = path.split('/');

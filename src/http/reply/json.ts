@@ -1,14 +1,14 @@
 import type { FastifyReply } from 'fastify';
 
 /**
- * Serializes a JSON answer. Every one ends with a newline, so that a shell prompt after `curl` starts on its own line.
- * `server.ts` makes this the serializer of all values that routes return.
+ * Serializes a JSON answer. The final newline keeps the shell prompt after `curl` on its own line. `server.ts` uses it
+ * for every value that a route returns.
  */
 export function toJsonLine(value: unknown): string {
   return `${JSON.stringify(value)}\n`;
 }
 
-/** Sends JSON text as PostgreSQL wrote it. The hash of an audit entry covers that text, so it is never parsed here. */
+/** Sends PostgreSQL's JSON text unchanged. The hash of an audit entry covers this text, so it is never parsed here. */
 export function sendJsonText(reply: FastifyReply, text: string): FastifyReply {
   return reply.type('application/json').send(`${text}\n`);
 }

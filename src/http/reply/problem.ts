@@ -11,8 +11,8 @@ const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 const INTERNAL_DETAIL = 'The node failed unexpectedly. Find this request_id in its log.';
 
 /**
- * Converts an error into the answer that the client sees, an RFC 9457 problem. An unexpected error shows only its
- * request id, because its message may contain a secret.
+ * Converts an error into an RFC 9457 problem. An internal error shows only its request id, because its message may
+ * contain a secret.
  */
 export function toProblem(thrown: unknown, requestId: string) {
   const error = toLoomError(thrown);

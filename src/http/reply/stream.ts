@@ -15,9 +15,8 @@ export function abortSignalOf(reply: FastifyReply): AbortSignal {
 }
 
 /**
- * Answers with a stream. Waits for its first bytes: a failure before them is still answered with a status and a
- * problem. A later failure destroys the socket, so that the client sees an aborted transfer. A client that
- * disconnects destroys the stream.
+ * Sends a stream once its first bytes have arrived. An earlier failure is answered with a problem. A later failure
+ * destroys the socket, so that the client sees an aborted transfer. If the client disconnects, the stream is destroyed.
  */
 export async function sendStream(
   reply: FastifyReply,
@@ -31,13 +30,13 @@ export async function sendStream(
   return reply.send(payload);
 }
 
-/** Tells whether `Accept-Encoding` names gzip with a weight above zero (RFC 9110 §12.5.3). */
+/** Returns whether `Accept-Encoding` names gzip with a weight above zero (RFC 9110 §12.5.3). */
 export function acceptsGzip(request: FastifyRequest): boolean {
   const header = request.headers['accept-encoding'];
   return typeof header === 'string' && header.split(',').some((element) => isAccepted(element, ['gzip', 'x-gzip']));
 }
 
-/** Tells whether `Accept` names a media type with a weight above zero. Ranges with `*` do not count. */
+/** Returns whether `Accept` names a media type with a weight above zero. Ranges with `*` do not count. */
 export function acceptsType(request: FastifyRequest, mediaType: string): boolean {
   return (request.headers.accept ?? '').split(',').some((element) => isAccepted(element, [mediaType]));
 }
@@ -47,13 +46,13 @@ function isAccepted(element: string, names: readonly string[]): boolean {
   return names.includes(name) && !parameters.some((parameter) => /^q=0(?:\.0{0,3})?$/.test(parameter));
 }
 
-// The fastest level still outruns the network, and leaves the processor to commits.
+// Level 1 is faster than most networks, and leaves processor time for commits.
 const gzipOptions = { level: 1, chunkSize: 64 * 1024 };
 
 /** Pipes `source` into `target`. Both end and fail together. */
 function through(source: Readable, target: Transform): Transform {
   pipeline(source, target, () => {
-    // The reader of `target` sees the error there.
+    // The reader of `target` receives the error.
   });
   return target;
 }

@@ -16,7 +16,7 @@ export const PATCH_TYPES: MediaTypes = ['application/merge-patch+json', 'applica
 
 interface BodyOptions {
   mediaTypes: MediaTypes;
-  /** Limit of the body, both as sent and as decoded; none by default. */
+  /** Maximum size of the body, both as sent and as decoded; none by default. */
   maxBytes?: number;
   /** Milliseconds without a byte after which the body times out. */
   idleMs: number;
@@ -38,12 +38,12 @@ export function openBody(request: FastifyRequest, options: BodyOptions): Readabl
   return isGzip ? gunzip(raw, maxBytes, truncatedCode) : raw;
 }
 
-/** Tells whether the headers of a request announce a body. */
+/** Returns whether the headers of a request announce a body. */
 export function hasBody({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }
 
-/** Calls `onChunk` for each chunk until the stream ends. An exception in it destroys the stream and rejects. */
+/** Calls `onChunk` for each chunk until the stream ends. If it throws, destroys the stream and rejects. */
 export function readChunks(stream: Readable, onChunk: (chunk: Buffer) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     stream.on('data', (chunk: Buffer) => {
@@ -76,7 +76,7 @@ function assertMediaType(request: FastifyRequest, mediaTypes: MediaTypes): void 
   }
 }
 
-/** Tells whether the body is gzip. Throws `unsupported_media_type` for any other encoding. */
+/** Returns whether the body is gzip. Throws `unsupported_media_type` for any other encoding. */
 function readsGzip(request: FastifyRequest): boolean {
   const encoding = (request.headers['content-encoding'] ?? '').trim().toLowerCase();
   if (encoding === '' || encoding === 'identity') return false;

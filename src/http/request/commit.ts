@@ -6,7 +6,7 @@ import { readPrecondition } from './entity-tags.ts';
 
 const idempotencyKeyForm = new RegExp(`^[\\x21-\\x7e]{1,${limits.maxIdempotencyKeyBytes}}$`);
 
-/** Reads what every commit has in common. `document` is the target of its preconditions (`null`: the state). */
+/** Reads what all commit requests share. `document` is the target of the preconditions (null: the state). */
 export function readCommitBase(
   { id, actor, headers }: FastifyRequest,
   document: string | null,

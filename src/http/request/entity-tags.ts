@@ -9,14 +9,14 @@ interface EntityTag {
   opaque: string;
 }
 
-/** RFC 9110 §8.8.3: `entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE`. In Node's latin-1, obs-text is \x80-\xff. */
+/** Matches one entity tag (RFC 9110 §8.8.3). Node decodes headers as latin-1, so obs-text is \x80-\xff. */
 const TAG = /(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"/y;
 const SEPARATOR = /[ \t]*,[ \t,]*/y;
 
 /**
- * Reads the preconditions on `document` (`null`: the state), or returns `undefined` without any. `If-Match` compares
- * strongly, so its list leaves out weak tags; `If-None-Match` compares weakly (RFC 9110 §8.8.3.2). Throws
- * `invalid_parameter` for a list that the grammar does not allow.
+ * Reads the preconditions on `document` (null: the state). Returns undefined if the request has none. `If-Match`
+ * compares strongly, so its list leaves out weak tags; `If-None-Match` compares weakly (RFC 9110 §8.8.3.2). Throws
+ * `invalid_parameter` for a malformed list.
  */
 export function readPrecondition(headers: IncomingHttpHeaders, document: string | null): Precondition | undefined {
   const match = headers['if-match'];

@@ -15,7 +15,7 @@ export interface BodyBounds {
 
 type JsonBodyOptions = BodyBounds & { mediaTypes: MediaTypes };
 
-/** Reads the body as one document. Resolves with its normal JSON text. */
+/** Reads the body as one document. Resolves with its normalised JSON text. */
 export async function readDocumentBody(request: FastifyRequest, options: JsonBodyOptions): Promise<string> {
   let text: string | undefined;
   const root = captureDocument(options.maxDocumentBytes, (value) => {
@@ -42,7 +42,7 @@ export async function readStateBody(
     return captureDocument(options.maxDocumentBytes, (value) => {
       bytes += value.canonicalBytes + name.length;
       if (bytes > limits.maxStateBodyBytes) {
-        const detail = `The documents of one commit can have at most ${limits.maxStateBodyBytes} bytes together.`;
+        const detail = `The documents of one commit can have at most ${limits.maxStateBodyBytes} bytes in total.`;
         throw new LoomError('body_too_large', detail);
       }
       changes.push(toChange(name, value));

@@ -3,11 +3,11 @@ import { documentNameFault } from '../../domain/document.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 
-/** Throws `invalid_parameter` for a query parameter that the route does not support. Never repeats its value. */
+/** Throws `invalid_parameter` for an unsupported query parameter. The error never contains its value. */
 export function assertKnownParameters(query: unknown, known: readonly string[]): void {
   for (const name of Object.keys(Object(query))) {
     if (known.includes(name)) continue;
-    // A name that could be a misplaced secret is not repeated either.
+    // The error leaves out a name that could be a secret.
     const isHarmless = name.length < limits.minTokenCharacters && /^[a-z_]+$/.test(name);
     const found = isHarmless
       ? `The query parameter "${name}" is not supported.`
@@ -21,7 +21,7 @@ export function assertKnownParameters(query: unknown, known: readonly string[]):
 export function textParameter(request: FastifyRequest, name: string): string | undefined {
   const value: unknown = Reflect.get(Object(request.query), name);
   if (value === undefined || typeof value === 'string') return value;
-  throw invalid(name, 'must be given once');
+  throw invalid(name, 'appears more than once; send it once');
 }
 
 export function booleanParameter(request: FastifyRequest, name: string, absent: boolean): boolean {
@@ -44,7 +44,7 @@ export function integerParameter(
   throw invalid(name, `must be a whole number from ${min} to ${max}`);
 }
 
-/** Returns how many rows a page may have. */
+/** Returns the maximum number of rows of a page. */
 export function limitParameter(request: FastifyRequest): number {
   return integerParameter(request, 'limit', { min: 1, max: limits.maxPageEntries }) ?? limits.defaultPageEntries;
 }

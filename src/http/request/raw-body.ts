@@ -4,8 +4,8 @@ import { createGunzip } from 'node:zlib';
 import { LoomError } from '../../errors.ts';
 
 /**
- * Streams the undecoded bytes of a request, bounded in size and in idle time. Unlike the request itself it can be
- * destroyed without destroying the socket, which stays open for the answer.
+ * Streams the undecoded bytes of a request, bounded in size and in idle time. Destroying this stream, unlike the
+ * request, leaves the socket open for the answer.
  */
 export function openRawBody(source: IncomingMessage, bounds: { idleMs: number; maxBytes: number }): Readable {
   const { idleMs, maxBytes } = bounds;
@@ -15,7 +15,7 @@ export function openRawBody(source: IncomingMessage, bounds: { idleMs: number; m
       timer.refresh();
       source.resume();
     },
-    // The `error` listener stays in place: a socket that breaks later must not raise an unhandled error.
+    // Keep the `error` listener: without it, a socket that breaks later would raise an unhandled error.
     destroy: (error, done) => {
       clearTimeout(timer);
       source.off('data', onData).off('end', onEnd).off('close', onBreak).pause();
@@ -55,7 +55,7 @@ export type TruncatedCode = 'backup_incomplete' | 'malformed_request';
 
 /**
  * Decodes a gzip body. `maxBytes` limits the decoded bytes, which stops a gzip bomb. Does not use `pipeline`, which
- * would replace the errors of each part by "premature close".
+ * would replace an error by "premature close".
  */
 export function gunzip(raw: Readable, maxBytes: number, truncatedCode: TruncatedCode): Readable {
   const unpacker = createGunzip({ chunkSize: 64 * 1024 });
@@ -67,7 +67,7 @@ export function gunzip(raw: Readable, maxBytes: number, truncatedCode: Truncated
       if (unpackedBytes > maxBytes) done(bodyTooLarge(maxBytes));
       else done(null, chunk);
     },
-    // Node's gunzip takes a zero byte after the data for padding, and ignores all bytes that follow it.
+    // Node's gunzip treats a zero byte after the data as padding, and ignores all later bytes.
     flush: (done) => done(unpacker.bytesWritten === received ? null : damagedAfter(unpackedBytes)),
   });
   raw.on('data', (chunk: Buffer) => {

@@ -3,10 +3,10 @@ import type { Config } from '../../config/config.ts';
 import type { Actor } from '../../domain/commit.ts';
 import { LoomError } from '../../errors.ts';
 
-/** Returns whose token this is, or undefined for an unknown one. Takes the same time whichever token matches. */
+/** Returns the actor of a token, or undefined for an unknown token. Takes the same time whichever token matches. */
 type FindActor = (token: string) => Actor | undefined;
 
-/** Keeps digests instead of tokens: all have the same length, as a comparison in constant time needs. */
+/** Creates a lookup of tokens by their digests, which have equal lengths, as a constant-time comparison requires. */
 export function createTokenBook(tokens: Config['tokens']): FindActor {
   const entries = (['admin', 'client'] as const).flatMap((actor) =>
     tokens[actor].map((token) => ({ actor, digest: digestOf(token) })),
@@ -31,12 +31,12 @@ export function readToken(rawHeaders: readonly string[]): string | undefined {
     if (token !== undefined && token !== '') found.add(token);
   }
   if (found.size > 1) {
-    throw new LoomError('invalid_parameter', 'The request has several different tokens. Send one.');
+    throw new LoomError('invalid_parameter', 'The request has several different tokens. Send only one.');
   }
   return found.values().next().value;
 }
 
-/** Ignores other schemes of `Authorization`: a proxy in front of the node may use them for itself. */
+/** Returns the token in a header. Ignores other schemes of `Authorization`, which a proxy may use for itself. */
 function tokenIn(name: string, value: string): string | undefined {
   const header = name.toLowerCase();
   if (header === 'x-loom-admin-token') return value.trim();
@@ -49,8 +49,8 @@ const tokenName =
   /^x?(?:loom)?(?:admin|client|access|auth|api|bearer|id|refresh)?(?:token|key|secret|password|authorization|auth|bearer|apikey)s?$/;
 
 /**
- * Throws `token_in_query` when a query parameter has the name of a token, or has a configured token as its name or
- * value: URLs end up in logs and histories. `url` is the undecoded URL of the request.
+ * Throws `token_in_query` if a query parameter is named like a token, or if its name or value is a configured token.
+ * URLs end up in logs and histories. `url` is the undecoded URL of the request.
  */
 export function assertNoTokenInQuery(url: string, findActor: FindActor): void {
   const start = url.indexOf('?');

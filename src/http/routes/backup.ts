@@ -29,7 +29,7 @@ export function registerBackup(
       const { body, recordTaken } = await store.openBackup(options, context);
       const record = () =>
         recordTaken().catch((error: unknown) => {
-          // The backup is complete all the same.
+          // The backup itself is complete.
           log.warn({ err: error, requestId: request.id }, 'backup taken, but its time could not be recorded');
         });
       return await sendStream(reply, body, { gzip: acceptsGzip(request), beforeEnd: delayEnd(reply, record) });
@@ -38,15 +38,15 @@ export function registerBackup(
 }
 
 /**
- * Passes all bytes through, but delays the end of the answer until the socket has taken the last byte and `record` has
- * finished. A client that has the whole backup then finds its time in status, and an aborted download is not recorded.
+ * Passes all bytes through. Delays the end of the answer until the socket has accepted the last byte and `record` has
+ * finished. So status shows the time as soon as a client has the whole backup, and ignores an aborted download.
  */
 function delayEnd(reply: FastifyReply, record: () => Promise<void>): Transform {
   const { raw } = reply;
   return new Transform({
     transform: (chunk, _encoding, done) => done(null, chunk),
     async flush(done) {
-      // Node has no event for an empty buffer, only for one that has room again, so this polls.
+      // Node emits an event when a buffer has room again, and none when it is empty. So this polls.
       let pauseMs = MIN_POLL_MS;
       while (!raw.destroyed && (this.readableLength > 0 || raw.writableLength > 0)) {
         await wait(pauseMs);
@@ -65,13 +65,13 @@ function readBackupOptions(request: FastifyRequest): BackupOptions {
   const auditLimit = integerParameter(request, 'audit_limit', { min: 1 });
   const includeAudit = booleanParameter(request, 'include_audit', true);
   if (!includeAudit && auditLimit !== undefined) {
-    const detail = 'The query parameter audit_limit has no meaning with include_audit=false. Leave one of them out.';
+    const detail = 'The query parameter audit_limit has no meaning with include_audit=false. Remove one of them.';
     throw new LoomError('invalid_parameter', detail);
   }
   return { includeAudit, auditLimit };
 }
 
-/** Returns for example `loom-backup-default-20260131T235959Z.json`. Safe inside quotes and as a file name. */
+/** Returns a file name without special characters, such as `loom-backup-default-20260131T235959Z.json`. */
 function toFileName(stateKey: string, time: Date): string {
   const safeKey = stateKey.replace(/[^A-Za-z0-9_-]+/g, '_').slice(0, 64);
   const stamp = time.toISOString().replace(/\.\d+/, '').replace(/[-:]/g, '');

@@ -40,7 +40,7 @@ function registerReading(app: FastifyInstance, { store }: DocumentRouteParts): v
     const precondition = readPrecondition(request.headers, name);
     const document = await store.readDocument(name);
     if (document === undefined) {
-      throw new LoomError('document_not_found', `There is no document ${JSON.stringify(name)}.`, { document: name });
+      throw new LoomError('document_not_found', `Document ${JSON.stringify(name)} does not exist.`, { document: name });
     }
     if (isNotModified(reply, precondition, document)) return reply.code(304).send();
     reply.header('last-modified', new Date(document.updatedAt).toUTCString());

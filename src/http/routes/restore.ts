@@ -23,7 +23,7 @@ export function registerRestore(
   });
 }
 
-/** Adds a hint when a body begins with 0x1f, as gzip data does and JSON text never does. */
+/** Adds a hint if a body begins with 0x1f, the first byte of gzip data, which JSON text never contains. */
 function withGzipHint(error: unknown): unknown {
   if (!isLoomError(error) || error.code !== 'invalid_json') return error;
   if (error.place.offset !== 0 || !error.message.includes('byte 0x1f')) return error;

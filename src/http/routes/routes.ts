@@ -31,7 +31,7 @@ export interface RouteParts {
   node: NodeFacts;
   /** Returns the last verdict, without waiting. */
   readiness: () => Readiness;
-  /** Returns the head of the state soon, or `undefined` when the database does not answer. */
+  /** Reads the head of the state. Resolves with undefined if the database does not answer in time. */
   peekHead: () => Promise<StateHead | undefined>;
   log: Log;
   metrics: Metrics;

@@ -41,7 +41,7 @@ export function registerState(
 async function sendState(request: FastifyRequest, reply: FastifyReply, store: StateStore): Promise<FastifyReply> {
   const precondition = readPrecondition(request.headers, null);
   reply.type('application/json');
-  // The head alone answers HEAD and most preconditions, without reading a document.
+  // HEAD and most preconditions need only the head, and no document.
   if (precondition !== undefined || request.method === 'HEAD') {
     if (isNotModified(reply, precondition, await store.readHead())) return reply.code(304).send();
     if (request.method === 'HEAD') return reply.send();

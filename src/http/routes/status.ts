@@ -10,12 +10,11 @@ import { watchEventLoop } from '../event-loop-delay.ts';
 import { operatorRoute } from '../route-config.ts';
 import { createTimedReader } from '../timed-reader.ts';
 
-/** Holds values that stay the same while a node runs. */
+/** Holds values that do not change while a node runs. */
 export interface NodeFacts {
-  /** Version of LOOM. */
   version: string;
   startedAt: Date;
-  /** The schema version that this node's code is written for. */
+  /** Schema version that this node supports. */
   supportedSchemaVersion: number;
 }
 
@@ -27,7 +26,7 @@ interface StatusRouteParts {
   peekHead: () => Promise<StateHead | undefined>;
 }
 
-/** Registers the status route. It answers soon even while the database is away: its values are then null. */
+/** Registers the status route. If the database does not answer in time, its values are null. */
 export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): void {
   const { store, stateKey, node, readiness, peekHead } = parts;
   const readSchema = createTimedReader(() => store.readSchema());

@@ -2,10 +2,7 @@ import type { ChainCheckRecord } from '../../domain/store.ts';
 
 export type ChainChecks = ReturnType<typeof createChainChecks>;
 
-/**
- * Keeps the last verdict of this node on its chain. A valid part does not replace the finding that the chain is broken: only a check
- * from the first entry on does.
- */
+/** Keeps this node's last verdict on its chain. A valid check of a part never replaces a broken verdict. */
 export function createChainChecks() {
   let last: ChainCheckRecord | null = null;
   return {

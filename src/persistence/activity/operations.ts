@@ -1,9 +1,8 @@
+// persistence/activity/ keeps this node's running operations and last verdict on the chain in memory, for status and
+// metrics. It imports only domain. It must not know SQL.
+
 import type { RunningOperation } from '../../domain/store.ts';
 
-// The room of what this node is doing: running operations, and its last verdict on the chain. Both live in memory, for status and
-// metrics only. It imports src/domain only, and speaks no SQL.
-
-/** What a running operation reports about itself. */
 export interface Progress {
   /** Adds to the counts so far. */
   count(more: { documents?: number; entries?: number; bytes?: number }): void;
@@ -11,7 +10,7 @@ export interface Progress {
   becomePlan(): void;
 }
 
-/** One tracked operation, from `begin` to the first `finish`. */
+/** Tracks one operation, from `begin` to the first `finish`. */
 export interface TrackedOperation extends Progress {
   /** Ends the operation; `error` is undefined after a success. A second call has no effect. */
   finish(error: unknown): void;

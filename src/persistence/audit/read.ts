@@ -1,3 +1,6 @@
+// persistence/audit/ reads and verifies the audit trail. It imports domain and, of persistence, activity/, connection/,
+// read/ and state/. It never writes: commit/ and restore/ append entries.
+
 import type { Readable } from 'node:stream';
 import type { AuditLine, AuditQuery } from '../../domain/audit.ts';
 import type { AuditPage } from '../../domain/store.ts';
@@ -5,20 +8,17 @@ import type { Database } from '../connection/database.ts';
 import { openStream } from '../read/stream.ts';
 import { readStateHead, selectStateKey } from '../state/state-row.ts';
 
-// The room of the audit trail as it is read and verified. It imports connection/, state/ and read/stream.ts only. Other rooms append
-// and remove entries.
-
 /**
- * SQL text of an entry with its hash: `{"hash": "…", ` and the members of the entry. An entry that was tampered with may be empty or
- * no object at all; it appears under the name `entry`.
+ * Renders an entry as JSON text: `{"hash": "…", ` and its members. A tampered entry that is empty or no object becomes
+ * the member `entry`.
  */
 const LINE = `'{"hash": "' || encode(hash, 'hex') || '", ' ||
   case when jsonb_typeof(entry) = 'object' and entry <> '{}' then substr(entry::text, 2) else '"entry": ' || entry::text || '}' end`;
 
-/** SQL text by order, so that no value of a request becomes SQL. */
+/** Maps each order to SQL, so that no text of a request becomes SQL. */
 const directions = { asc: 'asc', desc: 'desc' };
 
-/** Reads one page of entries, by seq. */
+/** Reads one page of entries, in the order of their seqs. */
 export async function readAudit(database: Database, stateKey: string, query: AuditQuery): Promise<AuditPage> {
   const { after = 0, before = Number.MAX_SAFE_INTEGER, action = null, document = null, limit, order } = query;
   const rows = await database.rows<AuditLine>(
@@ -35,7 +35,7 @@ export async function readAudit(database: Database, stateKey: string, query: Aud
   return { entries, next, head };
 }
 
-/** Streams all entries that the query selects, one JSON text a line, of one instant. */
+/** Streams the selected entries of one transaction snapshot, one JSON text a line. */
 export async function openAudit(
   database: Database,
   stateKey: string,

@@ -6,7 +6,7 @@ import { rfc3339 } from '../connection/timestamp.ts';
 import { assertScratch } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
 
-/** Verifies the chain of the state, or of its scratch state `scratch`. Only the state's own verdict is recorded. */
+/** Verifies the chain of the state, or of its scratch state `scratch`. Records the verdict on the state only. */
 export async function verifyAudit(
   { database, stateKey, chainChecks }: { database: Database; stateKey: string; chainChecks: ChainChecks },
   scratch: string | undefined,
@@ -26,9 +26,8 @@ export async function verifyAudit(
 type BadEntry = { seq: number; reason: ChainFault };
 
 /**
- * Recomputes every hash of the chain in the database, and checks links, seqs, the columns beside the entry, and the head in the state
- * row. `connection` must be in a snapshot transaction, so that row and chain are of one instant. A seq that was edited beyond 2^53
- * appears as 2^53 - 1 and does not fail the query.
+ * Recomputes every hash in the database, and checks links, seqs, columns and the head in the state row. Call it in a
+ * snapshot transaction, so that row and chain are of one instant. A seq beyond 2^53 is reported as 2^53 - 1.
  */
 export async function verifyChain(connection: Connection, stateKey: string): Promise<AuditVerdict> {
   const { head } = await readStateHead(connection.within(), stateKey);
@@ -74,7 +73,7 @@ async function firstBadEntry(queries: Queries, stateKey: string): Promise<BadEnt
 function headFault(head: AuditHead, lastSeq: number, lastHash: string | null): BadEntry | undefined {
   if (lastSeq < head.seq) return { seq: lastSeq + 1, reason: 'entries_missing' };
   if (lastSeq > head.seq) return { seq: head.seq + 1, reason: 'head_mismatch' };
-  // Without entries, the first one would be linked to a wrong hash.
+  // Without entries, the head must be the genesis hash, to which the first entry is linked.
   const isLinked = (lastHash ?? GENESIS_HASH) === head.hash;
   return isLinked ? undefined : { seq: Math.max(head.seq, 1), reason: 'head_mismatch' };
 }
@@ -82,8 +81,8 @@ function headFault(head: AuditHead, lastSeq: number, lastHash: string | null): B
 const details: Record<ChainFault, (seq: number) => string> = {
   seq_gap: (seq) => `Entry ${seq} is missing.`,
   hash_mismatch: (seq) => `The hash of entry ${seq} does not match its content and the hash of the entry before it.`,
-  seq_mismatch: (seq) => `The entry that is stored as ${seq} contains another seq.`,
-  column_mismatch: (seq) => `A column of entry ${seq} contradicts the entry.`,
-  head_mismatch: (seq) => `The head in the state row has another hash than entry ${seq}.`,
+  seq_mismatch: (seq) => `The seq inside entry ${seq} differs from its column.`,
+  column_mismatch: (seq) => `A column of entry ${seq} differs from the entry.`,
+  head_mismatch: (seq) => `The head in the state row does not match entry ${seq}.`,
   entries_missing: (seq) => `The chain ends before entry ${seq}, but the head in the state row is later.`,
 };

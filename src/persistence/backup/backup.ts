@@ -1,3 +1,6 @@
+// persistence/backup/ exports backups: it passes the state and its trail to the encoder of backup. It imports backup,
+// domain and, of persistence, activity/, connection/, read/, schema/ and state/. It must not know restores.
+
 import type { BackupOptions } from '../../domain/backup.ts';
 import type { BackupStream, OperationContext } from '../../domain/store.ts';
 import type { ChainChecks } from '../activity/chain-checks.ts';
@@ -8,9 +11,6 @@ import { SCHEMA_SERVES } from '../schema/serves.ts';
 import { readStateHead, selectStateKey } from '../state/state-row.ts';
 import { type BackupHead, readHeader, writeBackup } from './writer.ts';
 
-// The room of backups: it reads the state and its trail, and feeds the encoder of src/backup/. It imports connection/, schema/,
-// state/, read/ and activity/. It knows nothing of restores.
-
 export interface BackupSource {
   database: Database;
   stateKey: string;
@@ -19,8 +19,8 @@ export interface BackupSource {
 }
 
 /**
- * Streams a backup of the state. Header, documents and audit entries are of one instant. The manifest comes last, so that a truncated
- * backup cannot pass for a complete one. Resolves once the snapshot is taken. Format: docs/backup-format.md.
+ * Streams a backup of the state. All parts are of one transaction snapshot. The manifest comes last, so a truncated
+ * backup is recognizably incomplete. Resolves when the snapshot has been taken. Format: docs/backup-format.md.
  */
 export async function openBackup(
   { database, stateKey, operations, chainChecks }: BackupSource,
@@ -51,13 +51,13 @@ export async function openBackup(
     signal,
     onClose: operation.finish,
   });
-  // Nobody could restore a backup whose chain is broken, so its time does not count.
+  // A backup with a broken chain is not restorable, so its time is not recorded.
   return { body, recordTaken: async () => (isBroken ? undefined : recordBackup(database, stateKey)) };
 }
 
 /**
- * Records the time of a complete backup. An earlier time never replaces a later one. Nothing is written to a schema that no longer
- * serves this node.
+ * Records the time of a complete backup. An earlier time never replaces a later one. Writes nothing if the schema no
+ * longer serves this node.
  */
 async function recordBackup(database: Database, stateKey: string): Promise<void> {
   await database.execute(

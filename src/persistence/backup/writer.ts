@@ -11,20 +11,18 @@ import { ALL_DOCUMENTS } from '../read/documents.ts';
 import type { Sink } from '../read/stream.ts';
 import { CURRENT_SCHEMA_VERSION } from '../schema/schema.ts';
 
-/** What a backup reads before its first byte. */
+/** Holds what a backup reads before its first byte. */
 export interface BackupHead {
   state: StateHead;
   header: BackupHeader;
 }
 
-/** What the parts of a backup are written with. */
 export interface BackupOutput {
   connection: Connection;
   sink: Sink;
   progress: Progress;
 }
 
-/** The verdict on the chain of the entries in a backup. */
 export type ChainVerdict = Omit<ChainCheckRecord, 'by' | 'checked_at'>;
 
 /** Reads the header of a backup of `state`. */
@@ -39,7 +37,7 @@ export async function readHeader(queries: Queries, state: StateHead): Promise<Ba
     backend: 'postgres',
     instance_id: row?.instance_id ?? '',
     state_key: state.stateKey,
-    // The backup of a newer, compatible schema has the form that this node knows.
+    // With a newer, compatible schema, this node still writes the format that it knows.
     schema_version: Math.min(row?.schema_version ?? CURRENT_SCHEMA_VERSION, CURRENT_SCHEMA_VERSION),
     epoch: state.epoch,
     revision: state.revision,
@@ -48,7 +46,7 @@ export async function readHeader(queries: Queries, state: StateHead): Promise<Ba
   };
 }
 
-/** Writes a backup. Returns the verdict on its chain, or undefined when it contains no entries to check. */
+/** Writes a backup. Returns the verdict on its chain, or undefined without entries. */
 export async function writeBackup(
   output: BackupOutput,
   { state, header }: BackupHead,
@@ -74,7 +72,7 @@ async function writeDocuments({ connection, sink, progress }: BackupOutput, enco
   }
 }
 
-/** Writes the digests in a second pass over the table: in memory they would grow with the state. */
+/** Writes the digests in a second pass over the table, because in memory they would grow with the state. */
 async function writeDigests({ connection, sink }: BackupOutput, encoder: BackupEncoder): Promise<void> {
   await sink.write(encoder.beginDigests());
   const toDigest = (line: Buffer): string => {
@@ -101,7 +99,7 @@ async function writeAudit(
     const [hash, text] = splitFields(rest);
     return encoder.entry(Number(seq), hash.toString('latin1'), text);
   };
-  // A reader has only the entry, not the column. An entry that contains another seq must not pass for verified.
+  // A backup contains the entry without its column. If their seqs differ, seq 0 makes the chain broken.
   const query = `select case when entry -> 'seq' = to_jsonb(seq) then seq else 0 end, encode(hash, 'hex'), entry::text from loom_audit
     where state_key = current_setting('loom.state_key') and seq > current_setting('loom.after')::bigint order by seq`;
   for await (const lines of connection.copyOut(query)) {
@@ -119,6 +117,6 @@ async function headBefore(queries: Queries, seq: number): Promise<AuditHead> {
       where state_key = current_setting('loom.state_key') and seq = $1`,
     [seq - 1],
   );
-  // Somebody has removed the entry by force. The chain is broken then: the backup is made all the same, and its manifest says so.
+  // The entry was removed by force, so the chain is broken. The manifest of the backup records this.
   return row ?? { seq: seq - 1, hash: GENESIS_HASH };
 }

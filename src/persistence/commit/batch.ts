@@ -1,3 +1,6 @@
+// persistence/commit/ queues commits and makes one call of `loom_commit` for a batch. It imports domain, errors, limits
+// and, of persistence, connection/ and schema/. It must not read documents: `loom_commit` patches them.
+
 import { type CommitReceipt, type CommitRequest, entityTag, type Precondition } from '../../domain/commit.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
@@ -6,10 +9,7 @@ import type { Database } from '../connection/database.ts';
 import { isConnectionFault } from '../connection/faults.ts';
 import { SCHEMA_SERVES, schemaAhead } from '../schema/serves.ts';
 
-// The room of commits: one call of `loom_commit` for a batch, and the queue in front of it. It imports connection/ and schema/ only.
-// SQL patches the documents; no document travels to the node for a commit.
-
-/** A commit, its event id, which it keeps when it is sent again, and its text for `loom_commit`. */
+/** Holds a commit and its text for `loom_commit`. The event id stays the same when the commit is sent again. */
 export interface PreparedCommit {
   eventId: string;
   request: CommitRequest;
@@ -18,7 +18,6 @@ export interface PreparedCommit {
   bytes: number;
 }
 
-/** The outcome of one commit of a batch. */
 export type CommitOutcome = { receipt: CommitReceipt } | { error: LoomError };
 
 type ResultRow =
@@ -29,7 +28,7 @@ type ResultRow =
   | { status: 'too_many_changes'; deletes: number }
   | { status: 'idempotency_key_reused' };
 
-/** Builds the text of a commit by joining texts: the documents in `request` are JSON text already. */
+/** Builds the text of a commit. Joins strings, because the documents in `request` are already JSON text. */
 export function prepareCommit(request: CommitRequest, eventId: string): PreparedCommit {
   const head = JSON.stringify({
     event_id: eventId,
@@ -57,9 +56,10 @@ export interface CommitBatchOptions {
 }
 
 /**
- * Commits a batch in one transaction and one round trip. Returns the outcomes in the order of `commits`. Rejects when nothing was
- * committed (`schema_ahead`, `state_busy`, `database_unavailable`, …), or with `commit_outcome_unknown` when the connection broke
- * before the answer. Sending the same batch again is safe: `loom_commit` answers a commit that it finds by its event id.
+ * Commits a batch in one transaction and one round trip. Returns the outcomes in the order of `commits`. Rejects if
+ * nothing was committed (`schema_ahead`, `state_busy`, `database_unavailable`, …), or with `commit_outcome_unknown`
+ * when the connection broke before the answer. Sending the same batch again is safe: `loom_commit` finds commits by
+ * event id.
  */
 export async function commitBatch(
   database: Database,
@@ -108,7 +108,7 @@ function refusalOf(
     case 'precondition_failed':
       return preconditionFailed(request.precondition, row.current_tag);
     case 'document_not_found':
-      return refuse(`There is no document ${JSON.stringify(row.name)}.`, row.name);
+      return refuse(`Document ${JSON.stringify(row.name)} does not exist.`, row.name);
     case 'document_too_large':
       return refuse(
         `Document "${row.name}" would have ${row.bytes} bytes, and at most ${maxDocumentBytes} are allowed.`,

@@ -20,9 +20,8 @@ export interface GroupCommitOptions {
 }
 
 /**
- * Collects the commits that arrive while a batch is in flight into the next batch, so that one flush to disk serves many clients.
- * One batch is in flight at a time, so commits keep the order of their arrival. A client is answered only after its transaction
- * has committed.
+ * Collects the commits that arrive while a batch is in flight into the next batch: one flush to disk serves many
+ * clients. With one batch in flight at a time, commits keep their order. Each is answered only after its transaction.
  */
 export function createGroupCommit(options: GroupCommitOptions) {
   const queue: Waiting[] = [];
@@ -47,7 +46,7 @@ export function createGroupCommit(options: GroupCommitOptions) {
   }
 
   async function run(): Promise<void> {
-    // Requests of the same turn of the event loop belong in the same batch.
+    // Wait for the other requests of this turn of the event loop.
     await new Promise(setImmediate);
     while (queue.length > 0) {
       const batch = takeBatch(queue);
@@ -71,7 +70,7 @@ export function createGroupCommit(options: GroupCommitOptions) {
   };
 }
 
-/** Takes the oldest waiting commits: at least one, and at most as many as one batch may hold. */
+/** Takes the oldest waiting commits: at least one, and no more than the limits of a batch allow. */
 function takeBatch(queue: Waiting[]): Waiting[] {
   let bytes = 0;
   let count = 0;
@@ -93,7 +92,7 @@ async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise
     for (const [index, one] of batch.entries()) settle(one, outcomes[index]);
   } catch (error) {
     if (batch.length > 1 && isOneCommitsFault(error)) {
-      // Nothing was committed. When each commit is sent alone, only the one at fault fails.
+      // Nothing was committed. Send each commit alone, so that only the one at fault fails.
       for (const one of batch) await commitAll([one], options);
       return;
     }
@@ -102,8 +101,8 @@ async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise
 }
 
 /**
- * Commits the batch. When the answer is lost, it sends the same batch again until the database reports the outcome. A commit that
- * took place is found by its event id and not repeated.
+ * Commits the batch. If the answer is lost, sends the same batch again until the database reports the outcome.
+ * `loom_commit` does not repeat a commit whose event id it finds.
  */
 async function commitOrFindOut(batch: Waiting[], options: GroupCommitOptions): Promise<CommitOutcome[]> {
   const { now = Date.now, wait = sleep } = options;
@@ -117,8 +116,8 @@ async function commitOrFindOut(batch: Waiting[], options: GroupCommitOptions): P
       if (code === 'commit_outcome_unknown') unknown = error;
       // A refusal is final unless an earlier attempt remained unanswered.
       if (unknown === undefined) throw error;
-      const mayTellLater = code === 'commit_outcome_unknown' || code === 'database_unavailable';
-      if (!mayTellLater || now() + delayMs > deadlineMs) throw unknown;
+      const isTransient = code === 'commit_outcome_unknown' || code === 'database_unavailable';
+      if (!isTransient || now() + delayMs > deadlineMs) throw unknown;
     }
     await wait(delayMs);
   }
@@ -130,7 +129,7 @@ function settle(waiting: Waiting, outcome: CommitOutcome | undefined): void {
   else waiting.reject(outcome.error);
 }
 
-/** Tells whether PostgreSQL refused the content of a commit, rather than because of the server or the schema. */
+/** Returns whether the content of one commit may be at fault, rather than the server or the schema. */
 function isOneCommitsFault(error: unknown): boolean {
   return !isLoomError(error) || error.code === 'internal';
 }

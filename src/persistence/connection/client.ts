@@ -5,8 +5,8 @@ import { limits } from '../../limits.ts';
 const INT8 = 20;
 
 /**
- * Returns what all connections of LOOM have in common. It sets nothing at session level and puts nothing unusual into the
- * startup packet: behind PgBouncer in transaction mode the next transaction may run in another session.
+ * Returns the options of every connection. They contain no session settings and no unusual startup parameters: behind
+ * PgBouncer in transaction mode, the next transaction may run in another session.
  */
 export function connectionOptions(config: PostgresConfig, applicationName: string): ClientConfig {
   return {
@@ -33,12 +33,12 @@ function createTypes(): pg.TypeOverrides {
   return types;
 }
 
-/** Destroys the socket. A polite end would wait for a server that may be frozen. */
+/** Destroys the socket. A graceful end would wait for a server that may be frozen. */
 export function cutClient(client: Client | PoolClient): void {
   client.connection.stream.destroy();
 }
 
-/** Tells whether the client can serve the next borrower: its socket is open, and the server has reported no open transaction. */
+/** Returns whether the client can be lent again: its socket is open, and the server reports no open transaction. */
 export function isIdle(client: PoolClient): boolean {
   return !client.connection.stream.destroyed && client.getTransactionStatus() === 'I';
 }

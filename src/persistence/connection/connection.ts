@@ -4,7 +4,7 @@ import { cutClient } from './client.ts';
 import { type CopyIn, copyLines, openCopyIn } from './copy.ts';
 import { throwDatabaseError } from './faults.ts';
 
-/** Verbs for statements whose result fits in memory. Every verb rejects with a LoomError. */
+/** Defines the verbs for statements whose result fits in memory. Every verb rejects with a LoomError. */
 export interface Queries {
   rows<Row extends object>(text: string, values?: unknown[]): Promise<Row[]>;
   /** Returns the first row, or undefined when there is none. */
@@ -13,7 +13,7 @@ export interface Queries {
   execute(text: string, values?: unknown[]): Promise<number>;
 }
 
-/** One borrowed connection. Its own verbs wait as long as the statement takes. */
+/** Represents one borrowed connection. Its own verbs have no deadline. */
 export interface Connection extends Queries {
   /**
    * Returns the same verbs with a deadline for each statement. After the deadline the verb rejects with
@@ -22,9 +22,9 @@ export interface Connection extends Queries {
   within(timeoutMs?: number): Queries;
   /** Streams the lines of `copy (query) to stdout`, see `copyLines`. */
   copyOut(query: string): AsyncGenerator<Buffer[]>;
-  /** Opens `copy target from stdin`. Until the copy has ended or was aborted, no other verb may be called. */
+  /** Opens `copy target from stdin`. Call no other verb until the copy has ended or was aborted. */
   openCopyIn(target: string): CopyIn;
-  /** Closes the connection at once. Pending verbs reject, and PostgreSQL rolls the transaction back. */
+  /** Closes the connection at once. Pending verbs reject, and PostgreSQL rolls back the transaction. */
   cut(): void;
 }
 
@@ -38,15 +38,15 @@ export function createConnection(client: Client | PoolClient): Connection {
   };
 }
 
-/** The part of pg's `Client` and `Pool` that runs a statement. */
+/** Describes the part of pg's `Client` and `Pool` that runs a statement. */
 interface Runner {
   // biome-ignore format: one line reads better
   query(query: { text: string; values: unknown[]; query_timeout?: number }): Promise<{ rows: unknown[]; rowCount: number | null }>;
 }
 
-/** Binds the verbs to a client or a pool; `timeoutMs` is the deadline of each statement, none when left out. */
+/** Binds the verbs to a client or a pool. `timeoutMs` is the deadline of each statement; none by default. */
 export function createQueries(runner: Runner, timeoutMs?: number): Queries {
-  // pg knows `query_timeout` for a single query; its types do not.
+  // pg accepts `query_timeout` for a single query, but its types do not declare it.
   const deadline = timeoutMs === undefined ? {} : { query_timeout: timeoutMs };
   const run = (text: string, values: unknown[] = []) =>
     runner.query({ text, values, ...deadline }).catch(throwDatabaseError);

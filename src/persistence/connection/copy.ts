@@ -8,24 +8,24 @@ import { throwDatabaseError } from './faults.ts';
 import { createYielder } from './yielder.ts';
 
 /**
- * Options of COPY that make each row one line and leave each field byte for byte as it is. Neither JSON text (RFC 8259 §7)
- * nor a document name can hold a control character, so COPY never quotes or escapes.
+ * Makes COPY write each row as one line with unchanged fields. Neither JSON text (RFC 8259 §7) nor a document name can
+ * contain a control character, so COPY never quotes or escapes.
  */
 const COPY_OPTIONS = `(format csv, delimiter E'\\x02', quote E'\\x01', encoding 'UTF8')`;
 const FIELD_SEPARATOR = 0x02;
 const LINE_END = 0x0a;
 
-/** Bytes that are gathered before a write: enough to make the cost of a call negligible, and less than a large document. */
+/** Bytes to gather before a write: enough to make the cost of a call negligible, and less than a large document. */
 const COPY_CHUNK_BYTES = 128 * 1024;
 
 /**
- * Streams the lines of `copy (query) to stdout` without their line ends, in groups as they arrive. Each line is complete,
- * whatever its length. Backpressure reaches PostgreSQL. Leaving the loop early cuts the connection: the next borrower would
- * read the rest of the COPY.
+ * Streams the lines of `copy (query) to stdout` without their line ends, in groups as they arrive. Each line is
+ * complete, whatever its length. Backpressure reaches PostgreSQL. Leaving the loop early cuts the connection, because
+ * the next borrower would read the rest of the COPY.
  */
 export async function* copyLines(client: Client | PoolClient, query: string): AsyncGenerator<Buffer[]> {
   const stream = client.query(copyTo(`copy (${query}) to stdout ${COPY_OPTIONS}`, { highWaterMark: COPY_CHUNK_BYTES }));
-  // Inside the loop the error is thrown as well. After the loop has ended, nothing else listens.
+  // The loop throws its errors itself. This listener is for an error after the loop has ended.
   stream.on('error', () => undefined);
   let complete = false;
   try {
@@ -112,7 +112,7 @@ export function openCopyIn(client: Client | PoolClient, target: string): CopyIn 
       await finished(stream).catch((error: unknown) => throwDatabaseError(failure ?? error));
     },
     abort: async () => {
-      // PostgreSQL or the network has ended it already.
+      // PostgreSQL or the network has already ended the copy.
       if (failure !== undefined || stream.writableFinished) return;
       const timer = setTimeout(() => cutClient(client), limits.rollbackTimeoutMs);
       stream.destroy();

@@ -1,3 +1,6 @@
+// persistence/connection/ is the only door to PostgreSQL: pool, transactions, COPY, deadlines, conversion of errors. It
+// imports config, domain, errors, limits and log. No other room imports pg. It must not know LOOM's tables.
+
 import pg, { type Pool, type PoolClient } from 'pg';
 import type { PostgresConfig } from '../../config/config.ts';
 import type { StoreObservation } from '../../domain/store.ts';
@@ -8,9 +11,6 @@ import { type Connection, createConnection, createQueries, type Queries } from '
 import { describeFault, isInStep, throwDatabaseError } from './faults.ts';
 import { runTransaction, type TransactionMode } from './transaction.ts';
 
-// The room of connections: the one door to PostgreSQL. Only this room imports pg. It lends connections and transactions with the verbs
-// of connection.ts, converts every error in faults.ts, and sets the deadlines. It knows no table of LOOM.
-
 export interface DatabaseOptions {
   log: Log;
   /** Shown in `pg_stat_activity`. */
@@ -18,15 +18,15 @@ export interface DatabaseOptions {
 }
 
 /**
- * The door to PostgreSQL: all SQL of LOOM goes through it. Its own verbs run one short statement on any connection, with the
- * deadline `limits.queryTimeoutMs`. Everything rejects with a LoomError.
+ * Runs SQL on the node's pool. Its own verbs run one short statement on any connection, with the deadline
+ * `limits.queryTimeoutMs`. Every verb rejects with a LoomError.
  */
 export interface Database extends Queries {
   /** Lends a connection to `use`. */
   withConnection<T>(use: (connection: Connection) => Promise<T>): Promise<T>;
   /**
-   * Runs `run` in one transaction and commits. When `run` rejects, the transaction is rolled back and the rejection passed on.
-   * Rejects with `commit_outcome_unknown` when the connection breaks during the commit of a `write`, and with `client_gone`
+   * Runs `run` in one transaction and commits. If `run` rejects, rolls back and rejects with the same error. Rejects
+   * with `commit_outcome_unknown` when the connection breaks during the commit of a `write`, and with `client_gone`
    * when `signal` aborts.
    */
   transaction<T>(
@@ -35,12 +35,12 @@ export interface Database extends Queries {
     options?: { signal?: AbortSignal },
   ): Promise<T>;
   usage(): StoreObservation['pool'];
-  /** Lets running work finish, then closes all connections. Cuts the connections that are still lent after `deadlineMs`. */
+  /** Lets running work finish, then closes all connections. After `deadlineMs`, cuts those that are still lent. */
   close(options: { deadlineMs: number }): Promise<void>;
 }
 
 /**
- * Opens the node's pool. Connections are made on demand, so this never fails. Lending a connection rejects after
+ * Creates the node's pool. It connects on demand, so this never fails. Lending a connection rejects after
  * `connectTimeoutMs`, whether the server is silent or all connections are in use.
  */
 export function openDatabase(config: PostgresConfig, options: DatabaseOptions): Database {
@@ -74,9 +74,8 @@ function createPool(config: PostgresConfig, { log, applicationName }: DatabaseOp
 }
 
 /**
- * Lends a connection of the pool. The connection goes back only when it is certain to be usable: the server has reported that
- * no transaction is open, and only errors occurred that leave the protocol in step. Otherwise (an aborted stream, a broken
- * connection, an open transaction) it is closed, because the next borrower of a wedged connection would hang.
+ * Lends a connection of the pool. Returns it to the pool only if the server reports no open transaction and no error
+ * left the protocol out of step. Otherwise closes it, because the next borrower would hang.
  */
 async function lend<T>(pool: Pool, use: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect().catch(throwDatabaseError);

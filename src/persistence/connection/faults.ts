@@ -2,24 +2,24 @@ import pg from 'pg';
 import { type ErrorCode, isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 
-/** Why a statement failed, as far as a caller must know. */
+/** Classifies why a statement failed. */
 type Fault = 'unavailable' | 'busy' | 'overloaded' | 'missing' | 'damaged' | 'unknown';
 
 /**
- * Converts any error of PostgreSQL, the network or `pg` into a LoomError; a LoomError passes through. Faults of the server or
- * the network become `database_unavailable` or `state_busy` (both with `Retry-After`), everything unknown becomes `internal`.
- * The original error is the cause. Its text never reaches the message, because it may name hosts, users or data.
+ * Converts any error of PostgreSQL, the network or `pg` into a LoomError; a LoomError is returned unchanged. Faults of
+ * the server or the network become `database_unavailable` or `state_busy` (both with `Retry-After`), and unknown errors
+ * become `internal`. The original error is the cause. The message omits its text, which may name hosts, users or data.
  */
 export function toDatabaseError(error: unknown): LoomError {
   return isLoomError(error) ? error : createFault(faultOf(error), error);
 }
 
-/** Throws the error as `toDatabaseError` converts it: a handler for `catch`. */
+/** Throws what `toDatabaseError` returns: a handler for `catch`. */
 export function throwDatabaseError(error: unknown): never {
   throw toDatabaseError(error);
 }
 
-/** Reports that the state's row does not exist, because the node is still starting or somebody has dropped it. */
+/** Returns the error for a missing state row: the node is still starting, or the state was dropped. */
 export function stateMissing(): LoomError {
   return createFault('missing');
 }
@@ -32,12 +32,12 @@ function createFault(fault: Fault, cause?: unknown): LoomError {
 const answers: Record<Fault, { code: ErrorCode; detail: string; retryAfterSeconds?: number }> = {
   unavailable: {
     code: 'database_unavailable',
-    detail: 'The database cannot be reached at present.',
+    detail: 'The database could not be reached.',
     retryAfterSeconds: limits.databaseRetrySeconds,
   },
   overloaded: {
     code: 'database_unavailable',
-    detail: 'The database could not execute the request at present.',
+    detail: 'The database could not execute the request.',
     retryAfterSeconds: limits.databaseRetrySeconds,
   },
   busy: {
@@ -53,32 +53,32 @@ const answers: Record<Fault, { code: ErrorCode; detail: string; retryAfterSecond
   damaged: {
     code: 'audit_chain_broken',
     detail:
-      'The audit trail in the database contradicts its state row: entries exist where new ones belong. ' +
-      'GET /v1/audit/verify names the fault.',
+      'The audit trail does not match its state row: an entry exists where a new one belongs. ' +
+      'Find the fault with GET /v1/audit/verify.',
   },
   unknown: { code: 'internal', detail: 'An internal error.' },
 };
 
-/** Returns the SQLSTATE (PostgreSQL's appendix "Error Codes") when the server itself reported the error. */
+/** Returns the SQLSTATE if the server reported the error. */
 export function sqlStateOf(error: unknown): string | undefined {
   const original = originalOf(error);
   return original instanceof pg.DatabaseError ? original.code : undefined;
 }
 
-/** Returns the error of PostgreSQL or of the network inside a LoomError. */
+/** Returns the error of PostgreSQL or the network that a LoomError wraps. */
 function originalOf(error: unknown): unknown {
   return isLoomError(error) && error.cause !== undefined ? error.cause : error;
 }
 
 /**
- * Tells whether the connection broke or was never made. When a `commit` fails this way, its outcome is unknown: the server may
- * have committed before the answer was lost.
+ * Returns whether the connection broke or was never made. If a `commit` fails this way, its outcome is unknown: the
+ * server may have committed before the answer was lost.
  */
 export function isConnectionFault(error: unknown): boolean {
   return faultOf(originalOf(error)) === 'unavailable';
 }
 
-/** Tells whether the server or LOOM itself raised the error between two messages of the protocol, so that the connection is usable. */
+/** Returns whether the connection is still usable: the server or LOOM raised the error between two messages. */
 export function isInStep(error: unknown): boolean {
   const original = originalOf(error);
   return (original instanceof pg.DatabaseError || isLoomError(original)) && !isConnectionFault(original);
@@ -97,7 +97,7 @@ export function describeFault(error: unknown): string {
     return `the server's certificate is not trusted (${code}): check LOOM_PG_SSL_CA`;
   if (original.message === NO_TLS) return 'the server does not support TLS, but LOOM_PG_SSL is true';
   if (original.message.startsWith('SASL:'))
-    return 'the password is missing, or the server asks for an unknown kind of authentication';
+    return 'the password is missing, or the server requires an unsupported kind of authentication';
   return code === undefined ? original.message : `the connection failed with ${code}`;
 }
 
@@ -122,12 +122,12 @@ function faultOf(error: unknown): Fault {
   return connectionMessages.some((pattern) => pattern.test(error.message)) ? 'unavailable' : 'unknown';
 }
 
-/** Tells whether an entry exists where a new one belongs. Somebody has changed the table or the state row by hand. */
+/** Returns whether an entry exists where a new one belongs: the table or the state row was edited by hand. */
 function isTrailCollision({ code, constraint = '' }: pg.DatabaseError): boolean {
   return code === '23505' && constraint.startsWith('loom_audit_');
 }
 
-/** SQLSTATEs, by PostgreSQL's appendix "Error Codes". */
+/** Maps SQLSTATEs to faults (PostgreSQL's appendix "Error Codes"). */
 const faultsOfState: Record<string, Fault> = {
   P0002: 'missing', // no_data_found, which loom_commit raises
   '55P03': 'busy', // lock_not_available
@@ -145,9 +145,9 @@ const faultsOfState: Record<string, Fault> = {
   '3D000': 'unavailable', // invalid_catalog_name
 };
 
-/** Classes of SQLSTATEs: their first two characters. */
+/** Maps classes of SQLSTATEs, their first two characters, to faults. */
 const faultsOfClass: Record<string, Fault> = {
-  '08': 'unavailable', // connection_exception; PgBouncer says 08P01 for most of what it refuses
+  '08': 'unavailable', // connection_exception; PgBouncer reports most refusals as 08P01
   '28': 'unavailable', // invalid_authorization_specification
   '53': 'overloaded', // insufficient_resources: disk, memory, connections
   '58': 'overloaded', // system_error: input and output
@@ -167,13 +167,13 @@ const networkCodes = new Set([
   'ENOTFOUND',
   'EAI_AGAIN',
   'EAI_FAIL',
-  'ENOENT', // a Unix socket that is not there
-  'EACCES', // a Unix socket that may not be opened
+  'ENOENT', // the Unix socket does not exist
+  'EACCES', // no permission for the Unix socket
   'EPROTO',
   'ERR_STREAM_DESTROYED',
 ]);
 
-/** Messages of pg and pg-pool, which report their own failures by message only. */
+/** Matches the errors of pg and pg-pool themselves, which have no code. */
 const connectionMessages = [
   /^Connection terminated/,
   /^timeout expired$/,
@@ -186,7 +186,7 @@ const connectionMessages = [
   /^SASL:/,
 ];
 
-/** Matches codes of Node for a refused certificate: OpenSSL's names of X509 verification errors. */
+/** Matches Node's codes for a refused certificate: OpenSSL's names of X509 verification errors. */
 const certificateCode =
   /^(ERR_TLS|ERR_SSL|CERT|CRL|UNABLE_TO)_|SELF_SIGNED_CERT|^INVALID_(CA|PURPOSE)$|^HOSTNAME_MISMATCH$/;
 

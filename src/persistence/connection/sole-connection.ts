@@ -16,7 +16,7 @@ export function createSoleConnection(
   client.on('error', onLost);
   return {
     ...createQueries(client),
-    /** Rejects with `database_unavailable`. Call it once. */
+    /** Opens the connection. Rejects with `database_unavailable`. Call it once. */
     connect: async (): Promise<void> => {
       await client.connect().catch(throwDatabaseError);
     },

@@ -5,7 +5,7 @@ import { limits } from '../../limits.ts';
 import { type Connection, createConnection } from './connection.ts';
 import { isConnectionFault, isInStep, throwDatabaseError } from './faults.ts';
 
-/** `snapshot` sees the database as of its first statement, however long it reads. */
+/** Names the kind of a transaction. `snapshot` sees the database as of its first statement. */
 export type TransactionMode = 'write' | 'read' | 'snapshot';
 
 const beginStatements: Record<TransactionMode, string> = {
@@ -27,7 +27,7 @@ export async function runTransaction<T>(
     if (signal?.aborted === true) connection.cut();
     return await commitAfter(client, mode, async () => run(connection));
   } catch (error) {
-    throw signal?.aborted === true ? blameClient(error) : error;
+    throw signal?.aborted === true ? toClientGone(error) : error;
   } finally {
     signal?.removeEventListener('abort', connection.cut);
   }
@@ -43,13 +43,13 @@ async function commitAfter<T>(client: PoolClient, mode: TransactionMode, run: ()
   return result;
 }
 
-/** After an abort the broken connection is the client's doing; whether a commit took place is unknown all the same. */
-function blameClient(error: unknown): unknown {
+/** Converts a connection fault after an abort to `client_gone`. An unknown outcome of a commit stays unknown. */
+function toClientGone(error: unknown): unknown {
   if (!isLoomError(error) || error.code !== 'database_unavailable') return error;
-  return new LoomError('client_gone', 'The client went away before the operation was done.', { cause: error });
+  return new LoomError('client_gone', 'The client disconnected before the operation ended.', { cause: error });
 }
 
-/** Returns the command that the server reports, for example `COMMIT`. */
+/** Sends a statement, and returns the command that the server reports, such as `COMMIT`. */
 async function send(client: PoolClient, statement: string): Promise<string> {
   return (await client.query(statement).catch(throwDatabaseError)).command;
 }
@@ -59,11 +59,11 @@ async function commit(client: PoolClient, mode: TransactionMode): Promise<void> 
     if (mode !== 'write' || !isConnectionFault(error)) throw error;
     throw new LoomError('commit_outcome_unknown', 'The connection broke during the commit.', { cause: error });
   });
-  // PostgreSQL answers the commit of a failed transaction with a rollback, and without an error.
-  if (command !== 'COMMIT') throw new LoomError('internal', 'A failed transaction was to be committed.');
+  // PostgreSQL answers the commit of a failed transaction with ROLLBACK instead of an error.
+  if (command !== 'COMMIT') throw new LoomError('internal', 'PostgreSQL rolled back instead of committing.');
 }
 
-/** Rolls back. If that fails or takes too long, the transaction status stays, and the pool closes the connection. */
+/** Rolls back. If that fails or times out, the transaction stays open, and `lend` closes the connection. */
 async function rollback(client: PoolClient): Promise<void> {
   const done = new AbortController();
   const deadline = sleep(limits.rollbackTimeoutMs, undefined, { signal: done.signal }).catch(() => undefined);

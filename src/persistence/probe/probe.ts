@@ -1,3 +1,6 @@
+// persistence/probe/ watches the database for `/ready` over its own connection. It imports config, domain, limits, log
+// and, of persistence, connection/ and schema/. It must not know a state.
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PostgresConfig } from '../../config/config.ts';
 import type { ProbeVerdict } from '../../domain/probe.ts';
@@ -8,16 +11,14 @@ import { describeFault, sqlStateOf } from '../connection/faults.ts';
 import { createSoleConnection, type SoleConnection } from '../connection/sole-connection.ts';
 import { type CheckOutcome, nextProbeState, probePauseMs, startingState } from './verdict.ts';
 
-// The room of the probe: it watches the database for /ready over a connection of its own. It imports connection/ and schema/ only.
-
 export interface ProbeOptions {
   postgres: PostgresConfig;
   log: Log;
   applicationName: string;
-  /** The schema version that this node's code is written for. */
+  /** Schema version that this node supports. */
   supportedSchemaVersion: number;
   intervalMs?: number;
-  /** Deadline of one check, including the connection if it must be opened. */
+  /** Deadline of one check, including the time to connect. */
   deadlineMs?: number;
   badChecks?: number;
   /** A monotonic clock, in milliseconds. */
@@ -29,8 +30,8 @@ export interface ProbeOptions {
 export type Probe = ReturnType<typeof createProbe>;
 
 /**
- * Watches the database over one connection of its own, so that neither a full pool nor a silent server delays the answer to `/ready`.
- * Checks run one after the other, each with a deadline. The probe retries for ever, at most once per back-off.
+ * Watches the database over its own connection, so that neither a full pool nor a silent server delays `/ready`. Checks
+ * run one after another, each with a deadline. While they fail, the pauses between them grow.
  */
 export function createProbe(options: ProbeOptions) {
   const { intervalMs = limits.probeIntervalMs, badChecks = limits.probeBadChecks, supportedSchemaVersion } = options;
@@ -76,7 +77,7 @@ function reportChange(before: ProbeVerdict, after: ProbeVerdict, lastFault: stri
   if (before.ok === after.ok && before.reason === after.reason) return;
   if (after.ok) log.info({ latencyMs: after.latencyMs }, 'the database is ready');
   else {
-    // The node that finds a new database sets it up next, so this is no reason to warn.
+    // The node sets up a new database next, so this needs no warning.
     const isNew = before.reason === 'starting' && after.reason === 'schema_behind';
     const reason = after.database === 'ok' ? after.reason : lastFault;
     log[isNew ? 'info' : 'warn']({ reason: after.reason }, `the database is not ready: ${reason}`);
@@ -98,7 +99,7 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
   async function connect(): Promise<SoleConnection> {
     const opened = createSoleConnection(postgres, {
       applicationName,
-      // The next check reconnects. An earlier attempt would storm a server that cuts every connection.
+      // The next check reconnects. Reconnecting at once would flood a server that cuts every connection.
       onLost: () => {
         if (connection === opened) drop();
       },
@@ -144,7 +145,7 @@ const UNDEFINED_TABLE = '42P01';
 async function readSchemaVersions(queries: Queries) {
   const text = `select key, value from loom_meta where key in ('schema_version', 'schema_compatible_from')`;
   const rows = await queries.rows<{ key: string; value: unknown }>(text).catch((error: unknown) => {
-    // The database answers well, but has none of LOOM's tables: it needs all migrations.
+    // The database answers, but has no tables of LOOM: all migrations are pending.
     if (sqlStateOf(error) === UNDEFINED_TABLE) return [];
     throw error;
   });
@@ -161,8 +162,8 @@ function createDeadline(afterMs: number): { passed: Promise<never>; clear(): voi
   let timer: NodeJS.Timeout | undefined;
   const passed = new Promise<never>((_, reject) => {
     const fail = () => reject(new DeadlineError(`no answer within ${afterMs} ms`));
-    // If the process itself was busy, the answer may be waiting in the socket. In a turn of the event loop timers run before
-    // input and output, and immediates after them.
+    // If the process was busy, the answer may be waiting in the socket. In each turn of the event loop, timers run
+    // before I/O, and immediates after it.
     timer = setTimeout(() => setImmediate(() => setImmediate(fail)), afterMs);
   });
   passed.catch(() => undefined);

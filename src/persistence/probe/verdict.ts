@@ -1,7 +1,6 @@
 import type { ProbeVerdict } from '../../domain/probe.ts';
 import { judgeSchema } from '../schema/serves.ts';
 
-/** The outcome of one check of the database. */
 export type CheckOutcome =
   | { kind: 'answered'; latencyMs: number; schemaVersion: number | null; compatibleFrom: number | null }
   /** The connection was open, but no answer came before the deadline. */
@@ -26,8 +25,8 @@ export const startingState: ProbeState = {
 };
 
 /**
- * Computes the next state of the probe. The verdict turns bad only after several consecutive bad checks, because one slow check is
- * no outage. A single good check turns it back, because it proves that the database answers.
+ * Computes the next state of the probe. The verdict turns bad only after several consecutive bad checks, because one
+ * slow check is no outage. One good check turns it good again.
  */
 export function nextProbeState(state: ProbeState, outcome: CheckOutcome, rules: VerdictRules): ProbeState {
   if (outcome.kind === 'answered') return { verdict: answeredVerdict(outcome, rules), badInARow: 0 };
@@ -37,7 +36,7 @@ export function nextProbeState(state: ProbeState, outcome: CheckOutcome, rules: 
   return { verdict: { ok: false, database: outcome.kind, schema: 'unknown', reason, latencyMs: null }, badInARow };
 }
 
-/** Returns the pause before the next check: regular while the database answers, otherwise growing up to a bound. */
+/** Returns the pause before the next check: regular while the database answers, otherwise doubling up to a bound. */
 export function probePauseMs(
   badInARow: number,
   { intervalMs, minBackoffMs, maxBackoffMs }: Record<'intervalMs' | 'minBackoffMs' | 'maxBackoffMs', number>,

@@ -1,3 +1,6 @@
+// persistence/read/ reads one document, a page of documents, or the whole state as a stream. It imports domain, errors,
+// limits and, of persistence, connection/ and state/. It never writes.
+
 import type { StoredDocument } from '../../domain/document.ts';
 import type { DocumentPage, DocumentQuery, StateStream } from '../../domain/store.ts';
 import type { Connection } from '../connection/connection.ts';
@@ -6,9 +9,6 @@ import type { Database } from '../connection/database.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { readStateHead, requireState, selectStateKey } from '../state/state-row.ts';
 import { openStream, type Sink } from './stream.ts';
-
-// The room of reads: one document, a page of documents, the whole state as a stream. It imports connection/ and state/ only, and
-// never writes.
 
 /** Reads one document. Returns undefined when it does not exist. */
 export function readDocument(database: Database, stateKey: string, name: string): Promise<StoredDocument | undefined> {
@@ -39,7 +39,7 @@ export async function listDocuments(database: Database, stateKey: string, query:
   return { documents, next, epoch, revision };
 }
 
-/** Streams all documents as the text of one JSON object, of one instant. */
+/** Streams all documents of one transaction snapshot as the text of one JSON object. */
 export async function openState(database: Database, stateKey: string): Promise<StateStream> {
   const { head, body } = await openStream(database, {
     prepare: async (connection) => {
@@ -51,7 +51,7 @@ export async function openState(database: Database, stateKey: string): Promise<S
   return { epoch: head.epoch, revision: head.revision, body };
 }
 
-/** Query for `copyOut`: name and canonical text of each document. */
+/** Selects name and canonical text of each document, for `copyOut`. */
 export const ALL_DOCUMENTS = `select name, value::text from loom_document
   where state_key = current_setting('loom.state_key') order by name`;
 

@@ -5,13 +5,13 @@ import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 
-/** Where a stream writes its bytes. `write` resolves when more may be written, and rejects when the reader has gone. */
+/** Accepts the bytes of a stream. `write` resolves when the next write may follow, and rejects after a disconnect. */
 export interface Sink {
   write(bytes: Buffer | string): Promise<void> | undefined;
 }
 
 export interface StreamPlan<Head> {
-  /** Reads what must be known before the first byte. If it rejects, `openStream` rejects and no body is sent. */
+  /** Reads what the answer needs before the first byte. If it rejects, `openStream` rejects and no body is sent. */
   prepare(connection: Connection): Promise<Head>;
   /** Writes the body. If it rejects, the body is destroyed, so that no reader mistakes a part for the whole. */
   write(connection: Connection, head: Head, sink: Sink): Promise<void>;
@@ -23,13 +23,13 @@ export interface StreamPlan<Head> {
 const BODY_BUFFER_BYTES = 512 * 1024;
 
 /**
- * Streams what one `REPEATABLE READ READ ONLY` transaction reads: all of one instant, without delaying commits. The body ends only
- * after the transaction has committed. A reader that goes away costs its connection, never the pool.
+ * Streams what one `REPEATABLE READ READ ONLY` transaction reads: all of one instant, without delaying commits. The
+ * body ends only after the transaction has committed. If the reader disconnects, only its connection is closed.
  */
 export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Promise<{ head: Head; body: Readable }> {
   const body = new PassThrough({ highWaterMark: BODY_BUFFER_BYTES });
   const abort = () => body.destroy(readerGone());
-  // Before the body has a reader, nothing else listens. A reader gets the error as well.
+  // Until the body has a reader, this is the only listener. A reader receives the error as well.
   body.on('error', () => undefined);
   if (plan.signal?.aborted === true) abort();
   plan.signal?.addEventListener('abort', abort, { once: true });
@@ -74,8 +74,8 @@ function createSink(body: PassThrough): Sink {
 }
 
 /**
- * Resolves when the reader has made room. Destroys the body of a reader that stands still for `limits.readerIdleTimeoutMs`: its
- * snapshot blocks vacuum, and it holds a connection.
+ * Resolves when the buffer has room again. Destroys the body after `limits.readerIdleTimeoutMs`: an idle reader
+ * occupies a connection, and its transaction snapshot blocks vacuum.
  */
 async function drained(body: PassThrough, gone: AbortSignal): Promise<void> {
   const timer = setTimeout(() => body.destroy(readerGone()), limits.readerIdleTimeoutMs);
@@ -89,5 +89,5 @@ async function drained(body: PassThrough, gone: AbortSignal): Promise<void> {
 }
 
 function readerGone(): LoomError {
-  return new LoomError('client_gone', 'The reader went away, or read nothing for too long.');
+  return new LoomError('client_gone', 'The reader disconnected, or read nothing for too long.');
 }

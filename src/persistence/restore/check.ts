@@ -17,19 +17,19 @@ import type { BackupManifest } from '../../domain/backup.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import { digestDocuments } from '../state/digest.ts';
 
-/** Where the backup stands in the body of a restore. */
+/** Points to the backup in the body of a restore. */
 const BACKUP = '/backup';
 
-/** Count and digest of the staged backup, as PostgreSQL computed them. */
+/** Holds the computed digest and number of entries of the staged backup. */
 export interface StagedBackup {
   stateSha256: string;
   entries: number;
 }
 
 /**
- * Checks the staged backup against its manifest: counts, digests, then the chain. Throws the first fault with its own code and the
- * document or seq. A backup without a manifest is checked only for what every set of documents must fulfil. Nothing outside the
- * staging tables is read or changed.
+ * Checks the staged backup against its manifest: counts, digests, then the chain. Throws the first fault with its
+ * document or seq. Without a manifest, it checks only for duplicates and the digests in the backup. It reads only the
+ * staging tables.
  */
 export async function checkStage(connection: Connection, backup: CheckedBackup): Promise<StagedBackup> {
   const stateSha256 = await checkDocuments(connection, backup);
@@ -74,7 +74,7 @@ async function checkDigests(queries: Queries): Promise<void> {
   if (wrong !== undefined) throw digestMismatch(BACKUP, wrong.name, wrong.fault);
 }
 
-/** Checks the members that become columns when entries are adopted. The forms are those of the offline verifier. */
+/** Checks the members that become columns when entries are adopted. The offline verifier uses the same forms. */
 async function checkEntryForms(queries: Queries): Promise<void> {
   const bad = await queries.firstRow<{ position: number; seq: number | null; member: string }>(
     `select position, seq, member
@@ -127,8 +127,8 @@ async function checkUniqueness(queries: Queries): Promise<void> {
 }
 
 /**
- * Returns the position, from 1, of the first unverified entry whose `prev_hash` differs from the hash of the entry before it. The
- * members are those of a public LOOM node.
+ * Returns the position, from 1, of the first unverified entry whose `prev_hash` differs from the hash of the entry
+ * before it. Public LOOM nodes write these members.
  */
 export async function firstUnlinked(queries: Queries): Promise<number | undefined> {
   const unlinked = await queries.firstRow<{ position: number }>(

@@ -13,8 +13,8 @@ export const NO_DOCUMENTS: DocumentsPlan = {
 };
 
 /**
- * Plans the changes that make the live documents equal to the staged ones. It stages their names in `loom_stage_change`, for
- * `keepDocuments` and `applyDocuments`.
+ * Plans the changes that make the live documents equal to the staged ones. Stages their names in `loom_stage_change`
+ * for `keepDocuments` and `applyDocuments`.
  */
 export async function planDocuments(queries: Queries, stateKey: string): Promise<DocumentsPlan> {
   await queries.execute('truncate loom_stage_change');
@@ -53,8 +53,8 @@ export async function readStagedChanges(queries: Queries, unchanged: number): Pr
 }
 
 /**
- * Applies the staged changes with the values of the staged documents. Equal documents are not rewritten. `updated_at` is the time of
- * the statement: the transaction began before the body arrived.
+ * Applies the staged changes with the values of the staged documents. Equal documents are not rewritten. `updated_at`
+ * is the time of the statement, because the transaction began before the body arrived.
  */
 export async function applyDocuments(queries: Queries, stateKey: string, revision: number): Promise<void> {
   await queries.execute(
@@ -62,7 +62,7 @@ export async function applyDocuments(queries: Queries, stateKey: string, revisio
       where d.state_key = $1 and d.name = c.name and c.kind = 'removed'`,
     [stateKey],
   );
-  // Commits wait here, and an upsert would derive digest and size of each changed document twice.
+  // Commits wait for this statement. An upsert would derive digest and size of each changed document twice.
   await queries.execute(
     `with changed as (
        update loom_document d set value = s.value, revision = $2, updated_at = statement_timestamp()

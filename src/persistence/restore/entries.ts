@@ -13,7 +13,6 @@ export interface ImportEntry {
   origin: ImportOrigin;
 }
 
-/** Where imported entries come from. */
 export interface ImportOrigin {
   verified: boolean;
   instance_id: string | null;
@@ -47,7 +46,7 @@ export async function importEntries(queries: Queries, { after, ...entry }: Impor
   return head ?? after;
 }
 
-/** Adopts the backup's entries after the live head as they are, seq and hash. */
+/** Adopts the backup's entries after the live head unchanged, with seq and hash. */
 export async function adoptEntries(queries: Queries, stateKey: string, live: AuditHead): Promise<void> {
   await queries.execute(
     `insert into loom_audit (state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash)
@@ -59,9 +58,9 @@ export async function adoptEntries(queries: Queries, stateKey: string, live: Aud
 }
 
 /**
- * Reads the truncating restores among the entries after `seq`, and the ones that those removed in their turn, newest first. A restore
- * that removes them names them: otherwise nothing would explain the gap that they left. Entries in another form than LOOM's are
- * skipped, because a copy of them could make an entry too large for a backup.
+ * Reads the truncating restores among the entries after `seq`, and those that these list in turn, newest first. A
+ * restore that removes these entries lists them, to explain the gaps that they left. Entries of another form than
+ * LOOM's are skipped, because a copy of them could make the list too large for a backup.
  */
 export async function readTruncations(queries: Queries, stateKey: string, seq: number): Promise<unknown[]> {
   const rows = await queries.rows<{ truncation: unknown }>(

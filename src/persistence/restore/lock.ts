@@ -3,14 +3,14 @@ import type { Queries } from '../connection/connection.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 
 /**
- * Seeds that keep the advisory locks of restores apart from all others; they spell "rest" and "scra" in ASCII. Scratch states have
- * a seed of their own, so that the name of one cannot block the restore of another state.
+ * Separates the advisory locks of restores from all others. The seeds spell "rest" and "scra" in ASCII. Scratch states
+ * have their own seed, so that the key of a scratch state cannot block the restore of another state.
  */
 const SEEDS = { state: 0x72_65_73_74, scratch: 0x73_63_72_61 };
 
 /**
- * Acquires the lock for restores and undos of a state, over all nodes, until the transaction ends. Acquiring it twice in one
- * transaction is harmless. Throws `restore_in_progress` with the time at which the holder began.
+ * Acquires the lock for restores and undos of a state, across all nodes, until the transaction ends. Acquiring it twice
+ * in one transaction is harmless. Throws `restore_in_progress` with the time at which the holder began.
  */
 export async function lockRestores(
   queries: Queries,
@@ -23,17 +23,16 @@ export async function lockRestores(
   );
   if (row?.locked === true) return;
   const since = await readHolderSince(queries, stateKey, SEEDS[kind]);
-  const when = since === null ? '' : ` since ${since}`;
-  throw new LoomError(
-    'restore_in_progress',
-    `Another restore or undo of state ${JSON.stringify(stateKey)} is running${when}.`,
-    { retryAfterSeconds: 5, ...(since === null ? {} : { since }) },
-  );
+  const runs = since === null ? 'is running' : `has been running since ${since}`;
+  throw new LoomError('restore_in_progress', `Another restore or undo of state ${JSON.stringify(stateKey)} ${runs}.`, {
+    retryAfterSeconds: 5,
+    ...(since === null ? {} : { since }),
+  });
 }
 
-/** Reads when the holder's transaction began. Returns null when it has just ended, or when this role may not see it. */
+/** Reads when the holder's transaction began. Returns null if it has just ended, or if this role may not see it. */
 async function readHolderSince(queries: Queries, stateKey: string, seed: number): Promise<string | null> {
-  // PostgreSQL's documentation of pg_locks says how a 64-bit advisory lock appears there.
+  // The page on pg_locks in PostgreSQL's manual describes how a 64-bit advisory lock appears there.
   const row = await queries.firstRow<{ since: string | null }>(
     `select ${rfc3339('min(a.xact_start)')} as since
        from (select hashtextextended($1, $2) as key) k

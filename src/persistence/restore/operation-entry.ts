@@ -11,7 +11,7 @@ export interface OperationEntry {
   revision: number;
   epoch: string;
   requestId: string;
-  /** Describes the operation. The entry holds it under the name of the action. */
+  /** Describes the operation. The entry contains it in a member named like the action. */
   detail: Record<string, unknown>;
 }
 
@@ -21,7 +21,7 @@ export interface AppendedEntry {
   recordedAt: string;
 }
 
-/** Appends the operation's own entry, and moves the state row to it. */
+/** Appends the operation's own entry, and updates the state row. */
 export async function appendOperationEntry(queries: Queries, entry: OperationEntry): Promise<AppendedEntry> {
   const { action, stateKey, linkTo, eventId, revision, epoch, requestId, detail } = entry;
   const row = await queries.firstRow<{ seq: number; hash: string; recorded_at: string }>(

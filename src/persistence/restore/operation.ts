@@ -1,3 +1,10 @@
+// persistence/restore/ restores backups and undoes restores. This file has the steps that both share, in their order:
+//
+//   open → lock → stage → [ plan → check the revision ] → keep what is replaced → apply → append the entry → seal
+//
+// restore.ts and undo.ts stage, plan and report. No step changes its input. The room imports backup, domain, errors,
+// limits and, of persistence, activity/, connection/, schema/ and state/. It must not know commit/.
+
 import type { AuditHead } from '../../domain/audit.ts';
 import type { StateHead } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
@@ -12,14 +19,7 @@ import { type AppendedEntry, appendOperationEntry } from './operation-entry.ts';
 import type { TrailPlan } from './trail.ts';
 import { keepDocuments, keepEntries, sealUndoRecord } from './undo-record.ts';
 
-// The room of restore and undo. This file holds the steps that both share, in their order:
-//
-//   open → lock → stage → [ plan → check the revision ] → keep what is replaced → apply → append the entry → seal
-//
-// restore.ts and undo.ts stage what is to be restored, make the plan, and report. Each step returns what it found; no step changes
-// its input. The room imports connection/, schema/, state/ and the progress of activity/, and the checks of src/backup/.
-
-/** What a restore or undo changes, at one revision of the live state. */
+/** Describes what a restore or undo changes, at one revision of the live state. */
 export interface OperationPlan {
   live: StateHead;
   documents: DocumentsPlan;
@@ -29,31 +29,31 @@ export interface OperationPlan {
   epoch: string;
 }
 
-/** A restore or undo whose documents and entries are staged. */
+/** Describes a restore or undo whose documents and entries are staged. */
 export interface StagedOperation<Plan extends OperationPlan> {
   action: 'restore' | 'undo';
   stateKey: string;
   requestId: string;
   dryRun: boolean;
   expectRevision: number | undefined;
-  /** Says in each imported entry where its original comes from. */
+  /** Origin that each imported entry records. */
   importOrigin: ImportOrigin;
-  /** False for a scratch state: nothing of it is worth keeping. */
+  /** False for a scratch state, which has no earlier content. */
   keepsUndoRecord: boolean;
   plan(live: StateHead): Promise<Plan>;
   /** Describes the operation in its own audit entry. */
   describe(plan: Plan, replacedRestores: unknown[]): Record<string, unknown>;
 }
 
-/** The plan of an operation, and the entry that it appended; a dry run appends none. */
+/** Holds the plan of an operation and the entry that it appended; a dry run appends none. */
 export interface OperationOutcome<Plan extends OperationPlan> {
   plan: Plan;
   entry: AppendedEntry | undefined;
 }
 
 /**
- * Opens the transaction of a restore or undo. Nobody sees a change before it commits, and any failure leaves the database exactly as
- * it was. Rejects with `schema_ahead` when the schema does not serve this node, and with `client_gone` when `signal` aborts.
+ * Opens the transaction of a restore or undo. Any failure rolls everything back. Rejects with `schema_ahead` if the
+ * schema does not serve this node, and with `client_gone` when `signal` aborts.
  */
 export function openOperation<T>(
   database: Database,
@@ -67,7 +67,7 @@ export function openOperation<T>(
   return database.transaction('write', checkAndRun, { signal });
 }
 
-/** Plans the operation and, unless it is a dry run, carries it out. Commits of other clients wait only while it is carried out. */
+/** Plans the operation, and carries it out unless it is a dry run. Commits wait while the state row is locked. */
 export async function carryOut<Plan extends OperationPlan>(
   connection: Connection,
   operation: StagedOperation<Plan>,
@@ -106,8 +106,8 @@ export async function carryOut<Plan extends OperationPlan>(
 const PLAN_ATTEMPTS = 3;
 
 /**
- * Plans at one revision of the live state. An operation that is carried out locks the state row first. A dry run reads without a
- * lock, and plans again if a commit came in between. If the state keeps changing, the last attempt locks it.
+ * Plans at one revision of the live state. An operation that is carried out locks the state row first. A dry run plans
+ * without a lock, and again after a commit. If the state keeps changing, the last attempt locks it.
  */
 async function planAtOneRevision<Plan extends OperationPlan>(
   connection: Connection,

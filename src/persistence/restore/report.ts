@@ -1,7 +1,7 @@
 import type { OperationReport } from '../../domain/backup.ts';
 import type { OperationOutcome, OperationPlan } from './operation.ts';
 
-/** Reports what every operation has in common, or the plan of a dry run. */
+/** Returns the members that the reports of all operations share. */
 export function reportOperation({ plan, entry }: OperationOutcome<OperationPlan>, dryRun: boolean) {
   const { live, trail, documents } = plan;
   return {
@@ -16,7 +16,7 @@ export function reportOperation({ plan, entry }: OperationOutcome<OperationPlan>
   } satisfies Partial<OperationReport>;
 }
 
-/** Describes what every operation has in common in its audit entry. */
+/** Returns the members that the audit entries of all operations share. */
 export function describeOperation({ live, trail, documents, replaceState }: OperationPlan): Record<string, unknown> {
   return {
     replaced_state: replaceState,

@@ -9,7 +9,7 @@ export interface RestorePlan extends OperationPlan {
   unlinked: number | undefined;
 }
 
-/** Reports a restore, or the plan of a dry run. `scratchSha256` is the digest of the scratch state that it made. */
+/** Reports a restore, or the plan of a dry run. `scratchSha256` is the digest of the new scratch state. */
 export function reportRestore(
   outcome: OperationOutcome<RestorePlan>,
   request: CheckedRequest,
@@ -51,14 +51,14 @@ function warningsOf(
     !backup.verified && 'The backup has no manifest: LOOM cannot verify that it is complete and unchanged.',
     !backup.hasAudit && 'The backup contains no audit trail.',
     isPartial && 'The backup contains only the last entries of its audit trail.',
-    backup.origin.stateKey === null && 'The backup does not say which state key it was made for.',
+    backup.origin.stateKey === null && 'The backup does not contain the state key that it was made for.',
     unlinked !== undefined && `Audit entry ${unlinked} of the backup is not linked to the one before it.`,
     options.replaceState && !replaceState && 'The backup contains no state: the documents stay as they are.',
     replace > 0 &&
-      `Live audit entries after the backup that are removed from the trail: ${replace}. An undo brings them back.`,
+      `Live audit entries removed from the trail, all later than the backup: ${replace}. An undo brings them back.`,
     partedAt !== null &&
       live.head.seq === 0 &&
-      'The backup does not contain its trail from the first entry on. Its entries are imported; the earlier ones are missing here.',
+      'The backup does not contain the first entries of its trail, so they are missing here. Its other entries are imported.',
     partedAt !== null &&
       live.head.seq > 0 &&
       `The audit trails of the backup and of the live state differ from entry ${partedAt} on. Missing entries are imported; none is removed.`,

@@ -23,7 +23,6 @@ export interface RestoreRun extends OperationContext {
   progress: Progress;
 }
 
-/** A checked request whose backup is staged. */
 interface StagedRestore {
   /** The node's own state, or the scratch state. */
   stateKey: string;
@@ -33,13 +32,13 @@ interface StagedRestore {
 }
 
 /**
- * Restores the backup in `body`, which is a whole restore request, in one transaction: stage, check, lock, keep what is replaced, apply,
- * commit. Rejects with the codes of the section "Backup and restore" of the catalogue, and with those of the scanner.
+ * Restores the backup in `body`, a complete restore request, in one transaction. Rejects with the codes of the section
+ * "Backup and restore" of the catalogue, and with those of the scanner.
  */
 export async function restore(database: Database, body: Readable, run: RestoreRun): Promise<RestoreReport> {
-  // While the restore waits for a connection, nothing else listens. The reader of the body gets the error as well.
+  // While the restore waits for a connection, this is the only listener. The reader of the body receives the error too.
   body.on('error', () => undefined);
-  const abort = () => body.destroy(new LoomError('client_gone', 'The client went away before the restore was done.'));
+  const abort = () => body.destroy(new LoomError('client_gone', 'The client disconnected before the restore ended.'));
   run.signal.addEventListener('abort', abort, { once: true });
   try {
     return await openOperation(database, run.signal, async (connection) => {
@@ -77,8 +76,8 @@ async function receive(connection: Connection, body: Readable, { stateKey, progr
 }
 
 /**
- * Locks the scratch state if the request has named one by now, otherwise the live state. A request that names its scratch state first
- * does not block restores of the live state, and fails early when the scratch state exists.
+ * Locks the scratch state if the request has named one by now, otherwise the live state. A request that names its
+ * scratch state first does not block restores of the live state, and fails early when the scratch state exists.
  */
 async function lockTarget(
   connection: Connection,

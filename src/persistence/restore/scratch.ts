@@ -10,7 +10,7 @@ import { selectStateKey } from '../state/state-row.ts';
 import { removeEntries } from './entries.ts';
 import { lockRestores } from './lock.ts';
 
-/** Creates the row of a scratch state of `owner`. Throws `scratch_exists` when any state has this key, scratch or not. */
+/** Creates the row of a scratch state of `owner`. Throws `scratch_exists` if any state has this key. */
 export async function createScratch(queries: Queries, stateKey: string, owner: string): Promise<void> {
   const created = await queries.execute(
     `with state as (
@@ -28,14 +28,14 @@ export async function assertScratchIsFree(queries: Queries, stateKey: string): P
   if (row !== undefined) throw scratchExists(stateKey);
 }
 
-/** Computes the digest of the documents that are in the table now. */
+/** Computes the digest of a state from its rows in `loom_document`. */
 export async function digestState(connection: Connection, stateKey: string): Promise<string> {
   await selectStateKey(connection, stateKey);
   const rows = `loom_document where state_key = current_setting('loom.state_key')`;
   return (await digestDocuments(connection, rows)).sha256;
 }
 
-/** Drops a scratch state of `owner` with all its content, and returns what it held. Never drops any other state. */
+/** Drops a scratch state of `owner` with all its content, and returns its counts. Never drops any other state. */
 export function dropScratch(database: Database, stateKey: string, owner: string): Promise<DroppedScratch> {
   return database.transaction('write', async (connection) => {
     await assertSchemaServes(connection);
@@ -49,13 +49,13 @@ export function dropScratch(database: Database, stateKey: string, owner: string)
       [stateKey, owner],
     );
     if (state === undefined) throw scratchNotFound(stateKey);
-    // A node that serves this state may be restoring it, and has compared trails that must not become those of a new state.
+    // A node that serves this state may be restoring it, with a plan that depends on the trail.
     await lockRestores(connection, stateKey);
     const documents = await connection.execute('delete from loom_document where state_key = $1', [stateKey]);
     await removeEntries(connection, stateKey, 0);
-    // A node that served this state may have created scratch states of its own. Without an owner, nobody could drop them.
+    // A node that served this state may own scratch states. Without an owner, they could not be dropped.
     await connection.execute('update loom_scratch set owner = $2 where owner = $1', [stateKey, owner]);
-    // The same node may have kept undo records.
+    // That node may also have written undo records.
     for (const table of ['loom_snapshot_document', 'loom_snapshot_audit', 'loom_snapshot']) {
       await connection.execute(`delete from ${table} where state_key = $1`, [stateKey]);
     }

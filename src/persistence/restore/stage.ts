@@ -7,9 +7,9 @@ import type { CopyIn } from '../connection/copy.ts';
 import { createYielder } from '../connection/yielder.ts';
 
 /**
- * Temporary tables that end with the transaction: the only DDL outside `migrations/`. PostgreSQL derives their columns in the same way
- * as those of the real tables. A member of an entry in the wrong form becomes null, and `checkStage` reports it. `loom_stage_missing`
- * holds the entries that the live trail lacks, `loom_stage_change` the names and kinds of the document changes.
+ * Creates temporary tables that end with the transaction: the only DDL outside `migrations/`. PostgreSQL derives their
+ * columns as it derives those of the real tables. A malformed member of an entry becomes null, and `checkStage` reports
+ * it. `loom_stage_missing` lists the entries that the live trail lacks, `loom_stage_change` the changes of documents.
  */
 const STAGE = `
   create temporary table loom_stage_document (
@@ -39,7 +39,7 @@ export async function createStage(queries: Queries): Promise<void> {
   await queries.execute(STAGE);
 }
 
-/** Analyzes the staged rows. Without it, PostgreSQL plans for tables of unknown size. */
+/** Analyzes the staged rows, so that PostgreSQL plans with their actual number. */
 export async function analyzeStage(queries: Queries): Promise<void> {
   await queries.execute('analyze loom_stage_document');
   await queries.execute('create index on loom_stage_audit (seq)');
@@ -53,8 +53,8 @@ export interface StageOptions {
 }
 
 /**
- * Decodes the body as it arrives, and copies its documents, digests and entries into the staging tables. `connection` must be in a
- * transaction. When this rejects, no COPY is open, so that the transaction can be rolled back.
+ * Decodes the body as it arrives, and copies its documents, digests and entries into the staging tables. `connection`
+ * must be in a transaction. If this rejects, no COPY is open, so the transaction can be rolled back.
  */
 export async function stageBackup(
   connection: Connection,
@@ -89,7 +89,7 @@ export async function stageBackup(
   }
 }
 
-/** Copies items into their tables. One COPY is open at a time; the members of a backup come in any order, each in one piece. */
+/** Copies items into their tables. One COPY is open at a time, because each member of a backup is contiguous. */
 function createCopier(connection: Connection) {
   let open: { kind: BackupItem['kind']; copy: CopyIn } | undefined;
 

@@ -6,9 +6,9 @@ import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { readStateHead } from '../state/state-row.ts';
 
-/** What an operation does to the live audit trail. */
+/** Describes what an operation does to the live audit trail. */
 export interface TrailPlan {
-  /** Number of entries after the live head to adopt as they are. */
+  /** Number of entries after the live head to adopt unchanged. */
   adopt: number;
   /** Number of entries to append as `audit.import`. */
   import: number;
@@ -20,7 +20,7 @@ export interface TrailPlan {
   base: AuditHead;
 }
 
-/** The result of comparing both trails before the state row is locked. */
+/** Holds the result of comparing both trails before the state row is locked. */
 export interface TrailComparison {
   /** Seq of the live head at the time of the comparison. */
   comparedTo: number;
@@ -31,8 +31,8 @@ export interface TrailComparison {
 }
 
 /**
- * Compares the trails before the state row is locked. Commits only append entries and the lock excludes other restores, so the result
- * stays true for the entries up to `comparedTo`.
+ * Compares the trails before the state row is locked. Commits only append entries, and the lock excludes other
+ * restores, so the result stays valid up to `comparedTo`.
  */
 export async function compareTrails(
   queries: Queries,
@@ -79,8 +79,8 @@ export function unchangedTrail(live: AuditHead): TrailPlan {
 }
 
 /**
- * Tells whether the backup's entries must be imported rather than adopted: the trails differ, the backup's entries begin after a gap,
- * or they are unverified.
+ * Returns whether the backup's entries must be imported instead of adopted: the trails differ, or the entries are
+ * unverified or begin after a gap.
  */
 function isImported(live: AuditHead, backup: CheckedBackup, different: number | undefined): boolean {
   if (!backup.verified || different !== undefined) return true;
@@ -89,7 +89,7 @@ function isImported(live: AuditHead, backup: CheckedBackup, different: number | 
   return first.seq !== live.seq + 1 || first.previous_hash !== live.hash;
 }
 
-/** Throws when a partial trail repeats an id of the entries before it. Only this shows that such a trail is forged. */
+/** Throws if a partial trail repeats an id of earlier live entries. No other check detects such a forgery. */
 async function assertNotRepeated(queries: Queries, stateKey: string, live: AuditHead): Promise<void> {
   if (live.seq === 0) return;
   const first = await queries.firstRow<{ position: number; seq: number; member: string }>(
@@ -107,8 +107,8 @@ async function assertNotRepeated(queries: Queries, stateKey: string, live: Audit
 }
 
 /**
- * Returns the first seq after `after` and up to `upTo` at which the backup has an entry and the live trail has another or none. A hash
- * covers everything before it. The entries are compared all the same: one that was edited by SQL must not pass for the backup's.
+ * Returns the first seq after `after` and up to `upTo` at which the backup has an entry and the live trail has another
+ * or none. Compares the entries as well as their hashes, to detect an entry that was edited by SQL.
  */
 async function firstDifference(
   queries: Queries,
@@ -126,8 +126,9 @@ async function firstDifference(
 }
 
 /**
- * Stages which entries the live trail lacks, and returns their number. An entry inside an `audit.import` entry is not missing, at any
- * depth: an undo can bring back imports of imports. So a restore that is repeated imports nothing. Throws `audit_entry_too_large`.
+ * Stages the entries that the live trail lacks, and returns their number. An entry inside `audit.import` entries, at
+ * any depth, counts as present: an undo can bring back imports of imports. So a repeated restore imports nothing.
+ * Throws `audit_entry_too_large`.
  */
 export async function stageMissing(queries: Queries, stateKey: string): Promise<number> {
   await queries.execute('truncate loom_stage_missing');
@@ -156,7 +157,7 @@ export async function stageMissing(queries: Queries, stateKey: string): Promise<
   return missing;
 }
 
-/** Throws when an entry would no longer fit in a backup: an import makes it larger and deeper. */
+/** Throws if an entry would no longer fit in a backup after its import, which makes it larger and deeper. */
 async function assertImportable(queries: Queries): Promise<void> {
   const maxBytes = limits.maxAuditEntryBytes - limits.auditImportBytes;
   const maxDepth = limits.maxAuditEntryDepth - limits.auditImportDepth;

@@ -3,7 +3,7 @@ import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 
-/** Keeps the live value of each document that is staged to change; null for a document that does not exist yet. */
+/** Keeps the live value of each document that is staged to change; null for a document that does not exist. */
 export async function keepDocuments(queries: Queries, stateKey: string, revision: number): Promise<void> {
   await queries.execute(
     `insert into loom_snapshot_document (state_key, revision, name, value)
@@ -23,9 +23,9 @@ export async function keepEntries(queries: Queries, stateKey: string, revision: 
 }
 
 /**
- * Writes the undo record of what was kept under `record.revision`, and deletes all records that are older than the newest
- * `limits.maxUndoRecords` substantial ones. Records that replaced nothing do not count: a restore that is sent again must not push
- * out the first. `limits.maxEmptyUndoRecords` of them stay.
+ * Writes the undo record of what was kept under `record.revision`, and keeps only the newest `limits.maxUndoRecords`
+ * substantial ones. Records that replaced nothing do not count, so a repeated restore does not evict the first. At most
+ * `limits.maxEmptyUndoRecords` of them stay.
  */
 export async function sealUndoRecord(
   queries: Queries,

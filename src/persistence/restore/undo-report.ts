@@ -5,7 +5,7 @@ import { describeOperation, reportOperation } from './report.ts';
 export interface UndoPlan extends OperationPlan {
   /** The records to undo, newest first. */
   undone: UndoRecord[];
-  /** The records before them, newest first. */
+  /** The records older than these, newest first. */
   older: UndoRecord[];
   /** Number of documents to change that a later commit has changed as well. */
   overwritten: number;
@@ -37,15 +37,14 @@ function warningsOf(plan: UndoPlan): string[] {
   const { documents, trail, overwritten } = plan;
   const { added, changed, removed } = documents.counts;
   const warnings = [
-    overwritten > 0 &&
-      `Documents that a later commit has changed, and that the undo overwrites all the same: ${overwritten}.`,
+    overwritten > 0 && `Documents overwritten by the undo although a later commit has changed them: ${overwritten}.`,
     added + changed + removed + trail.import === 0 && nothingChanges(plan),
-    trail.import > 0 && `Audit entries that the restore removed and that come back as imports: ${trail.import}.`,
+    trail.import > 0 && `Audit entries removed by the restore that come back as imports: ${trail.import}.`,
   ];
   return warnings.filter((warning) => warning !== false);
 }
 
-/** A restore that was sent twice replaced nothing the second time. The first one is what the operator wants to undo. */
+/** Warns that the undo changes nothing. Names an older operation to undo: a repeated restore replaces nothing. */
 function nothingChanges({ older }: UndoPlan): string {
   const nothing = 'The undo changes no document and brings back no entry.';
   const other = older.find((one) => one.substantial);

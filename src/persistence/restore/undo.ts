@@ -15,9 +15,9 @@ import { readUndoRecords } from './undo-record.ts';
 import { describeUndo, reportUndo, type UndoPlan } from './undo-report.ts';
 
 /**
- * Undoes the last restore or undo, or all from a named one on, as one more commit. Each document that they changed becomes what it was
- * before the first of them; entries that they removed come back as `audit.import`. All other documents stay as they are now. The undo
- * keeps what it replaces, so that it can be undone itself. Throws `nothing_to_undo`.
+ * Undoes the last restore or undo, or all from a named one on, in one commit. Each document that they changed gets the
+ * value from before the first of them. Entries that they removed come back as `audit.import`. Other documents stay
+ * unchanged. The undo writes its own undo record. Throws `nothing_to_undo`.
  */
 export function undo(
   database: Database,
@@ -59,20 +59,20 @@ export function undo(
 
 type Selected = Pick<UndoPlan, 'undone' | 'older'>;
 
-/** Selects the newest record, or all down to the named one. The lock excludes other restores, so the records stay as they are. */
+/** Selects the newest record, or all from the newest to the named one. The lock keeps the records unchanged. */
 async function selectUndoRecords(queries: Queries, stateKey: string, eventId: string | undefined): Promise<Selected> {
   const records = await readUndoRecords(queries, stateKey);
   const newest = records[0];
-  if (newest === undefined) throw nothingToUndo('This state has no undo record: no restore has been made.');
+  if (newest === undefined) throw nothingToUndo('This state has no undo record.');
   await assertIsLast(queries, stateKey, newest);
   const index = eventId === undefined ? 0 : records.findIndex((one) => one.event_id === eventId);
   if (index < 0) {
-    throw nothingToUndo(`No undo record has the event id ${eventId}. Status lists the undo records.`, '/event_id');
+    throw nothingToUndo(`No undo record has the event id "${eventId}". Status lists the undo records.`, '/event_id');
   }
   return { undone: records.slice(0, index + 1), older: records.slice(index + 1) };
 }
 
-/** Throws when a restore after `newest` left no undo record. */
+/** Throws if a restore after `newest` left no undo record. */
 async function assertIsLast(queries: Queries, stateKey: string, newest: UndoRecord): Promise<void> {
   const row = await queries.firstRow<{ is_last: boolean }>(
     'select last_restore_at = $2::timestamptz as is_last from loom_state where state_key = $1',
@@ -110,7 +110,7 @@ async function stageUndoRecords(queries: Queries, stateKey: string, first: numbe
   await analyzeStage(queries);
 }
 
-/** Plans the documents as `planDocuments` of a restore does, but only those that the records name. */
+/** Plans changes as `planDocuments` does, but only of the documents in the undo records. */
 async function planKeptDocuments(queries: Queries, live: StateHead, first: number): Promise<DocumentsPlan> {
   await queries.execute('truncate loom_stage_change');
   await queries.execute(

@@ -13,13 +13,13 @@ export interface InitializerOptions {
   database: Database;
   migrations: Migration[];
   stateKey: string;
-  /** `manual`: waits until an operator has migrated. */
+  /** `manual` waits for an operator to migrate. */
   migrate: 'auto' | 'manual';
   log: Log;
   onDone(): void;
 }
 
-/** Migrates the database and creates the state's row. It retries for ever, because a database may start after its nodes. */
+/** Migrates the database and creates the state's row. Retries, because a database may start after its nodes. */
 export function createInitializer(options: InitializerOptions) {
   const closed = new AbortController();
   let done = false;
@@ -47,7 +47,7 @@ export function createInitializer(options: InitializerOptions) {
         running = undefined;
       });
     },
-    /** Tells whether the schema serves this node and the state's row exists. */
+    /** Returns whether the schema serves this node and the state's row exists. */
     done: () => done,
     close: async (): Promise<void> => {
       closed.abort();

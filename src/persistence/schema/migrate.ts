@@ -6,13 +6,13 @@ import { rfc3339 } from '../connection/timestamp.ts';
 import type { Migration } from './migrations.ts';
 import { readSchemaStatus } from './schema.ts';
 
-/** Advisory lock that serialises the migrations of all nodes on one database. The number spells "loom" in ASCII. */
+/** Identifies the advisory lock that serialises the migrations of all nodes. It spells "loom" in ASCII. */
 const MIGRATION_LOCK = 0x6c_6f_6f_6d;
 
 /**
- * Applies all pending `migrations`, forward only. Each file runs in its own transaction, which also records it. Any number of
- * nodes may call this at once. A database of a newer schema stays as it is. Returns the names of the files that this call applied.
- * Throws `migration_invalid` when an applied file has changed since, or when the database cannot hold LOOM's data.
+ * Applies all pending `migrations`, forward only. Each file runs in its own transaction, which also records it. Any
+ * number of nodes may call this at once. A newer schema stays unchanged. Returns the names of the files that this call
+ * applied. Throws `migration_invalid` if an applied file has changed since, or if the database's encoding is not UTF8.
  */
 export async function migrate(database: Database, migrations: Migration[]): Promise<string[]> {
   const applied: string[] = [];
@@ -50,7 +50,7 @@ async function record(queries: Queries, migration: Migration): Promise<void> {
   );
 }
 
-/** Throws `migration_invalid` when an applied file has changed: it would describe a schema that no database has. */
+/** Throws `migration_invalid` if an applied file has changed: it no longer describes the database. */
 export function assertLedgerMatches(status: SchemaStatus, migrations: Migration[]): void {
   for (const entry of status.applied) {
     const file = migrations.find((one) => one.version === entry.version);
@@ -62,7 +62,7 @@ export function assertLedgerMatches(status: SchemaStatus, migrations: Migration[
   }
 }
 
-/** Throws `migration_invalid` for another encoding: LOOM hashes canonical text as UTF-8, and documents hold any character. */
+/** Throws `migration_invalid` unless the encoding is UTF8, in which LOOM hashes text and can store any character. */
 async function assertUtf8(queries: Queries): Promise<void> {
   const row = await queries.firstRow<{ encoding: string }>(
     'select pg_encoding_to_char(encoding) as encoding from pg_database where datname = current_database()',

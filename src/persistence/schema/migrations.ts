@@ -2,20 +2,20 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { LoomError } from '../../errors.ts';
 
-/** One file of `migrations/`. */
+/** Describes one file of `migrations/`. */
 export interface Migration {
   version: number;
   name: string;
   /** `compatible`: nodes of the previous version may keep serving. `breaking`: they may no longer write. */
   kind: 'compatible' | 'breaking';
   sql: string;
-  /** Lower-case hex over the file's bytes. */
+  /** SHA-256 of the file's bytes, in lower-case hex. */
   sha256: string;
 }
 
 const directory = new URL('../../../migrations/', import.meta.url);
 
-/** Loads the migrations of this node, by version. Throws `migration_invalid` for a file that breaks the rules. */
+/** Loads the migrations of this node, by version. Throws `migration_invalid` for a missing or invalid file. */
 export async function loadMigrations(from: URL = directory): Promise<Migration[]> {
   const files = (await readdir(from)).filter((file) => file.endsWith('.sql')).sort();
   const migrations = await Promise.all(

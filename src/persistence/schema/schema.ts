@@ -1,11 +1,11 @@
+// persistence/schema/ reads the version of the schema and applies the migrations. It imports domain, errors, limits,
+// log and, of persistence, connection/ and state/. It must not know the content of the tables.
+
 import type { SchemaStatus } from '../../domain/state.ts';
 import type { Queries } from '../connection/connection.ts';
 import type { Migration } from './migrations.ts';
 
-// The room of the schema: its version, its migrations, and the start-up that applies them. It imports connection/ and state/. It knows
-// nothing of what the tables hold.
-
-/** The schema version that this node reads and writes: that of the newest file in `migrations/`, as a test asserts. */
+/** Identifies the schema that this node reads and writes. A test compares it with the newest file in `migrations/`. */
 export const CURRENT_SCHEMA_VERSION = 2;
 
 interface SchemaRow {
@@ -15,10 +15,7 @@ interface SchemaRow {
   applied: SchemaStatus['applied'] | null;
 }
 
-/**
- * Returns the schema of the database and which of `migrations` are pending. A database without `loom_meta` is not initialized;
- * that is no error.
- */
+/** Returns the schema of the database, which may be empty, and which of `migrations` are pending. */
 export async function readSchemaStatus(queries: Queries, migrations: Migration[]): Promise<SchemaStatus> {
   const table = await queries.firstRow<{ found: boolean }>(`select to_regclass('loom_meta') is not null as found`);
   const row = table?.found === true ? await queries.firstRow<SchemaRow>(READ_META) : undefined;

@@ -3,8 +3,8 @@ import type { Queries } from '../connection/connection.ts';
 import { CURRENT_SCHEMA_VERSION } from './schema.ts';
 
 /**
- * SQL condition: this node may write to the database. Every transaction that writes checks it, because another node may have
- * applied a breaking migration in the meantime.
+ * Tests in SQL whether this node may write. Every writing transaction checks it, because another node may have applied
+ * a breaking migration.
  */
 export const SCHEMA_SERVES = `exists (
   select from loom_meta where key = 'schema_compatible_from' and value::int <= ${CURRENT_SCHEMA_VERSION})`;
@@ -16,12 +16,15 @@ export async function assertSchemaServes(queries: Queries): Promise<void> {
 }
 
 export function schemaAhead(): LoomError {
-  return new LoomError('schema_ahead', 'The database has a newer schema, and this node cannot write to it.');
+  return new LoomError(
+    'schema_ahead',
+    'The database has a newer schema, so this node cannot write to it. Deploy a newer LOOM.',
+  );
 }
 
 /**
- * Compares the schema of a database with the `supported` version of a node. A newer schema serves if it says that nodes of this
- * version may use it. An older schema never serves.
+ * Compares the schema of a database with the `supported` version of a node. A newer schema serves the node if
+ * `compatibleFrom` is at most `supported`. An older schema never does.
  */
 export function judgeSchema(
   schemaVersion: number | null,

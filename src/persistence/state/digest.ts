@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import type { Connection } from '../connection/connection.ts';
 
 /**
- * Counts the documents in `rows` and computes their digest, the same one as `createStateDigest`. `rows` is a table with `name` and
- * `sha256`, optionally with a condition; it is code, never input. PostgreSQL only streams the pairs: an aggregate would hold all of
- * them in memory, and cannot hold more than 1 GiB (16.7 million documents).
+ * Counts the documents in `rows` and computes their digest as `createStateDigest` does. `rows` is a table with `name`
+ * and `sha256`, optionally with a condition. Never pass input in it: it becomes SQL. PostgreSQL streams the pairs,
+ * because an aggregate is limited to 1 GiB of memory (16.7 million documents).
  */
 export async function digestDocuments(
   connection: Connection,

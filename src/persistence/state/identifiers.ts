@@ -1,9 +1,6 @@
 import { randomBytes } from 'node:crypto';
 
-/**
- * Creates a UUID version 7 (RFC 9562 §5.7). Its first 48 bits are the time, so the index over event ids grows at one end only.
- * Ids are unique across nodes without coordination.
- */
+/** Creates a UUID version 7 (RFC 9562 §5.7). It begins with the time, so the index of event ids grows at one end. */
 export function createEventId(nowMs: number = Date.now()): string {
   const bytes = randomBytes(16);
   bytes.writeUIntBE(nowMs, 0, 6);
@@ -13,7 +10,7 @@ export function createEventId(nowMs: number = Date.now()): string {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
 }
 
-/** Creates the name of a line of history: 10 characters for an entity tag, 60 random bits against collisions. */
+/** Creates an epoch for entity tags: 10 characters with about 60 random bits, against collisions. */
 export function createEpoch(): string {
   return randomBytes(8).toString('base64url').replaceAll(/[-_]/g, 'x').slice(0, 10);
 }

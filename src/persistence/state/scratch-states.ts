@@ -3,7 +3,7 @@ import { LoomError } from '../../errors.ts';
 import type { Queries } from '../connection/connection.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 
-/** Lists the scratch states of `owner`, the state key of the nodes that made them. */
+/** Lists the scratch states that belong to the state `owner`. */
 export function listScratchStates(queries: Queries, owner: string): Promise<ScratchState[]> {
   return queries.rows<ScratchState>(
     `select state_key, ${rfc3339('created_at')} as created_at, documents, bytes, audit_seq as audit_entries
@@ -21,6 +21,6 @@ export async function assertScratch(queries: Queries, stateKey: string, owner: s
 export function scratchNotFound(stateKey: string): LoomError {
   return new LoomError(
     'scratch_not_found',
-    `No scratch state ${JSON.stringify(stateKey)} exists. Only scratch states can be dropped.`,
+    `No such scratch state: ${JSON.stringify(stateKey)}. Status lists the scratch states.`,
   );
 }

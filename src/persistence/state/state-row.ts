@@ -1,12 +1,12 @@
+// persistence/state/ has the row of a state (`loom_state`), ids, state digests and the list of scratch states. It
+// imports domain, errors, limits and, of persistence, connection/. It must not know commits, backups or restores.
+
 import type { StateHead } from '../../domain/state.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { stateMissing } from '../connection/faults.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { createEpoch } from './identifiers.ts';
-
-// The room of the state's keyed row (`loom_state`): creating, reading and locking it, and the identifiers and the digest of a
-// state. It imports connection/ only. It knows nothing of commits, backups and restores.
 
 /** Creates the row of a new state. An existing row stays as it is. */
 export async function ensureState(queries: Queries, stateKey: string): Promise<void> {
@@ -17,14 +17,14 @@ export async function ensureState(queries: Queries, stateKey: string): Promise<v
   );
 }
 
-/** Reads where the state is. Throws `starting` when its row does not exist. */
+/** Reads the head of the state. Throws `starting` if its row does not exist. */
 export function readStateHead(queries: Queries, stateKey: string): Promise<StateHead> {
   return readRow(queries, stateKey, '');
 }
 
 /**
- * Reads where the state is, and locks its row: commits wait from here until the transaction ends. Throws `starting` when the row
- * does not exist, and `state_busy` when the lock is not free within `limits.restoreLockTimeoutMs`.
+ * Reads the head of the state and locks its row. Commits wait until the transaction ends. Throws `starting` if the row
+ * does not exist, and `state_busy` if the lock is not free within `limits.restoreLockTimeoutMs`.
  */
 export async function lockState(queries: Queries, stateKey: string): Promise<StateHead> {
   await queries.execute(`select set_config('lock_timeout', $1, true)`, [String(limits.restoreLockTimeoutMs)]);
@@ -43,16 +43,13 @@ async function readRow(queries: Queries, stateKey: string, lock: '' | 'for no ke
   return { stateKey, ...rest, head: { seq, hash } };
 }
 
-/** Returns `row`, which a query takes from the state's row. Throws `starting` when there is none. */
+/** Returns `row`, or throws `starting` if the query found no row of the state. */
 export function requireState<Row>(row: Row | undefined): Row {
   if (row === undefined) throw stateMissing();
   return row;
 }
 
-/**
- * Gives the state key to a COPY, which takes no parameters: its query reads `current_setting('loom.state_key')`. The setting
- * lasts until the transaction ends.
- */
+/** Sets `loom.state_key` until the transaction ends. A COPY takes no parameters, so its query reads this setting. */
 export async function selectStateKey(queries: Queries, stateKey: string): Promise<void> {
   await queries.execute(`select set_config('loom.state_key', $1, true)`, [stateKey]);
 }

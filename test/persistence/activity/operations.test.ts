@@ -26,14 +26,14 @@ describe('the running operations', () => {
     expect([operations.running(), ended]).toEqual([[], [['backup', undefined]]]);
   });
 
-  test('call a restore that turns out to be a dry run a plan', async () => {
+  test('list a restore as a plan once it is known to be a dry run', async () => {
     const kinds: string[] = [];
     const operations = createOperations(({ kind }) => kinds.push(kind));
     await operations.track('restore', 'request-1', async (progress) => progress.becomePlan());
     expect(kinds).toEqual(['plan']);
   });
 
-  test('pass a failure on to the caller and to whoever counts', async () => {
+  test('report a failure to the caller and to the counter', async () => {
     const errors: unknown[] = [];
     const operations = createOperations((_operation, error) => errors.push(error));
     const failure = new Error('no');

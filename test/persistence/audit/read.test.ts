@@ -32,7 +32,7 @@ async function seqs(query: Partial<AuditQuery>): Promise<number[]> {
 }
 
 describe('the audit trail', () => {
-  it('has one entry per commit, which says who did what, when and at which revision', async () => {
+  it('has one entry per commit, with actor, action, time and revision', async () => {
     const { entries, head } = await node.store.readAudit({ limit: 1, order: 'asc', after: 10 });
     const { epoch } = await node.store.readHead();
     const entry = JSON.parse(entries[0]?.text ?? '');

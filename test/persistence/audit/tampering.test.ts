@@ -114,7 +114,7 @@ async function judge() {
   };
 }
 
-/** The codes by which a backup with a broken chain is refused. */
+/** Codes that refuse a backup with a broken chain. */
 const refusals = ['backup_chain_broken', 'backup_malformed', 'backup_count_mismatch'];
 
 async function expectFound(tampering: Tampering, label: string): Promise<void> {
@@ -152,7 +152,7 @@ describe('a chain that a superuser has tampered with', () => {
     });
   }, 120_000);
 
-  it('is found broken if an entry has a time that is no time', async () => {
+  it('is found broken if an entry has an invalid time', async () => {
     await asSuperuser(async (client) => {
       await client.query(
         `update loom_audit a set entry = e.entry, hash = loom_chain_hash(p.hash, e.entry)

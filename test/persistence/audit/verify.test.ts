@@ -54,7 +54,7 @@ async function expectBad(spoil: (client: PoolClient) => Promise<unknown>, seq: n
 /** Moves entries out of the way first, because two entries may never have the same seq. */
 const shift = `update loom_audit set seq = seq + 1000 where seq >= $1`;
 
-/** What a superuser may do to entry `seq`, and to `other` if it takes two entries. */
+/** Edits that a superuser can make to entry `seq`, and to `other` if an edit needs two entries. */
 const edits: Record<string, (client: PoolClient, seq: number, other: number) => Promise<unknown>> = {
   'edits a value': (client, seq) =>
     client.query(`update loom_audit set entry = jsonb_set(entry, '{changes,0,value,n}', '0') where seq = $1`, [seq]),
@@ -89,7 +89,7 @@ const edits: Record<string, (client: PoolClient, seq: number, other: number) => 
   'edits the hash': (client, seq) => client.query(`update loom_audit set hash = sha256(hash) where seq = $1`, [seq]),
 };
 
-/** Returns the seq of the first bad entry. A changed hash that matches its own entry shows at the next one. */
+/** Returns the seq of the first bad entry. A changed hash that matches its own entry is detected at the next one. */
 function expectedSeq(edit: string, seq: number, other: number): number {
   if (edit === 'edits an entry and makes its hash anew') return seq === LENGTH ? LENGTH : seq + 1;
   return edit === 'swaps two' ? Math.min(seq, other) : seq;
@@ -113,7 +113,7 @@ describe('the chain', () => {
     }
   });
 
-  it.each(Object.keys(edits))('names the first bad entry, at 12 random ones, when a superuser %s', async (edit) => {
+  it.each(Object.keys(edits))('names the first bad entry, in 12 random places, when a superuser %s', async (edit) => {
     const seq = fc.integer({ min: 1, max: LENGTH });
     await fc.assert(
       fc.asyncProperty(seq, seq, async (at, given) => {

@@ -12,7 +12,7 @@ import { cloneDatabase, type TestDatabase } from '../../setup/server/database.ts
 
 const LENGTH = 12;
 let nodes: TestNodes;
-/** The backups of the trail when it had 0, 1, 2 … entries. */
+/** Contains the backups of the trail when it had 0, 1, 2 … entries. */
 const backups: string[] = [];
 
 beforeAll(async () => {
@@ -50,7 +50,7 @@ async function against(
   }
 }
 
-/** Runs `act` on a copy of the database to which nothing else writes. */
+/** Runs `act` on a copy of the database that has no other writers. */
 async function onCopy(act: (node: TestStore, database: TestDatabase) => Promise<void>): Promise<void> {
   await nodes.node.close();
   const database = await cloneDatabase(nodes.database);
@@ -95,7 +95,7 @@ it('each backup of a node continues each earlier one, whole or in part', async (
   expect(await against(backupAt(3), backupAt(5))).toEqual({ kind: 'audit_history_unproven', seq: undefined });
 });
 
-it('a cut tail with an adjusted state row is found by every backup that has some of it, and by nothing else', async () => {
+it('a cut tail with an adjusted state row is detected by every backup that contains a part of it, and only by these', async () => {
   await onCopy(async (node, database) => {
     for (const to of [LENGTH - 1, LENGTH - 5, 1, 0]) {
       await cutTail(database, to);

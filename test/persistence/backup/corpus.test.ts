@@ -92,7 +92,7 @@ describe('a spoiled file is refused by verify and by restore alike', () => {
   function wrapped(verdict: Verdict): Verdict {
     const { pointer, offset, ...place } = verdict.place;
     if (pointer !== undefined) place.pointer = `/backup${pointer}`;
-    // The offset at which damaged gzip data are noticed depends on the chunks in which they arrive.
+    // The offset at which gzip damage is detected depends on the chunks of the body.
     if (offset !== undefined && verdict.code !== 'malformed_request') place.offset = Number(offset) + BEFORE.length;
     return { ...verdict, place };
   }

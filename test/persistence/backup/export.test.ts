@@ -37,7 +37,7 @@ async function fillWithLargeDocuments(): Promise<void> {
 }
 
 const BACKUPS = rounds({ quick: 20, full: 200 });
-/** A multiple of ten, which covers two ways of going away at each of five moments. */
+/** A multiple of ten: two ways to disconnect at each of five moments. */
 const READERS = rounds({ quick: 10, full: 50 });
 
 describe('a backup', () => {
@@ -79,7 +79,7 @@ describe('a backup', () => {
     expect(await verify(node)).toMatchObject({ ok: true, entries: commits });
   });
 
-  it(`whose reader goes away, ${READERS} times, costs the pool nothing`, async () => {
+  it(`whose reader disconnects, ${READERS} times, leaves the pool complete`, async () => {
     await fillWithLargeDocuments();
     for (let round = 0; round < READERS; round += 1) {
       const abort = new AbortController();
@@ -94,7 +94,7 @@ describe('a backup', () => {
     }
     await expect.poll(() => node.store.observe().operations).toEqual([]);
     await expectPoolServes(node);
-    // No server process still writes to a reader that has gone.
+    // No server process still writes to a disconnected reader.
     await expect
       .poll(
         async () => {

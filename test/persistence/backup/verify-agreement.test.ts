@@ -76,7 +76,7 @@ describe('the offline verifier and a restore have the same verdict', () => {
     for (const place of sampleByKind(places, memberOf, { purpose: 'agreement on a scalar' })) {
       const spoiled = structuredClone(parsed);
       change(spoiled, place);
-      // Another node's state key is no fault of the file.
+      // The state key of another node is not a fault of the file.
       if (place[0] === 'state_key') continue;
       const content = JSON.stringify(spoiled);
       const expected = await online(content);
@@ -100,7 +100,7 @@ describe('the offline verifier and a restore have the same verdict', () => {
       'with the last entry lost, and the count made to fit',
       (b) => [b.audit_entries.pop(), b.manifest.audit_entries--, seal(b)],
     ],
-    ['with an entry that stands twice', (b) => b.audit_entries.splice(4, 1, b.audit_entries[3] ?? {})],
+    ['with an entry twice', (b) => b.audit_entries.splice(4, 1, b.audit_entries[3] ?? {})],
     [
       'with a day that no month has',
       (b) => [Object.assign(b.audit_entries[2] ?? {}, { recorded_at: '2026-02-30T00:00:00.000000Z' }), relink(b)],
@@ -153,7 +153,7 @@ describe('the offline verifier and a restore have the same verdict', () => {
     expect(await offline(content)).toEqual(await online(content));
   });
 
-  it('on a backup that was cut off, except for the end that only a file has', async () => {
+  it('on a truncated backup, and the verifier also refuses an empty file and text after a backup', async () => {
     for (let cut = 1; cut < text.length - 2; cut += 301) {
       expect(await offline(text.slice(0, cut))).toMatchObject({ code: 'backup_incomplete' });
     }

@@ -36,7 +36,7 @@ describe('a precondition', () => {
     const { revision: third } = await put({ document: 'doc', ifMatch: ['x', old, `${epoch}.${second}`] });
     await put({ document: 'doc', ifMatch: '*' });
     expect(third).toBe(second + 1);
-    // The same revision in another epoch is another document.
+    // The same revision in another epoch does not match.
     expect(await outcomeOf(put({ document: 'doc', ifMatch: [`other.${third + 1}`] }))).toBe('precondition_failed');
   });
 
@@ -127,7 +127,7 @@ describe('commits of one batch', () => {
   });
 
   it('fail alone: one that PostgreSQL refuses does not fail the others', async () => {
-    // The HTTP side refuses such a commit before.
+    // A route refuses such a commit earlier.
     const poison = node.commit({ changes: [{ op: 'put', name: 'poison', json: '"\\u0000"' }] });
     const outcomes = await Promise.all([node.put('a', 1), poison, node.put('b', 2), node.put('c', 3)].map(outcomeOf));
     expect(outcomes).toEqual(['made', 'internal', 'made', 'made']);

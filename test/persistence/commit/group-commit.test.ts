@@ -21,7 +21,7 @@ function receipt(eventId: string): CommitReceipt {
   return { revision: 1, epoch: 'e', eventId, created: false, replayed: false };
 }
 
-/** Creates a group commit whose batches the test answers itself, on a clock that only waits advance. */
+/** Creates a group commit whose batches the test answers itself. Its clock advances only during waits. */
 function start() {
   const batches: Sent[] = [];
   const arrivals: ((sent: Sent) => void)[] = [];
@@ -189,7 +189,7 @@ describe('group commit', () => {
     },
   );
 
-  it('splits a batch that one commit makes fail: only that one fails, and the order is kept', async () => {
+  it('splits a batch that fails because of one commit: only that commit fails, and the order is kept', async () => {
     const { group, next } = start();
     const outcomes = ['a', 'poison', 'b'].map((name) => outcomeOf(group.submit(put(name))));
     (await next()).fail(poisoned());

@@ -22,7 +22,7 @@ async function waitingBackend(): Promise<number> {
   return (await find()) ?? 0;
 }
 
-describe('an answer that got lost', () => {
+describe('a lost answer', () => {
   it('because the server process died before the commit leads to another attempt, and the batch is committed once', async () => {
     const locker = await nodes.database.pool.connect();
     try {
@@ -72,7 +72,7 @@ describe('an answer that got lost', () => {
     expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: 3 });
   });
 
-  it('from a server that was never reached leaves no doubt: the commit is refused as certainly not made', async () => {
+  it('from a server that was never reached proves that nothing was committed', async () => {
     const proxy = await startProxy(nodes.database.url);
     const far = await openTestStore(proxy.url, { poolMax: 1 });
     await proxy.close();

@@ -105,7 +105,7 @@ describe('the database', () => {
     expect(await database.rows('select 1 as one')).toEqual([{ one: 1 }]);
   });
 
-  test('outlives a connection that breaks while it is idle, and logs it', async () => {
+  test('survives a connection that breaks while it is idle, and logs it', async () => {
     const pid = await database.withConnection(backendPid);
     const { total } = database.usage();
     await terminate(pid);
@@ -114,7 +114,7 @@ describe('the database', () => {
     expect(captured.text()).toContain('an idle database connection broke');
   });
 
-  test('outlives a connection that breaks between two statements of a transaction', async () => {
+  test('survives a connection that breaks between two statements of a transaction', async () => {
     const outcome = database.transaction('write', async (connection) => {
       await breakConnection(connection);
       await connection.execute('insert into note values (900)');
@@ -173,7 +173,7 @@ describe('a transaction', () => {
     await expect(failed).rejects.toMatchObject({ code: 'internal', cause: { code: '23505' } });
   });
 
-  test('does not pretend to have committed what PostgreSQL rolled back', async () => {
+  test('rejects when PostgreSQL answers the commit with a rollback', async () => {
     const swallowed = database.transaction('write', async (connection) => {
       await connection.execute('insert into note values (3)');
       await connection.execute('select 1 / 0').catch(() => undefined);
@@ -211,7 +211,7 @@ describe('a transaction', () => {
     });
   });
 
-  test('is aborted by its signal: nothing of it stays, and the client is to blame', async () => {
+  test('is rolled back when its signal aborts, and rejects with client_gone', async () => {
     const controller = new AbortController();
     const aborted = database.transaction(
       'write',
@@ -230,7 +230,7 @@ describe('a transaction', () => {
 });
 
 describe('a connection that may be out of step', () => {
-  test('is closed when a reader goes away in the middle of a copy, and the pool serves at once, again and again', async () => {
+  test('is closed when a reader abandons a copy midway, and the pool serves at once, again and again', async () => {
     for (let round = 0; round < rounds({ quick: 5, full: 50 }); round += 1) {
       await database.withConnection(async (connection) => {
         for await (const lines of connection.copyOut(`select repeat('x', 1000) from generate_series(1, 100000)`)) {

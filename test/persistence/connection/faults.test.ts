@@ -16,14 +16,14 @@ beforeAll(async () => {
 });
 afterAll(() => database.drop());
 
-/** The error that PostgreSQL itself makes of this SQLSTATE. */
+/** Makes PostgreSQL raise an error with this SQLSTATE, and returns it. */
 async function raise(sqlState: string): Promise<unknown> {
   return database.pool
     .query(`do $$ begin raise exception 'a secret detail' using errcode = '${sqlState}'; end $$`)
     .catch((error: unknown) => error);
 }
 
-describe('what PostgreSQL reports', () => {
+describe('an error of PostgreSQL', () => {
   test.each([
     ['55P03', 'state_busy', false],
     ['40001', 'state_busy', false],
@@ -55,7 +55,7 @@ describe('what PostgreSQL reports', () => {
     expect(isConnectionFault(error)).toBe(connectionGone);
   });
 
-  test('a wait for a lock that takes too long is state_busy, when it really happens', async () => {
+  test('is state_busy for a real lock timeout', async () => {
     await database.pool.query('create table contended (id int)');
     const holder = await database.pool.connect();
     const waiter = await database.pool.connect();
@@ -71,8 +71,8 @@ describe('what PostgreSQL reports', () => {
   });
 });
 
-describe('what the network does', () => {
-  test('a port where nobody listens', async () => {
+describe('a fault of the network', () => {
+  test('a port on which no program listens', async () => {
     const port = await freePort();
     const error = await connectError(`postgres://user:hidden@127.0.0.1:${port}/database`);
     expect(toDatabaseError(error).code).toBe('database_unavailable');
@@ -86,7 +86,7 @@ describe('what the network does', () => {
     expect(describeFault(error)).toBe('the connection failed with ENOTFOUND');
   });
 
-  test('a server that accepts, and then hangs up or keeps silent', async () => {
+  test('a server that accepts, and then closes the connection or stays silent', async () => {
     const rude = createServer((socket) => socket.destroy());
     const silent = createServer(() => undefined);
     const errors = await Promise.all([rude, silent].map(async (server) => connectError(await listenUrl(server))));
@@ -118,12 +118,12 @@ test('the name of a database that does not exist is explained', async () => {
   expect(describeFault(toDatabaseError(error))).toBe(describeFault(error));
 });
 
-test('a LoomError stays what it is', () => {
+test('a LoomError is returned unchanged', () => {
   const error = new LoomError('queue_full', 'Too many commits are waiting.');
   expect(toDatabaseError(error)).toBe(error);
 });
 
-test('anything else is an internal error that keeps its cause and tells nothing', () => {
+test('any other error becomes internal, with its cause but without its text', () => {
   for (const cause of [
     new TypeError('x of undefined, password=hunter2'),
     'a string',

@@ -23,7 +23,7 @@ async function createAuthority(name: string): Promise<Authority> {
   return { certificate: made.cert, key: made.private };
 }
 
-/** A certificate for the name `localhost` only: to `127.0.0.1`, the same server is one with the wrong certificate. */
+/** A certificate for `localhost` only. At `127.0.0.1`, the same server has the wrong certificate. */
 async function createCertificate(authority: Authority): Promise<{ certificate: string; key: string }> {
   const made = await generate([{ name: 'commonName', value: 'localhost' }], {
     keyType: 'ec',
@@ -62,7 +62,7 @@ function urlAt(host: string, of: PrivateServer = server): string {
   return url.href;
 }
 
-/** Asks as a node would that is configured so. */
+/** Sends a query as a node with these variables would. */
 async function askTls(url: string, variables: Record<string, string>): Promise<unknown> {
   const { postgres } = testConfig(url, variables);
   const database = openDatabase(postgres, { log: captureLog().log, applicationName: 'loom' });
@@ -71,7 +71,7 @@ async function askTls(url: string, variables: Record<string, string>): Promise<u
   return row?.ssl;
 }
 
-/** What the log of a node says that watches this database. */
+/** Returns the log of a probe that watches this database. */
 async function probeLog(url: string, variables: Record<string, string>): Promise<string> {
   const captured = captureLog();
   const { postgres } = testConfig(url, { LOOM_PG_SSL: 'true', ...variables });
@@ -101,7 +101,7 @@ describe('with LOOM_PG_SSL=true', () => {
     );
   });
 
-  test('a certificate of no CA that Node knows is refused when no CA is given', async () => {
+  test('a certificate of an unknown CA is refused when no CA is configured', async () => {
     await expect(askTls(urlAt('localhost'), { LOOM_PG_SSL: 'true' })).rejects.toMatchObject({
       code: 'database_unavailable',
     });
@@ -115,13 +115,13 @@ describe('with LOOM_PG_SSL=true', () => {
     );
   });
 
-  test('any certificate will do when LOOM_PG_SSL_REJECT_UNAUTHORIZED is false', async () => {
+  test('any certificate is accepted when LOOM_PG_SSL_REJECT_UNAUTHORIZED is false', async () => {
     const variables = { LOOM_PG_SSL: 'true', LOOM_PG_SSL_REJECT_UNAUTHORIZED: 'false' };
     expect(await askTls(urlAt('localhost'), variables)).toBe(true);
     expect(await askTls(urlAt('127.0.0.1'), { ...variables, LOOM_PG_SSL_CA: stranger.certificate })).toBe(true);
   });
 
-  test('a server without TLS is refused instead of spoken to in the clear, and the log says so', async () => {
+  test('a server without TLS is refused instead of used without encryption, and the log says so', async () => {
     const url = urlAt('localhost', plainServer);
     await expect(askTls(url, { LOOM_PG_SSL: 'true' })).rejects.toMatchObject({ code: 'database_unavailable' });
     await expect(askTls(url, { LOOM_PG_SSL: 'true', LOOM_PG_SSL_REJECT_UNAUTHORIZED: 'false' })).rejects.toMatchObject({
@@ -132,14 +132,14 @@ describe('with LOOM_PG_SSL=true', () => {
 });
 
 describe('with LOOM_PG_SSL=false', () => {
-  test('a server that insists on TLS refuses, and the log leads to the variable', async () => {
+  test('a server that requires TLS refuses, and the log names the variable', async () => {
     await expect(askTls(urlAt('127.0.0.1'), {})).rejects.toMatchObject({ code: 'database_unavailable' });
     expect(await probeLog(urlAt('127.0.0.1'), { LOOM_PG_SSL: 'false' })).toContain(
       'check LOOM_PG_URL, LOOM_PG_SSL and pg_hba.conf',
     );
   });
 
-  test('a server without TLS is spoken to in the clear', async () => {
+  test('a server without TLS is used without encryption', async () => {
     expect(await askTls(plainServer.url, {})).toBe(false);
   });
 });

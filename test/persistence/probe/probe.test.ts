@@ -9,7 +9,7 @@ import { captureLog } from '../../setup/node/log.ts';
 import { createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
 import { type PrivateServer, startPrivateServer } from '../../setup/server/private-server.ts';
 
-/** Promised by docs/operations.md. */
+/** Limits that docs/operations.md promises. */
 const OUTAGE_SEEN_MS = 10_000;
 const RECOVERY_SEEN_MS = 5_000;
 
@@ -175,7 +175,7 @@ describe('on a server that stops', () => {
   });
 });
 
-describe('on a server that is no PostgreSQL', () => {
+describe('on a server that is not PostgreSQL', () => {
   let server: Server;
   const sockets = new Set<Socket>();
   let connections = 0;

@@ -92,7 +92,7 @@ describe('the schema', () => {
     ['its own, without a word on compatibility', 3, null, 'ok'],
     ['a newer one that nodes of this version may serve', 9, 3, 'ok'],
     ['a newer one that only newer nodes may serve', 9, 4, 'ahead'],
-    ['a newer one without a word on compatibility', 4, null, 'ahead'],
+    ['a newer one that does not declare compatibility', 4, null, 'ahead'],
   ] as const)('%s', (_, version, compatibleFrom, verdict) => {
     expect(judgeSchema(version, compatibleFrom, 3)).toBe(verdict);
   });

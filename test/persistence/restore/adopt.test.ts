@@ -47,7 +47,7 @@ describe('an older database whose chain is a prefix of the backup’s', () => {
       expect(await fresh.state()).toEqual(await nodes.node.state());
       expect((await entriesOf(fresh)).slice(0, 8)).toEqual(await entriesOf(nodes.node));
       expect(await verify(fresh)).toMatchObject({ ok: true, entries: 9 });
-      // An adopted idempotency key counts here, too.
+      // An adopted idempotency key also counts.
       const again = await fresh.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'late', json: '1' }] });
       expect(again).toMatchObject({ replayed: true, revision: 6 });
     },
@@ -87,8 +87,8 @@ describe('a backup that is forged with correct digests', () => {
     ['the year 0', { recorded_at: '0000-01-01T00:00:00.000000Z' }, 'recorded_at'],
     ['month 0', { recorded_at: '2024-00-01T00:00:00.000000Z' }, 'recorded_at'],
     ['an event id of another form', { event_id: 'x' }, 'event_id'],
-    ['an action that is no text', { action: 1 }, 'action'],
-    ['an idempotency key that no index can hold', { idempotency_key: 'k'.repeat(10_000) }, 'idempotency_key'],
+    ['an action that is not a string', { action: 1 }, 'action'],
+    ['an idempotency key that is too long for an index', { idempotency_key: 'k'.repeat(10_000) }, 'idempotency_key'],
   ];
 
   it.each(forgeries)('is refused for its entry with %s', async (_what, members, member) => {

@@ -10,7 +10,7 @@ import { oddDocument } from '../../setup/values/odd-documents.ts';
 
 const RESTORE = '/v1/admin/persistence/restore';
 const CUTS = rounds({ quick: 60, full: 500 });
-/** How many of the cuts lie in a row at the beginning and at the end of a body. */
+/** Number of consecutive cuts at the beginning and at the end of a body. */
 const FIRST = rounds({ quick: 8, full: 20 });
 const LAST = rounds({ quick: 20, full: 60 });
 const BREAKS = rounds({ quick: 5, full: 20 });
@@ -103,7 +103,7 @@ it(`a compressed body, cut at ${CUTS} offsets, is refused every time and changes
 it('a compressed body with anything behind it is refused and changes nothing', async () => {
   const unchanged = await digestTables(server.database.pool);
   const packed = gzipSync(bodies[0]?.[1]() ?? '');
-  // gunzip takes zeros for padding and ignores everything after them.
+  // gunzip treats zeros as padding and ignores everything after them.
   for (const behind of [
     Buffer.from('xyz'),
     Buffer.alloc(1),
@@ -117,7 +117,7 @@ it('a compressed body with anything behind it is refused and changes nothing', a
   }
 });
 
-it('a body whose sender breaks off before its announced length is refused, and leaves nothing behind', async () => {
+it('a body whose sender disconnects before its announced length is refused, and leaves nothing behind', async () => {
   const { port } = await server.listen();
   const unchanged = await digestTables(server.database.pool);
   const whole = bodies.map(([, bodyOf]) => bodyOf());
@@ -131,7 +131,7 @@ it('a body whose sender breaks off before its announced length is refused, and l
   }
 }, 120_000);
 
-/** Announces the whole body, sends `cut` bytes and hangs up once the node has begun to read. */
+/** Announces the whole body, sends `cut` bytes and disconnects once the node has begun to read. */
 async function breakOff(port: number, body: Buffer, cut: number): Promise<void> {
   const encoding = body[0] === 0x1f ? { 'content-encoding': 'gzip' } : {};
   const headers = { ...asAdmin, ...json, ...encoding, 'content-length': body.length };

@@ -42,13 +42,13 @@ async function judge(content: Buffer): Promise<{ offline: string; online: string
   };
 }
 
-/** Outcomes that are no verdict on a backup. */
+/** Outcomes other than a verdict on a backup. */
 const troubles = new Set(['made', 'internal', 'database_unavailable', 'state_busy', 'restore_in_progress']);
 
 const MUTATIONS = { min: rounds({ quick: 70, full: 2_000 }), max: 2_000 };
 const SPOILED_BYTES = { min: rounds({ quick: 45, full: 500 }), max: 500 };
 
-/** Codes that the mutations must bring about, each because a mutant gets past one check and meets the next. */
+/** Codes that must occur. Each shows that a mutant passes one check and fails the next. */
 const wantedCodes = ['backup_digest_mismatch', 'backup_chain_broken', 'backup_malformed', 'backup_count_mismatch'];
 
 /** Judges `min` mutants, and up to `max` until all wanted codes have occurred. */
@@ -66,7 +66,7 @@ async function expectAllRefused(
     const { what, content } = mutant(random, index);
     const { offline, online } = await judge(content);
     codes.add(online);
-    // A brace too many ends the backup. A file has text behind it then; a request continues with its other members.
+    // An extra brace ends the backup early. In a file, text follows it; in a request, the other members do.
     const agree = online === offline || online === 'invalid_restore_request';
     if (troubles.has(online) || troubles.has(offline) || !agree) wrong.push({ index, what, online, offline });
     if (index % 50 === 0) await unchanged();

@@ -109,7 +109,7 @@ describe('while a restore is in flight', () => {
     return inject(server, { method: 'POST', url, headers: { ...asAdmin, ...json }, body });
   };
 
-  it('each node refuses every other restore, dry run and undo of the state, and says since when the restore runs', async () => {
+  it('each node refuses every other restore, dry run and undo of the state, and reports when the restore began', async () => {
     const { earlier, later } = await makeBackups();
     const beganMs = Date.now();
     const { finish } = await beginRestore(nodes.node, earlier.text);
@@ -136,7 +136,7 @@ describe('while a restore is in flight', () => {
     expect((await nodes.at(2).state()).meanwhile).toBe(1);
     expect(await finish()).toMatchObject({ dry_run: false, documents: { removed: 51 } });
     expect(await nodes.node.state()).toEqual(earlier.parsed.state);
-    // The refused requests have left no lock, so that nothing is refused any more.
+    // The refused requests have left no lock behind.
     expect((await post(1, 'restore', restore)).status).toBe(200);
     expect((await post(2, 'undo', '{"confirm":"undo"}')).status).toBe(200);
     expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: 6 });

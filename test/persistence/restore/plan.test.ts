@@ -90,7 +90,7 @@ const PAIRS = rounds({ quick: 20, full: 300 });
 const put = (name: string, json: string): Step => ({ do: 'put', name, json });
 const plain = { common: [], theirs: [], ours: [], replaceState: true, truncate: false } as const;
 
-/** Pairs that bring about every outcome at any depth; random pairs come after them. */
+/** Pairs that together produce every outcome, at any depth. Random pairs follow them. */
 const examples: [Pair][] = [
   { ...plain, common: [put('a', '1')], theirs: [put('a', '2'), put('b', '1')], where: 'copy', audit: 'all' } as const,
   { ...plain, theirs: [put('a', '1')], ours: [put('b', '1')], where: 'empty', audit: 'all' } as const,
@@ -99,7 +99,7 @@ const examples: [Pair][] = [
 ].map((example) => [{ ...example, common: [...example.common], theirs: [...example.theirs], ours: [...example.ours] }]);
 
 let pairs = 0;
-/** The outcomes of all pairs: plans that are all alike would prove little. */
+/** Collects the outcomes of all pairs: plans that are all alike would prove little. */
 const seen = new Set<string>();
 
 function note({ audit, verified, documents }: RestoreReport): void {

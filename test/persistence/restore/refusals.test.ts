@@ -43,14 +43,14 @@ async function expectRefused(sent: string | Readable, error: Record<string, unkn
 describe('a restore request is refused', () => {
   it.each<[string, string, Record<string, unknown>]>([
     [
-      'that is no JSON',
+      'that is not JSON',
       '{"confirm":"restore","backup":{"state":nope}}',
       { code: 'invalid_json', place: { offset: 40 } },
     ],
     ['that is empty', '', { code: 'invalid_json' }],
-    ['that is no object', '[1]', { code: 'invalid_restore_request' }],
+    ['that is not an object', '[1]', { code: 'invalid_restore_request' }],
     ['without a backup', '{"confirm":"restore"}', { code: 'invalid_restore_request', place: { pointer: '/backup' } }],
-    ['with text behind it', '{"confirm":"restore"} x', { code: 'invalid_json', place: { offset: 22 } }],
+    ['with text after it', '{"confirm":"restore"} x', { code: 'invalid_json', place: { offset: 22 } }],
   ])('%s', async (_what, sent, error) => {
     await expectRefused(sent, error);
   });
@@ -75,7 +75,7 @@ describe('a restore request is refused', () => {
   it('that is only a backup, whatever its size', async () => {
     const error = { code: 'invalid_restore_request', message: expect.stringContaining('wrap it as {"confirm"') };
     await expectRefused(text, error);
-    // Members that are larger than a request's own members may be.
+    // These members exceed the size limit of a request's own members.
     await expectRefused(`{"state":{"large":"${'x'.repeat(100_000)}"}}`, error);
   });
 
@@ -101,7 +101,7 @@ describe('a restore request is refused', () => {
     await unchanged();
   });
 
-  it('while another restore of the state is under way', async () => {
+  it('while another restore of the state is in flight', async () => {
     const { node, database } = nodes;
     let release: (() => void) | undefined;
     const held = new Promise<void>((resolve) => {
@@ -140,9 +140,9 @@ describe('a backup is refused', () => {
       (b) => without(without(b, 'state'), 'audit_entries'),
       { code: 'backup_empty', place: { pointer: '/backup' } },
     ],
-    ['with a list for a state', (b) => Object.assign(b, { state: [] }), { code: 'backup_malformed' }],
-    ['with an entry that is no object', (b) => b.audit_entries.push(1 as never), { code: 'backup_malformed' }],
-    ['with a member of its own', (b) => Object.assign(b, { note: 'x' }), { code: 'backup_digest_mismatch' }],
+    ['with an array as its state', (b) => Object.assign(b, { state: [] }), { code: 'backup_malformed' }],
+    ['with an entry that is not an object', (b) => b.audit_entries.push(1 as never), { code: 'backup_malformed' }],
+    ['with an additional member', (b) => Object.assign(b, { note: 'x' }), { code: 'backup_digest_mismatch' }],
     [
       'with a document changed',
       (b) => Object.assign(b.state, { a: 1 }),
@@ -279,7 +279,7 @@ describe('a backup is refused', () => {
       broken.push(whole.subarray(0, Math.floor(whole.length * share)));
       const refused = outcomeOf(nodes.node.restoreBody(broken));
       await expect.poll(() => nodes.node.store.observe().operations[0]?.bytes).toBeGreaterThan(0);
-      broken.destroy(new Error('the sender went away'));
+      broken.destroy(new Error('the sender disconnected'));
       expect(await refused).not.toBe('made');
     }
     await unchanged();
@@ -287,7 +287,7 @@ describe('a backup is refused', () => {
     expect(nodes.node.store.observe()).toMatchObject({ pool: { waiting: 0 }, operations: [] });
   });
 
-  it('that is aborted while no more data arrive, and the pool serves at once', async () => {
+  it('that is aborted while its sender is silent, and the pool serves at once', async () => {
     const abort = new AbortController();
     const stalled = new Readable({ read: () => undefined });
     // The name of a document has a two-byte letter.

@@ -223,7 +223,7 @@ describe('an undo is refused', () => {
     await expectRefused({}, { code: 'nothing_to_undo', message: expect.stringContaining('older version') });
   });
 
-  it('while a restore is in flight, and says since when', async () => {
+  it('while a restore is in flight, and reports when it began', async () => {
     const whole = JSON.stringify({ confirm: 'restore', dry_run: true, backup: JSON.parse(await fill()) });
     let release = (): void => undefined;
     const held = new Promise<void>((resolve) => {
@@ -248,7 +248,7 @@ describe('an undo is refused', () => {
 });
 
 describe('an undo record', () => {
-  it('is not evicted by repeated restores, and undo names the event id that goes back before them', async () => {
+  it('is not evicted by repeated restores, and a warning names its event id', async () => {
     for (const truncate_audit of [false, true]) {
       const backup = await fill();
       const before = await node.state();

@@ -124,10 +124,10 @@ describe('the backup of a public LOOM node', () => {
     ['another state key', { state_key: 'elsewhere' }, 'state_key_mismatch'],
     ['a newer schema', { schema_version: 99 }, 'backup_schema_newer'],
     ['another version', { loom_backup_version: 2 }, 'backup_version_unknown'],
-    ['a list for its state', { state: [] }, 'backup_malformed'],
-    ['an entry that is no object', { audit_entries: ['x'] }, 'backup_malformed'],
+    ['an array as its state', { state: [] }, 'backup_malformed'],
+    ['an entry that is not an object', { audit_entries: ['x'] }, 'backup_malformed'],
     ['a document that cannot be stored', { state: { a: '\u0000' } }, 'invalid_string'],
-    ['a name that is none', { state: { '..': 1 } }, 'invalid_document_name'],
+    ['an invalid name', { state: { '..': 1 } }, 'invalid_document_name'],
     ['an epoch, and so with a manifest that was lost', { epoch: 'abc' }, 'backup_unverified'],
     ['digests, and so with a manifest that was lost', { document_sha256: {} }, 'backup_unverified'],
   ])('is refused with %s', async (_what, members, code) => {
@@ -163,7 +163,7 @@ describe('a backup without its manifest', () => {
     expect(report.warnings).toEqual([
       expect.stringContaining('no manifest'),
       expect.stringContaining('no audit trail'),
-      expect.stringContaining('which state key'),
+      expect.stringContaining('does not contain the state key'),
     ]);
     expect(await node.state()).toEqual({ made: 'by hand' });
   });

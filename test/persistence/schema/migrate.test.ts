@@ -152,7 +152,7 @@ describe('the migrations', () => {
   });
 });
 
-describe('a node before a database of a newer schema', () => {
+describe('a node on a database with a newer schema', () => {
   it('that is compatible serves it, and never lowers its version', async () => {
     await migrate(database.door(), [
       ...migrations,
