@@ -31,7 +31,7 @@ export const migrate = createPlainCommand({
       return 0;
     } catch (error) {
       if (toDatabaseError(error).code !== 'database_unavailable') throw error;
-      throw new Error(`The database cannot be reached: ${describeFault(error)}.`, { cause: error });
+      throw new Error(`The database could not be reached: ${describeFault(error)}.`, { cause: error });
     } finally {
       await database.close({ deadlineMs: limits.poolCloseMs });
     }
