@@ -1,6 +1,6 @@
 // persistence/restore/ restores backups and undoes restores. This file has the steps that both share, in their order:
 //
-//   open → lock → stage → [ plan → check the revision ] → keep what is replaced → apply → append the entry → seal
+//   open → lock → stage → [ check the revision → plan ] → keep what is replaced → apply → append the entry → seal
 //
 // restore.ts and undo.ts stage, plan and report. No step changes its input. The room imports backup, domain, errors,
 // limits and, of persistence, activity/, connection/, schema/ and state/. It must not know commit/.
