@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { LoomError } from '../../src/errors.ts';
-import { createJsonScanner } from '../../src/json/scanner/scanner.ts';
-import type { CapturedValue, ObjectVisit, Visit } from '../../src/json/visit.ts';
-import { limits } from '../../src/limits.ts';
-import { captureText, scan } from '../setup/values/json-samples.ts';
+import { LoomError } from '../../../src/errors.ts';
+import { createJsonScanner } from '../../../src/json/scanner/scanner.ts';
+import type { CapturedValue, ObjectVisit, Visit } from '../../../src/json/visit.ts';
+import { limits } from '../../../src/limits.ts';
+import { captureText, scan } from '../../setup/values/json-samples.ts';
 
 const refuseOther = (type: string): never => {
   throw new LoomError('invalid_restore_request', `no ${type} here`);

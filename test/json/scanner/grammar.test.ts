@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { captureText, scan } from '../setup/values/json-samples.ts';
+import { captureText, scan } from '../../setup/values/json-samples.ts';
 
 const accepted: [json: string, text: string][] = [
   ['{}', '{}'],

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { CapturedValue, Visit } from '../../src/json/visit.ts';
-import { rounds } from '../setup/depth.ts';
-import { anyJson, capture, scan, spellOddly } from '../setup/values/json-samples.ts';
+import type { CapturedValue, Visit } from '../../../src/json/visit.ts';
+import { rounds } from '../../setup/depth.ts';
+import { anyJson, capture, scan, spellOddly } from '../../setup/values/json-samples.ts';
 
 const tricky: (string | Uint8Array)[] = [
   ' {"a\\u0062é":[1.50,-0,1e21,true,false,null,"\\ud83d\\ude00😀\\n\\/"] , "" : {"x":{ } } } ',
