@@ -33,19 +33,16 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
   body.on('error', () => undefined);
   if (plan.signal?.aborted === true) abort();
   plan.signal?.addEventListener('abort', abort, { once: true });
+  const closed = new AbortController();
+  body.once('close', () => closed.abort());
   return new Promise((resolve, reject) => {
-    const reading = database.transaction('snapshot', async (connection) => {
-      body.once('close', connection.cut);
-      try {
-        if (body.destroyed) connection.cut();
-        const head = await plan.prepare(connection);
-        resolve({ head, body });
-        await plan.write(connection, head, createSink(body));
-      } finally {
-        body.off('close', connection.cut);
-      }
-    });
-    reading
+    const read = async (connection: Connection): Promise<void> => {
+      const head = await plan.prepare(connection);
+      resolve({ head, body });
+      await plan.write(connection, head, createSink(body, closed.signal));
+    };
+    database
+      .transaction('snapshot', read, { signal: closed.signal })
       .then(
         () => {
           body.end();
@@ -61,14 +58,12 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
   });
 }
 
-function createSink(body: PassThrough): Sink {
-  const gone = new AbortController();
-  body.once('close', () => gone.abort());
+function createSink(body: PassThrough, closed: AbortSignal): Sink {
   return {
     write: (bytes) => {
       if (body.destroyed) return Promise.reject(readerGone());
       if (body.write(bytes)) return undefined;
-      return drained(body, gone.signal);
+      return drained(body, closed);
     },
   };
 }
@@ -77,10 +72,10 @@ function createSink(body: PassThrough): Sink {
  * Resolves when the buffer has room again. Destroys the body after `limits.readerIdleTimeoutMs`: an idle reader
  * occupies a connection, and its transaction snapshot blocks vacuum.
  */
-async function drained(body: PassThrough, gone: AbortSignal): Promise<void> {
+async function drained(body: PassThrough, closed: AbortSignal): Promise<void> {
   const timer = setTimeout(() => body.destroy(readerGone()), limits.readerIdleTimeoutMs);
   try {
-    await once(body, 'drain', { signal: gone });
+    await once(body, 'drain', { signal: closed });
   } catch {
     throw readerGone();
   } finally {
