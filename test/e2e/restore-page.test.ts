@@ -40,26 +40,26 @@ async function state(): Promise<unknown> {
 const wasRestored = { kept: 1, changed: 'as it was' };
 const wasLive = { kept: 1, changed: 'later', added: true };
 
-/** The answers and effects of each section's commands. */
-const outcomes: Record<string, { answers: Record<string, unknown>[]; leaves: unknown }> = {
+/** The answers of each section's commands, and the state that each block of the section leaves. */
+const outcomes: Record<string, { answers: Record<string, unknown>[]; leaves: unknown[] }> = {
   'How to restore': {
     answers: [
       { dry_run: true, documents: { added: 0, changed: 1, removed: 1, unchanged: 1 } },
       { dry_run: false, verified: true, documents: { added: 0, changed: 1, removed: 1, unchanged: 1 } },
     ],
-    leaves: wasRestored,
+    leaves: [wasLive, wasRestored],
   },
   'Large and packed backups': {
     answers: [{ verified: true, documents: { added: 0, changed: 0, removed: 0, unchanged: 2 } }],
-    leaves: wasRestored,
+    leaves: [wasRestored],
   },
   Undo: {
     answers: [{ dry_run: true }, { dry_run: false, undone: [{ kind: 'restore' }] }, { undo: { kept_most: 3 } }],
-    leaves: wasRestored,
+    leaves: [wasRestored, wasRestored],
   },
   'Scratch states': {
     answers: [{ scratch: { state_key: 'trial' } }, { ok: true }, { dropped: true, state_key: 'trial' }],
-    leaves: wasRestored,
+    leaves: [wasRestored],
   },
 };
 
@@ -67,16 +67,18 @@ test('every command of the page works as written, with the effects that the page
   await put('changed', 'later');
   await put('added', true);
   expect(await state()).toEqual(wasLive);
-  const seen = new Map<string, Record<string, unknown>[]>();
+  const seen = new Map<string, { answers: Record<string, unknown>[]; leaves: unknown[] }>();
   for (const step of await readPage('restore.md')) {
     const { section } = step;
-    const answers = [...(seen.get(section) ?? []), ...jsonOf(await shell.run(step))];
-    seen.set(section, answers);
-    expect(await state(), section).toEqual(outcomes[section]?.leaves);
+    const { answers, leaves } = seen.get(section) ?? { answers: [], leaves: [] };
+    answers.push(...jsonOf(await shell.run(step)));
+    leaves.push(await state());
+    seen.set(section, { answers, leaves });
   }
   expect([...seen.keys()]).toEqual(Object.keys(outcomes));
-  for (const [section, { answers }] of Object.entries(outcomes)) {
-    expect(seen.get(section), section).toHaveLength(answers.length);
-    expect(seen.get(section), section).toMatchObject(answers);
+  for (const [section, { answers, leaves }] of Object.entries(outcomes)) {
+    expect(seen.get(section)?.answers, section).toHaveLength(answers.length);
+    expect(seen.get(section)?.answers, section).toMatchObject(answers);
+    expect(seen.get(section)?.leaves, section).toEqual(leaves);
   }
 });
