@@ -104,8 +104,9 @@ export function checkFrame(frame: BackupFrame, pointer: string, options: FrameOp
       { pointer: `${pointer}/loom_backup_version` },
     );
   }
-  const backupSchema = frame.header.schema_version;
-  if (typeof backupSchema === 'number' && backupSchema > options.schemaVersion) {
+  const { schema_version: backupSchema, epoch } = frame.header;
+  // Without an epoch the backup is not LOOM's own: a public node counts its own schemas.
+  if (epoch !== undefined && typeof backupSchema === 'number' && backupSchema > options.schemaVersion) {
     throw new LoomError(
       'backup_schema_newer',
       `Member "schema_version" is ${backupSchema}; this LOOM supports versions up to ${options.schemaVersion}. ` +

@@ -77,6 +77,14 @@ describe('the backup of a public LOOM node', () => {
     expect(await verify(node)).toMatchObject({ ok: true, entries: 5 });
   });
 
+  it.each([1, 3, 99])(
+    'is accepted with schema_version %i, which counts the schemas of that program',
+    async (version) => {
+      const report = await restore({ ...publicBackup(), schema_version: version });
+      expect(report).toMatchObject({ verified: false, imported_audit_count: 3 });
+    },
+  );
+
   it('imports nothing the second time, and only the new entries when it has grown', async () => {
     const backup = publicBackup();
     await restore(backup);
@@ -122,7 +130,7 @@ describe('the backup of a public LOOM node', () => {
 
   it.each<[string, object, string]>([
     ['another state key', { state_key: 'elsewhere' }, 'state_key_mismatch'],
-    ['a newer schema', { schema_version: 99 }, 'backup_schema_newer'],
+    ['an epoch and a newer schema', { epoch: 'abc', schema_version: 99 }, 'backup_schema_newer'],
     ['another version', { loom_backup_version: 2 }, 'backup_version_unknown'],
     ['an array as its state', { state: [] }, 'backup_malformed'],
     ['an entry that is not an object', { audit_entries: ['x'] }, 'backup_malformed'],
