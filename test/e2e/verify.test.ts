@@ -104,7 +104,7 @@ it('against an earlier backup, a missing tail is reported with its first entry',
   expect(output).toMatch(/^not ok: audit_history_lost \(audit entry 4\)\nThe tail is missing/);
   expect(code).toBe(1);
   const older = await verifyAgainst(backupOf(trail, early), backupOf(put(trail, 'f')));
-  expect(older.output).toMatch(/^not ok: audit_history_unproven\nThe file is older than the earlier backup/);
+  expect(older.output).toMatch(/^not ok: audit_history_unproven\nFILE is older than EARLIER/);
   expect(older.code).toBe(1);
 });
 

@@ -5,16 +5,15 @@ import type { Truncation } from './truncations.ts';
 /** Creates the error for swapped arguments. The files show no loss. */
 export function fileIsOlder(file: Trail, earlier: Trail): LoomError {
   return unproven(
-    `The file is older than the earlier backup: its export is earlier, and its audit trail ends with entry ` +
-      `${headSeq(file)}; the other ends with entry ${headSeq(earlier)}. Pass the newer backup as FILE.`,
+    `FILE is older than EARLIER: its export is earlier, and its audit trail ends with entry ` +
+      `${headSeq(file)}; that of EARLIER ends with entry ${headSeq(earlier)}. Pass the newer backup as FILE.`,
   );
 }
 
 export function fileHasTooFewEntries(file: Trail, earlier: Trail): LoomError {
-  const found =
-    file.manifest.audit_first === null ? 'no audit entries' : `audit entries from ${trailStart(file) + 1} on`;
+  const found = file.manifest.audit_first === null ? 'has no entries' : `begins with entry ${trailStart(file) + 1}`;
   return unproven(
-    `The file has ${found}, which does not show whether it continues the earlier backup's audit trail, ending with ` +
+    `The audit trail of FILE ${found}, so it does not show whether it continues that of EARLIER, which ends with ` +
       `entry ${headSeq(earlier)}. Take a backup with the complete audit trail.`,
   );
 }

@@ -54,11 +54,12 @@ export function optionRows(options: OptionTypes): Row[] {
   });
 }
 
-function exitCodes({ succeeds, fails, isConfigured = true }: CommandHelp): Row[] {
+function exitCodes({ succeeds, fails, isConfigured = true, options = [] }: CommandHelp): Row[] {
+  const asks = options.some(([name]) => name === '--yes');
   const codes: [string, string | undefined][] = [
     ['0', succeeds],
     ['1', fails],
-    ['64', 'the command line is wrong, or the command must ask and there is no terminal'],
+    ['64', `the command line is wrong${asks ? ', or the command must ask and there is no terminal' : ''}`],
     ['78', isConfigured ? 'the configuration is wrong' : undefined],
   ];
   return codes.flatMap(([code, meaning]): Row[] => (meaning === undefined ? [] : [[code, meaning]]));

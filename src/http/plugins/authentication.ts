@@ -44,9 +44,13 @@ function createFloodGuard(): (address: string) => Promise<void> {
       await limiter.consume(toBucket(address));
     } catch (refusal) {
       if (!(refusal instanceof RateLimiterRes)) throw refusal;
-      throw new LoomError('too_many_attempts', 'This address has sent too many wrong tokens.', {
-        retryAfterSeconds: Math.max(1, Math.ceil(refusal.msBeforeNext / 1000)),
-      });
+      throw new LoomError(
+        'too_many_attempts',
+        'This address has sent too many wrong tokens. A valid token is accepted at once.',
+        {
+          retryAfterSeconds: Math.max(1, Math.ceil(refusal.msBeforeNext / 1000)),
+        },
+      );
     }
   };
 }

@@ -285,7 +285,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
     }
     if (state === NOTHING) return;
     if (state === VALUE && visits.depth === 0 && current === undefined) {
-      fail('invalid_json', 'Expected a value, found an empty text', 0);
+      fail('invalid_json', 'Expected a JSON value, found an empty text', 0);
     }
     throw new JsonTruncatedError(`The text ends early, at byte ${base}.`, placeAt(base));
   }

@@ -130,7 +130,7 @@ function assertRevision(live: StateHead, expected: number | undefined): void {
   if (expected === undefined || expected === live.revision) return;
   throw new LoomError(
     'revision_mismatch',
-    `The live revision is ${live.revision}, and "expect_revision" is ${expected}. Make a new plan, then send its revision.`,
+    `The live revision is ${live.revision}, and "expect_revision" is ${expected}. Make a new plan, and use its revision.`,
     { pointer: '/expect_revision' },
   );
 }

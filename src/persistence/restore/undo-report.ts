@@ -49,6 +49,6 @@ function nothingChanges({ older }: UndoPlan): string {
   const nothing = 'The undo changes no document and brings back no entry.';
   const other = older.find((one) => one.substantial);
   if (other === undefined) return nothing;
-  const advice = `To undo it and everything after it, send its event id ${other.event_id}.`;
-  return `${nothing} An older ${other.kind} did replace something. ${advice}`;
+  const advice = `To undo it and everything after it, name its event id ${other.event_id}.`;
+  return `${nothing} An earlier ${other.kind} replaced something. ${advice}`;
 }

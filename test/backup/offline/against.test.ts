@@ -117,15 +117,15 @@ describe('two files with too few entries', () => {
   const unproven = 'audit_history_unproven';
 
   it.each<[string, Entry[], Entry[], How, string]>([
-    ['the file begins too late', twenty, ten, { file: { last: 9 } }, 'audit entries from 12 on'],
-    ['the trails diverge before the file begins', fork, ten, { file: { last: 3 } }, 'audit entries from 10 on'],
-    ['the file has no entries', twenty, ten, { file: { last: null } }, 'no audit entries'],
+    ['the file begins too late', twenty, ten, { file: { last: 9 } }, 'begins with entry 12'],
+    ['the trails diverge before the file begins', fork, ten, { file: { last: 3 } }, 'begins with entry 10'],
+    ['the file has no entries', twenty, ten, { file: { last: null } }, 'has no entries'],
     [
       'the file has no entries and another head',
       put(cut, 8, 9, 'x'),
       ten,
       { file: { last: null } },
-      'no audit entries',
+      'has no entries',
     ],
   ])('are reported as unproven when %s', async (_what, file, earlier, how, detail) => {
     expect(await judge(file, earlier, how)).toMatchObject({ kind: unproven, detail: expect.stringContaining(detail) });
@@ -136,7 +136,7 @@ describe('two files with too few entries', () => {
     async (last) => {
       const how = { file: { exportedAt: EARLY }, earlier: { exportedAt: '2026-01-03T00:00:00.000000Z', last } };
       const verdict = await judge(ten, twenty, how as How);
-      expect(verdict).toMatchObject({ kind: unproven, detail: expect.stringContaining('The file is older') });
+      expect(verdict).toMatchObject({ kind: unproven, detail: expect.stringContaining('FILE is older') });
       const parted = await judge(fork, ten, {
         file: { exportedAt: EARLY },
         earlier: how.earlier as TrailBackupOptions,
