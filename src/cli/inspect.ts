@@ -2,6 +2,7 @@ import { type BackupSummary, type SummaryEntry, summarizeBackup } from '../backu
 import { createCommand } from './command.ts';
 import { judged } from './failure.ts';
 import { openNamedBackup } from './file/file-fault.ts';
+import { countUntil, createProgress, metered } from './terminal/progress.ts';
 import { printable, type Row, table } from './terminal/text.ts';
 
 /** Shows what a backup file says about itself, without checking it. */
@@ -19,9 +20,12 @@ export const inspect = createCommand({
   },
   options: {},
   operandCount: 1,
-  run: async ({ operands: [file = ''] }) => {
-    const open = await openNamedBackup(file);
-    const summary = await judged(file, 'not readable', () => summarizeBackup(open));
+  run: async ({ operands: [file = ''], context }) => {
+    const progress = createProgress(context);
+    progress.begin('inspect');
+    const meter = (chunks: AsyncIterable<Uint8Array>) => metered(chunks, countUntil(context.stop, progress));
+    const open = await openNamedBackup(file, { meter });
+    const summary = await judged(file, 'not readable', () => summarizeBackup(open)).finally(progress.end);
     return { exitCode: 0, text: printable(textOf(summary)), json: jsonOf(file, summary) };
   },
 });

@@ -9,6 +9,7 @@ import { judged } from './failure.ts';
 import { toBackupMembers } from './file/backup-members.ts';
 import { openNamedBackup } from './file/file-fault.ts';
 import { UsageError, valued } from './terminal/arguments.ts';
+import { countUntil, createProgress, metered } from './terminal/progress.ts';
 import { counted, printable, quoted } from './terminal/text.ts';
 
 /** Checks a backup file as a restore does, and whether its audit trail continues that of an earlier backup. */
@@ -33,19 +34,28 @@ export const verify = createCommand({
     },
   },
   operandCount: 1,
-  run: async ({ values: { against = [] }, operands: [path = ''] }) => {
+  run: async ({ values: { against = [] }, operands: [path = ''], context }) => {
     const [earlierPath, ...others] = against;
     if (others.length > 0) throw new UsageError('--against can be given only once.');
-    const open = await openNamedBackup(path);
-    const openEarlier = earlierPath === undefined ? undefined : await openNamedBackup(earlierPath, 'EARLIER');
-    const file = await judged(path, 'not ok', () => readTrail(open));
+    const progress = createProgress(context);
+    const meter = (chunks: AsyncIterable<Uint8Array>) => metered(chunks, countUntil(context.stop, progress));
+    const open = await openNamedBackup(path, { meter });
+    const openEarlier =
+      earlierPath === undefined ? undefined : await openNamedBackup(earlierPath, { meter, label: 'EARLIER' });
+    progress.begin('verify');
+    let file: VerifiedTrail;
     let lines: string[] = [];
     let members: object | null = null;
-    if (earlierPath !== undefined && openEarlier !== undefined) {
-      const earlier = await judged(earlierPath, 'not ok: EARLIER', () => readTrail(openEarlier));
-      const continuity = await judged(path, 'not ok', () => checkAgainst(file, earlier));
-      lines = continuityOf(continuity, file, earlier);
-      members = { file: earlierPath, ...continuityMembers(continuity, earlier) };
+    try {
+      file = await judged(path, 'not ok', () => readTrail(open));
+      if (earlierPath !== undefined && openEarlier !== undefined) {
+        const earlier = await judged(earlierPath, 'not ok: EARLIER', () => readTrail(openEarlier));
+        const continuity = await judged(path, 'not ok', () => checkAgainst(file, earlier));
+        lines = continuityOf(continuity, file, earlier);
+        members = { file: earlierPath, ...continuityMembers(continuity, earlier) };
+      }
+    } finally {
+      progress.end();
     }
     const text = textOf([...verdictOf(file), ...lines, ...notChecked(file)]);
     const auditFirst = file.manifest.audit_first?.seq ?? null;

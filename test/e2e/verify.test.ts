@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { inspect } from '../../src/cli/inspect.ts';
+import { verify } from '../../src/cli/verify.ts';
 import { backupOf, put, truncate } from '../setup/backup/trails.ts';
+import { runCommand } from '../setup/cli/command.ts';
 import { runProgramToEnd } from '../setup/node/program.ts';
 
 const good = fileURLToPath(new URL('../fixtures/backups/schema-1.json', import.meta.url));
@@ -35,6 +38,14 @@ async function verifyAgainst(
   const paths = [await write('earlier.json', earlier), await write('backup.json', file)];
   return await runProgramToEnd(['verify', '--against', ...paths], {});
 }
+
+it.each([verify, inspect])('a stopped command ends with the code interrupted, also as JSON', async (command) => {
+  const stop = AbortSignal.abort();
+  const { code, stderr } = await runCommand(command, [good], { stop });
+  expect([code, stderr]).toEqual([1, `${command.name} failed: interrupted\nInterrupted.\n`]);
+  const { stdout } = await runCommand(command, [good, '--json'], { stop });
+  expect(JSON.parse(stdout)).toMatchObject({ ok: false, code: 'interrupted' });
+});
 
 it('a good backup is ok, plain and gzip, and the output says what was not checked', async () => {
   for (const content of [text, gzipSync(text), JSON.stringify(JSON.parse(text))]) {

@@ -5,9 +5,8 @@ import { createGunzip, createGzip } from 'node:zlib';
 import { openBackupFile } from '../../backup/offline/file.ts';
 import { type VerifiedBackup, verifyBackup } from '../../backup/offline/verifier.ts';
 import type { BackupQuery, NodeClient } from '../../http/client/client.ts';
-import { NodeError } from '../../http/client/node-error.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../persistence/schema/schema.ts';
-import { metered, type Progress } from '../terminal/progress.ts';
+import { countUntil, metered, type Progress } from '../terminal/progress.ts';
 
 /**
  * Streams a node's backup into an open file, or into a new file at this path. `query.gzip` alone decides whether the
@@ -30,9 +29,7 @@ export async function downloadBackup(
 export async function verifyFile(path: string, progress: Progress, stop: AbortSignal): Promise<VerifiedBackup> {
   const open = await openBackupFile(path);
   progress.begin('verify');
-  const onBytes = (bytes: number): void => {
-    if (stop.aborted) throw new NodeError('interrupted', 'Interrupted.');
-    progress.count(bytes);
-  };
-  return await verifyBackup(() => metered(open(), onBytes), { schemaVersion: CURRENT_SCHEMA_VERSION });
+  return await verifyBackup(() => metered(open(), countUntil(stop, progress)), {
+    schemaVersion: CURRENT_SCHEMA_VERSION,
+  });
 }

@@ -41,10 +41,21 @@ export function codeOf(error: unknown): unknown {
   return error instanceof Error && 'code' in error ? error.code : undefined;
 }
 
+interface OpenOptions {
+  /** Wraps each reading of the file. */
+  meter?: (chunks: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
+  /** Tells which of several files it is. */
+  label?: string;
+}
+
 /** Opens a backup file that the command line names. Rejects with a FileFault. */
-export async function openNamedBackup(path: string, label?: string): Promise<OpenBackup> {
+export async function openNamedBackup(
+  path: string,
+  { meter = (chunks) => chunks, label }: OpenOptions = {},
+): Promise<OpenBackup> {
   try {
-    return await openBackupFile(path);
+    const open = await openBackupFile(path);
+    return () => meter(open());
   } catch (error) {
     throw asFileFault(error, path, label);
   }

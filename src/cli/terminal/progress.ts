@@ -1,3 +1,4 @@
+import { NodeError } from '../../http/client/node-error.ts';
 import type { CommandContext } from '../command.ts';
 import { sizeText } from './text.ts';
 
@@ -51,4 +52,12 @@ export async function* metered(chunks: AsyncIterable<Uint8Array>, onBytes: Progr
     onBytes(chunk.length);
     yield chunk;
   }
+}
+
+/** Returns a counter for `metered` that throws `interrupted` once `stop` aborts. */
+export function countUntil(stop: AbortSignal, { count }: Progress): Progress['count'] {
+  return (bytes) => {
+    if (stop.aborted) throw new NodeError('interrupted', 'Interrupted.');
+    count(bytes);
+  };
 }

@@ -120,13 +120,7 @@ describe('two files with too few entries', () => {
     ['the file begins too late', twenty, ten, { file: { last: 9 } }, 'begins with entry 12'],
     ['the trails diverge before the file begins', fork, ten, { file: { last: 3 } }, 'begins with entry 10'],
     ['the file has no entries', twenty, ten, { file: { last: null } }, 'has no entries'],
-    [
-      'the file has no entries and another head',
-      put(cut, 8, 9, 'x'),
-      ten,
-      { file: { last: null } },
-      'has no entries',
-    ],
+    ['the file has no entries and another head', put(cut, 8, 9, 'x'), ten, { file: { last: null } }, 'has no entries'],
   ])('are reported as unproven when %s', async (_what, file, earlier, how, detail) => {
     expect(await judge(file, earlier, how)).toMatchObject({ kind: unproven, detail: expect.stringContaining(detail) });
   });
