@@ -1,4 +1,5 @@
-import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createClientCommand } from './client/client-command.ts';
 import { drillAnswer, removeReport, writeReport } from './drill/report.ts';
@@ -6,6 +7,7 @@ import { type DrillTools, runDrill } from './drill/run.ts';
 import { NotConfirmed } from './failure.ts';
 import { openNamedBackup } from './file/file-fault.ts';
 import { makeFolder } from './file/folder.ts';
+import { writeWhole } from './file/part-file.ts';
 import { flag, UsageError, valued } from './terminal/arguments.ts';
 
 /** Proves that a backup of a node can be restored. The exit code is 0 only if every step succeeded. */
@@ -49,7 +51,8 @@ export const drill = createClientCommand({
     const folder = await mkdtemp(join(out, '.loom-drill-'));
     try {
       const report = await runDrill({ file, acceptStateKey, folder, inPlace }, tools);
-      if (keep && report.backup !== null) await copyFile(join(folder, 'backup.json'), join(out, 'backup.json'));
+      if (keep && report.backup !== null)
+        await writeWhole(join(out, 'backup.json'), createReadStream(join(folder, 'backup.json')));
       const summary = await writeReport(out, report);
       return { exitCode: report.ok ? 0 : 1, text: summary, json: drillAnswer(report) };
     } finally {

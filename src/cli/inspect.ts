@@ -2,7 +2,7 @@ import { type BackupSummary, type SummaryEntry, summarizeBackup } from '../backu
 import { createCommand } from './command.ts';
 import { judged } from './failure.ts';
 import { openNamedBackup } from './file/file-fault.ts';
-import { countUntil, createProgress, metered } from './terminal/progress.ts';
+import { createMeter, createProgress } from './terminal/progress.ts';
 import { printable, type Row, table } from './terminal/text.ts';
 
 /** Shows what a backup file says about itself, without checking it. */
@@ -23,8 +23,7 @@ export const inspect = createCommand({
   run: async ({ operands: [file = ''], context }) => {
     const progress = createProgress(context);
     progress.begin('inspect');
-    const meter = (chunks: AsyncIterable<Uint8Array>) => metered(chunks, countUntil(context.stop, progress));
-    const open = await openNamedBackup(file, { meter });
+    const open = await openNamedBackup(file, createMeter(context.stop, progress));
     const summary = await judged(file, 'not readable', () => summarizeBackup(open)).finally(progress.end);
     return { exitCode: 0, text: printable(textOf(summary)), json: jsonOf(file, summary) };
   },

@@ -9,7 +9,7 @@ import { judged } from './failure.ts';
 import { toBackupMembers } from './file/backup-members.ts';
 import { openNamedBackup } from './file/file-fault.ts';
 import { UsageError, valued } from './terminal/arguments.ts';
-import { countUntil, createProgress, metered } from './terminal/progress.ts';
+import { createMeter, createProgress } from './terminal/progress.ts';
 import { counted, printable, quoted } from './terminal/text.ts';
 
 /** Checks a backup file as a restore does, and whether its audit trail continues that of an earlier backup. */
@@ -38,10 +38,9 @@ export const verify = createCommand({
     const [earlierPath, ...others] = against;
     if (others.length > 0) throw new UsageError('--against can be given only once.');
     const progress = createProgress(context);
-    const meter = (chunks: AsyncIterable<Uint8Array>) => metered(chunks, countUntil(context.stop, progress));
-    const open = await openNamedBackup(path, { meter });
-    const openEarlier =
-      earlierPath === undefined ? undefined : await openNamedBackup(earlierPath, { meter, label: 'EARLIER' });
+    const meter = createMeter(context.stop, progress);
+    const open = await openNamedBackup(path, meter);
+    const openEarlier = earlierPath === undefined ? undefined : await openNamedBackup(earlierPath, meter, 'EARLIER');
     progress.begin('verify');
     let file: VerifiedTrail;
     let lines: string[] = [];

@@ -6,7 +6,7 @@ import { openBackupFile } from '../../backup/offline/file.ts';
 import { type VerifiedBackup, verifyBackup } from '../../backup/offline/verifier.ts';
 import type { BackupQuery, NodeClient } from '../../http/client/client.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../persistence/schema/schema.ts';
-import { countUntil, metered, type Progress } from '../terminal/progress.ts';
+import { createMeter, metered, type Progress } from '../terminal/progress.ts';
 
 /**
  * Streams a node's backup into an open file, or into a new file at this path. `query.gzip` alone decides whether the
@@ -29,7 +29,8 @@ export async function downloadBackup(
 export async function verifyFile(path: string, progress: Progress, stop: AbortSignal): Promise<VerifiedBackup> {
   const open = await openBackupFile(path);
   progress.begin('verify');
-  return await verifyBackup(() => metered(open(), countUntil(stop, progress)), {
+  const meter = createMeter(stop, progress);
+  return await verifyBackup(() => meter(open()), {
     schemaVersion: CURRENT_SCHEMA_VERSION,
   });
 }

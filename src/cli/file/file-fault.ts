@@ -41,21 +41,14 @@ export function codeOf(error: unknown): unknown {
   return error instanceof Error && 'code' in error ? error.code : undefined;
 }
 
-interface OpenOptions {
-  /** Wraps each reading of the file. */
-  meter?: (chunks: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
-  /** Tells which of several files it is. */
-  label?: string;
-}
+/** Passes the chunks of a file on, and counts them. */
+export type Meter = (chunks: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
 
-/** Opens a backup file that the command line names. Rejects with a FileFault. */
-export async function openNamedBackup(
-  path: string,
-  { meter = (chunks) => chunks, label }: OpenOptions = {},
-): Promise<OpenBackup> {
+/** Opens a backup file that the command line names, and meters each reading of it. Rejects with a FileFault. */
+export async function openNamedBackup(path: string, meter?: Meter, label?: string): Promise<OpenBackup> {
   try {
     const open = await openBackupFile(path);
-    return () => meter(open());
+    return meter === undefined ? open : () => meter(open());
   } catch (error) {
     throw asFileFault(error, path, label);
   }

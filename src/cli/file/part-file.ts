@@ -1,4 +1,4 @@
-import { type FileHandle, open, rename, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, open, rename, stat, unlink, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { limits } from '../../limits.ts';
 import { codeOf, FileFault } from './file-fault.ts';
@@ -54,9 +54,12 @@ export async function claimPartFile(target: string) {
   };
 }
 
+/** A backup contains every document, and a report its names: no other user of the machine may read them. */
+const OWNER_ONLY = 0o600;
+
 async function createExclusively(path: string): Promise<FileHandle> {
   try {
-    return await open(path, 'wx+');
+    return await open(path, 'wx+', OWNER_ONLY);
   } catch (error) {
     if (codeOf(error) !== 'EEXIST') throw error;
   }
@@ -69,14 +72,14 @@ async function createExclusively(path: string): Promise<FileHandle> {
     );
   }
   await unlink(path);
-  return await open(path, 'wx+');
+  return await open(path, 'wx+', OWNER_ONLY);
 }
 
-/** Writes a small file completely or not at all. */
-export async function writeWhole(target: string, text: string): Promise<void> {
+/** Writes a file completely or not at all. */
+export async function writeWhole(target: string, content: string | AsyncIterable<Uint8Array>): Promise<void> {
   const part = await claimPartFile(target);
   try {
-    await part.handle.writeFile(text);
+    await writeFile(part.handle, content);
     await part.keep();
   } finally {
     await part.drop();

@@ -1,5 +1,6 @@
 import { NodeError } from '../../http/client/node-error.ts';
 import type { CommandContext } from '../command.ts';
+import type { Meter } from '../file/file-fault.ts';
 import { sizeText } from './text.ts';
 
 const SHOW_EVERY_MS = 200;
@@ -54,10 +55,11 @@ export async function* metered(chunks: AsyncIterable<Uint8Array>, onBytes: Progr
   }
 }
 
-/** Returns a counter for `metered` that throws `interrupted` once `stop` aborts. */
-export function countUntil(stop: AbortSignal, { count }: Progress): Progress['count'] {
-  return (bytes) => {
-    if (stop.aborted) throw new NodeError('interrupted', 'Interrupted.');
-    count(bytes);
-  };
+/** Creates a meter that throws `interrupted` once `stop` aborts. */
+export function createMeter(stop: AbortSignal, { count }: Progress): Meter {
+  return (chunks) =>
+    metered(chunks, (bytes) => {
+      if (stop.aborted) throw new NodeError('interrupted', 'Interrupted.');
+      count(bytes);
+    });
 }

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { chmod, lstat, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, expect, it } from 'vitest';
@@ -28,6 +28,20 @@ it('the target keeps its old content until keep', async () => {
   await part.drop();
   expect(await readFile(target, 'utf8')).toBe('new');
   expect(await readdir(folder)).toEqual(['file']);
+});
+
+it('only the owner can read the new file, whatever it replaces', async () => {
+  await chmod(target, 0o666);
+  await writeWhole(target, 'new');
+  expect((await stat(target)).mode & 0o777).toBe(0o600);
+});
+
+it('a symbolic link at the target is replaced, and its own target stays', async () => {
+  const link = join(folder, 'link');
+  await symlink(target, link);
+  await writeWhole(link, 'new');
+  expect([await readFile(link, 'utf8'), await readFile(target, 'utf8')]).toEqual(['new', 'old']);
+  expect((await lstat(link)).isSymbolicLink()).toBe(false);
 });
 
 it('drop leaves nothing behind', async () => {
