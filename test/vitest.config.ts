@@ -20,7 +20,7 @@ export default defineConfig(({ mode }) => {
   // Vitest adds reporters by the command line instead of the ones in this file. A plugin adds the report to either.
   const shared = {
     root,
-    plugins: [createRunReport({ root, command: mode === soakMode ? 'npm run soak' : 'npm test', depth: runDepth })],
+    plugins: [createRunReport({ root, command: runDepth === 'full' ? 'npm run soak' : 'npm test', depth: runDepth })],
   };
   const options = {
     env: { LOOM_TEST_DEPTH: runDepth, LOOM_TEST_SEED: String(runSeed) },

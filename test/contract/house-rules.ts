@@ -88,6 +88,11 @@ const patterns: { where: (path: string) => boolean; pattern: RegExp; fault: stri
     pattern: /\bprocess\.on(?:ce)?\(/,
     fault: 'handles signals',
   },
+  {
+    where: (path) => isSource(path) && path !== 'src/cli/program.ts',
+    pattern: /\bNodeJS\.Process\b/,
+    fault: 'takes the process as a value',
+  },
   { where: isPure, pattern: /\bDate\.now\(|\bnew Date\(\)|\bperformance\.|\bprocess\./, fault: 'is not pure' },
   { where: (path) => !path.endsWith('.config.ts'), pattern: /^export default\b/m, fault: 'has a default export' },
   { where: () => true, pattern: /^export \*/m, fault: 'is a barrel' },

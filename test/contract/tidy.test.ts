@@ -153,6 +153,7 @@ describe('each rule finds its fault', () => {
     [patternsAreKept, 'src/config/config.ts', `const port = process.env.LOOM_PORT;`],
     [patternsAreKept, 'src/cli/a.ts', 'process.exit(1);'],
     [patternsAreKept, 'src/node.ts', `process.once('SIGTERM', close);`],
+    [patternsAreKept, 'src/node.ts', 'function close(host: NodeJS.Process): void {}'],
     [patternsAreKept, 'src/domain/a.ts', 'const now = Date.now();'],
     [patternsAreKept, 'src/a.ts', ['export', 'default 1;'].join(' ')],
     [patternsAreKept, 'src/a.ts', ['export', `* from './b.ts';`].join(' ')],

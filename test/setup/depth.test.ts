@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { depth, rounds, sampleByKind, seededRandom } from './depth.ts';
+import { readDepth, rounds, sampleByKind, seededRandom } from './depth.ts';
 
 const members = Array.from({ length: 60 }, (_, index) => index);
 const kindOf = (member: number): string => `kind ${member % 6}`;
@@ -19,7 +19,7 @@ test('samples for different purposes differ, and those for the same purpose are 
   const draw = (purpose: string): number[] => sampleByKind(members, kindOf, { purpose });
   expect(draw('a')).toEqual(draw('a'));
   const different = new Set(Array.from({ length: 20 }, (_, index) => draw(`purpose ${index}`).join()));
-  expect(different.size).toBeGreaterThan(rounds({ quick: 1, full: 0 }));
+  expect(different.size > 1).toBe(rounds({ quick: 1, full: 0 }) === 1);
 });
 
 test('random numbers depend on the purpose', () => {
@@ -27,6 +27,7 @@ test('random numbers depend on the purpose', () => {
   expect(seededRandom('a').fraction()).not.toBe(seededRandom('b').fraction());
 });
 
-test('the depth is quick by default', () => {
-  expect(depth).toBe(process.env.LOOM_TEST_DEPTH ?? 'quick');
+test('the depth is quick by default, and a misspelled one is an error', () => {
+  expect([readDepth(undefined), readDepth('quick'), readDepth('full')]).toEqual(['quick', 'quick', 'full']);
+  expect(() => readDepth('Full')).toThrow('LOOM_TEST_DEPTH is "Full"');
 });

@@ -51,7 +51,7 @@ export function sampleByKind<T>(
 /** Names the seed for the message of an assertion that depends on it. */
 export const seedLabel = `LOOM_TEST_SEED=${runSeed}`;
 
-function readDepth(value = 'quick'): Depth {
+export function readDepth(value = 'quick'): Depth {
   if (value === 'quick' || value === 'full') return value;
   throw new Error(`LOOM_TEST_DEPTH is "${value}", expected "quick" or "full".`);
 }

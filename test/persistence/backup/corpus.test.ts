@@ -46,7 +46,7 @@ async function verdictOf(file: string): Promise<Verdict | undefined> {
   }
 }
 
-/** Builds the request around a file as docs/operations.md does: compressed files stand between compressed parts. */
+/** Builds the request around a file as docs/restore.md does: compressed files stand between compressed parts. */
 function requestOf(
   bytes: Buffer,
   { packed, isCut = false, before = BEFORE }: { packed: boolean; isCut?: boolean; before?: string },

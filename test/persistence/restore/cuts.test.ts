@@ -51,17 +51,17 @@ const bodies: [string, () => Buffer][] = [
 /**
  * Returns `count` lengths of a part of the body: the shortest in a row, the longest in a row, and others spread evenly.
  */
-function cutsOf(length: number, count: number): number[] {
+function cutsOf(name: string, length: number, count: number): number[] {
   const cuts = new Set<number>();
   for (let cut = 1; cut <= FIRST; cut += 1) cuts.add(cut);
   for (let cut = length - LAST; cut < length; cut += 1) cuts.add(cut);
-  return [...cuts, ...spread(length, count - cuts.size, cuts)];
+  return [...cuts, ...spread(name, length, count - cuts.size, cuts)];
 }
 
 /** Steps by the golden ratio from a random place, which spreads any number of lengths evenly. */
-function spread(length: number, count: number, besides = new Set<number>()): number[] {
+function spread(name: string, length: number, count: number, besides = new Set<number>()): number[] {
   const cuts = new Set<number>();
-  const from = seededRandom(`cuts of ${length} bytes`).fraction();
+  const from = seededRandom(`cuts of ${name}`).fraction();
   for (let step = 1; cuts.size < count; step += 1) {
     const cut = 1 + Math.floor(((from + step * 0.618034) % 1) * (length - 1));
     if (!besides.has(cut)) cuts.add(cut);
@@ -71,9 +71,9 @@ function spread(length: number, count: number, besides = new Set<number>()): num
 
 it.each(bodies)(
   `a body with its options %s, cut at ${CUTS} offsets, is refused every time and changes nothing`,
-  async (_where, bodyOf) => {
+  async (where, bodyOf) => {
     const body = bodyOf();
-    const cuts = cutsOf(body.length, CUTS);
+    const cuts = cutsOf(where, body.length, CUTS);
     expect(cuts).toHaveLength(CUTS);
     for (const [index, cut] of cuts.entries()) {
       const outcome = await outcomeOf(nodes.node.restoreBody(body.subarray(0, cut)));
@@ -87,9 +87,9 @@ it.each(bodies)(
 
 it(`a compressed body, cut at ${CUTS} offsets, is refused every time and changes nothing`, async () => {
   const unchanged = await digestTables(server.database.pool);
-  for (const [, bodyOf] of bodies) {
+  for (const [where, bodyOf] of bodies) {
     const packed = gzipSync(bodyOf());
-    const cuts = cutsOf(packed.length, CUTS / 2);
+    const cuts = cutsOf(`${where}, compressed`, packed.length, CUTS / 2);
     for (const [index, cut] of cuts.entries()) {
       const headers = { ...asAdmin, ...json, 'content-encoding': 'gzip' };
       const answer = await server.request('POST', RESTORE, { headers, body: packed.subarray(0, cut) });
@@ -120,14 +120,21 @@ it('a compressed body with anything behind it is refused and changes nothing', a
 it('a body whose sender disconnects before its announced length is refused, and leaves nothing behind', async () => {
   const { port } = await server.listen();
   const unchanged = await digestTables(server.database.pool);
-  const whole = bodies.map(([, bodyOf]) => bodyOf());
-  for (const body of [...whole, ...whole.map((plain) => gzipSync(plain))]) {
-    // Not the last 60, where a cut may leave only the end of the gzip data unsent.
-    for (const cut of spread(body.length - 60, BREAKS)) {
+  const breakAll = async (body: Buffer, cuts: number[]): Promise<void> => {
+    for (const cut of cuts) {
       await breakOff(port, body, cut);
       await expect.poll(() => server.store.observe().operations, POLL).toEqual([]);
       expect(await digestTables(server.database.pool)).toBe(unchanged);
     }
+  };
+  const atTheEnd = Math.ceil(BREAKS / 2);
+  for (const [where, bodyOf] of bodies) {
+    const body = bodyOf();
+    const last = Array.from({ length: atTheEnd }, (_, index) => body.length - 1 - index);
+    await breakAll(body, [...last, ...spread(`breaks, ${where}`, body.length - 60, BREAKS - atTheEnd)]);
+    // Not the last 60 of compressed data, where a cut may leave only the end of the gzip data unsent.
+    const packed = gzipSync(body);
+    await breakAll(packed, spread(`breaks, ${where}, compressed`, packed.length - 60, BREAKS));
   }
 }, 120_000);
 

@@ -48,9 +48,9 @@ export async function corpusFiles(): Promise<string[]> {
   return names.flatMap((files, index) => files.map((file) => `${folders[index]}/${file}`));
 }
 
-/** Names the verdict on a spoiled file by the codes of verify and of restore. */
-export function verdictKind({ code, restore }: SpoiledFile): string {
-  return `${code} ${restore?.code ?? code}`;
+/** Names the kind of a spoiled file: the codes of verify and of restore, and the form of the file. */
+export function verdictKind({ file, code, restore }: SpoiledFile): string {
+  return `${code} ${restore?.code ?? code} ${file.split('.').slice(1).join('.')}`;
 }
 
 export function isGzip(bytes: Buffer): boolean {

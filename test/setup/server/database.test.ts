@@ -27,10 +27,11 @@ test('a database with only changed rows is emptied and reused', async () => {
   const node = await openNodes();
   await node.node.put('a', 1);
   await node.node.restore(await node.node.backup());
-  const { name } = node.database;
+  const [name, oid] = [node.database.name, await oidOf(node.database.pool)];
   await node.close();
   const next = await createTestDatabase();
-  expect(next.name).toBe(name);
+  // Under another name: a node that is still open cannot reach it.
+  expect([await oidOf(next.pool), next.name === name]).toEqual([oid, false]);
   for (const table of await tablesOf(next.pool)) {
     const { rows } = await next.pool.query(`select count(*)::int as rows from ${table}`);
     expect({ table, ...rows[0] }).toEqual({ table, rows: table === 'loom_meta' ? expect.any(Number) : 0 });
@@ -91,4 +92,9 @@ async function tablesOf(pool: pg.Pool): Promise<string[]> {
     `select tablename as name from pg_tables where schemaname = 'public' order by 1`,
   );
   return rows.map(({ name }) => name);
+}
+
+async function oidOf(pool: pg.Pool): Promise<number> {
+  const { rows } = await pool.query('select oid from pg_database where datname = current_database()');
+  return rows[0].oid;
 }

@@ -35,8 +35,11 @@ export async function createTestDatabase(): Promise<TestDatabase> {
   }
   const name = idle.pop() ?? (await createDatabase(template));
   const database = open(name, async () => {
-    if (pristine !== undefined && (await emptyForReuse(database.url, pristine))) idle.push(name);
-    else await dropDatabase(name);
+    const isEmpty = pristine !== undefined && (await emptyForReuse(database.url, pristine));
+    // The old URL becomes invalid, so a node that a test left open cannot reach the database of the next one.
+    const renamed = isEmpty ? await renameDatabase(name) : undefined;
+    if (renamed === undefined) await dropDatabase(name);
+    else idle.push(renamed);
   });
   pristine ??= await fingerprint(database.pool);
   return database;
@@ -58,7 +61,7 @@ const cloneAttempts = 20;
 
 async function createDatabase(template: string, options = ''): Promise<string> {
   const serverUrl = inject('serverUrl');
-  const name = `${inject('databasePrefix')}${randomBytes(6).toString('hex')}`;
+  const name = newName();
   for (let attempt = 1; ; attempt += 1) {
     try {
       await runOnServer(serverUrl, `create database ${name} template ${template} encoding 'UTF8' ${options}`);
@@ -97,6 +100,19 @@ function open(name: string, release: () => Promise<void>): TestDatabase {
       return dropped;
     },
   };
+}
+
+function newName(): string {
+  return `${inject('databasePrefix')}${randomBytes(6).toString('hex')}`;
+}
+
+/** Returns the new name; undefined if somebody is connected. */
+function renameDatabase(name: string): Promise<string | undefined> {
+  const renamed = newName();
+  return runOnServer(inject('serverUrl'), `alter database ${name} rename to ${renamed}`).then(
+    () => renamed,
+    () => undefined,
+  );
 }
 
 function dropDatabase(name: string): Promise<void> {

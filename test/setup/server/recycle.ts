@@ -23,6 +23,10 @@ export async function fingerprint(client: pg.Pool | pg.Client): Promise<string> 
        union all select to_jsonb(d)::text from pg_attrdef d
        union all select to_jsonb(n)::text from pg_namespace n where nspname !~ '^pg_(toast_)?temp'
        union all select to_jsonb(e)::text from pg_extension e
+       union all select to_jsonb(t)::text from pg_type t where oid >= 16384
+       union all select to_jsonb(r)::text from pg_rewrite r where ev_class >= 16384
+       union all select to_jsonb(p)::text from pg_policy p
+       union all select to_jsonb(e)::text from pg_event_trigger e
        union all select concat(datallowconn, datconnlimit, setconfig)
          from pg_database d left join pg_db_role_setting s on s.setdatabase = d.oid where datname = current_database()
        union all select to_jsonb(m)::text from loom_meta m) lines(line)`,
