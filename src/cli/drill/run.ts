@@ -1,4 +1,4 @@
-/** The drill over HTTP: steps, checks, report. It may import backup, domain, errors, http/client and the rest of cli. */
+/** The drill over HTTP: its steps, checks and report. It may import backup, domain, errors, http/client and cli. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
