@@ -30,7 +30,7 @@ export const limits = {
   /** Caps the revision after a restore, so that later backups stay far below `maxBackupRevision`. */
   maxRestoredRevision: 2 ** 51,
 
-  /** Bounds a text in a backup's header. LOOM writes at most 128 bytes. An import repeats two texts. */
+  /** Bounds a text in a backup's header. LOOM writes at most 128 bytes. An import repeats two of these texts. */
   maxBackupHeaderCharacters: 256,
 
   /** Bounds the members of a backup. LOOM writes thirteen, and other tools may add some. */

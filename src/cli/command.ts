@@ -1,7 +1,8 @@
 /**
- * The commands, one file each. They share the rooms terminal/ (text, questions, progress), file/ (files on this
- * machine), client/ (requests to a node) and drill/. A command may import any part of LOOM except src/dev/. It must not
- * touch the process: it gets arguments, environment, streams and signals in its CommandContext.
+ * The commands, one file each. They share terminal/ (text, questions, progress), file/ (files on this machine), client/
+ * (requests to a node) and drill/. They may import backup, config, domain, errors, http/client, limits, log, node,
+ * version, persistence/connection and persistence/schema. A command must not touch the process: it gets arguments,
+ * environment, streams and signals in its CommandContext.
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';

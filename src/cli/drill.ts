@@ -46,7 +46,7 @@ export const drill = createClientCommand({
     if (file !== undefined) await openNamedBackup(file);
     if (inPlace && !yes) await confirmInPlace(tools);
     await makeFolder(out);
-    // If this drill cannot write its report, the report of an earlier drill would mislead.
+    // Remove the earlier report first: it would mislead if this drill could not write its own.
     await removeReport(out);
     const folder = await mkdtemp(join(out, '.loom-drill-'));
     try {

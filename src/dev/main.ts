@@ -1,6 +1,6 @@
 /**
- * The development node: `npm run dev`. The room may import every part of LOOM. Only tests import it. The build leaves
- * it out, because the embedded PostgreSQL is a development dependency.
+ * The development node: `npm run dev`. The room may import cli, config, log and node. Only tests import it. The build
+ * leaves it out, because the embedded PostgreSQL is a development dependency.
  */
 import { randomBytes } from 'node:crypto';
 import { type CommandContext, createPlainCommand, readFile, stopRequested } from '../cli/command.ts';

@@ -31,8 +31,8 @@ const portAttempts = 5;
  * Starts a PostgreSQL that listens on 127.0.0.1 only and runs until `stop`. It also ends when this process ends, even
  * by SIGKILL. Ctrl-C does not reach it: the caller decides when it ends.
  *
- * Rejects with a message for a developer: port in use, data directory in use by another process, data of another major
- * version, a server that does not start (with the last lines of its log).
+ * Rejects if the port or the data directory is in use, or the data has another major version. If the server does not
+ * start, the message ends with its log.
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const home = await claimClusterHome(options.dataDirectory);

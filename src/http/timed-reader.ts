@@ -6,15 +6,15 @@ import { limits } from '../limits.ts';
  * Wraps a read of the database so that it rejects with `database_unavailable` after a deadline. Callers share the read
  * in flight, so an unresponsive database receives no further queries.
  */
-export function createTimedReader<T>(read: () => Promise<T>, deadlineMs = limits.observeTimeoutMs): () => Promise<T> {
+export function createTimedReader<T>(read: () => Promise<T>): () => Promise<T> {
   let inFlight: Promise<T> | undefined;
   return async () => {
     inFlight ??= read().finally(() => {
       inFlight = undefined;
     });
     const answered = new AbortController();
-    const late = sleep(deadlineMs, undefined, { signal: answered.signal }).then(() => {
-      const detail = `The database did not answer within ${deadlineMs} ms.`;
+    const late = sleep(limits.observeTimeoutMs, undefined, { signal: answered.signal }).then(() => {
+      const detail = `The database did not answer within ${limits.observeTimeoutMs} ms.`;
       throw new LoomError('database_unavailable', detail, { retryAfterSeconds: limits.databaseRetrySeconds });
     });
     try {

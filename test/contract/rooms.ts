@@ -100,7 +100,7 @@ export function crowdedFolders(files: SourceFile[]): string[] {
     .map(([folder, count]) => `${folder} has ${count} files, more than ${maxFilesInFolder}`);
 }
 
-/** Words that english.md replaces, each with what to write instead. */
+/** Words to avoid, each with what to write instead. */
 const words: { pattern: RegExp; instead: string }[] = [
   { pattern: /\bliving\b/i, instead: 'live' },
   { pattern: /\bwork(?:s|ed)? off\b/i, instead: 'process, run' },

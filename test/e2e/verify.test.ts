@@ -112,7 +112,7 @@ it('against an earlier backup, plain or gzip, a continued audit trail is ok, wit
 
 it('against an earlier backup, a missing tail is reported with its first entry', async () => {
   const { code, output } = await verifyAgainst(backupOf(trail.slice(0, 3)), backupOf(trail, early));
-  expect(output).toMatch(/^not ok: audit_history_lost \(audit entry 4\)\nThe tail is missing/);
+  expect(output).toMatch(/^not ok: audit_history_lost \(audit entry 4\)\nFILE lacks the last entries of EARLIER: /);
   expect(code).toBe(1);
   const older = await verifyAgainst(backupOf(trail, early), backupOf(put(trail, 'f')));
   expect(older.output).toMatch(/^not ok: audit_history_unproven\nFILE is older than EARLIER/);

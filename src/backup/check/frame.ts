@@ -8,7 +8,7 @@ import { toShapeError } from './shape.ts';
 
 // src/backup/check/ validates a backup and a request without a database. It is pure: it may import ../format/, domain,
 // errors, json, limits and zod. It must not know the source of the bytes. Some checks need all documents at once:
-// ../offline/ makes them for a file, and PostgreSQL for a restore.
+// ../offline/ runs them for a file, and PostgreSQL for a restore.
 
 const seq = z.int().min(0);
 const hex = z.string().regex(/^[0-9a-f]{64}$/);

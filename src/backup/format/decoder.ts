@@ -10,9 +10,9 @@ import { limits } from '../../limits.ts';
 // src/backup/ implements the backup format: its bytes (format/), its rules (check/) and backups in files (offline/).
 // offline/ may import check/ and format/; check/ may import format/.
 //
-// src/backup/format/ encodes and decodes the bytes of a backup, computes its digests and defines the members of a
-// request. It is pure: it may import domain, json, errors, limits and zod. It must not know databases, HTTP, files, or
-// the rules for a valid backup. docs/backup-format.md is the specification.
+// src/backup/format/ encodes and decodes the bytes of a backup, and computes its digests. It is pure: it may import
+// domain, json, errors and limits. It must not know databases, HTTP, files, or the rules for a valid backup.
+// docs/backup-format.md is the specification.
 
 /** Contains one item of a backup. `CapturedValue` describes `text` and `canonicalBytes`. */
 export type BackupItem =

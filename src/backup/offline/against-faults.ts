@@ -22,8 +22,8 @@ export function restoreMayExplain(truncation: Truncation, earlier: Trail): LoomE
   const found =
     earlier.manifest.audit_first === null ? 'has no entries' : `begins with entry ${firstEntrySeq(earlier)}`;
   return unproven(
-    `${truncationText(truncation)}. These may have been entries of the earlier backup, but that backup ${found}, ` +
-      'which does not show it. Pass an earlier backup with the complete audit trail.',
+    `${truncationText(truncation)}. These may have been entries of EARLIER. The audit trail of EARLIER ${found}, ` +
+      'so it does not show this. Pass a backup with the complete audit trail as EARLIER.',
   );
 }
 
@@ -36,7 +36,7 @@ export interface Loss {
 
 export function historyLost(file: Trail, earlier: Trail, { seq, how }: Loss): LoomError {
   const swapped = wasExportedBefore(file, earlier)
-    ? ' The file was exported before the earlier backup: check whether the two are swapped.'
+    ? ' FILE was exported before EARLIER: check whether the two are swapped.'
     : '';
   return new LoomError('audit_history_lost', `${lossText(file, earlier, { seq, how })}${swapped}`, { seq });
 }
@@ -45,18 +45,15 @@ function lossText(file: Trail, earlier: Trail, { seq, how }: Loss): string {
   switch (how) {
     case 'cut':
       return (
-        `The tail is missing: the earlier backup's audit trail ends with entry ${headSeq(earlier)}; ` +
-        `the file's ends with entry ${headSeq(file)}.`
+        'FILE lacks the last entries of EARLIER: ' +
+        `EARLIER ends with entry ${headSeq(earlier)}, FILE with entry ${headSeq(file)}.`
       );
     case 'parted':
-      return `Entry ${seq} is missing: the audit trails diverge before it, and the file records no reason.`;
+      return `Entry ${seq} is missing: the audit trails diverge before it, and FILE records no reason.`;
     case 'differs':
-      return `Entry ${seq} differs from the earlier backup, and the file records no reason.`;
+      return `Entry ${seq} differs from EARLIER, and FILE records no reason.`;
     default:
-      return (
-        `${truncationText(how)}. Entry ${seq} is also missing: the earlier backup's audit trail ends with ` +
-        `entry ${headSeq(earlier)}.`
-      );
+      return `${truncationText(how)}. Entry ${seq} is also missing: EARLIER ends with entry ${headSeq(earlier)}.`;
   }
 }
 

@@ -11,8 +11,8 @@ export interface Trail {
 }
 
 /**
- * Returns the seq of the first hash in the backup: the hash before its first entry, or the head when it has no entries.
- * 0 means that the audit trail is complete.
+ * Returns the seq of the entry before the first one in the backup. 0: the trail is complete. Without entries: the
+ * head's seq.
  */
 export function trailStart({ manifest: { audit_first: first, audit_head: head } }: Trail): number {
   return first === null ? head.seq : first.seq - 1;

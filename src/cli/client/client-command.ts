@@ -1,4 +1,4 @@
-/** Requests to a node, which the client commands share. The room knows the node's HTTP API, and no database. */
+/** Requests of the client commands. The room knows the node's HTTP API, and of persistence only the schema version. */
 import { nodeUrlFault } from '../../config/checks.ts';
 import { type ClientConfig, parseClientConfig } from '../../config/config.ts';
 import { createNodeClient, type NodeClient } from '../../http/client/client.ts';

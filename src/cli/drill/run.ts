@@ -1,4 +1,4 @@
-/** The drill: its steps, checks and report. It may import client/, file/ and terminal/. It uses HTTP only. */
+/** The drill over HTTP: its steps, checks and report. It may import backup, domain, errors, http/client and cli. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';

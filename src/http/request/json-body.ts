@@ -15,7 +15,7 @@ export interface BodyBounds {
 
 type JsonBodyOptions = BodyBounds & { mediaTypes: MediaTypes };
 
-/** Reads the body as one document. Resolves with its normalised JSON text. */
+/** Reads the body as one document. Resolves with its normalized JSON text. */
 export async function readDocumentBody(request: FastifyRequest, options: JsonBodyOptions): Promise<string> {
   let text: string | undefined;
   const root = captureDocument(options.maxDocumentBytes, (value) => {

@@ -61,5 +61,5 @@ function readAuditQuery(request: FastifyRequest): Omit<AuditQuery, 'limit'> {
 function actionParameter(request: FastifyRequest): string | undefined {
   const action = textParameter(request, 'action');
   if (action === undefined || /^[a-z_]+(?:\.[a-z_]+)*$/.test(action)) return action;
-  throw new LoomError('invalid_parameter', 'The query parameter action must name an action, such as document.put.');
+  throw new LoomError('invalid_parameter', 'The query parameter action is malformed. Send one such as document.put.');
 }

@@ -55,7 +55,7 @@ function warningsOf(
     unlinked !== undefined && `Audit entry ${unlinked} of the backup is not linked to the one before it.`,
     options.replaceState && !replaceState && 'The backup contains no state: the documents stay as they are.',
     replace > 0 &&
-      `Live audit entries removed from the trail, all later than the backup: ${replace}. An undo brings them back.`,
+      `The restore removes live audit entries that are later than the backup: ${replace}. An undo brings them back.`,
     partedAt !== null &&
       live.head.seq === 0 &&
       'The backup does not contain the first entries of its trail, so they are missing here. Its other entries are imported.',

@@ -37,9 +37,9 @@ function warningsOf(plan: UndoPlan): string[] {
   const { documents, trail, overwritten } = plan;
   const { added, changed, removed } = documents.counts;
   const warnings = [
-    overwritten > 0 && `Documents overwritten by the undo although a later commit has changed them: ${overwritten}.`,
+    overwritten > 0 && `The undo overwrites documents that a later commit has changed: ${overwritten}.`,
     added + changed + removed + trail.import === 0 && nothingChanges(plan),
-    trail.import > 0 && `Audit entries removed by the restore that come back as imports: ${trail.import}.`,
+    trail.import > 0 && `The undo brings back removed audit entries as imports: ${trail.import}.`,
   ];
   return warnings.filter((warning) => warning !== false);
 }

@@ -6,7 +6,7 @@ import { rfc3339 } from '../connection/timestamp.ts';
 import type { Migration } from './migrations.ts';
 import { readSchemaStatus } from './schema.ts';
 
-/** Identifies the advisory lock that serialises the migrations of all nodes. It spells "loom" in ASCII. */
+/** Identifies the advisory lock that serializes the migrations of all nodes. It spells "loom" in ASCII. */
 const MIGRATION_LOCK = 0x6c_6f_6f_6d;
 
 /**

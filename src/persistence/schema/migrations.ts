@@ -16,10 +16,10 @@ export interface Migration {
 const directory = new URL('../../../migrations/', import.meta.url);
 
 /** Loads the migrations of this node, by version. Throws `migration_invalid` for a missing or invalid file. */
-export async function loadMigrations(from: URL = directory): Promise<Migration[]> {
-  const files = (await readdir(from)).filter((file) => file.endsWith('.sql')).sort();
+export async function loadMigrations(): Promise<Migration[]> {
+  const files = (await readdir(directory)).filter((file) => file.endsWith('.sql')).sort();
   const migrations = await Promise.all(
-    files.map(async (file) => parseMigration(file, await readFile(new URL(file, from)))),
+    files.map(async (file) => parseMigration(file, await readFile(new URL(file, directory)))),
   );
   migrations.forEach((migration, index) => {
     if (migration.version === index + 1) return;

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 
 /** Creates a UUID version 7 (RFC 9562 §5.7). It begins with the time, so the index of event ids grows at one end. */
-export function createEventId(nowMs: number = Date.now()): string {
+export function createEventId(): string {
   const bytes = randomBytes(16);
-  bytes.writeUIntBE(nowMs, 0, 6);
+  bytes.writeUIntBE(Date.now(), 0, 6);
   bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x70, 6);
   bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8);
   const hex = bytes.toString('hex');

@@ -92,7 +92,8 @@ describe('a changed trail', () => {
       const shorter = ten.slice(0, to);
       const lost = { kind: 'audit_history_lost', seq: to + 1 };
       const missing = await judge(shorter, ten);
-      expect(missing).toMatchObject({ ...lost, detail: expect.stringContaining('The tail is missing') });
+      const ends = `FILE lacks the last entries of EARLIER: EARLIER ends with entry 10, FILE with entry ${to}.`;
+      expect(missing).toMatchObject({ ...lost, detail: expect.stringContaining(ends) });
       for (const more of [['a'], ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l']]) {
         const differs = await judge(put(shorter, ...more), ten);
         expect(differs).toMatchObject({ ...lost, detail: expect.stringContaining(`Entry ${to + 1} differs`) });

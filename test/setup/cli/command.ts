@@ -1,3 +1,5 @@
+// Room `cli`: runs LOOM's commands in tests, against a node behind a proxy. It may import `node`.
+
 import type { Command, CommandContext } from '../../../src/cli/command.ts';
 
 export interface CommandRun {

@@ -1,4 +1,5 @@
-// Room `server`: PostgreSQL for tests. It starts servers, and creates and inspects databases. It does not know nodes.
+// Room `server`: PostgreSQL for tests. It starts servers, and creates and inspects databases. Only the tests
+// of the room may import `node`.
 
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 
 /** Any text that LOOM can store: all characters except NUL and lone surrogates. */
-export const storableText = fc
+const storableText = fc
   .oneof(
     { weight: 4, arbitrary: fc.string({ unit: 'binary', maxLength: 12 }) },
     { weight: 2, arbitrary: fc.string({ maxLength: 12 }) },

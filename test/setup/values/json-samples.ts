@@ -71,12 +71,8 @@ const hardNames = [
 ];
 
 const text = fc.string({ unit: 'binary', maxLength: 12 }).map((value) => value.replaceAll('\0', ''));
-export const anyString = fc.oneof(
-  fc.constantFrom(...hardStrings),
-  text,
-  fc.string({ unit: 'grapheme', maxLength: 12 }),
-);
-export const anyName = fc.oneof(fc.constantFrom(...hardNames), anyString);
+const anyString = fc.oneof(fc.constantFrom(...hardStrings), text, fc.string({ unit: 'grapheme', maxLength: 12 }));
+const anyName = fc.oneof(fc.constantFrom(...hardNames), anyString);
 /** Replaces -0, which LOOM does not keep, by 0. */
 export const anyNumber = fc
   .oneof(

@@ -17,7 +17,7 @@ export interface NormalDocument {
   type: JsonType;
 }
 
-/** Checks and normalises one whole JSON value. Throws the errors of `createJsonScanner`. */
+/** Checks and normalizes one whole JSON value. Throws the errors of `createJsonScanner`. */
 export function normalizeDocument(bytes: Uint8Array | string, options: NormalizeOptions): NormalDocument {
   let document: NormalDocument | undefined;
   scanText(bytes, {
