@@ -114,7 +114,7 @@ function continuityOf(continuity: Continuity, file: Trail, earlier: Trail): stri
   }
   const back = imported === 0 ? '' : ` ${imported} of them were imported again.`;
   return [
-    `ATTENTION: entries ${from} to ${seq} of EARLIER are not in the file's audit trail, which gives the reason:`,
+    `ATTENTION: entries ${from} to ${seq} of EARLIER are not in the audit trail of FILE, which gives the reason:`,
     `${truncationText(continuity.by)}.${back}`,
     'not checked: whether an operator intended that restore. Anyone who can write to the database can forge such an entry',
     ...lines,

@@ -122,7 +122,7 @@ it('against an earlier backup, a missing tail is reported with its first entry',
 it('against an earlier backup, entries that a restore removed are announced with ATTENTION', async () => {
   const restored = put(truncate(trail, 2, 'the "drill"'), 'g');
   const { code, output } = await verifyAgainst(backupOf(restored), backupOf(trail));
-  expect(output).toContain('\nATTENTION: entries 3 to 5 of EARLIER are not in the file');
+  expect(output).toContain('\nATTENTION: entries 3 to 5 of EARLIER are not in the audit trail of FILE');
   expect(output).toContain(
     String.raw`The restore in entry 3, recorded at 2026-01-01T00:00:00.000000Z with request id "the \"drill\""`,
   );

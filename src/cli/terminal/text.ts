@@ -1,4 +1,4 @@
-/** The terminal: safe text, questions, progress, arguments and help. The room knows neither files nor the node. */
+/** The terminal: safe text, questions, progress, arguments, help. The room imports errors, file/ and http/client. */
 import type { ErrorPlace } from '../../errors.ts';
 
 /** Matches characters that move the cursor, hide text or change its direction. JSON does not escape all of them. */

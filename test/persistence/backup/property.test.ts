@@ -21,7 +21,7 @@ function openState(): Promise<TestStore> {
   return openTestStore(nodes.database.url, { stateKey: `state-${states}`, poolMax: 2 });
 }
 
-/** Normalises a document as the HTTP side does. */
+/** Normalizes a document as the HTTP side does. */
 function normal(text: string): string {
   return normalizeDocument(text, { maxBytes: limits.maxDocumentBytes, maxDepth: limits.maxDocumentDepth }).text;
 }
