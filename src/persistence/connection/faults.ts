@@ -66,7 +66,7 @@ export function sqlStateOf(error: unknown): string | undefined {
 }
 
 /** Returns the error of PostgreSQL or the network that a LoomError wraps. */
-function originalOf(error: unknown): unknown {
+export function originalOf(error: unknown): unknown {
   return isLoomError(error) && error.cause !== undefined ? error.cause : error;
 }
 

@@ -7,7 +7,7 @@ import type { ProbeVerdict } from '../../domain/probe.ts';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
 import type { Queries } from '../connection/connection.ts';
-import { describeFault, sqlStateOf } from '../connection/faults.ts';
+import { describeFault, originalOf, sqlStateOf } from '../connection/faults.ts';
 import { createSoleConnection, type SoleConnection } from '../connection/sole-connection.ts';
 import { type CheckOutcome, nextProbeState, probePauseMs, startingState } from './verdict.ts';
 
@@ -121,7 +121,7 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
     } catch (error) {
       drop();
       lastFault = describeFault(error);
-      if (!closed) log.debug({ err: error }, `a check of the database failed: ${lastFault}`);
+      if (!closed) log.debug({ err: originalOf(error) }, `a check of the database failed: ${lastFault}`);
       return { kind: error instanceof DeadlineError && connected ? 'slow' : 'unreachable' };
     } finally {
       deadline.clear();

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
 import type { Database } from '../connection/database.ts';
-import { describeFault, toDatabaseError } from '../connection/faults.ts';
+import { describeFault, originalOf, toDatabaseError } from '../connection/faults.ts';
 import { ensureState } from '../state/state-row.ts';
 import { assertLedgerMatches, migrate } from './migrate.ts';
 import type { Migration } from './migrations.ts';
@@ -69,7 +69,8 @@ async function attempt({ database, migrations, stateKey, migrate: mode, log }: I
     return true;
   } catch (error) {
     const known = toDatabaseError(error);
-    if (known.code === 'database_unavailable') log.debug({ err: error }, `no database yet: ${describeFault(error)}`);
+    if (known.code === 'database_unavailable')
+      log.debug({ err: originalOf(error) }, `no database yet: ${describeFault(error)}`);
     else log.error({ err: error }, `the database cannot be used: ${known.message}`);
     return false;
   }
