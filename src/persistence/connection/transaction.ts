@@ -43,7 +43,7 @@ async function commitAfter<T>(client: PoolClient, mode: TransactionMode, run: ()
   return result;
 }
 
-/** Converts the fault of a connection that an abort has cut to `client_gone`. An unknown outcome of a commit stays unknown. */
+/** Converts the fault of a connection that an abort has cut to `client_gone`, except an unknown outcome of a commit. */
 function toClientGone(error: unknown): unknown {
   if (isInStep(error) || (isLoomError(error) && error.code === 'commit_outcome_unknown')) return error;
   return new LoomError('client_gone', 'The client disconnected before the operation ended.', { cause: error });
