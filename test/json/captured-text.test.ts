@@ -27,7 +27,7 @@ describe('normalizeDocument', () => {
         expect(text).toBe(normalizeDocument(JSON.stringify(value), options).text);
         expect(canonicalBytes).toBe(Buffer.byteLength(canonicalText(value)));
         expect(Buffer.byteLength(text)).toBeLessThanOrEqual(canonicalBytes);
-        // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters, which would break COPY
+        // biome-ignore lint/suspicious/noControlCharactersInRegex: it looks for what would break COPY
         expect(text).not.toMatch(/[\u0000-\u001f]/);
       }),
       { numRuns: rounds({ quick: 200, full: 1_000 }) },

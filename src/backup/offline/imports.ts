@@ -21,8 +21,8 @@ export interface Wanted {
 }
 
 /**
- * Searches the `audit.import` entries of `file` for entries of `earlier`, and compares whole contents. If `earlier` has no
- * entries, searches for the hash of its head. Reads `file` once for each window, so memory does not grow.
+ * Searches the `audit.import` entries of `file` for entries of `earlier`, and compares whole contents. If `earlier` has
+ * no entries, searches for the hash of its head. Reads `file` once for each window, so memory does not grow.
  */
 export async function findImported(file: Trail, earlier: Trail, { from, explainedTo, window }: Wanted): Promise<Found> {
   let imported = 0;
