@@ -139,7 +139,7 @@ describe('docs/operations.md', () => {
     `time out after ${limits.queryTimeoutMs / 1000} s, commits after ${limits.commitTimeoutMs / 1000} s`,
     `sends the commit again for up to ${limits.commitTimeoutMs / 1000} s`,
     `no answer within ${limits.probeDeadlineMs / 1000} s`,
-    `aborts a backup whose reader takes nothing for ${limits.readerIdleTimeoutMs / 1000} s`,
+    `aborts a backup whose client reads nothing for ${limits.readerIdleTimeoutMs / 1000} s`,
   ])('states the limit: %s', (words) => {
     expect(page('docs/operations.md').replace(/\s+/g, ' ')).toContain(words);
   });
