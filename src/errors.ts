@@ -126,6 +126,11 @@ export function errorCodes(): { code: ErrorCode; status: number; title: string }
   return Object.entries(catalogue).map(([code, entry]) => ({ code: code as ErrorCode, ...entry }));
 }
 
+/** Returns the code of an error of Node.js or LOOM, such as `ENOENT`. */
+export function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
 export function isLoomError(error: unknown): error is LoomError {
   return error instanceof LoomError;
 }

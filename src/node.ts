@@ -2,7 +2,7 @@ import type { Config } from './config/config.ts';
 import type { ProbeVerdict } from './domain/probe.ts';
 import { type Readiness, readinessOf } from './domain/readiness.ts';
 import type { RunningOperation } from './domain/store.ts';
-import { isLoomError, LoomError } from './errors.ts';
+import { codeOf, isLoomError, LoomError } from './errors.ts';
 import { createServer } from './http/server.ts';
 import { limits } from './limits.ts';
 import type { Log } from './log.ts';
@@ -121,7 +121,7 @@ function connectDatabase(
 }
 
 function listenFault(error: unknown, { host, port }: Config['http']): unknown {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const code = codeOf(error);
   if (code === 'EADDRINUSE')
     return new Error(`Port ${port} of ${host} is already in use. Set LOOM_PORT to another port.`, { cause: error });
   if (code === 'EADDRNOTAVAIL')

@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import { createGunzip } from 'node:zlib';
-import { LoomError } from '../../errors.ts';
+import { codeOf, LoomError } from '../../errors.ts';
 import type { OpenBackup } from './read.ts';
 
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
@@ -45,7 +45,7 @@ async function* readGzip(path: string): AsyncGenerator<Uint8Array> {
 
 /** Creates an error with the code that a restore uses for a damaged gzip body. */
 function toGzipError(error: unknown, offset: number): unknown {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const code = codeOf(error);
   if (code === 'Z_BUF_ERROR') {
     return new LoomError(
       'backup_incomplete',

@@ -36,11 +36,6 @@ function pathOf(error: unknown): string | undefined {
   return error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : undefined;
 }
 
-/** Returns the code of a Node.js error, such as `ENOENT`. */
-export function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined;
-}
-
 /** Passes the chunks of a file on, and counts them. */
 export type Meter = (chunks: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
 

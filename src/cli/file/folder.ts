@@ -1,6 +1,6 @@
 import { mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { codeOf } from './file-fault.ts';
+import { codeOf } from '../../errors.ts';
 
 /**
  * Creates a folder and its parents, unless they exist. It does not use the `recursive` option of `mkdir`. Where no

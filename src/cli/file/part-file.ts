@@ -1,7 +1,8 @@
 import { type FileHandle, open, rename, stat, unlink, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { codeOf } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import { codeOf, FileFault } from './file-fault.ts';
+import { FileFault } from './file-fault.ts';
 
 /**
  * Creates `<target>.part` for this process alone. The target keeps its old content until `keep`. Replaces an old part

@@ -1,4 +1,4 @@
-import type { ErrorPlace } from '../../errors.ts';
+import { codeOf, type ErrorPlace } from '../../errors.ts';
 
 /**
  * Reports why a request to a node failed. `code` comes from the node's answer (docs/errors.md) or is one of the
@@ -85,7 +85,7 @@ const faults: Record<string, Fault> = {
 export function toNodeError(error: unknown, where: string, interrupted: boolean): NodeError {
   if (error instanceof NodeError) return error;
   if (interrupted) return new NodeError('interrupted', 'Interrupted.', { cause: error });
-  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+  const code = codeOf(error) ?? '';
   // undici's HTTPParserError does not always have a code.
   const isNotHttp = code.startsWith('HPE_') || (error instanceof Error && error.name === 'HTTPParserError');
   const known = isNotHttp ? NOT_HTTP : faults[code];

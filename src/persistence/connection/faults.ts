@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { type ErrorCode, isLoomError, LoomError } from '../../errors.ts';
+import { codeOf, type ErrorCode, isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 
 /** Classifies why a statement failed. */
@@ -189,7 +189,3 @@ const connectionMessages = [
 /** Matches Node's codes for a refused certificate: OpenSSL's names of X509 verification errors. */
 const certificateCode =
   /^(ERR_TLS|ERR_SSL|CERT|CRL|UNABLE_TO)_|SELF_SIGNED_CERT|^INVALID_(CA|PURPOSE)$|^HOSTNAME_MISMATCH$/;
-
-function codeOf(error: Error): string | undefined {
-  return 'code' in error && typeof error.code === 'string' ? error.code : undefined;
-}
