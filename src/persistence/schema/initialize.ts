@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
 import type { Database } from '../connection/database.ts';
-import { describeFault, originalOf, toDatabaseError } from '../connection/faults.ts';
+import { describeFault, type Fault, faultOf, originalOf, toDatabaseError } from '../connection/faults.ts';
 import { ensureState } from '../state/state-row.ts';
 import { assertLedgerMatches, migrate } from './migrate.ts';
 import type { Migration } from './migrations.ts';
@@ -69,9 +69,12 @@ async function attempt({ database, migrations, stateKey, migrate: mode, log }: I
     return true;
   } catch (error) {
     const known = toDatabaseError(error);
-    if (known.code === 'database_unavailable')
+    if (known.code === 'database_unavailable' && !needsOperator.has(faultOf(error)))
       log.debug({ err: originalOf(error) }, `no database yet: ${describeFault(error)}`);
     else log.error({ err: error }, `the database cannot be used: ${known.message}`);
     return false;
   }
 }
+
+/** Contains the faults that stay until an operator acts. Waiting for the database does not help. */
+const needsOperator: ReadonlySet<Fault> = new Set(['forbidden', 'schema_damaged']);
