@@ -64,6 +64,7 @@ const catalogue = {
   schema_behind: { status: 503, title: 'Database needs migrations' },
   schema_ahead: { status: 503, title: 'Database schema is newer than this node' },
   queue_full: { status: 503, title: 'Too many commits are waiting' },
+  streams_busy: { status: 503, title: 'Too many streams are open' },
   state_busy: { status: 503, title: 'State is locked by a restore' },
   commit_outcome_unknown: { status: 503, title: 'Outcome of the commit is unknown' },
   migration_invalid: { status: 500, title: 'Migrations do not match the database' },

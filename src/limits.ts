@@ -101,6 +101,14 @@ export const limits = {
   /** Bounds the wait for a short read. After this time, the database counts as down or frozen. */
   queryTimeoutMs: 10_000,
 
+  /**
+   * Set when a commit without an answer makes the node ask the server about it, how long the node waits for that answer,
+   * and how much longer for the commit's own answer if the server knows nothing of it. Together they stay below 5 s.
+   */
+  suspectAfterMs: 2_500,
+  suspectLookMs: 1_000,
+  suspectGraceMs: 250,
+
   /** Bounds a commit's wait for the state row. Only another node's batch or a restore's last step locks the row. */
   commitLockTimeoutMs: 10_000,
 
@@ -152,6 +160,12 @@ export const limits = {
 
   /** Bounds `LOOM_PG_STATE_KEY`, which every index entry contains in addition to a document's name. */
   maxStateKeyBytes: 128,
+
+  /** Bounds the hosts of `LOOM_PG_URL`, which share the time to connect. */
+  maxDatabaseHosts: 8,
+
+  /** Sets `Retry-After` when the share for streams is used up. Most reads of the state end within a second. */
+  streamsRetrySeconds: 2,
 
   /** Starts TCP keep-alive after this idle time, before common firewalls and load balancers time out. */
   keepAliveDelayMs: 10_000,

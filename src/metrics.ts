@@ -128,6 +128,12 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
     labelNames: ['condition'],
     registers: [registry],
   });
+  const streams = new Gauge({
+    name: 'loom_pool_streams',
+    help: 'Connections that streams use, and the maximum for them.',
+    labelNames: ['condition'],
+    registers: [registry],
+  });
   const updateHead = createHeadGauges(gauge);
   return async () => {
     const readiness = sources.readiness();
@@ -138,7 +144,9 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
     chainOk.set(lastChainCheck === null ? Number.NaN : Number(lastChainCheck.ok));
     queueDepth.set(observation.queueDepth);
     running.set(observation.operations.length);
-    for (const [condition, count] of Object.entries(observation.pool)) pool.set({ condition }, count);
+    const { streams: share, ...connections } = observation.pool;
+    for (const [condition, count] of Object.entries(connections)) pool.set({ condition }, count);
+    for (const [condition, count] of Object.entries(share)) streams.set({ condition }, count);
     updateHead(await sources.readHead());
   };
 }

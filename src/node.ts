@@ -9,6 +9,7 @@ import type { Log } from './log.ts';
 import { createMetrics, type Metrics, type OperationOutcome } from './metrics.ts';
 import { createOperations, type Operations } from './persistence/activity/operations.ts';
 import { openDatabase } from './persistence/connection/database.ts';
+import { createHosts } from './persistence/connection/hosts.ts';
 import { createProbe } from './persistence/probe/probe.ts';
 import { createInitializer } from './persistence/schema/initialize.ts';
 import { loadMigrations, type Migration } from './persistence/schema/migrations.ts';
@@ -93,14 +94,19 @@ function connectDatabase(
   { log, metrics, operations }: { log: Log; metrics: Metrics; operations: Operations },
 ) {
   const { stateKey } = postgres;
-  const database = openDatabase(postgres, { log, applicationName: APPLICATION_NAME });
+  // The pool and the probe share what they learn about the servers.
+  const hosts = createHosts(postgres);
+  const database = openDatabase(postgres, { log, applicationName: APPLICATION_NAME, hosts });
   const initializer = createInitializer({ database, migrations, stateKey, migrate, log, onDone: () => probe.wake() });
   const probe = createProbe({
     postgres,
+    hosts,
     log,
     applicationName: `${APPLICATION_NAME}-probe`,
     supportedSchemaVersion: CURRENT_SCHEMA_VERSION,
     onChange: (verdict) => {
+      // Idle connections may lead to a server that is away, or that is no longer the primary.
+      if (!verdict.ok) database.reset();
       // The database of the running node was emptied or replaced.
       if (verdict.schema === 'behind') initializer.start();
     },

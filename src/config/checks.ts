@@ -1,45 +1,13 @@
 import { X509Certificate } from 'node:crypto';
+import { hasControlCharacter } from './characters.ts';
+import { parsePostgresUrl } from './postgres-url.ts';
 
 // Each check returns undefined for a valid value, otherwise the fault as a predicate for the variable's name: "must …".
 // A fault never repeats a part of the value, because it may be a secret in the wrong variable.
 
-const URL_FORM =
-  'must have the form postgres://user:password@host:5432/database; percent-encode special characters in user and password';
-
-/** Lists the parameters that would make pg silently override LOOM_PG_SSL. */
-const tlsParameters = ['ssl', 'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'sslnegotiation', 'uselibpqcompat'];
-const urlParameters = ['application_name', 'host', 'options'];
-
 export function postgresUrlFault(text: string): string | undefined {
-  const url = parsePostgresUrl(text);
-  if (url === undefined || !['postgres:', 'postgresql:'].includes(url.protocol)) return URL_FORM;
-  // An unescaped `#`, `/` or `?` in the password ends the host part early, and the real `@` ends up in a later part.
-  if (url.hash !== '' || url.pathname.includes('@')) return URL_FORM;
-  if (![url.username, url.password, url.hostname, url.pathname].every(isPercentEncoded)) return URL_FORM;
-  for (const name of url.searchParams.keys()) {
-    if (tlsParameters.includes(name))
-      return `has the parameter ${name}: remove it and set LOOM_PG_SSL, LOOM_PG_SSL_CA and LOOM_PG_SSL_REJECT_UNAUTHORIZED instead`;
-    if (!urlParameters.includes(name))
-      return `has an unknown query parameter; LOOM accepts only ${urlParameters.join(', ')}`;
-  }
-  return undefined;
-}
-
-function parsePostgresUrl(text: string): URL | undefined {
-  // The URL parser silently drops whitespace and control characters.
-  if (!isVisible(text)) return undefined;
-  // URL refuses the empty host of `user@/database?host=/socket/directory`, which PostgreSQL users often write.
-  const complete = text.replace('@/', '@localhost/');
-  return URL.canParse(complete) ? new URL(complete) : undefined;
-}
-
-function isPercentEncoded(part: string): boolean {
-  try {
-    decodeURIComponent(part);
-    return true;
-  } catch {
-    return false;
-  }
+  const parsed = parsePostgresUrl(text);
+  return 'fault' in parsed ? parsed.fault : undefined;
 }
 
 export function tokensFault(
@@ -88,9 +56,4 @@ function isCertificate(pem: string): boolean {
 
 function isVisible(text: string): boolean {
   return !/\s/.test(text) && !hasControlCharacter(text);
-}
-
-function hasControlCharacter(text: string): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
-  return /[\u0000-\u001f\u007f-\u009f]/.test(text);
 }

@@ -41,7 +41,7 @@ export const schema = z.object({
   LOOM_PG_URL: checked(postgresUrlFault).meta({
     secret: true,
     description:
-      'Address of the database: postgres://user:password@host:5432/database. Allowed query parameters: application_name, host (a socket directory) and options.',
+      'Address of the database: postgres://user:password@host:5432/database, or with several hosts host1:5432,host2:5432. Allowed query parameters: application_name, host (also a socket directory), port, options and target_session_attrs (any, read-write or primary).',
   }),
   LOOM_ADMIN_TOKEN: tokens().meta({
     secret: true,
@@ -55,8 +55,12 @@ export const schema = z.object({
   LOOM_PG_STATE_KEY: checked((text) => stateKeyFault(text))
     .default('default')
     .meta({ description: `Name of the state that this node serves: 1 to ${limits.maxStateKeyBytes} bytes.` }),
-  LOOM_PG_POOL_MAX: integer(2, 200).default(10).meta({
-    description: "Maximum number of connections to PostgreSQL, in addition to the probe's: 2 to 200.",
+  LOOM_PG_POOL_MAX: integer(3, 200).default(10).meta({
+    description: "Maximum number of connections to PostgreSQL, in addition to the probe's: 3 to 200.",
+  }),
+  LOOM_PG_STREAMS_MAX: integer(1, 198).optional().meta({
+    description:
+      'Maximum number of these connections that streams use together (reads of the whole state or trail, backups, restores, undos, verifications): 1 to LOOM_PG_POOL_MAX - 2. If unset: half of LOOM_PG_POOL_MAX, but at most LOOM_PG_POOL_MAX - 2.',
   }),
   LOOM_PG_IDLE_TIMEOUT_MS: integer(1_000, 24 * HOUR_MS)
     .default(30_000)

@@ -105,7 +105,15 @@ export interface BackupStream {
 
 export interface StoreObservation {
   queueDepth: number;
-  pool: { total: number; idle: number; waiting: number; max: number };
+  pool: {
+    total: number;
+    idle: number;
+    /** Counts the requests that wait for a connection, or for their share of them. */
+    waiting: number;
+    max: number;
+    /** Connections that reads of the whole state or trail, backups, restores and verifications use. */
+    streams: { used: number; max: number };
+  };
   operations: RunningOperation[];
   /** Null until the first backup or verification by this node. */
   lastChainCheck: ChainCheckRecord | null;

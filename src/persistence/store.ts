@@ -40,7 +40,7 @@ export function createStore(options: StoreOptions): StoreHandle {
   const { database, stateKey, maxDocumentBytes, migrations, operations, onBatch } = options;
   const chainChecks = createChainChecks();
   const groupCommit = createGroupCommit({
-    commitBatch: (commits) => commitBatch(database, commits, { stateKey, maxDocumentBytes }),
+    commitBatch: (commits, timeoutMs) => commitBatch(database, commits, { stateKey, maxDocumentBytes, timeoutMs }),
     createEventId,
     onBatch,
   });

@@ -112,7 +112,7 @@ describe('docs/operations.md', () => {
     metrics.watch({
       observe: () => ({
         queueDepth: 0,
-        pool: { total: 0, idle: 0, waiting: 0, max: 1 },
+        pool: { total: 0, idle: 0, waiting: 0, max: 1, streams: { used: 0, max: 1 } },
         operations: [],
         lastChainCheck: null,
       }),

@@ -56,6 +56,7 @@ export async function openAudit(
         await sink.write(Buffer.concat(lines.flatMap((line) => [line, NEWLINE])));
       }
     },
+    lane: 'client',
   });
   return body;
 }

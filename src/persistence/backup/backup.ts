@@ -49,6 +49,7 @@ export async function openBackup(
       chainChecks.record({ by: 'backup', ...verdict });
     },
     signal,
+    lane: 'operator',
     onClose: operation.finish,
   });
   // A backup with a broken chain is not restorable, so its time is not recorded.

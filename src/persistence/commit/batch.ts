@@ -53,6 +53,8 @@ export function prepareCommit(request: CommitRequest, eventId: string): Prepared
 export interface CommitBatchOptions {
   stateKey: string;
   maxDocumentBytes: number;
+  /** Time to wait for the answer. A connection that has gone silent is left sooner. */
+  timeoutMs: number;
 }
 
 /**
@@ -64,7 +66,7 @@ export interface CommitBatchOptions {
 export async function commitBatch(
   database: Database,
   commits: PreparedCommit[],
-  { stateKey, maxDocumentBytes }: CommitBatchOptions,
+  { stateKey, maxDocumentBytes, timeoutMs }: CommitBatchOptions,
 ): Promise<CommitOutcome[]> {
   const options = {
     max_document_bytes: maxDocumentBytes,
@@ -76,10 +78,10 @@ export async function commitBatch(
   const send = async (connection: Connection) => {
     sent = true;
     return await connection
-      .within(limits.commitTimeoutMs)
+      .watched(timeoutMs)
       .firstRow<{ results: ResultRow[] }>(COMMIT, [stateKey, texts, JSON.stringify(options)]);
   };
-  const row = await database.withConnection(send).catch((error: unknown) => {
+  const row = await database.withConnection(send, { lane: 'commit' }).catch((error: unknown) => {
     if (!sent || !isConnectionFault(error)) throw error;
     const detail = 'The connection to the database broke before the database answered.';
     throw new LoomError('commit_outcome_unknown', detail, { cause: error, retryAfterSeconds: 1 });

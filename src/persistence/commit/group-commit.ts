@@ -10,11 +10,12 @@ interface Waiting extends PreparedCommit {
 }
 
 export interface GroupCommitOptions {
-  /** Commits a batch in one transaction, see `commitBatch`. */
-  commitBatch(commits: PreparedCommit[]): Promise<CommitOutcome[]>;
+  /** Commits a batch in one transaction within `timeoutMs`, see `commitBatch`. */
+  commitBatch(commits: PreparedCommit[], timeoutMs: number): Promise<CommitOutcome[]>;
   createEventId(): string;
   /** Called after each committed batch. */
   onBatch?: ((batch: { commits: number; durationMs: number }) => void) | undefined;
+  /** A monotonic clock, in milliseconds. */
   now?(): number;
   wait?(delayMs: number): Promise<unknown>;
 }
@@ -84,7 +85,7 @@ function takeBatch(queue: Waiting[]): Waiting[] {
 
 /** Answers every commit of the batch. Never rejects. */
 async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise<void> {
-  const { now = Date.now } = options;
+  const { now = monotonicNow } = options;
   const startedMs = now();
   try {
     const outcomes = await commitOrFindOut(batch, options);
@@ -105,23 +106,31 @@ async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise
  * `loom_commit` does not repeat a commit whose event id it finds.
  */
 async function commitOrFindOut(batch: Waiting[], options: GroupCommitOptions): Promise<CommitOutcome[]> {
-  const { now = Date.now, wait = sleep } = options;
+  const { now = monotonicNow, wait = sleep } = options;
   const deadlineMs = now() + limits.commitTimeoutMs;
   let unknown: unknown;
   for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 1_000)) {
     try {
-      return await options.commitBatch(batch);
+      return await options.commitBatch(batch, Math.max(MIN_ATTEMPT_MS, deadlineMs - now()));
     } catch (error) {
       const code = isLoomError(error) ? error.code : undefined;
       if (code === 'commit_outcome_unknown') unknown = error;
       // A refusal is final unless an earlier attempt remained unanswered.
       if (unknown === undefined) throw error;
-      const isTransient = code === 'commit_outcome_unknown' || code === 'database_unavailable';
-      if (!isTransient || now() + delayMs > deadlineMs) throw unknown;
+      if (code === undefined || !leavesUnknown.has(code) || now() + delayMs > deadlineMs) throw unknown;
     }
     await wait(delayMs);
   }
 }
+
+/** Contains the codes after which the outcome of an earlier attempt stays unknown. That attempt may hold the lock. */
+const leavesUnknown: ReadonlySet<string> = new Set(['commit_outcome_unknown', 'database_unavailable', 'state_busy']);
+
+/** Leaves the last attempt time for one round trip. */
+const MIN_ATTEMPT_MS = 1_000;
+
+/** A clock that the operator cannot set: a wait must not end early or late because of a correction of the time. */
+const monotonicNow = (): number => performance.now();
 
 function settle(waiting: Waiting, outcome: CommitOutcome | undefined): void {
   if (outcome === undefined) waiting.reject(new Error('a batch returned fewer outcomes than commits'));

@@ -146,6 +146,16 @@ export function isInStep(error: unknown): boolean {
   return (original instanceof pg.DatabaseError || isLoomError(original)) && !leavesServer.has(faultOf(original));
 }
 
+/** Returns whether the node should leave the server: it refuses writes, or a short statement had no answer. */
+export function suspectsServer(error: unknown): boolean {
+  const original = originalOf(error);
+  if (original instanceof Error && original.message === QUERY_TIMEOUT) return true;
+  return faultOf(error) === 'read_only';
+}
+
+/** The error of `pg` after the deadline of a statement. */
+const QUERY_TIMEOUT = 'Query read timeout';
+
 /** Contains the faults after which the connection is closed. A read-only server may be a demoted primary. */
 const leavesServer: ReadonlySet<Fault> = new Set(['unavailable', 'read_only']);
 

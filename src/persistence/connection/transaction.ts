@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { PoolClient } from 'pg';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import { type Connection, createConnection } from './connection.ts';
+import type { Connection } from './connection.ts';
 import { isConnectionFault, isInStep, throwDatabaseError } from './faults.ts';
 
 /** Names the kind of a transaction. `snapshot` sees the database as of its first statement. */
@@ -17,11 +17,11 @@ const beginStatements: Record<TransactionMode, string> = {
 /** Runs `run` in one transaction on `client`, see `Database.transaction`. */
 export async function runTransaction<T>(
   client: PoolClient,
+  connection: Connection,
   mode: TransactionMode,
   run: (connection: Connection) => Promise<T>,
-  { signal }: { signal?: AbortSignal } = {},
+  signal: AbortSignal | undefined,
 ): Promise<T> {
-  const connection = createConnection(client);
   signal?.addEventListener('abort', connection.cut, { once: true });
   try {
     if (signal?.aborted === true) connection.cut();

@@ -8,11 +8,14 @@ import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
 import type { Queries } from '../connection/connection.ts';
 import { describeFault, originalOf, sqlStateOf } from '../connection/faults.ts';
+import type { Hosts } from '../connection/hosts.ts';
 import { createSoleConnection, type SoleConnection } from '../connection/sole-connection.ts';
 import { type CheckOutcome, nextProbeState, probePauseMs, startingState } from './verdict.ts';
 
 export interface ProbeOptions {
   postgres: PostgresConfig;
+  /** The servers, in an order that the pool shares. */
+  hosts?: Hosts;
   log: Log;
   applicationName: string;
   /** Schema version that this node supports. */
@@ -99,6 +102,9 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
   async function connect(): Promise<SoleConnection> {
     const opened = createSoleConnection(postgres, {
       applicationName,
+      hosts: options.hosts,
+      // A dead host leaves time for the next one within the same check.
+      connectTimeoutMs: deadlineMs,
       // The next check reconnects. Reconnecting at once would flood a server that cuts every connection.
       onLost: () => {
         if (connection === opened) drop();

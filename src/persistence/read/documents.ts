@@ -47,6 +47,7 @@ export async function openState(database: Database, stateKey: string): Promise<S
       return readStateHead(connection.within(), stateKey);
     },
     write: (connection, _head, sink) => writeState(connection, sink),
+    lane: 'client',
   });
   return { epoch: head.epoch, revision: head.revision, body };
 }

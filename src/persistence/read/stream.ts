@@ -18,6 +18,8 @@ export interface StreamPlan<Head> {
   /** Called once, when the body has ended (undefined) or failed. */
   onClose?(error: unknown): void;
   signal?: AbortSignal;
+  /** The share of the pool that the stream uses. */
+  lane: 'client' | 'operator';
 }
 
 const BODY_BUFFER_BYTES = 512 * 1024;
@@ -42,7 +44,7 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
       await plan.write(connection, head, createSink(body, closed.signal));
     };
     database
-      .transaction('snapshot', read, { signal: closed.signal })
+      .transaction('snapshot', read, { signal: closed.signal, lane: plan.lane })
       .then(
         () => {
           body.end();

@@ -17,7 +17,9 @@ const MIGRATION_LOCK = 0x6c_6f_6f_6d;
 export async function migrate(database: Database, migrations: Migration[]): Promise<string[]> {
   const applied: string[] = [];
   for (const migration of migrations) {
-    const done = await database.transaction('write', (connection) => applyOne(connection, migration, migrations));
+    const apply = (connection: Connection) => applyOne(connection, migration, migrations);
+    // Streams of a running node must not hold a migration back.
+    const done = await database.transaction('write', apply, { lane: 'read' });
     if (done) applied.push(migration.name);
   }
   return applied;

@@ -12,7 +12,7 @@ let database: Database;
 const captured = captureLog();
 beforeAll(async () => {
   server = await createEmptyDatabase();
-  const { postgres } = testConfig(server.url, { LOOM_PG_POOL_MAX: '2', LOOM_PG_CONNECT_TIMEOUT_MS: '500' });
+  const { postgres } = testConfig(server.url, { LOOM_PG_POOL_MAX: '3', LOOM_PG_CONNECT_TIMEOUT_MS: '500' });
   database = openDatabase(postgres, { log: captured.log, applicationName: 'loom door test' });
   await database.execute('create table note (id int primary key, body text)');
 });
