@@ -145,6 +145,68 @@ describe('the database', () => {
   });
 });
 
+describe('connections to a server that is suspected', () => {
+  /** Leaves two idle connections in the pool, and returns their server processes. */
+  async function warmUp(): Promise<number[]> {
+    const pids = await Promise.all(
+      [1, 2].map(() =>
+        database.withConnection(async (connection) => {
+          await connection.execute('select pg_sleep(0.05)');
+          return backendPid(connection);
+        }),
+      ),
+    );
+    expect(new Set(pids).size).toBe(2);
+    return pids;
+  }
+
+  async function expectEnded(pids: number[]): Promise<void> {
+    for (const pid of pids) await expect.poll(() => sessionsOf(pid)).toBe(0);
+    expect(await database.rows('select 1 as one')).toEqual([{ one: 1 }]);
+  }
+
+  test('are closed by a reset: the idle ones at once, and a lent one when it comes back', async () => {
+    const before = captured.lines.length;
+    const pids = await warmUp();
+    await database.withConnection(async (connection) => {
+      database.reset();
+      expect(pids).toContain(await backendPid(connection));
+    });
+    await expectEnded(pids);
+    expect(captured.lines.slice(before).filter((line) => line.includes('"level":40'))).toEqual([]);
+  });
+
+  test('are closed when a server refuses to write, also those that are idle', async () => {
+    const pids = await warmUp();
+    const refused = database.withConnection(async (connection) => {
+      await connection.execute('set default_transaction_read_only = on');
+      await connection.execute('insert into note values (700)');
+    });
+    await expect(refused).rejects.toMatchObject({
+      code: 'database_unavailable',
+      message: expect.stringContaining('The database is read-only'),
+    });
+    await expectEnded(pids);
+    expect(await notes()).not.toContain(700);
+  });
+
+  test('are closed when a short statement has no answer', async () => {
+    const pids = await warmUp();
+    await expect(
+      database.withConnection((connection) => connection.within(50).execute('select pg_sleep(1)')),
+    ).rejects.toMatchObject({ code: 'database_unavailable' });
+    await expectEnded(pids);
+  });
+
+  test('stay open after an error that says nothing about the server', async () => {
+    const pids = await warmUp();
+    await expect(database.rows('select 1 / 0')).rejects.toMatchObject({ code: 'internal' });
+    await expect(database.rows('select from loom_nothing')).rejects.toMatchObject({ code: 'database_unavailable' });
+    expect(pids).toContain(await database.withConnection(backendPid));
+    for (const pid of pids) expect(await sessionsOf(pid)).toBe(1);
+  });
+});
+
 describe('a transaction', () => {
   test('commits, and returns the result of its function', async () => {
     const answer = await database.transaction('write', async (connection) => {
