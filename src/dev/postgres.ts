@@ -83,9 +83,9 @@ async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresO
   // Without a pid, `ended` rejects with the reason, which the loop below reads.
   ended.catch(() => undefined);
   const { pid = 0 } = child;
-  const deadline = Date.now() + startTimeoutMs;
+  const deadline = performance.now() + startTimeoutMs;
   while (!(await isReady(cluster, pid))) {
-    if (Date.now() > deadline) {
+    if (performance.now() > deadline) {
       child.kill('SIGKILL');
       throw new Error(`PostgreSQL was not ready within ${startTimeoutMs / 1000} s`);
     }
