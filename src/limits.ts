@@ -161,6 +161,14 @@ export const limits = {
   /** Bounds `LOOM_PG_STATE_KEY`, which every index entry contains in addition to a document's name. */
   maxStateKeyBytes: 128,
 
+  /**
+   * Set how often the node asks the server of a quiet stream whether it is still there, how long it waits for the answer,
+   * and after how many failures in a row it ends the stream: about half a minute, which a busy server survives.
+   */
+  streamCheckMs: 10_000,
+  streamLookMs: 5_000,
+  maxServerMisses: 3,
+
   /** Bounds the hosts of `LOOM_PG_URL`, which share the time to connect. */
   maxDatabaseHosts: 8,
 

@@ -9,6 +9,7 @@ import type { Log } from '../../log.ts';
 import { cutClient, isIdle } from './client.ts';
 import { type Connection, createConnection, createQueries, type Queries } from './connection.ts';
 import { describeFault, isInStep, suspectsServer, throwDatabaseError } from './faults.ts';
+import { createGuard } from './guard.ts';
 import { assertAccepts, createHosts, type Hosts, hostOptions, openOnAnyHost } from './hosts.ts';
 import { createLanes, type Lane } from './lanes.ts';
 import { runTransaction, type TransactionMode } from './transaction.ts';
@@ -77,7 +78,10 @@ export function openDatabase(config: PostgresConfig, options: DatabaseOptions): 
       max: config.poolMax,
       streams: lanes.streams(),
     }),
-    close: ({ deadlineMs }) => closePool(pool, door.clients, deadlineMs),
+    close: async ({ deadlineMs }) => {
+      await closePool(pool, door.clients, deadlineMs);
+      door.closeGuard();
+    },
   };
 }
 
@@ -87,6 +91,7 @@ function createDoor(config: PostgresConfig, { log, applicationName, hosts }: Dat
   /** Maps each open connection to the number of resets before it. */
   const clients = new Map<Client, number>();
   const lent = new Set<Client>();
+  const guard = createGuard(config, lent, { hosts, log, applicationName });
   const cut = new WeakSet<Client>();
   let resets = 0;
   pool.on('connect', (client) => {
@@ -143,7 +148,7 @@ function createDoor(config: PostgresConfig, { log, applicationName, hosts }: Dat
     }
   }
 
-  return { pool, clients, lend, reset };
+  return { pool, clients, lend, reset, closeGuard: guard.close };
 }
 
 function createPool(

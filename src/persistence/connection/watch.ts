@@ -26,22 +26,12 @@ export function createWatch(
   { hosts, applicationName, log, onLost }: { hosts: Hosts; applicationName: string; log: Log; onLost: () => void },
 ): Watch {
   async function look(client: Client | PoolClient, marker: string): Promise<Finding> {
-    const host = { host: client.host, port: client.port };
-    const options = { host, applicationName, connectTimeoutMs: limits.suspectLookMs * hosts.target.hosts.length };
-    const looker = new pg.Client(hostOptions(config, hosts, options));
-    // Without a listener, a connection that breaks would end the process. The query reports the fault anyway.
-    looker.on('error', () => undefined);
-    // One deadline covers both the connection and the query.
-    const deadline = setTimeout(() => cutClient(looker), limits.suspectLookMs);
+    const question = { text: SIGHTING, values: [markerOf(marker)], deadlineMs: limits.suspectLookMs };
     try {
-      await looker.connect();
-      const { rows } = await looker.query<Sighting>(SIGHTING, [markerOf(marker)]);
-      return judge(rows[0]);
+      const [seen] = await askSameServer<Sighting>(client, question, { config, hosts, applicationName });
+      return judge(seen);
     } catch (error) {
       return { isWorking: false, isAway: true, reason: `the server cannot be asked: ${describeFault(error)}` };
-    } finally {
-      clearTimeout(deadline);
-      cutClient(looker);
     }
   }
 
@@ -78,6 +68,28 @@ export function createWatch(
       },
     }),
   };
+}
+
+/** Asks the server of an open connection over a new one. Rejects if no answer comes within the deadline. */
+export async function askSameServer<Row extends object>(
+  { host, port }: Client,
+  { text, values, deadlineMs }: { text: string; values: unknown[]; deadlineMs: number },
+  { config, hosts, applicationName }: { config: PostgresConfig; hosts: Hosts; applicationName: string },
+): Promise<Row[]> {
+  // The time to connect is not shared: there is only one host to ask.
+  const connectTimeoutMs = deadlineMs * hosts.target.hosts.length;
+  const asker = new pg.Client(hostOptions(config, hosts, { host: { host, port }, applicationName, connectTimeoutMs }));
+  // Without a listener, a connection that breaks would end the process. The query reports the fault anyway.
+  asker.on('error', () => undefined);
+  // One deadline covers both the connection and the query.
+  const deadline = setTimeout(() => cutClient(asker), deadlineMs);
+  try {
+    await asker.connect();
+    return (await asker.query<Row>(text, values)).rows;
+  } finally {
+    clearTimeout(deadline);
+    cutClient(asker);
+  }
 }
 
 interface Sighting {

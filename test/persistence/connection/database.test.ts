@@ -173,7 +173,7 @@ describe('connections to a server that is suspected', () => {
       expect(pids).toContain(await backendPid(connection));
     });
     await expectEnded(pids);
-    expect(captured.lines.slice(before).filter((line) => line.includes('"level":40'))).toEqual([]);
+    expect(captured.lines.slice(before).filter((line) => line.includes('"level":"warn"'))).toEqual([]);
   });
 
   test('are closed when a server refuses to write, also those that are idle', async () => {

@@ -2,6 +2,7 @@ import { createServer } from 'node:net';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Database, openDatabase } from '../../../src/persistence/connection/database.ts';
+import { createGuard } from '../../../src/persistence/connection/guard.ts';
 import { createHosts } from '../../../src/persistence/connection/hosts.ts';
 import { createSoleConnection } from '../../../src/persistence/connection/sole-connection.ts';
 import { testConfig } from '../../setup/node/config.ts';
@@ -137,6 +138,37 @@ describe('a URL with several hosts', () => {
   test('reaches a database whose name has special characters', async () => {
     const row = await open(hostsOf(first.port), 'a%2Fb%23c%3Fd%25').firstRow('select current_database() as name');
     expect(row).toEqual({ name: 'a/b#c?d%' });
+  });
+
+  test('cuts a lent connection whose server has gone silent, and keeps a quiet one whose server answers', async () => {
+    const { postgres } = testConfig(`postgres://${LOGIN}@${hostsOf(first.port, second.port)}/postgres`);
+    const clients = await Promise.all(
+      [first, second].map(async ({ url }) => {
+        const client = new pg.Client({ connectionString: url });
+        client.on('error', () => undefined);
+        await client.connect();
+        return client;
+      }),
+    );
+    const options = {
+      hosts: createHosts(postgres),
+      log: captured.log,
+      applicationName: 'loom',
+      checkMs: 100,
+      lookMs: 500,
+    };
+    const guard = createGuard(postgres, clients, options);
+    const gone = (): boolean[] => clients.map((client) => client.connection.stream.destroyed);
+    const asleep = clients.map((client) => client.query('select pg_sleep(60)').catch((error: unknown) => error));
+    try {
+      await first.freeze();
+      await expect.poll(gone, { timeout: 20_000 }).toEqual([true, false]);
+    } finally {
+      guard.close();
+      await first.thaw();
+      for (const client of clients) client.connection.stream.destroy();
+      await Promise.all(asleep);
+    }
   });
 
   test('moves the pool when the probe moves, and closes its idle connections', async () => {
