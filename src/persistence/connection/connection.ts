@@ -38,7 +38,7 @@ export function createConnection(client: Client | PoolClient, watch?: Watch): Co
   return {
     ...createQueries(client),
     within: (timeoutMs = limits.queryTimeoutMs) => createQueries(client, timeoutMs),
-    watched: (timeoutMs) => createQueries(watch?.over(client) ?? client, timeoutMs),
+    watched: (timeoutMs) => createQueries(watch?.over(client, { eager: true }) ?? client, timeoutMs),
     copyOut: (query) => copyLines(client, query),
     openCopyIn: (target) => openCopyIn(client, target),
     cut: () => cutClient(client),

@@ -64,7 +64,10 @@ export function openDatabase(config: PostgresConfig, options: DatabaseOptions): 
   const lend = <T>(lane: Lane, use: (client: PoolClient) => Promise<T>, signal?: AbortSignal): Promise<T> =>
     lanes.inTurn(lane, () => door.lend(use), signal);
   return {
-    ...createQueries({ query: (query) => lend('read', (client) => client.query(query)) }, limits.queryTimeoutMs),
+    ...createQueries(
+      { query: (query) => lend('read', (client) => watch.over(client, { eager: false }).query(query)) },
+      limits.queryTimeoutMs,
+    ),
     withConnection: (use, { lane = 'read' } = {}) => lend(lane, (client) => use(createConnection(client, watch))),
     transaction: (mode, run, { signal, lane = 'operator' } = {}) => {
       const use = (client: PoolClient) => runTransaction(client, createConnection(client, watch), mode, run, signal);

@@ -50,6 +50,10 @@ export function createLanes({ poolMax, streamsMax, waitMs }: LanesOptions) {
   }
 
   function enter(lane: Lane, signal?: AbortSignal): Promise<void> {
+    if (waiting.length === 0 && signal?.aborted !== true && hasRoom(lane)) {
+      inUse[lane] += 1;
+      return Promise.resolve();
+    }
     return new Promise((resolve, reject) => {
       const leave = (): void => {
         clearTimeout(timer);

@@ -12,58 +12,83 @@ import { type Hosts, hostOptions } from './hosts.ts';
 type Finding = { isWorking: boolean; reason: string; isAway: boolean };
 
 export interface Watch {
-  /** Returns a runner whose statements fail soon after their server or their connection has gone silent. */
-  over(client: Client | PoolClient): Runner;
+  /**
+   * Returns a runner whose statements fail soon after their server or their connection has gone silent. `eager`: the
+   * watch asks about each statement. Otherwise it asks about one at a time, so that a slow server is not asked by all.
+   */
+  over(client: Client | PoolClient, options: { eager: boolean }): Runner;
+}
+
+/** Describes a statement that has no answer yet. */
+interface Pending {
+  client: Client | PoolClient;
+  marker: string;
+  answered: AbortSignal;
+  eager: boolean;
 }
 
 /**
  * Watches statements that may take long. A silent connection looks like a slow statement: TCP reports a lost peer only
  * after minutes, and Node cannot set TCP_USER_TIMEOUT. So after `limits.suspectAfterMs` without an answer, the watch
- * asks the same server over a new connection whether it still executes the statement. If not, it cuts the old one.
+ * asks the same server over a new connection whether it still executes the statement. If not, it cuts the old one. If
+ * the server is away, it cuts all that wait for this server.
  */
 export function createWatch(
   config: PostgresConfig,
   { hosts, applicationName, log, onLost }: { hosts: Hosts; applicationName: string; log: Log; onLost: () => void },
 ): Watch {
-  async function look(client: Client | PoolClient, marker: string): Promise<Finding> {
+  const pending = new Set<Pending>();
+  let looking = 0;
+
+  async function look({ client, marker }: Pending): Promise<Finding> {
     const question = { text: SIGHTING, values: [markerOf(marker)], deadlineMs: limits.suspectLookMs };
+    looking += 1;
     try {
       const [seen] = await askSameServer<Sighting>(client, question, { config, hosts, applicationName });
       return judge(seen);
     } catch (error) {
       return { isWorking: false, isAway: true, reason: `the server cannot be asked: ${describeFault(error)}` };
+    } finally {
+      looking -= 1;
     }
   }
 
-  async function supervise(client: Client | PoolClient, marker: string, answered: AbortSignal): Promise<void> {
-    const pause = (ms: number) => sleep(ms, undefined, { signal: answered }).catch(() => undefined);
+  function leave({ client }: Pending, { isAway, reason }: Finding): void {
+    log.warn(`a statement has no answer, so the node leaves its database connection: ${reason}`);
+    if (isAway) hosts.failedAt(client);
+    onLost();
+    const isLost = (one: Pending): boolean =>
+      one.client === client || (isAway && one.client.host === client.host && one.client.port === client.port);
+    for (const one of pending) if (isLost(one)) cutClient(one.client);
+  }
+
+  async function supervise(one: Pending): Promise<void> {
+    const pause = (ms: number) => sleep(ms, undefined, { signal: one.answered }).catch(() => undefined);
     for (;;) {
       await pause(limits.suspectAfterMs);
-      if (answered.aborted) return;
-      const finding = await look(client, marker);
+      if (one.answered.aborted) return;
+      if (looking > 0 && !one.eager) continue;
+      const finding = await look(one);
       if (finding.isWorking) continue;
       // The answer may be on its way.
       if (!finding.isAway) await pause(limits.suspectGraceMs);
-      if (answered.aborted) return;
-      log.warn(`a commit has no answer, so the node leaves its database connection: ${finding.reason}`);
-      if (finding.isAway) hosts.failedAt(client);
-      onLost();
-      cutClient(client);
+      if (!one.answered.aborted) leave(one, finding);
       return;
     }
   }
 
   return {
-    over: (client) => ({
+    over: (client, { eager }) => ({
       query: async (query) => {
-        const marker = randomUUID();
         const answered = new AbortController();
-        const supervision = supervise(client, marker, answered.signal);
+        const one: Pending = { client, marker: randomUUID(), answered: answered.signal, eager };
+        pending.add(one);
+        void supervise(one);
         try {
-          return await client.query({ ...query, text: `${markerOf(marker)} ${query.text}` });
+          return await client.query({ ...query, text: `${markerOf(one.marker)} ${query.text}` });
         } finally {
+          pending.delete(one);
           answered.abort();
-          await supervision;
         }
       },
     }),

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { migrate } from '../../../src/persistence/schema/migrate.ts';
 import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
 import { ensureState } from '../../../src/persistence/state/state-row.ts';
+import { outcomeOf } from '../../setup/node/nodes.ts';
 import { openTestStore } from '../../setup/node/store.ts';
 import { openDoor } from '../../setup/server/door.ts';
 import { type PrivateServer, startPrivateServer } from '../../setup/server/private-server.ts';
@@ -47,7 +48,14 @@ describe('after the primary has frozen and a standby was promoted', () => {
       await Promise.all(Array.from({ length: 4 }, () => node.store.readHead()));
       await primary.freeze();
       await setReadOnly(false);
+      let readsInFlight = 3;
+      const reads = Array.from({ length: 3 }, () =>
+        outcomeOf(node.store.readHead()).finally(() => (readsInFlight -= 1)),
+      );
       const receipts = await Promise.all([node.put('a', 1), node.put('b', 2)]);
+      // The finding about the server has also ended the reads, long before their own deadline.
+      expect(readsInFlight).toBe(0);
+      expect(await Promise.all(reads)).toContain('database_unavailable');
       expect(receipts.map(({ created }) => created)).toEqual([true, true]);
       await node.put('c', 3);
       expect(await node.state()).toEqual({ a: 1, b: 2, c: 3 });
