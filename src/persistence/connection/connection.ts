@@ -18,12 +18,12 @@ export interface Queries {
 export interface Connection extends Queries {
   /**
    * Returns the same verbs with a deadline for each statement. After the deadline the verb rejects with
-   * `database_unavailable` and the connection is closed.
+   * `database_unavailable`, the connection is closed, and the server cancels the statement.
    */
   within(timeoutMs?: number): Queries;
   /**
-   * Returns the same verbs as `within`, for statements that may have to wait long. They also reject soon after the
-   * server has lost the statement: see `createWatch`.
+   * Returns the same verbs as `within`, for a statement that may wait long and that others wait for. If its answer is
+   * late, the node always asks the server about it: see `createWatch`.
    */
   watched(timeoutMs: number): Queries;
   /** Streams the lines of `copy (query) to stdout`, see `copyLines`. */
@@ -37,7 +37,8 @@ export interface Connection extends Queries {
 export function createConnection(client: Client | PoolClient, watch?: Watch): Connection {
   return {
     ...createQueries(client),
-    within: (timeoutMs = limits.queryTimeoutMs) => createQueries(client, timeoutMs),
+    within: (timeoutMs = limits.queryTimeoutMs) =>
+      createQueries(watch?.over(client, { eager: false }) ?? client, timeoutMs),
     watched: (timeoutMs) => createQueries(watch?.over(client, { eager: true }) ?? client, timeoutMs),
     copyOut: (query) => copyLines(client, query),
     openCopyIn: (target) => openCopyIn(client, target),

@@ -148,9 +148,13 @@ export function isInStep(error: unknown): boolean {
 
 /** Returns whether the node should leave the server: it refuses writes, or a short statement had no answer. */
 export function suspectsServer(error: unknown): boolean {
+  return isQueryTimeout(error) || faultOf(error) === 'read_only';
+}
+
+/** Returns whether a statement had no answer before its deadline. */
+export function isQueryTimeout(error: unknown): boolean {
   const original = originalOf(error);
-  if (original instanceof Error && original.message === QUERY_TIMEOUT) return true;
-  return faultOf(error) === 'read_only';
+  return original instanceof Error && original.message === QUERY_TIMEOUT;
 }
 
 /** The error of `pg` after the deadline of a statement. */

@@ -5,7 +5,7 @@ import type { PostgresConfig } from '../../config/config.ts';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
 import { cutClient, type Runner } from './client.ts';
-import { describeFault } from './faults.ts';
+import { describeFault, isQueryTimeout } from './faults.ts';
 import { type Hosts, hostOptions } from './hosts.ts';
 
 /** Says what the server does with a statement that has had no answer. */
@@ -53,6 +53,14 @@ export function createWatch(
     }
   }
 
+  /** Cancels a statement whose answer nobody awaits any more. Otherwise the server would go on executing it. */
+  async function cancel({ client, marker }: Pending): Promise<void> {
+    const question = { text: CANCEL, values: [markerOf(marker)], deadlineMs: limits.suspectLookMs };
+    await askSameServer(client, question, { config, hosts, applicationName }).catch((error: unknown) =>
+      log.debug({ err: error }, `a statement could not be cancelled: ${describeFault(error)}`),
+    );
+  }
+
   function leave({ client }: Pending, { isAway, reason }: Finding): void {
     log.warn(`a statement has no answer, so the node leaves its database connection: ${reason}`);
     if (isAway) hosts.failedAt(client);
@@ -86,6 +94,9 @@ export function createWatch(
         void supervise(one);
         try {
           return await client.query({ ...query, text: `${markerOf(one.marker)} ${query.text}` });
+        } catch (error) {
+          if (isQueryTimeout(error)) void cancel(one);
+          throw error;
         } finally {
           pending.delete(one);
           answered.abort();
@@ -133,6 +144,10 @@ const SIGHTING = `
     from (select) one
     left join pg_stat_activity a on a.datname = current_database() and starts_with(a.query, $1)
    order by a.state = 'active' desc nulls last limit 1`;
+
+const CANCEL = `
+  select pg_cancel_backend(pid) from pg_stat_activity
+   where datname = current_database() and state = 'active' and starts_with(query, $1)`;
 
 function judge(seen: Sighting | undefined): Finding {
   const away = { isWorking: false, isAway: false };

@@ -105,6 +105,21 @@ describe('the database', () => {
     expect(await database.rows('select 1 as one')).toEqual([{ one: 1 }]);
   });
 
+  test('cancels a statement that did not answer before its deadline, so that the server does not go on', async () => {
+    const running = async (): Promise<number> => {
+      const { rows } = await server.pool.query<{ running: number }>(
+        `select count(*)::int as running from pg_stat_activity
+          where datname = current_database() and state = 'active' and query like '%pg_sleep(59)%'
+            and pid <> pg_backend_pid()`,
+      );
+      return rows[0]?.running ?? -1;
+    };
+    const late = database.withConnection((connection) => connection.within(1_000).execute('select pg_sleep(59)'));
+    await expect.poll(running).toBe(1);
+    await expect(late).rejects.toMatchObject({ code: 'database_unavailable' });
+    await expect.poll(running, { timeout: 10_000 }).toBe(0);
+  });
+
   test('survives a connection that breaks while it is idle, and logs it', async () => {
     const pid = await database.withConnection(backendPid);
     const { total } = database.usage();

@@ -1,4 +1,4 @@
-import { createServer } from 'node:net';
+import { connect, createServer, type Server } from 'node:net';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Database, openDatabase } from '../../../src/persistence/connection/database.ts';
@@ -7,6 +7,7 @@ import { createHosts } from '../../../src/persistence/connection/hosts.ts';
 import { createSoleConnection } from '../../../src/persistence/connection/sole-connection.ts';
 import { testConfig } from '../../setup/node/config.ts';
 import { captureLog } from '../../setup/node/log.ts';
+import { outcomeOf } from '../../setup/node/nodes.ts';
 import { type PrivateServer, startPrivateServer } from '../../setup/server/private-server.ts';
 
 const LOGIN = 'test%40user:p%2Fss%23';
@@ -64,9 +65,13 @@ async function portOf(database: Pick<Database, 'firstRow'>): Promise<number | un
 /** Listens, accepts connections and never answers. */
 async function startSilent(): Promise<{ port: number; close(): void }> {
   const server = createServer(() => undefined);
+  return { port: await listen(server), close: () => void server.close() };
+}
+
+async function listen(server: Server): Promise<number> {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = server.address();
-  return { port: typeof address === 'object' ? (address?.port ?? 0) : 0, close: () => void server.close() };
+  return typeof address === 'object' ? (address?.port ?? 0) : 0;
 }
 
 describe('a URL with several hosts', () => {
@@ -121,6 +126,27 @@ describe('a URL with several hosts', () => {
     await expect(strict.rows('select 1')).rejects.toMatchObject({ message: expect.stringContaining('read-only') });
     await setReadOnly(first, false);
     expect(await portOf(strict)).toBe(first.port);
+  });
+
+  test('leaves a demoted server for the new one behind the same address, although requests never pause', async () => {
+    let target = first.port;
+    const proxy = createServer((socket) => {
+      const upstream = connect(target, '127.0.0.1');
+      for (const one of [socket, upstream]) one.on('error', () => undefined).on('close', () => socket.destroy());
+      socket.pipe(upstream).pipe(socket);
+    });
+    const database = open(`127.0.0.1:${await listen(proxy)}`);
+    await runOn(second, 'create table written (id int)');
+    await database.execute('insert into written values (1)');
+    await setReadOnly(first, true);
+    target = second.port;
+    const write = () => outcomeOf(database.execute('insert into written values (2)'));
+    expect(await write()).toBe('database_unavailable');
+    expect(await write()).toBe('made');
+    expect(await portOf(database)).toBe(second.port);
+    await setReadOnly(first, false);
+    database.reset();
+    proxy.close();
   });
 
   test('reports the first fault if no host can be reached', async () => {
