@@ -11,6 +11,7 @@ import { ask, commit } from './meanwhile.ts';
 import { execute, TOKEN, withBenchServer } from './server.ts';
 
 const READERS = 50;
+const BACKUPS = 64;
 const LARGE_DOCUMENTS = 6;
 const LARGE_BYTES = 4_500_000;
 const REQUESTS = 200;
@@ -31,7 +32,11 @@ export async function benchmarkFairness(): Promise<void> {
       for (let index = 0; index < READERS; index += 1) stuck.push(await standStill(node.url));
       await sleep(1_000);
       rows.push(showLatencies(`${READERS} readers stand still`, await serveOthers(node.url)));
-      process.stdout.write(showTable(rows));
+      for (const socket of stuck.splice(0)) socket.destroy();
+      const backups = Array.from({ length: BACKUPS }, () => takeBackup(node.url));
+      rows.push(showLatencies(`${BACKUPS} backups at once`, await serveOthers(node.url)));
+      const taken = (await Promise.all(backups)).filter(Boolean).length;
+      process.stdout.write(`${showTable(rows)}${taken} of ${BACKUPS} backups were taken, the others were refused\n`);
     } finally {
       for (const socket of stuck) socket.destroy();
       await node.stop();
@@ -45,6 +50,13 @@ async function standStill(url: string): Promise<Socket> {
   await once(socket, 'connect');
   socket.write(`GET /v1/state HTTP/1.1\r\nhost: x\r\nx-loom-admin-token: ${TOKEN}\r\n\r\n`);
   return socket;
+}
+
+/** Takes a backup without keeping it. Returns false if the node refuses it. */
+async function takeBackup(url: string): Promise<boolean> {
+  const answer = await fetch(`${url}/v1/admin/persistence/backup`, { headers: { 'x-loom-admin-token': TOKEN } });
+  for await (const chunk of answer.body ?? []) if (chunk.length === 0) break;
+  return answer.ok;
 }
 
 /** Returns the sorted latencies of commits and reads, in seconds. */
