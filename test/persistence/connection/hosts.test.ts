@@ -1,4 +1,6 @@
+import { writeFile } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
+import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Database, openDatabase } from '../../../src/persistence/connection/database.ts';
@@ -28,11 +30,18 @@ afterAll(async () => {
   await Promise.all([first, second].map((server) => server?.stop()));
 });
 
-async function runOn(server: PrivateServer, statement: string): Promise<void> {
+async function queryOn(server: PrivateServer, statement: string): Promise<pg.QueryResult> {
   const client = new pg.Client({ connectionString: server.url });
   await client.connect();
-  await client.query(statement);
-  await client.end();
+  try {
+    return await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
+
+async function runOn(server: PrivateServer, statement: string): Promise<void> {
+  await queryOn(server, statement);
 }
 
 /** Turns a server into one that refuses writes, or back. Its sessions see this with their next transaction. */
@@ -40,10 +49,7 @@ async function setReadOnly(server: PrivateServer, isReadOnly: boolean): Promise<
   await runOn(server, `alter system set default_transaction_read_only = ${isReadOnly ? 'on' : 'off'}`);
   await runOn(server, 'select pg_reload_conf()');
   const isSet = async () => {
-    const client = new pg.Client({ connectionString: server.url });
-    await client.connect();
-    const { rows } = await client.query(`select current_setting('default_transaction_read_only') = 'on' as is_on`);
-    await client.end();
+    const { rows } = await queryOn(server, `select current_setting('default_transaction_read_only') = 'on' as is_on`);
     return rows[0]?.is_on;
   };
   await expect.poll(isSet).toBe(isReadOnly);
@@ -73,6 +79,33 @@ async function listen(server: Server): Promise<number> {
   const address = server.address();
   return typeof address === 'object' ? (address?.port ?? 0) : 0;
 }
+
+describe('a standby', () => {
+  test('is skipped until it is promoted', async () => {
+    const standby = await startPrivateServer();
+    try {
+      await runOn(standby, `create role "test@user" superuser login password 'p/ss#'`);
+      const { rows } = await queryOn(standby, 'show data_directory');
+      await standby.shutDown();
+      // PostgreSQL starts as a standby if this file exists (PostgreSQL's manual, "Standby Server Operation").
+      await writeFile(join(String(rows[0]?.data_directory), 'standby.signal'), '');
+      await standby.startAgain();
+      for (const attributes of ['read-write', 'primary']) {
+        const rest = `postgres?target_session_attrs=${attributes}`;
+        expect(await portOf(open(hostsOf(standby.port, first.port), rest))).toBe(first.port);
+      }
+      const alone = open(hostsOf(standby.port));
+      await expect(alone.execute('create table written ()')).rejects.toMatchObject({
+        message: expect.stringContaining('The database is read-only'),
+      });
+      await runOn(standby, 'select pg_promote()');
+      expect(await portOf(open(hostsOf(standby.port, first.port)))).toBe(standby.port);
+      await alone.execute('create table written ()');
+    } finally {
+      await standby.stop();
+    }
+  });
+});
 
 describe('a URL with several hosts', () => {
   test('connects to the first that answers, in their order', async () => {
