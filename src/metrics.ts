@@ -149,6 +149,7 @@ function createHeadGauges(gauge: (name: string, help: string) => Gauge): (head: 
   const documents = gauge('loom_state_documents', 'Documents of the state.');
   const bytes = gauge('loom_state_bytes', 'Size of the canonical text of all documents, in bytes.');
   const auditSeq = gauge('loom_audit_entries', 'Seq of the last audit entry.');
+  const epochChanges = gauge('loom_epoch_changes', 'Epochs started because the database had lost commits.');
   const backup = gauge('loom_last_backup_timestamp_seconds', 'Time of the last backup; 0 if there was none.');
   const restore = gauge('loom_last_restore_timestamp_seconds', 'Time of the last restore; 0 if there was none.');
   return (head) => {
@@ -156,6 +157,7 @@ function createHeadGauges(gauge: (name: string, help: string) => Gauge): (head: 
     documents.set(head?.documents ?? Number.NaN);
     bytes.set(head?.bytes ?? Number.NaN);
     auditSeq.set(head?.head.seq ?? Number.NaN);
+    epochChanges.set(head?.epochChanges ?? Number.NaN);
     backup.set(head === undefined ? Number.NaN : secondsOf(head.lastBackupAt));
     restore.set(head === undefined ? Number.NaN : secondsOf(head.lastRestoreAt));
   };

@@ -82,6 +82,8 @@ function toState(head: StateHead | undefined): StatusReport['state'] {
     documents: head?.documents ?? null,
     bytes: head?.bytes ?? null,
     updated_at: head?.updatedAt ?? null,
+    epoch_changes: head?.epochChanges ?? null,
+    last_epoch_change: head?.lastEpochChange ?? null,
   };
 }
 

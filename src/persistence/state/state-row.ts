@@ -31,12 +31,27 @@ export async function lockState(queries: Queries, stateKey: string): Promise<Sta
   return readRow(queries, stateKey, 'for no key update');
 }
 
+/**
+ * Starts a new epoch if the database may have lost commits, as a commit does. Returns whether it has. The caller holds
+ * the lock of the state row.
+ */
+export async function startEpochIfLost(queries: Queries, stateKey: string, requestId: string): Promise<boolean> {
+  const row = await queries.firstRow<{ started: boolean }>('select loom_check_lineage($1, null, $2) as started', [
+    stateKey,
+    requestId,
+  ]);
+  return row?.started === true;
+}
+
 async function readRow(queries: Queries, stateKey: string, lock: '' | 'for no key update'): Promise<StateHead> {
   const row = await queries.firstRow<Omit<StateHead, 'stateKey' | 'head'> & StateHead['head']>(
     `select epoch, revision, documents, bytes, audit_seq as seq, encode(audit_hash, 'hex') as hash,
             ${rfc3339('last_backup_at')} as "lastBackupAt", ${rfc3339('last_restore_at')} as "lastRestoreAt",
-            ${rfc3339('updated_at')} as "updatedAt"
-       from loom_state where state_key = $1 ${lock}`,
+            ${rfc3339('updated_at')} as "updatedAt",
+            coalesce((select epoch_changes from loom_lineage l where l.state_key = s.state_key), 0) as "epochChanges",
+            (select jsonb_build_object('at', ${rfc3339('epoch_changed_at')}, 'reason', epoch_reason)
+               from loom_lineage l where l.state_key = s.state_key and epoch_changes > 0) as "lastEpochChange"
+       from loom_state s where state_key = $1 ${lock}`,
     [stateKey],
   );
   const { seq, hash, ...rest } = requireState(row);
