@@ -1,6 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Readiness } from './domain/readiness.ts';
-import type { StateHead } from './domain/state.ts';
+import type { ObservedHead } from './domain/state.ts';
 import type { RunningOperation, StoreObservation } from './domain/store.ts';
 
 /** Provides the values of the gauges at each scrape. */
@@ -8,7 +8,7 @@ export interface MetricSources {
   observe(): StoreObservation;
   readiness(): Readiness;
   /** Resolves quickly, to undefined if the database does not answer. */
-  readHead(): Promise<StateHead | undefined>;
+  readHead(): Promise<ObservedHead | undefined>;
 }
 
 /** Distinguishes a bad request (`refused`), a disconnected client (`aborted`) and a fault of the node (`failed`). */
@@ -144,7 +144,7 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
 }
 
 /** Creates the gauges with values from the database. NaN means "unknown", because an old value would look current. */
-function createHeadGauges(gauge: (name: string, help: string) => Gauge): (head: StateHead | undefined) => void {
+function createHeadGauges(gauge: (name: string, help: string) => Gauge): (head: ObservedHead | undefined) => void {
   const revision = gauge('loom_state_revision', 'Revision of the state.');
   const documents = gauge('loom_state_documents', 'Documents of the state.');
   const bytes = gauge('loom_state_bytes', 'Size of the canonical text of all documents, in bytes.');

@@ -13,6 +13,10 @@ export interface StateHead {
   lastBackupAt: string | null;
   lastRestoreAt: string | null;
   updatedAt: string;
+}
+
+/** Adds what only the status and the metrics show. */
+export interface ObservedHead extends StateHead {
   /** Counts the epochs that a commit started because the database had lost commits, and describes the last one. */
   epochChanges: number;
   lastEpochChange: EpochChange | null;

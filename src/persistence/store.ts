@@ -20,7 +20,7 @@ import type { Migration } from './schema/migrations.ts';
 import { readSchemaStatus } from './schema/schema.ts';
 import { createEventId } from './state/identifiers.ts';
 import { listScratchStates } from './state/scratch-states.ts';
-import { readStateHead } from './state/state-row.ts';
+import { observeStateHead, readStateHead } from './state/state-row.ts';
 
 export interface StoreOptions {
   database: Database;
@@ -54,6 +54,7 @@ export function createStore(options: StoreOptions): StoreHandle {
   return {
     submitCommit: groupCommit.submit,
     readHead: async () => note(await readStateHead(database, stateKey)),
+    observeHead: async () => note(await observeStateHead(database, stateKey)),
     readDocument: async (name) => note(await readDocument(database, stateKey, name)),
     listDocuments: async (query) => note(await listDocuments(database, stateKey, query)),
     openState: async () => note(await openState(database, stateKey)),

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { createBackupEncoder } from '../../src/backup/format/encoder.ts';
 import { configVariables } from '../../src/config/config.ts';
 import { GENESIS_HASH } from '../../src/domain/audit.ts';
-import type { StateHead } from '../../src/domain/state.ts';
+import type { ObservedHead } from '../../src/domain/state.ts';
 import { errorCodes } from '../../src/errors.ts';
 import { limits } from '../../src/limits.ts';
 import { createMetrics } from '../../src/metrics.ts';
@@ -98,7 +98,7 @@ function anchorsOf(text: string): string[] {
 describe('docs/operations.md', () => {
   test('names only metrics of the node', async () => {
     const metrics = createMetrics();
-    const head: StateHead = {
+    const head: ObservedHead = {
       stateKey: 'default',
       epoch: 'e',
       revision: 0,
