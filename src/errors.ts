@@ -31,6 +31,8 @@ const catalogue = {
   nested_too_deeply: { status: 422, title: 'JSON value is nested too deeply' },
   state_not_object: { status: 422, title: 'State is not a JSON object' },
   too_many_changes: { status: 422, title: 'Commit changes too many documents' },
+  commit_too_costly: { status: 422, title: 'Commit would take too long' },
+  idempotency_key_outdated: { status: 409, title: 'Idempotency key was used before a restore' },
   idempotency_key_reused: { status: 422, title: 'Idempotency key was used for a different change' },
 
   // Backup and restore
@@ -49,7 +51,7 @@ const catalogue = {
   state_key_mismatch: { status: 409, title: 'Backup was made for another state key' },
   revision_mismatch: { status: 409, title: 'Live revision does not match' },
   restore_in_progress: { status: 409, title: 'Another restore or undo of this state is in progress' },
-  audit_entry_too_large: { status: 422, title: 'Audit entry is too large to import' },
+  audit_entry_too_large: { status: 422, title: 'Audit entry is too large' },
   scratch_exists: { status: 409, title: 'State with this key already exists' },
   scratch_not_found: { status: 404, title: 'Scratch state not found' },
   invalid_undo_request: { status: 400, title: 'Undo request is not valid' },

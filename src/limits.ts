@@ -98,6 +98,23 @@ export const limits = {
   /** Bounds the wait for a commit. After this time, its outcome is unknown. A healthy fsync takes far less. */
   commitTimeoutMs: 30_000,
 
+  /**
+   * Bound the documents that one commit or one batch rewrites, in bytes; a deletion counts a sixteenth, and each change
+   * 512 bytes. The state row is locked meanwhile, and other nodes wait. One PATCH with an 8-byte body can rewrite 8 MiB.
+   */
+  maxCommitWorkBytes: 96 * MiB,
+  maxBatchWorkBytes: 32 * MiB,
+
+  /** Bounds the work of a batch without a `statement_timeout`, which needs a transaction of four round trips. */
+  maxUntimedWorkBytes: 8 * MiB,
+  maxUntimedBatchBytes: 1 * MiB,
+
+  /** Bounds the time in which a batch merges documents and begins commits. Other nodes wait for the state row. */
+  maxCommitHoldMs: 4_000,
+
+  /** Sets `statement_timeout` of a large batch. Below `commitTimeoutMs`, so that its outcome is never unknown. */
+  commitStatementTimeoutMs: 20_000,
+
   /** Bounds the wait for a short read. After this time, the database counts as down or frozen. */
   queryTimeoutMs: 10_000,
 

@@ -15,6 +15,19 @@ export interface StateHead {
   updatedAt: string;
 }
 
+/** Adds what only the status and the metrics show. */
+export interface ObservedHead extends StateHead {
+  /** Counts the epochs that a commit started because the database had lost commits, and describes the last one. */
+  epochChanges: number;
+  lastEpochChange: EpochChange | null;
+}
+
+/** `lineage`: another cluster, timeline or database. `revision`: a smaller revision than a node had seen. */
+export interface EpochChange {
+  at: string;
+  reason: 'lineage' | 'revision';
+}
+
 /** Describes the schema of the database, and the migrations that this node would still apply. */
 export interface SchemaStatus {
   initialized: boolean;

@@ -1,6 +1,6 @@
 import type { AuditHead } from './audit.ts';
 import type { Readiness } from './readiness.ts';
-import type { ScratchState } from './state.ts';
+import type { EpochChange, ScratchState } from './state.ts';
 import type { ChainCheckRecord, RunningOperation, StoreObservation } from './store.ts';
 import type { UndoRecord } from './undo.ts';
 
@@ -18,6 +18,9 @@ export interface StatusReport {
     documents: number | null;
     bytes: number | null;
     updated_at: string | null;
+    /** Epochs that a commit started because the database had lost commits. */
+    epoch_changes: number | null;
+    last_epoch_change: EpochChange | null;
   };
   last_backup_at: string | null;
   last_restore_at: string | null;

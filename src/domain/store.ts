@@ -4,7 +4,7 @@ import type { BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentSummary, StoredDocument } from './document.ts';
 import type { UndoOptions } from './request.ts';
-import type { DroppedScratch, SchemaStatus, ScratchState, StateHead } from './state.ts';
+import type { DroppedScratch, ObservedHead, SchemaStatus, ScratchState, StateHead } from './state.ts';
 import type { UndoRecord, UndoReport } from './undo.ts';
 
 export interface DocumentQuery {
@@ -59,6 +59,8 @@ export interface OperationContext {
 export interface Store {
   submitCommit: SubmitCommit;
   readHead(): Promise<StateHead>;
+  /** Reads the head for the status and the metrics. */
+  observeHead(): Promise<ObservedHead>;
   readDocument(name: string): Promise<StoredDocument | undefined>;
   listDocuments(query: DocumentQuery): Promise<DocumentPage>;
   openState(): Promise<StateStream>;

@@ -31,7 +31,7 @@ export type HttpServer = ReturnType<typeof createServer>;
 export function createServer(options: ServerOptions) {
   const { http, tokens, bodyIdleTimeoutMs = limits.bodyIdleTimeoutMs, ...parts } = options;
   const { store, readiness, log, metrics } = parts;
-  const readHead = createTimedReader(() => store.readHead());
+  const readHead = createTimedReader(() => store.observeHead());
   const peekHead = () => readHead().catch(() => undefined);
   const app = createApp(http, log);
   const connections = trackConnections(app.server);

@@ -7,8 +7,9 @@ import type { Operations } from './activity/operations.ts';
 import { openAudit, readAudit } from './audit/read.ts';
 import { verifyAudit } from './audit/verify.ts';
 import { openBackup } from './backup/backup.ts';
-import { commitBatch } from './commit/batch.ts';
+import { createCommitBatch } from './commit/batch.ts';
 import { createGroupCommit, type GroupCommitOptions } from './commit/group-commit.ts';
+import { createSeenRevision, type StateRevision } from './commit/seen-revision.ts';
 import type { Database } from './connection/database.ts';
 import { listDocuments, openState, readDocument } from './read/documents.ts';
 import { restore } from './restore/restore.ts';
@@ -19,7 +20,7 @@ import type { Migration } from './schema/migrations.ts';
 import { readSchemaStatus } from './schema/schema.ts';
 import { createEventId } from './state/identifiers.ts';
 import { listScratchStates } from './state/scratch-states.ts';
-import { readStateHead } from './state/state-row.ts';
+import { observeStateHead, readStateHead } from './state/state-row.ts';
 
 export interface StoreOptions {
   database: Database;
@@ -39,18 +40,24 @@ export interface StoreHandle extends Store {
 export function createStore(options: StoreOptions): StoreHandle {
   const { database, stateKey, maxDocumentBytes, migrations, operations, onBatch } = options;
   const chainChecks = createChainChecks();
+  const seen = createSeenRevision();
+  const note = <Found extends StateRevision | undefined>(found: Found): Found => {
+    if (found !== undefined) seen.note(found);
+    return found;
+  };
   const groupCommit = createGroupCommit({
-    commitBatch: (commits, timeoutMs) => commitBatch(database, commits, { stateKey, maxDocumentBytes, timeoutMs }),
+    commitBatch: createCommitBatch(database, { stateKey, maxDocumentBytes, seen }),
     createEventId,
     onBatch,
   });
 
   return {
     submitCommit: groupCommit.submit,
-    readHead: () => readStateHead(database, stateKey),
-    readDocument: (name) => readDocument(database, stateKey, name),
-    listDocuments: (query) => listDocuments(database, stateKey, query),
-    openState: () => openState(database, stateKey),
+    readHead: async () => note(await readStateHead(database, stateKey)),
+    observeHead: async () => note(await observeStateHead(database, stateKey)),
+    readDocument: async (name) => note(await readDocument(database, stateKey, name)),
+    listDocuments: async (query) => note(await listDocuments(database, stateKey, query)),
+    openState: async () => note(await openState(database, stateKey)),
     readAudit: (query) => readAudit(database, stateKey, query),
     openAudit: (query) => openAudit(database, stateKey, query),
     verifyAudit: ({ requestId }, scratch) =>

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { createBackupEncoder } from '../../src/backup/format/encoder.ts';
 import { configVariables } from '../../src/config/config.ts';
 import { GENESIS_HASH } from '../../src/domain/audit.ts';
-import type { StateHead } from '../../src/domain/state.ts';
+import type { ObservedHead } from '../../src/domain/state.ts';
 import { errorCodes } from '../../src/errors.ts';
 import { limits } from '../../src/limits.ts';
 import { createMetrics } from '../../src/metrics.ts';
@@ -98,7 +98,7 @@ function anchorsOf(text: string): string[] {
 describe('docs/operations.md', () => {
   test('names only metrics of the node', async () => {
     const metrics = createMetrics();
-    const head: StateHead = {
+    const head: ObservedHead = {
       stateKey: 'default',
       epoch: 'e',
       revision: 0,
@@ -108,6 +108,8 @@ describe('docs/operations.md', () => {
       lastBackupAt: null,
       lastRestoreAt: null,
       updatedAt: '2026-01-01T00:00:00.000000Z',
+      epochChanges: 0,
+      lastEpochChange: null,
     };
     metrics.watch({
       observe: () => ({

@@ -65,6 +65,7 @@ describe('of two states in one database, no verb of one shows or touches the oth
     ['state.patch', (node) => node.commit({ action: 'state.patch', changes: [{ op: 'put', name: 'y', json: '1' }] })],
     ['state.put', (node) => node.commit({ action: 'state.put', changes: [{ op: 'put', name: 'own', json: '1' }] })],
     ['readHead', (node) => node.store.readHead()],
+    ['observeHead', (node) => node.store.observeHead()],
     ['readDocument', (node) => node.store.readDocument('shared')],
     ['listDocuments', (node) => node.store.listDocuments({ limit: 1_000 })],
     ['openState', (node) => node.state()],

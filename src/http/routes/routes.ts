@@ -6,7 +6,7 @@
  */
 import type { FastifyInstance } from 'fastify';
 import type { Readiness } from '../../domain/readiness.ts';
-import type { StateHead } from '../../domain/state.ts';
+import type { ObservedHead } from '../../domain/state.ts';
 import type { Store } from '../../domain/store.ts';
 import type { Log } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
@@ -32,7 +32,7 @@ export interface RouteParts {
   /** Returns the last verdict, without waiting. */
   readiness: () => Readiness;
   /** Reads the head of the state. Resolves with undefined if the database does not answer in time. */
-  peekHead: () => Promise<StateHead | undefined>;
+  peekHead: () => Promise<ObservedHead | undefined>;
   log: Log;
   metrics: Metrics;
 }

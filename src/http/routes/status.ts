@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import type { Readiness } from '../../domain/readiness.ts';
-import type { StateHead } from '../../domain/state.ts';
+import type { ObservedHead } from '../../domain/state.ts';
 import type { StatusReport } from '../../domain/status.ts';
 import type { Store } from '../../domain/store.ts';
 import type { UndoRecord } from '../../domain/undo.ts';
@@ -23,7 +23,7 @@ interface StatusRouteParts {
   stateKey: string;
   node: NodeFacts;
   readiness: () => Readiness;
-  peekHead: () => Promise<StateHead | undefined>;
+  peekHead: () => Promise<ObservedHead | undefined>;
 }
 
 /** Registers the status route. If the database does not answer in time, its values are null. */
@@ -75,13 +75,15 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
   });
 }
 
-function toState(head: StateHead | undefined): StatusReport['state'] {
+function toState(head: ObservedHead | undefined): StatusReport['state'] {
   return {
     revision: head?.revision ?? null,
     epoch: head?.epoch ?? null,
     documents: head?.documents ?? null,
     bytes: head?.bytes ?? null,
     updated_at: head?.updatedAt ?? null,
+    epoch_changes: head?.epochChanges ?? null,
+    last_epoch_change: head?.lastEpochChange ?? null,
   };
 }
 

@@ -10,7 +10,7 @@ interface Waiting extends PreparedCommit {
 }
 
 export interface GroupCommitOptions {
-  /** Commits a batch in one transaction within `timeoutMs`, see `commitBatch`. */
+  /** Commits a batch in one transaction within `timeoutMs`, see `createCommitBatch`. */
   commitBatch(commits: PreparedCommit[], timeoutMs: number): Promise<CommitOutcome[]>;
   createEventId(): string;
   /** Called after each committed batch. */
@@ -53,8 +53,10 @@ export function createGroupCommit(options: GroupCommitOptions) {
       const batch = takeBatch(queue);
       queuedBytes -= batch.reduce((sum, one) => sum + one.bytes, 0);
       inFlight = batch.length;
-      await commitAll(batch, options);
+      const deferred = await commitAll(batch, options);
       inFlight = 0;
+      queue.unshift(...deferred);
+      queuedBytes += deferred.reduce((sum, one) => sum + one.bytes, 0);
     }
     running = undefined;
   }
@@ -83,30 +85,42 @@ function takeBatch(queue: Waiting[]): Waiting[] {
   return queue.splice(0, count);
 }
 
-/** Answers every commit of the batch. Never rejects. */
-async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise<void> {
-  const { now = monotonicNow } = options;
+/** Answers every commit of the batch except the deferred ones, which it returns in their order. Never rejects. */
+async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise<Waiting[]> {
+  const { now = monotonicMs } = options;
   const startedMs = now();
   try {
     const outcomes = await commitOrFindOut(batch, options);
-    options.onBatch?.({ commits: batch.length, durationMs: now() - startedMs });
-    for (const [index, one] of batch.entries()) settle(one, outcomes[index]);
+    const deferred = batch.filter((one, index) => !settle(one, outcomes[index]));
+    options.onBatch?.({ commits: batch.length - deferred.length, durationMs: now() - startedMs });
+    return deferred;
   } catch (error) {
     if (batch.length > 1 && isOneCommitsFault(error)) {
       // Nothing was committed. Send each commit alone, so that only the one at fault fails.
-      for (const one of batch) await commitAll([one], options);
-      return;
+      for (const one of batch) await commitAlone(one, options);
+      return [];
     }
     for (const one of batch) one.reject(error);
+    return [];
   }
 }
+
+/** Answers one commit. `loom_commit` defers a commit that is alone at most once, to have it sent in a transaction. */
+async function commitAlone(one: Waiting, options: GroupCommitOptions): Promise<void> {
+  let deferred = await commitAll([one], options);
+  if (deferred.length > 0) deferred = await commitAll(deferred, options);
+  for (const left of deferred) left.reject(new Error('a commit was deferred twice'));
+}
+
+/** Counts the time monotonically: a jump of the wall clock must neither shorten nor lengthen a wait. */
+const monotonicMs = (): number => performance.now();
 
 /**
  * Commits the batch. If the answer is lost, sends the same batch again until the database reports the outcome.
  * `loom_commit` does not repeat a commit whose event id it finds.
  */
 async function commitOrFindOut(batch: Waiting[], options: GroupCommitOptions): Promise<CommitOutcome[]> {
-  const { now = monotonicNow, wait = sleep } = options;
+  const { now = monotonicMs, wait = sleep } = options;
   const deadlineMs = now() + limits.commitTimeoutMs;
   let unknown: unknown;
   for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 1_000)) {
@@ -129,13 +143,13 @@ const leavesUnknown: ReadonlySet<string> = new Set(['commit_outcome_unknown', 'd
 /** Leaves the last attempt time for one round trip. */
 const MIN_ATTEMPT_MS = 1_000;
 
-/** A clock that the operator cannot set: a wait must not end early or late because of a correction of the time. */
-const monotonicNow = (): number => performance.now();
-
-function settle(waiting: Waiting, outcome: CommitOutcome | undefined): void {
+/** Answers the commit. Returns false if it was deferred. */
+function settle(waiting: Waiting, outcome: CommitOutcome | undefined): boolean {
   if (outcome === undefined) waiting.reject(new Error('a batch returned fewer outcomes than commits'));
+  else if ('deferred' in outcome) return false;
   else if ('receipt' in outcome) waiting.resolve(outcome.receipt);
   else waiting.reject(outcome.error);
+  return true;
 }
 
 /** Returns whether the content of one commit may be at fault, rather than the server or the schema. */

@@ -12,7 +12,7 @@ import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { assertSchemaServes } from '../schema/serves.ts';
 import { createEventId } from '../state/identifiers.ts';
-import { lockState, readStateHead } from '../state/state-row.ts';
+import { lockState, readStateHead, startEpochIfLost } from '../state/state-row.ts';
 import { applyDocuments, type DocumentsPlan } from './documents.ts';
 import { adoptEntries, type ImportOrigin, importEntries, readTruncations, removeEntries } from './entries.ts';
 import { type AppendedEntry, appendOperationEntry } from './operation-entry.ts';
@@ -111,11 +111,13 @@ const PLAN_ATTEMPTS = 3;
  */
 async function planAtOneRevision<Plan extends OperationPlan>(
   connection: Connection,
-  { stateKey, dryRun, expectRevision, plan }: StagedOperation<Plan>,
+  { stateKey, requestId, dryRun, expectRevision, plan }: StagedOperation<Plan>,
 ): Promise<Plan> {
   for (let attempt = dryRun ? 1 : PLAN_ATTEMPTS; ; attempt += 1) {
     const locks = attempt >= PLAN_ATTEMPTS;
-    const live = await (locks ? lockState(connection, stateKey) : readStateHead(connection, stateKey));
+    let live = await (locks ? lockState(connection, stateKey) : readStateHead(connection, stateKey));
+    if (locks && !dryRun && (await startEpochIfLost(connection, stateKey, requestId)))
+      live = await lockState(connection, stateKey);
     // The body may have taken hours to arrive, and another node may have migrated meanwhile.
     await assertSchemaServes(connection);
     assertRevision(live, expectRevision);

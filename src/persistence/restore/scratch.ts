@@ -56,7 +56,7 @@ export function dropScratch(database: Database, stateKey: string, owner: string)
     // A node that served this state may own scratch states. Without an owner, they could not be dropped.
     await connection.execute('update loom_scratch set owner = $2 where owner = $1', [stateKey, owner]);
     // That node may also have written undo records.
-    for (const table of ['loom_snapshot_document', 'loom_snapshot_audit', 'loom_snapshot']) {
+    for (const table of ['loom_snapshot_document', 'loom_snapshot_audit', 'loom_snapshot', 'loom_lineage']) {
       await connection.execute(`delete from ${table} where state_key = $1`, [stateKey]);
     }
     return { dropped: true, state_key: stateKey, documents, audit_entries: state.audit_entries };

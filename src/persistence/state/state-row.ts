@@ -1,7 +1,7 @@
 // persistence/state/ has the row of a state (`loom_state`), ids, state digests and the list of scratch states. It
 // imports domain, errors, limits and, of persistence, connection/. It must not know commits, backups or restores.
 
-import type { StateHead } from '../../domain/state.ts';
+import type { EpochChange, ObservedHead, StateHead } from '../../domain/state.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { stateMissing } from '../connection/faults.ts';
@@ -29,6 +29,43 @@ export function readStateHead(queries: Queries, stateKey: string): Promise<State
 export async function lockState(queries: Queries, stateKey: string): Promise<StateHead> {
   await queries.execute(`select set_config('lock_timeout', $1, true)`, [String(limits.restoreLockTimeoutMs)]);
   return readRow(queries, stateKey, 'for no key update');
+}
+
+/** Reads the head of the state for the status and the metrics, also before the migration to schema version 3. */
+export async function observeStateHead(queries: Queries, stateKey: string): Promise<ObservedHead> {
+  const table = await queries.firstRow<{ found: boolean }>(`select to_regclass('loom_lineage') is not null as found`);
+  const [head, row] = await Promise.all([
+    readStateHead(queries, stateKey),
+    table?.found === true ? readEpochChanges(queries, stateKey) : undefined,
+  ]);
+  const last = row === undefined || row.at === null ? null : { at: row.at, reason: row.reason };
+  return { ...head, epochChanges: row?.changes ?? 0, lastEpochChange: last };
+}
+
+interface EpochChanges {
+  changes: number;
+  at: string | null;
+  reason: EpochChange['reason'];
+}
+
+function readEpochChanges(queries: Queries, stateKey: string): Promise<EpochChanges | undefined> {
+  return queries.firstRow<EpochChanges>(
+    `select epoch_changes as changes, ${rfc3339('epoch_changed_at')} as at, epoch_reason as reason
+       from loom_lineage where state_key = $1`,
+    [stateKey],
+  );
+}
+
+/**
+ * Starts a new epoch if the database may have lost commits, as a commit does. Returns whether it has. The caller holds
+ * the lock of the state row.
+ */
+export async function startEpochIfLost(queries: Queries, stateKey: string, requestId: string): Promise<boolean> {
+  const row = await queries.firstRow<{ started: boolean }>('select loom_check_lineage($1, null, $2) as started', [
+    stateKey,
+    requestId,
+  ]);
+  return row?.started === true;
 }
 
 async function readRow(queries: Queries, stateKey: string, lock: '' | 'for no key update'): Promise<StateHead> {
