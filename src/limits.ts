@@ -7,9 +7,12 @@ const maxChangesPerCommit = 10_000;
 
 /**
  * Bounds the audit entry of a commit by an earlier version. Such a commit replaced every document: its entry has the
- * body, and the name of each new and each deleted document. Quotes in a name take two bytes.
+ * body, and the name of each new and each deleted document. Quotes in a name take two bytes. It is about 53 MiB.
  */
-const maxEarlierEntryBytes = maxStateBodyBytes + 2 * maxChangesPerCommit * (2 * maxDocumentNameBytes + 64) + 4 * KiB;
+export const maxEarlierEntryBytes =
+  maxStateBodyBytes + 2 * maxChangesPerCommit * (2 * maxDocumentNameBytes + 64) + 4 * KiB;
+
+const maxImportedEntryBytes = Math.ceil(maxEarlierEntryBytes / MiB + 3) * MiB;
 
 /** Lists LOOM's bounds, each with its reason. Configuration variables can change some of them. */
 export const limits = {
@@ -31,17 +34,14 @@ export const limits = {
   /** Bounds the audit entry of a commit, a restore or an undo: the largest change and the entry's other members. */
   maxAuditEntryBytes: 40 * MiB,
 
-  /** Bounds the audit entry of a commit by an earlier version, which counted only the body: about 53 MiB. */
-  maxEarlierEntryBytes,
-
   /** Bounds an entry that a restore imports. It has room for the largest entry and several hundred imports of it. */
-  maxImportedEntryBytes: 56 * MiB,
+  maxImportedEntryBytes,
 
   /**
    * Bounds an entry for every reader, and for the imports of an undo. It exceeds what all other writers may make, so an
    * undo can import each entry that a restore removes. A jsonb has at most 255 MiB.
    */
-  maxReadableEntryBytes: 64 * MiB,
+  maxReadableEntryBytes: maxImportedEntryBytes + 8 * MiB,
 
   /** Bounds a backup's manifest, and each member other than the state and the audit entries. */
   maxBackupMemberBytes: 64 * KiB,

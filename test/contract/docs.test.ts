@@ -7,7 +7,7 @@ import { configVariables } from '../../src/config/config.ts';
 import { GENESIS_HASH } from '../../src/domain/audit.ts';
 import type { StateHead } from '../../src/domain/state.ts';
 import { errorCodes } from '../../src/errors.ts';
-import { limits } from '../../src/limits.ts';
+import { limits, maxEarlierEntryBytes } from '../../src/limits.ts';
 import { createMetrics } from '../../src/metrics.ts';
 
 import { createdTables } from './migration-rules.ts';
@@ -196,9 +196,14 @@ describe('docs/backup-format.md', () => {
   test('states the limit of each part', () => {
     const MiB = 2 ** 20;
     expect(text).toContain(
-      `a document ${limits.maxConfigurableDocumentBytes / MiB} MiB, an entry ${limits.maxAuditEntryBytes / MiB} MiB`,
+      `a document ${limits.maxConfigurableDocumentBytes / MiB} MiB, an entry ${limits.maxReadableEntryBytes / MiB} MiB`,
     );
-    expect(text).toContain(`with ${limits.maxAuditEntryDepth} levels of nesting`);
+    expect(text).toContain(`with ${limits.maxReadableEntryDepth} levels of nesting`);
+    expect(text.replace(/\s+/g, ' ')).toContain(
+      `entries of up to ${limits.maxAuditEntryBytes / MiB} MiB, and earlier versions ` +
+        `wrote up to ${Math.ceil(maxEarlierEntryBytes / MiB)} MiB. A restore imports up to ` +
+        `${limits.maxImportedEntryBytes / MiB} MiB and ${limits.maxAuditEntryDepth} levels`,
+    );
     expect(text).toContain(
       `any other member ${limits.maxBackupMemberBytes / 1024} KiB, ${limits.maxBackupHeaderMembers} members`,
     );

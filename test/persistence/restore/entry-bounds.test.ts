@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { verifyBackup } from '../../../src/backup/offline/verifier.ts';
-import { limits } from '../../../src/limits.ts';
+import { limits, maxEarlierEntryBytes } from '../../../src/limits.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import { append, backupOf, type Entry, put } from '../../setup/backup/trails.ts';
 import { depth } from '../../setup/depth.ts';
@@ -100,7 +100,7 @@ describe('the largest entry that an earlier version could write', () => {
     const base = await node.backup();
     const bytes = await insertLargestEntry();
     expect(bytes).toBeGreaterThan(1.1 * limits.maxAuditEntryBytes);
-    expect(bytes).toBeLessThan(limits.maxEarlierEntryBytes);
+    expect(bytes).toBeLessThan(maxEarlierEntryBytes);
     expect(await verifyOffline(await node.backup())).toMatchObject({ auditEntries: 2 });
     if (depth !== 'full') return;
     const value = JSON.stringify('x'.repeat(VALUE_BYTES - 2));

@@ -15,6 +15,9 @@ import { damaged, readAnchor, verifyUndoRecords } from './undo-digest.ts';
 import { readUndoRecords } from './undo-record.ts';
 import { describeUndo, reportUndo, type UndoPlan } from './undo-report.ts';
 
+// persistence/restore/undo/ keeps what restores replace, and undoes restores. It imports ../ for the steps of an
+// operation. Only undo-record.ts and undo-digest.ts know the tables of undo records, except for staging them.
+
 /**
  * Undoes the last restore or undo, or all from a named one on, in one commit. Each document that they changed gets the
  * value from before the first of them. Entries that they removed come back as `audit.import`. Other documents stay
