@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { UndoRecord } from '../../../domain/undo.ts';
 import { LoomError } from '../../../errors.ts';
-import type { Connection, Queries } from '../../connection/connection.ts';
-import { selectStateKey } from '../../state/state-row.ts';
+import type { Queries } from '../../connection/connection.ts';
 
 /** Names an undo record in the audit entry of an operation. The digest is null for a record of an older version. */
 export interface NamedUndoRecord {
@@ -18,25 +17,28 @@ export type DigestedRecord = Pick<
 
 const ABSENT = `decode(repeat('00', 32), 'hex')`;
 
-/** Selects what an operation is about to replace: the staged changes, and the live entries after `loom.after`. */
-const LIVE = {
-  documents: `select encode(sha256(convert_to(c.name, 'UTF8')) || coalesce(d.sha256, ${ABSENT}), 'hex')
-      from loom_stage_change c
-      left join loom_document d on d.state_key = current_setting('loom.state_key') and d.name = c.name
-     order by c.name`,
-  entries: `select encode(hash || loom_value_sha256(entry), 'hex') from loom_audit
-     where state_key = current_setting('loom.state_key') and seq > current_setting('loom.after')::bigint order by seq`,
+/** Items of one block. PostgreSQL hashes blocks, because one aggregate is limited to 1 GiB of memory. */
+const BLOCK_ITEMS = 4_096;
+
+interface Items {
+  /** SQL of a query of `key`, which orders the items, and `item`, 64 bytes. */
+  documents: string;
+  entries: string;
+}
+
+/** Selects what an operation is about to replace: the staged changes, and the live entries after the seq $2. */
+const LIVE: Items = {
+  documents: `select c.name as key, sha256(convert_to(c.name, 'UTF8')) || coalesce(d.sha256, ${ABSENT}) as item
+      from loom_stage_change c left join loom_document d on d.state_key = $1 and d.name = c.name`,
+  entries: `select seq as key, hash || loom_value_sha256(entry) as item from loom_audit where state_key = $1 and seq > $2`,
 };
 
-/** Selects the same from the undo record of the revision `loom.revision`. */
-const KEPT = {
-  documents: `select encode(sha256(convert_to(name, 'UTF8')) || coalesce(loom_value_sha256(value), ${ABSENT}), 'hex')
-      from loom_snapshot_document
-     where state_key = current_setting('loom.state_key') and revision = current_setting('loom.revision')::bigint
-     order by name`,
-  entries: `select encode(hash || loom_value_sha256(entry), 'hex') from loom_snapshot_audit
-     where state_key = current_setting('loom.state_key') and revision = current_setting('loom.revision')::bigint
-     order by seq`,
+/** Selects the same from the undo record of the revision $2. */
+const KEPT: Items = {
+  documents: `select name as key, sha256(convert_to(name, 'UTF8')) || coalesce(loom_value_sha256(value), ${ABSENT}) as item
+      from loom_snapshot_document where state_key = $1 and revision = $2`,
+  entries: `select seq as key, hash || loom_value_sha256(entry) as item
+      from loom_snapshot_audit where state_key = $1 and revision = $2`,
 };
 
 /** Says what an operation replaces. `entriesAfter` is the seq after which it removes entries. */
@@ -47,52 +49,67 @@ export interface Replaced {
 
 /**
  * Computes the digest of an undo record from the live rows that it is about to keep. docs/backup-format.md specifies
- * the digest. Rows are streamed, so memory does not grow with the record.
+ * the digest. PostgreSQL hashes the rows: a result of many rows could not be sent to a lost node, and would keep the
+ * state row locked.
  */
 export async function digestReplaced(
-  connection: Connection,
+  queries: Queries,
   stateKey: string,
   record: DigestedRecord,
   { documents, entriesAfter }: Replaced,
 ): Promise<string> {
-  await selectStateKey(connection, stateKey);
-  await connection.execute(`select set_config('loom.after', $1, true)`, [String(entriesAfter ?? 0)]);
-  const digest = createRecordDigest();
-  const counts = {
-    documents: documents ? await digest.add(connection, LIVE.documents) : 0,
-    audit_entries: entriesAfter === undefined ? 0 : await digest.add(connection, LIVE.entries),
-  };
-  return digest.end({ ...record, ...counts });
+  const counted = await digestItems(queries, documents ? LIVE : { ...LIVE, documents: NOTHING }, [
+    stateKey,
+    entriesAfter ?? Number.MAX_SAFE_INTEGER,
+  ]);
+  return digestRecord({ ...record, documents: counted.documents, audit_entries: counted.entries }, counted);
 }
+
+const NOTHING = `select null::text as key, null::bytea as item where $1::text is null and false`;
 
 /** Computes the digest of a stored undo record from its rows. */
-async function digestKept(connection: Connection, stateKey: string, record: UndoRecord): Promise<string> {
-  await selectStateKey(connection, stateKey);
-  await connection.execute(`select set_config('loom.revision', $1, true)`, [String(record.revision)]);
-  const digest = createRecordDigest();
-  await digest.add(connection, KEPT.documents);
-  await digest.add(connection, KEPT.entries);
-  return digest.end(record);
+async function digestKept(queries: Queries, stateKey: string, record: UndoRecord): Promise<string> {
+  return digestRecord(record, await digestItems(queries, KEPT, [stateKey, record.revision]));
 }
 
-function createRecordDigest() {
-  const hash = createHash('sha256');
-  return {
-    /** Adds the rows of a query, and returns their number. */
-    add: async (connection: Connection, query: string): Promise<number> => {
-      let rows = 0;
-      for await (const lines of connection.copyOut(query)) {
-        rows += lines.length;
-        hash.update(Buffer.concat(lines).toString('latin1'), 'hex');
-      }
-      return rows;
-    },
-    end: (record: DigestedRecord & Pick<UndoRecord, 'documents' | 'audit_entries'>): string => {
-      const { kind, event_id, revision, previous_revision, replaced_state, documents, audit_entries } = record;
-      const members = [kind, event_id, revision, previous_revision, replaced_state, documents, audit_entries];
-      return hash.update(JSON.stringify(members)).digest('hex');
-    },
-  };
+interface ItemDigests {
+  documents: number;
+  documents_sha256: string;
+  entries: number;
+  entries_sha256: string;
+}
+
+async function digestItems(
+  queries: Queries,
+  { documents, entries }: Items,
+  parameters: [stateKey: string, number],
+): Promise<ItemDigests> {
+  const row = await queries.firstRow<ItemDigests>(
+    `select d.items as documents, d.sha256 as documents_sha256, e.items as entries, e.sha256 as entries_sha256
+       from (${digestBlocks(documents)}) d, (${digestBlocks(entries)}) e`,
+    parameters,
+  );
+  if (row === undefined) throw new Error('an aggregate returns one row');
+  return row;
+}
+
+function digestBlocks(items: string): string {
+  return `select coalesce(sum(items), 0)::bigint as items,
+                 encode(sha256(coalesce(string_agg(block_sha256, '' order by block), '')), 'hex') as sha256
+            from (select (place - 1) / ${BLOCK_ITEMS} as block, count(*) as items,
+                         sha256(string_agg(item, '' order by place)) as block_sha256
+                    from (select row_number() over (order by key) as place, item from (${items}) listed) placed
+                   group by 1) blocks`;
+}
+
+function digestRecord(
+  record: DigestedRecord & Pick<UndoRecord, 'documents' | 'audit_entries'>,
+  digests: ItemDigests,
+): string {
+  const { kind, event_id, revision, previous_revision, replaced_state, documents, audit_entries } = record;
+  const members = [kind, event_id, revision, previous_revision, replaced_state, documents, audit_entries];
+  const text = JSON.stringify([...members, digests.documents_sha256, digests.entries_sha256]);
+  return createHash('sha256').update(text).digest('hex');
 }
 
 /** Describes the audit entry of the operation that wrote the newest undo record. */
@@ -148,7 +165,7 @@ export async function readNamedRecords(
  * an older version wrote at least one of them without a digest. Throws `undo_record_damaged`.
  */
 export async function verifyUndoRecords(
-  connection: Connection,
+  queries: Queries,
   stateKey: string,
   anchor: RecordAnchor | undefined,
   records: UndoRecord[],
@@ -161,7 +178,7 @@ export async function verifyUndoRecords(
     if (anchor.named !== undefined && name === undefined) throw damaged(record, 'The audit trail does not name it.');
     const expected = name?.sha256 ?? null;
     if (expected === null) verified = null;
-    else if ((await digestKept(connection, stateKey, record)) !== expected) {
+    else if ((await digestKept(queries, stateKey, record)) !== expected) {
       throw damaged(record, 'Its content does not match the digest in the audit trail.');
     }
   }
