@@ -135,6 +135,22 @@ export const limits = {
   /** Bounds a restore's wait for the state row. A batch in flight ends within this time. */
   restoreLockTimeoutMs: 30_000,
 
+  /**
+   * Bounds how long a restore's transaction may be idle before PostgreSQL ends it. Between two statements, a restore
+   * waits for its body, of which no byte may arrive for `bodyIdleTimeoutMs`, several times.
+   */
+  operationIdleTimeoutMs: 300_000,
+
+  /**
+   * Bounds the same once the state row is locked. The node then waits for nothing, so an idle transaction has lost its
+   * node. Commits wait longer (`commitLockTimeoutMs`), so they survive.
+   */
+  lockedIdleTimeoutMs: 5_000,
+
+  /** Bound the time, and the probes, until PostgreSQL notices that the node of a restore is lost. */
+  lostNodeTimeoutMs: 30_000,
+  lostNodeProbes: 4,
+
   /** Bounds `Idempotency-Key`. It has room for a UUID or ULID with a prefix. */
   maxIdempotencyKeyBytes: 255,
 

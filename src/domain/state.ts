@@ -39,6 +39,23 @@ export interface DroppedScratch extends Pick<ScratchState, 'state_key' | 'docume
   dropped: true;
 }
 
+/** Describes a transaction that holds a lock. A member is null if the database role may not see it. */
+export interface LockHolder {
+  /** Process id of its connection in PostgreSQL. */
+  pid: number;
+  /** `loom` for a node. */
+  application_name: string | null;
+  /** When the transaction began. */
+  since: string | null;
+}
+
+export interface StateLocks {
+  /** Holder of the state row. Commits wait for it. A batch of commits holds the row for a moment. */
+  state: LockHolder | null;
+  /** Holder of the lock for restores, undos and dry runs. */
+  restore: LockHolder | null;
+}
+
 /** Returns the fault of a state key as a predicate, as `documentNameFault` does; undefined for a valid key. */
 export function stateKeyFault(key: string): string | undefined {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters

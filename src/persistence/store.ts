@@ -11,6 +11,7 @@ import { commitBatch } from './commit/batch.ts';
 import { createGroupCommit, type GroupCommitOptions } from './commit/group-commit.ts';
 import type { Database } from './connection/database.ts';
 import { listDocuments, openState, readDocument } from './read/documents.ts';
+import { readLocks } from './restore/lock.ts';
 import { restore } from './restore/restore.ts';
 import { dropScratch } from './restore/scratch.ts';
 import { undo } from './restore/undo/undo.ts';
@@ -65,6 +66,7 @@ export function createStore(options: StoreOptions): StoreHandle {
         undo(database, request, { stateKey, ...context }),
       ),
     readUndoRecords: () => readUndoRecords(database, stateKey),
+    readLocks: () => readLocks(database, stateKey),
     readScratchStates: () => listScratchStates(database, stateKey),
     dropScratch: (scratch) => dropScratch(database, scratch, stateKey),
     readSchema: () => readSchemaStatus(database, migrations),

@@ -2,6 +2,7 @@ import { type AuditHead, type AuditVerdict, type ChainFault, GENESIS_HASH } from
 import type { ChainChecks } from '../activity/chain-checks.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
+import { boundTransaction } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { assertScratch } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
@@ -12,6 +13,7 @@ export async function verifyAudit(
   scratch: string | undefined,
 ): Promise<AuditVerdict> {
   const verdict = await database.transaction('snapshot', async (connection) => {
+    await boundTransaction(connection);
     if (scratch !== undefined) await assertScratch(connection.within(), scratch, stateKey);
     return verifyChain(connection, scratch ?? stateKey);
   });

@@ -10,6 +10,7 @@ import type { StateHead } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
+import { boundTransaction, detectLostNode } from '../connection/session-bounds.ts';
 import { assertSchemaServes } from '../schema/serves.ts';
 import { createEventId } from '../state/identifiers.ts';
 import { lockState, readStateHead } from '../state/state-row.ts';
@@ -62,6 +63,8 @@ export function openOperation<T>(
   run: (connection: Connection) => Promise<T>,
 ): Promise<T> {
   const checkAndRun = async (connection: Connection): Promise<T> => {
+    await boundTransaction(connection);
+    await detectLostNode(connection);
     await assertSchemaServes(connection);
     return run(connection);
   };

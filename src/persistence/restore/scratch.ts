@@ -1,7 +1,9 @@
 import type { DroppedScratch } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
+import { boundTransaction, detectLostNode } from '../connection/session-bounds.ts';
 import { assertSchemaServes } from '../schema/serves.ts';
 import { digestDocuments } from '../state/digest.ts';
 import { createEpoch } from '../state/identifiers.ts';
@@ -38,6 +40,8 @@ export async function digestState(connection: Connection, stateKey: string): Pro
 /** Drops a scratch state of `owner` with all its content, and returns its counts. Never drops any other state. */
 export function dropScratch(database: Database, stateKey: string, owner: string): Promise<DroppedScratch> {
   return database.transaction('write', async (connection) => {
+    await boundTransaction(connection, limits.lockedIdleTimeoutMs);
+    await detectLostNode(connection);
     await assertSchemaServes(connection);
     await lockRestores(connection, stateKey, 'scratch');
     const state = await connection.firstRow<{ audit_entries: number }>(

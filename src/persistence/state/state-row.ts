@@ -5,6 +5,7 @@ import type { StateHead } from '../../domain/state.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { stateMissing } from '../connection/faults.ts';
+import { boundTransaction } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { createEpoch } from './identifiers.ts';
 
@@ -23,11 +24,12 @@ export function readStateHead(queries: Queries, stateKey: string): Promise<State
 }
 
 /**
- * Reads the head of the state and locks its row. Commits wait until the transaction ends. Throws `starting` if the row
- * does not exist, and `state_busy` if the lock is not free within `limits.restoreLockTimeoutMs`.
+ * Reads the head of the state and locks its row. Commits wait until the transaction ends. PostgreSQL ends it if it is
+ * idle for `limits.lockedIdleTimeoutMs`. Throws `starting` if the row does not exist, and `state_busy` if the lock is not
+ * free within `limits.restoreLockTimeoutMs`.
  */
 export async function lockState(queries: Queries, stateKey: string): Promise<StateHead> {
-  await queries.execute(`select set_config('lock_timeout', $1, true)`, [String(limits.restoreLockTimeoutMs)]);
+  await boundTransaction(queries, limits.lockedIdleTimeoutMs);
   return readRow(queries, stateKey, 'for no key update');
 }
 
