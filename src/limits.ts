@@ -197,6 +197,9 @@ export const limits = {
   /** Bounds `LOOM_PG_STATE_KEY`, which every index entry contains in addition to a document's name. */
   maxStateKeyBytes: 128,
 
+  /** Bounds the name of a scratch state. Its stored key has one more byte, which separates it from state keys. */
+  maxScratchKeyBytes: 127,
+
   /** Starts TCP keep-alive after this idle time, before common firewalls and load balancers time out. */
   keepAliveDelayMs: 10_000,
 

@@ -57,16 +57,16 @@ export interface StateLocks {
 }
 
 /** Returns the fault of a state key as a predicate, as `documentNameFault` does; undefined for a valid key. */
-export function stateKeyFault(key: string): string | undefined {
+export function stateKeyFault(key: string, maxBytes: number = limits.maxStateKeyBytes): string | undefined {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
   const isStorable = key.isWellFormed() && !/[\u0000-\u001f\u007f-\u009f]/.test(key);
   if (!isStorable) return 'contains control characters or lone surrogates';
   const bytes = Buffer.byteLength(key);
-  return bytes > limits.maxStateKeyBytes ? `has ${bytes} bytes; the maximum is ${limits.maxStateKeyBytes}` : undefined;
+  return bytes > maxBytes ? `has ${bytes} bytes; the maximum is ${maxBytes}` : undefined;
 }
 
-/** Returns the fault of a scratch state's key. Its route contains the key, so it must also be a valid URL segment. */
+/** Returns the fault of a new scratch state's name. Its route contains the name, so it must be a valid URL segment. */
 export function scratchKeyFault(key: string): string | undefined {
   if (key === '' || key === '.' || key === '..') return 'is empty, "." or "..", which cannot be a segment of a URL';
-  return stateKeyFault(key);
+  return stateKeyFault(key, limits.maxScratchKeyBytes);
 }

@@ -149,6 +149,7 @@ describe('docs/restore.md', () => {
   test.each([
     `up to ${limits.commitLockTimeoutMs / 1000} s, and are then answered \`state_busy\``,
     `at most ${limits.maxPlanNames} names of each kind`,
+    `The name has at most ${limits.maxScratchKeyBytes} bytes`,
     `ends the restore's transaction after ${limits.lockedIdleTimeoutMs / 1000} s`,
     `it takes up to ${limits.operationIdleTimeoutMs / 60_000} minutes`,
     `its last ${limits.maxUndoRecords} restores and undos`,

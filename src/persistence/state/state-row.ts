@@ -2,6 +2,7 @@
 // imports domain, errors, limits and, of persistence, connection/. It must not know commits, backups or restores.
 
 import type { StateHead } from '../../domain/state.ts';
+import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { stateMissing } from '../connection/faults.ts';
@@ -9,8 +10,22 @@ import { boundTransaction } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { createEpoch } from './identifiers.ts';
 
-/** Creates the row of a new state. An existing row stays as it is. */
+/**
+ * Creates the row of a new state. An existing row stays as it is. Throws `scratch_exists` if the row is that of a
+ * scratch state: older versions stored one under its plain name.
+ */
 export async function ensureState(queries: Queries, stateKey: string): Promise<void> {
+  const scratch = await queries.firstRow<{ owner: string }>(
+    'select owner from loom_scratch join loom_state s using (state_key) where state_key = $1 and s.scratch',
+    [stateKey],
+  );
+  if (scratch !== undefined) {
+    throw new LoomError(
+      'scratch_exists',
+      `The state key ${JSON.stringify(stateKey)} is that of a scratch state, which a node of an older version created ` +
+        `for the state ${JSON.stringify(scratch.owner)}. Drop it with a node of that state, or set another LOOM_PG_STATE_KEY.`,
+    );
+  }
   await queries.execute(
     `insert into loom_state (state_key, epoch) values ($1, $2)
      on conflict (state_key) do nothing`,
