@@ -6,13 +6,15 @@ const maxStateBodyBytes = 32 * MiB;
 const maxChangesPerCommit = 10_000;
 
 /**
- * Bounds the audit entry of a commit by an earlier version. Such a commit replaced every document: its entry has the
- * body, and the name of each new and each deleted document. Quotes in a name take two bytes. It is about 53 MiB.
+ * Bounds the audit entry of a commit by an earlier version, which replaced every document: 47.6 MiB. The entry has the
+ * body, and the name of each new and each deleted document. A quote in a name takes two bytes. The bound of the body
+ * counted only the first of them.
  */
 export const maxEarlierEntryBytes =
-  maxStateBodyBytes + 2 * maxChangesPerCommit * (2 * maxDocumentNameBytes + 64) + 4 * KiB;
-
-const maxImportedEntryBytes = Math.ceil(maxEarlierEntryBytes / MiB + 3) * MiB;
+  maxStateBodyBytes +
+  maxChangesPerCommit * (maxDocumentNameBytes + 64) +
+  maxChangesPerCommit * (2 * maxDocumentNameBytes + 40) +
+  4 * KiB;
 
 /** Lists LOOM's bounds, each with its reason. Configuration variables can change some of them. */
 export const limits = {
@@ -34,14 +36,14 @@ export const limits = {
   /** Bounds the audit entry of a commit, a restore or an undo: the largest change and the entry's other members. */
   maxAuditEntryBytes: 40 * MiB,
 
-  /** Bounds an entry that a restore imports. It has room for the largest entry and several hundred imports of it. */
-  maxImportedEntryBytes,
+  /** Bounds an entry that a restore imports. It has room for the largest entry and 32 imports of it, at least. */
+  maxImportedEntryBytes: maxEarlierEntryBytes + 128 * KiB,
 
   /**
    * Bounds an entry for every reader, and for the imports of an undo. It exceeds what all other writers may make, so an
    * undo can import each entry that a restore removes. A jsonb has at most 255 MiB.
    */
-  maxReadableEntryBytes: maxImportedEntryBytes + 8 * MiB,
+  maxReadableEntryBytes: 48 * MiB,
 
   /** Bounds a backup's manifest, and each member other than the state and the audit entries. */
   maxBackupMemberBytes: 64 * KiB,

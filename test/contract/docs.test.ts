@@ -204,8 +204,8 @@ describe('docs/backup-format.md', () => {
     expect(text).toContain(`with ${limits.maxReadableEntryDepth} levels of nesting`);
     expect(text.replace(/\s+/g, ' ')).toContain(
       `entries of up to ${limits.maxAuditEntryBytes / MiB} MiB, and earlier versions ` +
-        `wrote up to ${Math.ceil(maxEarlierEntryBytes / MiB)} MiB. A restore imports up to ` +
-        `${limits.maxImportedEntryBytes / MiB} MiB and ${limits.maxAuditEntryDepth} levels`,
+        `wrote up to ${(maxEarlierEntryBytes / MiB).toFixed(1)} MiB. A restore imports up to ` +
+        `${(limits.maxImportedEntryBytes / MiB).toFixed(1)} MiB and ${limits.maxAuditEntryDepth} levels`,
     );
     expect(text).toContain(
       `any other member ${limits.maxBackupMemberBytes / 1024} KiB, ${limits.maxBackupHeaderMembers} members`,

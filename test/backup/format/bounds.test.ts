@@ -38,8 +38,12 @@ describe('the bounds of an audit entry', () => {
     expect(limits.maxDocumentDepth + 3).toBeLessThanOrEqual(limits.maxAuditEntryDepth);
   });
 
-  it('allow readers what an earlier version could write, which counted only values and characters of names', () => {
-    const put = bytesOf({ op: 'put', name: widestName, value: '', created: true }) + 2;
+  it('allow readers what an earlier version could write, which counted values and UTF-16 units of names', () => {
+    // No character has more bytes in JSON that were not counted, for each of its bytes in UTF-8, than a quote has.
+    const uncounted = (character: string) => (bytesOf(character) - 2 - character.length) / Buffer.byteLength(character);
+    for (const character of ['a', '\\', 'é', '語', '😀'])
+      expect(uncounted(character)).toBeLessThanOrEqual(uncounted('"'));
+    const put = bytesOf({ op: 'put', name: widestName, value: '', created: true }) + 2 - widestName.length;
     const remove = bytesOf({ op: 'delete', name: widestName }) + 2;
     const largest = bytesOf(frame) + limits.maxStateBodyBytes + limits.maxChangesPerCommit * (put + remove);
     expect(largest).toBeLessThanOrEqual(maxEarlierEntryBytes);
