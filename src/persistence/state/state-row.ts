@@ -15,15 +15,12 @@ import { createEpoch } from './identifiers.ts';
  * scratch state: older versions stored one under its plain name.
  */
 export async function ensureState(queries: Queries, stateKey: string): Promise<void> {
-  const scratch = await queries.firstRow<{ owner: string }>(
-    'select owner from loom_scratch join loom_state s using (state_key) where state_key = $1 and s.scratch',
-    [stateKey],
-  );
+  const scratch = await queries.firstRow('select from loom_state where state_key = $1 and scratch', [stateKey]);
   if (scratch !== undefined) {
     throw new LoomError(
       'scratch_exists',
-      `The state key ${JSON.stringify(stateKey)} is that of a scratch state, which a node of an older version created ` +
-        `for the state ${JSON.stringify(scratch.owner)}. Drop it with a node of that state, or set another LOOM_PG_STATE_KEY.`,
+      `The state key ${JSON.stringify(stateKey)} is that of a scratch state, which a node of an older version created. ` +
+        'Drop it with a node of the state that it belongs to, or set another LOOM_PG_STATE_KEY.',
     );
   }
   await queries.execute(
