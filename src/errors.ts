@@ -56,6 +56,7 @@ const catalogue = {
   scratch_not_found: { status: 404, title: 'Scratch state not found' },
   invalid_undo_request: { status: 400, title: 'Undo request is not valid' },
   nothing_to_undo: { status: 409, title: 'Nothing to undo' },
+  undo_record_damaged: { status: 500, title: 'Undo record does not match the audit trail' },
   audit_history_lost: { status: 409, title: 'Audit trail lacks entries of the earlier backup' },
   audit_history_unproven: { status: 409, title: 'Backups do not show whether audit entries were lost' },
 

@@ -1,10 +1,25 @@
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
+const maxDocumentNameBytes = 512;
+const maxStateBodyBytes = 32 * MiB;
+const maxChangesPerCommit = 10_000;
+
+/**
+ * Bounds the audit entry of a commit by an earlier version, which replaced every document: 47.6 MiB. The entry has the
+ * body, and the name of each new and each deleted document. A quote in a name takes two bytes. The bound of the body
+ * counted only the first of them.
+ */
+export const maxEarlierEntryBytes =
+  maxStateBodyBytes +
+  maxChangesPerCommit * (maxDocumentNameBytes + 64) +
+  maxChangesPerCommit * (2 * maxDocumentNameBytes + 40) +
+  4 * KiB;
+
 /** Lists LOOM's bounds, each with its reason. Configuration variables can change some of them. */
 export const limits = {
   /** Bounds a document name. An index entry of PostgreSQL has at most 2,704 bytes, and contains the name. */
-  maxDocumentNameBytes: 512,
+  maxDocumentNameBytes,
 
   /**
    * Bounds the canonical text of one document, unless `LOOM_MAX_DOCUMENT_BYTES` is set. A change rewrites every
@@ -16,10 +31,19 @@ export const limits = {
   maxConfigurableDocumentBytes: 32 * MiB,
 
   /** Bounds a PUT or PATCH of the whole state. It is one audit entry, and thus one jsonb of at most 255 MiB. */
-  maxStateBodyBytes: 32 * MiB,
+  maxStateBodyBytes,
 
-  /** Bounds one audit entry in a backup: the largest change and the entry's other members. */
+  /** Bounds the audit entry of a commit, a restore or an undo: the largest change and the entry's other members. */
   maxAuditEntryBytes: 40 * MiB,
+
+  /** Bounds an entry that a restore imports. It has room for the largest entry and 32 imports of it, at least. */
+  maxImportedEntryBytes: maxEarlierEntryBytes + 128 * KiB,
+
+  /**
+   * Bounds an entry for every reader, and for the imports of an undo. It exceeds what all other writers may make, so an
+   * undo can import each entry that a restore removes. A jsonb has at most 255 MiB.
+   */
+  maxReadableEntryBytes: 48 * MiB,
 
   /** Bounds a backup's manifest, and each member other than the state and the audit entries. */
   maxBackupMemberBytes: 64 * KiB,
@@ -37,10 +61,16 @@ export const limits = {
   maxBackupHeaderMembers: 64,
 
   /**
-   * Bounds the nesting of an audit entry. An entry adds three levels to a document, and each import adds two more: this
-   * allows 34 imports. In the body of a restore, an entry then stays below the 256 levels of `jq` 1.6.
+   * Bounds the nesting of an entry that a restore imports. An entry adds three levels to a document, and each import
+   * adds two more: this allows 34 imports.
    */
   maxAuditEntryDepth: 128 + 3 + 2 * 34 + 1,
+
+  /**
+   * Bounds the nesting of an entry for every reader, and for the imports of an undo: 25 more imports. In the body of a
+   * restore, which adds three levels, an entry stays below the 256 levels of `jq` 1.6.
+   */
+  maxReadableEntryDepth: 128 + 3 + 2 * 34 + 1 + 2 * 25,
 
   /** Reserve room for what an import adds to an entry: two levels, a state key and some hundred bytes. */
   auditImportDepth: 2,
@@ -81,7 +111,7 @@ export const limits = {
   maxMemberNameBytes: 64 * KiB,
 
   /** Bounds the documents that one commit changes. */
-  maxChangesPerCommit: 10_000,
+  maxChangesPerCommit,
 
   /** Bounds one batch. Beyond this, sharing an fsync saves less time than the last commit spends waiting. */
   maxBatchCommits: 128,
@@ -131,6 +161,22 @@ export const limits = {
 
   /** Bounds a restore's wait for the state row. A batch in flight ends within this time. */
   restoreLockTimeoutMs: 30_000,
+
+  /**
+   * Bounds how long a restore's transaction may be idle before PostgreSQL ends it. Between two statements, a restore
+   * waits for its body, of which no byte may arrive for `bodyIdleTimeoutMs`, several times.
+   */
+  operationIdleTimeoutMs: 300_000,
+
+  /**
+   * Bounds the same once the state row is locked. The node then waits for nothing, so an idle transaction has lost its
+   * node. Commits wait longer (`commitLockTimeoutMs`), so they survive.
+   */
+  lockedIdleTimeoutMs: 5_000,
+
+  /** Bound the time, and the probes, until PostgreSQL notices that the node of a restore is lost. */
+  lostNodeTimeoutMs: 30_000,
+  lostNodeProbes: 4,
 
   /** Bounds `Idempotency-Key`. It has room for a UUID or ULID with a prefix. */
   maxIdempotencyKeyBytes: 255,
@@ -191,6 +237,9 @@ export const limits = {
 
   /** Sets `Retry-After` when the share for streams is used up. Most reads of the state end within a second. */
   streamsRetrySeconds: 2,
+
+  /** Bounds the name of a scratch state. Its stored key has one more byte, which separates it from state keys. */
+  maxScratchKeyBytes: 127,
 
   /** Starts TCP keep-alive after this idle time, before common firewalls and load balancers time out. */
   keepAliveDelayMs: 10_000,

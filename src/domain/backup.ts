@@ -36,6 +36,8 @@ export interface BackupOptions {
   includeAudit: boolean;
   /** Number of newest entries to include; all when undefined. */
   auditLimit?: number | undefined;
+  /** Name of the scratch state to export instead of the live state. */
+  scratch?: string | undefined;
 }
 
 export interface DocumentCounts {
@@ -93,6 +95,21 @@ export interface RestoreReport extends OperationReport {
     /** Null when the backup is unverified. */
     backup_head: AuditHead | null;
   };
+  /** The origin of the backup, according to its header. A member that the header lacks is null. */
+  backup: {
+    instance_id: string | null;
+    state_key: string | null;
+    /** Value of `loom_backup_version`. */
+    version: number;
+    schema_version: number | null;
+    /** Time at which the export began. */
+    taken_at: string | null;
+    revision: number | null;
+  };
+  /** The database and state of the node. The revision is the one before the restore. */
+  live: { instance_id: string | null; state_key: string; revision: number };
+  /** Whether the backup was made in another database; null when the backup does not say. */
+  instance_differs: boolean | null;
   /** The new scratch state, as read from the database; a dry run only names it. Otherwise null. */
   scratch: { state_key: string; state_sha256: string | null; audit_head: AuditHead | null } | null;
 }

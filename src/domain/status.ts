@@ -1,6 +1,6 @@
 import type { AuditHead } from './audit.ts';
 import type { Readiness } from './readiness.ts';
-import type { EpochChange, ScratchState } from './state.ts';
+import type { EpochChange, ScratchState, StateLocks } from './state.ts';
 import type { ChainCheckRecord, RunningOperation, StoreObservation } from './store.ts';
 import type { UndoRecord } from './undo.ts';
 
@@ -28,6 +28,8 @@ export interface StatusReport {
   schema: { version: number | null; supported: number; compatible_from: number | null; pending: number | null };
   database: { ok: boolean; version: string | null; latency_ms: number | null; code?: string };
   pool: StoreObservation['pool'];
+  /** Null while the database does not answer. */
+  locks: StateLocks | null;
   queue: { depth: number; max: number };
   operations: RunningOperation[];
   event_loop: EventLoopDelay;

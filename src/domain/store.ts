@@ -4,7 +4,7 @@ import type { BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentSummary, StoredDocument } from './document.ts';
 import type { UndoOptions } from './request.ts';
-import type { DroppedScratch, ObservedHead, SchemaStatus, ScratchState, StateHead } from './state.ts';
+import type { DroppedScratch, ObservedHead, SchemaStatus, ScratchState, StateHead, StateLocks } from './state.ts';
 import type { UndoRecord, UndoReport } from './undo.ts';
 
 export interface DocumentQuery {
@@ -76,6 +76,8 @@ export interface Store {
   undo(request: UndoOptions, context: OperationContext): Promise<UndoReport>;
   /** Returns the undo records, newest first. */
   readUndoRecords(): Promise<UndoRecord[]>;
+  /** Returns which transactions hold the locks of this state, of any node. */
+  readLocks(): Promise<StateLocks>;
   /** Returns the scratch states that belong to this state. */
   readScratchStates(): Promise<ScratchState[]>;
   /** Drops a scratch state and returns its counts. Rejects with `scratch_not_found` for any other state. */

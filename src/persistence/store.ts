@@ -12,10 +12,11 @@ import { createGroupCommit, type GroupCommitOptions } from './commit/group-commi
 import { createSeenRevision, type StateRevision } from './commit/seen-revision.ts';
 import type { Database } from './connection/database.ts';
 import { listDocuments, openState, readDocument } from './read/documents.ts';
+import { readLocks } from './restore/lock.ts';
 import { restore } from './restore/restore.ts';
 import { dropScratch } from './restore/scratch.ts';
-import { undo } from './restore/undo.ts';
-import { readUndoRecords } from './restore/undo-record.ts';
+import { undo } from './restore/undo/undo.ts';
+import { readUndoRecords } from './restore/undo/undo-record.ts';
 import type { Migration } from './schema/migrations.ts';
 import { readSchemaStatus } from './schema/schema.ts';
 import { createEventId } from './state/identifiers.ts';
@@ -72,6 +73,7 @@ export function createStore(options: StoreOptions): StoreHandle {
         undo(database, request, { stateKey, ...context }),
       ),
     readUndoRecords: () => readUndoRecords(database, stateKey),
+    readLocks: () => readLocks(database, stateKey),
     readScratchStates: () => listScratchStates(database, stateKey),
     dropScratch: (scratch) => dropScratch(database, scratch, stateKey),
     readSchema: () => readSchemaStatus(database, migrations),

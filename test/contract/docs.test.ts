@@ -7,7 +7,7 @@ import { configVariables } from '../../src/config/config.ts';
 import { GENESIS_HASH } from '../../src/domain/audit.ts';
 import type { ObservedHead } from '../../src/domain/state.ts';
 import { errorCodes } from '../../src/errors.ts';
-import { limits } from '../../src/limits.ts';
+import { limits, maxEarlierEntryBytes } from '../../src/limits.ts';
 import { createMetrics } from '../../src/metrics.ts';
 
 import { createdTables } from './migration-rules.ts';
@@ -151,6 +151,9 @@ describe('docs/restore.md', () => {
   test.each([
     `up to ${limits.commitLockTimeoutMs / 1000} s, and are then answered \`state_busy\``,
     `at most ${limits.maxPlanNames} names of each kind`,
+    `The name has at most ${limits.maxScratchKeyBytes} bytes`,
+    `ends the restore's transaction after ${limits.lockedIdleTimeoutMs / 1000} s`,
+    `it takes up to ${limits.operationIdleTimeoutMs / 60_000} minutes`,
     `its last ${limits.maxUndoRecords} restores and undos`,
     `the newest ${limits.maxReplacedRestores}`,
   ])('states the limit: %s', (words) => {
@@ -198,9 +201,14 @@ describe('docs/backup-format.md', () => {
   test('states the limit of each part', () => {
     const MiB = 2 ** 20;
     expect(text).toContain(
-      `a document ${limits.maxConfigurableDocumentBytes / MiB} MiB, an entry ${limits.maxAuditEntryBytes / MiB} MiB`,
+      `a document ${limits.maxConfigurableDocumentBytes / MiB} MiB, an entry ${limits.maxReadableEntryBytes / MiB} MiB`,
     );
-    expect(text).toContain(`with ${limits.maxAuditEntryDepth} levels of nesting`);
+    expect(text).toContain(`with ${limits.maxReadableEntryDepth} levels of nesting`);
+    expect(text.replace(/\s+/g, ' ')).toContain(
+      `entries of up to ${limits.maxAuditEntryBytes / MiB} MiB, and earlier versions ` +
+        `wrote up to ${(maxEarlierEntryBytes / MiB).toFixed(1)} MiB. A restore imports up to ` +
+        `${(limits.maxImportedEntryBytes / MiB).toFixed(1)} MiB and ${limits.maxAuditEntryDepth} levels`,
+    );
     expect(text).toContain(
       `any other member ${limits.maxBackupMemberBytes / 1024} KiB, ${limits.maxBackupHeaderMembers} members`,
     );

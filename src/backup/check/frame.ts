@@ -54,8 +54,8 @@ export interface BackupOrigin {
   instanceId: string | null;
   stateKey: string | null;
   epoch: string | null;
-  /** 0 when the header has none. */
-  revision: number;
+  revision: number | null;
+  schemaVersion: number | null;
   exportedAt: string | null;
 }
 
@@ -137,14 +137,15 @@ function checkUnverified(frame: BackupFrame, pointer: string, { acceptUnverified
   }
   const header = unverifiedSchema.safeParse(frame.header);
   if (!header.success) throw toShapeError('backup_malformed', header.error, pointer);
-  const { instance_id, state_key, epoch, revision, exported_at } = header.data;
+  const { instance_id, state_key, schema_version, epoch, revision, exported_at } = header.data;
   return {
     verified: false,
     ...partsOf(frame, {
       instanceId: instance_id ?? null,
       stateKey: state_key ?? null,
       epoch: epoch ?? null,
-      revision: revision ?? 0,
+      revision: revision ?? null,
+      schemaVersion: schema_version ?? null,
       exportedAt: exported_at ?? null,
     }),
   };
@@ -167,12 +168,19 @@ function checkManifest(frame: BackupFrame, pointer: string): VerifiableBackup {
       pointer: `${pointer}/${member}`,
     });
   }
-  const { instance_id: instanceId, state_key: stateKey, epoch, revision, exported_at: exportedAt } = header.data;
+  const { epoch, revision } = header.data;
   return {
     verified: true,
     header: header.data,
     manifest: manifest.data,
-    ...partsOf(frame, { instanceId, stateKey, epoch, revision, exportedAt }),
+    ...partsOf(frame, {
+      instanceId: header.data.instance_id,
+      stateKey: header.data.state_key,
+      epoch,
+      revision,
+      schemaVersion: header.data.schema_version,
+      exportedAt: header.data.exported_at,
+    }),
   };
 }
 

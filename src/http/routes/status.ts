@@ -19,7 +19,7 @@ export interface NodeFacts {
 }
 
 interface StatusRouteParts {
-  store: Pick<Store, 'observe' | 'readDatabase' | 'readSchema' | 'readScratchStates' | 'readUndoRecords'>;
+  store: Pick<Store, 'observe' | 'readDatabase' | 'readLocks' | 'readSchema' | 'readScratchStates' | 'readUndoRecords'>;
   stateKey: string;
   node: NodeFacts;
   readiness: () => Readiness;
@@ -31,16 +31,18 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
   const { store, stateKey, node, readiness, peekHead } = parts;
   const readSchema = createTimedReader(() => store.readSchema());
   const readDatabase = createTimedReader(() => store.readDatabase());
+  const readLocks = createTimedReader(() => store.readLocks());
   const readUndoRecords = createTimedReader(() => store.readUndoRecords());
   const readScratchStates = createTimedReader(() => store.readScratchStates());
   const eventLoop = watchEventLoop();
   app.addHook('onClose', async () => eventLoop.close());
 
   app.get('/v1/admin/status', operatorRoute('admin'), async (): Promise<StatusReport> => {
-    const [head, schema, database, undoRecords, scratchStates] = await Promise.all([
+    const [head, schema, database, locks, undoRecords, scratchStates] = await Promise.all([
       peekHead(),
       readSchema().catch(() => undefined),
       readDatabase().then(toDatabase, toDatabaseFault),
+      readLocks().catch(() => null),
       readUndoRecords().catch(() => null),
       readScratchStates().catch(() => null),
     ]);
@@ -65,6 +67,7 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
       },
       database,
       pool,
+      locks,
       queue: { depth: queueDepth, max: limits.maxQueueCommits },
       operations,
       event_loop: eventLoop.delay(),

@@ -2,8 +2,9 @@ import { type AuditHead, type AuditVerdict, type ChainFault, GENESIS_HASH } from
 import type { ChainChecks } from '../activity/chain-checks.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
+import { boundTransaction } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
-import { assertScratch } from '../state/scratch-states.ts';
+import { findScratchKey } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
 
 /** Verifies the chain of the state, or of its scratch state `scratch`. Records the verdict on the state only. */
@@ -12,8 +13,9 @@ export async function verifyAudit(
   scratch: string | undefined,
 ): Promise<AuditVerdict> {
   const verdict = await database.transaction('snapshot', async (connection) => {
-    if (scratch !== undefined) await assertScratch(connection.within(), scratch, stateKey);
-    return verifyChain(connection, scratch ?? stateKey);
+    await boundTransaction(connection);
+    if (scratch === undefined) return verifyChain(connection, stateKey);
+    return verifyChain(connection, await findScratchKey(connection.within(), scratch, stateKey));
   });
   if (scratch === undefined) {
     const { ok, head } = verdict;

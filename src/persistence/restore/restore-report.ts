@@ -1,5 +1,7 @@
+import type { BackupOrigin } from '../../backup/check/frame.ts';
 import type { CheckedRequest } from '../../backup/check/request.ts';
-import type { RestoreReport } from '../../domain/backup.ts';
+import { BACKUP_VERSION, type RestoreReport } from '../../domain/backup.ts';
+import type { StateHead } from '../../domain/state.ts';
 import type { StagedBackup } from './check.ts';
 import type { OperationOutcome, OperationPlan } from './operation.ts';
 import { describeOperation, reportOperation } from './report.ts';
@@ -9,11 +11,20 @@ export interface RestorePlan extends OperationPlan {
   unlinked: number | undefined;
 }
 
-/** Reports a restore, or the plan of a dry run. `scratchSha256` is the digest of the new scratch state. */
+export interface RestoreTarget {
+  /** Id of the node's database. */
+  instanceId: string | null;
+  /** Head of the node's own state before the restore, even if the restore creates a scratch state. */
+  live: Pick<StateHead, 'stateKey' | 'revision'>;
+  /** Digest of the new scratch state. */
+  scratchSha256: string | null;
+}
+
+/** Reports a restore, or the plan of a dry run. */
 export function reportRestore(
   outcome: OperationOutcome<RestorePlan>,
   request: CheckedRequest,
-  scratchSha256: string | null = null,
+  target: RestoreTarget,
 ): RestoreReport {
   const { options, backup } = request;
   const { live, trail } = outcome.plan;
@@ -35,9 +46,28 @@ export function reportRestore(
       backup_head: backup.verified ? backup.manifest.audit_head : null,
       head,
     },
-    scratch: scratch === undefined ? null : { state_key: scratch, state_sha256: scratchSha256, audit_head: head },
+    ...reportOrigin(backup.origin, target),
+    scratch:
+      scratch === undefined ? null : { state_key: scratch, state_sha256: target.scratchSha256, audit_head: head },
     warnings: warningsOf(outcome.plan, request),
   };
+}
+
+/** Names the databases and states of the backup and of the node, so that an operator notices a foreign backup. */
+function reportOrigin(origin: BackupOrigin, { instanceId, live }: RestoreTarget) {
+  const isKnown = origin.instanceId !== null && instanceId !== null;
+  return {
+    backup: {
+      instance_id: origin.instanceId,
+      state_key: origin.stateKey,
+      version: BACKUP_VERSION,
+      schema_version: origin.schemaVersion,
+      taken_at: origin.exportedAt,
+      revision: origin.revision,
+    },
+    live: { instance_id: instanceId, state_key: live.stateKey, revision: live.revision },
+    instance_differs: isKnown ? origin.instanceId !== instanceId : null,
+  } satisfies Partial<RestoreReport>;
 }
 
 function warningsOf(
@@ -90,7 +120,7 @@ export function describeRestore(
       instance_id: origin.instanceId,
       state_key: origin.stateKey,
       epoch: origin.epoch,
-      revision: origin.revision,
+      revision: origin.revision ?? 0,
       exported_at: origin.exportedAt,
       state_sha256: backup.hasState ? staged.stateSha256 : null,
       audit_entries: staged.entries,

@@ -7,8 +7,9 @@ import { limits } from '../../limits.ts';
 import type { Progress } from '../activity/operations.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
-import { CURRENT_SCHEMA_VERSION } from '../schema/schema.ts';
+import { CURRENT_SCHEMA_VERSION, readInstanceId } from '../schema/schema.ts';
 import { createEpoch } from '../state/identifiers.ts';
+import { readStateHead } from '../state/state-row.ts';
 import { checkStage, firstUnlinked, type StagedBackup } from './check.ts';
 import { NO_DOCUMENTS, planDocuments } from './documents.ts';
 import { lockRestores } from './lock.ts';
@@ -24,7 +25,7 @@ export interface RestoreRun extends OperationContext {
 }
 
 interface StagedRestore {
-  /** The node's own state, or the scratch state. */
+  /** Stored key of the node's own state, or of the scratch state. */
   stateKey: string;
   requestId: string;
   request: CheckedRequest;
@@ -43,16 +44,19 @@ export async function restore(database: Database, body: Readable, run: RestoreRu
   try {
     return await openOperation(database, run.signal, async (connection) => {
       const { request, staged } = await receive(connection, body, run);
+      const instanceId = await readInstanceId(connection);
       const scratch = request.options.intoScratch;
       if (scratch === undefined) {
-        return reportRestore(await carryOutRestore(connection, { ...run, request, staged }), request);
+        const outcome = await carryOutRestore(connection, { ...run, request, staged });
+        return reportRestore(outcome, request, { instanceId, live: outcome.plan.live, scratchSha256: null });
       }
       await connection.execute('savepoint scratch');
-      await createScratch(connection, scratch, run.stateKey);
-      const outcome = await carryOutRestore(connection, { ...run, stateKey: scratch, request, staged });
-      const sha256 = outcome.entry === undefined ? null : await digestState(connection, scratch);
+      const scratchKey = await createScratch(connection, scratch, run.stateKey);
+      const outcome = await carryOutRestore(connection, { ...run, stateKey: scratchKey, request, staged });
+      const scratchSha256 = outcome.entry === undefined ? null : await digestState(connection, scratchKey);
       if (outcome.entry === undefined) await connection.execute('rollback to savepoint scratch');
-      return reportRestore(outcome, request, sha256);
+      const live = await readStateHead(connection, run.stateKey);
+      return reportRestore(outcome, request, { instanceId, live, scratchSha256 });
     });
   } finally {
     run.signal.removeEventListener('abort', abort);
@@ -110,7 +114,7 @@ async function carryOutRestore(connection: Connection, { stateKey, requestId, re
         documents: replaceState ? await planDocuments(connection, stateKey) : NO_DOCUMENTS,
         trail: await planTrail(connection, target, live.head, backup, compared),
         replaceState,
-        revision: Math.max(live.revision, Math.min(backup.origin.revision, limits.maxRestoredRevision)) + 1,
+        revision: Math.max(live.revision, Math.min(backup.origin.revision ?? 0, limits.maxRestoredRevision)) + 1,
         epoch: replaceState ? createEpoch() : live.epoch,
         unlinked,
       };

@@ -31,6 +31,14 @@ export async function readSchemaStatus(queries: Queries, migrations: Migration[]
   };
 }
 
+/** Returns the id that the database got with its schema. */
+export async function readInstanceId(queries: Queries): Promise<string | null> {
+  const row = await queries.firstRow<{ instance_id: string | null }>(
+    `select value #>> '{}' as instance_id from loom_meta where key = 'instance_id'`,
+  );
+  return row?.instance_id ?? null;
+}
+
 const READ_META = `
   select (select value::int from loom_meta where key = 'schema_version') as schema_version,
          (select value::int from loom_meta where key = 'schema_compatible_from') as compatible_from,

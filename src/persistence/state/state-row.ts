@@ -2,14 +2,27 @@
 // imports domain, errors, limits and, of persistence, connection/. It must not know commits, backups or restores.
 
 import type { EpochChange, ObservedHead, StateHead } from '../../domain/state.ts';
+import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { stateMissing } from '../connection/faults.ts';
+import { boundTransaction } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { createEpoch } from './identifiers.ts';
 
-/** Creates the row of a new state. An existing row stays as it is. */
+/**
+ * Creates the row of a new state. An existing row stays as it is. Throws `scratch_exists` if the row is that of a
+ * scratch state: older versions stored one under its plain name.
+ */
 export async function ensureState(queries: Queries, stateKey: string): Promise<void> {
+  const scratch = await queries.firstRow('select from loom_state where state_key = $1 and scratch', [stateKey]);
+  if (scratch !== undefined) {
+    throw new LoomError(
+      'scratch_exists',
+      `The state key ${JSON.stringify(stateKey)} is that of a scratch state, which a node of an older version created. ` +
+        'Drop it with a node of the state that it belongs to, or set another LOOM_PG_STATE_KEY.',
+    );
+  }
   await queries.execute(
     `insert into loom_state (state_key, epoch) values ($1, $2)
      on conflict (state_key) do nothing`,
@@ -23,11 +36,12 @@ export function readStateHead(queries: Queries, stateKey: string): Promise<State
 }
 
 /**
- * Reads the head of the state and locks its row. Commits wait until the transaction ends. Throws `starting` if the row
- * does not exist, and `state_busy` if the lock is not free within `limits.restoreLockTimeoutMs`.
+ * Reads the head of the state and locks its row. Commits wait until the transaction ends. PostgreSQL ends it if it is
+ * idle for `limits.lockedIdleTimeoutMs`. Throws `starting` if the row does not exist, and `state_busy` if the lock is not
+ * free within `limits.restoreLockTimeoutMs`.
  */
 export async function lockState(queries: Queries, stateKey: string): Promise<StateHead> {
-  await queries.execute(`select set_config('lock_timeout', $1, true)`, [String(limits.restoreLockTimeoutMs)]);
+  await boundTransaction(queries, limits.lockedIdleTimeoutMs);
   return readRow(queries, stateKey, 'for no key update');
 }
 

@@ -23,6 +23,16 @@ function planWith(audit: Partial<RestoreReport['audit']>, warnings: string[]): R
     documents: { added: 0, changed: 0, removed: 0, unchanged: 1 },
     document_names: { added: [], changed: [], removed: [], truncated: false },
     audit: { ...none, previous_head: EMPTY_HEAD, backup_head: EMPTY_HEAD, head: null, ...audit },
+    backup: {
+      instance_id: 'one',
+      state_key: 'default',
+      version: 1,
+      schema_version: 2,
+      taken_at: '2026-01-01T00:00:00.000000Z',
+      revision: 5,
+    },
+    live: { instance_id: 'one', state_key: 'default', revision: 8 },
+    instance_differs: false,
     scratch: null,
     warnings,
   };
