@@ -209,6 +209,7 @@ const faultsOfState: Record<string, Fault> = {
   '40P01': 'busy', // deadlock_detected
   '57014': 'overloaded', // query_canceled, for LOOM by statement_timeout
   '25006': 'read_only', // read_only_sql_transaction: a standby, or a primary that was demoted
+  '0A000': 'read_only', // feature_not_supported, with which a hot standby refuses `begin … read write`
   '42501': 'forbidden', // insufficient_privilege, also for row-level security
   '42P01': 'schema_damaged', // undefined_table
   '42703': 'schema_damaged', // undefined_column

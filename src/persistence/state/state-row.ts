@@ -8,10 +8,15 @@ import { stateMissing } from '../connection/faults.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { createEpoch } from './identifiers.ts';
 
-/** Creates the row of a new state. An existing row stays as it is. */
+/**
+ * Creates the row of a new state. An existing row stays as it is. Documents or entries without a row prevent a new one:
+ * its counts and head would contradict them, and the next commit would begin a second trail over the first.
+ */
 export async function ensureState(queries: Queries, stateKey: string): Promise<void> {
   await queries.execute(
-    `insert into loom_state (state_key, epoch) values ($1, $2)
+    `insert into loom_state (state_key, epoch)
+     select $1, $2 where not exists (select from loom_document where state_key = $1)
+                     and not exists (select from loom_audit where state_key = $1)
      on conflict (state_key) do nothing`,
     [stateKey, createEpoch()],
   );
