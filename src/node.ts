@@ -48,6 +48,7 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
     maxDocumentBytes,
     store,
     readiness,
+    readinessDetail: () => (readiness().ok ? undefined : (probe.verdict().detail ?? initializer.fault())),
     node: { version: readVersion(), startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
     log,
     metrics,
@@ -100,6 +101,7 @@ function connectDatabase(
     log,
     applicationName: `${APPLICATION_NAME}-probe`,
     supportedSchemaVersion: CURRENT_SCHEMA_VERSION,
+    commitFailures: () => store.commitFailures(),
     onChange: (verdict) => {
       // The database of the running node was emptied or replaced.
       if (verdict.schema === 'behind') initializer.start();

@@ -7,6 +7,8 @@ import type { UndoRecord } from './undo.ts';
 /** Describes the answer of `GET /v1/admin/status`. Values from the database are null while it is unreachable. */
 export interface StatusReport {
   ready: Readiness;
+  /** Says why the node is not ready and what to do. It names objects and roles of the database. */
+  ready_detail: string | null;
   version: string;
   node_version: string;
   started_at: string;

@@ -1,13 +1,14 @@
 // persistence/ is the store. This file binds the verbs of its rooms to one database and one state key. It imports
 // domain and the rooms of persistence. All SQL is in these rooms. No room of persistence may import http or cli.
 
-import type { Store } from '../domain/store.ts';
+import type { CommitFailures, Store } from '../domain/store.ts';
 import { createChainChecks } from './activity/chain-checks.ts';
 import type { Operations } from './activity/operations.ts';
 import { openAudit, readAudit } from './audit/read.ts';
 import { verifyAudit } from './audit/verify.ts';
 import { openBackup } from './backup/backup.ts';
 import { commitBatch } from './commit/batch.ts';
+import { createCommitFailures } from './commit/commit-failures.ts';
 import { createGroupCommit, type GroupCommitOptions } from './commit/group-commit.ts';
 import type { Database } from './connection/database.ts';
 import { listDocuments, openState, readDocument } from './read/documents.ts';
@@ -33,14 +34,17 @@ export interface StoreOptions {
 export interface StoreHandle extends Store {
   /** Refuses new commits, and resolves when all accepted commits are answered. The database stays open. */
   close(): Promise<void>;
+  /** Returns the commits that the server failed, for the probe. */
+  commitFailures(): CommitFailures;
 }
 
 /** Creates the store for one state key of one database. */
 export function createStore(options: StoreOptions): StoreHandle {
   const { database, stateKey, maxDocumentBytes, migrations, operations, onBatch } = options;
   const chainChecks = createChainChecks();
+  const commitFailures = createCommitFailures();
   const groupCommit = createGroupCommit({
-    commitBatch: (commits) => commitBatch(database, commits, { stateKey, maxDocumentBytes }),
+    commitBatch: (commits) => commitFailures.count(commitBatch(database, commits, { stateKey, maxDocumentBytes })),
     createEventId,
     onBatch,
   });
@@ -80,5 +84,6 @@ export function createStore(options: StoreOptions): StoreHandle {
       lastChainCheck: chainChecks.last(),
     }),
     close: () => groupCommit.close(),
+    commitFailures: commitFailures.read,
   };
 }

@@ -23,12 +23,13 @@ interface StatusRouteParts {
   stateKey: string;
   node: NodeFacts;
   readiness: () => Readiness;
+  readinessDetail?: (() => string | undefined) | undefined;
   peekHead: () => Promise<StateHead | undefined>;
 }
 
 /** Registers the status route. If the database does not answer in time, its values are null. */
 export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): void {
-  const { store, stateKey, node, readiness, peekHead } = parts;
+  const { store, stateKey, node, readiness, readinessDetail, peekHead } = parts;
   const readSchema = createTimedReader(() => store.readSchema());
   const readDatabase = createTimedReader(() => store.readDatabase());
   const readUndoRecords = createTimedReader(() => store.readUndoRecords());
@@ -48,6 +49,7 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
     const { queueDepth, pool, operations, lastChainCheck } = store.observe();
     return {
       ready: readiness(),
+      ready_detail: readinessDetail?.() ?? null,
       version: node.version,
       node_version: process.version,
       started_at: node.startedAt.toISOString(),

@@ -1,15 +1,6 @@
+import type { CommitFailures } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import type { ServingVerdict } from '../schema/serving.ts';
-
-/** Describes the node's commits since the last one that PostgreSQL made. */
-export interface CommitFailures {
-  /** Batches that failed one after another because of the server, not because of their content. */
-  batches: number;
-  /** Time since the last of them. */
-  ageMs: number;
-  /** Describes the last fault. */
-  fault: string;
-}
 
 type CommitVerdict = Pick<ServingVerdict, 'database' | 'reason' | 'detail'>;
 

@@ -5,13 +5,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PostgresConfig } from '../../config/config.ts';
 import type { ProbeVerdict } from '../../domain/probe.ts';
+import type { CommitFailures } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
 import { describeFault, originalOf } from '../connection/faults.ts';
 import { createSoleConnection, type SoleConnection } from '../connection/sole-connection.ts';
 import { judgeServing, type ServingVerdict } from '../schema/serving.ts';
 import { readServingFacts } from '../schema/serving-facts.ts';
-import { type CommitFailures, createCommitWatch } from './commit-watch.ts';
+import { createCommitWatch } from './commit-watch.ts';
 import { type CheckOutcome, nextProbeState, probePauseMs, startingState } from './verdict.ts';
 
 export interface ProbeOptions {

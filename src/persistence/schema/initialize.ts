@@ -33,6 +33,7 @@ export function createInitializer(options: InitializerOptions) {
     while (!closed.signal.aborted) {
       if (await attempt(options, reporter)) {
         done = true;
+        reporter.clear();
         options.onDone();
         return;
       }
@@ -49,6 +50,8 @@ export function createInitializer(options: InitializerOptions) {
         running = undefined;
       });
     },
+    /** Describes why the last attempt failed; undefined without a fault that an operator must mend. */
+    fault: () => reporter.last(),
     /** Returns whether the schema serves this node and the state's row exists. */
     done: () => done,
     close: async (): Promise<void> => {
@@ -87,17 +90,20 @@ type Reporter = ReturnType<typeof createReporter>;
 
 /** Reports the fault of an attempt. Attempts repeat every few seconds, so only a change of the fault is an error. */
 function createReporter(log: Log) {
-  let last = '';
+  let last: string | undefined;
   return {
+    last: () => last,
+    clear: (): void => {
+      last = undefined;
+    },
     report: (error: unknown): void => {
       const known = toDatabaseError(error);
       if (known.code === 'database_unavailable' && !needsOperator.has(faultOf(error))) {
         log.debug({ err: originalOf(error) }, `no database yet: ${describeFault(error)}`);
         return;
       }
-      const message = `the database cannot be used: ${known.message}`;
-      log[message === last ? 'debug' : 'error']({ err: error }, message);
-      last = message;
+      log[known.message === last ? 'debug' : 'error']({ err: error }, `the database cannot be used: ${known.message}`);
+      last = known.message;
     },
   };
 }

@@ -1,0 +1,180 @@
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openNodes, outcomeOf, type TestNodes } from '../../setup/node/nodes.ts';
+import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
+import { verifyBySql } from '../../setup/server/verify-sql.ts';
+
+const repairSql = await readFile(new URL('../../../docs/repair-state.sql', import.meta.url), 'utf8');
+
+let nodes: TestNodes;
+let node: TestStore;
+beforeEach(async () => {
+  nodes = await openNodes();
+  node = nodes.node;
+  await node.put('a', 'one');
+  await node.put('b', 'two');
+});
+afterEach(() => nodes.close());
+
+const lastBackup = async () => (await node.store.readHead()).lastBackupAt;
+
+/** Returns the outcome of everything that reads or proves the whole state. */
+async function outcomes(of: TestStore): Promise<Record<string, string>> {
+  return {
+    state: await outcomeOf(of.state()),
+    backup: await outcomeOf(of.takeBackup()),
+    'backup without entries': await outcomeOf(of.backup({ includeAudit: false })),
+    verification: await outcomeOf(verify(of)),
+  };
+}
+
+const allRefused = {
+  state: 'state_inconsistent',
+  backup: 'state_inconsistent',
+  'backup without entries': 'state_inconsistent',
+  verification: 'state_inconsistent',
+};
+const allMade = { state: 'made', backup: 'made', 'backup without entries': 'made', verification: 'made' };
+
+describe('a state whose documents were changed by hand', () => {
+  test.each([
+    ['deleted', `delete from loom_document where state_key = 'default' and name = 'a'`],
+    ['inserted', `insert into loom_document (state_key, name, value, revision) values ('default', 'c', '1', 2)`],
+    ['replaced', `update loom_document set value = '"longer"' where state_key = 'default' and name = 'a'`],
+    ['miscounted', `update loom_state set documents = 3 where state_key = 'default'`],
+  ])(
+    '(%s) is refused as a whole, and the time of the last backup stays, until its row is repaired',
+    async (_, spoil) => {
+      await node.takeBackup();
+      const before = await lastBackup();
+      await nodes.database.pool.query(spoil);
+      expect(await outcomes(node)).toEqual(allRefused);
+      expect(await lastBackup()).toBe(before);
+      expect(node.store.observe().lastChainCheck).toMatchObject({ ok: true, by: 'verify' });
+      expect(await outcomeOf(node.put('d', 4))).toBe('made');
+      await nodes.database.pool.query(repairSql);
+      expect(await outcomes(node)).toEqual(allMade);
+      expect(await lastBackup()).not.toBe(before);
+    },
+  );
+
+  test('says both totals', async () => {
+    await nodes.database.pool.query(`delete from loom_document where state_key = 'default' and name = 'a'`);
+    await expect(node.state()).rejects.toThrow(
+      'The state row counts 2 documents with 10 bytes, and the node found 1 document with 5 bytes.',
+    );
+  });
+
+  test('answers the DELETE of the last document with state_inconsistent, and deletes nothing', async () => {
+    await nodes.database.pool.query(`update loom_state set documents = 0, bytes = 0 where state_key = 'default'`);
+    const deletion = node.commit({ action: 'document.delete', changes: [{ op: 'delete', name: 'a' }] });
+    expect(await outcomeOf(deletion)).toBe('state_inconsistent');
+    expect(await node.store.readDocument('a')).toMatchObject({ text: '"one"' });
+  });
+
+  test('is healed by a restore that replaces the state, because a restore counts again', async () => {
+    const backup = await node.backup();
+    await nodes.database.pool.query(`delete from loom_document where state_key = 'default' and name = 'a'`);
+    await node.restore(backup);
+    expect(await outcomes(node)).toEqual(allMade);
+    expect(await node.state()).toEqual({ a: 'one', b: 'two' });
+  });
+});
+
+describe('a state whose row was deleted', () => {
+  test('is answered with "starting" by every read and write, and no start creates a new row', async () => {
+    await nodes.database.pool.query(`delete from loom_state where state_key = 'default'`);
+    const restarted = await openTestStore(nodes.database.url);
+    expect({
+      document: await outcomeOf(restarted.store.readDocument('a')),
+      absent: await outcomeOf(restarted.store.readDocument('absent')),
+      page: await outcomeOf(restarted.store.listDocuments({ limit: 1 })),
+      audit: await outcomeOf(restarted.store.readAudit({ limit: 1, order: 'asc' })),
+      commit: await outcomeOf(restarted.put('a', 2)),
+      ...(await outcomes(restarted)),
+    }).toEqual({
+      document: 'starting',
+      absent: 'starting',
+      page: 'starting',
+      audit: 'starting',
+      commit: 'starting',
+      state: 'starting',
+      backup: 'starting',
+      'backup without entries': 'starting',
+      verification: 'starting',
+    });
+    await restarted.close();
+  });
+
+  test('gets its row back from docs/repair-state.sql, with the same trail and a new epoch', async () => {
+    const before = await node.store.readHead();
+    await nodes.database.pool.query(`delete from loom_state where state_key = 'default'`);
+    await nodes.database.pool.query(repairSql);
+    const after = await node.store.readHead();
+    expect(after).toEqual({ ...before, epoch: expect.not.stringMatching(before.epoch), updatedAt: expect.any(String) });
+    await node.put('c', 3);
+    expect(await outcomes(node)).toEqual(allMade);
+    expect(await verifyBySql(nodes.database.pool)).toEqual({ entries: 3, ok: true, firstBadSeq: null });
+  });
+
+  test('of a state that never existed is not created by docs/repair-state.sql', async () => {
+    await nodes.database.pool.query(repairSql.replace(`'default'`, `'other'`));
+    const { rows } = await nodes.database.pool.query('select state_key from loom_state');
+    expect(rows).toEqual([{ state_key: 'default' }]);
+  });
+});
+
+describe('a policy that hides documents from the role of the node', () => {
+  const role = `loom_hidden_${randomBytes(4).toString('hex')}`;
+  let limited: TestStore;
+  beforeEach(async () => {
+    const { pool, url } = nodes.database;
+    await pool.query(`create role ${role} login password 'secret'`);
+    await pool.query(`grant select, insert, update, delete on all tables in schema public to ${role}`);
+    limited = await openTestStore(Object.assign(new URL(url), { username: role, password: 'secret' }).href);
+  });
+  afterEach(async () => {
+    await limited.close();
+    await nodes.database.pool.query(
+      `drop policy if exists hide on loom_document; drop policy if exists hide on loom_audit`,
+    );
+    await nodes.database.pool.query(`alter table loom_document disable row level security`);
+    await nodes.database.pool.query(`alter table loom_audit disable row level security`);
+    await nodes.database.pool.query(`drop owned by ${role}; drop role ${role}`);
+  });
+
+  test('makes no read and no backup look complete', async () => {
+    await nodes.database.pool.query(
+      `alter table loom_document enable row level security; create policy hide on loom_document using (name <> 'a')`,
+    );
+    expect({
+      ...(await outcomes(limited)),
+      hidden: await outcomeOf(limited.store.readDocument('a')),
+      visible: await outcomeOf(limited.store.readDocument('b')),
+      page: await outcomeOf(limited.store.listDocuments({ limit: 10 })),
+      restore: await outcomeOf(limited.restore(await node.backup())),
+    }).toEqual({
+      ...allRefused,
+      hidden: 'state_inconsistent',
+      visible: 'state_inconsistent',
+      page: 'state_inconsistent',
+      restore: 'state_inconsistent',
+    });
+    await expect(limited.state()).rejects.toThrow('Row-level security applies');
+    expect(await lastBackup()).toBeNull();
+    // The owner is not subject to the policy.
+    expect(await outcomes(node)).toEqual(allMade);
+  });
+
+  test('or entries lets no backup and no verification pass', async () => {
+    await nodes.database.pool.query(
+      `alter table loom_audit enable row level security; create policy hide on loom_audit using (seq < 2)`,
+    );
+    expect(await outcomes(limited)).toEqual({
+      ...allMade,
+      backup: 'state_inconsistent',
+      verification: 'state_inconsistent',
+    });
+  });
+});
