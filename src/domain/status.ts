@@ -23,6 +23,8 @@ export interface StatusReport {
   };
   last_backup_at: string | null;
   last_restore_at: string | null;
+  /** Members whose time is ahead of the database's clock, such as `last_backup_at`. */
+  future_times: string[] | null;
   audit: { entries: number | null; head: AuditHead | null; last_check: ChainCheckRecord | null };
   schema: { version: number | null; supported: number; compatible_from: number | null; pending: number | null };
   database: { ok: boolean; version: string | null; latency_ms: number | null; code?: string };

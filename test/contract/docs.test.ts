@@ -108,6 +108,7 @@ describe('docs/operations.md', () => {
       lastBackupAt: null,
       lastRestoreAt: null,
       updatedAt: '2026-01-01T00:00:00.000000Z',
+      futureTimes: [],
     };
     metrics.watch({
       observe: () => ({

@@ -58,6 +58,7 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
       state: toState(head),
       last_backup_at: head?.lastBackupAt ?? null,
       last_restore_at: head?.lastRestoreAt ?? null,
+      future_times: head?.futureTimes ?? null,
       audit: { entries: head?.head.seq ?? null, head: head?.head ?? null, last_check: lastChainCheck },
       schema: {
         version: schema?.schemaVersion ?? null,

@@ -47,7 +47,7 @@ const stateDetails = {
     'The state has no row in loom_state, and no documents or audit entries. Restore a copy of the database, or restart the node to begin an empty state.',
   lost:
     'The state has no row in loom_state, but documents or audit entries remain. No node creates a new row over them. ' +
-    'Rebuild the row as docs/operations.md describes under "What happens if".',
+    'Find out what happened to it, then create it from what remains with docs/repair-state.sql.',
 };
 
 /** Returns whether LOOM's tables exist without the schema version. Without any table, the database is only new. */

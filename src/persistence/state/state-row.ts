@@ -36,11 +36,17 @@ export async function lockState(queries: Queries, stateKey: string): Promise<Sta
   return readRow(queries, stateKey, 'for no key update');
 }
 
+/** Selects the times ahead of the clock. The minute of tolerance covers the clocks of two servers around a failover. */
+const FUTURE_TIMES = `array(
+  select name from (values ('last_backup_at', last_backup_at), ('last_restore_at', last_restore_at),
+                           ('state.updated_at', updated_at)) as t (name, at)
+   where at > clock_timestamp() + interval '1 minute')`;
+
 async function readRow(queries: Queries, stateKey: string, lock: '' | 'for no key update'): Promise<StateHead> {
   const row = await queries.firstRow<Omit<StateHead, 'stateKey' | 'head'> & StateHead['head']>(
     `select epoch, revision, documents, bytes, audit_seq as seq, encode(audit_hash, 'hex') as hash,
             ${rfc3339('last_backup_at')} as "lastBackupAt", ${rfc3339('last_restore_at')} as "lastRestoreAt",
-            ${rfc3339('updated_at')} as "updatedAt"
+            ${rfc3339('updated_at')} as "updatedAt", ${FUTURE_TIMES} as "futureTimes"
        from loom_state where state_key = $1 ${lock}`,
     [stateKey],
   );

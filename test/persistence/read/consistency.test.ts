@@ -178,3 +178,42 @@ describe('a policy that hides documents from the role of the node', () => {
     });
   });
 });
+
+describe('a clock that was ahead', () => {
+  const isAhead = async () => (await node.store.readHead()).futureTimes;
+
+  test('is flagged by the time of the last backup, which the next backup replaces', async () => {
+    await nodes.database.pool.query(`update loom_state set last_backup_at = now() + interval '1 year'`);
+    expect(await isAhead()).toEqual(['last_backup_at']);
+    const ahead = await lastBackup();
+    await node.takeBackup();
+    expect(await isAhead()).toEqual([]);
+    expect(Date.parse((await lastBackup()) ?? '')).toBeLessThan(Date.parse(ahead ?? ''));
+  });
+
+  test('breaks no chain: entries may go back in time', async () => {
+    // An entry that a node made while the clock was a year ahead, and the entry after it.
+    const text = `to_char((recorded_at + interval '1 year') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
+    await nodes.database.pool.query(`
+      begin;
+      select set_config('loom.audit_rewrite', 'restore', true);
+      update loom_audit set entry = jsonb_set(entry, '{recorded_at}', to_jsonb(${text})),
+             recorded_at = recorded_at + interval '1 year' where state_key = 'default' and seq = 1;
+      update loom_audit a set hash = c.hash
+        from (select seq, loom_chain_after(decode(repeat('00', 32), 'hex'), entry) over (order by seq) as hash
+                from loom_audit where state_key = 'default') c
+       where a.state_key = 'default' and a.seq = c.seq;
+      update loom_state set audit_hash = (select hash from loom_audit where state_key = 'default' and seq = 2)
+       where state_key = 'default';
+      commit`);
+    expect(await verify(node)).toMatchObject({ ok: true });
+    expect(await verifyBySql(nodes.database.pool)).toMatchObject({ ok: true });
+    const backup = await node.takeBackup();
+    expect(JSON.parse(backup).manifest).toMatchObject({ audit_verified: true });
+    await node.put('a', 'changed');
+    await node.restore(backup);
+    await node.undo();
+    expect(await node.state()).toMatchObject({ a: 'changed' });
+    expect(await outcomes(node)).toEqual(allMade);
+  });
+});
