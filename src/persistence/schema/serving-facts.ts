@@ -119,7 +119,7 @@ const CATALOG = `
       || array(select 'function ' || name from unnest(missing_functions) name) as missing,
     coalesce(rights, '{}') as rights, coalesce(grants, '{}') as grants, coalesce(filtered_tables, '{}') as filtered,
     array(select pid || ' ' || query_start from pg_stat_activity
-           where wait_event = 'SyncRep' and usename = current_user and datname = current_database()) as waiting`;
+           where wait_event = 'SyncRep' and usename = session_user and datname = current_database()) as waiting`;
 
 const version = (key: string): string =>
   `(select case when jsonb_typeof(value) = 'number' then value::int end from loom_meta where key = '${key}')`;

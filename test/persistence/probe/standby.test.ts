@@ -76,7 +76,10 @@ test('a node that starts on a standby says so, serves reads, and writes after th
     headers,
     body: '{"confirm":"undo"}',
   });
-  expect(await undo.json()).toMatchObject({ code: 'database_unavailable', detail: expect.stringContaining('read-only') });
+  expect(await undo.json()).toMatchObject({
+    code: 'database_unavailable',
+    detail: expect.stringContaining('read-only'),
+  });
   await query('select pg_promote()');
   await Promise.all([node, before].map((one) => one.untilReason(undefined)));
   await expect.poll(async () => (await node.put('/v1/documents/a')).status).toBe(200);
