@@ -66,7 +66,7 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
         compatible_from: schema?.compatibleFrom ?? null,
         pending: schema?.pending.length ?? null,
       },
-      database,
+      database: judgeDatabase(database, readiness()),
       pool,
       queue: { depth: queueDepth, max: limits.maxQueueCommits },
       operations,
@@ -94,6 +94,12 @@ function toDatabase({ version, latencyMs }: { version: string; latencyMs: number
 
 function toDatabaseFault(error: unknown): StatusReport['database'] {
   return { ok: false, version: null, latency_ms: null, code: isLoomError(error) ? error.code : 'internal' };
+}
+
+/** Returns the database as not ok, with the reason, if it answers but does not let the node serve. */
+function judgeDatabase(database: StatusReport['database'], { checks, reason }: Readiness): StatusReport['database'] {
+  const isUsable = !['read_only', 'forbidden', 'stalled', 'failing'].includes(checks.database);
+  return !database.ok || isUsable ? database : { ...database, ok: false, code: reason ?? 'internal' };
 }
 
 function toUndo(records: UndoRecord[] | null, now: Date): StatusReport['undo'] {

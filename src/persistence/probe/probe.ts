@@ -8,7 +8,7 @@ import type { ProbeVerdict } from '../../domain/probe.ts';
 import type { CommitFailures } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
-import { describeFault, originalOf } from '../connection/faults.ts';
+import { describeFault, type Fault, faultOf, originalOf } from '../connection/faults.ts';
 import { createSoleConnection, type SoleConnection } from '../connection/sole-connection.ts';
 import { judgeServing, type ServingVerdict } from '../schema/serving.ts';
 import { readServingFacts } from '../schema/serving-facts.ts';
@@ -139,6 +139,7 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
 
   async function check(): Promise<CheckOutcome> {
     const startedMs = now();
+    const elapsedMs = (): number => Math.round((now() - startedMs) * 10) / 10;
     const deadline = createDeadline(deadlineMs);
     let connected = connection !== undefined;
     try {
@@ -146,10 +147,17 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
       connected = true;
       const serving = await Promise.race([readServing(opened), deadline.passed]);
       refresh(serving);
-      return { kind: 'answered', latencyMs: Math.round((now() - startedMs) * 10) / 10, serving };
+      return { kind: 'answered', latencyMs: elapsedMs(), serving };
     } catch (error) {
       drop();
       lastFault = describeFault(error);
+      const refusal = refusals[faultOf(error)];
+      if (refusal !== undefined)
+        return {
+          kind: 'answered',
+          latencyMs: elapsedMs(),
+          serving: { ...refusal, schema: 'unknown', detail: lastFault },
+        };
       if (!closed) log.debug({ err: originalOf(error) }, `a check of the database failed: ${lastFault}`);
       return { kind: error instanceof DeadlineError && connected ? 'slow' : 'unreachable' };
     } finally {
@@ -168,6 +176,12 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
     },
   };
 }
+
+/** Maps the faults of a server that answers and refuses the connection: it lacks a right, or no server accepts writes. */
+const refusals: Partial<Record<Fault, Pick<ServingVerdict, 'database' | 'reason'>>> = {
+  forbidden: { database: 'forbidden', reason: 'db_forbidden' },
+  read_only: { database: 'read_only', reason: 'db_read_only' },
+};
 
 class DeadlineError extends Error {}
 

@@ -76,11 +76,23 @@ async function attempt(
     if (judgeSchema(status.schemaVersion, status.compatibleFrom, CURRENT_SCHEMA_VERSION) !== 'ok') return false;
     if (readOnly === null) await ensureState(database, stateKey);
     // On a read-only server, and when documents remain without the state's row, no row was created.
-    return (await readServingFacts(database, stateKey)).state === 'present';
+    if ((await readServingFacts(database, stateKey)).state !== 'present') return false;
+    await warnOfRestores(database, log);
+    return true;
   } catch (error) {
     reporter.report(error);
     return false;
   }
+}
+
+/** Warns if every restore would fail. It is no reason to stay unready, because a node serves without the right. */
+async function warnOfRestores(database: Database, log: Log): Promise<void> {
+  const row = await database.firstRow<{ permitted: boolean; grant: string }>(
+    `select has_database_privilege(current_database(), 'temporary') as permitted,
+            format('GRANT TEMPORARY ON DATABASE %I TO %I;', current_database(), current_user) as grant`,
+  );
+  if (row?.permitted === false)
+    log.warn(`restores will fail, because the database role lacks TEMPORARY. Run as the owner: ${row.grant}`);
 }
 
 /** Contains the faults that stay until an operator acts. Waiting for the database does not help. */

@@ -102,7 +102,7 @@ const OBJECTS = `(
               from pg_namespace n join pg_class c on c.relnamespace = n.oid and c.relname = 'loom_meta'
              where to_regclass('loom_meta') is null and not has_schema_privilege(n.oid, 'usage')
                and n.nspname = any (regexp_split_to_array(
-                     replace(replace(current_setting('search_path'), '"', ''), '$user', current_user), '\\s*,\\s*'))
+                     replace(replace(current_setting('search_path'), '"', ''), '$user', current_user), ' *, *'))
              union all
             select 2, upper(privilege), 'table', name from unnest($1::text[], $2::text[]) as t (name, privilege)
              where not has_table_privilege(to_regclass(name), privilege)
@@ -111,10 +111,13 @@ const OBJECTS = `(
              where ${VISIBLE_FUNCTION} and not has_function_privilege(p.oid, 'execute')) wanted
   ) privileges`;
 
-/** Other roles' sessions show no wait event, unless this role may read all statistics. */
+/**
+ * The statement stays read-only if the server is promoted while it runs, which is no setting. Other roles' sessions show
+ * no wait event, unless this role may read all statistics.
+ */
 const CATALOG = `
-    case when pg_is_in_recovery() then 'recovery' when current_setting('transaction_read_only')::bool then 'setting' end
-      as "readOnly",
+    case when current_setting('default_transaction_read_only')::bool and not pg_is_in_recovery() then 'setting'
+         when current_setting('transaction_read_only')::bool then 'recovery' end as "readOnly",
     array(select 'table ' || name from unnest(missing_tables) name)
       || array(select 'function ' || name from unnest(missing_functions) name) as missing,
     coalesce(rights, '{}') as rights, coalesce(grants, '{}') as grants, coalesce(filtered_tables, '{}') as filtered,

@@ -91,6 +91,17 @@ describe('a role without rights', () => {
     await database.pool.query(`grant select, insert, update, delete on all tables in schema public to ${role}`);
     await node.untilReason(undefined);
     expect((await node.put('/v1/documents/a')).status).toBe(201);
+    await database.pool.query(`revoke temporary on database ${database.name} from public`);
+    const restarted = await start(asRole());
+    await restarted.untilReason(undefined);
+    expect(restarted.messages('warn')).toEqual([
+      expect.stringContaining(`GRANT TEMPORARY ON DATABASE ${database.name} TO ${role};`),
+    ]);
+    await database.pool.query(`revoke connect on database ${database.name} from public`);
+    const refused = await start(asRole());
+    await refused.untilReason('db_forbidden');
+    await database.pool.query(`grant connect on database ${database.name} to public`);
+    await refused.untilReason(undefined);
     await database.pool.query(`revoke insert on loom_audit from ${role}`);
     await node.untilReason('db_forbidden');
     expect(await node.put('/v1/documents/a')).toMatchObject({

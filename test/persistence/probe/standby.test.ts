@@ -64,6 +64,7 @@ test('a node that starts on a standby says so, serves reads, and writes after th
   expect(await (await node.get('/v1/admin/status')).json()).toMatchObject({
     ready: { ok: false, checks: { database: 'read_only', schema: 'ok' }, reason: 'db_read_only' },
     ready_detail: expect.stringContaining('The server is a standby'),
+    database: { ok: false, version: expect.stringMatching(/^\d+/), code: 'db_read_only' },
   });
   await expect.poll(async () => (await node.get('/v1/documents/a')).status).toBe(200);
   const refused = await node.put('/v1/documents/a');
