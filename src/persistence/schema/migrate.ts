@@ -2,7 +2,7 @@ import type { SchemaStatus } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
-import { faultOf, sqlStateOf } from '../connection/faults.ts';
+import { faultOf, originalOf, sqlStateOf } from '../connection/faults.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import type { Migration } from './migrations.ts';
 import { readSchemaStatus } from './schema.ts';
@@ -44,7 +44,7 @@ async function explainRefusal(queries: Queries, error: unknown): Promise<LoomErr
     target === null
       ? `No schema of the search path exists, or the database role lacks USAGE on all of them. Run as the owner: GRANT USAGE, CREATE ON SCHEMA public TO ${role};`
       : `The database role lacks CREATE on schema ${target}, so LOOM cannot create its tables. Run as the owner: GRANT CREATE ON SCHEMA ${target} TO ${role}; or migrate as another role.`;
-  return new LoomError('database_unavailable', detail, { cause: error });
+  return new LoomError('database_unavailable', detail, { cause: originalOf(error) });
 }
 
 async function applyOne(connection: Connection, migration: Migration, migrations: Migration[]): Promise<boolean> {

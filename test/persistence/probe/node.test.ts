@@ -7,6 +7,7 @@ import { createCommitFailures } from '../../../src/persistence/commit/commit-fai
 import { toDatabaseError } from '../../../src/persistence/connection/faults.ts';
 import { testConfig } from '../../setup/node/config.ts';
 import { captureLog } from '../../setup/node/log.ts';
+import { runProgramToEnd } from '../../setup/node/program.ts';
 import { createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
 
 const headers = { 'x-loom-admin-token': 'an-admin-token-for-tests', 'content-type': 'application/json' };
@@ -68,6 +69,14 @@ describe('a role without rights', () => {
     expect(await node.detail()).toBeNull();
     expect(node.messages('error')).toHaveLength(1);
     await database.pool.query(`drop owned by ${role}`);
+  });
+
+  test('that migrates by command gets the same GRANT, and exit code 1', async () => {
+    await database.pool.query(`revoke create on schema public from public`);
+    const { code, output } = await runProgramToEnd(['migrate'], { LOOM_PG_URL: asRole() });
+    expect(output).toContain(`GRANT CREATE ON SCHEMA public TO ${role};`);
+    expect(output).not.toContain('internal error');
+    expect(code).toBe(1);
   });
 
   test('learns that it cannot even see the schema', async () => {
