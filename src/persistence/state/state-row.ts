@@ -6,6 +6,7 @@ import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { stateMissing } from '../connection/faults.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
+import { assertUnfiltered, IS_FILTERED } from './consistency.ts';
 import { createEpoch } from './identifiers.ts';
 
 /**
@@ -22,7 +23,10 @@ export async function ensureState(queries: Queries, stateKey: string): Promise<v
   );
 }
 
-/** Reads the head of the state. Throws `starting` if its row does not exist. */
+/**
+ * Reads the head of the state. Throws `starting` if its row does not exist, and `state_inconsistent` if a policy can hide
+ * its documents or entries: nothing that is read with this head would be whole.
+ */
 export function readStateHead(queries: Queries, stateKey: string): Promise<StateHead> {
   return readRow(queries, stateKey, '');
 }
@@ -43,14 +47,17 @@ const FUTURE_TIMES = `array(
    where at > clock_timestamp() + interval '1 minute')`;
 
 async function readRow(queries: Queries, stateKey: string, lock: '' | 'for no key update'): Promise<StateHead> {
-  const row = await queries.firstRow<Omit<StateHead, 'stateKey' | 'head'> & StateHead['head']>(
+  const row = await queries.firstRow<
+    Omit<StateHead, 'stateKey' | 'head'> & StateHead['head'] & { isFiltered: boolean }
+  >(
     `select epoch, revision, documents, bytes, audit_seq as seq, encode(audit_hash, 'hex') as hash,
             ${rfc3339('last_backup_at')} as "lastBackupAt", ${rfc3339('last_restore_at')} as "lastRestoreAt",
-            ${rfc3339('updated_at')} as "updatedAt", ${FUTURE_TIMES} as "futureTimes"
+            ${rfc3339('updated_at')} as "updatedAt", ${FUTURE_TIMES} as "futureTimes", ${IS_FILTERED}
        from loom_state where state_key = $1 ${lock}`,
     [stateKey],
   );
-  const { seq, hash, ...rest } = requireState(row);
+  const { seq, hash, isFiltered, ...rest } = requireState(row);
+  assertUnfiltered(isFiltered);
   return { stateKey, ...rest, head: { seq, hash } };
 }
 

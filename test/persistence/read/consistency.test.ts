@@ -91,6 +91,7 @@ describe('a state whose row was deleted', () => {
       absent: await outcomeOf(restarted.store.readDocument('absent')),
       page: await outcomeOf(restarted.store.listDocuments({ limit: 1 })),
       audit: await outcomeOf(restarted.store.readAudit({ limit: 1, order: 'asc' })),
+      'audit stream': await outcomeOf(restarted.store.openAudit({ order: 'asc' })),
       commit: await outcomeOf(restarted.put('a', 2)),
       ...(await outcomes(restarted)),
     }).toEqual({
@@ -98,6 +99,7 @@ describe('a state whose row was deleted', () => {
       absent: 'starting',
       page: 'starting',
       audit: 'starting',
+      'audit stream': 'starting',
       commit: 'starting',
       state: 'starting',
       backup: 'starting',
@@ -171,11 +173,13 @@ describe('a policy that hides documents from the role of the node', () => {
     await nodes.database.pool.query(
       `alter table loom_audit enable row level security; create policy hide on loom_audit using (seq < 2)`,
     );
-    expect(await outcomes(limited)).toEqual({
-      ...allMade,
-      backup: 'state_inconsistent',
-      verification: 'state_inconsistent',
-    });
+    const query = { limit: 10, order: 'asc' } as const;
+    expect({
+      ...(await outcomes(limited)),
+      page: await outcomeOf(limited.store.readAudit(query)),
+      stream: await outcomeOf(limited.store.openAudit(query)),
+      undo: await outcomeOf(limited.undo()),
+    }).toEqual({ ...allRefused, page: 'state_inconsistent', stream: 'state_inconsistent', undo: 'nothing_to_undo' });
   });
 });
 
