@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { limits } from '../../../src/limits.ts';
+import { createCommitWatch } from '../../../src/persistence/probe/commit-watch.ts';
 import {
   type CheckOutcome,
   nextProbeState,
@@ -175,6 +177,40 @@ describe('the facts of the database', () => {
     const grants = ['GRANT DELETE ON table loom_audit TO loom;'];
     expect(judge({ rights: ['DELETE on table loom_audit'], grants }).detail).toMatch(/lacks DELETE.+GRANT DELETE/);
     expect(judge({ filtered: ['loom_document'] }).detail).toMatch(/on loom_document,.+BYPASSRLS/);
+  });
+});
+
+describe('the watch over commits', () => {
+  function watchAt(checks: [nowMs: number, waiting: string[]][]) {
+    let nowMs = 0;
+    const watch = createCommitWatch({ now: () => nowMs });
+    return checks.map(([at, waiting]) => {
+      nowMs = at;
+      return watch.check(waiting)?.reason;
+    });
+  }
+
+  test('reports a session that has waited for the standby since a check of 2 s ago', () => {
+    const same = ['7 12:00'];
+    expect(
+      watchAt([
+        [0, same],
+        [limits.maxCommitStallMs - 1, same],
+        [limits.maxCommitStallMs, same],
+      ]),
+    ).toEqual([undefined, undefined, 'db_commits_stalled']);
+  });
+
+  test('does not report sessions that each wait for a moment', () => {
+    const checks = Array.from({ length: 10 }, (_, second): [number, string[]] => [second * 1_000, [`7 12:0${second}`]]);
+    expect(watchAt(checks)).toEqual(checks.map(() => undefined));
+    expect(
+      watchAt([
+        [0, ['7 a']],
+        [1_000, []],
+        [2_500, ['7 a']],
+      ]),
+    ).toEqual([undefined, undefined, undefined]);
   });
 });
 

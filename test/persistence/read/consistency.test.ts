@@ -71,6 +71,12 @@ describe('a state whose documents were changed by hand', () => {
     const deletion = node.commit({ action: 'document.delete', changes: [{ op: 'delete', name: 'a' }] });
     expect(await outcomeOf(deletion)).toBe('state_inconsistent');
     expect(await node.store.readDocument('a')).toMatchObject({ text: '"one"' });
+    // Other commits of its batch are made.
+    const again = node.commit({ action: 'document.delete', changes: [{ op: 'delete', name: 'a' }] });
+    expect(await Promise.all([outcomeOf(again), outcomeOf(node.put('b', 'two'))])).toEqual([
+      'state_inconsistent',
+      'made',
+    ]);
   });
 
   test('is healed by a restore that replaces the state, because a restore counts again', async () => {
