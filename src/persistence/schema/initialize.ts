@@ -114,8 +114,9 @@ function createReporter(log: Log) {
         log.debug({ err: originalOf(error) }, `no database yet: ${describeFault(error)}`);
         return;
       }
-      log[known.message === last ? 'debug' : 'error']({ err: error }, `the database cannot be used: ${known.message}`);
-      last = known.message;
+      const cause = known.code === 'internal' ? describeFault(error) : known.message;
+      log[cause === last ? 'debug' : 'error']({ err: error }, `the database cannot be used: ${cause}`);
+      last = cause;
     },
   };
 }

@@ -175,6 +175,17 @@ describe('a policy that hides documents from the role of the node', () => {
     expect(await outcomes(node)).toEqual(allMade);
   });
 
+  test('or undo records refuses the undo instead of having nothing to undo', async () => {
+    await node.restore(await node.backup(), { truncate_audit: true });
+    await nodes.database.pool.query(
+      `alter table loom_snapshot enable row level security; create policy hide on loom_snapshot using (false)`,
+    );
+    expect(await outcomeOf(limited.undo())).toBe('state_inconsistent');
+    await nodes.database.pool.query(`drop policy hide on loom_snapshot`);
+    await nodes.database.pool.query(`alter table loom_snapshot disable row level security`);
+    expect(await outcomeOf(limited.undo())).toBe('made');
+  });
+
   test('or entries lets no backup and no verification pass', async () => {
     await nodes.database.pool.query(
       `alter table loom_audit enable row level security; create policy hide on loom_audit using (seq < 2)`,
