@@ -71,6 +71,7 @@ const catalogue = {
   state_busy: { status: 503, title: 'State is locked by a restore' },
   commit_outcome_unknown: { status: 503, title: 'Outcome of the commit is unknown' },
   migration_invalid: { status: 500, title: 'Migrations do not match the database' },
+  state_inconsistent: { status: 500, title: 'Documents do not match the state row' },
   audit_chain_broken: { status: 500, title: 'Audit chain in the database is broken' },
   internal: { status: 500, title: 'Internal error' },
 } as const satisfies Record<string, { status: number; title: string }>;

@@ -215,6 +215,16 @@ export const limits = {
   probeDeadlineMs: 2_000,
   probeBadChecks: 2,
 
+  /** Bounds the checks of the probe's connection. A new session follows a failover and changed settings of the role. */
+  maxProbeConnectionChecks: 30,
+
+  /** Bounds the wait of a commit for a synchronous standby. A healthy standby confirms within milliseconds. */
+  maxCommitStallMs: 2_000,
+
+  /** Set when failed commits turn the verdict: several in a row, and the last one this recent. */
+  minFailedCommitBatches: 3,
+  maxCommitFailureAgeMs: 15_000,
+
   /** Sets `Retry-After` while the database is down. A node detects a recovery within 5 s, and usually sooner. */
   databaseRetrySeconds: 2,
 

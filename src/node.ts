@@ -49,6 +49,7 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
     maxDocumentBytes,
     store,
     readiness,
+    readinessDetail: () => (readiness().ok ? undefined : (probe.verdict().detail ?? initializer.fault())),
     node: { version: readVersion(), startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
     log,
     metrics,
@@ -104,6 +105,7 @@ function connectDatabase(
     log,
     applicationName: `${APPLICATION_NAME}-probe`,
     supportedSchemaVersion: CURRENT_SCHEMA_VERSION,
+    commitFailures: () => store.commitFailures(),
     onChange: (verdict) => {
       // Idle connections may lead to a server that is away, or that is no longer the primary.
       if (!verdict.ok) database.reset();

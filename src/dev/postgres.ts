@@ -100,7 +100,7 @@ function detached({ user }: Cluster) {
   return { ...user, cwd: '/', env: plainEnvironment, detached: true };
 }
 
-/** Returns whether line 8 of `postmaster.pid` says, as for `pg_ctl`, that the server accepts connections. */
+/** Returns whether the server, or a hot standby, accepts connections. Line 8 of `postmaster.pid` tells `pg_ctl` so. */
 async function isReady({ directory }: Cluster, pid: number): Promise<boolean> {
   const lines = (await readFile(join(directory, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n');
   return Number(lines[0]) === pid && ['ready', 'standby'].includes(lines[7]?.trim() ?? '');

@@ -13,6 +13,8 @@ export interface StateHead {
   lastBackupAt: string | null;
   lastRestoreAt: string | null;
   updatedAt: string;
+  /** Members of status whose time is ahead of the database's clock: the clock has gone back since. */
+  futureTimes: string[];
 }
 
 /** Adds what only the status and the metrics show. */

@@ -7,6 +7,8 @@ import type { UndoRecord } from './undo.ts';
 /** Describes the answer of `GET /v1/admin/status`. Values from the database are null while it is unreachable. */
 export interface StatusReport {
   ready: Readiness;
+  /** Says why the node is not ready and what to do. It names objects and roles of the database. */
+  ready_detail: string | null;
   version: string;
   node_version: string;
   started_at: string;
@@ -24,6 +26,8 @@ export interface StatusReport {
   };
   last_backup_at: string | null;
   last_restore_at: string | null;
+  /** Members whose time is ahead of the database's clock, such as `last_backup_at`. */
+  future_times: string[] | null;
   audit: { entries: number | null; head: AuditHead | null; last_check: ChainCheckRecord | null };
   schema: { version: number | null; supported: number; compatible_from: number | null; pending: number | null };
   database: { ok: boolean; version: string | null; latency_ms: number | null; code?: string };

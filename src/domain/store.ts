@@ -107,6 +107,15 @@ export interface BackupStream {
   recordTaken(): Promise<void>;
 }
 
+/** Describes the batches of commits that the server failed since the last one that it made. */
+export interface CommitFailures {
+  batches: number;
+  /** Time since the last of them. */
+  ageMs: number;
+  /** Describes the last fault, without host or user. */
+  fault: string;
+}
+
 export interface StoreObservation {
   queueDepth: number;
   pool: {

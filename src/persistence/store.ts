@@ -1,13 +1,14 @@
 // persistence/ is the store. This file binds the verbs of its rooms to one database and one state key. It imports
 // domain and the rooms of persistence. All SQL is in these rooms. No room of persistence may import http or cli.
 
-import type { Store } from '../domain/store.ts';
+import type { CommitFailures, Store } from '../domain/store.ts';
 import { createChainChecks } from './activity/chain-checks.ts';
 import type { Operations } from './activity/operations.ts';
 import { openAudit, readAudit } from './audit/read.ts';
 import { verifyAudit } from './audit/verify.ts';
 import { openBackup } from './backup/backup.ts';
 import { createCommitBatch } from './commit/batch.ts';
+import { createCommitFailures } from './commit/commit-failures.ts';
 import { createGroupCommit, type GroupCommitOptions } from './commit/group-commit.ts';
 import { createSeenRevision, type StateRevision } from './commit/seen-revision.ts';
 import type { Database } from './connection/database.ts';
@@ -35,19 +36,23 @@ export interface StoreOptions {
 export interface StoreHandle extends Store {
   /** Refuses new commits, and resolves when all accepted commits are answered. The database stays open. */
   close(): Promise<void>;
+  /** Returns the commits that the server failed, for the probe. */
+  commitFailures(): CommitFailures;
 }
 
 /** Creates the store for one state key of one database. */
 export function createStore(options: StoreOptions): StoreHandle {
   const { database, stateKey, maxDocumentBytes, migrations, operations, onBatch } = options;
   const chainChecks = createChainChecks();
+  const commitFailures = createCommitFailures();
   const seen = createSeenRevision();
   const note = <Found extends StateRevision | undefined>(found: Found): Found => {
     if (found !== undefined) seen.note(found);
     return found;
   };
+  const commitBatch = createCommitBatch(database, { stateKey, maxDocumentBytes, seen });
   const groupCommit = createGroupCommit({
-    commitBatch: createCommitBatch(database, { stateKey, maxDocumentBytes, seen }),
+    commitBatch: (commits, timeoutMs) => commitFailures.count(commitBatch(commits, timeoutMs)),
     createEventId,
     onBatch,
   });
@@ -89,5 +94,6 @@ export function createStore(options: StoreOptions): StoreHandle {
       lastChainCheck: chainChecks.last(),
     }),
     close: () => groupCommit.close(),
+    commitFailures: commitFailures.read,
   };
 }

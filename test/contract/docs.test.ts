@@ -110,6 +110,7 @@ describe('docs/operations.md', () => {
       updatedAt: '2026-01-01T00:00:00.000000Z',
       epochChanges: 0,
       lastEpochChange: null,
+      futureTimes: [],
     };
     metrics.watch({
       observe: () => ({

@@ -31,6 +31,8 @@ export interface RouteParts {
   node: NodeFacts;
   /** Returns the last verdict, without waiting. */
   readiness: () => Readiness;
+  /** Says why the node is not ready, for operators. */
+  readinessDetail?: () => string | undefined;
   /** Reads the head of the state. Resolves with undefined if the database does not answer in time. */
   peekHead: () => Promise<ObservedHead | undefined>;
   log: Log;
@@ -38,14 +40,14 @@ export interface RouteParts {
 }
 
 export function registerRoutes(app: FastifyInstance, parts: RouteParts): void {
-  const { store, stateKey, node, readiness, bodyIdleTimeoutMs: idleMs } = parts;
+  const { store, stateKey, node, readiness, readinessDetail, bodyIdleTimeoutMs: idleMs } = parts;
   const bodyBounds = { maxDocumentBytes: parts.maxDocumentBytes, idleMs };
   registerProbes(app, { readiness });
   registerMetrics(app, { metrics: parts.metrics, isPublic: parts.metricsPublic });
   registerDocuments(app, { store, bodyBounds });
   registerState(app, { store, bodyBounds });
   registerAudit(app, { store });
-  registerStatus(app, { store, stateKey, node, readiness, peekHead: parts.peekHead });
+  registerStatus(app, { store, stateKey, node, readiness, readinessDetail, peekHead: parts.peekHead });
   registerSchema(app, { store, stateKey, supportedSchemaVersion: node.supportedSchemaVersion });
   registerBackup(app, { store, stateKey, log: parts.log });
   registerRestore(app, { store, idleMs });

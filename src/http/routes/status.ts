@@ -23,12 +23,13 @@ interface StatusRouteParts {
   stateKey: string;
   node: NodeFacts;
   readiness: () => Readiness;
+  readinessDetail?: (() => string | undefined) | undefined;
   peekHead: () => Promise<ObservedHead | undefined>;
 }
 
 /** Registers the status route. If the database does not answer in time, its values are null. */
 export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): void {
-  const { store, stateKey, node, readiness, peekHead } = parts;
+  const { store, stateKey, node, readiness, readinessDetail, peekHead } = parts;
   const readSchema = createTimedReader(() => store.readSchema());
   const readDatabase = createTimedReader(() => store.readDatabase());
   const readLocks = createTimedReader(() => store.readLocks());
@@ -50,6 +51,7 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
     const { queueDepth, pool, operations, lastChainCheck } = store.observe();
     return {
       ready: readiness(),
+      ready_detail: readinessDetail?.() ?? null,
       version: node.version,
       node_version: process.version,
       started_at: node.startedAt.toISOString(),
@@ -58,6 +60,7 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
       state: toState(head),
       last_backup_at: head?.lastBackupAt ?? null,
       last_restore_at: head?.lastRestoreAt ?? null,
+      future_times: head?.futureTimes ?? null,
       audit: { entries: head?.head.seq ?? null, head: head?.head ?? null, last_check: lastChainCheck },
       schema: {
         version: schema?.schemaVersion ?? null,
@@ -65,7 +68,7 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
         compatible_from: schema?.compatibleFrom ?? null,
         pending: schema?.pending.length ?? null,
       },
-      database,
+      database: judgeDatabase(database, readiness()),
       pool,
       locks,
       queue: { depth: queueDepth, max: limits.maxQueueCommits },
@@ -96,6 +99,12 @@ function toDatabase({ version, latencyMs }: { version: string; latencyMs: number
 
 function toDatabaseFault(error: unknown): StatusReport['database'] {
   return { ok: false, version: null, latency_ms: null, code: isLoomError(error) ? error.code : 'internal' };
+}
+
+/** Returns the database as not ok, with the reason, if it answers but does not let the node serve. */
+function judgeDatabase(database: StatusReport['database'], { checks, reason }: Readiness): StatusReport['database'] {
+  const isUsable = !['read_only', 'forbidden', 'stalled', 'failing'].includes(checks.database);
+  return !database.ok || isUsable ? database : { ...database, ok: false, code: reason ?? 'internal' };
 }
 
 function toUndo(records: UndoRecord[] | null, now: Date): StatusReport['undo'] {

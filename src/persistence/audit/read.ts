@@ -45,6 +45,8 @@ export async function openAudit(
   const { body } = await openStream(database, {
     prepare: async (connection) => {
       await selectStateKey(connection, stateKey);
+      // Without the state, or with hidden entries, the stream would look whole.
+      await readStateHead(connection.within(), stateKey);
       await connection.execute(
         `select set_config('loom.after', $1, true), set_config('loom.before', $2, true),
                 set_config('loom.action', $3, true), set_config('loom.document', $4, true)`,

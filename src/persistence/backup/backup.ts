@@ -8,6 +8,7 @@ import type { Operations } from '../activity/operations.ts';
 import type { Database } from '../connection/database.ts';
 import { openStream, type Sink } from '../read/stream.ts';
 import { SCHEMA_SERVES } from '../schema/serves.ts';
+import { assertConsistent } from '../state/consistency.ts';
 import { findScratchKey } from '../state/scratch-states.ts';
 import { readStateHead, selectStateKey } from '../state/state-row.ts';
 import { type BackupHead, readHeader, writeBackup } from './writer.ts';
@@ -35,7 +36,9 @@ export async function openBackup(
     prepare: async (connection) => {
       const key = scratch === undefined ? stateKey : await findScratchKey(connection.within(), scratch, stateKey);
       await selectStateKey(connection, key);
-      const state = { ...(await readStateHead(connection.within(), key)), stateKey: scratch ?? stateKey };
+      const row = await readStateHead(connection.within(), key);
+      await assertConsistent(connection, row);
+      const state = { ...row, stateKey: scratch ?? stateKey };
       return { state, header: await readHeader(connection.within(), state) };
     },
     write: async (connection, head, sink) => {
@@ -61,12 +64,13 @@ export async function openBackup(
 }
 
 /**
- * Records the time of a complete backup. An earlier time never replaces a later one. Writes nothing if the schema no
- * longer serves this node.
+ * Records the time of a complete backup. A later backup replaces the time of an earlier one even if the clock has gone
+ * back since: otherwise a time in the future would stay until it has passed. Writes nothing if the schema no longer
+ * serves this node.
  */
 async function recordBackup(database: Database, stateKey: string): Promise<void> {
   await database.execute(
-    `update loom_state set last_backup_at = greatest(last_backup_at, now())
+    `update loom_state set last_backup_at = clock_timestamp()
       where state_key = $1 and ${SCHEMA_SERVES}`,
     [stateKey],
   );

@@ -154,5 +154,5 @@ function settle(waiting: Waiting, outcome: CommitOutcome | undefined): boolean {
 
 /** Returns whether the content of one commit may be at fault, rather than the server or the schema. */
 function isOneCommitsFault(error: unknown): boolean {
-  return !isLoomError(error) || error.code === 'internal';
+  return !isLoomError(error) || error.code === 'internal' || error.code === 'state_inconsistent';
 }

@@ -13,6 +13,8 @@ export type Fault =
   | 'forbidden'
   | 'schema_damaged'
   | 'missing'
+  | 'inconsistent'
+  | 'filtered'
   | 'damaged'
   | 'unknown';
 
@@ -41,6 +43,11 @@ export function throwDatabaseError(error: unknown): never {
 /** Returns the error for a missing state row: the node is still starting, or the state was dropped. */
 export function stateMissing(): LoomError {
   return createFault('missing');
+}
+
+/** Returns the error for a table whose rows a policy can hide from the role. */
+export function rowsFiltered(): LoomError {
+  return createFault('filtered');
 }
 
 function createFault(fault: Fault, cause?: unknown): LoomError {
@@ -117,6 +124,18 @@ const answers: Record<Fault, { code: ErrorCode; detail: string; retryAfterSecond
     detail:
       'The audit trail does not match its state row: an entry exists where a new one belongs. ' +
       'Find the fault with GET /v1/audit/verify.',
+  },
+  inconsistent: {
+    code: 'state_inconsistent',
+    detail:
+      'The change would make the counts of the state row negative: they do not match the documents. ' +
+      'Rows were changed by hand, or are hidden by a policy. If the documents are right, correct the counts with docs/repair-state.sql.',
+  },
+  filtered: {
+    code: 'state_inconsistent',
+    detail:
+      'Row-level security applies to the database role of this node, so rows of LOOM can be hidden. ' +
+      'Disable it on the tables of LOOM, or give the role BYPASSRLS.',
   },
   unknown: { code: 'internal', detail: 'An internal error.' },
 };
@@ -201,6 +220,8 @@ export function faultOf(wrapped: unknown): Fault {
   const error = originalOf(wrapped);
   const state = sqlStateOf(error);
   if (error instanceof pg.DatabaseError && isTrailCollision(error)) return 'damaged';
+  if (error instanceof pg.DatabaseError && isImpossibleCount(error)) return 'inconsistent';
+  if (error instanceof pg.DatabaseError && isFilter(error)) return 'filtered';
   if (state !== undefined) return faultsOfState[state] ?? faultsOfClass[state.slice(0, 2)] ?? 'unknown';
   if (!(error instanceof Error)) return 'unknown';
   if (error instanceof ReadOnlyServerError) return 'read_only';
@@ -215,6 +236,16 @@ function isTrailCollision({ code, constraint = '' }: pg.DatabaseError): boolean 
   return code === '23505' && constraint.startsWith('loom_audit_');
 }
 
+/** Returns whether a count of the state row would become negative: documents were changed without it. */
+function isImpossibleCount({ code, table }: pg.DatabaseError): boolean {
+  return code === '23514' && table === 'loom_state';
+}
+
+/** Returns whether a policy hides rows or refuses a change. The SQLSTATE is that of any missing right. */
+function isFilter({ code, routine }: pg.DatabaseError): boolean {
+  return code === '42501' && (routine === 'check_enable_rls' || routine === 'ExecWithCheckOptions');
+}
+
 /** Maps SQLSTATEs to faults (PostgreSQL's appendix "Error Codes"). */
 const faultsOfState: Record<string, Fault> = {
   P0002: 'missing', // no_data_found, which loom_commit raises
@@ -223,6 +254,7 @@ const faultsOfState: Record<string, Fault> = {
   '40P01': 'busy', // deadlock_detected
   '57014': 'overloaded', // query_canceled, for LOOM by statement_timeout
   '25006': 'read_only', // read_only_sql_transaction: a standby, or a primary that was demoted
+  '0A000': 'read_only', // feature_not_supported, with which a hot standby refuses `begin … read write`
   '42501': 'forbidden', // insufficient_privilege, also for row-level security
   '42P01': 'schema_damaged', // undefined_table
   '42703': 'schema_damaged', // undefined_column

@@ -8,11 +8,13 @@ import type { Queries } from '../connection/connection.ts';
 import { stateMissing } from '../connection/faults.ts';
 import { boundTransaction } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
+import { assertUnfiltered, IS_FILTERED } from './consistency.ts';
 import { createEpoch } from './identifiers.ts';
 
 /**
- * Creates the row of a new state. An existing row stays as it is. Throws `scratch_exists` if the row is that of a
- * scratch state: older versions stored one under its plain name.
+ * Creates the row of a new state. An existing row stays as it is. Documents or entries without a row prevent a new one:
+ * its counts and head would contradict them, and the next commit would begin a second trail over the first. Throws
+ * `scratch_exists` if the row is that of a scratch state: older versions stored one under its plain name.
  */
 export async function ensureState(queries: Queries, stateKey: string): Promise<void> {
   const scratch = await queries.firstRow('select from loom_state where state_key = $1 and scratch', [stateKey]);
@@ -24,13 +26,18 @@ export async function ensureState(queries: Queries, stateKey: string): Promise<v
     );
   }
   await queries.execute(
-    `insert into loom_state (state_key, epoch) values ($1, $2)
+    `insert into loom_state (state_key, epoch)
+     select $1, $2 where not exists (select from loom_document where state_key = $1)
+                     and not exists (select from loom_audit where state_key = $1)
      on conflict (state_key) do nothing`,
     [stateKey, createEpoch()],
   );
 }
 
-/** Reads the head of the state. Throws `starting` if its row does not exist. */
+/**
+ * Reads the head of the state. Throws `starting` if its row does not exist, and `state_inconsistent` if a policy can hide
+ * its documents or entries: nothing that is read with this head would be whole.
+ */
 export function readStateHead(queries: Queries, stateKey: string): Promise<StateHead> {
   return readRow(queries, stateKey, '');
 }
@@ -82,15 +89,24 @@ export async function startEpochIfLost(queries: Queries, stateKey: string, reque
   return row?.started === true;
 }
 
+/** Selects the times ahead of the clock. The minute of tolerance covers the clocks of two servers around a failover. */
+const FUTURE_TIMES = `array(
+  select name from (values ('last_backup_at', last_backup_at), ('last_restore_at', last_restore_at),
+                           ('state.updated_at', updated_at)) as t (name, at)
+   where at > clock_timestamp() + interval '1 minute')`;
+
 async function readRow(queries: Queries, stateKey: string, lock: '' | 'for no key update'): Promise<StateHead> {
-  const row = await queries.firstRow<Omit<StateHead, 'stateKey' | 'head'> & StateHead['head']>(
+  const row = await queries.firstRow<
+    Omit<StateHead, 'stateKey' | 'head'> & StateHead['head'] & { isFiltered: boolean }
+  >(
     `select epoch, revision, documents, bytes, audit_seq as seq, encode(audit_hash, 'hex') as hash,
             ${rfc3339('last_backup_at')} as "lastBackupAt", ${rfc3339('last_restore_at')} as "lastRestoreAt",
-            ${rfc3339('updated_at')} as "updatedAt"
+            ${rfc3339('updated_at')} as "updatedAt", ${FUTURE_TIMES} as "futureTimes", ${IS_FILTERED}
        from loom_state where state_key = $1 ${lock}`,
     [stateKey],
   );
-  const { seq, hash, ...rest } = requireState(row);
+  const { seq, hash, isFiltered, ...rest } = requireState(row);
+  assertUnfiltered(isFiltered);
   return { stateKey, ...rest, head: { seq, hash } };
 }
 
