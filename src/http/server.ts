@@ -11,10 +11,14 @@ import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } 
 import type { Config } from '../config/config.ts';
 import { limits } from '../limits.ts';
 import { trackConnections } from './connections.ts';
-import { answerClientError, answerFrameworkError } from './plugins/error-handler.ts';
+import { createNodeServer } from './node-server.ts';
+import { createParserErrorHandler } from './parser-errors.ts';
 import { registerPlugins } from './plugins/plugins.ts';
-import { readRequestId } from './plugins/request-id.ts';
+import { answerFrameworkError, toOriginForm } from './plugins/request-head.ts';
 import { toJsonLine } from './reply/json.ts';
+import { createAddressReader } from './request/client-address.ts';
+import { requestIdOf } from './request/request-id.ts';
+import { RequestOrder } from './request-order.ts';
 import { type RouteParts, registerRoutes } from './routes/routes.ts';
 import { createTimedReader } from './timed-reader.ts';
 
@@ -33,12 +37,13 @@ export function createServer(options: ServerOptions) {
   const { store, readiness, log, metrics } = parts;
   const readHead = createTimedReader(() => store.readHead());
   const peekHead = () => readHead().catch(() => undefined);
-  const app = createApp(http, log);
+  const app = createApp(log, metrics);
   const connections = trackConnections(app.server);
   let closing = false;
   metrics.watch({ observe: store.observe, readiness, readHead: peekHead });
 
-  const { routes } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics });
+  const readAddress = createAddressReader(http.trustProxy);
+  const { routes } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics, readAddress });
   registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
 
   return {
@@ -66,22 +71,27 @@ export function createServer(options: ServerOptions) {
   };
 }
 
-function createApp({ trustProxy }: Config['http'], loggerInstance: FastifyBaseLogger): FastifyInstance {
+function createApp(log: RouteParts['log'], metrics: RouteParts['metrics']): FastifyInstance {
+  const loggerInstance: FastifyBaseLogger = log;
+  const order = new RequestOrder();
   const app = fastify({
     loggerInstance,
+    serverFactory: (handle) => createNodeServer(handle, order),
     // `plugins/request-log.ts` logs requests, without their queries.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
-    trustProxy,
-    genReqId: readRequestId,
+    genReqId: requestIdOf,
+    rewriteUrl: toOriginForm,
     // Closing ends idle connections at once, and lets requests in flight finish.
     forceCloseConnections: 'idle',
     // While the server closes, `plugins/gate.ts` refuses requests on open connections with a problem body.
     return503OnClosing: false,
-    keepAliveTimeout: limits.keepAliveTimeoutMs,
-    http: { headersTimeout: limits.headersTimeoutMs },
-    routerOptions: { maxParamLength: limits.maxRouteParameterCharacters },
+    routerOptions: {
+      maxParamLength: limits.maxRouteParameterCharacters,
+      // The router would parse every query, without a bound, before authentication. LOOM parses the URL itself.
+      querystringParser: () => ({}),
+    },
     frameworkErrors: answerFrameworkError,
-    clientErrorHandler: answerClientError,
+    clientErrorHandler: createParserErrorHandler({ order, log, metrics }),
   });
   app.setReplySerializer(toJsonLine);
   // Bodies stay in the socket until a route reads them: JSON.parse rounds numbers, and a parser may refuse `__proto__`.
