@@ -84,7 +84,7 @@ export function parseTrustProxy(text: string): false | number | string[] | undef
   if (value === 'true') return 1;
   if (/^\d{1,2}$/.test(value)) return Number(value);
   const networks = value.split(',').map((one) => one.trim());
-  return networks.every((one) => one in namedNetworks || isNetwork(one))
+  return networks.every((one) => Object.hasOwn(namedNetworks, one) || isNetwork(one))
     ? networks.flatMap((one) => namedNetworks[one] ?? one)
     : undefined;
 }

@@ -63,7 +63,7 @@ test('every variable sets its part of the configuration', () => {
     LOOM_PG_SSL_REJECT_UNAUTHORIZED: '0',
     LOOM_HOST: '::',
     LOOM_PORT: '0',
-    LOOM_TRUST_PROXY: 'loopback, 10.1.0.0/16,2001:DB8::1',
+    LOOM_TRUST_PROXY: '1',
     LOOM_METRICS_PUBLIC: 'TRUE',
     LOOM_LOG_LEVEL: 'trace',
     LOOM_SHUTDOWN_DELAY_MS: '5000',
@@ -80,12 +80,7 @@ test('every variable sets its part of the configuration', () => {
       connectTimeoutMs: 750,
       ssl: { rejectUnauthorized: false },
     },
-    http: {
-      host: '::',
-      port: 0,
-      trustProxy: ['127.0.0.0/8', '::1/128', '10.1.0.0/16', '2001:db8::1'],
-      metricsPublic: true,
-    },
+    http: { host: '::', port: 0, trustProxy: 1, metricsPublic: true },
     tokens: { admin: [ADMIN], client: [CLIENT, `${CLIENT}-next`] },
     log: { level: 'trace' },
     shutdown: { delayMs: 5_000, timeoutMs: 0 },
@@ -135,29 +130,7 @@ test.each([
   ['LOOM_METRICS_PUBLIC', ['public'], 'true or false'],
   ['LOOM_LOG_LEVEL', ['verbose', 'INFO '], 'one of fatal, error'],
   ['LOOM_MIGRATE', ['yes'], 'one of auto, manual'],
-  [
-    'LOOM_HOST',
-    ['http://0.0.0.0', 'a b', 'localhost:8787', '[::1', '[::1]:8787', '[localhost]'],
-    'address or host name',
-  ],
-  [
-    'LOOM_TRUST_PROXY',
-    [
-      'yes',
-      '-1',
-      '33',
-      '1.5',
-      '10.0.0.0/33',
-      '0.0.0.0/0',
-      '::/0',
-      '::1/129',
-      '10.0.0.1/',
-      'a.example',
-      'loopback,',
-      '*',
-    ],
-    'must be false, true, a number of proxies up to 32, or a list of addresses',
-  ],
+  ['LOOM_HOST', ['http://0.0.0.0', 'a b'], 'address or host name'],
   ['LOOM_PG_STATE_KEY', ['a\nb', '\ud800'], 'contains control characters or lone surrogates'],
   ['LOOM_PG_STATE_KEY', ['x'.repeat(129), 'ü'.repeat(65)], 'bytes; the maximum is 128'],
 ] as const)('%s is refused with the expected form', (name, values, expected) => {
@@ -166,26 +139,6 @@ test.each([
     expect(problems).toEqual([expect.stringContaining(expected)]);
     expect(problems[0]).toContain(`${name} `);
   }
-});
-
-test.each([
-  ['false', false],
-  ['0', false],
-  ['true', 1],
-  ['TRUE', 1],
-  ['1', 1],
-  ['32', 32],
-  ['127.0.0.1', ['127.0.0.1']],
-  [
-    'linklocal,uniquelocal',
-    ['169.254.0.0/16', 'fe80::/10', '10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', 'fc00::/7'],
-  ],
-])('LOOM_TRUST_PROXY=%s is %j', (text, proxies) => {
-  expect(parse({ LOOM_TRUST_PROXY: text }).http.trustProxy).toEqual(proxies);
-});
-
-test('LOOM_HOST may have the brackets of a URL', () => {
-  expect(parse({ LOOM_HOST: '[::1]' }).http.host).toBe('::1');
 });
 
 test('a state key of exactly 128 bytes is accepted', () => {
