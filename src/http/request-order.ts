@@ -89,9 +89,14 @@ export class RequestOrder {
     }
     const wasFull = isFull(line);
     const next = line.waiting.shift();
-    if (next !== undefined) this.#begin(line, next, handle);
-    else line.last?.();
-    if (wasFull && !isFull(line)) socket.resume();
+    if (next !== undefined) {
+      this.#begin(line, next, handle);
+      if (wasFull && !isFull(line)) socket.resume();
+      return;
+    }
+    const { last } = line;
+    line.last = undefined;
+    last?.();
   }
 }
 
