@@ -7,10 +7,12 @@
  * `plugins/` acts on every request, `routes/` has one file per resource, `request/` reads requests, `reply/` writes
  * answers, and `client/` calls a node. Only this file sees every setting. Each plugin and route gets just what it uses.
  */
+import type { Server as NetServer } from 'node:net';
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import type { Config } from '../config/config.ts';
 import { limits } from '../limits.ts';
 import { trackConnections } from './connections.ts';
+import { listenOnFurtherAddresses } from './further-addresses.ts';
 import { createNodeServer } from './node-server.ts';
 import { createParserErrorHandler } from './parser-errors.ts';
 import { registerPlugins } from './plugins/plugins.ts';
@@ -40,6 +42,7 @@ export function createServer(options: ServerOptions) {
   const app = createApp(log, metrics);
   const connections = trackConnections(app.server);
   let closing = false;
+  let further: NetServer[] = [];
   metrics.watch({ observe: store.observe, readiness, readHead: peekHead });
 
   const readAddress = createAddressReader(http.trustProxy);
@@ -54,6 +57,7 @@ export function createServer(options: ServerOptions) {
     /** Listens on the configured host and port. Resolves with the address and the actual port. */
     listen: async () => {
       const url = await app.listen({ host: http.host, port: http.port });
+      further = await listenOnFurtherAddresses(app.server, http.host);
       const address = app.server.address();
       if (address === null || typeof address === 'string') throw new Error('a listening server has a port');
       return { host: http.host, port: address.port, url };
@@ -63,7 +67,7 @@ export function createServer(options: ServerOptions) {
       closing = true;
       const cutOff =
         timeoutMs === undefined ? undefined : setTimeout(() => app.server.closeAllConnections(), timeoutMs).unref();
-      const closed = app.close();
+      const closed = Promise.all([app.close(), ...further.map((one) => new Promise((resolve) => one.close(resolve)))]);
       connections.closeWhenIdle();
       await closed;
       clearTimeout(cutOff);
