@@ -176,8 +176,14 @@ export const limits = {
   lingerSmallBytes: 64 * KiB,
   lingerSmallMs: 500,
 
-  /** Bounds the requests that wait on one connection. Node keeps about 4 KB for each, and reads no more beyond this. */
+  /** Bounds the requests that wait on one connection before the node stops reading from it. */
   maxPipelinedRequests: 32,
+
+  /**
+   * Bounds the requests that wait on all connections, beyond `maxPipelinedRequests` on each. Node keeps about 2 KB for
+   * one, and a single read can contain 2,600 of them. Connections with more waiting requests are then cut off.
+   */
+  maxWaitingRequests: 16_384,
 
   /** Bounds the headers of a request. Browsers and proxies together send about 50. */
   maxRequestHeaders: 200,

@@ -18,10 +18,19 @@ interface Line {
 /**
  * Handles the requests of one connection one after another. Node emits all pipelined requests of a connection at once,
  * so a DELETE could overtake the PUT before it. A request behind an answer with `Connection: close`, or of a client that
- * has disconnected, is never handled. The node stops reading from a connection with many waiting requests.
+ * has disconnected, is never handled. The node stops reading from a connection with many waiting requests, and cuts it off
+ * if too many wait on all connections together.
  */
 export class RequestOrder {
   readonly #lines = new WeakMap<Socket, Line>();
+  readonly #onFlood: (socket: Socket) => void;
+  /** Number of waiting requests on all connections. */
+  #waiting = 0;
+
+  /** `onFlood` is called for each connection that is cut off, see `limits.maxWaitingRequests`. */
+  constructor(onFlood: (socket: Socket) => void) {
+    this.#onFlood = onFlood;
+  }
 
   /** Wraps the listener of a server's requests, so that it receives them in order. */
   wrap(handle: RequestListener): RequestListener {
@@ -29,12 +38,17 @@ export class RequestOrder {
       const { socket } = request;
       const line = this.#lineOf(socket);
       // Bytes that arrive after the connection's last request belong to no request.
-      if (line.last !== undefined) return;
+      if (line.last !== undefined || socket.destroyed) return;
       const exchange = { request, response };
       if (line.current === undefined) this.#begin(line, exchange, handle);
-      else line.waiting.push(exchange);
+      else this.#wait(line, exchange);
       if (isFull(line)) socket.pause();
     };
+  }
+
+  /** Returns the number of waiting requests on all connections. */
+  get waiting(): number {
+    return this.#waiting;
   }
 
   /** Returns the request that the node is handling now. */
@@ -54,7 +68,10 @@ export class RequestOrder {
     }
     if (line.last !== undefined) return;
     line.last = action;
-    line.waiting = line.waiting.filter(({ request }) => request.complete);
+    this.#setWaiting(
+      line,
+      line.waiting.filter(({ request }) => request.complete),
+    );
     socket.pause();
   }
 
@@ -67,10 +84,22 @@ export class RequestOrder {
     socket.on('resume', () => {
       if (isFull(line)) socket.pause();
     });
-    socket.once('close', () => {
-      line.waiting = [];
-    });
+    socket.once('close', () => this.#setWaiting(line, []));
     return line;
+  }
+
+  #setWaiting(line: Line, waiting: Exchange[]): void {
+    this.#waiting += waiting.length - line.waiting.length;
+    line.waiting = waiting;
+  }
+
+  #wait(line: Line, exchange: Exchange): void {
+    line.waiting.push(exchange);
+    this.#waiting += 1;
+    if (this.#waiting <= limits.maxWaitingRequests || !isFull(line)) return;
+    const { socket } = exchange.request;
+    this.#onFlood(socket);
+    socket.destroy();
   }
 
   #begin(line: Line, exchange: Exchange, handle: RequestListener): void {
@@ -84,12 +113,13 @@ export class RequestOrder {
   #next(line: Line, socket: Socket, handle: RequestListener): void {
     line.current = undefined;
     if (socket.destroyed || !socket.writable) {
-      line.waiting = [];
+      this.#setWaiting(line, []);
       return;
     }
     const wasFull = isFull(line);
     const next = line.waiting.shift();
     if (next !== undefined) {
+      this.#waiting -= 1;
       this.#begin(line, next, handle);
       if (wasFull && !isFull(line)) socket.resume();
       return;

@@ -77,7 +77,9 @@ export function createServer(options: ServerOptions) {
 
 function createApp(log: RouteParts['log'], metrics: RouteParts['metrics']): FastifyInstance {
   const loggerInstance: FastifyBaseLogger = log;
-  const order = new RequestOrder();
+  const order = new RequestOrder((socket) => {
+    log.warn({ req: { ip: socket.remoteAddress } }, 'connection cut off: too many pipelined requests are waiting');
+  });
   const app = fastify({
     loggerInstance,
     serverFactory: (handle) => createNodeServer(handle, order),

@@ -124,4 +124,43 @@ describe('pipelined requests of one connection', () => {
     // One read of the socket has at most 64 KiB, and the node reads no more while many requests wait.
     expect(waitingMost).toBeLessThanOrEqual(limits.maxPipelinedRequests + Math.ceil((64 * 1024) / one.length) + 1);
   });
+
+  test('of many connections together wait in a bounded number', async () => {
+    const unanswered = { ...server.store, readDocument: () => new Promise(() => undefined) } as unknown as Store;
+    const node = createBareServer(unanswered, testConfig(server.database.url));
+    try {
+      const { port: nodePort } = await node.listen();
+      const flood = requestOf('GET', '/v1/documents/a') + 'GET / HTTP/1.1\r\nhost:\r\n\r\n'.repeat(2_500);
+      const sockets = [];
+      let open = 0;
+      node.app.server.on('connection', (peer: Socket) => {
+        open += 1;
+        peer.once('close', () => {
+          open -= 1;
+        });
+      });
+      for (let index = 0; index < 20; index += 1) {
+        const socket = await openSocket(nodePort);
+        sockets.push(socket);
+        socket.write(flood);
+      }
+      const last = await openSocket(nodePort);
+      last.resume();
+      last.write(flood);
+      await once(last, 'close');
+      expect(open).toBeGreaterThanOrEqual(Math.floor(limits.maxWaitingRequests / 2_600));
+      expect(open).toBeLessThan(10);
+      expect(node.logged.text()).toContain('too many pipelined requests are waiting');
+      // Other clients are served, with a few requests in a row.
+      const { text } = await fetch(`http://127.0.0.1:${nodePort}/live`).then(async (answer) => ({
+        text: await answer.text(),
+      }));
+      expect(text).toBe('{"ok":true}\n');
+      const live = 'GET /live HTTP/1.1\r\nhost: x\r\n\r\n'.repeat(limits.maxPipelinedRequests - 1);
+      expect(toAnswers(await exchange(nodePort, live + lastRequest))).toHaveLength(limits.maxPipelinedRequests);
+      for (const socket of sockets) socket.destroy();
+    } finally {
+      await node.close({ timeoutMs: 100 });
+    }
+  });
 });
