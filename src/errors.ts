@@ -18,6 +18,7 @@ const catalogue = {
   body_too_large: { status: 413, title: 'Body is too large' },
   document_too_large: { status: 413, title: 'Document is too large' },
   unsupported_media_type: { status: 415, title: 'Content type or encoding is not supported' },
+  expectation_failed: { status: 417, title: 'Expectation is not supported' },
   headers_too_large: { status: 431, title: 'Request head is too large' },
   client_gone: { status: 499, title: 'Client disconnected' },
   too_many_attempts: { status: 429, title: 'Too many wrong tokens' },

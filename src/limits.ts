@@ -274,6 +274,31 @@ export const limits = {
   lingerSmallBytes: 64 * KiB,
   lingerSmallMs: 500,
 
+  /** Bounds the requests that wait on one connection before the node stops reading from it. */
+  maxPipelinedRequests: 32,
+
+  /**
+   * Bounds the requests that wait on all connections, beyond `maxPipelinedRequests` on each. Node keeps about 2 KB for
+   * one, and a single read can contain 2,600 of them. Connections with more waiting requests are then cut off.
+   */
+  maxWaitingRequests: 16_384,
+
+  /** Bounds the headers of a request. Browsers and proxies together send about 50. */
+  maxRequestHeaders: 200,
+
+  /** Bounds the elements that the node reads of a header that is a list, such as `Accept`. Browsers send about 10. */
+  maxHeaderElements: 64,
+
+  /** Bounds the name of an audit action in a query. LOOM's own have at most 15. */
+  maxActionCharacters: 128,
+
+  /** Bounds the parameters of a query. A route supports at most six. */
+  maxQueryParameters: 32,
+
+  /** Bound the addresses that the node reads of `X-Forwarded-For`. An IPv6 address with zone and port has about 70. */
+  maxForwardedAddresses: 32,
+  maxAddressCharacters: 80,
+
   /** Bounds how long status and metrics wait for the database. They must also answer when it does not. */
   observeTimeoutMs: 1_000,
 

@@ -132,7 +132,9 @@ function listenFault(error: unknown, { host, port }: Config['http']): unknown {
   const code = codeOf(error);
   if (code === 'EADDRINUSE')
     return new Error(`Port ${port} of ${host} is already in use. Set LOOM_PORT to another port.`, { cause: error });
-  if (code === 'EADDRNOTAVAIL')
+  if (code === 'EACCES')
+    return new Error(`Port ${port} is reserved for privileged users. Set LOOM_PORT to 1024 or more.`, { cause: error });
+  if (code !== undefined && ['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EINVAL', 'ENOTFOUND', 'EAI_AGAIN'].includes(code))
     return new Error(`LOOM_HOST "${host}" is not an address of this machine.`, { cause: error });
   return error;
 }

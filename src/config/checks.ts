@@ -1,4 +1,5 @@
 import { X509Certificate } from 'node:crypto';
+import { isIPv4, isIPv6 } from 'node:net';
 import { hasControlCharacter } from './characters.ts';
 import { parsePostgresUrl } from './postgres-url.ts';
 
@@ -26,7 +27,42 @@ export function tokensFault(
 }
 
 export function hostFault(host: string): string | undefined {
-  return isVisible(host) && !/[/@?#]/.test(host) ? undefined : 'must be an address or host name to listen on';
+  const fault = 'must be an address or host name to listen on, such as 127.0.0.1, ::1 or localhost';
+  if (!isVisible(host) || /[/@?#]/.test(host)) return fault;
+  // Only IPv6 has brackets or more than one colon; a single colon would separate a port.
+  return !/[:[\]]/.test(host) || isIPv6(withoutBrackets(host)) ? undefined : fault;
+}
+
+/** Returns an IPv6 address without the brackets that it has in URLs. */
+export function withoutBrackets(host: string): string {
+  return host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host;
+}
+
+/** Lists the names for networks that Express and Fastify use, too. */
+const namedNetworks: Record<string, string[]> = {
+  loopback: ['127.0.0.0/8', '::1/128'],
+  linklocal: ['169.254.0.0/16', 'fe80::/10'],
+  uniquelocal: ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', 'fc00::/7'],
+};
+
+/** Returns the proxies to trust: a number of them, or their networks; undefined for an invalid value. */
+export function parseTrustProxy(text: string): false | number | string[] | undefined {
+  const value = text.trim().toLowerCase();
+  if (value === 'false' || value === '0') return false;
+  if (value === 'true') return 1;
+  if (/^\d{1,2}$/.test(value)) return Number(value);
+  const networks = value.split(',').map((one) => one.trim());
+  return networks.every((one) => Object.hasOwn(namedNetworks, one) || isNetwork(one))
+    ? networks.flatMap((one) => namedNetworks[one] ?? one)
+    : undefined;
+}
+
+/** Refuses a prefix of 0: it would trust every client. */
+function isNetwork(text: string): boolean {
+  const [address = '', prefix, ...more] = text.split('/');
+  const bits = isIPv4(address) ? 32 : isIPv6(address) && !address.includes('%') ? 128 : 0;
+  if (bits === 0 || more.length > 0) return false;
+  return prefix === undefined || (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= bits);
 }
 
 /** Allows a path, for a node behind a proxy. Refuses user and password, because messages show the URL. */

@@ -28,7 +28,8 @@ export interface Config {
     readonly host: string;
     /** 0 for any free port. */
     readonly port: number;
-    readonly trustProxy: boolean;
+    /** The trusted proxies: none, a number of them, or their addresses and networks. */
+    readonly trustProxy: false | number | string[];
     readonly metricsPublic: boolean;
   };
   /** One or two admin tokens; none, one or two client tokens. */

@@ -83,7 +83,7 @@ test('every variable sets its part of the configuration', () => {
       connectTimeoutMs: 750,
       ssl: { rejectUnauthorized: false },
     },
-    http: { host: '::', port: 0, trustProxy: true, metricsPublic: true },
+    http: { host: '::', port: 0, trustProxy: 1, metricsPublic: true },
     tokens: { admin: [ADMIN], client: [CLIENT, `${CLIENT}-next`] },
     log: { level: 'trace' },
     shutdown: { delayMs: 5_000, timeoutMs: 0 },

@@ -17,11 +17,11 @@ function describeIssue(issue: z.core.$ZodIssue | undefined): string {
     case 'unrecognized_keys':
       return 'is not a known member';
     case 'invalid_type':
-      return `is missing or has the wrong type; expected ${issue.expected === 'int' ? 'whole number' : issue.expected}`;
+      return `is missing or has the wrong type; expected ${typeNames[issue.expected] ?? issue.expected}`;
     case 'invalid_value':
       return `is not ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
     case 'invalid_format':
-      return `does not have the expected form${issue.format === 'uuid' ? ', a UUID' : ''}`;
+      return issue.format === 'uuid' ? 'is not a UUID' : `does not match ${issue.pattern ?? issue.format}`;
     case 'too_small':
       return `is less than ${issue.minimum}, the minimum`;
     case 'too_big':
@@ -30,3 +30,6 @@ function describeIssue(issue: z.core.$ZodIssue | undefined): string {
       return 'is not valid';
   }
 }
+
+/** Maps zod's names of types to the words of an error. */
+const typeNames: Record<string, string> = { int: 'whole number', boolean: 'true or false, without quotes' };
