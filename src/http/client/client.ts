@@ -1,7 +1,7 @@
 /**
  * Calls a node over HTTP, for the client commands.
  *
- * May import `domain`, `errors`, `limits` and undici. Must not know the server, a file or a terminal. Requests and
+ * May import `domain`, `errors`, `json`, `limits` and undici. Must not know the server, a file or a terminal. Requests and
  * answers have the types of the routes. Every call rejects with a `NodeError`.
  */
 import { Readable } from 'node:stream';
@@ -13,6 +13,7 @@ import type { StatusReport } from '../../domain/status.ts';
 import type { AuditPage } from '../../domain/store.ts';
 import type { UndoReport } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
+import { createPageReader } from './audit-page.ts';
 import { createTransport, type Transport, type TransportOptions } from './transport.ts';
 
 export interface BackupQuery {
@@ -30,7 +31,7 @@ const json = { 'content-type': 'application/json' };
 
 export function createNodeClient(options: TransportOptions) {
   const transport = createTransport(options);
-  const { ask } = transport;
+  const { ask, scan } = transport;
   const timeoutMs = limits.clientAnswerTimeoutMs;
 
   return {
@@ -63,8 +64,9 @@ export function createNodeClient(options: TransportOptions) {
       ask<AuditVerdict>('a verdict on the chain', ['ok', 'entries', 'head'], {
         path: `/v1/audit/verify${scratch === undefined ? '' : `?${new URLSearchParams({ scratch })}`}`,
       }),
-    readAudit: (query: Record<string, string>) =>
-      ask<AuditPage<ListedEntry>>('a page of audit entries', ['entries', 'head'], {
+    /** Keeps only the members of `ListedEntry`, because one entry may have some hundred MiB. */
+    readAudit: (query: Record<string, string>): Promise<AuditPage<ListedEntry>> =>
+      scan('a page of audit entries', createPageReader(), {
         path: `/v1/audit?${new URLSearchParams(query)}`,
         timeoutMs,
       }),
