@@ -3,7 +3,7 @@ import { type ErrorPlace, isLoomError, type LoomError } from '../errors.ts';
 import { NodeError } from '../http/client/node-error.ts';
 import { asFileFault, FileFault } from './file/file-fault.ts';
 import { UsageError } from './terminal/arguments.ts';
-import { placeText, printable } from './terminal/text.ts';
+import { oneLine, placeText, printable } from './terminal/text.ts';
 
 /** sysexits.h EX_USAGE: the command line is wrong. */
 export const USAGE_EXIT_CODE = 64;
@@ -57,13 +57,13 @@ export function describeFailure(name: string, error: unknown) {
   if (fault instanceof NotConfirmed) return failure(message, failureMembers('not_confirmed', message));
   if (fault instanceof BackupFault) {
     const { code, place } = fault.fault;
-    const text = `${fault.verdict}: ${code}${placeText(place)}\n${printable(message)}`;
+    const text = `${fault.verdict}: ${code}${placeText(place)}\n${oneLine(message)}`;
     return failure(text, failureMembers(code, message, { file: fault.file, ...place }), { isAnswer: true });
   }
   if (fault instanceof NodeError || isLoomError(fault)) {
     const requestId = fault instanceof NodeError ? fault.requestId : undefined;
-    const more = requestId === undefined ? [] : [`request ${printable(requestId)}`];
-    const text = `${name} failed: ${fault.code}${placeText(fault.place, more)}\n${printable(message)}`;
+    const more = requestId === undefined ? [] : [`request ${oneLine(requestId)}`];
+    const text = `${name} failed: ${fault.code}${placeText(fault.place, more)}\n${oneLine(message)}`;
     return failure(text, failureMembers(fault.code, message, fault.place, requestId));
   }
   const text = `${name} failed: ${printable(message)}`;

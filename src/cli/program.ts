@@ -4,6 +4,7 @@ import type { Command, CommandContext } from './command.ts';
 import { USAGE_EXIT_CODE } from './failure.ts';
 import { createAsk } from './terminal/ask.ts';
 import { listText } from './terminal/help.ts';
+import { printable } from './terminal/text.ts';
 
 const aliases: Record<string, string> = { '--version': 'version', '--help': 'help', '-h': 'help' };
 
@@ -34,7 +35,7 @@ async function runNamed(host: NodeJS.Process, commands: readonly Command[], args
   const wanted = topic ?? name;
   const command = commands.find((one) => one.name === wanted);
   if (command === undefined) {
-    host.stderr.write(`Unknown command: ${wanted}\n\n${listText(commands)}`);
+    host.stderr.write(`Unknown command: ${printable(wanted)}\n\n${listText(commands)}`);
     return USAGE_EXIT_CODE;
   }
   readDotenv({ quiet: true });
@@ -55,7 +56,7 @@ async function runCommand(host: NodeJS.Process, command: Command, args: string[]
   try {
     return await command.run(context);
   } catch (error) {
-    host.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    host.stderr.write(`${printable(error instanceof Error ? error.message : String(error))}\n`);
     return error instanceof ConfigError ? CONFIG_EXIT_CODE : 1;
   }
 }

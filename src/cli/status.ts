@@ -1,6 +1,6 @@
 import type { StatusReport } from '../domain/status.ts';
 import { createClientCommand } from './client/client-command.ts';
-import { counted, labelled, printable, quoted, type Row, sizeText, table } from './terminal/text.ts';
+import { counted, labelled, quoted, type Row, sizeText, table } from './terminal/text.ts';
 
 /** Shows the status of a node. The exit code is 0 when the node is ready, and 1 when it is not. */
 export const status = createClientCommand({
@@ -25,7 +25,7 @@ function textOf(report: StatusReport): string {
   const { ready, state, audit, schema, database } = report;
   return table([
     ['ready', ready.ok ? 'yes' : `NO: ${shown(ready.reason ?? null)}`],
-    ['node', `version ${printable(report.version)}, up for ${durationText(report.uptime_seconds)}`],
+    ['node', `version ${report.version}, up for ${durationText(report.uptime_seconds)}`],
     [
       'database',
       database.ok
@@ -63,7 +63,7 @@ function sinceText({ state }: StatusReport, at: string | null): string {
 }
 
 function operationText({ kind, started_at, documents, bytes }: StatusReport['operations'][number]): string {
-  return `${printable(kind)} since ${started_at}: ${counted(documents, 'document')}, ${sizeText(bytes)}`;
+  return `${kind} since ${started_at}: ${counted(documents, 'document')}, ${sizeText(bytes)}`;
 }
 
 type Kept = NonNullable<NonNullable<StatusReport['undo']>['kept']>[number];
@@ -85,7 +85,7 @@ function scratchText({ state_key, created_at, documents, bytes }: Scratch): stri
 }
 
 function shown(value: string | number | null): string {
-  return value === null ? '?' : printable(String(value));
+  return value === null ? '?' : String(value);
 }
 
 function durationText(seconds: number): string {

@@ -10,7 +10,7 @@ import { toBackupMembers } from './file/backup-members.ts';
 import { openNamedBackup } from './file/file-fault.ts';
 import { UsageError, valued } from './terminal/arguments.ts';
 import { createMeter, createProgress } from './terminal/progress.ts';
-import { counted, printable, quoted } from './terminal/text.ts';
+import { counted, oneLine, quoted } from './terminal/text.ts';
 
 /** Checks a backup file as a restore does, and whether its audit trail continues that of an earlier backup. */
 export const verify = createCommand({
@@ -130,7 +130,7 @@ function originsOf(file: Trail, earlier: Trail): string[] {
   });
 }
 
-/** Joins the lines. Escapes line breaks that come from a header. */
+/** Joins the lines. A header cannot add a line. */
 function textOf(lines: string[]): string {
-  return lines.map((line) => `${printable(line).replaceAll('\n', '\\n')}\n`).join('');
+  return lines.map((line) => `${oneLine(line)}\n`).join('');
 }

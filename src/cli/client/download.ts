@@ -6,6 +6,7 @@ import { openBackupFile } from '../../backup/offline/file.ts';
 import { type VerifiedBackup, verifyBackup } from '../../backup/offline/verifier.ts';
 import type { BackupQuery, NodeClient } from '../../http/client/client.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../persistence/schema/schema.ts';
+import { OWNER_ONLY } from '../file/part-file.ts';
 import { createMeter, metered, type Progress } from '../terminal/progress.ts';
 
 /**
@@ -22,7 +23,9 @@ export async function downloadBackup(
   progress.begin('backup');
   const fits = isGzip === (query.gzip === true);
   const repacker = fits ? new PassThrough() : isGzip ? createGunzip() : createGzip();
-  await pipeline(metered(body, progress.count), repacker, (chunks) => writeFile(file, chunks, { flag: 'wx' }));
+  await pipeline(metered(body, progress.count), repacker, (chunks) =>
+    writeFile(file, chunks, { flag: 'wx', mode: OWNER_ONLY }),
+  );
 }
 
 /** Verifies a file as `verify` does. Rejects with a LoomError that has the code of a restore, or with `interrupted`. */

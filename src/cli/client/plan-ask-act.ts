@@ -2,6 +2,7 @@ import { NodeError } from '../../http/client/node-error.ts';
 import type { CommandInput, CommandResult } from '../command.ts';
 import { NotConfirmed } from '../failure.ts';
 import { flag, UsageError } from '../terminal/arguments.ts';
+import { oneLine } from '../terminal/text.ts';
 import { withHint } from './hints.ts';
 
 export const PLAN_OPTIONS = { yes: flag('do not ask'), 'dry-run': flag('show only the plan') };
@@ -53,7 +54,7 @@ export async function planAskAct<Report extends { based_on_revision: number }>(
     } catch (error) {
       const hasMoved = guards && error instanceof NodeError && error.code === 'revision_mismatch';
       if (!hasMoved) throw error;
-      context.writeError(`Nothing was changed: the state has changed since that plan. ${error.message}\n\n`);
+      context.writeError(`Nothing was changed: the state has changed since that plan. ${oneLine(error.message)}\n\n`);
     }
   }
 }

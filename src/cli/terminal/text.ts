@@ -1,13 +1,17 @@
 /** The terminal: safe text, questions, progress, arguments, help. The room imports errors, file/ and http/client. */
 import type { ErrorPlace } from '../../errors.ts';
 
-/** Matches characters that move the cursor, hide text or change its direction. JSON does not escape all of them. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
-const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+/**
+ * Matches characters that move the cursor, hide text or change its direction. JSON does not escape all of them: C0, DEL
+ * and C1 controls, invisible and bidirectional ones, line and paragraph separators, tags, and halves of surrogate pairs.
+ */
+const UNSAFE =
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\u{e0000}-\u{e007f}]/gu;
 
 /** Quotes a name as a JSON string, with every control character escaped. */
 export function quoted(name: string): string {
-  return JSON.stringify(name).replace(UNSAFE, escapeOf);
+  return oneLine(JSON.stringify(name));
 }
 
 /** Escapes the control characters of an untrusted text, except line breaks. */
@@ -15,9 +19,14 @@ export function printable(text: string): string {
   return text.replace(UNSAFE, (character) => (character === '\n' ? character : escapeOf(character)));
 }
 
+/** Escapes the control characters of an untrusted text, and its line breaks, which could imitate lines of LOOM. */
+export function oneLine(text: string): string {
+  return text.replace(UNSAFE, escapeOf);
+}
+
 /** Writes a value as one line of JSON, with every control character escaped. */
 export function jsonLine(value: object): string {
-  return `${JSON.stringify(value).replace(UNSAFE, escapeOf)}\n`;
+  return `${oneLine(JSON.stringify(value))}\n`;
 }
 
 /** Quotes a text as one word of a shell's command line. */
@@ -25,8 +34,10 @@ export function shellQuoted(text: string): string {
   return `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }
 
+/** Escapes a character as JSON does, one or two units of UTF-16. */
 function escapeOf(character: string): string {
-  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  const units = Array.from({ length: character.length }, (_none, index) => character.charCodeAt(index));
+  return units.map((unit) => `\\u${unit.toString(16).padStart(4, '0')}`).join('');
 }
 
 /** Returns the place of a fault after a space, such as ` (document "a", byte 12)`; empty if it is unknown. */
@@ -35,7 +46,7 @@ export function placeText(place: ErrorPlace, more: string[] = []): string {
     place.document === undefined ? [] : [`document ${quoted(place.document)}`],
     place.seq === undefined ? [] : [`audit entry ${place.seq}`],
     place.offset === undefined ? [] : [`byte ${place.offset}`],
-    place.pointer === undefined ? [] : [`at ${place.pointer === '' ? 'the root' : printable(place.pointer)}`],
+    place.pointer === undefined ? [] : [`at ${place.pointer === '' ? 'the root' : oneLine(place.pointer)}`],
     more,
   ].flat();
   return parts.length === 0 ? '' : ` (${parts.join(', ')})`;
@@ -68,8 +79,8 @@ export function labelled(label: string, texts: readonly string[]): Row[] {
   return texts.map((text, index) => [index === 0 ? label : '', text]);
 }
 
-/** Returns rows as two columns. */
+/** Returns rows as two columns. No text of a node or a file can add a row. */
 export function table(rows: readonly Row[]): string {
   const width = Math.max(...rows.map(([label]) => label.length));
-  return rows.map(([label, text]) => `${label.padEnd(width)}  ${text}\n`).join('');
+  return rows.map(([label, text]) => `${oneLine(label).padEnd(width)}  ${oneLine(text)}\n`).join('');
 }
