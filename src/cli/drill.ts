@@ -31,6 +31,7 @@ export const drill = createClientCommand({
   options: {
     file: valued('BACKUP', 'use this backup, plain or gzip, instead of taking one'),
     'accept-state-key': valued('KEY', 'with --file: accept a backup that was made for this other state key'),
+    'accept-instance': flag('with --in-place: accept a backup that another instance made, or one of unknown origin'),
     out: valued('DIR', 'write report.json and summary.md into this folder'),
     keep: flag('with --out: keep the backup that the drill took, as DIR/backup.json'),
     'in-place': flag('restore into the live state instead of a scratch state'),
@@ -40,10 +41,13 @@ export const drill = createClientCommand({
   run: async ({ values, ...tools }) => {
     const { file, out, keep = false, yes = false } = values;
     const { 'in-place': inPlace = false, 'accept-state-key': acceptStateKey } = values;
+    const { 'accept-instance': acceptInstance = false } = values;
     if (keep && file !== undefined)
       throw new UsageError('--keep does not apply with --file: the drill takes no backup.');
     if (keep && out === undefined) throw new UsageError('--keep needs --out DIR: the folder for the backup.');
     if (yes && !inPlace) throw new UsageError('--yes needs --in-place: no other drill asks.');
+    if (acceptInstance && !inPlace)
+      throw new UsageError('--accept-instance needs --in-place: no other drill changes the live state.');
     if (acceptStateKey !== undefined && file === undefined)
       throw new UsageError('--accept-state-key needs --file: a backup that the drill takes has the right key.');
     if (file !== undefined) await openNamedBackup(file);
@@ -56,7 +60,7 @@ export const drill = createClientCommand({
     }
     const folder = await mkdtemp(join(out ?? tmpdir(), '.loom-drill-'));
     try {
-      const report = await runDrill({ file, acceptStateKey, folder, inPlace }, tools);
+      const report = await runDrill({ file, acceptStateKey, acceptInstance, folder, inPlace }, tools);
       if (out !== undefined) {
         if (keep && report.backup !== null)
           await writeWhole(join(out, 'backup.json'), createReadStream(join(folder, 'backup.json')));

@@ -1,6 +1,6 @@
 import type { StatusReport } from '../domain/status.ts';
 import { createClientCommand } from './client/client-command.ts';
-import { counted, labelled, quoted, type Row, sizeText, table } from './terminal/text.ts';
+import { counted, durationText, labelled, quoted, type Row, sizeText, table } from './terminal/text.ts';
 
 /** Shows the status of a node. The exit code is 0 when the node is ready, and 1 when it is not. */
 export const status = createClientCommand({
@@ -62,8 +62,8 @@ function sinceText({ state }: StatusReport, at: string | null): string {
   return at ?? (state.revision === null ? '?' : 'never');
 }
 
-function operationText({ kind, started_at, documents, bytes }: StatusReport['operations'][number]): string {
-  return `${kind} since ${started_at}: ${counted(documents, 'document')}, ${sizeText(bytes)}`;
+function operationText({ kind, phase, started_at, documents, bytes }: StatusReport['operations'][number]): string {
+  return `${kind}${phase === undefined ? '' : ` (${phase})`} since ${started_at}: ${counted(documents, 'document')}, ${sizeText(bytes)}`;
 }
 
 type Kept = NonNullable<NonNullable<StatusReport['undo']>['kept']>[number];
@@ -86,10 +86,4 @@ function scratchText({ state_key, created_at, documents, bytes }: Scratch): stri
 
 function shown(value: string | number | null): string {
   return value === null ? '?' : String(value);
-}
-
-function durationText(seconds: number): string {
-  if (seconds < 120) return `${seconds} s`;
-  if (seconds < 7_200) return `${Math.floor(seconds / 60)} min`;
-  return seconds < 172_800 ? `${Math.floor(seconds / 3_600)} h` : `${Math.floor(seconds / 86_400)} days`;
 }

@@ -7,7 +7,7 @@ import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
 import { createCommand } from './command.ts';
 import { judged } from './failure.ts';
 import { toBackupMembers } from './file/backup-members.ts';
-import { openNamedBackup } from './file/file-fault.ts';
+import { openNamedBackup, readableBytes } from './file/file-fault.ts';
 import { UsageError, valued } from './terminal/arguments.ts';
 import { createMeter, createProgress } from './terminal/progress.ts';
 import { counted, oneLine, quoted } from './terminal/text.ts';
@@ -41,14 +41,16 @@ export const verify = createCommand({
     const meter = createMeter(context.stop, progress);
     const open = await openNamedBackup(path, meter);
     const openEarlier = earlierPath === undefined ? undefined : await openNamedBackup(earlierPath, meter, 'EARLIER');
-    progress.begin('verify');
+    progress.begin('verify', await readableBytes(path));
     let file: VerifiedTrail;
     let lines: string[] = [];
     let members: object | null = null;
     try {
       file = await judged(path, 'not ok', () => readTrail(open));
       if (earlierPath !== undefined && openEarlier !== undefined) {
+        progress.begin('verify EARLIER', await readableBytes(earlierPath));
         const earlier = await judged(earlierPath, 'not ok: EARLIER', () => readTrail(openEarlier));
+        progress.begin('compare');
         const continuity = await judged(path, 'not ok', () => checkAgainst(file, earlier));
         lines = continuityOf(continuity, file, earlier);
         members = { file: earlierPath, ...continuityMembers(continuity, earlier) };

@@ -6,6 +6,7 @@ import { openBackupFile } from '../../backup/offline/file.ts';
 import { type VerifiedBackup, verifyBackup } from '../../backup/offline/verifier.ts';
 import type { BackupQuery, NodeClient } from '../../http/client/client.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../persistence/schema/schema.ts';
+import { readableBytes } from '../file/file-fault.ts';
 import { OWNER_ONLY } from '../file/part-file.ts';
 import { createMeter, metered, type Progress } from '../terminal/progress.ts';
 
@@ -31,7 +32,7 @@ export async function downloadBackup(
 /** Verifies a file as `verify` does. Rejects with a LoomError that has the code of a restore, or with `interrupted`. */
 export async function verifyFile(path: string, progress: Progress, stop: AbortSignal): Promise<VerifiedBackup> {
   const open = await openBackupFile(path);
-  progress.begin('verify');
+  progress.begin('verify', await readableBytes(path));
   const meter = createMeter(stop, progress);
   return await verifyBackup(() => meter(open()), {
     schemaVersion: CURRENT_SCHEMA_VERSION,

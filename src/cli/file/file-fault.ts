@@ -1,5 +1,6 @@
 /** Files on this machine: backups to read, files and folders to write. The room knows neither node nor terminal. */
-import { openBackupFile } from '../../backup/offline/file.ts';
+import { stat } from 'node:fs/promises';
+import { isGzipFile, openBackupFile } from '../../backup/offline/file.ts';
 import type { OpenBackup } from '../../backup/offline/read.ts';
 
 /** Reports a file or folder that cannot be used. `label` tells which of several files it is. */
@@ -46,5 +47,14 @@ export async function openNamedBackup(path: string, meter?: Meter, label?: strin
     return meter === undefined ? open : () => meter(open());
   } catch (error) {
     throw asFileFault(error, path, label);
+  }
+}
+
+/** Returns the number of bytes that a reading of a backup file passes; undefined for gzip, or if it is unknown. */
+export async function readableBytes(path: string): Promise<number | undefined> {
+  try {
+    return (await isGzipFile(path)) ? undefined : (await stat(path)).size;
+  } catch {
+    return undefined;
   }
 }

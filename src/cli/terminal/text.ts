@@ -71,6 +71,21 @@ export function counted(count: number, one: string, many = `${one.replace(/y$/, 
   return `${count} ${count === 1 ? one : many}`;
 }
 
+/** Returns a duration in one unit: `90 s`, `5 min`, `3 days`. */
+export function durationText(seconds: number): string {
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7_200) return `${Math.floor(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.floor(seconds / 3_600)} h` : `${Math.floor(seconds / 86_400)} days`;
+}
+
+/** Returns how long ago a time was, such as `3 days ago`. Clocks differ, so a time up to a minute ahead is `now`. */
+export function ageText(time: string, nowMs = Date.now()): string {
+  const seconds = Math.floor((nowMs - Date.parse(time)) / 1000);
+  if (Number.isNaN(seconds)) return 'at an unknown time';
+  if (seconds < -60) return `${durationText(-seconds)} in the FUTURE`;
+  return seconds < 1 ? 'now' : `${durationText(seconds)} ago`;
+}
+
 /** A row without a label continues the one above it. */
 export type Row = readonly [label: string, text: string];
 

@@ -38,19 +38,19 @@ export function createNodeClient(options: TransportOptions) {
     readStatus: () =>
       ask<StatusReport>('a status', ['state', 'state_key', 'database', 'ready'], { path: STATUS, timeoutMs }),
     openBackup: (query: BackupQuery = {}) => openBackup(transport, query),
-    /** Sends `body`, the complete request body that `openRestoreBody` creates. */
-    restore: (body: Readable, isGzip: boolean) =>
+    /** Sends `body`, the complete request body that `openRestoreBody` creates. Status lists it by the request id. */
+    restore: (body: Readable, isGzip: boolean, requestId?: string) =>
       ask<RestoreReport>('a restore report', ['dry_run', 'revision', 'documents', 'audit'], {
         method: 'POST',
         path: `${PERSISTENCE}/restore`,
-        headers: { ...json, ...(isGzip ? { 'content-encoding': 'gzip' } : {}) },
+        headers: { ...json, ...(isGzip ? { 'content-encoding': 'gzip' } : {}), ...identified(requestId) },
         body,
       }),
-    undo: (members: UndoMembers) =>
+    undo: (members: UndoMembers, requestId?: string) =>
       ask<UndoReport>('an undo report', ['dry_run', 'revision', 'documents', 'undone'], {
         method: 'POST',
         path: `${PERSISTENCE}/undo`,
-        headers: json,
+        headers: { ...json, ...identified(requestId) },
         body: JSON.stringify({ confirm: 'undo', ...members }),
       }),
     dropScratch: (stateKey: string) =>
@@ -60,9 +60,10 @@ export function createNodeClient(options: TransportOptions) {
         timeoutMs,
       }),
     /** Verifies the chain of the live state or of a scratch state. */
-    verifyAudit: (scratch?: string) =>
+    verifyAudit: (scratch?: string, requestId?: string) =>
       ask<AuditVerdict>('a verdict on the chain', ['ok', 'entries', 'head'], {
         path: `/v1/audit/verify${scratch === undefined ? '' : `?${new URLSearchParams({ scratch })}`}`,
+        headers: identified(requestId),
       }),
     /** Keeps only the members of `ListedEntry`, because one entry may have some hundred MiB. */
     readAudit: (query: Record<string, string>): Promise<AuditPage<ListedEntry>> =>
@@ -72,6 +73,10 @@ export function createNodeClient(options: TransportOptions) {
       }),
     close: transport.close,
   };
+}
+
+function identified(requestId: string | undefined): Record<string, string> {
+  return requestId === undefined ? {} : { 'x-request-id': requestId };
 }
 
 async function openBackup(
