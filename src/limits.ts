@@ -217,7 +217,7 @@ export const limits = {
   maxClientPageBytes: 1_024 * MiB,
 
   /** Bounds a report of a drill that the next drill recognizes and replaces. A report has some KiB. */
-  maxDrillReportBytes: 4 * MiB,
+  maxDrillReportBytes: 1 * MiB,
 
   /** Detect a `.part` file of a killed process by its age. A running one touches its file every `partTouchMs`. */
   partStaleMs: 120_000,

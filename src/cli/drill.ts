@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createClientCommand } from './client/client-command.ts';
-import { assertReplaceable, drillAnswer, removeReport, summaryOf, writeReport } from './drill/report.ts';
+import { assertReplaceable, drillAnswer, KEPT, removeReport, summaryOf, writeReport } from './drill/report.ts';
 import { type DrillTools, runDrill } from './drill/run.ts';
 import { NotConfirmed } from './failure.ts';
 import { openNamedBackup } from './file/file-fault.ts';
@@ -62,8 +62,7 @@ export const drill = createClientCommand({
     try {
       const report = await runDrill({ file, acceptStateKey, acceptInstance, folder, inPlace }, tools);
       if (out !== undefined) {
-        if (keep && report.backup !== null)
-          await writeWhole(join(out, 'backup.json'), createReadStream(join(folder, 'backup.json')));
+        if (keep && report.backup !== null) await writeWhole(join(out, KEPT), createReadStream(join(folder, KEPT)));
         await writeReport(out, report);
       }
       return { exitCode: report.ok ? 0 : 1, text: summaryOf(report), json: drillAnswer(report) };

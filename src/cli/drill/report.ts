@@ -1,4 +1,4 @@
-import { lstat, readFile, rm } from 'node:fs/promises';
+import { lstat, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { StatusReport } from '../../domain/status.ts';
@@ -67,29 +67,47 @@ export function drillAnswer(report: DrillReport): object {
 }
 
 const REPORT = 'report.json';
+/** The backup that `--keep` keeps. */
+export const KEPT = 'backup.json';
 const SUMMARY = 'summary.md';
 const SUMMARY_TITLE = '# Restore drill: ';
 
 /**
- * Asserts that an earlier drill wrote the files that this drill would replace. `backup.json` has no mark of its own, so
- * a report must accompany it. Throws a FileFault for a file that something else has made.
+ * Asserts that this drill would replace only what a drill has written: a report, its summary, a kept backup. Throws a
+ * FileFault for a file that something else has made.
  */
 export async function assertReplaceable(folder: string, keepsBackup: boolean): Promise<void> {
-  const isDrilled = await isOfDrill(join(folder, REPORT), isReport);
-  if (isDrilled === false) throw notOfDrill(join(folder, REPORT));
-  if ((await isOfDrill(join(folder, SUMMARY), (text) => text.startsWith(SUMMARY_TITLE))) === false)
-    throw notOfDrill(join(folder, SUMMARY));
-  const backup = join(folder, 'backup.json');
-  if (keepsBackup && isDrilled === undefined && (await lstat(backup).catch(() => undefined)) !== undefined)
-    throw notOfDrill(backup);
+  const kinds: (readonly [name: string, isOwn: (start: string) => boolean])[] = [
+    [REPORT, isReport],
+    [SUMMARY, (start) => start.startsWith(SUMMARY_TITLE)],
+    ...(keepsBackup ? ([[KEPT, (start: string) => start.startsWith('{"loom_backup_version"')]] as const) : []),
+  ];
+  for (const [name, isOwn] of kinds) {
+    const path = join(folder, name);
+    if (!(await isAbsentOr(path, isOwn)))
+      throw new FileFault(
+        path,
+        'No drill wrote this file, so the drill does not replace it. Name another folder with --out.',
+      );
+  }
 }
 
-/** Returns undefined if the file does not exist. A folder, a link or a large file is not of a drill. */
-async function isOfDrill(path: string, isExpected: (text: string) => boolean): Promise<boolean | undefined> {
+/** Reads the start of a file. A link does not count: the drill replaces the link, and never writes to its target. */
+async function isAbsentOr(path: string, isOwn: (start: string) => boolean): Promise<boolean> {
   const found = await lstat(path).catch(() => undefined);
-  if (found === undefined) return undefined;
-  if (!found.isFile() || found.size > limits.maxDrillReportBytes) return false;
-  return isExpected(await readFile(path, 'utf8'));
+  if (found === undefined || found.isSymbolicLink()) return true;
+  if (!found.isFile()) return false;
+  const file = await open(path, 'r');
+  try {
+    const { buffer, bytesRead } = await file.read(
+      Buffer.alloc(limits.maxDrillReportBytes),
+      0,
+      limits.maxDrillReportBytes,
+    );
+    return isOwn(buffer.toString('utf8', 0, bytesRead));
+  } finally {
+    await file.close();
+  }
 }
 
 /** Every report of a drill has the member `ok`. */
@@ -99,13 +117,6 @@ function isReport(text: string): boolean {
   } catch {
     return false;
   }
-}
-
-function notOfDrill(path: string): FileFault {
-  return new FileFault(
-    path,
-    'No drill wrote this file, so the drill does not replace it. Name another folder with --out.',
-  );
 }
 
 /** Removes the report of an earlier drill. */

@@ -29,9 +29,9 @@ export function jsonLine(value: object): string {
   return `${oneLine(JSON.stringify(value))}\n`;
 }
 
-/** Quotes a text as one word of a shell's command line. */
+/** Quotes a text as one word of a shell's command line, on one line. */
 export function shellQuoted(text: string): string {
-  return `'${text.replaceAll("'", String.raw`'\''`)}'`;
+  return `'${oneLine(text).replaceAll("'", String.raw`'\''`)}'`;
 }
 
 /** Escapes a character as JSON does, one or two units of UTF-16. */
@@ -94,8 +94,16 @@ export function labelled(label: string, texts: readonly string[]): Row[] {
   return texts.map((text, index) => [index === 0 ? label : '', text]);
 }
 
+/** Bounds one text of a table, so that a node or a file cannot push the other rows off the screen. */
+const MAX_CELL_CHARACTERS = 1_000;
+
 /** Returns rows as two columns. No text of a node or a file can add a row. */
 export function table(rows: readonly Row[]): string {
   const width = Math.max(...rows.map(([label]) => label.length));
-  return rows.map(([label, text]) => `${oneLine(label).padEnd(width)}  ${oneLine(text)}\n`).join('');
+  return rows.map(([label, text]) => `${oneLine(label).padEnd(width)}  ${cell(text)}\n`).join('');
+}
+
+function cell(text: string): string {
+  const shown = oneLine(text.slice(0, MAX_CELL_CHARACTERS));
+  return text.length > MAX_CELL_CHARACTERS ? `${shown}…` : shown;
 }
