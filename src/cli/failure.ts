@@ -1,7 +1,7 @@
 import { CONFIG_EXIT_CODE, ConfigError } from '../config/config.ts';
 import { type ErrorPlace, isLoomError, type LoomError } from '../errors.ts';
 import { NodeError } from '../http/client/node-error.ts';
-import { asFileFault, FileFault } from './file/file-fault.ts';
+import { asFileFault, FileFault, withFileHint } from './file/file-fault.ts';
 import { UsageError } from './terminal/arguments.ts';
 import { oneLine, placeText, printable } from './terminal/text.ts';
 
@@ -36,7 +36,7 @@ class BackupFault extends Error {
 /** Runs a check of a backup file, and rethrows its LoomError as a BackupFault of that file. */
 export async function judged<T>(file: string, verdict: string, check: () => Promise<T>): Promise<T> {
   try {
-    return await check();
+    return await withFileHint(file, check());
   } catch (error) {
     throw isLoomError(error) ? new BackupFault(error, file, verdict) : error;
   }

@@ -6,7 +6,7 @@ import { openBackupFile } from '../../backup/offline/file.ts';
 import { type VerifiedBackup, verifyBackup } from '../../backup/offline/verifier.ts';
 import type { BackupQuery, NodeClient } from '../../http/client/client.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../persistence/schema/schema.ts';
-import { readableBytes } from '../file/file-fault.ts';
+import { readableBytes, withFileHint } from '../file/file-fault.ts';
 import { OWNER_ONLY } from '../file/part-file.ts';
 import { createMeter, metered, type Progress } from '../terminal/progress.ts';
 
@@ -34,7 +34,8 @@ export async function verifyFile(path: string, progress: Progress, stop: AbortSi
   const open = await openBackupFile(path);
   progress.begin('verify', await readableBytes(path));
   const meter = createMeter(stop, progress);
-  return await verifyBackup(() => meter(open()), {
-    schemaVersion: CURRENT_SCHEMA_VERSION,
-  });
+  return await withFileHint(
+    path,
+    verifyBackup(() => meter(open()), { schemaVersion: CURRENT_SCHEMA_VERSION }),
+  );
 }

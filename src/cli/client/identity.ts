@@ -5,7 +5,7 @@ import { isLoomError } from '../../errors.ts';
 import type { NodeClient } from '../../http/client/client.ts';
 import { NodeError } from '../../http/client/node-error.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../persistence/schema/schema.ts';
-import { openNamedBackup } from '../file/file-fault.ts';
+import { openNamedBackup, withFileHint } from '../file/file-fault.ts';
 import { createMeter, type Progress } from '../terminal/progress.ts';
 import { ageText, counted, quoted, type Row } from '../terminal/text.ts';
 
@@ -52,7 +52,8 @@ export async function identifyBackup(
 ): Promise<BackupIdentity | undefined> {
   try {
     const open = await openNamedBackup(path, createMeter(stop, progress));
-    const { origin, documents } = await verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION });
+    const check = verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION });
+    const { origin, documents } = await withFileHint(path, check);
     const { instanceId, stateKey, schemaVersion, revision, exportedAt: takenAt } = origin;
     return { instanceId, stateKey, schemaVersion, revision, takenAt, documents };
   } catch (error) {

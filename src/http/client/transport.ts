@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 import { Agent, request } from 'undici';
 import { isLoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import { NodeError, readProblem, toNodeError } from './node-error.ts';
+import { NodeError, readProblem, toNodeError, unexpectedAnswer } from './node-error.ts';
 
 interface RequestOptions {
   method?: 'GET' | 'POST' | 'DELETE';
@@ -56,7 +56,8 @@ export function createTransport({ url, token, signal }: TransportOptions) {
     if (statusCode === 200 && type === 'application/json') return { body, headers };
     const { text } = await readStart(body, limits.maxClientErrorBytes).catch(() => ({ text: '' }));
     const problem = statusCode >= 400 ? readProblem(statusCode, text) : undefined;
-    throw problem ?? unexpectedAnswer(base, statusCode, type);
+    const location = headers.location === undefined ? undefined : String(headers.location);
+    throw problem ?? unexpectedAnswer(base, { status: statusCode, type, location });
   }
 
   /** Sends a request and parses its answer. Rejects one without `members`: it comes from another program. */
@@ -109,14 +110,6 @@ export interface AnswerReader<T> {
 
 function sizeOf(bytes: number): string {
   return `${bytes / 1_024 / 1_024} MiB`;
-}
-
-/** Reports an answer that is not from a node, such as a proxy's error page. Its HTML would not help on a terminal. */
-function unexpectedAnswer(where: string, status: number, type: string | undefined): NodeError {
-  const kind = type === undefined || type === '' ? 'without a type' : `of type ${JSON.stringify(type).slice(0, 80)}`;
-  const found = `The answer has status ${status} and a body ${kind}, so it is not from a node.`;
-  const message = `${where}: ${found} Check the URL and any proxy in between.`;
-  return new NodeError('unexpected_answer', message, { status });
 }
 
 /** Reads up to `maxBytes` of an answer. `isCut` tells that the answer is longer. */

@@ -106,6 +106,22 @@ describe('with another program, the client', () => {
     expect(error.message).not.toContain('<html>');
   });
 
+  test.each([
+    [302, 'It redirects to "/elsewhere"'],
+    [404, 'check the path of the URL'],
+    [413, 'nginx: client_max_body_size'],
+    [502, 'check that the node runs'],
+    [503, 'check that the node runs'],
+    [504, 'The node may still be at work'],
+    [200, 'Check the URL and any proxy'],
+  ])('says what to do about a page of a proxy with status %i', async (status, advice) => {
+    const client = await connectTo((_asked, answer) => {
+      answer.writeHead(status, { 'content-type': 'text/html', location: '/elsewhere' }).end('<html>');
+    });
+    const error = await faultOf(client.undo({}));
+    expect(error).toMatchObject({ code: 'unexpected_answer', status, message: expect.stringContaining(advice) });
+  });
+
   test('rejects a page in place of a backup before it returns a byte', async () => {
     const client = await connectTo((_asked, answer) => {
       answer.writeHead(200, { 'content-type': 'text/html' }).end('<html>');
@@ -149,7 +165,7 @@ describe('with another program, the client', () => {
       answer.write(`{"head":${JSON.stringify(head)},"entries":[{"changes":[`);
       let values = 0;
       const more = (): void => {
-        while (values < 70) {
+        while (values < 12) {
           values += 1;
           if (!answer.write(value)) return;
         }
