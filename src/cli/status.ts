@@ -44,9 +44,13 @@ function textOf(report: StatusReport): string {
   ]);
 }
 
+/** Bounds each list, so that it does not push the other rows off the screen. */
+const MAX_LISTED = 20;
+
 function listed<T>(label: string, list: T[] | null | undefined, textOfOne: (one: T) => string, none: string): Row[] {
   if (list === undefined || list === null) return [[label, '?']];
-  return labelled(label, list.length === 0 ? [none] : list.map(textOfOne));
+  const more = list.length > MAX_LISTED ? [`… (${list.length - MAX_LISTED} more: see --json)`] : [];
+  return labelled(label, list.length === 0 ? [none] : [...list.slice(0, MAX_LISTED).map(textOfOne), ...more]);
 }
 
 function checkText(check: StatusReport['audit']['last_check']): string {

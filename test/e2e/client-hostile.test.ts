@@ -180,3 +180,34 @@ it.each<[string, Command, string[]]>([
     expect(code).toBe(1);
   }
 });
+
+it.each<[string, Command, string[]]>([
+  ['status', status, []],
+  ['undo', undo, ['--yes']],
+  ['restore', restore, ['FILE', '--yes']],
+  ['drill', drill, []],
+])('%s explains an answer whose members have another type', async (_name, command, args) => {
+  const members = { state: null, state_key: 1, database: null, ready: {}, dry_run: true, revision: 1, undone: {} };
+  node = await startFakeNode({ '/': { ...members, documents: null, audit: null, entries: 0, head: null } });
+  const { code, stdout, stderr } = await runHostile(
+    command,
+    args.map((one) => (one === 'FILE' ? file : one)),
+  );
+  expect(code).toBe(1);
+  if (command !== drill) expect(stderr).toContain('failed: unexpected_answer');
+  expect(`${stdout}${stderr}`).not.toMatch(/^\s+at /m);
+});
+
+it('status bounds its lists, and says how many more there are', async () => {
+  const states = Array.from({ length: 1_000 }, (_none, index) => ({
+    state_key: `s${index}`,
+    created_at: 't',
+    documents: 0,
+    bytes: 0,
+  }));
+  node = await startFakeNode({ '/v1/admin/status': statusReport({ scratch_states: states }) });
+  const { stdout } = await runHostile(status, []);
+  expect(stdout.split('\n').length).toBeLessThan(50);
+  expect(stdout).toContain('… (980 more: see --json)');
+  expect(JSON.parse((await runHostile(status, ['--json'])).stdout).scratch_states).toHaveLength(1_000);
+});

@@ -40,11 +40,12 @@ export async function whileWatched<T>(
   }
 }
 
+/** Returns a text that fits on a line of 80 columns, with what comes before it. */
 function operationText({ kind, phase, documents, audit_entries: entries }: RunningOperation): string {
   const counts = [
     [documents, 'document'],
-    [entries, 'audit entry'],
+    [entries, 'entry'],
   ] as const;
   const said = counts.filter(([count]) => count > 0).map(([count, one]) => counted(count, one));
-  return [`the node is ${phase ?? `at work: ${kind}`}`, ...said].join(', ');
+  return `${phase ?? kind}${said.length === 0 ? '' : `: ${said.join(', ')}`}`;
 }

@@ -8,6 +8,9 @@ const SHOW_EVERY_MS = 200;
 /** Shows that the command is alive while no bytes arrive, for example while a node checks a backup. */
 const TICK_MS = 1_000;
 
+/** Bounds the line: the terminal would break a longer one into two, and the next one would clear only the second. */
+const MAX_LINE_CHARACTERS = 79;
+
 export type Progress = ReturnType<typeof createProgress>;
 
 /** Shows progress as one line on a terminal, with the time since it began. Elsewhere it writes nothing. */
@@ -27,9 +30,9 @@ export function createProgress(
     shownAt = nowMs();
     const seconds = (shownAt - startedAt) / 1000;
     const elapsed = seconds < 2 ? '' : `, ${Math.floor(seconds)} s`;
-    writeError(
-      `${CLEAR_LINE}${what}${bytes === 0 ? ' …' : `: ${amountText(seconds)}`}${elapsed}${note === '' ? '' : ` (${note})`}`,
-    );
+    const done = bytes === 0 ? ' …' : `: ${amountText(seconds)}`;
+    const line = `${what}${done}${elapsed}${note === '' ? '' : ` (${note})`}`;
+    writeError(`${CLEAR_LINE}${line.slice(0, MAX_LINE_CHARACTERS)}`);
   }
 
   function amountText(seconds: number): string {
