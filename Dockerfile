@@ -22,7 +22,7 @@ COPY migrations ./migrations
 # The user `node`, by number: a platform that refuses root can tell without reading /etc/passwd.
 USER 1000:1000
 EXPOSE 8787
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["node", "dist/main.js", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["node", "dist/healthcheck.js"]
 # Without a shell or npm in between, SIGTERM reaches the node.
 ENTRYPOINT ["node", "dist/main.js"]
 CMD ["serve"]

@@ -327,8 +327,20 @@ export const limits = {
   /** Aborts an answer to a client command when no byte arrives for this long. A large state may need this time. */
   clientIdleTimeoutMs: 600_000,
 
-  /** Bounds what a client command reads of a short answer. A status or report has some tens of KiB. */
-  maxClientAnswerBytes: 8 * MiB,
+  /** Bounds what a client command keeps of an answer. A status has 300 bytes for each scratch state, without a limit. */
+  maxClientAnswerBytes: 64 * MiB,
+
+  /** Bounds what a client command reads of a refusal. A problem of LOOM has a few KiB; a proxy's page may have more. */
+  maxClientErrorBytes: 1 * MiB,
+
+  /**
+   * Bounds a page of audit entries that a client command reads and does not keep. PostgreSQL limits one text to 1 GiB.
+   * Exponents make the text of an entry longer than its canonical form: `1e300` becomes 301 digits.
+   */
+  maxClientPageBytes: 1_024 * MiB,
+
+  /** Bounds a report of a drill that the next drill recognizes and replaces. A report has some KiB. */
+  maxDrillReportBytes: 1 * MiB,
 
   /** Detect a `.part` file of a killed process by its age. A running one touches its file every `partTouchMs`. */
   partStaleMs: 120_000,

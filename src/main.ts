@@ -1,6 +1,5 @@
 #!/usr/bin/env node
-import { commands } from './cli/commands.ts';
 import { runProgram } from './cli/program.ts';
 
 // Only a main file uses the global `process`. All other code gets what it needs as a value.
-await runProgram(process, commands, process.argv.slice(2));
+await runProgram(process, process.argv.slice(2));

@@ -62,7 +62,7 @@ export const backup = createClientCommand({
 });
 
 function targetOf(out: string | undefined): string {
-  if (out === undefined || out === '') throw new UsageError('--out FILE is missing.');
+  if (out === undefined || out === '') throw new UsageError('--out FILE is missing: the name of the file to write.');
   if (out === '-') {
     throw new UsageError('--out takes the name of a file, not -. To write to a pipe, download the backup with curl.');
   }

@@ -8,9 +8,11 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { describeFailure, USAGE_EXIT_CODE } from './failure.ts';
 import { type OptionTypes, type ParsedArguments, parseArguments } from './terminal/arguments.ts';
+import { openDoor } from './terminal/door.ts';
 import { type CommandHelp, helpText, optionRows } from './terminal/help.ts';
 import { jsonLine } from './terminal/text.ts';
 
+/** What the program gives a command. `createCommand` replaces the streams with ones that escape control characters. */
 export interface CommandContext {
   args: string[];
   env: Record<string, string | undefined>;
@@ -60,7 +62,8 @@ export function createCommand<Given extends OptionTypes>(definition: CommandDefi
   return {
     name,
     help,
-    run: async (context) => {
+    run: async (host) => {
+      const context = openDoor(host);
       let wantsJson = context.args.includes('--json');
       try {
         const parsed = parseArguments(context.args, options, operandCount);
@@ -88,7 +91,8 @@ export function createPlainCommand({ name, help, run }: Command): Command {
   return {
     name,
     help,
-    run: async (context) => {
+    run: async (host) => {
+      const context = openDoor(host);
       const { args, write, writeError } = context;
       if (args.length === 0) return await run(context);
       if (args.every((argument) => argument === '--help' || argument === '-h')) {

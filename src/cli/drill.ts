@@ -1,8 +1,9 @@
 import { createReadStream } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createClientCommand } from './client/client-command.ts';
-import { drillAnswer, removeReport, writeReport } from './drill/report.ts';
+import { assertReplaceable, drillAnswer, KEPT, removeReport, summaryOf, writeReport } from './drill/report.ts';
 import { type DrillTools, runDrill } from './drill/run.ts';
 import { NotConfirmed } from './failure.ts';
 import { openNamedBackup } from './file/file-fault.ts';
@@ -18,7 +19,8 @@ export const drill = createClientCommand({
     synopsis: '[options]',
     about:
       'Takes a backup, verifies it, restores it into a scratch state, compares the two, and removes the scratch state. ' +
-      'It writes report.json and summary.md. It leaves the live state alone, unless --in-place is given.',
+      'It prints a summary, and writes report.json and summary.md with --out. It leaves the live state alone, unless ' +
+      '--in-place is given.',
     succeeds: 'every step succeeded: the backup can be restored',
     fails: 'a step failed, the drill was interrupted, or it was not confirmed',
     examples: [
@@ -29,32 +31,41 @@ export const drill = createClientCommand({
   options: {
     file: valued('BACKUP', 'use this backup, plain or gzip, instead of taking one'),
     'accept-state-key': valued('KEY', 'with --file: accept a backup that was made for this other state key'),
-    out: valued('DIR', 'the folder for report.json and summary.md; default: the current folder'),
-    keep: flag('keep the backup that the drill took, as DIR/backup.json'),
+    'accept-instance': flag('with --in-place: accept a backup that another instance made, or one of unknown origin'),
+    out: valued('DIR', 'write report.json and summary.md into this folder'),
+    keep: flag('with --out: keep the backup that the drill took, as DIR/backup.json'),
     'in-place': flag('restore into the live state instead of a scratch state'),
     yes: flag('with --in-place: do not ask'),
   },
   operandCount: 0,
   run: async ({ values, ...tools }) => {
-    const { file, out = '.', keep = false, yes = false } = values;
+    const { file, out, keep = false, yes = false } = values;
     const { 'in-place': inPlace = false, 'accept-state-key': acceptStateKey } = values;
+    const { 'accept-instance': acceptInstance = false } = values;
     if (keep && file !== undefined)
       throw new UsageError('--keep does not apply with --file: the drill takes no backup.');
+    if (keep && out === undefined) throw new UsageError('--keep needs --out DIR: the folder for the backup.');
     if (yes && !inPlace) throw new UsageError('--yes needs --in-place: no other drill asks.');
+    if (acceptInstance && !inPlace)
+      throw new UsageError('--accept-instance needs --in-place: no other drill changes the live state.');
     if (acceptStateKey !== undefined && file === undefined)
       throw new UsageError('--accept-state-key needs --file: a backup that the drill takes has the right key.');
     if (file !== undefined) await openNamedBackup(file);
+    if (out !== undefined) await assertReplaceable(out, keep);
     if (inPlace && !yes) await confirmInPlace(tools);
-    await makeFolder(out);
-    // Remove the earlier report first: it would mislead if this drill could not write its own.
-    await removeReport(out);
-    const folder = await mkdtemp(join(out, '.loom-drill-'));
+    if (out !== undefined) {
+      await makeFolder(out);
+      // Remove the earlier report first: it would mislead if this drill could not write its own.
+      await removeReport(out);
+    }
+    const folder = await mkdtemp(join(out ?? tmpdir(), '.loom-drill-'));
     try {
-      const report = await runDrill({ file, acceptStateKey, folder, inPlace }, tools);
-      if (keep && report.backup !== null)
-        await writeWhole(join(out, 'backup.json'), createReadStream(join(folder, 'backup.json')));
-      const summary = await writeReport(out, report);
-      return { exitCode: report.ok ? 0 : 1, text: summary, json: drillAnswer(report) };
+      const report = await runDrill({ file, acceptStateKey, acceptInstance, folder, inPlace }, tools);
+      if (out !== undefined) {
+        if (keep && report.backup !== null) await writeWhole(join(out, KEPT), createReadStream(join(folder, KEPT)));
+        await writeReport(out, report);
+      }
+      return { exitCode: report.ok ? 0 : 1, text: summaryOf(report), json: drillAnswer(report) };
     } finally {
       await rm(folder, { recursive: true, force: true });
     }

@@ -1,9 +1,9 @@
 import { CONFIG_EXIT_CODE, ConfigError } from '../config/config.ts';
 import { type ErrorPlace, isLoomError, type LoomError } from '../errors.ts';
 import { NodeError } from '../http/client/node-error.ts';
-import { asFileFault, FileFault } from './file/file-fault.ts';
+import { asFileFault, FileFault, withFileHint } from './file/file-fault.ts';
 import { UsageError } from './terminal/arguments.ts';
-import { placeText, printable } from './terminal/text.ts';
+import { oneLine, placeText, printable } from './terminal/text.ts';
 
 /** sysexits.h EX_USAGE: the command line is wrong. */
 export const USAGE_EXIT_CODE = 64;
@@ -36,7 +36,7 @@ class BackupFault extends Error {
 /** Runs a check of a backup file, and rethrows its LoomError as a BackupFault of that file. */
 export async function judged<T>(file: string, verdict: string, check: () => Promise<T>): Promise<T> {
   try {
-    return await check();
+    return await withFileHint(file, check());
   } catch (error) {
     throw isLoomError(error) ? new BackupFault(error, file, verdict) : error;
   }
@@ -57,13 +57,13 @@ export function describeFailure(name: string, error: unknown) {
   if (fault instanceof NotConfirmed) return failure(message, failureMembers('not_confirmed', message));
   if (fault instanceof BackupFault) {
     const { code, place } = fault.fault;
-    const text = `${fault.verdict}: ${code}${placeText(place)}\n${printable(message)}`;
+    const text = `${fault.verdict}: ${code}${placeText(place)}\n${oneLine(message)}`;
     return failure(text, failureMembers(code, message, { file: fault.file, ...place }), { isAnswer: true });
   }
   if (fault instanceof NodeError || isLoomError(fault)) {
     const requestId = fault instanceof NodeError ? fault.requestId : undefined;
-    const more = requestId === undefined ? [] : [`request ${printable(requestId)}`];
-    const text = `${name} failed: ${fault.code}${placeText(fault.place, more)}\n${printable(message)}`;
+    const more = requestId === undefined ? [] : [`request ${oneLine(requestId)}`];
+    const text = `${name} failed: ${fault.code}${placeText(fault.place, more)}\n${oneLine(message)}`;
     return failure(text, failureMembers(fault.code, message, fault.place, requestId));
   }
   const text = `${name} failed: ${printable(message)}`;

@@ -1,9 +1,9 @@
 import { type BackupSummary, type SummaryEntry, summarizeBackup } from '../backup/offline/summary.ts';
 import { createCommand } from './command.ts';
 import { judged } from './failure.ts';
-import { openNamedBackup } from './file/file-fault.ts';
+import { openNamedBackup, readableBytes } from './file/file-fault.ts';
 import { createMeter, createProgress } from './terminal/progress.ts';
-import { printable, type Row, table } from './terminal/text.ts';
+import { type Row, table } from './terminal/text.ts';
 
 /** Shows what a backup file says about itself, without checking it. */
 export const inspect = createCommand({
@@ -22,10 +22,10 @@ export const inspect = createCommand({
   operandCount: 1,
   run: async ({ operands: [file = ''], context }) => {
     const progress = createProgress(context);
-    progress.begin('inspect');
+    progress.begin('inspect', await readableBytes(file));
     const open = await openNamedBackup(file, createMeter(context.stop, progress));
     const summary = await judged(file, 'not readable', () => summarizeBackup(open)).finally(progress.end);
-    return { exitCode: 0, text: printable(textOf(summary)), json: jsonOf(file, summary) };
+    return { exitCode: 0, text: textOf(summary), json: jsonOf(file, summary) };
   },
 });
 

@@ -2,18 +2,20 @@ import { config as readDotenv } from 'dotenv';
 import { CONFIG_EXIT_CODE, ConfigError } from '../config/config.ts';
 import type { Command, CommandContext } from './command.ts';
 import { USAGE_EXIT_CODE } from './failure.ts';
+import { loadCommand } from './loaders.ts';
 import { createAsk } from './terminal/ask.ts';
 import { listText } from './terminal/help.ts';
+import { printable } from './terminal/text.ts';
 
 const aliases: Record<string, string> = { '--version': 'version', '--help': 'help', '-h': 'help' };
 
 /**
  * Runs the command that the arguments name, and ends the process with its exit code. `host` is the process, which only
- * a main file may name.
+ * a main file may name. `own` replaces the command of the same name.
  */
-export async function runProgram(host: NodeJS.Process, commands: readonly Command[], args: string[]): Promise<never> {
+export async function runProgram(host: NodeJS.Process, args: string[], own?: Command): Promise<never> {
   const readOutputFault = watchOutput(host);
-  const code = await runNamed(host, commands, args);
+  const code = await runNamed(host, args, own);
   // The stream reports a failed write on a later turn of the event loop.
   await new Promise((resolve) => setImmediate(resolve));
   const fault = readOutputFault();
@@ -23,22 +25,28 @@ export async function runProgram(host: NodeJS.Process, commands: readonly Comman
   return host.exit(code === 0 ? 1 : code);
 }
 
-async function runNamed(host: NodeJS.Process, commands: readonly Command[], args: string[]): Promise<number> {
+async function runNamed(host: NodeJS.Process, args: string[], own: Command | undefined): Promise<number> {
   const [given = 'help', ...rest] = args;
   const name = aliases[given] ?? given;
   const topic = name === 'help' ? rest.find((argument) => !argument.startsWith('-')) : undefined;
   if (name === 'help' && topic === undefined) {
-    host.stdout.write(listText(commands));
+    host.stdout.write(await listAll());
     return 0;
   }
   const wanted = topic ?? name;
-  const command = commands.find((one) => one.name === wanted);
+  const command = own?.name === wanted ? own : await loadCommand(wanted);
   if (command === undefined) {
-    host.stderr.write(`Unknown command: ${wanted}\n\n${listText(commands)}`);
+    host.stderr.write(`Unknown command: ${printable(wanted)}\n\n${await listAll()}`);
     return USAGE_EXIT_CODE;
   }
   readDotenv({ quiet: true });
   return await runCommand(host, command, topic === undefined ? rest : ['--help']);
+}
+
+/** Returns the help that lists all commands. It loads all of them. */
+async function listAll(): Promise<string> {
+  const { commands } = await import('./commands.ts');
+  return listText(commands);
 }
 
 async function runCommand(host: NodeJS.Process, command: Command, args: string[]): Promise<number> {
@@ -55,7 +63,7 @@ async function runCommand(host: NodeJS.Process, command: Command, args: string[]
   try {
     return await command.run(context);
   } catch (error) {
-    host.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    host.stderr.write(`${printable(error instanceof Error ? error.message : String(error))}\n`);
     return error instanceof ConfigError ? CONFIG_EXIT_CODE : 1;
   }
 }

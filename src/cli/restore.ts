@@ -1,14 +1,12 @@
-import { verifyBackup } from '../backup/offline/verifier.ts';
 import type { RestoreReport } from '../domain/backup.ts';
 import type { RestoreMembers } from '../domain/request.ts';
 import { scratchKeyFault } from '../domain/state.ts';
-import { isLoomError } from '../errors.ts';
-import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
 import { createClientCommand } from './client/client-command.ts';
+import { identify, identifyBackup, readNodeIdentity, refuseForeign } from './client/identity.ts';
 import { assertCanAsk, PLAN_OPTIONS, planAskAct } from './client/plan-ask-act.ts';
-import { restoreText } from './client/plan-text.ts';
+import { restoreQuestion, restoreText } from './client/plan-text.ts';
 import { sendRestore } from './client/restore-body.ts';
-import { openNamedBackup } from './file/file-fault.ts';
+import { readableBytes } from './file/file-fault.ts';
 import { flag, type OptionTypes, type ParsedArguments, UsageError, valued, wholeNumber } from './terminal/arguments.ts';
 import { createProgress } from './terminal/progress.ts';
 import { quoted, shellQuoted } from './terminal/text.ts';
@@ -19,6 +17,7 @@ const options = {
   'truncate-audit': flag('remove live audit entries after the last one of the backup'),
   'accept-state-key': valued('KEY', 'accept a backup that was made for this other state key'),
   'accept-unverified': flag('accept a backup without a manifest, which nothing proves complete'),
+  'accept-instance': flag('with --yes: accept a backup that another instance made, or one of unknown origin'),
   'into-scratch': valued('NAME', 'restore into a new state beside the live one'),
   'expect-revision': valued('N', 'restore only if the live revision is N'),
 } satisfies OptionTypes;
@@ -43,30 +42,24 @@ export const restore = createClientCommand({
     assertCanAsk(input, 'restore');
     const members = membersOf(input.values);
     const progress = createProgress(input.context);
-    progress.begin('verify');
-    await assertOneBackup(path).finally(progress.end);
+    progress.begin('verify', await readableBytes(path));
+    const verified = await identifyBackup(path, progress, input.context.stop).finally(progress.end);
+    const node = await readNodeIdentity(client, config.url);
+    const accepted = input.values['accept-instance'] === true || members.into_scratch !== undefined;
     return await planAskAct(input, {
       word: 'restore',
       guardsRevision: members.expect_revision === undefined && members.into_scratch === undefined,
       send: (more) => sendRestore(client, path, { ...members, ...more }, progress).finally(progress.end),
-      planText: restoreText,
+      planText: (plan) => restoreText(plan, identify(plan, node, verified)),
       doneText: (report) => `\nRestored.\n${restoreText(report)}${reversalText(report, config.url)}`,
+      question: (plan) => restoreQuestion(plan, identify(plan, node, verified)),
+      assertMayActUnasked: (plan) => {
+        const identities = identify(plan, node, verified);
+        if (identities.isForeign && !accepted) refuseForeign(identities);
+      },
     });
   },
 });
-
-/**
- * Verifies the file before any of it is sent. A missing manifest or a newer schema passes, because only the node judges
- * those. The file must be one JSON text: the node would read text after the backup as members of the request.
- */
-async function assertOneBackup(path: string): Promise<void> {
-  try {
-    await verifyBackup(await openNamedBackup(path), { schemaVersion: CURRENT_SCHEMA_VERSION });
-  } catch (error) {
-    const isForNode = isLoomError(error) && ['backup_unverified', 'backup_schema_newer'].includes(error.code);
-    if (!isForNode) throw error;
-  }
-}
 
 /** Returns the members of the request. With `into_scratch` first, the node locks that name, not the live state. */
 function membersOf(values: ParsedArguments<typeof options>['values']): RestoreMembers {
@@ -95,9 +88,10 @@ function membersOf(values: ParsedArguments<typeof options>['values']): RestoreMe
 function reversalText({ scratch, event_id: eventId }: RestoreReport, url: string): string {
   if (scratch !== null) {
     const route = `${new URL(url).href.replace(/\/+$/, '')}/v1/admin/persistence/scratch/${encodeURIComponent(scratch.state_key)}`;
-    const drop = `curl -gsS -X DELETE ${shellQuoted(route)} -H "x-loom-admin-token: $LOOM_ADMIN_TOKEN"`;
+    // A here-string of bash keeps the token out of the process list.
+    const drop = `curl -gsS -X DELETE ${shellQuoted(route)} -H @- <<< "x-loom-admin-token: $LOOM_ADMIN_TOKEN"`;
     return `\nThe live state was left alone. To drop ${quoted(scratch.state_key)}:\n${drop}\n`;
   }
-  const which = eventId === null ? '' : ` --event-id ${eventId}`;
+  const which = eventId === null ? '' : ` --event-id ${/^[\w-]+$/.test(eventId) ? eventId : shellQuoted(eventId)}`;
   return `\nTo undo it: node dist/main.js undo${which}\n`;
 }

@@ -1,6 +1,6 @@
 import type { StatusReport } from '../domain/status.ts';
 import { createClientCommand } from './client/client-command.ts';
-import { counted, labelled, printable, quoted, type Row, sizeText, table } from './terminal/text.ts';
+import { counted, durationText, labelled, quoted, type Row, sizeText, table } from './terminal/text.ts';
 
 /** Shows the status of a node. The exit code is 0 when the node is ready, and 1 when it is not. */
 export const status = createClientCommand({
@@ -25,7 +25,7 @@ function textOf(report: StatusReport): string {
   const { ready, state, audit, schema, database } = report;
   return table([
     ['ready', ready.ok ? 'yes' : `NO: ${shown(ready.reason ?? null)}`],
-    ['node', `version ${printable(report.version)}, up for ${durationText(report.uptime_seconds)}`],
+    ['node', `version ${report.version}, up for ${durationText(report.uptime_seconds)}`],
     [
       'database',
       database.ok
@@ -44,9 +44,13 @@ function textOf(report: StatusReport): string {
   ]);
 }
 
+/** Bounds each list, so that it does not push the other rows off the screen. */
+const MAX_LISTED = 20;
+
 function listed<T>(label: string, list: T[] | null | undefined, textOfOne: (one: T) => string, none: string): Row[] {
   if (list === undefined || list === null) return [[label, '?']];
-  return labelled(label, list.length === 0 ? [none] : list.map(textOfOne));
+  const more = list.length > MAX_LISTED ? [`… (${list.length - MAX_LISTED} more: see --json)`] : [];
+  return labelled(label, list.length === 0 ? [none] : [...list.slice(0, MAX_LISTED).map(textOfOne), ...more]);
 }
 
 function checkText(check: StatusReport['audit']['last_check']): string {
@@ -62,8 +66,8 @@ function sinceText({ state }: StatusReport, at: string | null): string {
   return at ?? (state.revision === null ? '?' : 'never');
 }
 
-function operationText({ kind, started_at, documents, bytes }: StatusReport['operations'][number]): string {
-  return `${printable(kind)} since ${started_at}: ${counted(documents, 'document')}, ${sizeText(bytes)}`;
+function operationText({ kind, phase, started_at, documents, bytes }: StatusReport['operations'][number]): string {
+  return `${kind}${phase === undefined ? '' : ` (${phase})`} since ${started_at}: ${counted(documents, 'document')}, ${sizeText(bytes)}`;
 }
 
 type Kept = NonNullable<NonNullable<StatusReport['undo']>['kept']>[number];
@@ -85,11 +89,5 @@ function scratchText({ state_key, created_at, documents, bytes }: Scratch): stri
 }
 
 function shown(value: string | number | null): string {
-  return value === null ? '?' : printable(String(value));
-}
-
-function durationText(seconds: number): string {
-  if (seconds < 120) return `${seconds} s`;
-  if (seconds < 7_200) return `${Math.floor(seconds / 60)} min`;
-  return seconds < 172_800 ? `${Math.floor(seconds / 3_600)} h` : `${Math.floor(seconds / 86_400)} days`;
+  return value === null ? '?' : String(value);
 }

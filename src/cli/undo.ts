@@ -1,7 +1,10 @@
 import { createClientCommand } from './client/client-command.ts';
+import { readNodeIdentity } from './client/identity.ts';
 import { assertCanAsk, PLAN_OPTIONS, planAskAct } from './client/plan-ask-act.ts';
-import { undoText } from './client/plan-text.ts';
+import { undoQuestion, undoText } from './client/plan-text.ts';
+import { whileWatched } from './client/watch.ts';
 import { valued } from './terminal/arguments.ts';
+import { createProgress } from './terminal/progress.ts';
 
 /** Undoes the newest restore or undo: shows the plan, asks, and acts. */
 export const undo = createClientCommand({
@@ -17,16 +20,23 @@ export const undo = createClientCommand({
     'event-id': valued('ID', 'undo this restore or undo, which status lists, and all later ones'),
   },
   operandCount: 0,
-  run: async ({ client, ...input }) => {
+  run: async ({ client, config, ...input }) => {
     assertCanAsk(input, 'undo');
     const eventId = input.values['event-id'];
     const members = eventId === undefined ? {} : { event_id: eventId };
+    const progress = createProgress(input.context);
+    const node = await readNodeIdentity(client, config.url);
     return await planAskAct(input, {
       word: 'undo',
       guardsRevision: true,
-      send: (more) => client.undo({ ...members, ...more }),
-      planText: undoText,
+      send: (more) => {
+        progress.begin(more.dry_run === true ? 'the node plans' : 'the node undoes');
+        const send = (requestId: string) => client.undo({ ...members, ...more }, requestId);
+        return whileWatched(client, progress, send).finally(progress.end);
+      },
+      planText: (plan) => undoText(plan, node),
       doneText: (report) => `\nUndone. Another undo reverses this one.\n${undoText(report)}`,
+      question: (plan) => undoQuestion(plan, node),
     });
   },
 });

@@ -7,10 +7,10 @@ import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
 import { createCommand } from './command.ts';
 import { judged } from './failure.ts';
 import { toBackupMembers } from './file/backup-members.ts';
-import { openNamedBackup } from './file/file-fault.ts';
+import { openNamedBackup, readableBytes } from './file/file-fault.ts';
 import { UsageError, valued } from './terminal/arguments.ts';
 import { createMeter, createProgress } from './terminal/progress.ts';
-import { counted, printable, quoted } from './terminal/text.ts';
+import { counted, oneLine, quoted } from './terminal/text.ts';
 
 /** Checks a backup file as a restore does, and whether its audit trail continues that of an earlier backup. */
 export const verify = createCommand({
@@ -41,14 +41,16 @@ export const verify = createCommand({
     const meter = createMeter(context.stop, progress);
     const open = await openNamedBackup(path, meter);
     const openEarlier = earlierPath === undefined ? undefined : await openNamedBackup(earlierPath, meter, 'EARLIER');
-    progress.begin('verify');
+    progress.begin('verify', await readableBytes(path));
     let file: VerifiedTrail;
     let lines: string[] = [];
     let members: object | null = null;
     try {
       file = await judged(path, 'not ok', () => readTrail(open));
       if (earlierPath !== undefined && openEarlier !== undefined) {
+        progress.begin('verify EARLIER', await readableBytes(earlierPath));
         const earlier = await judged(earlierPath, 'not ok: EARLIER', () => readTrail(openEarlier));
+        progress.begin('compare');
         const continuity = await judged(path, 'not ok', () => checkAgainst(file, earlier));
         lines = continuityOf(continuity, file, earlier);
         members = { file: earlierPath, ...continuityMembers(continuity, earlier) };
@@ -130,7 +132,7 @@ function originsOf(file: Trail, earlier: Trail): string[] {
   });
 }
 
-/** Joins the lines. Escapes line breaks that come from a header. */
+/** Joins the lines. A header cannot add a line. */
 function textOf(lines: string[]): string {
-  return lines.map((line) => `${printable(line).replaceAll('\n', '\\n')}\n`).join('');
+  return lines.map((line) => `${oneLine(line)}\n`).join('');
 }

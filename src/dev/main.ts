@@ -57,13 +57,14 @@ function firstSteps(url: string, token: string): string {
 LOOM runs at ${url} (Ctrl-C stops it and its PostgreSQL).
 
   export LOOM_ADMIN_TOKEN=${token}
+  (umask 077; printf 'x-loom-admin-token: %s\\n' "$LOOM_ADMIN_TOKEN" > token.header)
   curl -sS ${url}/ready
-  curl -sS -X PUT ${url}/v1/documents/hello -H "x-loom-admin-token: $LOOM_ADMIN_TOKEN" -H "content-type: application/json" -d '{"greeting":"world"}'
-  curl -sS ${url}/v1/state -H "x-loom-admin-token: $LOOM_ADMIN_TOKEN"
-  curl -sS ${url}/v1/admin/status -H "x-loom-admin-token: $LOOM_ADMIN_TOKEN"
-  curl -sS "${url}/v1/admin/persistence/backup?include_audit=true" -H "x-loom-admin-token: $LOOM_ADMIN_TOKEN" > loom-backup.json
+  curl -sS -X PUT ${url}/v1/documents/hello -H @token.header -H "content-type: application/json" -d '{"greeting":"world"}'
+  curl -sS ${url}/v1/state -H @token.header
+  curl -sS ${url}/v1/admin/status -H @token.header
+  curl -sS "${url}/v1/admin/persistence/backup?include_audit=true" -H @token.header > loom-backup.json
 
 `;
 }
 
-await runProgram(process, [dev], ['dev', ...process.argv.slice(2)]);
+await runProgram(process, ['dev', ...process.argv.slice(2)], dev);

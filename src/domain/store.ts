@@ -44,10 +44,14 @@ export interface RunningOperation {
   kind: 'backup' | 'restore' | 'plan' | 'undo' | 'verify';
   started_at: string;
   request_id: string;
+  /** What a restore or its dry run does now; absent for other kinds. */
+  phase?: OperationPhase;
   documents: number;
   audit_entries: number;
   bytes: number;
 }
+
+export type OperationPhase = 'receiving' | 'checking' | 'planning' | 'applying';
 
 export interface OperationContext {
   requestId: string;

@@ -49,7 +49,7 @@ export const importsPointOneWay: FileRule = ({ path, text }) => {
     const isSchema = path.startsWith('src/domain/') && target === 'zod';
     if (isPure(path) && !isPure(target) && !isSchema && !/^node:(?:crypto|buffer|stream|util)$/.test(target))
       refuse('this module is pure');
-    if (target === 'src/main.ts' || target.startsWith('test/')) refuse('no module may depend on it');
+    if (mainFiles.includes(target) || target.startsWith('test/')) refuse('no module may depend on it');
     if (target.startsWith('src/dev/') && !path.startsWith('src/dev/')) refuse('dev is not in the production build');
     if (imported.startsWith('.') && !imported.endsWith('.ts')) refuse('relative imports end in .ts');
     return faults;
@@ -74,20 +74,23 @@ export const statesStayApart: FileRule = ({ path, text }) => {
 /** Lists the files that need the time of day: ids with a time in them, and the age of a file. */
 const wallClocks = ['src/persistence/state/identifiers.ts', 'src/cli/file/part-file.ts'];
 
+/** Only a main file uses the process. */
+const mainFiles = ['src/main.ts', 'src/healthcheck.ts'];
+
 /** Rules that a pattern can check. `where` selects the files. */
 const patterns: { where: (path: string) => boolean; pattern: RegExp; fault: string }[] = [
   {
-    where: (path) => isSource(path) && path !== 'src/main.ts',
-    pattern: /\bprocess\.env\b/,
+    where: (path) => isSource(path) && !mainFiles.includes(path),
+    pattern: /\bprocess\.env\b|from 'node:process'/,
     fault: 'reads the environment',
   },
   {
-    where: (path) => isSource(path) && path !== 'src/main.ts',
+    where: (path) => isSource(path) && !mainFiles.includes(path),
     pattern: /\bprocess\.exit\b/,
     fault: 'ends the process',
   },
   {
-    where: (path) => isSource(path) && path !== 'src/main.ts',
+    where: (path) => isSource(path) && !mainFiles.includes(path),
     pattern: /\bprocess\.on(?:ce)?\(/,
     fault: 'handles signals',
   },

@@ -25,7 +25,7 @@ test('the node runs without root and without a shell, and answers its health che
   expect(execForm('ENTRYPOINT')).toEqual(['node', 'dist/main.js']);
   expect(execForm('CMD')).toEqual(['serve']);
   const healthcheck = valuesOf(last, 'HEALTHCHECK')[0] ?? '';
-  expect(JSON.parse(healthcheck.slice(healthcheck.indexOf('[')))).toEqual(['node', 'dist/main.js', 'healthcheck']);
+  expect(JSON.parse(healthcheck.slice(healthcheck.indexOf('[')))).toEqual(['node', 'dist/healthcheck.js']);
   const manifest = JSON.parse(await readFile(new URL('package.json', root), 'utf8'));
   expect(manifest.scripts.start).toBe('node dist/main.js serve');
 });

@@ -21,11 +21,15 @@ function describeIssue(issue: z.core.$ZodIssue | undefined): string {
     case 'invalid_value':
       return `is not ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
     case 'invalid_format':
-      return issue.format === 'uuid' ? 'is not a UUID' : `does not match ${issue.pattern ?? issue.format}`;
+      return issue.format === 'uuid' ? 'is not a UUID' : `does not match the pattern ${issue.pattern ?? issue.format}`;
     case 'too_small':
-      return `is less than ${issue.minimum}, the minimum`;
+      return issue.origin === 'string'
+        ? `is too short; expected at least ${issue.minimum} characters`
+        : `is less than ${issue.minimum}, the minimum`;
     case 'too_big':
-      return `is greater than ${issue.maximum}, the maximum`;
+      return issue.origin === 'string'
+        ? `is too long; expected at most ${issue.maximum} characters`
+        : `is greater than ${issue.maximum}, the maximum`;
     default:
       return 'is not valid';
   }

@@ -1,7 +1,9 @@
 /** Requests of the client commands. The room knows the node's HTTP API, and of persistence only the schema version. */
 import { nodeUrlFault } from '../../config/checks.ts';
 import { type ClientConfig, parseClientConfig } from '../../config/config.ts';
+import { codeOf } from '../../errors.ts';
 import { createNodeClient, type NodeClient } from '../../http/client/client.ts';
+import { NodeError } from '../../http/client/node-error.ts';
 import {
   type Command,
   type CommandDefinition,
@@ -48,9 +50,23 @@ export function createClientCommand<Given extends OptionTypes>(definition: Clien
       const client = createNodeClient({ ...config, signal: input.context.stop });
       try {
         return await definition.run({ ...input, client, config });
+      } catch (error) {
+        throw isOfAnotherForm(error) ? otherForm(config.url, error) : error;
       } finally {
         await client.close();
       }
     },
   });
+}
+
+/** Recognizes the error of code that reads a member of another type. Errors of Node's modules have a code. */
+function isOfAnotherForm(error: unknown): error is TypeError {
+  return error instanceof TypeError && codeOf(error) === undefined;
+}
+
+/** The client checks only some members of an answer, so that nodes of other versions may add and omit members. */
+function otherForm(url: string, cause: TypeError): NodeError {
+  const found = `The answer lacks a member that this command needs, or it has another type (${cause.message}).`;
+  const message = `${url}: ${found} Check that the node and this command have the same version of LOOM.`;
+  return new NodeError('unexpected_answer', message, { cause });
 }

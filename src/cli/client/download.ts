@@ -6,6 +6,8 @@ import { openBackupFile } from '../../backup/offline/file.ts';
 import { type VerifiedBackup, verifyBackup } from '../../backup/offline/verifier.ts';
 import type { BackupQuery, NodeClient } from '../../http/client/client.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../persistence/schema/schema.ts';
+import { readableBytes, withFileHint } from '../file/file-fault.ts';
+import { OWNER_ONLY } from '../file/part-file.ts';
 import { createMeter, metered, type Progress } from '../terminal/progress.ts';
 
 /**
@@ -22,15 +24,18 @@ export async function downloadBackup(
   progress.begin('backup');
   const fits = isGzip === (query.gzip === true);
   const repacker = fits ? new PassThrough() : isGzip ? createGunzip() : createGzip();
-  await pipeline(metered(body, progress.count), repacker, (chunks) => writeFile(file, chunks, { flag: 'wx' }));
+  await pipeline(metered(body, progress.count), repacker, (chunks) =>
+    writeFile(file, chunks, { flag: 'wx', mode: OWNER_ONLY }),
+  );
 }
 
 /** Verifies a file as `verify` does. Rejects with a LoomError that has the code of a restore, or with `interrupted`. */
 export async function verifyFile(path: string, progress: Progress, stop: AbortSignal): Promise<VerifiedBackup> {
   const open = await openBackupFile(path);
-  progress.begin('verify');
+  progress.begin('verify', await readableBytes(path));
   const meter = createMeter(stop, progress);
-  return await verifyBackup(() => meter(open()), {
-    schemaVersion: CURRENT_SCHEMA_VERSION,
-  });
+  return await withFileHint(
+    path,
+    verifyBackup(() => meter(open()), { schemaVersion: CURRENT_SCHEMA_VERSION }),
+  );
 }

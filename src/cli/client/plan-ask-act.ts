@@ -2,14 +2,23 @@ import { NodeError } from '../../http/client/node-error.ts';
 import type { CommandInput, CommandResult } from '../command.ts';
 import { NotConfirmed } from '../failure.ts';
 import { flag, UsageError } from '../terminal/arguments.ts';
+import { oneLine } from '../terminal/text.ts';
 import { withHint } from './hints.ts';
 
 export const PLAN_OPTIONS = { yes: flag('do not ask'), 'dry-run': flag('show only the plan') };
 
 type PlanInput = Omit<CommandInput<typeof PLAN_OPTIONS>, 'operands'>;
 
+/** What an operator confirms: a summary of the plan, and the text to type. */
+export interface Question {
+  summary: string;
+  /** What to type, as the question names it: `restore`, or `the state key "default"`. */
+  asked: string;
+  answer: string;
+}
+
 interface PlanOptions<Report> {
-  /** The name of the command, which the operator types to confirm. */
+  /** The name of the command. */
   word: string;
   /** Whether to act only at the revision of the confirmed plan. */
   guardsRevision: boolean;
@@ -17,6 +26,9 @@ interface PlanOptions<Report> {
   send(members: { dry_run?: boolean; expect_revision?: number }): Promise<Report>;
   planText(report: Report): string;
   doneText(report: Report): string;
+  question(plan: Report): Question;
+  /** Throws if the plan needs a question, although `--yes` forbids it. */
+  assertMayActUnasked?(plan: Report): void;
 }
 
 /** Throws a UsageError if the command must ask and has no terminal. */
@@ -34,7 +46,7 @@ export function assertCanAsk({ values, context }: PlanInput, command: string): v
  */
 export async function planAskAct<Report extends { based_on_revision: number }>(
   { values: { yes = false, 'dry-run': isDryRun = false }, context, wantsJson }: PlanInput,
-  { word, guardsRevision, send, planText, doneText }: PlanOptions<Report>,
+  { word, guardsRevision, send, planText, doneText, question, assertMayActUnasked }: PlanOptions<Report>,
 ): Promise<CommandResult> {
   const asks = !isDryRun && !yes;
   const guards = asks && guardsRevision;
@@ -44,8 +56,8 @@ export async function planAskAct<Report extends { based_on_revision: number }>(
     const plan = await send({ dry_run: true });
     show?.(`Plan: nothing is changed yet.\n${planText(plan)}`);
     if (isDryRun) return { exitCode: 0, text: '', json: { ok: true, report: plan } };
-    const answer = asks ? await context.ask?.(`Type ${word} to continue: `) : word;
-    if (answer?.trim() !== word) throw new NotConfirmed();
+    if (asks) await confirm(question(plan), context.ask);
+    else assertMayActUnasked?.(plan);
     try {
       const act = send(guards ? { expect_revision: plan.based_on_revision } : {});
       const report = await withHint(unknownOutcomes(word), act);
@@ -53,9 +65,15 @@ export async function planAskAct<Report extends { based_on_revision: number }>(
     } catch (error) {
       const hasMoved = guards && error instanceof NodeError && error.code === 'revision_mismatch';
       if (!hasMoved) throw error;
-      context.writeError(`Nothing was changed: the state has changed since that plan. ${error.message}\n\n`);
+      context.writeError(`Nothing was changed: the state has changed since that plan. ${oneLine(error.message)}\n\n`);
     }
   }
+}
+
+/** Asks a question that fits on the last lines of a screen. */
+async function confirm({ summary, asked, answer }: Question, ask: PlanInput['context']['ask']): Promise<void> {
+  const typed = await ask?.(`${oneLine(summary)}\nType ${oneLine(asked)} to continue: `);
+  if (typed?.trim() !== answer.trim()) throw new NotConfirmed();
 }
 
 /** Returns the hints for a request without an answer, which the node may have carried out. */

@@ -1,12 +1,18 @@
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { UndoReport } from '../../domain/undo.ts';
-import { counted, labelled, printable, quoted, type Row, table } from '../terminal/text.ts';
+import { ageText, counted, labelled, quoted, type Row, table } from '../terminal/text.ts';
+import { foreignText, type Identities, identityRows, type NodeIdentity } from './identity.ts';
+import type { Question } from './plan-ask-act.ts';
 
-/** Limits the names in the text, for each kind of change. The counts cover all names. */
-const MAX_NAMES = 20;
+/** Limit the names in the text, for each kind of change, so that the plan fits on a screen. The counts cover all names. */
+const MAX_NAMES = 5;
+const MAX_NAME_CHARACTERS = 64;
 
-/** Returns the report of a restore, or its plan, as text. */
-export function restoreText(report: RestoreReport): string {
+/** Limit the warnings in the text. */
+const MAX_WARNINGS = 8;
+
+/** Returns the report of a restore, or its plan, as text. `identities` says which backup goes where. */
+export function restoreText(report: RestoreReport, identities?: Identities): string {
   return table([
     ...documentRows(report),
     ['audit trail', trailText(report)],
@@ -14,14 +20,49 @@ export function restoreText(report: RestoreReport): string {
     ['revision', revisionText(report)],
     ...scratchRows(report),
     ...warningRows(report),
+    ...(identities === undefined ? [] : identityRows(identities, report)),
   ]);
 }
 
+/** Returns the question of a restore. For a foreign backup, the operator types the state key instead of `restore`. */
+export function restoreQuestion(report: RestoreReport, { node, backup, isForeign }: Identities): Question {
+  const from = `the backup of ${backup.stateKey === null ? 'an unknown state' : quoted(backup.stateKey)}`;
+  const age = backup.takenAt === null ? 'taken at an unknown time' : `taken ${ageText(backup.takenAt)}`;
+  const into = report.scratch === null ? nodeText(node) : `a new scratch state of ${node.url}`;
+  const summary = `Restore ${from}, ${age}, into ${into}: ${countsText(report)}.`;
+  if (!isForeign || report.scratch !== null || node.stateKey === null)
+    return { summary, asked: 'restore', answer: 'restore' };
+  return {
+    summary: `${summary} ${foreignText(backup)}.`,
+    asked: `the state key ${quoted(node.stateKey)}`,
+    answer: node.stateKey,
+  };
+}
+
+/** Returns the question of an undo. It names the newest and the oldest operation to undo. */
+export function undoQuestion(report: UndoReport, node: NodeIdentity): Question {
+  const [newest] = report.undone;
+  const oldest = report.undone.at(-1);
+  const named = ({ kind, event_id, taken_at }: UndoReport['undone'][number]): string =>
+    `the ${kind} ${event_id} of ${taken_at}, ${ageText(taken_at)}`;
+  const what =
+    newest === undefined || oldest === undefined
+      ? 'nothing'
+      : newest === oldest
+        ? named(newest)
+        : `${report.undone.length} operations, from ${named(newest)}, back to ${named(oldest)}`;
+  return { summary: `Undo ${what}, in ${nodeText(node)}: ${countsText(report)}.`, asked: 'undo', answer: 'undo' };
+}
+
+function nodeText({ url, stateKey }: NodeIdentity): string {
+  return `the live state ${stateKey === null ? '(key unknown)' : quoted(stateKey)} of ${url}`;
+}
+
 /** Returns the report of an undo, or its plan, as text. */
-export function undoText(report: UndoReport): string {
+export function undoText(report: UndoReport, node?: NodeIdentity): string {
   const undone = report.undone.map(
     ({ kind, event_id, taken_at, revision }) =>
-      `the ${kind} ${event_id} of ${taken_at}, which made revision ${revision}`,
+      `the ${kind} ${event_id} of ${taken_at} (${ageText(taken_at)}), which made revision ${revision}`,
   );
   return table([
     ...labelled('undoes', undone),
@@ -29,26 +70,42 @@ export function undoText(report: UndoReport): string {
     ['audit trail', returningText(report.imported_audit_count)],
     ['revision', revisionText(report)],
     ...warningRows(report),
+    ...(node === undefined ? [] : nodeRows(node)),
   ]);
+}
+
+function nodeRows({ url, version, stateKey }: NodeIdentity): Row[] {
+  return [
+    ['node', `${url}, version ${version ?? 'unknown'}`],
+    ['live state', stateKey === null ? 'unknown' : quoted(stateKey)],
+  ];
 }
 
 type Report = RestoreReport | UndoReport;
 
-function documentRows({ replaced_state, documents, document_names: names }: Report): Row[] {
-  const { added, changed, removed, unchanged } = documents;
-  const counts = `${added} added, ${changed} changed, ${removed} removed, ${unchanged} unchanged`;
+function documentRows(report: Report): Row[] {
+  const { documents, document_names: names } = report;
   return [
-    ['documents', replaced_state ? counts : 'left alone'],
-    ...nameRows('+', names.added, names.truncated),
-    ...nameRows('~', names.changed, names.truncated),
-    ...nameRows('-', names.removed, names.truncated),
+    ['documents', countsText(report)],
+    ...nameRows('+', names.added, documents.added),
+    ...nameRows('~', names.changed, documents.changed),
+    ...nameRows('-', names.removed, documents.removed),
   ];
 }
 
-function nameRows(sign: string, names: string[], truncated: boolean): Row[] {
-  const shown = names.slice(0, MAX_NAMES).map((name): Row => ['', `${sign} ${quoted(name)}`]);
-  const hasMore = names.length > MAX_NAMES || (truncated && names.length > 0);
-  return hasMore ? [...shown, ['', `${sign} … (more)`]] : shown;
+function countsText({ replaced_state, documents: { added, changed, removed, unchanged } }: Report): string {
+  return replaced_state
+    ? `${added} added, ${changed} changed, ${removed} removed, ${unchanged} unchanged`
+    : 'left alone';
+}
+
+function nameRows(sign: string, names: string[], count: number): Row[] {
+  const shown = names.slice(0, MAX_NAMES).map((name): Row => ['', `${sign} ${shortened(quoted(name))}`]);
+  return shown.length > 0 && count > shown.length ? [...shown, ['', `${sign} … (more)`]] : shown;
+}
+
+function shortened(name: string): string {
+  return name.length > MAX_NAME_CHARACTERS ? `${name.slice(0, MAX_NAME_CHARACTERS)}…` : name;
 }
 
 function returningText(count: number): string {
@@ -72,9 +129,10 @@ function scratchRows({ scratch }: RestoreReport): Row[] {
 }
 
 function revisionText({ based_on_revision: from, revision: to, epoch }: Report): string {
-  return `${from} becomes ${to}${epoch === null ? '' : `, epoch ${printable(epoch)}`}`;
+  return `${from} becomes ${to}${epoch === null ? '' : `, epoch ${epoch}`}`;
 }
 
 function warningRows({ warnings }: Report): Row[] {
-  return warnings.map((warning) => ['warning', printable(warning)]);
+  const shown = warnings.slice(0, MAX_WARNINGS).map((warning): Row => ['warning', warning]);
+  return warnings.length > MAX_WARNINGS ? [...shown, ['warning', '… (more)']] : shown;
 }

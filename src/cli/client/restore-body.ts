@@ -8,6 +8,7 @@ import type { RestoreMembers } from '../../domain/request.ts';
 import type { NodeClient } from '../../http/client/client.ts';
 import { metered, type Progress } from '../terminal/progress.ts';
 import { withHint } from './hints.ts';
+import { whileWatched } from './watch.ts';
 
 const CHUNK_BYTES = 256 * 1024;
 
@@ -32,7 +33,8 @@ export async function sendRestore(
     if (sent >= totalBytes) progress.begin(isPlan ? 'the node checks and plans' : 'the node checks and applies');
   });
   progress.begin(isPlan ? 'plan' : 'restore', totalBytes);
-  return await withHint(OPTION_HINTS, client.restore(body, isGzip));
+  const work = whileWatched(client, progress, (requestId) => client.restore(body, isGzip, requestId));
+  return await withHint(OPTION_HINTS, work);
 }
 
 /**

@@ -22,6 +22,18 @@ export function assertPlanFits({ backup, plan }: DrillFacts, mustEqualLive: bool
   return `${added} to add, ${changed} to change, ${removed} to remove, ${unchanged} unchanged${warned}`;
 }
 
+/** Asserts that the backup comes from the instance whose live state a drill in place would replace. */
+export function assertOwnInstance({ backup, plan }: DrillFacts): void {
+  const { live }: Partial<RestoreReport> = known(plan);
+  const found = live?.instance_id;
+  const wanted = known(backup).header.instance_id;
+  if (found === undefined || found === null || found === wanted) return;
+  throw new DrillFault(
+    `The backup comes from another instance: ${quoted(wanted)}, and that of the node is ${quoted(found)}. ` +
+      'To restore it nevertheless, add --accept-instance.',
+  );
+}
+
 /** Asserts that the restored state has the file's digest and count. A drill in place passes a second backup. */
 export function assertRestoredFits({ backup, plan, restored }: DrillFacts, again?: VerifiedBackup): string {
   const wanted = known(backup);

@@ -1,12 +1,14 @@
-import { rm } from 'node:fs/promises';
+import { lstat, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { StatusReport } from '../../domain/status.ts';
+import { limits } from '../../limits.ts';
 import { failureMembers } from '../failure.ts';
 import { toBackupMembers } from '../file/backup-members.ts';
+import { FileFault } from '../file/file-fault.ts';
 import { makeFolder } from '../file/folder.ts';
 import { writeWhole } from '../file/part-file.ts';
-import { counted, quoted, sizeText } from '../terminal/text.ts';
+import { counted, oneLine, printable, quoted, sizeText } from '../terminal/text.ts';
 import { type DrillFacts, type StepResult, titles } from './steps.ts';
 
 /** The content of `report.json`. Its members keep their meaning while `drill_report_version` is 1. */
@@ -64,24 +66,76 @@ export function drillAnswer(report: DrillReport): object {
   return { ...failureMembers(failed.code ?? 'internal', failed.detail, { step: failed.step }), report };
 }
 
+const REPORT = 'report.json';
+/** The backup that `--keep` keeps. */
+export const KEPT = 'backup.json';
+const SUMMARY = 'summary.md';
+const SUMMARY_TITLE = '# Restore drill: ';
+
+/**
+ * Asserts that this drill would replace only what a drill has written: a report, its summary, a kept backup. Throws a
+ * FileFault for a file that something else has made.
+ */
+export async function assertReplaceable(folder: string, keepsBackup: boolean): Promise<void> {
+  const kinds: (readonly [name: string, isOwn: (start: string) => boolean])[] = [
+    [REPORT, isReport],
+    [SUMMARY, (start) => start.startsWith(SUMMARY_TITLE)],
+    ...(keepsBackup ? ([[KEPT, (start: string) => start.startsWith('{"loom_backup_version"')]] as const) : []),
+  ];
+  for (const [name, isOwn] of kinds) {
+    const path = join(folder, name);
+    if (!(await isAbsentOr(path, isOwn)))
+      throw new FileFault(
+        path,
+        'No drill wrote this file, so the drill does not replace it. Name another folder with --out.',
+      );
+  }
+}
+
+/** Reads the start of a file. A link does not count: the drill replaces the link, and never writes to its target. */
+async function isAbsentOr(path: string, isOwn: (start: string) => boolean): Promise<boolean> {
+  const found = await lstat(path).catch(() => undefined);
+  if (found === undefined || found.isSymbolicLink()) return true;
+  if (!found.isFile()) return false;
+  const file = await open(path, 'r');
+  try {
+    const { buffer, bytesRead } = await file.read(
+      Buffer.alloc(limits.maxDrillReportBytes),
+      0,
+      limits.maxDrillReportBytes,
+    );
+    return isOwn(buffer.toString('utf8', 0, bytesRead));
+  } finally {
+    await file.close();
+  }
+}
+
+/** Every report of a drill has the member `ok`. */
+function isReport(text: string): boolean {
+  try {
+    return typeof Reflect.get(Object(JSON.parse(text)), 'ok') === 'boolean';
+  } catch {
+    return false;
+  }
+}
+
 /** Removes the report of an earlier drill. */
 export async function removeReport(folder: string): Promise<void> {
-  for (const name of ['report.json', 'summary.md']) await rm(join(folder, name), { force: true });
+  for (const name of [REPORT, SUMMARY]) await rm(join(folder, name), { force: true });
 }
 
-/** Writes `report.json` and `summary.md`, each completely or not at all. Resolves with the summary. */
-export async function writeReport(folder: string, report: DrillReport): Promise<string> {
+/** Writes `report.json` and `summary.md`, each completely or not at all. */
+export async function writeReport(folder: string, report: DrillReport): Promise<void> {
   await makeFolder(folder);
-  const summary = summaryOf(report);
-  await writeWhole(join(folder, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
-  await writeWhole(join(folder, 'summary.md'), summary);
-  return summary;
+  await writeWhole(join(folder, REPORT), `${printable(JSON.stringify(report, null, 2))}\n`);
+  await writeWhole(join(folder, SUMMARY), summaryOf(report));
 }
 
-function summaryOf(report: DrillReport): string {
+/** Returns the report as a page of Markdown. Each line escapes control characters. */
+export function summaryOf(report: DrillReport): string {
   const { node, backup } = report;
   const lines = [
-    `# Restore drill: ${report.ok ? 'passed' : 'FAILED'}`,
+    `${SUMMARY_TITLE}${report.ok ? 'passed' : 'FAILED'}`,
     '',
     `${report.started_at}, ${(report.duration_ms / 1000).toFixed(1)} s, ${report.url}${report.in_place ? ', in place' : ''}`,
     ...(node === null ? [] : [nodeText(node)]),
@@ -93,7 +147,7 @@ function summaryOf(report: DrillReport): string {
     '',
     ...faultsOf(report),
   ];
-  return `${lines.join('\n').trimEnd()}\n`;
+  return `${lines.map(oneLine).join('\n').trimEnd()}\n`;
 }
 
 function nodeText({ version, state_key, revision }: NonNullable<DrillReport['node']>): string {

@@ -9,6 +9,7 @@ import { NodeError } from '../../http/client/node-error.ts';
 import type { ClientTools } from '../client/client-command.ts';
 import { downloadBackup, verifyFile } from '../client/download.ts';
 import { sendRestore } from '../client/restore-body.ts';
+import { whileWatched } from '../client/watch.ts';
 import type { CommandContext } from '../command.ts';
 import { createProgress, type Progress } from '../terminal/progress.ts';
 import { counted, quoted } from '../terminal/text.ts';
@@ -17,6 +18,7 @@ import {
   assertChainValid,
   assertNothingLeft,
   assertOnlyRestored,
+  assertOwnInstance,
   assertPlanFits,
   assertRestoredFits,
   assertScratchChainFits,
@@ -30,6 +32,8 @@ interface DrillTarget {
   file: string | undefined;
   /** Another state key that `file` may have. */
   acceptStateKey: string | undefined;
+  /** Whether a drill in place may use a backup that another instance made. */
+  acceptInstance: boolean;
   /** The folder for downloads, which the caller removes. */
   folder: string;
   inPlace: boolean;
@@ -97,6 +101,7 @@ async function tryRestore(drill: Drill): Promise<void> {
   const { run, facts, inPlace, isFresh } = drill;
   await run('plan', { needs: ['status', 'verify'] }, async () => {
     facts.plan = await send(drill, { dry_run: true });
+    if (inPlace && !drill.acceptInstance) assertOwnInstance(facts);
     // In place, a backup that was just taken must still equal the state.
     return assertPlanFits(facts, inPlace && isFresh);
   });
@@ -118,13 +123,15 @@ function send({ client, facts, acceptStateKey, inPlace, path, progress }: Drill,
   return sendRestore(client, path, { ...target, ...accepted, ...members }, progress);
 }
 
-async function checkChains({ run, facts, client, inPlace, file }: Drill): Promise<void> {
+async function checkChains({ run, facts, client, inPlace, file, progress }: Drill): Promise<void> {
+  const verify = (scratch?: string) =>
+    whileWatched(client, progress, (requestId) => client.verifyAudit(scratch, requestId));
   await run('restored_chain', { needs: ['restore'] }, async () => {
-    if (inPlace) return assertChainValid(await client.verifyAudit());
-    return assertScratchChainFits(facts, await client.verifyAudit(facts.scratchKey));
+    if (inPlace) return assertChainValid(await verify());
+    return assertScratchChainFits(facts, await verify(facts.scratchKey));
   });
   await run('live_chain', { needs: ['status', 'verify'] }, async () => {
-    const verdict = assertChainValid(await client.verifyAudit());
+    const verdict = assertChainValid(await verify());
     return `${verdict}; ${await assertBackupIsOfTrail(facts, client, file)}`;
   });
 }

@@ -5,7 +5,7 @@ import { isLoomError } from '../../errors.ts';
 import { NodeError } from '../../http/client/node-error.ts';
 import type { CommandContext } from '../command.ts';
 import type { Progress } from '../terminal/progress.ts';
-import { placeText, printable } from '../terminal/text.ts';
+import { placeText } from '../terminal/text.ts';
 
 /** Lists the steps in their order, with the titles that the summary shows. */
 export const titles = {
@@ -67,7 +67,7 @@ export function createSteps({ stop, isWatched, writeError }: CommandContext, pro
   function add(result: StepResult): void {
     results.push(result);
     progress.end();
-    if (isWatched) writeError(`${result.outcome.padEnd(7)} ${result.step}\n`);
+    if (isWatched) writeError(`${result.outcome.padEnd(7)} ${result.step}${timeText(result)}\n`);
   }
 
   function skip(step: StepName, detail: string): void {
@@ -95,8 +95,12 @@ export function createSteps({ stop, isWatched, writeError }: CommandContext, pro
   return { results, succeeded, skip, run };
 }
 
+function timeText({ outcome, duration_ms: ms }: StepResult): string {
+  return outcome === 'skipped' ? '' : ` (${(ms / 1000).toFixed(2)} s)`;
+}
+
 function faultOf(error: unknown): [detail: string, code: string | null] {
-  const message = printable(error instanceof Error ? error.message : String(error));
+  const message = error instanceof Error ? error.message : String(error);
   if (isLoomError(error) || error instanceof NodeError) return [`${message}${placeText(error.place)}`, error.code];
   return [message, error instanceof DrillFault ? 'drill_failed' : null];
 }

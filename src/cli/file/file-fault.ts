@@ -1,6 +1,8 @@
 /** Files on this machine: backups to read, files and folders to write. The room knows neither node nor terminal. */
-import { openBackupFile } from '../../backup/offline/file.ts';
+import { stat } from 'node:fs/promises';
+import { isGzipFile, openBackupFile } from '../../backup/offline/file.ts';
 import type { OpenBackup } from '../../backup/offline/read.ts';
+import { isLoomError, type LoomError } from '../../errors.ts';
 
 /** Reports a file or folder that cannot be used. `label` tells which of several files it is. */
 export class FileFault extends Error {
@@ -47,4 +49,53 @@ export async function openNamedBackup(path: string, meter?: Meter, label?: strin
   } catch (error) {
     throw asFileFault(error, path, label);
   }
+}
+
+/** Returns the number of bytes that a reading of a backup file passes; undefined for gzip, or if it is unknown. */
+export async function readableBytes(path: string): Promise<number | undefined> {
+  try {
+    return (await isGzipFile(path)) ? undefined : (await stat(path)).size;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Recognizes common files that are no backup by their first bytes, as hex. */
+const formats: readonly (readonly [start: string, what: string])[] = [
+  ['1f8b', 'The file is gzip inside of gzip: unpack it once'],
+  ['504b0304', 'The file looks like a zip archive: unpack it first'],
+  ['28b52ffd', 'The file looks like zstd: unpack it first'],
+  ['425a68', 'The file looks like bzip2: unpack it first'],
+  ['fd377a58', 'The file looks like xz: unpack it first'],
+  ['efbbbf', 'The file begins with a byte order mark: save it as UTF-8 without one'],
+  ['fffe', 'The file looks like UTF-16: save it as UTF-8'],
+  ['feff', 'The file looks like UTF-16: save it as UTF-8'],
+  ['3c', 'The file looks like an HTML or XML page, such as an error page of a proxy: download the backup again'],
+];
+
+/** Awaits the check of a backup file. If the file is no JSON or is cut off, the error also says what to do about it. */
+export async function withFileHint<T>(path: string, check: Promise<T>): Promise<T> {
+  try {
+    return await check;
+  } catch (error) {
+    if (isLoomError(error)) error.message += await hintFor(path, error);
+    throw error;
+  }
+}
+
+async function hintFor(path: string, { code, place: { offset } }: LoomError): Promise<string> {
+  if (code === 'backup_incomplete') return ' Download the backup again, or copy the file again.';
+  if (!['invalid_json', 'invalid_utf8'].includes(code) || offset === undefined || offset > MAX_START_BYTES) return '';
+  const start = await readStart(path).catch(() => '');
+  const known = formats.find(([bytes]) => start.startsWith(bytes));
+  return known === undefined ? '' : ` ${known[1]}.`;
+}
+
+const MAX_START_BYTES = 4;
+
+/** Returns the first bytes of the unpacked file as hex. */
+async function readStart(path: string): Promise<string> {
+  const open = await openBackupFile(path);
+  for await (const chunk of open()) return Buffer.from(chunk.subarray(0, MAX_START_BYTES)).toString('hex');
+  return '';
 }

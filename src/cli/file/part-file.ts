@@ -1,4 +1,4 @@
-import { type FileHandle, open, rename, stat, unlink, writeFile } from 'node:fs/promises';
+import { type FileHandle, lstat, open, rename, unlink, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { codeOf } from '../../errors.ts';
 import { limits } from '../../limits.ts';
@@ -7,7 +7,7 @@ import { FileFault } from './file-fault.ts';
 /**
  * Creates `<target>.part` for this process alone. The target keeps its old content until `keep`. Replaces an old part
  * file, which a killed process left behind. Rejects if the part file is recent, because another process is writing it.
- * `keep` rejects if another process has replaced or removed the part file.
+ * `keep` rejects if another process has replaced or removed the part file. No step follows a symbolic link.
  */
 export async function claimPartFile(target: string) {
   const path = `${target}.part`;
@@ -22,7 +22,7 @@ export async function claimPartFile(target: string) {
   let isOpen = true;
 
   async function isStillOurs(): Promise<boolean> {
-    const found = await stat(path).catch(() => undefined);
+    const found = await lstat(path).catch(() => undefined);
     return found?.ino === ino && found.dev === dev;
   }
 
@@ -56,7 +56,7 @@ export async function claimPartFile(target: string) {
 }
 
 /** A backup contains every document, and a report its names: no other user of the machine may read them. */
-const OWNER_ONLY = 0o600;
+export const OWNER_ONLY = 0o600;
 
 async function createExclusively(path: string): Promise<FileHandle> {
   try {
@@ -64,7 +64,7 @@ async function createExclusively(path: string): Promise<FileHandle> {
   } catch (error) {
     if (codeOf(error) !== 'EEXIST') throw error;
   }
-  const ageMs = Date.now() - (await stat(path)).mtimeMs;
+  const ageMs = Date.now() - (await lstat(path)).mtimeMs;
   if (ageMs < limits.partStaleMs) {
     throw new FileFault(
       path,

@@ -51,9 +51,16 @@ function parseStrictly(config: ParseArgsConfig): ReturnType<typeof parseArgs> {
     return parseArgs({ ...config, strict: true, allowPositionals: true });
   } catch (error) {
     // The first sentence names the option. A later one may repeat its value.
-    const reason = error instanceof Error ? (error.message.split('. ')[0] ?? '') : String(error);
-    throw new UsageError(`${reason.replace(/\.$/, '')}.`);
+    const reason = error instanceof Error ? (error.message.split(/\.\s/)[0] ?? '') : String(error);
+    throw new UsageError(`${reason.replace(/\.$/, '')}.${valueHint(reason, config.options ?? {})}`);
   }
+}
+
+/** Shows how to write an option whose value looks like another option. */
+function valueHint(reason: string, options: Record<string, { type: string; value?: string }>): string {
+  const name = /^Option '(?:-\w, )?--([\w-]+).*argument is ambiguous/.exec(reason)?.[1];
+  const value = name === undefined || !Object.hasOwn(options, name) ? undefined : options[name]?.value;
+  return value === undefined ? '' : ` It needs a value: --${name} ${value}.`;
 }
 
 /** Reads an option that is a whole number; undefined if the option is not given. */

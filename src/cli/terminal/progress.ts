@@ -1,14 +1,19 @@
 import { NodeError } from '../../http/client/node-error.ts';
 import type { CommandContext } from '../command.ts';
 import type { Meter } from '../file/file-fault.ts';
+import { CLEAR_LINE } from './door.ts';
 import { sizeText } from './text.ts';
 
 const SHOW_EVERY_MS = 200;
-const CLEAR_LINE = '\r\x1b[2K';
+/** Shows that the command is alive while no bytes arrive, for example while a node checks a backup. */
+const TICK_MS = 1_000;
+
+/** Bounds the line: the terminal would break a longer one into two, and the next one would clear only the second. */
+const MAX_LINE_CHARACTERS = 79;
 
 export type Progress = ReturnType<typeof createProgress>;
 
-/** Shows progress as one line on a terminal. Elsewhere it writes nothing. */
+/** Shows progress as one line on a terminal, with the time since it began. Elsewhere it writes nothing. */
 export function createProgress(
   { isWatched, writeError }: Pick<CommandContext, 'isWatched' | 'writeError'>,
   nowMs: () => number = () => performance.now(),
@@ -16,19 +21,30 @@ export function createProgress(
   let what = '';
   let total: number | undefined;
   let bytes = 0;
+  let note = '';
   let startedAt = 0;
   let shownAt = 0;
+  let tick: NodeJS.Timeout | undefined;
 
   function show(): void {
     shownAt = nowMs();
     const seconds = (shownAt - startedAt) / 1000;
-    const share =
-      total === undefined || total === 0 ? '' : ` of ${sizeText(total)} (${Math.floor((bytes / total) * 100)} %)`;
+    const elapsed = seconds < 2 ? '' : `, ${Math.floor(seconds)} s`;
+    const done = bytes === 0 ? ' …' : `: ${amountText(seconds)}`;
+    const line = `${what}${done}${elapsed}${note === '' ? '' : ` (${note})`}`;
+    writeError(`${CLEAR_LINE}${line.slice(0, MAX_LINE_CHARACTERS)}`);
+  }
+
+  function amountText(seconds: number): string {
+    // A file may be read more than once.
+    const isShare = total !== undefined && total > 0 && bytes <= total;
+    const share = isShare ? ` of ${sizeText(total ?? 0)} (${Math.floor((bytes / (total ?? 1)) * 100)} %)` : '';
     const speed = seconds > 0 ? `, ${sizeText(bytes / seconds)}/s` : '';
-    writeError(`${CLEAR_LINE}${what}${bytes === 0 ? ' …' : `: ${sizeText(bytes)}${share}${speed}`}`);
+    return `${sizeText(bytes)}${share}${speed}`;
   }
 
   return {
+    isWatched,
     count: (more: number): void => {
       bytes += more;
       if (isWatched && nowMs() - shownAt >= SHOW_EVERY_MS) show();
@@ -38,10 +54,20 @@ export function createProgress(
       what = next;
       total = totalBytes;
       bytes = 0;
+      note = '';
       startedAt = nowMs();
-      if (isWatched) show();
+      if (!isWatched) return;
+      show();
+      tick ??= setInterval(show, TICK_MS).unref();
+    },
+    /** Adds what is known about the current work, in parentheses. */
+    note: (text: string): void => {
+      note = text;
+      if (isWatched && tick !== undefined) show();
     },
     end: (): void => {
+      clearInterval(tick);
+      tick = undefined;
       if (isWatched) writeError(CLEAR_LINE);
     },
   };

@@ -1,13 +1,17 @@
 /** The terminal: safe text, questions, progress, arguments, help. The room imports errors, file/ and http/client. */
 import type { ErrorPlace } from '../../errors.ts';
 
-/** Matches characters that move the cursor, hide text or change its direction. JSON does not escape all of them. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
-const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+/**
+ * Matches characters that move the cursor, hide text or change its direction. JSON does not escape all of them: C0, DEL
+ * and C1 controls, invisible and bidirectional ones, line and paragraph separators, tags, and halves of surrogate pairs.
+ */
+const UNSAFE =
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\u{e0000}-\u{e007f}]/gu;
 
 /** Quotes a name as a JSON string, with every control character escaped. */
 export function quoted(name: string): string {
-  return JSON.stringify(name).replace(UNSAFE, escapeOf);
+  return oneLine(JSON.stringify(name));
 }
 
 /** Escapes the control characters of an untrusted text, except line breaks. */
@@ -15,18 +19,25 @@ export function printable(text: string): string {
   return text.replace(UNSAFE, (character) => (character === '\n' ? character : escapeOf(character)));
 }
 
+/** Escapes the control characters of an untrusted text, and its line breaks, which could imitate lines of LOOM. */
+export function oneLine(text: string): string {
+  return text.replace(UNSAFE, escapeOf);
+}
+
 /** Writes a value as one line of JSON, with every control character escaped. */
 export function jsonLine(value: object): string {
-  return `${JSON.stringify(value).replace(UNSAFE, escapeOf)}\n`;
+  return `${oneLine(JSON.stringify(value))}\n`;
 }
 
-/** Quotes a text as one word of a shell's command line. */
+/** Quotes a text as one word of a shell's command line, on one line. */
 export function shellQuoted(text: string): string {
-  return `'${text.replaceAll("'", String.raw`'\''`)}'`;
+  return `'${oneLine(text).replaceAll("'", String.raw`'\''`)}'`;
 }
 
+/** Escapes a character as JSON does, one or two units of UTF-16. */
 function escapeOf(character: string): string {
-  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  const units = Array.from({ length: character.length }, (_none, index) => character.charCodeAt(index));
+  return units.map((unit) => `\\u${unit.toString(16).padStart(4, '0')}`).join('');
 }
 
 /** Returns the place of a fault after a space, such as ` (document "a", byte 12)`; empty if it is unknown. */
@@ -35,7 +46,7 @@ export function placeText(place: ErrorPlace, more: string[] = []): string {
     place.document === undefined ? [] : [`document ${quoted(place.document)}`],
     place.seq === undefined ? [] : [`audit entry ${place.seq}`],
     place.offset === undefined ? [] : [`byte ${place.offset}`],
-    place.pointer === undefined ? [] : [`at ${place.pointer === '' ? 'the root' : printable(place.pointer)}`],
+    place.pointer === undefined ? [] : [`at ${place.pointer === '' ? 'the root' : oneLine(place.pointer)}`],
     more,
   ].flat();
   return parts.length === 0 ? '' : ` (${parts.join(', ')})`;
@@ -60,6 +71,21 @@ export function counted(count: number, one: string, many = `${one.replace(/y$/, 
   return `${count} ${count === 1 ? one : many}`;
 }
 
+/** Returns a duration in one unit: `90 s`, `5 min`, `3 days`. */
+export function durationText(seconds: number): string {
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7_200) return `${Math.floor(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.floor(seconds / 3_600)} h` : `${Math.floor(seconds / 86_400)} days`;
+}
+
+/** Returns how long ago a time was, such as `3 days ago`. Clocks differ, so a time up to a minute ahead is `now`. */
+export function ageText(time: string, nowMs = Date.now()): string {
+  const seconds = Math.floor((nowMs - Date.parse(time)) / 1000);
+  if (Number.isNaN(seconds)) return 'at an unknown time';
+  if (seconds < -60) return `${durationText(-seconds)} in the FUTURE`;
+  return seconds < 1 ? 'now' : `${durationText(seconds)} ago`;
+}
+
 /** A row without a label continues the one above it. */
 export type Row = readonly [label: string, text: string];
 
@@ -68,8 +94,16 @@ export function labelled(label: string, texts: readonly string[]): Row[] {
   return texts.map((text, index) => [index === 0 ? label : '', text]);
 }
 
-/** Returns rows as two columns. */
+/** Bounds one text of a table, so that a node or a file cannot push the other rows off the screen. */
+const MAX_CELL_CHARACTERS = 1_000;
+
+/** Returns rows as two columns. No text of a node or a file can add a row. */
 export function table(rows: readonly Row[]): string {
   const width = Math.max(...rows.map(([label]) => label.length));
-  return rows.map(([label, text]) => `${label.padEnd(width)}  ${text}\n`).join('');
+  return rows.map(([label, text]) => `${oneLine(label).padEnd(width)}  ${cell(text)}\n`).join('');
+}
+
+function cell(text: string): string {
+  const shown = oneLine(text.slice(0, MAX_CELL_CHARACTERS));
+  return text.length > MAX_CELL_CHARACTERS ? `${shown}…` : shown;
 }

@@ -1,7 +1,7 @@
 /**
  * Calls a node over HTTP, for the client commands.
  *
- * May import `domain`, `errors`, `limits` and undici. Must not know the server, a file or a terminal. Requests and
+ * May import `domain`, `errors`, `json`, `limits` and undici. Must not know the server, a file or a terminal. Requests and
  * answers have the types of the routes. Every call rejects with a `NodeError`.
  */
 import { Readable } from 'node:stream';
@@ -13,6 +13,7 @@ import type { StatusReport } from '../../domain/status.ts';
 import type { AuditPage } from '../../domain/store.ts';
 import type { UndoReport } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
+import { createPageReader } from './audit-page.ts';
 import { createTransport, type Transport, type TransportOptions } from './transport.ts';
 
 export interface BackupQuery {
@@ -30,26 +31,26 @@ const json = { 'content-type': 'application/json' };
 
 export function createNodeClient(options: TransportOptions) {
   const transport = createTransport(options);
-  const { ask } = transport;
+  const { ask, scan } = transport;
   const timeoutMs = limits.clientAnswerTimeoutMs;
 
   return {
     readStatus: () =>
       ask<StatusReport>('a status', ['state', 'state_key', 'database', 'ready'], { path: STATUS, timeoutMs }),
     openBackup: (query: BackupQuery = {}) => openBackup(transport, query),
-    /** Sends `body`, the complete request body that `openRestoreBody` creates. */
-    restore: (body: Readable, isGzip: boolean) =>
+    /** Sends `body`, the complete request body that `openRestoreBody` creates. Status lists it by the request id. */
+    restore: (body: Readable, isGzip: boolean, requestId?: string) =>
       ask<RestoreReport>('a restore report', ['dry_run', 'revision', 'documents', 'audit'], {
         method: 'POST',
         path: `${PERSISTENCE}/restore`,
-        headers: { ...json, ...(isGzip ? { 'content-encoding': 'gzip' } : {}) },
+        headers: { ...json, ...(isGzip ? { 'content-encoding': 'gzip' } : {}), ...identified(requestId) },
         body,
       }),
-    undo: (members: UndoMembers) =>
+    undo: (members: UndoMembers, requestId?: string) =>
       ask<UndoReport>('an undo report', ['dry_run', 'revision', 'documents', 'undone'], {
         method: 'POST',
         path: `${PERSISTENCE}/undo`,
-        headers: json,
+        headers: { ...json, ...identified(requestId) },
         body: JSON.stringify({ confirm: 'undo', ...members }),
       }),
     dropScratch: (stateKey: string) =>
@@ -59,17 +60,23 @@ export function createNodeClient(options: TransportOptions) {
         timeoutMs,
       }),
     /** Verifies the chain of the live state or of a scratch state. */
-    verifyAudit: (scratch?: string) =>
+    verifyAudit: (scratch?: string, requestId?: string) =>
       ask<AuditVerdict>('a verdict on the chain', ['ok', 'entries', 'head'], {
         path: `/v1/audit/verify${scratch === undefined ? '' : `?${new URLSearchParams({ scratch })}`}`,
+        headers: identified(requestId),
       }),
-    readAudit: (query: Record<string, string>) =>
-      ask<AuditPage<ListedEntry>>('a page of audit entries', ['entries', 'head'], {
+    /** Keeps only the members of `ListedEntry`, because one entry may have some hundred MiB. */
+    readAudit: (query: Record<string, string>): Promise<AuditPage<ListedEntry>> =>
+      scan('a page of audit entries', createPageReader(), {
         path: `/v1/audit?${new URLSearchParams(query)}`,
         timeoutMs,
       }),
     close: transport.close,
   };
+}
+
+function identified(requestId: string | undefined): Record<string, string> {
+  return requestId === undefined ? {} : { 'x-request-id': requestId };
 }
 
 async function openBackup(

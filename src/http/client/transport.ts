@@ -1,7 +1,8 @@
 import type { Readable } from 'node:stream';
 import { Agent, request } from 'undici';
+import { isLoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import { NodeError, readProblem, toNodeError } from './node-error.ts';
+import { NodeError, readProblem, toNodeError, unexpectedAnswer } from './node-error.ts';
 
 interface RequestOptions {
   method?: 'GET' | 'POST' | 'DELETE';
@@ -53,16 +54,18 @@ export function createTransport({ url, token, signal }: TransportOptions) {
     const { statusCode, headers, body } = await send(options).catch(fail);
     const type = String(headers['content-type'] ?? '').split(';')[0];
     if (statusCode === 200 && type === 'application/json') return { body, headers };
-    const text = await readStart(body).catch(() => '');
+    const { text } = await readStart(body, limits.maxClientErrorBytes).catch(() => ({ text: '' }));
     const problem = statusCode >= 400 ? readProblem(statusCode, text) : undefined;
-    throw problem ?? unexpectedAnswer(base, statusCode, type);
+    const location = headers.location === undefined ? undefined : String(headers.location);
+    throw problem ?? unexpectedAnswer(base, { status: statusCode, type, location });
   }
 
   /** Sends a request and parses its answer. Rejects one without `members`: it comes from another program. */
   async function ask<T>(what: string, members: string[], options: RequestOptions): Promise<T> {
     const { body } = await open(options);
-    const text = await readStart(body).catch(fail);
-    const fault = (message: string) => new NodeError('unexpected_answer', `${base}: ${message}`, { status: 200 });
+    const { text, isCut } = await readStart(body, limits.maxClientAnswerBytes).catch(fail);
+    if (isCut)
+      throw fault(`The answer is larger than ${sizeOf(limits.maxClientAnswerBytes)}, the maximum for ${what}.`);
     let json: unknown;
     try {
       json = JSON.parse(text);
@@ -73,25 +76,50 @@ export function createTransport({ url, token, signal }: TransportOptions) {
     throw fault(`The answer is not ${what}. Check that the URL belongs to a LOOM node.`);
   }
 
-  return { open, ask, toError, close: () => agent.destroy() };
+  /** Sends a request and passes its answer to `reader`, which keeps what it needs. The answer may be large. */
+  async function scan<T>(what: string, reader: AnswerReader<T>, options: RequestOptions): Promise<T> {
+    const { body } = await open(options);
+    let bytes = 0;
+    try {
+      for await (const chunk of body as AsyncIterable<Buffer>) {
+        bytes += chunk.length;
+        if (bytes > limits.maxClientPageBytes) {
+          throw fault(`The answer is larger than ${sizeOf(limits.maxClientPageBytes)}, the maximum for ${what}.`);
+        }
+        reader.write(chunk);
+      }
+      return reader.end();
+    } catch (error) {
+      if (isLoomError(error)) throw fault(`The answer is not ${what}: ${error.message} (byte ${bytes} or earlier).`);
+      throw toError(error);
+    }
+  }
+
+  function fault(message: string): NodeError {
+    return new NodeError('unexpected_answer', `${base}: ${message}`, { status: 200 });
+  }
+
+  return { open, ask, scan, toError, close: () => agent.destroy() };
 }
 
-/** Reports an answer that is not from a node, such as a proxy's error page. Its HTML would not help on a terminal. */
-function unexpectedAnswer(where: string, status: number, type: string | undefined): NodeError {
-  const kind = type === undefined || type === '' ? 'without a type' : `of type ${JSON.stringify(type).slice(0, 80)}`;
-  const found = `The answer has status ${status} and a body ${kind}, so it is not from a node.`;
-  const message = `${where}: ${found} Check the URL and any proxy in between.`;
-  return new NodeError('unexpected_answer', message, { status });
+/** Takes an answer in chunks, and returns what it kept. Throws LoomErrors. */
+export interface AnswerReader<T> {
+  write(chunk: Buffer): void;
+  end(): T;
 }
 
-/** Reads up to `limits.maxClientAnswerBytes` of an answer. A longer answer is cut off and does not parse as JSON. */
-async function readStart(body: Readable): Promise<string> {
+function sizeOf(bytes: number): string {
+  return `${bytes / 1_024 / 1_024} MiB`;
+}
+
+/** Reads up to `maxBytes` of an answer. `isCut` tells that the answer is longer. */
+async function readStart(body: Readable, maxBytes: number): Promise<{ text: string; isCut: boolean }> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of body as AsyncIterable<Buffer>) {
     chunks.push(chunk);
     bytes += chunk.length;
-    if (bytes > limits.maxClientAnswerBytes) break;
+    if (bytes > maxBytes) break;
   }
-  return Buffer.concat(chunks).toString('utf8');
+  return { text: Buffer.concat(chunks).toString('utf8'), isCut: bytes > maxBytes };
 }

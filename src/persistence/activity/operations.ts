@@ -1,13 +1,15 @@
 // persistence/activity/ keeps this node's running operations and last verdict on the chain in memory, for status and
 // metrics. It imports only domain. It must not know SQL.
 
-import type { RunningOperation } from '../../domain/store.ts';
+import type { OperationPhase, RunningOperation } from '../../domain/store.ts';
 
 export interface Progress {
   /** Adds to the counts so far. */
   count(more: { documents?: number; entries?: number; bytes?: number }): void;
   /** Marks a restore or undo as a dry run. */
   becomePlan(): void;
+  /** Names what the operation does from now on. */
+  enter(phase: OperationPhase): void;
 }
 
 /** Tracks one operation, from `begin` to the first `finish`. */
@@ -42,6 +44,9 @@ export function createOperations(onEnd: (operation: RunningOperation, error: unk
       },
       becomePlan: () => {
         operation.kind = 'plan';
+      },
+      enter: (phase) => {
+        operation.phase = phase;
       },
       finish: (error) => {
         if (running.delete(operation)) onEnd(operation, error);

@@ -65,6 +65,7 @@ export async function restore(database: Database, body: Readable, run: RestoreRu
 
 /** Stages the body as it arrives, then checks the request and the staged backup. */
 async function receive(connection: Connection, body: Readable, { stateKey, progress }: RestoreRun) {
+  progress.enter('receiving');
   const decoded = await stageBackup(connection, body, {
     progress,
     onBegin: async (members) => {
@@ -73,9 +74,11 @@ async function receive(connection: Connection, body: Readable, { stateKey, progr
     },
   });
   if (decoded.request.dry_run === true) progress.becomePlan();
+  progress.enter('checking');
   const request = checkRequest(decoded, { stateKey, schemaVersion: CURRENT_SCHEMA_VERSION });
   const staged = await checkStage(connection, request.backup);
   await lockTarget(connection, stateKey, decoded.request);
+  progress.enter(request.options.dryRun ? 'planning' : 'applying');
   return { request, staged };
 }
 

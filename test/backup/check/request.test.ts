@@ -73,6 +73,20 @@ describe('a restore request', () => {
   });
 });
 
+test.each([
+  [{ state_key: 'x'.repeat(257) }, '"state_key" is too long; expected at most 256 characters.'],
+  [{ revision: -1 }, '"revision" is less than 0, the minimum.'],
+  [{ revision: 'one' }, '"revision" is missing or has the wrong type; expected number.'],
+])('a header with %j is refused with what it should be', (header, message) => {
+  const frame = { ...backup, header: { ...backup.header, ...header } };
+  const check = () => checkRequest({ request: { confirm: 'restore' }, backup: frame }, context);
+  expect(check).toThrow(message);
+});
+
+test('an event id that is no UUID is named as such', () => {
+  expect(() => checkUndoRequest({ confirm: 'undo', event_id: 'x' })).toThrow('"event_id" is not a UUID.');
+});
+
 describe('an undo request', () => {
   test('has defaults, and an event id in lower case', () => {
     expect(checkUndoRequest({ confirm: 'undo' })).toEqual({ dryRun: false });

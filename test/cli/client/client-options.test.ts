@@ -93,6 +93,14 @@ it.each<[string, Command]>([
   }
 });
 
+it('an option in place of a value is explained', async () => {
+  const { code, stderr } = await runCommand(backup, ['--out', '--gzip'], { env });
+  expect([code, stderr]).toEqual([
+    64,
+    "backup: Option '--out' argument is ambiguous. It needs a value: --out FILE.\nSee node dist/main.js backup --help.\n",
+  ]);
+});
+
 describe('the address of the node and the token come from', () => {
   const parse = (variables: Record<string, string>, url?: string) =>
     parseClientConfig({ LOOM_ADMIN_TOKEN: env.LOOM_ADMIN_TOKEN, ...variables }, { readFile, ...(url ? { url } : {}) });

@@ -106,6 +106,22 @@ describe('with another program, the client', () => {
     expect(error.message).not.toContain('<html>');
   });
 
+  test.each([
+    [302, 'It redirects to "/elsewhere"'],
+    [404, 'check the path of the URL'],
+    [413, 'nginx: client_max_body_size'],
+    [502, 'check that the node runs'],
+    [503, 'check that the node runs'],
+    [504, 'The node may still be at work'],
+    [200, 'Check the URL and any proxy'],
+  ])('says what to do about a page of a proxy with status %i', async (status, advice) => {
+    const client = await connectTo((_asked, answer) => {
+      answer.writeHead(status, { 'content-type': 'text/html', location: '/elsewhere' }).end('<html>');
+    });
+    const error = await faultOf(client.undo({}));
+    expect(error).toMatchObject({ code: 'unexpected_answer', status, message: expect.stringContaining(advice) });
+  });
+
   test('rejects a page in place of a backup before it returns a byte', async () => {
     const client = await connectTo((_asked, answer) => {
       answer.writeHead(200, { 'content-type': 'text/html' }).end('<html>');
@@ -135,7 +151,45 @@ describe('with another program, the client', () => {
       answer.on('drain', more);
       more();
     });
-    expect(await faultOf(client.readStatus())).toMatchObject({ code: 'unexpected_answer' });
+    const error = await faultOf(client.readStatus());
+    expect(error.code).toBe('unexpected_answer');
+    expect(error.message).toMatch(/The answer is larger than 64 MiB, the maximum for a status\.$/);
+  });
+
+  test('reads seq and hash of an audit entry of any size, and keeps nothing else of it', async () => {
+    const hash = 'a'.repeat(64);
+    const head = { seq: 7, hash };
+    const value = `[${'1e300,'.repeat(6)}"${'x'.repeat(2 ** 20)}"],`;
+    const client = await connectTo((_asked, answer) => {
+      answer.writeHead(200, { 'content-type': 'application/json' });
+      answer.write(`{"head":${JSON.stringify(head)},"entries":[{"changes":[`);
+      let values = 0;
+      const more = (): void => {
+        while (values < 12) {
+          values += 1;
+          if (!answer.write(value)) return;
+        }
+        answer.off('drain', more);
+        answer.end(`0],"seq":7,"hash":"${hash}","action":"state.put","event_id":"e"}],"next":null}`);
+      };
+      answer.on('drain', more);
+      more();
+    });
+    const page = await client.readAudit({ after: '6', limit: '1' });
+    expect(page).toEqual({ head, next: null, entries: [{ seq: 7, hash, action: 'state.put', event_id: 'e' }] });
+  });
+
+  test.each([
+    ['cut', '{"entries":[{"seq":1', 'is not a page of audit entries: The text ends'],
+    ['of another form', '{"entries":{},"head":{}}', 'It has no list of entries'],
+    ['without entries', '{"head":{}}', 'It has no entries or no head'],
+    ['not JSON', '<html>', 'is not a page of audit entries'],
+  ])('rejects a page of audit entries that is %s', async (_what, text, reason) => {
+    const client = await connectTo((_asked, answer) => {
+      answer.writeHead(200, { 'content-type': 'application/json' }).end(text);
+    });
+    const error = await faultOf(client.readAudit({}));
+    expect(error).toMatchObject({ code: 'unexpected_answer', message: expect.stringContaining(reason) });
   });
 
   test('explains in one line that no program listens at the address', async () => {
