@@ -242,7 +242,7 @@ $$;
 -- p_commits: [{event_id, action, actor, request_id, idempotency_key?, precondition?: {document, if_match?, if_none_match?},
 --              changes: [{op: put | merge | delete, name, value?}, ...]}, ...]; names differ within one commit.
 -- p_options: {max_document_bytes, max_deletes, lock_timeout_ms}, and from nodes of schema version 3 also {max_entry_bytes, max_work_bytes,
---            max_batch_work_bytes, max_untimed_work_bytes, max_hold_ms, timed, seen: {epoch, revision}?}
+--            max_batch_work_bytes, max_untimed_work_bytes, max_hold_ms, max_merge_ms, timed, seen: {epoch, revision}?}
 -- Answers, for each commit in order: {status: committed, seq, revision, epoch, event_id, created, replayed?}, or {status, ...} with
 -- status precondition_failed (current_tag), document_not_found (name), document_too_large (name, bytes), too_many_changes (deletes) or
 -- idempotency_key_reused. Nodes of schema version 3 also get audit_entry_too_large (bytes), commit_too_costly (bytes),
@@ -267,6 +267,7 @@ declare
   v_max_batch_work constant bigint := (p_options ->> 'max_batch_work_bytes')::bigint;
   v_max_untimed_work constant bigint := (p_options ->> 'max_untimed_work_bytes')::bigint;
   v_max_hold constant interval := coalesce((p_options ->> 'max_hold_ms')::bigint, 4000) * interval '1 millisecond';
+  v_max_merge constant interval := coalesce((p_options ->> 'max_merge_ms')::bigint, 8000) * interval '1 millisecond';
   v_timed constant boolean := coalesce((p_options ->> 'timed')::boolean, false);
   v_seen constant jsonb := p_options -> 'seen';
   v_until timestamptz;
@@ -422,7 +423,8 @@ begin
       v_value := v_change -> 'value';
       if v_change ->> 'op' = 'merge' then
         v_value := loom_merge(
-          (select d.value from loom_document d where d.state_key = p_state_key and d.name = v_change ->> 'name'), v_value, v_until);
+          (select d.value from loom_document d where d.state_key = p_state_key and d.name = v_change ->> 'name'), v_value,
+          case when v_work > 0 then v_until else v_until - v_max_hold + v_max_merge end);
         if v_value is null then
           if v_is_new and v_work > 0 then
             v_deferred := jsonb_build_object('status', 'deferred', 'timed', v_timed);

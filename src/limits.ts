@@ -139,8 +139,11 @@ export const limits = {
   maxUntimedWorkBytes: 8 * MiB,
   maxUntimedBatchBytes: 1 * MiB,
 
-  /** Bounds the time in which a batch merges documents and begins commits. Other nodes wait for the state row. */
+  /** Bounds the time in which a batch begins commits, so that other nodes get the lock of the state row in turn. */
   maxCommitHoldMs: 4_000,
+
+  /** Bounds the merges of one commit. Below `commitLockTimeoutMs`, so that other nodes wait and succeed. */
+  maxCommitMergeMs: 8_000,
 
   /** Sets `statement_timeout` of a large batch. Below `commitTimeoutMs`, so that its outcome is never unknown. */
   commitStatementTimeoutMs: 20_000,

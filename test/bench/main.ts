@@ -1,4 +1,5 @@
 import { benchmarkCommit } from './commit.ts';
+import { benchmarkLockHold } from './lock-hold.ts';
 import { benchmarkFailover, benchmarkFairness } from './outage.ts';
 import { benchmarkTransfer } from './transfer.ts';
 
@@ -7,6 +8,7 @@ const benchmarks: Record<string, () => Promise<void>> = {
   transfer: benchmarkTransfer,
   fairness: benchmarkFairness,
   failover: benchmarkFailover,
+  'lock-hold': benchmarkLockHold,
 };
 
 /** Runs the named benchmarks, or all. Compare only figures of the same run, because machines and their loads differ. */

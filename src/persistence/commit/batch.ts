@@ -97,6 +97,7 @@ export function createCommitBatch(
       max_batch_work_bytes: limits.maxBatchWorkBytes,
       max_untimed_work_bytes: limits.maxUntimedWorkBytes,
       max_hold_ms: limits.maxCommitHoldMs,
+      max_merge_ms: limits.maxCommitMergeMs,
       timed,
       seen: seen.highest(),
     }),
@@ -194,7 +195,7 @@ function refusalOf(
     case 'commit_too_costly':
       return refuse(
         `The commit would rewrite documents of ${row.bytes} bytes, and at most ${limits.maxCommitWorkBytes} in ` +
-          `${limits.maxCommitHoldMs / 1_000} seconds are allowed. Make several commits, or split the documents.`,
+          `${limits.maxCommitMergeMs / 1_000} seconds are allowed. Make several commits, or split the documents.`,
       );
     case 'idempotency_key_outdated':
       return refuse(
