@@ -2,6 +2,7 @@ import type { SchemaStatus } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
+import { boundTransaction } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import type { Migration } from './migrations.ts';
 import { readSchemaStatus } from './schema.ts';
@@ -24,6 +25,7 @@ export async function migrate(database: Database, migrations: Migration[]): Prom
 }
 
 async function applyOne(connection: Connection, migration: Migration, migrations: Migration[]): Promise<boolean> {
+  await boundTransaction(connection);
   await connection.execute('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
   const status = await readSchemaStatus(connection, migrations);
   assertLedgerMatches(status, migrations);
