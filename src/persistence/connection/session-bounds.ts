@@ -1,18 +1,25 @@
 import { limits } from '../../limits.ts';
 import type { Queries } from './connection.ts';
 
+export interface TransactionBounds {
+  /** PostgreSQL ends a transaction that is idle for this long: its node is lost. */
+  idleMs?: number;
+  /** A statement that waits this long for a lock fails. 0: it waits without a limit. */
+  lockMs?: number;
+}
+
 /**
  * Replaces the time limits of the role and the database until the transaction ends. A limit on statements would abort
- * every large backup and restore. PostgreSQL ends the transaction when it is idle for `idleMs`: its node is lost.
+ * every large backup, restore and migration.
  */
 export async function boundTransaction(
   queries: Queries,
-  idleMs: number = limits.operationIdleTimeoutMs,
+  { idleMs = limits.operationIdleTimeoutMs, lockMs = 0 }: TransactionBounds = {},
 ): Promise<void> {
   await setLocally(queries, {
     statement_timeout: 0,
     transaction_timeout: 0,
-    lock_timeout: limits.restoreLockTimeoutMs,
+    lock_timeout: lockMs,
     idle_in_transaction_session_timeout: idleMs,
   });
 }

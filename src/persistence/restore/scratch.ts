@@ -46,7 +46,7 @@ export async function digestState(connection: Connection, stateKey: string): Pro
 /** Drops a scratch state of `owner` with all its content, and returns its counts. Never drops any other state. */
 export function dropScratch(database: Database, name: string, owner: string): Promise<DroppedScratch> {
   return database.transaction('write', async (connection) => {
-    await boundTransaction(connection, limits.lockedIdleTimeoutMs);
+    await boundTransaction(connection, { idleMs: limits.lockedIdleTimeoutMs, lockMs: limits.restoreLockTimeoutMs });
     await detectLostNode(connection);
     await assertSchemaServes(connection);
     await lockRestores(connection, name, 'scratch');

@@ -3,6 +3,7 @@ import { LoomError } from '../../errors.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { faultOf, originalOf, sqlStateOf } from '../connection/faults.ts';
+import { boundTransaction } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import type { Migration } from './migrations.ts';
 import { readSchemaStatus } from './schema.ts';
@@ -48,6 +49,7 @@ async function explainRefusal(queries: Queries, error: unknown): Promise<LoomErr
 }
 
 async function applyOne(connection: Connection, migration: Migration, migrations: Migration[]): Promise<boolean> {
+  await boundTransaction(connection);
   await connection.execute('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
   const status = await readSchemaStatus(connection, migrations);
   assertLedgerMatches(status, migrations);

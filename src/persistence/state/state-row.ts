@@ -48,7 +48,7 @@ export function readStateHead(queries: Queries, stateKey: string): Promise<State
  * free within `limits.restoreLockTimeoutMs`.
  */
 export async function lockState(queries: Queries, stateKey: string): Promise<StateHead> {
-  await boundTransaction(queries, limits.lockedIdleTimeoutMs);
+  await boundTransaction(queries, { idleMs: limits.lockedIdleTimeoutMs, lockMs: limits.restoreLockTimeoutMs });
   return readRow(queries, stateKey, 'for no key update');
 }
 

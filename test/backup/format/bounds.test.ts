@@ -102,6 +102,18 @@ describe('the other bounds of a backup', () => {
     expect(bytesOf(Array.from({ length: 12 }, () => head))).toBeLessThan(limits.maxBackupMemberBytes);
   });
 
+  it('allow a client command the report on the largest restore', () => {
+    const names = Array.from({ length: limits.maxPlanNames }, () => '"'.repeat(limits.maxDocumentNameBytes));
+    const text = '\u0001'.repeat(limits.maxBackupHeaderCharacters);
+    const report = { names: [names, names, names], texts: Array.from({ length: 20 }, () => text) };
+    expect(bytesOf(report)).toBeLessThan(limits.maxClientAnswerBytes / 2);
+  });
+
+  it('allow a route each name of a document and of a scratch state', () => {
+    expect(3 * limits.maxDocumentNameBytes).toBeLessThanOrEqual(limits.maxRouteParameterCharacters);
+    expect(limits.maxScratchKeyBytes).toBeLessThan(limits.maxStateKeyBytes);
+  });
+
   it('let revisions grow after each restore', () => {
     expect(limits.maxRestoredRevision).toBeLessThan(limits.maxBackupRevision / 2 + 1);
   });

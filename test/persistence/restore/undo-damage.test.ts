@@ -32,6 +32,12 @@ async function restoreAll(): Promise<{ backup: string; eventId: string }> {
   return { backup, eventId: eventId ?? '' };
 }
 
+const FORGED = `jsonb_set(a.entry, '{restore,undo_records,0,sha256}', to_jsonb(repeat('ab', 32)))`;
+
+/** Replaces the digest in the entry, and computes the hash of this entry anew. */
+const REHASHED = `update loom_audit a set entry = ${FORGED}, hash = loom_chain_hash(p.hash, ${FORGED})
+  from loom_audit p where a.action = 'restore' and p.seq = a.seq - 1`;
+
 const damages: [what: string, sql: string][] = [
   ['a value', `update loom_snapshot_document set value = '"forged"' where name = 'changed'`],
   ['a null in place of a value', `update loom_snapshot_document set value = null where name = 'changed'`],
@@ -77,6 +83,7 @@ const damages: [what: string, sql: string][] = [
     `update loom_audit set entry = jsonb_set(entry, '{restore,undo_records,0,sha256}', to_jsonb(repeat('ab', 32)))
       where action = 'restore'`,
   ],
+  ['the digest in the entry, with a new hash', REHASHED],
   ['the digests removed from the entry', `update loom_audit set entry = entry #- '{restore,undo_records}'`],
   ['the entry removed', `delete from loom_audit where action = 'restore'`],
 ];
@@ -117,6 +124,14 @@ describe('an undo record that was edited by SQL', () => {
     expect(await node.state()).toMatchObject({ changed: 'since' });
     // The undo has carried the digest on, and not computed a new one from the edited rows.
     await expect(node.undo({ eventId })).rejects.toMatchObject({ code: 'undo_record_damaged' });
+  });
+
+  it('is refused if the entry that names it was rewritten before a later commit', async () => {
+    await restoreAll();
+    await node.put('later', 1);
+    expect(await node.undo({ dryRun: true })).toMatchObject({ undo_record_verified: true });
+    await edit(REHASHED);
+    await expect(node.undo({ dryRun: true })).rejects.toMatchObject({ code: 'undo_record_damaged' });
   });
 
   it('is refused if it was added', async () => {

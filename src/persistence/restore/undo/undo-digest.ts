@@ -115,7 +115,7 @@ function digestRecord(
 /** Describes the audit entry of the operation that wrote the newest undo record. */
 export interface RecordAnchor {
   recordedAt: string;
-  /** Whether its hash matches its content and the entry before it. */
+  /** Whether it is linked to the entry before it, and the next entry or the head of the state to it. */
   isLinked: boolean;
   /** The records that it names; undefined if a node of an older version wrote it. */
   named: NamedUndoRecord[] | undefined;
@@ -132,9 +132,13 @@ export async function readAnchor(
 ): Promise<RecordAnchor | undefined> {
   const row = await queries.firstRow<{ recorded_at: string; is_linked: boolean; named: NamedUndoRecord[] | null }>(
     `select a.entry ->> 'recorded_at' as recorded_at,
-            a.hash = loom_chain_hash(coalesce(p.hash, ${ABSENT}), a.entry) as is_linked,
+            a.hash = loom_chain_hash(coalesce(p.hash, ${ABSENT}), a.entry)
+              and case when n.seq is null then s.audit_seq = a.seq and s.audit_hash = a.hash
+                       else n.hash = loom_chain_hash(a.hash, n.entry) end as is_linked,
             a.entry -> a.action -> 'undo_records' as named
-       from loom_audit a left join loom_audit p on p.state_key = $1 and p.seq = a.seq - 1
+       from loom_audit a join loom_state s on s.state_key = $1
+       left join loom_audit p on p.state_key = $1 and p.seq = a.seq - 1
+       left join loom_audit n on n.state_key = $1 and n.seq = a.seq + 1
       where a.state_key = $1 and a.event_id = $2`,
     [stateKey, newest.event_id],
   );
