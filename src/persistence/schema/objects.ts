@@ -11,17 +11,23 @@ export const tableRights: Record<string, readonly string[]> = {
   loom_snapshot: ['select', 'insert', 'delete'],
   loom_snapshot_document: ['select', 'insert', 'delete'],
   loom_snapshot_audit: ['select', 'insert', 'delete'],
+  loom_lineage: ['select', 'insert', 'update', 'delete'],
 };
 
 /** Lists LOOM's functions and aggregates by name, because a migration may change the arguments of one. */
 export const functionNames: readonly string[] = [
+  'loom_audit_note_restore',
   'loom_audit_refuse_rewrite',
   'loom_chain_after',
   'loom_chain_hash',
   'loom_chain_step',
+  'loom_check_lineage',
   'loom_commit',
   'loom_commit_receipt',
+  'loom_current_lineage',
+  'loom_merge',
   'loom_merge_patch',
   'loom_precondition_holds',
+  'loom_share_rights',
   'loom_value_sha256',
 ];
