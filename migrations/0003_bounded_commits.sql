@@ -312,7 +312,9 @@ begin
     return null;
   end if;
   perform set_config('lock_timeout', p_options ->> 'lock_timeout_ms', true);
-  select epoch, revision into v_epoch, v_revision from loom_state where state_key = p_state_key for no key update;
+  select epoch, revision, audit_seq, audit_hash, documents, bytes
+    into v_epoch, v_revision, v_seq, v_hash, v_documents, v_bytes
+    from loom_state where state_key = p_state_key for no key update;
   if not found then
     raise exception 'state "%" does not exist', p_state_key using errcode = 'no_data_found';
   end if;
@@ -320,10 +322,11 @@ begin
   select lineage, restored_seq into v_lineage, v_restored_seq from loom_lineage where state_key = p_state_key;
   if not found or v_lineage is distinct from loom_current_lineage()
     or (v_seen ->> 'epoch' = v_epoch and (v_seen ->> 'revision')::bigint > v_revision) then
-    perform loom_check_lineage(p_state_key, v_seen, p_commits #>> '{0,request_id}');
+    if loom_check_lineage(p_state_key, v_seen, p_commits #>> '{0,request_id}') then
+      select epoch, revision, audit_seq, audit_hash into v_epoch, v_revision, v_seq, v_hash
+        from loom_state where state_key = p_state_key;
+    end if;
   end if;
-  select epoch, revision, audit_seq, audit_hash, documents, bytes
-    into v_epoch, v_revision, v_seq, v_hash, v_documents, v_bytes from loom_state where state_key = p_state_key;
   v_first_revision := v_revision;
 
   for v_commit in select value from jsonb_array_elements(p_commits) loop

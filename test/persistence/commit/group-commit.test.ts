@@ -97,6 +97,36 @@ describe('group commit', () => {
     await answer;
   });
 
+  it('sends deferred commits again, before those that came later', async () => {
+    const { group, next, made, settled } = start();
+    const answers = ['a', 'b', 'c'].map((name) => group.submit(put(name)));
+    const first = await next();
+    answers.push(group.submit(put('d')));
+    first.answer([{ receipt: receipt('event-1') }, { deferred: true }, { deferred: true }]);
+    const second = await next();
+    expect(second.names).toEqual(['b', 'c', 'd']);
+    expect(second.eventIds).toEqual(['event-2', 'event-3', 'event-4']);
+    expect(group.depth()).toBe(3);
+    await settled();
+    second.answer();
+    expect(tally(await Promise.all(answers.map(outcomeOf)))).toEqual({ made: 4 });
+    expect(made).toEqual([1, 3]);
+  });
+
+  it('sends a deferred commit again when commits are sent alone', async () => {
+    const { group, next } = start();
+    const answers = ['a', 'b'].map((name) => outcomeOf(group.submit(put(name))));
+    (await next()).fail(poisoned());
+    const alone = await next();
+    expect(alone.names).toEqual(['a']);
+    alone.answer([{ deferred: true }]);
+    const again = await next();
+    expect(again.names).toEqual(['a']);
+    again.answer();
+    (await next()).answer();
+    expect(await Promise.all(answers)).toEqual(['made', 'made']);
+  });
+
   it('bounds a batch in commits', async () => {
     const { group, next } = start();
     const answers = Array.from({ length: limits.maxBatchCommits + 1 }, (_, index) => group.submit(put(`${index}`)));
