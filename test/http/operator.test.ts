@@ -136,6 +136,7 @@ describe('status', () => {
       queue: { depth: 0 },
       operations: [],
       scratch_states: [],
+      locks: { state: null, restore: null },
       last_backup_at: null,
       last_restore_at: null,
       ready_detail: null,
@@ -192,6 +193,7 @@ test('status and metrics answer while PostgreSQL is frozen, with null and NaN fo
       state: { revision: null, epoch: null, documents: null, bytes: null },
       audit: { entries: null, head: null },
       database: { ok: false, code: 'database_unavailable' },
+      locks: null,
     });
     expect((await get('/metrics', node)).text).toContain('loom_state_revision Nan');
     expect((await get('/v1/admin/persistence/schema', node)).json()).toMatchObject({ code: 'database_unavailable' });

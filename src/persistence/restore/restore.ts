@@ -99,7 +99,8 @@ async function lockTarget(
 async function carryOutRestore(connection: Connection, { stateKey, requestId, request, staged }: StagedRestore) {
   const { options, backup } = request;
   const { instanceId, stateKey: originKey } = backup.origin;
-  const compared = await compareTrails(connection, stateKey, backup);
+  const target = { stateKey, truncate: options.truncateAudit };
+  const compared = await compareTrails(connection, target, backup);
   const unlinked = backup.verified ? undefined : await firstUnlinked(connection);
   return carryOut<RestorePlan>(connection, {
     action: 'restore',
@@ -111,7 +112,6 @@ async function carryOutRestore(connection: Connection, { stateKey, requestId, re
     keepsUndoRecord: options.intoScratch === undefined,
     plan: async (live) => {
       const replaceState = options.replaceState && backup.hasState;
-      const target = { stateKey, truncate: options.truncateAudit };
       return {
         live,
         documents: replaceState ? await planDocuments(connection, stateKey) : NO_DOCUMENTS,

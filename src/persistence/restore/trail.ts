@@ -20,6 +20,12 @@ export interface TrailPlan {
   base: AuditHead;
 }
 
+export interface TrailTarget {
+  stateKey: string;
+  /** Whether to remove the live entries after the backup's head. */
+  truncate: boolean;
+}
+
 /** Holds the result of comparing both trails before the state row is locked. */
 export interface TrailComparison {
   /** Seq of the live head at the time of the comparison. */
@@ -32,24 +38,27 @@ export interface TrailComparison {
 
 /**
  * Compares the trails before the state row is locked. Commits only append entries, and the lock excludes other
- * restores, so the result stays valid up to `comparedTo`.
+ * restores, so the result stays valid up to `comparedTo`. Throws `audit_entry_too_large`.
  */
 export async function compareTrails(
   queries: Queries,
-  stateKey: string,
+  { stateKey, truncate }: TrailTarget,
   backup: CheckedBackup,
 ): Promise<TrailComparison> {
   const { head } = await readStateHead(queries, stateKey);
   if (!backup.hasAudit) return { comparedTo: head.seq, different: undefined, missing: undefined };
   const different = backup.verified ? await firstDifference(queries, stateKey, 0, head.seq) : undefined;
-  const missing = isImported(head, backup, different) ? await stageMissing(queries, stateKey, 'restore') : undefined;
+  const imports = isImported(head, backup, different);
+  const missing = imports ? await stageMissing(queries, stateKey, 'restore') : undefined;
+  if (truncate && backup.verified && !imports)
+    await assertRecoverable(queries, stateKey, backup.manifest.audit_head.seq);
   return { comparedTo: head.seq, different, missing };
 }
 
 /** Plans the change of the trail at the head `live`. Throws `audit_entry_too_large`. */
 export async function planTrail(
   queries: Queries,
-  { stateKey, truncate }: { stateKey: string; truncate: boolean },
+  { stateKey, truncate }: TrailTarget,
   live: AuditHead,
   backup: CheckedBackup,
   compared: TrailComparison,
@@ -72,7 +81,7 @@ export async function planTrail(
     return { ...nothing, adopt: head.seq - live.seq, base: head };
   }
   if (!truncate) return nothing;
-  await assertRecoverable(queries, stateKey, head.seq);
+  await assertRecoverable(queries, stateKey, Math.max(head.seq, compared.comparedTo));
   return { ...nothing, replace: live.seq - head.seq, base: head };
 }
 
