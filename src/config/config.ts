@@ -148,7 +148,7 @@ function parseVariables<Part extends z.ZodObject>(
   // These checks run even after other problems, so that LOOM reports all of them together.
   const ca = resolveCertificates(values, readFile, problems);
   checkTokensDiffer(values, problems);
-  checkStreamsFit(parsed.data, problems);
+  checkStreamsFit(values, problems);
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems);
   return [parsed.data, ca];
 }
@@ -284,12 +284,10 @@ function checkTokensDiffer(values: Resolved['values'], problems: string[]): void
 }
 
 /** Refuses a share for streams that takes the last two connections: commits and short reads need one each. */
-function checkStreamsFit(
-  values: { LOOM_PG_POOL_MAX?: unknown; LOOM_PG_STREAMS_MAX?: unknown } | undefined,
-  problems: string[],
-): void {
-  const { LOOM_PG_POOL_MAX: poolMax, LOOM_PG_STREAMS_MAX: streamsMax } = values ?? {};
-  if (typeof poolMax !== 'number' || typeof streamsMax !== 'number' || streamsMax <= poolMax - 2) return;
+function checkStreamsFit(values: Resolved['values'], problems: string[]): void {
+  const { data: poolMax } = schema.shape.LOOM_PG_POOL_MAX.safeParse(values.LOOM_PG_POOL_MAX);
+  const { data: streamsMax } = schema.shape.LOOM_PG_STREAMS_MAX.safeParse(values.LOOM_PG_STREAMS_MAX);
+  if (poolMax === undefined || streamsMax === undefined || streamsMax <= poolMax - 2) return;
   problems.push(
     `LOOM_PG_STREAMS_MAX must be at most ${poolMax - 2}, because LOOM_PG_POOL_MAX is ${poolMax} and commits and short reads need two connections`,
   );

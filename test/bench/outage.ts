@@ -87,6 +87,10 @@ export async function benchmarkFailover(): Promise<void> {
     };
     await measure('the primary freezes, and the standby is promoted 1 s later', (entry) => failOver(entry, 'freeze'));
     await measure('the primary is killed, and the standby is promoted 1 s later', (entry) => failOver(entry, 'kill'));
+    for (const seconds of [1, 5]) {
+      const label = `the primary freezes, and its address moves to the standby ${seconds} s later`;
+      await measure(label, (entry) => failOver(entry, 'freeze', seconds));
+    }
     await measure('open connections go silent', loseConnections);
     process.stdout.write(showTable(rows));
   } finally {
@@ -95,8 +99,9 @@ export async function benchmarkFailover(): Promise<void> {
 }
 
 /** Two independent servers stand for a primary and its standby. */
-async function failOver(entry: string, fault: 'freeze' | 'kill'): Promise<number> {
+async function failOver(entry: string, fault: 'freeze' | 'kill', moveSeconds?: number): Promise<number> {
   const [primary, standby] = await Promise.all([startPrivateServer(), startPrivateServer()]);
+  const proxy = moveSeconds === undefined ? undefined : await startProxy(urlOf(primary));
   try {
     for (const server of [primary, standby]) {
       await execute(server.url, `create role loom superuser login password 'loom'`);
@@ -110,17 +115,22 @@ async function failOver(entry: string, fault: 'freeze' | 'kill'): Promise<number
         `begin read write; alter database postgres set default_transaction_read_only = ${isReadOnly}; commit`,
       );
     await promote(true);
-    const node = await start(entry, urlOf(primary, standby));
+    const node = await start(entry, proxy?.url ?? urlOf(primary, standby));
     try {
       await commit(node.url);
       await primary[fault]();
-      setTimeout(() => void promote(false), 1_000);
+      const move = async (): Promise<void> => {
+        await promote(false);
+        proxy?.moveTo(urlOf(standby));
+      };
+      setTimeout(() => void move(), (moveSeconds ?? 1) * 1_000);
       return await nextCommit(node.url);
     } finally {
       if (fault === 'freeze') await primary.thaw();
       await node.stop();
     }
   } finally {
+    await proxy?.close();
     await Promise.all([primary.stop(), standby.stop()]);
   }
 }

@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import type { Pool } from 'pg';
 import { describe, expect, test } from 'vitest';
+import { limits } from '../../src/limits.ts';
 import { type LoomNode, startNode } from '../../src/node.ts';
 import { testConfig } from '../setup/node/config.ts';
 import { captureLog } from '../setup/node/log.ts';
@@ -27,6 +29,35 @@ async function standStill({ url }: LoomNode): Promise<Socket> {
   return socket;
 }
 
+/** Lets a commit wait for the lock of the state's row, and returns the server processes that waited, before and after. */
+async function waitForLock(node: LoomNode, pool: Pool): Promise<[before: number[], after: number[], status: number]> {
+  const waiting = async (): Promise<number[]> => {
+    const { rows } = await pool.query<{ pid: number }>(
+      `select pid from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and query like '/* loom:%loom_commit%'`,
+    );
+    return rows.map(({ pid }) => pid);
+  };
+  const locker = await pool.connect();
+  try {
+    await locker.query('begin');
+    await locker.query('select from loom_state for update');
+    const status = ask(node, '/v1/documents/late', '1');
+    const before = await waitUntil(waiting, (pids) => pids.length === 1);
+    const started = performance.now();
+    const afterMs = limits.suspectAfterMs + limits.suspectLookMs + limits.suspectGraceMs;
+    await waitUntil(
+      async () => performance.now() - started,
+      (ms) => ms > afterMs,
+    );
+    const after = await waiting();
+    await locker.query('rollback');
+    return [before, after, await status];
+  } finally {
+    locker.release(true);
+  }
+}
+
 async function checkTwoNodes(): Promise<void> {
   const database = await createTestDatabase();
   const pooler = await startPooler(database.url, 4);
@@ -40,6 +71,9 @@ async function checkTwoNodes(): Promise<void> {
     if (first === undefined || second === undefined) throw new Error('two nodes were started');
     // The probes are connected, and hold no connection to the server between their checks.
     await waitUntil(pooler.pool, ({ clients, busy }) => clients >= 2 && busy === 0, 20_000);
+    // The node finds its statement by its text: behind a pooler, it does not know the server's process.
+    const [before, after, status] = await waitForLock(first, database.pool);
+    expect([after, status]).toEqual([before, 201]);
     for (const name of ['a', 'b', 'c']) {
       const value = JSON.stringify(randomBytes(5_500_000).toString('base64'));
       expect(await ask(first, `/v1/documents/${name}`, value)).toBe(201);

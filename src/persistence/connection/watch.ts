@@ -5,7 +5,7 @@ import type { PostgresConfig } from '../../config/config.ts';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
 import { cutClient, type Runner } from './client.ts';
-import { describeFault, isQueryTimeout } from './faults.ts';
+import { describeFault, isQueryTimeout, sqlStateOf } from './faults.ts';
 import { type Hosts, hostOptions } from './hosts.ts';
 
 /** Says what the server does with a statement that has had no answer. */
@@ -31,14 +31,28 @@ interface Pending {
  * Watches statements that may take long. A silent connection looks like a slow statement: TCP reports a lost peer only
  * after minutes, and Node cannot set TCP_USER_TIMEOUT. So after `limits.suspectAfterMs` without an answer, the watch
  * asks the same server over a new connection whether it still executes the statement. If not, it cuts the old one. If
- * the server is away, it cuts all that wait for this server.
+ * the server has been away twice, it cuts all that wait for this server. Once proves too little for reads, which are not
+ * sent again: a busy server may be slow to accept a connection.
  */
 export function createWatch(
   config: PostgresConfig,
   { hosts, applicationName, log, onLost }: { hosts: Hosts; applicationName: string; log: Log; onLost: () => void },
 ): Watch {
   const pending = new Set<Pending>();
+  /** Counts the findings in a row that a server is away. Findings of the same moment count once. */
+  const misses = new Map<string, { count: number; atMs: number }>();
   let looking = 0;
+
+  function note(server: string, { isAway }: Finding): number {
+    const atMs = performance.now();
+    const last = misses.get(server) ?? { count: 0, atMs };
+    const sinceMs = atMs - last.atMs;
+    if (isAway && last.count > 0 && sinceMs < limits.suspectLookMs) return last.count;
+    const before = sinceMs < 2 * (limits.suspectAfterMs + limits.suspectLookMs) ? last.count : 0;
+    const count = isAway ? before + 1 : 0;
+    misses.set(server, { count, atMs });
+    return count;
+  }
 
   async function look({ client, marker }: Pending): Promise<Finding> {
     const question = { text: SIGHTING, values: [markerOf(marker)], deadlineMs: limits.suspectLookMs };
@@ -47,13 +61,19 @@ export function createWatch(
       const [seen] = await askSameServer<Sighting>(client, question, { config, hosts, applicationName });
       return judge(seen);
     } catch (error) {
-      return { isWorking: false, isAway: true, reason: `the server cannot be asked: ${describeFault(error)}` };
+      const reason = `the server cannot be asked: ${describeFault(error)}`;
+      // A server that refuses the question, for example because it has no connection left, may still be working.
+      const isAway = /^(57P|08|$)/.test(sqlStateOf(error) ?? '');
+      return { isWorking: !isAway, isAway, reason };
     } finally {
       looking -= 1;
     }
   }
 
-  /** Cancels a statement whose answer nobody awaits any more. Otherwise the server would go on executing it. */
+  /**
+   * Cancels a short statement whose answer nobody awaits any more. Otherwise the server would go on executing it. Never
+   * cancels a commit: `loom_commit` has a bound of its own, and a cancel could end the wait for a synchronous standby.
+   */
   async function cancel({ client, marker }: Pending): Promise<void> {
     const question = { text: CANCEL, values: [markerOf(marker)], deadlineMs: limits.suspectLookMs };
     await askSameServer(client, question, { config, hosts, applicationName }).catch((error: unknown) =>
@@ -61,26 +81,25 @@ export function createWatch(
     );
   }
 
-  function leave({ client }: Pending, { isAway, reason }: Finding): void {
+  function leave({ client }: Pending, { isAway, reason }: Finding, count: number): void {
     log.warn(`a statement has no answer, so the node leaves its database connection: ${reason}`);
     if (isAway) hosts.failedAt(client);
     onLost();
-    const isLost = (one: Pending): boolean =>
-      one.client === client || (isAway && one.client.host === client.host && one.client.port === client.port);
-    for (const one of pending) if (isLost(one)) cutClient(one.client);
+    cutClient(client);
+    if (count < 2) return;
+    for (const other of pending) if (serverOf(other.client) === serverOf(client)) cutClient(other.client);
   }
 
   async function supervise(one: Pending): Promise<void> {
     const pause = (ms: number) => sleep(ms, undefined, { signal: one.answered }).catch(() => undefined);
-    for (;;) {
-      await pause(limits.suspectAfterMs);
-      if (one.answered.aborted) return;
+    for (; !one.answered.aborted; await pause(limits.suspectAfterMs)) {
       if (looking > 0 && !one.eager) continue;
       const finding = await look(one);
-      if (finding.isWorking) continue;
+      const count = note(serverOf(one.client), finding);
+      if (finding.isWorking || (count === 1 && !one.eager)) continue;
       // The answer may be on its way.
       if (!finding.isAway) await pause(limits.suspectGraceMs);
-      if (!one.answered.aborted) leave(one, finding);
+      if (!one.answered.aborted) leave(one, finding, count);
       return;
     }
   }
@@ -91,19 +110,24 @@ export function createWatch(
         const answered = new AbortController();
         const one: Pending = { client, marker: randomUUID(), answered: answered.signal, eager };
         pending.add(one);
-        void supervise(one);
+        const suspicion = setTimeout(() => void supervise(one), limits.suspectAfterMs);
         try {
           return await client.query({ ...query, text: `${markerOf(one.marker)} ${query.text}` });
         } catch (error) {
-          if (isQueryTimeout(error)) void cancel(one);
+          if (isQueryTimeout(error) && !eager) void cancel(one);
           throw error;
         } finally {
+          clearTimeout(suspicion);
           pending.delete(one);
           answered.abort();
         }
       },
     }),
   };
+}
+
+function serverOf({ host, port }: Client): string {
+  return `${host} ${port}`;
 }
 
 /** Asks the server of an open connection over a new one. Rejects if no answer comes within the deadline. */
@@ -147,7 +171,8 @@ const SIGHTING = `
 
 const CANCEL = `
   select pg_cancel_backend(pid) from pg_stat_activity
-   where datname = current_database() and state = 'active' and starts_with(query, $1)`;
+   where datname = current_database() and state = 'active' and starts_with(query, $1)
+     and wait_event is distinct from 'SyncRep'`;
 
 function judge(seen: Sighting | undefined): Finding {
   const away = { isWorking: false, isAway: false };

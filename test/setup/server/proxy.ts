@@ -10,6 +10,8 @@ export interface TestProxy {
    * nobody is told. New connections pass. Returns the number of silent ones.
    */
   silence(direction?: 'both' | 'answers'): number;
+  /** Leads new connections to another server, as an address does that moves. Open connections stay where they are. */
+  moveTo(url: string): void;
   /** Lets answers pass again. */
   heal(): void;
   /** Returns the number of connections whose answer was dropped. */
@@ -19,7 +21,7 @@ export interface TestProxy {
 
 /** Starts a TCP proxy in front of PostgreSQL. It can drop the answer to a statement that the server has executed. */
 export async function startProxy(databaseUrl: string): Promise<TestProxy> {
-  const target = new URL(databaseUrl);
+  let target = new URL(databaseUrl);
   const sockets = new Set<Socket>();
   const links = new Set<{ silent: 'none' | 'both' | 'answers' }>();
   let losing = false;
@@ -66,6 +68,9 @@ export async function startProxy(databaseUrl: string): Promise<TestProxy> {
     silence: (direction = 'both') => {
       for (const link of links) link.silent = direction;
       return links.size;
+    },
+    moveTo: (other) => {
+      target = new URL(other);
     },
     heal: () => {
       losing = false;
