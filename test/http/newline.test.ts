@@ -47,7 +47,7 @@ describe('a JSON answer ends with one newline', () => {
       if (head.headers['content-length'] !== undefined) expect(head.headers['content-length'], route).toBe(length);
       expect(head.text, route).toBe('');
     }
-    expect(withoutLength).toEqual(['GET /v1/state', 'GET /v1/admin/persistence/backup']);
+    expect([...new Set(withoutLength)]).toEqual(['GET /v1/state', 'GET /v1/admin/persistence/backup']);
   });
 
   test.each<

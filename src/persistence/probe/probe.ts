@@ -8,12 +8,14 @@ import type { ProbeVerdict } from '../../domain/probe.ts';
 import type { CommitFailures } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
-import { describeFault, type Fault, faultOf, originalOf } from '../connection/faults.ts';
+import type { Queries } from '../connection/connection.ts';
+import { describeFault, originalOf } from '../connection/faults.ts';
 import type { Hosts } from '../connection/hosts.ts';
-import { createSoleConnection, type SoleConnection } from '../connection/sole-connection.ts';
 import { judgeServing, type ServingVerdict } from '../schema/serving.ts';
 import { readServingFacts } from '../schema/serving-facts.ts';
 import { createCommitWatch } from './commit-watch.ts';
+import { createDeadline, DeadlineError } from './deadline.ts';
+import { createProbeConnection, refusalOf } from './probe-connection.ts';
 import { type CheckOutcome, nextProbeState, probePauseMs, startingState } from './verdict.ts';
 
 export interface ProbeOptions {
@@ -98,73 +100,37 @@ function reportChange(before: ProbeVerdict, after: ProbeVerdict, lastFault: stri
 function createChecker({ postgres, applicationName, log, ...options }: ProbeOptions) {
   const { now = () => performance.now(), deadlineMs = limits.probeDeadlineMs, supportedSchemaVersion } = options;
   const commitWatch = createCommitWatch({ now, failures: options.commitFailures });
-  let connection: SoleConnection | undefined;
-  let checks = 0;
+  const connection = createProbeConnection(postgres, { applicationName, hosts: options.hosts, deadlineMs });
   let hadState = false;
-  let closed = false;
   let lastFault = '';
 
-  function drop(): void {
-    connection?.cut();
-    connection = undefined;
-  }
-
-  async function connect(): Promise<SoleConnection> {
-    const opened = createSoleConnection(postgres, {
-      applicationName,
-      hosts: options.hosts,
-      // A dead host leaves time for the next one within the same check.
-      connectTimeoutMs: deadlineMs,
-      // The next check reconnects. Reconnecting at once would flood a server that cuts every connection.
-      onLost: () => {
-        if (connection === opened) drop();
-      },
-    });
-    connection = opened;
-    checks = 0;
-    await opened.connect();
-    return opened;
-  }
-
-  async function readServing(opened: SoleConnection): Promise<ServingVerdict> {
-    const facts = await readServingFacts(opened, postgres.stateKey);
+  async function readServing(queries: Queries): Promise<ServingVerdict> {
+    const facts = await readServingFacts(queries, postgres.stateKey);
     const serving = judgeServing(facts, { supportedSchemaVersion, hadState });
     // The node creates the state anew only together with the schema: a new database has replaced the one it knew.
     hadState = serving.schema !== 'behind' && (hadState || facts.state === 'present');
     return serving.reason === undefined ? { ...serving, ...commitWatch.check(facts.waiting) } : serving;
   }
 
-  /**
-   * Drops the connection if the next check needs a new one. After a failover the address may lead to another server. A
-   * setting of the database or the role, such as `default_transaction_read_only`, applies only to new sessions.
-   */
-  function refresh({ reason }: ServingVerdict): void {
-    checks += 1;
-    if (reason === 'db_read_only' || checks >= limits.maxProbeConnectionChecks) drop();
-  }
-
   async function check(): Promise<CheckOutcome> {
     const startedMs = now();
     const elapsedMs = (): number => Math.round((now() - startedMs) * 10) / 10;
     const deadline = createDeadline(deadlineMs);
-    let connected = connection !== undefined;
+    let connected = connection.isOpen();
     try {
-      const opened = connection ?? (await Promise.race([connect(), deadline.passed]));
+      const opened = await connection.lend(deadline.passed);
       connected = true;
       const serving = await Promise.race([readServing(opened), deadline.passed]);
-      refresh(serving);
+      // After a failover, the address may lead to another server.
+      if (serving.reason === 'db_read_only') connection.drop();
       return { kind: 'answered', latencyMs: elapsedMs(), serving };
     } catch (error) {
-      drop();
+      connection.drop();
       lastFault = describeFault(error);
-      const refusal = refusals[faultOf(error)];
+      const refusal = refusalOf(error);
       if (refusal !== undefined)
-        return {
-          kind: 'answered',
-          latencyMs: elapsedMs(),
-          serving: { ...refusal, schema: 'unknown', detail: lastFault },
-        };
-      if (!closed) log.debug({ err: originalOf(error) }, `a check of the database failed: ${lastFault}`);
+        return { kind: 'answered', latencyMs: elapsedMs(), serving: { ...refusal, detail: lastFault } };
+      if (!connection.isClosed()) log.debug({ err: originalOf(error) }, `a check of the database failed: ${lastFault}`);
       return { kind: error instanceof DeadlineError && connected ? 'slow' : 'unreachable' };
     } finally {
       deadline.clear();
@@ -176,31 +142,8 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
     /** Describes why the last bad check failed. */
     lastFault: () => lastFault,
     /** Cuts the connection. A check in flight fails. */
-    close: () => {
-      closed = true;
-      drop();
-    },
+    close: connection.close,
   };
-}
-
-/** Maps the faults of a server that answers and refuses the connection: it lacks a right, or no server accepts writes. */
-const refusals: Partial<Record<Fault, Pick<ServingVerdict, 'database' | 'reason'>>> = {
-  forbidden: { database: 'forbidden', reason: 'db_forbidden' },
-  read_only: { database: 'read_only', reason: 'db_read_only' },
-};
-
-class DeadlineError extends Error {}
-
-function createDeadline(afterMs: number): { passed: Promise<never>; clear(): void } {
-  let timer: NodeJS.Timeout | undefined;
-  const passed = new Promise<never>((_, reject) => {
-    const fail = () => reject(new DeadlineError(`no answer within ${afterMs} ms`));
-    // If the process was busy, the answer may be waiting in the socket. In each turn of the event loop, timers run
-    // before I/O, and immediates after it.
-    timer = setTimeout(() => setImmediate(() => setImmediate(fail)), afterMs);
-  });
-  passed.catch(() => undefined);
-  return { passed, clear: () => clearTimeout(timer) };
 }
 
 /** Creates a pause that `wake` ends early. A wake without a wait applies to the next wait. */

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { limits } from '../../../src/limits.ts';
-import { createProbe, type Probe } from '../../../src/persistence/probe/probe.ts';
+import { createProbe, type Probe, type ProbeOptions } from '../../../src/persistence/probe/probe.ts';
 import { functionNames, tableRights } from '../../../src/persistence/schema/objects.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import { readServingFacts } from '../../../src/persistence/schema/serving-facts.ts';
@@ -19,7 +19,7 @@ afterEach(async () => {
   await Promise.all(opened.splice(0).map((probe) => probe.close()));
 });
 
-function startProbe(url: string, commitFailures?: Parameters<typeof createProbe>[0]['commitFailures']) {
+function startProbe(url: string, commitFailures?: ProbeOptions['commitFailures'], now?: () => number) {
   const captured = captureLog();
   const probe = createProbe({
     postgres: testConfig(url).postgres,
@@ -28,6 +28,7 @@ function startProbe(url: string, commitFailures?: Parameters<typeof createProbe>
     supportedSchemaVersion: CURRENT_SCHEMA_VERSION,
     intervalMs: 20,
     ...(commitFailures === undefined ? {} : { commitFailures }),
+    ...(now === undefined ? {} : { now }),
   });
   opened.push(probe);
   probe.start();
@@ -236,6 +237,31 @@ describe('a server of its own', () => {
         msg: expect.stringContaining('default_transaction_read_only'),
       }),
     ]);
+  });
+
+  test('that has no connection left for the probe is ready as long as the probe keeps its own', async () => {
+    let looks = 0;
+    const { probe, warnings } = startProbe(server.url, undefined, () => {
+      looks += 1;
+      return performance.now();
+    });
+    await untilReason(probe, undefined);
+    const others: pg.Client[] = [];
+    try {
+      for (;;) {
+        const client = new pg.Client({ connectionString: server.url });
+        await client.connect();
+        others.push(client);
+      }
+    } catch (error) {
+      expect(error).toMatchObject({ code: '53300' });
+    }
+    const before = looks;
+    // Each check looks at the clock at least twice.
+    await expect.poll(() => looks, { timeout: 20_000 }).toBeGreaterThan(before + 8 * limits.maxProbeConnectionChecks);
+    expect(probe.verdict()).toMatchObject({ ok: true });
+    expect(warnings()).toEqual([]);
+    await Promise.all(others.map((client) => client.end()));
   });
 
   test('whose synchronous standby is gone is db_commits_stalled, until the commit ends', async () => {
