@@ -26,13 +26,12 @@ export function createNodeServer(handle: RequestListener, order: RequestOrder): 
   // Node silently drops headers beyond a count, perhaps a precondition. The size of a head is bounded anyway.
   server.maxHeadersCount = 0;
   server.on('connection', rememberAddress);
-  server.on('checkContinue', (request: IncomingMessage, response: ServerResponse) => {
+  const expecting = (request: IncomingMessage, response: ServerResponse): void => {
     awaitInvitation(request, response);
     server.emit('request', request, response);
-  });
-  server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => {
-    server.emit('request', request, response);
-  });
+  };
+  server.on('checkContinue', expecting);
+  server.on('checkExpectation', expecting);
   server.on('connect', (request: IncomingMessage, socket: Socket) => {
     // Node has removed its own listeners.
     socket.on('error', () => socket.destroy());

@@ -148,6 +148,18 @@ describe('docs/operations.md', () => {
   });
 });
 
+describe('docs/http-api.md', () => {
+  test.each([
+    `stops reading while ${limits.maxPipelinedRequests} of them wait`,
+    `16 KiB and ${limits.maxRequestHeaders} headers`,
+    `at most ${limits.maxQueryParameters} parameters`,
+    `first ${limits.maxHeaderElements} elements of a list`,
+    `after ${limits.maxWrongTokens} wrong tokens from one address`,
+  ])('states the limit: %s', (words) => {
+    expect(page('docs/http-api.md').replace(/\s+/g, ' ')).toContain(words);
+  });
+});
+
 describe('docs/restore.md', () => {
   test.each([
     `up to ${limits.commitLockTimeoutMs / 1000} s, and are then answered \`state_busy\``,

@@ -64,6 +64,15 @@ it('the error for a port in use names the port and the variable to set', async (
   expect(refused.output).toContain('LOOM_PORT');
 });
 
+it.each(['203.0.113.7', 'no-such-host.invalid'])(
+  'the error for a host that is not this machine names LOOM_HOST: %s',
+  async (host) => {
+    const env = { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: TOKEN, LOOM_PORT: '0', LOOM_HOST: host };
+    const output = expect.stringContaining(`LOOM_HOST "${host}" is not an address of this machine`);
+    expect(await runProgramToEnd(['serve'], env)).toMatchObject({ code: 1, output });
+  },
+);
+
 it('metrics and log distinguish a refused restore, a plan and a restore, and the log shows paths', async () => {
   const program = await startProgram({ env: { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: TOKEN } });
   try {

@@ -4,6 +4,7 @@ import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import type { Config } from '../../config/config.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
+import { networkOf } from '../request/client-address.ts';
 import { assertNoTokenInQuery, createTokenBook, readToken } from '../request/tokens.ts';
 
 /**
@@ -60,5 +61,5 @@ function createFloodGuard(): (address: string) => Promise<void> {
  * attacker gets 429 only if it sends a wrong token itself.
  */
 function toBucket(address: string): string {
-  return String(createHash('sha256').update(address).digest().readUInt32BE() % limits.maxAddressBuckets);
+  return String(createHash('sha256').update(networkOf(address)).digest().readUInt32BE() % limits.maxAddressBuckets);
 }

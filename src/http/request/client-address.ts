@@ -63,3 +63,19 @@ function toAddress(text: string): string | undefined {
   if (isIPv4(mapped)) return mapped;
   return isIP(address) === 0 ? undefined : address;
 }
+
+/**
+ * Returns the network that one client controls: an IPv4 address, or the first 64 bits of an IPv6 address, because
+ * providers assign at least that many addresses to a client (RFC 6177).
+ */
+export function networkOf(address: string): string {
+  if (isIP(address) !== 6) return address;
+  const [start = '', end] = address.toLowerCase().split('%', 1)[0]?.split('::') ?? [];
+  const head = start === '' ? [] : start.split(':');
+  const tail = end === undefined || end === '' ? [] : end.split(':');
+  // An IPv4 address at the end stands for two groups.
+  const length = head.length + tail.length + (address.includes('.') ? 1 : 0);
+  const zeros = end === undefined ? [] : Array<string>(Math.max(0, 8 - length)).fill('0');
+  const groups = [...head, ...zeros, ...tail].slice(0, 4).map((group) => group.replace(/^0{1,3}(?=.)/, ''));
+  return `${groups.join(':')}::/64`;
+}

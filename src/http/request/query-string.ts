@@ -5,6 +5,8 @@ import { limits } from '../../limits.ts';
 export interface QueryParameter {
   name: string;
   value: string;
+  /** The value as written. */
+  written: string;
   /** Whether name and value were valid percent-encoded UTF-8. If not, they are as written. */
   valid: boolean;
 }
@@ -27,8 +29,9 @@ export function parseQuery(url: string): QueryParameter[] {
 function toParameter(part: string): QueryParameter {
   const equals = part.indexOf('=');
   const name = decode(equals < 0 ? part : part.slice(0, equals));
-  const value = decode(equals < 0 ? '' : part.slice(equals + 1));
-  return { name: name.text, value: value.text, valid: name.valid && value.valid };
+  const written = equals < 0 ? '' : part.slice(equals + 1);
+  const value = decode(written);
+  return { name: name.text, value: value.text, written, valid: name.valid && value.valid };
 }
 
 function decode(text: string): { text: string; valid: boolean } {

@@ -65,8 +65,8 @@ const MAX_TOKEN_NAME = 64;
  * computes digests only of texts that have the length of a token.
  */
 export function assertNoTokenInQuery(url: string, findActor: FindActor): void {
-  for (const { name, value } of parseQuery(url)) {
-    const candidates = [name, value, withoutScheme(value) ?? ''].filter(hasTokenLength);
+  for (const { name, value, written } of parseQuery(url)) {
+    const candidates = [name, value, written, withoutScheme(value) ?? ''].filter(hasTokenLength);
     if (!isTokenName(name) && !candidates.some((text) => findActor(text) !== undefined)) continue;
     throw new LoomError(
       'token_in_query',

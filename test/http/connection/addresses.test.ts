@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { Store } from '../../../src/domain/store.ts';
-import { createAddressReader } from '../../../src/http/request/client-address.ts';
+import { createAddressReader, networkOf } from '../../../src/http/request/client-address.ts';
 import { limits } from '../../../src/limits.ts';
 import { type BareServer, createBareServer, inject, testConfig } from '../../setup/node/http.ts';
 import { openSocket, receive, toAnswers } from '../../setup/node/raw.ts';
@@ -53,6 +53,24 @@ describe('the address of a client', () => {
   });
 });
 
+describe('the network that one client controls', () => {
+  test.each([
+    ['10.0.0.9', '10.0.0.9'],
+    ['unknown', 'unknown'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+    ['2001:0DB8:0001:0002::', '2001:db8:1:2::/64'],
+    ['2001:db8::1', '2001:db8:0:0::/64'],
+    ['2001:db8::7:3:4:5:6', '2001:db8:0:7::/64'],
+    ['::1', '0:0:0:0::/64'],
+    ['::', '0:0:0:0::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+    ['64:ff9b::192.0.2.33', '64:ff9b:0:0::/64'],
+    ['1:2:3:4:5:6:192.0.2.33', '1:2:3:4::/64'],
+  ])('%s is in %s', (address, network) => {
+    expect(networkOf(address)).toBe(network);
+  });
+});
+
 describe('the limit on wrong tokens', () => {
   let node: BareServer;
   afterEach(() => node.close({ timeoutMs: 100 }));
@@ -79,6 +97,12 @@ describe('the limit on wrong tokens', () => {
       expect(await attempt('7.7.7.7, 3.3.3.3')).toBe(403);
     },
   );
+
+  test('counts the addresses of an IPv6 network together', async () => {
+    start({ LOOM_TRUST_PROXY: 'true' });
+    for (let index = 0; index < limits.maxWrongTokens; index += 1) await attempt(`2001:db8:1:2::${index}`);
+    expect([await attempt('2001:db8:1:2:ffff::1'), await attempt('2001:db8:1:3::1')]).toEqual([429, 403]);
+  });
 
   test('counts the proxy itself if it sends no valid address', async () => {
     start({ LOOM_TRUST_PROXY: 'true' });

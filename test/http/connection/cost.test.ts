@@ -7,7 +7,7 @@ import { openSocket, receive } from '../../setup/node/raw.ts';
 const BYTES = 15_000;
 /** Bounds the time of an input, as a multiple of the time of harmless input of the same size. */
 const MAX_RATIO = 5;
-const ROUNDS = 12;
+const ROUNDS = 8;
 const REQUESTS_PER_ROUND = 3;
 
 let node: BareServer;
@@ -23,6 +23,8 @@ beforeAll(async () => {
   const env = { LOOM_TRUST_PROXY: '32', LOOM_LOG_LEVEL: 'info' };
   node = createBareServer(store as unknown as Store, testConfig('postgres://x@localhost/x', env));
   ({ port } = await node.listen());
+  // The first requests include the compilation of the code.
+  for (let round = 0; round < 3; round += 1) await costOf(head('/v1/documents/a', token));
 });
 afterAll(() => node.close({ timeoutMs: 1_000 }));
 
@@ -94,6 +96,8 @@ const lists = [
   fill('W/'),
   fill('""'),
 ];
+/** For headers that only Node reads. */
+const fewLists = [fill(','), fill(' ')];
 const headers = {
   'if-match': [...lists, fill('"a" ')],
   'if-none-match': [...lists, fill('W/"a",')],
@@ -112,14 +116,14 @@ const headers = {
   'x-request-id': [...lists, fill('a'), fill('!')],
   'idempotency-key': [...lists, fill('a')],
   'x-forwarded-for': [...lists, fill('1.1.1.1,'), fill(':'), fill('['), fill('::1,')],
-  cookie: [...lists, fill('a=b; ')],
-  expect: [...lists, fill('100-continue '), fill('100-')],
-  host: [...lists, fill(':')],
-  range: [...lists, fill('bytes=0-,')],
-  prefer: lists,
-  connection: [...lists, fill('close,'), fill('keep-alive, ')],
-  te: [...lists, fill('chunk')],
-  'if-modified-since': lists,
+  cookie: [...fewLists, fill('a=b; ')],
+  expect: [...fewLists, fill('100-continue '), fill('100-')],
+  host: [...fewLists, fill(':')],
+  range: [...fewLists, fill('bytes=0-,')],
+  prefer: fewLists,
+  connection: [...fewLists, fill('close,'), fill('keep-alive, ')],
+  te: [...fewLists, fill('chunk')],
+  'if-modified-since': fewLists,
 };
 
 const repeated = [
@@ -138,7 +142,6 @@ type Case = [what: string, request: string];
 
 /** Compares each input with harmless input of the same size, for the same route. */
 async function ratiosOf(harmless: string, cases: Case[]): Promise<string[]> {
-  await costOf(harmless);
   const base = await costOf(harmless);
   const slow: string[] = [];
   for (const [what, request] of cases) {

@@ -52,6 +52,12 @@ describe('a body with Expect: 100-continue', () => {
   test.each([
     ['no token', 401, headOf('/v1/documents/a', `${json}${length}`)],
     ['a wrong token', 403, headOf('/v1/documents/a', `x-loom-admin-token: ${'w'.repeat(20)}\r\n${json}${length}`)],
+    ['another expectation, too', 417, headOf('/v1/documents/a', `${token}${json}${length}expect: other\r\n`)],
+    [
+      'only another expectation',
+      417,
+      headOf('/v1/documents/a', `${token}${json}${length}`).replace('100-continue', 'x'),
+    ],
     ['no route', 404, headOf('/v1/nowhere', `${token}${json}${length}`)],
     ['no such method', 405, headOf('/v1/documents/a', `${token}${json}${length}`, 'POST')],
     ['another media type', 415, headOf('/v1/documents/a', `${token}content-type: text/plain\r\n${length}`)],

@@ -1,3 +1,9 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Store } from '../../../src/domain/store.ts';
@@ -94,4 +100,63 @@ test('short answers over HTTP/1.0 end regularly, one after another', async () =>
   socket.write(`${one}${one}GET /live HTTP/1.0\r\n\r\n`);
   expect(await ended).toBe('end');
   expect(Buffer.concat(chunks).toString().split('{"ok":true}')).toHaveLength(4);
+});
+
+/** Starts nginx before the node, which it asks with HTTP/1.0 by default. Returns undefined if nginx is not installed. */
+async function startNginx(target: number): Promise<{ port: number; stop: () => Promise<unknown> } | undefined> {
+  const folder = await mkdtemp(join(tmpdir(), 'loom-nginx-'));
+  const proxyPort = await freePort();
+  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+    (name) => `${name}_temp_path ${folder}/${name};`,
+  );
+  const proxy = `server { listen 127.0.0.1:${proxyPort}; location / { proxy_pass http://127.0.0.1:${target}; } }`;
+  const http = `http { access_log off; ${paths.join(' ')} ${proxy} }`;
+  await writeFile(join(folder, 'nginx.conf'), `daemon off; pid ${folder}/pid; events {} ${http}`);
+  const child = spawn('nginx', ['-c', join(folder, 'nginx.conf'), '-e', join(folder, 'errors')], { stdio: 'ignore' });
+  const ended = new Promise((resolve) => child.once('error', resolve).once('close', resolve));
+  const stop = async (): Promise<void> => {
+    child.kill('SIGTERM');
+    await ended;
+    await rm(folder, { recursive: true, force: true });
+  };
+  while (child.exitCode === null && child.pid !== undefined) {
+    const socket = await openSocket(proxyPort).catch(() => undefined);
+    socket?.destroy();
+    if (socket !== undefined) return { port: proxyPort, stop };
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  await stop();
+  return undefined;
+}
+
+async function freePort(): Promise<number> {
+  const holder = createServer().listen(0, '127.0.0.1');
+  await once(holder, 'listening');
+  const address = holder.address();
+  await new Promise((resolve) => holder.close(resolve));
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+test('a stream that is cut off looks cut off behind nginx, if nginx is installed', async () => {
+  const nginx = await startNginx(port);
+  if (nginx === undefined) return;
+  try {
+    const socket = await openSocket(nginx.port);
+    let answer = '';
+    socket.on('data', (chunk: Buffer) => {
+      answer += chunk.toString('latin1');
+      if (answer.includes('{"a":')) body.destroy(new Error('cut'));
+    });
+    const closed = once(socket, 'close');
+    const headers = `host: x\r\nx-loom-admin-token: ${asAdmin['x-loom-admin-token']}\r\nconnection: close\r\n`;
+    socket.write(`GET /v1/state HTTP/1.1\r\n${headers}\r\n`);
+    // nginx collects the first bytes, so the stream must be longer than its buffer.
+    while (body === undefined || body.destroyed) await new Promise((resolve) => setImmediate(resolve));
+    body.write(' '.repeat(1_000_000));
+    await closed;
+    expect(answer).toContain('{"a":');
+    expect(answer.endsWith('\r\n0\r\n\r\n')).toBe(false);
+  } finally {
+    await nginx.stop();
+  }
 });

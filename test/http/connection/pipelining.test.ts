@@ -104,7 +104,7 @@ describe('pipelined requests of one connection', () => {
   });
 
   test('may be thousands: all are answered, and few wait in memory at a time', async () => {
-    const total = 6_000;
+    const total = 3_500;
     let waitingMost = 0;
     let begun = 0;
     let done = 0;

@@ -155,6 +155,13 @@ test('an upgrade to another protocol is ignored', async () => {
   expect(toAnswers(await exchange(port, bytes))[0]).toMatchObject({ status: 200, body: '{"ok":true}\n' });
 });
 
+test('a precondition behind many headers is not lost', async () => {
+  const headers = `${token}content-type: application/json\r\ncontent-length: 1\r\n${'a:\r\n'.repeat(1_200)}if-match: "other"\r\n`;
+  const [answer] = toAnswers(await exchange(port, `PUT /v1/documents/b HTTP/1.1\r\nhost: x\r\n${headers}${close}1`));
+  expect(answer?.status).toBe(431);
+  expect((await server.request('GET', '/v1/documents/b')).status).toBe(404);
+});
+
 test('a header that names another method is ignored', async () => {
   await server.request('PUT', '/v1/documents/kept', { body: '1' });
   const headers = { 'x-http-method-override': 'DELETE', 'x-http-method': 'DELETE', 'x-method-override': 'DELETE' };
