@@ -18,6 +18,7 @@ const catalogue = {
   body_too_large: { status: 413, title: 'Body is too large' },
   document_too_large: { status: 413, title: 'Document is too large' },
   unsupported_media_type: { status: 415, title: 'Content type or encoding is not supported' },
+  expectation_failed: { status: 417, title: 'Expectation is not supported' },
   headers_too_large: { status: 431, title: 'Request head is too large' },
   client_gone: { status: 499, title: 'Client disconnected' },
   too_many_attempts: { status: 429, title: 'Too many wrong tokens' },
@@ -31,6 +32,8 @@ const catalogue = {
   nested_too_deeply: { status: 422, title: 'JSON value is nested too deeply' },
   state_not_object: { status: 422, title: 'State is not a JSON object' },
   too_many_changes: { status: 422, title: 'Commit changes too many documents' },
+  commit_too_costly: { status: 422, title: 'Commit would take too long' },
+  idempotency_key_outdated: { status: 409, title: 'Idempotency key was used before a restore' },
   idempotency_key_reused: { status: 422, title: 'Idempotency key was used for a different change' },
 
   // Backup and restore
@@ -49,11 +52,12 @@ const catalogue = {
   state_key_mismatch: { status: 409, title: 'Backup was made for another state key' },
   revision_mismatch: { status: 409, title: 'Live revision does not match' },
   restore_in_progress: { status: 409, title: 'Another restore or undo of this state is in progress' },
-  audit_entry_too_large: { status: 422, title: 'Audit entry is too large to import' },
+  audit_entry_too_large: { status: 422, title: 'Audit entry is too large' },
   scratch_exists: { status: 409, title: 'State with this key already exists' },
   scratch_not_found: { status: 404, title: 'Scratch state not found' },
   invalid_undo_request: { status: 400, title: 'Undo request is not valid' },
   nothing_to_undo: { status: 409, title: 'Nothing to undo' },
+  undo_record_damaged: { status: 500, title: 'Undo record does not match the audit trail' },
   audit_history_lost: { status: 409, title: 'Audit trail lacks entries of the earlier backup' },
   audit_history_unproven: { status: 409, title: 'Backups do not show whether audit entries were lost' },
 
@@ -64,9 +68,11 @@ const catalogue = {
   schema_behind: { status: 503, title: 'Database needs migrations' },
   schema_ahead: { status: 503, title: 'Database schema is newer than this node' },
   queue_full: { status: 503, title: 'Too many commits are waiting' },
+  streams_busy: { status: 503, title: 'Too many streams are open' },
   state_busy: { status: 503, title: 'State is locked by a restore' },
   commit_outcome_unknown: { status: 503, title: 'Outcome of the commit is unknown' },
   migration_invalid: { status: 500, title: 'Migrations do not match the database' },
+  state_inconsistent: { status: 500, title: 'Documents do not match the state row' },
   audit_chain_broken: { status: 500, title: 'Audit chain in the database is broken' },
   internal: { status: 500, title: 'Internal error' },
 } as const satisfies Record<string, { status: number; title: string }>;

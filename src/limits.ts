@@ -1,10 +1,25 @@
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
+const maxDocumentNameBytes = 512;
+const maxStateBodyBytes = 32 * MiB;
+const maxChangesPerCommit = 10_000;
+
+/**
+ * Bounds the audit entry of a commit by an earlier version, which replaced every document: 47.6 MiB. The entry has the
+ * body, and the name of each new and each deleted document. A quote in a name takes two bytes. The bound of the body
+ * counted only the first of them.
+ */
+export const maxEarlierEntryBytes =
+  maxStateBodyBytes +
+  maxChangesPerCommit * (maxDocumentNameBytes + 64) +
+  maxChangesPerCommit * (2 * maxDocumentNameBytes + 40) +
+  4 * KiB;
+
 /** Lists LOOM's bounds, each with its reason. Configuration variables can change some of them. */
 export const limits = {
   /** Bounds a document name. An index entry of PostgreSQL has at most 2,704 bytes, and contains the name. */
-  maxDocumentNameBytes: 512,
+  maxDocumentNameBytes,
 
   /**
    * Bounds the canonical text of one document, unless `LOOM_MAX_DOCUMENT_BYTES` is set. A change rewrites every
@@ -16,10 +31,19 @@ export const limits = {
   maxConfigurableDocumentBytes: 32 * MiB,
 
   /** Bounds a PUT or PATCH of the whole state. It is one audit entry, and thus one jsonb of at most 255 MiB. */
-  maxStateBodyBytes: 32 * MiB,
+  maxStateBodyBytes,
 
-  /** Bounds one audit entry in a backup: the largest change and the entry's other members. */
+  /** Bounds the audit entry of a commit, a restore or an undo: the largest change and the entry's other members. */
   maxAuditEntryBytes: 40 * MiB,
+
+  /** Bounds an entry that a restore imports. It has room for the largest entry and 32 imports of it, at least. */
+  maxImportedEntryBytes: maxEarlierEntryBytes + 128 * KiB,
+
+  /**
+   * Bounds an entry for every reader, and for the imports of an undo. It exceeds what all other writers may make, so an
+   * undo can import each entry that a restore removes. A jsonb has at most 255 MiB.
+   */
+  maxReadableEntryBytes: 48 * MiB,
 
   /** Bounds a backup's manifest, and each member other than the state and the audit entries. */
   maxBackupMemberBytes: 64 * KiB,
@@ -37,10 +61,16 @@ export const limits = {
   maxBackupHeaderMembers: 64,
 
   /**
-   * Bounds the nesting of an audit entry. An entry adds three levels to a document, and each import adds two more: this
-   * allows 34 imports. In the body of a restore, an entry then stays below the 256 levels of `jq` 1.6.
+   * Bounds the nesting of an entry that a restore imports. An entry adds three levels to a document, and each import
+   * adds two more: this allows 34 imports.
    */
   maxAuditEntryDepth: 128 + 3 + 2 * 34 + 1,
+
+  /**
+   * Bounds the nesting of an entry for every reader, and for the imports of an undo: 25 more imports. In the body of a
+   * restore, which adds three levels, an entry stays below the 256 levels of `jq` 1.6.
+   */
+  maxReadableEntryDepth: 128 + 3 + 2 * 34 + 1 + 2 * 25,
 
   /** Reserve room for what an import adds to an entry: two levels, a state key and some hundred bytes. */
   auditImportDepth: 2,
@@ -81,7 +111,7 @@ export const limits = {
   maxMemberNameBytes: 64 * KiB,
 
   /** Bounds the documents that one commit changes. */
-  maxChangesPerCommit: 10_000,
+  maxChangesPerCommit,
 
   /** Bounds one batch. Beyond this, sharing an fsync saves less time than the last commit spends waiting. */
   maxBatchCommits: 128,
@@ -98,14 +128,58 @@ export const limits = {
   /** Bounds the wait for a commit. After this time, its outcome is unknown. A healthy fsync takes far less. */
   commitTimeoutMs: 30_000,
 
+  /**
+   * Bound the documents that one commit or one batch rewrites, in bytes; a deletion counts a sixteenth, and each change
+   * 512 bytes. The state row is locked meanwhile, and other nodes wait. One PATCH with an 8-byte body can rewrite 8 MiB.
+   */
+  maxCommitWorkBytes: 96 * MiB,
+  maxBatchWorkBytes: 32 * MiB,
+
+  /** Bounds the work of a batch without a `statement_timeout`, which needs a transaction of four round trips. */
+  maxUntimedWorkBytes: 8 * MiB,
+  maxUntimedBatchBytes: 1 * MiB,
+
+  /** Bounds the time in which a batch begins commits, so that other nodes get the lock of the state row in turn. */
+  maxCommitHoldMs: 4_000,
+
+  /** Bounds the merges of one commit. Below `commitLockTimeoutMs`, so that other nodes wait and succeed. */
+  maxCommitMergeMs: 8_000,
+
+  /** Sets `statement_timeout` of a large batch. Below `commitTimeoutMs`, so that its outcome is never unknown. */
+  commitStatementTimeoutMs: 20_000,
+
   /** Bounds the wait for a short read. After this time, the database counts as down or frozen. */
   queryTimeoutMs: 10_000,
+
+  /**
+   * Set when a commit without an answer makes the node ask the server about it, how long the node waits for that answer,
+   * and how much longer for the commit's own answer if the server knows nothing of it. Together they stay below 5 s.
+   */
+  suspectAfterMs: 2_500,
+  suspectLookMs: 1_000,
+  suspectGraceMs: 250,
 
   /** Bounds a commit's wait for the state row. Only another node's batch or a restore's last step locks the row. */
   commitLockTimeoutMs: 10_000,
 
   /** Bounds a restore's wait for the state row. A batch in flight ends within this time. */
   restoreLockTimeoutMs: 30_000,
+
+  /**
+   * Bounds how long a restore's transaction may be idle before PostgreSQL ends it. Between two statements, a restore
+   * waits for its body, of which no byte may arrive for `bodyIdleTimeoutMs`, several times.
+   */
+  operationIdleTimeoutMs: 300_000,
+
+  /**
+   * Bounds the same once the state row is locked. The node then waits for nothing, so an idle transaction has lost its
+   * node. Commits wait longer (`commitLockTimeoutMs`), so they survive.
+   */
+  lockedIdleTimeoutMs: 5_000,
+
+  /** Bound the time, and the probes, until PostgreSQL notices that the node of a restore is lost. */
+  lostNodeTimeoutMs: 30_000,
+  lostNodeProbes: 4,
 
   /** Bounds `Idempotency-Key`. It has room for a UUID or ULID with a prefix. */
   maxIdempotencyKeyBytes: 255,
@@ -144,6 +218,16 @@ export const limits = {
   probeDeadlineMs: 2_000,
   probeBadChecks: 2,
 
+  /** Bounds the checks of the probe's connection. A new session follows a failover and changed settings of the role. */
+  maxProbeConnectionChecks: 30,
+
+  /** Bounds the wait of a commit for a synchronous standby. A healthy standby confirms within milliseconds. */
+  maxCommitStallMs: 2_000,
+
+  /** Set when failed commits turn the verdict: several in a row, and the last one this recent. */
+  minFailedCommitBatches: 3,
+  maxCommitFailureAgeMs: 15_000,
+
   /** Sets `Retry-After` while the database is down. A node detects a recovery within 5 s, and usually sooner. */
   databaseRetrySeconds: 2,
 
@@ -152,6 +236,23 @@ export const limits = {
 
   /** Bounds `LOOM_PG_STATE_KEY`, which every index entry contains in addition to a document's name. */
   maxStateKeyBytes: 128,
+
+  /**
+   * Set how often the node asks the server of a quiet stream whether it is still there, how long it waits for the answer,
+   * and after how many failures in a row it ends the stream: about half a minute, which a busy server survives.
+   */
+  streamCheckMs: 10_000,
+  streamLookMs: 5_000,
+  maxServerMisses: 3,
+
+  /** Bounds the hosts of `LOOM_PG_URL`, which share the time to connect. */
+  maxDatabaseHosts: 8,
+
+  /** Sets `Retry-After` when the share for streams is used up. Most reads of the state end within a second. */
+  streamsRetrySeconds: 2,
+
+  /** Bounds the name of a scratch state. Its stored key has one more byte, which separates it from state keys. */
+  maxScratchKeyBytes: 127,
 
   /** Starts TCP keep-alive after this idle time, before common firewalls and load balancers time out. */
   keepAliveDelayMs: 10_000,
@@ -175,6 +276,31 @@ export const limits = {
   /** Bound the remainder of a body for which the node waits, so that it can keep the connection. */
   lingerSmallBytes: 64 * KiB,
   lingerSmallMs: 500,
+
+  /** Bounds the requests that wait on one connection before the node stops reading from it. */
+  maxPipelinedRequests: 32,
+
+  /**
+   * Bounds the requests that wait on all connections, beyond `maxPipelinedRequests` on each. Node keeps about 2 KB for
+   * one, and a single read can contain 2,600 of them. Connections with more waiting requests are then cut off.
+   */
+  maxWaitingRequests: 16_384,
+
+  /** Bounds the headers of a request. Browsers and proxies together send about 50. */
+  maxRequestHeaders: 200,
+
+  /** Bounds the elements that the node reads of a header that is a list, such as `Accept`. Browsers send about 10. */
+  maxHeaderElements: 64,
+
+  /** Bounds the name of an audit action in a query. LOOM's own have at most 15. */
+  maxActionCharacters: 128,
+
+  /** Bounds the parameters of a query. A route supports at most six. */
+  maxQueryParameters: 32,
+
+  /** Bound the addresses that the node reads of `X-Forwarded-For`. An IPv6 address with zone and port has about 70. */
+  maxForwardedAddresses: 32,
+  maxAddressCharacters: 80,
 
   /** Bounds how long status and metrics wait for the database. They must also answer when it does not. */
   observeTimeoutMs: 1_000,

@@ -1,6 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Readiness } from './domain/readiness.ts';
-import type { StateHead } from './domain/state.ts';
+import type { ObservedHead } from './domain/state.ts';
 import type { RunningOperation, StoreObservation } from './domain/store.ts';
 
 /** Provides the values of the gauges at each scrape. */
@@ -8,7 +8,7 @@ export interface MetricSources {
   observe(): StoreObservation;
   readiness(): Readiness;
   /** Resolves quickly, to undefined if the database does not answer. */
-  readHead(): Promise<StateHead | undefined>;
+  readHead(): Promise<ObservedHead | undefined>;
 }
 
 /** Distinguishes a bad request (`refused`), a disconnected client (`aborted`) and a fault of the node (`failed`). */
@@ -128,6 +128,12 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
     labelNames: ['condition'],
     registers: [registry],
   });
+  const streams = new Gauge({
+    name: 'loom_pool_streams',
+    help: 'Connections that streams use, and the maximum for them.',
+    labelNames: ['condition'],
+    registers: [registry],
+  });
   const updateHead = createHeadGauges(gauge);
   return async () => {
     const readiness = sources.readiness();
@@ -138,17 +144,20 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
     chainOk.set(lastChainCheck === null ? Number.NaN : Number(lastChainCheck.ok));
     queueDepth.set(observation.queueDepth);
     running.set(observation.operations.length);
-    for (const [condition, count] of Object.entries(observation.pool)) pool.set({ condition }, count);
+    const { streams: share, ...connections } = observation.pool;
+    for (const [condition, count] of Object.entries(connections)) pool.set({ condition }, count);
+    for (const [condition, count] of Object.entries(share)) streams.set({ condition }, count);
     updateHead(await sources.readHead());
   };
 }
 
 /** Creates the gauges with values from the database. NaN means "unknown", because an old value would look current. */
-function createHeadGauges(gauge: (name: string, help: string) => Gauge): (head: StateHead | undefined) => void {
+function createHeadGauges(gauge: (name: string, help: string) => Gauge): (head: ObservedHead | undefined) => void {
   const revision = gauge('loom_state_revision', 'Revision of the state.');
   const documents = gauge('loom_state_documents', 'Documents of the state.');
   const bytes = gauge('loom_state_bytes', 'Size of the canonical text of all documents, in bytes.');
   const auditSeq = gauge('loom_audit_entries', 'Seq of the last audit entry.');
+  const epochChanges = gauge('loom_epoch_changes', 'Epochs started because the database had lost commits.');
   const backup = gauge('loom_last_backup_timestamp_seconds', 'Time of the last backup; 0 if there was none.');
   const restore = gauge('loom_last_restore_timestamp_seconds', 'Time of the last restore; 0 if there was none.');
   return (head) => {
@@ -156,6 +165,7 @@ function createHeadGauges(gauge: (name: string, help: string) => Gauge): (head: 
     documents.set(head?.documents ?? Number.NaN);
     bytes.set(head?.bytes ?? Number.NaN);
     auditSeq.set(head?.head.seq ?? Number.NaN);
+    epochChanges.set(head?.epochChanges ?? Number.NaN);
     backup.set(head === undefined ? Number.NaN : secondsOf(head.lastBackupAt));
     restore.set(head === undefined ? Number.NaN : secondsOf(head.lastRestoreAt));
   };

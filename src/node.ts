@@ -9,6 +9,7 @@ import type { Log } from './log.ts';
 import { createMetrics, type Metrics, type OperationOutcome } from './metrics.ts';
 import { createOperations, type Operations } from './persistence/activity/operations.ts';
 import { openDatabase } from './persistence/connection/database.ts';
+import { createHosts } from './persistence/connection/hosts.ts';
 import { createProbe } from './persistence/probe/probe.ts';
 import { createInitializer } from './persistence/schema/initialize.ts';
 import { loadMigrations, type Migration } from './persistence/schema/migrations.ts';
@@ -48,6 +49,7 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
     maxDocumentBytes,
     store,
     readiness,
+    readinessDetail: () => (readiness().ok ? undefined : (probe.verdict().detail ?? initializer.fault())),
     node: { version: readVersion(), startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
     log,
     metrics,
@@ -93,14 +95,20 @@ function connectDatabase(
   { log, metrics, operations }: { log: Log; metrics: Metrics; operations: Operations },
 ) {
   const { stateKey } = postgres;
-  const database = openDatabase(postgres, { log, applicationName: APPLICATION_NAME });
+  // The pool and the probe share what they learn about the servers.
+  const hosts = createHosts(postgres);
+  const database = openDatabase(postgres, { log, applicationName: APPLICATION_NAME, hosts });
   const initializer = createInitializer({ database, migrations, stateKey, migrate, log, onDone: () => probe.wake() });
   const probe = createProbe({
     postgres,
+    hosts,
     log,
     applicationName: `${APPLICATION_NAME}-probe`,
     supportedSchemaVersion: CURRENT_SCHEMA_VERSION,
+    commitFailures: () => store.commitFailures(),
     onChange: (verdict) => {
+      // Idle connections may lead to a server that is away, or that is no longer the primary.
+      if (!verdict.ok) database.reset();
       // The database of the running node was emptied or replaced.
       if (verdict.schema === 'behind') initializer.start();
     },
@@ -124,7 +132,9 @@ function listenFault(error: unknown, { host, port }: Config['http']): unknown {
   const code = codeOf(error);
   if (code === 'EADDRINUSE')
     return new Error(`Port ${port} of ${host} is already in use. Set LOOM_PORT to another port.`, { cause: error });
-  if (code === 'EADDRNOTAVAIL')
+  if (code === 'EACCES')
+    return new Error(`Port ${port} is reserved for privileged users. Set LOOM_PORT to 1024 or more.`, { cause: error });
+  if (code !== undefined && ['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EINVAL', 'ENOTFOUND', 'EAI_AGAIN'].includes(code))
     return new Error(`LOOM_HOST "${host}" is not an address of this machine.`, { cause: error });
   return error;
 }

@@ -2,7 +2,7 @@ import { parseDatabaseConfig } from '../config/config.ts';
 import { limits } from '../limits.ts';
 import { createLogger } from '../log.ts';
 import { openDatabase } from '../persistence/connection/database.ts';
-import { describeFault, toDatabaseError } from '../persistence/connection/faults.ts';
+import { describeFault, isConnectionFault, toDatabaseError } from '../persistence/connection/faults.ts';
 import { migrate as migrateDatabase } from '../persistence/schema/migrate.ts';
 import { loadMigrations } from '../persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
@@ -30,7 +30,9 @@ export const migrate = createPlainCommand({
       write(`The schema is at version ${CURRENT_SCHEMA_VERSION} or newer.\n`);
       return 0;
     } catch (error) {
-      if (toDatabaseError(error).code !== 'database_unavailable') throw error;
+      const known = toDatabaseError(error);
+      if (known.code !== 'database_unavailable') throw error;
+      if (!isConnectionFault(error)) throw new Error(`${known.message} (${describeFault(error)})`, { cause: error });
       throw new Error(`The database could not be reached: ${describeFault(error)}.`, { cause: error });
     } finally {
       await database.close({ deadlineMs: limits.poolCloseMs });

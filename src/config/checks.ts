@@ -1,45 +1,14 @@
 import { X509Certificate } from 'node:crypto';
+import { isIPv4, isIPv6 } from 'node:net';
+import { hasControlCharacter } from './characters.ts';
+import { parsePostgresUrl } from './postgres-url.ts';
 
 // Each check returns undefined for a valid value, otherwise the fault as a predicate for the variable's name: "must …".
 // A fault never repeats a part of the value, because it may be a secret in the wrong variable.
 
-const URL_FORM =
-  'must have the form postgres://user:password@host:5432/database; percent-encode special characters in user and password';
-
-/** Lists the parameters that would make pg silently override LOOM_PG_SSL. */
-const tlsParameters = ['ssl', 'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'sslnegotiation', 'uselibpqcompat'];
-const urlParameters = ['application_name', 'host', 'options'];
-
 export function postgresUrlFault(text: string): string | undefined {
-  const url = parsePostgresUrl(text);
-  if (url === undefined || !['postgres:', 'postgresql:'].includes(url.protocol)) return URL_FORM;
-  // An unescaped `#`, `/` or `?` in the password ends the host part early, and the real `@` ends up in a later part.
-  if (url.hash !== '' || url.pathname.includes('@')) return URL_FORM;
-  if (![url.username, url.password, url.hostname, url.pathname].every(isPercentEncoded)) return URL_FORM;
-  for (const name of url.searchParams.keys()) {
-    if (tlsParameters.includes(name))
-      return `has the parameter ${name}: remove it and set LOOM_PG_SSL, LOOM_PG_SSL_CA and LOOM_PG_SSL_REJECT_UNAUTHORIZED instead`;
-    if (!urlParameters.includes(name))
-      return `has an unknown query parameter; LOOM accepts only ${urlParameters.join(', ')}`;
-  }
-  return undefined;
-}
-
-function parsePostgresUrl(text: string): URL | undefined {
-  // The URL parser silently drops whitespace and control characters.
-  if (!isVisible(text)) return undefined;
-  // URL refuses the empty host of `user@/database?host=/socket/directory`, which PostgreSQL users often write.
-  const complete = text.replace('@/', '@localhost/');
-  return URL.canParse(complete) ? new URL(complete) : undefined;
-}
-
-function isPercentEncoded(part: string): boolean {
-  try {
-    decodeURIComponent(part);
-    return true;
-  } catch {
-    return false;
-  }
+  const parsed = parsePostgresUrl(text);
+  return 'fault' in parsed ? parsed.fault : undefined;
 }
 
 export function tokensFault(
@@ -58,7 +27,42 @@ export function tokensFault(
 }
 
 export function hostFault(host: string): string | undefined {
-  return isVisible(host) && !/[/@?#]/.test(host) ? undefined : 'must be an address or host name to listen on';
+  const fault = 'must be an address or host name to listen on, such as 127.0.0.1, ::1 or localhost';
+  if (!isVisible(host) || /[/@?#]/.test(host)) return fault;
+  // Only IPv6 has brackets or more than one colon; a single colon would separate a port.
+  return !/[:[\]]/.test(host) || isIPv6(withoutBrackets(host)) ? undefined : fault;
+}
+
+/** Returns an IPv6 address without the brackets that it has in URLs. */
+export function withoutBrackets(host: string): string {
+  return host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host;
+}
+
+/** Lists the names for networks that Express and Fastify use, too. */
+const namedNetworks: Record<string, string[]> = {
+  loopback: ['127.0.0.0/8', '::1/128'],
+  linklocal: ['169.254.0.0/16', 'fe80::/10'],
+  uniquelocal: ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', 'fc00::/7'],
+};
+
+/** Returns the proxies to trust: a number of them, or their networks; undefined for an invalid value. */
+export function parseTrustProxy(text: string): false | number | string[] | undefined {
+  const value = text.trim().toLowerCase();
+  if (value === 'false' || value === '0') return false;
+  if (value === 'true') return 1;
+  if (/^\d{1,2}$/.test(value)) return Number(value);
+  const networks = value.split(',').map((one) => one.trim());
+  return networks.every((one) => Object.hasOwn(namedNetworks, one) || isNetwork(one))
+    ? networks.flatMap((one) => namedNetworks[one] ?? one)
+    : undefined;
+}
+
+/** Refuses a prefix of 0: it would trust every client. */
+function isNetwork(text: string): boolean {
+  const [address = '', prefix, ...more] = text.split('/');
+  const bits = isIPv4(address) ? 32 : isIPv6(address) && !address.includes('%') ? 128 : 0;
+  if (bits === 0 || more.length > 0) return false;
+  return prefix === undefined || (/^[1-9]\d{0,2}$/.test(prefix) && Number(prefix) <= bits);
 }
 
 /** Allows a path, for a node behind a proxy. Refuses user and password, because messages show the URL. */
@@ -88,9 +92,4 @@ function isCertificate(pem: string): boolean {
 
 function isVisible(text: string): boolean {
   return !/\s/.test(text) && !hasControlCharacter(text);
-}
-
-function hasControlCharacter(text: string): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
-  return /[\u0000-\u001f\u007f-\u009f]/.test(text);
 }

@@ -12,6 +12,8 @@ export interface PostgresConfig {
   readonly url: string;
   readonly stateKey: string;
   readonly poolMax: number;
+  /** Maximum number of connections that streams use together. */
+  readonly streamsMax: number;
   readonly idleTimeoutMs: number;
   readonly connectTimeoutMs: number;
   /** `ca` is PEM text. Default: the certificate authorities that come with Node. */
@@ -26,7 +28,8 @@ export interface Config {
     readonly host: string;
     /** 0 for any free port. */
     readonly port: number;
-    readonly trustProxy: boolean;
+    /** The trusted proxies: none, a number of them, or their addresses and networks. */
+    readonly trustProxy: false | number | string[];
     readonly metricsPublic: boolean;
   };
   /** One or two admin tokens; none, one or two client tokens. */
@@ -145,6 +148,7 @@ function parseVariables<Part extends z.ZodObject>(
   // These checks run even after other problems, so that LOOM reports all of them together.
   const ca = resolveCertificates(values, readFile, problems);
   checkTokensDiffer(values, problems);
+  checkStreamsFit(parsed.data, problems);
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems);
   return [parsed.data, ca];
 }
@@ -154,6 +158,11 @@ export function configSecrets(config: Config): string[] {
   return [config.postgres.url, ...config.tokens.admin, ...config.tokens.client];
 }
 
+/** Returns half of the pool, but never its last two connections. */
+function defaultStreamsMax(poolMax: number): number {
+  return Math.min(Math.floor(poolMax / 2), poolMax - 2);
+}
+
 type DatabaseValues = Omit<z.infer<typeof schema>, 'LOOM_ADMIN_TOKEN'>;
 
 function toPostgresConfig(values: DatabaseValues, ca: string | undefined): PostgresConfig {
@@ -161,6 +170,7 @@ function toPostgresConfig(values: DatabaseValues, ca: string | undefined): Postg
     url: values.LOOM_PG_URL,
     stateKey: values.LOOM_PG_STATE_KEY,
     poolMax: values.LOOM_PG_POOL_MAX,
+    streamsMax: values.LOOM_PG_STREAMS_MAX ?? defaultStreamsMax(values.LOOM_PG_POOL_MAX),
     idleTimeoutMs: values.LOOM_PG_IDLE_TIMEOUT_MS,
     connectTimeoutMs: values.LOOM_PG_CONNECT_TIMEOUT_MS,
     ssl: values.LOOM_PG_SSL && {
@@ -271,4 +281,16 @@ function checkTokensDiffer(values: Resolved['values'], problems: string[]): void
   const client = values.LOOM_CLIENT_TOKEN?.split(',') ?? [];
   if (client.some((token) => token !== '' && admin.includes(token)))
     problems.push('LOOM_CLIENT_TOKEN must differ from LOOM_ADMIN_TOKEN');
+}
+
+/** Refuses a share for streams that takes the last two connections: commits and short reads need one each. */
+function checkStreamsFit(
+  values: { LOOM_PG_POOL_MAX?: unknown; LOOM_PG_STREAMS_MAX?: unknown } | undefined,
+  problems: string[],
+): void {
+  const { LOOM_PG_POOL_MAX: poolMax, LOOM_PG_STREAMS_MAX: streamsMax } = values ?? {};
+  if (typeof poolMax !== 'number' || typeof streamsMax !== 'number' || streamsMax <= poolMax - 2) return;
+  problems.push(
+    `LOOM_PG_STREAMS_MAX must be at most ${poolMax - 2}, because LOOM_PG_POOL_MAX is ${poolMax} and commits and short reads need two connections`,
+  );
 }

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { stateKeyFault } from '../domain/state.ts';
 import { limits } from '../limits.ts';
-import { hostFault, nodeUrlFault, postgresUrlFault, tokensFault } from './checks.ts';
+import { hostFault, nodeUrlFault, parseTrustProxy, postgresUrlFault, tokensFault, withoutBrackets } from './checks.ts';
 
 type Check = (text: string) => string | undefined;
 
@@ -24,6 +24,18 @@ function boolean() {
   return z.stringbool({ truthy: ['true', '1'], falsy: ['false', '0'], error: 'must be true or false (or 1 or 0)' });
 }
 
+function trustedProxies() {
+  const expected =
+    'must be false, true, a number of proxies up to 32, or a list of addresses, networks such as 10.0.0.0/8, loopback, linklocal and uniquelocal';
+  return z.string().transform((text, context) => {
+    const proxies = parseTrustProxy(text);
+    const isValid = typeof proxies === 'number' ? proxies <= limits.maxForwardedAddresses : proxies !== undefined;
+    if (isValid && proxies !== undefined) return proxies;
+    context.issues.push({ code: 'custom', message: expected, input: undefined });
+    return z.NEVER;
+  });
+}
+
 function oneOf<const T extends readonly [string, ...string[]]>(values: T) {
   return z.enum(values, { error: `must be one of ${values.join(', ')}` });
 }
@@ -41,7 +53,7 @@ export const schema = z.object({
   LOOM_PG_URL: checked(postgresUrlFault).meta({
     secret: true,
     description:
-      'Address of the database: postgres://user:password@host:5432/database. Allowed query parameters: application_name, host (a socket directory) and options.',
+      'Address of the database: postgres://user:password@host:5432/database, or with several hosts host1:5432,host2:5432. Allowed query parameters: application_name, host (also a socket directory), port, options and target_session_attrs (any, read-write or primary).',
   }),
   LOOM_ADMIN_TOKEN: tokens().meta({
     secret: true,
@@ -55,8 +67,12 @@ export const schema = z.object({
   LOOM_PG_STATE_KEY: checked((text) => stateKeyFault(text))
     .default('default')
     .meta({ description: `Name of the state that this node serves: 1 to ${limits.maxStateKeyBytes} bytes.` }),
-  LOOM_PG_POOL_MAX: integer(2, 200).default(10).meta({
-    description: "Maximum number of connections to PostgreSQL, in addition to the probe's: 2 to 200.",
+  LOOM_PG_POOL_MAX: integer(3, 200).default(10).meta({
+    description: "Maximum number of connections to PostgreSQL, in addition to the probe's: 3 to 200.",
+  }),
+  LOOM_PG_STREAMS_MAX: integer(1, 198).optional().meta({
+    description:
+      'Maximum number of these connections that streams use together (reads of the whole state or trail, backups, restores, undos, verifications): 1 to LOOM_PG_POOL_MAX - 2. If unset: half of LOOM_PG_POOL_MAX, but at most LOOM_PG_POOL_MAX - 2.',
   }),
   LOOM_PG_IDLE_TIMEOUT_MS: integer(1_000, 24 * HOUR_MS)
     .default(30_000)
@@ -76,6 +92,7 @@ export const schema = z.object({
       'Certificate authorities to trust instead of those that come with Node: path of a PEM file, or the PEM text itself. Only with LOOM_PG_SSL=true.',
   }),
   LOOM_HOST: checked(hostFault)
+    .transform(withoutBrackets)
     .default('127.0.0.1')
     .meta({ description: 'Address to listen on; 0.0.0.0 or :: for all addresses.' }),
   LOOM_PORT: integer(0, 65_535).default(8787).meta({ description: 'Port to listen on; 0 for any free port.' }),
@@ -83,9 +100,9 @@ export const schema = z.object({
     description:
       'Address of the node for the client commands: http://host:8787, or https. If unset: this machine, at LOOM_HOST and LOOM_PORT. The node itself ignores it.',
   }),
-  LOOM_TRUST_PROXY: boolean().default(false).meta({
+  LOOM_TRUST_PROXY: trustedProxies().default(false).meta({
     description:
-      'true: the node takes the address of a client from X-Forwarded-For. Only behind a proxy that sets this header: otherwise clients can forge it to evade the limit on wrong tokens.',
+      'Proxies whose X-Forwarded-For names the client: false for none, true for one, a number of them, or a list of their addresses and networks, such as loopback,10.0.0.0/8. With a number, let no client reach the node past the proxies: it could forge its address to evade the limit on wrong tokens.',
   }),
   LOOM_METRICS_PUBLIC: boolean().default(false).meta({ description: 'true: GET /metrics needs no token.' }),
   LOOM_LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])

@@ -83,9 +83,9 @@ async function launch(cluster: Cluster, port: number, options: EmbeddedPostgresO
   // Without a pid, `ended` rejects with the reason, which the loop below reads.
   ended.catch(() => undefined);
   const { pid = 0 } = child;
-  const deadline = Date.now() + startTimeoutMs;
+  const deadline = performance.now() + startTimeoutMs;
   while (!(await isReady(cluster, pid))) {
-    if (Date.now() > deadline) {
+    if (performance.now() > deadline) {
       child.kill('SIGKILL');
       throw new Error(`PostgreSQL was not ready within ${startTimeoutMs / 1000} s`);
     }
@@ -100,10 +100,10 @@ function detached({ user }: Cluster) {
   return { ...user, cwd: '/', env: plainEnvironment, detached: true };
 }
 
-/** Returns whether the server has written `ready` into line 8 of `postmaster.pid`, as it does for `pg_ctl`. */
+/** Returns whether the server, or a hot standby, accepts connections. Line 8 of `postmaster.pid` tells `pg_ctl` so. */
 async function isReady({ directory }: Cluster, pid: number): Promise<boolean> {
   const lines = (await readFile(join(directory, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n');
-  return Number(lines[0]) === pid && lines[7]?.trim() === 'ready';
+  return Number(lines[0]) === pid && ['ready', 'standby'].includes(lines[7]?.trim() ?? '');
 }
 
 function serve(cluster: Cluster, { child, pid, port, ended }: Server, persistent: boolean): EmbeddedPostgres {

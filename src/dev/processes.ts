@@ -79,9 +79,9 @@ export function sendSignal(pid: number, signal: NodeJS.Signals): void {
 
 /** Waits until the process has ended, and returns whether it has. */
 export async function waitForEnd(pid: number, timeoutMs: number): Promise<boolean> {
-  const deadline = Date.now() + timeoutMs;
+  const deadline = performance.now() + timeoutMs;
   while ((await startOfProcess(pid)) !== undefined) {
-    if (Date.now() > deadline) return false;
+    if (performance.now() > deadline) return false;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   return true;

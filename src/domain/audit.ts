@@ -13,7 +13,22 @@ export const GENESIS_HASH = '0'.repeat(64);
 
 export const EMPTY_HEAD: AuditHead = { seq: 0, hash: GENESIS_HASH };
 
-/** Selects entries with `after` < seq < `before`. `document` selects the entries that change this document. */
+/** Lists the actions of entries that LOOM writes. */
+export const auditActions = [
+  'document.put',
+  'document.patch',
+  'document.delete',
+  'state.put',
+  'state.patch',
+  'restore',
+  'undo',
+  'audit.import',
+] as const;
+
+/**
+ * Selects entries with `after` < seq < `before`. `document` selects the entries that change this document,
+ * and the restores and undos that may have changed it.
+ */
 export interface AuditQuery {
   after?: number | undefined;
   before?: number | undefined;

@@ -36,6 +36,8 @@ export interface BackupOptions {
   includeAudit: boolean;
   /** Number of newest entries to include; all when undefined. */
   auditLimit?: number | undefined;
+  /** Name of the scratch state to export instead of the live state. */
+  scratch?: string | undefined;
 }
 
 export interface DocumentCounts {

@@ -44,8 +44,9 @@ export interface CommitReceipt {
 /**
  * Commits a request, and resolves after the transaction has committed. Rejects with `commit_outcome_unknown` when the
  * commit may have taken place. All other codes mean that nothing was committed: `precondition_failed`,
- * `document_not_found` (of a delete), `document_too_large`, `idempotency_key_reused`, `queue_full`, `state_busy`,
- * `schema_ahead`, `database_unavailable` or `draining`.
+ * `document_not_found` (of a delete), `document_too_large`, `audit_entry_too_large`, `commit_too_costly`,
+ * `idempotency_key_reused`, `idempotency_key_outdated`, `queue_full`, `state_busy`, `schema_ahead`,
+ * `database_unavailable` or `draining`.
  */
 export type SubmitCommit = (request: CommitRequest) => Promise<CommitReceipt>;
 

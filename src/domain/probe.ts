@@ -1,13 +1,26 @@
 /** Reports the probe's last checks of the database. `GET /ready` answers from it, without a query. */
 export interface ProbeVerdict {
-  /** Whether the database answers and this node supports its schema. */
+  /** Whether the database provides all that serving needs. */
   ok: boolean;
-  database: 'ok' | 'unreachable' | 'slow' | 'starting';
-  schema: 'ok' | 'behind' | 'ahead' | 'unknown';
+  database: 'ok' | 'unreachable' | 'slow' | 'starting' | 'read_only' | 'forbidden' | 'stalled' | 'failing';
+  schema: 'ok' | 'behind' | 'ahead' | 'damaged' | 'unknown';
   /** Set if and only if `ok` is false. */
   reason?: ProbeReason;
+  /** Says what is wrong and what to do. It names objects and roles of the database, so it is only for operators. */
+  detail?: string;
   /** Duration of the last successful check, including the time to connect; null before the first. */
   latencyMs: number | null;
 }
 
-export type ProbeReason = 'starting' | 'db_unreachable' | 'db_slow' | 'schema_behind' | 'schema_ahead';
+export type ProbeReason =
+  | 'starting'
+  | 'db_unreachable'
+  | 'db_slow'
+  | 'db_read_only'
+  | 'db_forbidden'
+  | 'db_commits_stalled'
+  | 'db_commits_failing'
+  | 'schema_behind'
+  | 'schema_ahead'
+  | 'schema_damaged'
+  | 'state_missing';

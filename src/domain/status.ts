@@ -1,12 +1,14 @@
 import type { AuditHead } from './audit.ts';
 import type { Readiness } from './readiness.ts';
-import type { ScratchState } from './state.ts';
+import type { EpochChange, ScratchState, StateLocks } from './state.ts';
 import type { ChainCheckRecord, RunningOperation, StoreObservation } from './store.ts';
 import type { UndoRecord } from './undo.ts';
 
 /** Describes the answer of `GET /v1/admin/status`. Values from the database are null while it is unreachable. */
 export interface StatusReport {
   ready: Readiness;
+  /** Says why the node is not ready and what to do. It names objects and roles of the database. */
+  ready_detail: string | null;
   version: string;
   node_version: string;
   started_at: string;
@@ -18,13 +20,20 @@ export interface StatusReport {
     documents: number | null;
     bytes: number | null;
     updated_at: string | null;
+    /** Epochs that a commit started because the database had lost commits. */
+    epoch_changes: number | null;
+    last_epoch_change: EpochChange | null;
   };
   last_backup_at: string | null;
   last_restore_at: string | null;
+  /** Members whose time is ahead of the database's clock, such as `last_backup_at`. */
+  future_times: string[] | null;
   audit: { entries: number | null; head: AuditHead | null; last_check: ChainCheckRecord | null };
   schema: { version: number | null; supported: number; compatible_from: number | null; pending: number | null };
   database: { ok: boolean; version: string | null; latency_ms: number | null; code?: string };
   pool: StoreObservation['pool'];
+  /** Null while the database does not answer. */
+  locks: StateLocks | null;
   queue: { depth: number; max: number };
   operations: RunningOperation[];
   event_loop: EventLoopDelay;

@@ -4,7 +4,7 @@ import type { BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentSummary, StoredDocument } from './document.ts';
 import type { UndoOptions } from './request.ts';
-import type { DroppedScratch, SchemaStatus, ScratchState, StateHead } from './state.ts';
+import type { DroppedScratch, ObservedHead, SchemaStatus, ScratchState, StateHead, StateLocks } from './state.ts';
 import type { UndoRecord, UndoReport } from './undo.ts';
 
 export interface DocumentQuery {
@@ -63,6 +63,8 @@ export interface OperationContext {
 export interface Store {
   submitCommit: SubmitCommit;
   readHead(): Promise<StateHead>;
+  /** Reads the head for the status and the metrics. */
+  observeHead(): Promise<ObservedHead>;
   readDocument(name: string): Promise<StoredDocument | undefined>;
   listDocuments(query: DocumentQuery): Promise<DocumentPage>;
   openState(): Promise<StateStream>;
@@ -78,6 +80,8 @@ export interface Store {
   undo(request: UndoOptions, context: OperationContext): Promise<UndoReport>;
   /** Returns the undo records, newest first. */
   readUndoRecords(): Promise<UndoRecord[]>;
+  /** Returns which transactions hold the locks of this state, of any node. */
+  readLocks(): Promise<StateLocks>;
   /** Returns the scratch states that belong to this state. */
   readScratchStates(): Promise<ScratchState[]>;
   /** Drops a scratch state and returns its counts. Rejects with `scratch_not_found` for any other state. */
@@ -107,9 +111,26 @@ export interface BackupStream {
   recordTaken(): Promise<void>;
 }
 
+/** Describes the batches of commits that the server failed since the last one that it made. */
+export interface CommitFailures {
+  batches: number;
+  /** Time since the last of them. */
+  ageMs: number;
+  /** Describes the last fault, without host or user. */
+  fault: string;
+}
+
 export interface StoreObservation {
   queueDepth: number;
-  pool: { total: number; idle: number; waiting: number; max: number };
+  pool: {
+    total: number;
+    idle: number;
+    /** Counts the requests that wait for a connection, or for their share of them. */
+    waiting: number;
+    max: number;
+    /** Connections that reads of the whole state or trail, backups, restores and verifications use. */
+    streams: { used: number; max: number };
+  };
   operations: RunningOperation[];
   /** Null until the first backup or verification by this node. */
   lastChainCheck: ChainCheckRecord | null;

@@ -22,4 +22,6 @@ export interface UndoReport extends OperationReport {
   undone_at: string | null;
   /** Newest first. */
   undone: Pick<UndoRecord, 'event_id' | 'kind' | 'taken_at' | 'revision'>[];
+  /** Whether the undo records match the digests in the audit trail; null if an older version wrote no digest. */
+  undo_record_verified: true | null;
 }

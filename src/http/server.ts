@@ -7,14 +7,20 @@
  * `plugins/` acts on every request, `routes/` has one file per resource, `request/` reads requests, `reply/` writes
  * answers, and `client/` calls a node. Only this file sees every setting. Each plugin and route gets just what it uses.
  */
+import type { Server as NetServer } from 'node:net';
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import type { Config } from '../config/config.ts';
 import { limits } from '../limits.ts';
 import { trackConnections } from './connections.ts';
-import { answerClientError, answerFrameworkError } from './plugins/error-handler.ts';
+import { listenOnFurtherAddresses } from './further-addresses.ts';
+import { createNodeServer } from './node-server.ts';
+import { createParserErrorHandler } from './parser-errors.ts';
 import { registerPlugins } from './plugins/plugins.ts';
-import { readRequestId } from './plugins/request-id.ts';
+import { answerFrameworkError, toOriginForm } from './plugins/request-head.ts';
 import { toJsonLine } from './reply/json.ts';
+import { createAddressReader } from './request/client-address.ts';
+import { requestIdOf } from './request/request-id.ts';
+import { RequestOrder } from './request-order.ts';
 import { type RouteParts, registerRoutes } from './routes/routes.ts';
 import { createTimedReader } from './timed-reader.ts';
 
@@ -31,14 +37,16 @@ export type HttpServer = ReturnType<typeof createServer>;
 export function createServer(options: ServerOptions) {
   const { http, tokens, bodyIdleTimeoutMs = limits.bodyIdleTimeoutMs, ...parts } = options;
   const { store, readiness, log, metrics } = parts;
-  const readHead = createTimedReader(() => store.readHead());
+  const readHead = createTimedReader(() => store.observeHead());
   const peekHead = () => readHead().catch(() => undefined);
-  const app = createApp(http, log);
+  const app = createApp(log, metrics);
   const connections = trackConnections(app.server);
   let closing = false;
+  let further: NetServer[] = [];
   metrics.watch({ observe: store.observe, readiness, readHead: peekHead });
 
-  const { routes } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics });
+  const readAddress = createAddressReader(http.trustProxy);
+  const { routes } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics, readAddress });
   registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
 
   return {
@@ -49,6 +57,7 @@ export function createServer(options: ServerOptions) {
     /** Listens on the configured host and port. Resolves with the address and the actual port. */
     listen: async () => {
       const url = await app.listen({ host: http.host, port: http.port });
+      further = await listenOnFurtherAddresses(app.server, http.host);
       const address = app.server.address();
       if (address === null || typeof address === 'string') throw new Error('a listening server has a port');
       return { host: http.host, port: address.port, url };
@@ -58,7 +67,7 @@ export function createServer(options: ServerOptions) {
       closing = true;
       const cutOff =
         timeoutMs === undefined ? undefined : setTimeout(() => app.server.closeAllConnections(), timeoutMs).unref();
-      const closed = app.close();
+      const closed = Promise.all([app.close(), ...further.map((one) => new Promise((resolve) => one.close(resolve)))]);
       connections.closeWhenIdle();
       await closed;
       clearTimeout(cutOff);
@@ -66,22 +75,29 @@ export function createServer(options: ServerOptions) {
   };
 }
 
-function createApp({ trustProxy }: Config['http'], loggerInstance: FastifyBaseLogger): FastifyInstance {
+function createApp(log: RouteParts['log'], metrics: RouteParts['metrics']): FastifyInstance {
+  const loggerInstance: FastifyBaseLogger = log;
+  const order = new RequestOrder((socket) => {
+    log.warn({ req: { ip: socket.remoteAddress } }, 'connection cut off: too many pipelined requests are waiting');
+  });
   const app = fastify({
     loggerInstance,
+    serverFactory: (handle) => createNodeServer(handle, order),
     // `plugins/request-log.ts` logs requests, without their queries.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
-    trustProxy,
-    genReqId: readRequestId,
+    genReqId: requestIdOf,
+    rewriteUrl: toOriginForm,
     // Closing ends idle connections at once, and lets requests in flight finish.
     forceCloseConnections: 'idle',
     // While the server closes, `plugins/gate.ts` refuses requests on open connections with a problem body.
     return503OnClosing: false,
-    keepAliveTimeout: limits.keepAliveTimeoutMs,
-    http: { headersTimeout: limits.headersTimeoutMs },
-    routerOptions: { maxParamLength: limits.maxRouteParameterCharacters },
+    routerOptions: {
+      maxParamLength: limits.maxRouteParameterCharacters,
+      // The router would parse every query, without a bound, before authentication. LOOM parses the URL itself.
+      querystringParser: () => ({}),
+    },
     frameworkErrors: answerFrameworkError,
-    clientErrorHandler: answerClientError,
+    clientErrorHandler: createParserErrorHandler({ order, log, metrics }),
   });
   app.setReplySerializer(toJsonLine);
   // Bodies stay in the socket until a route reads them: JSON.parse rounds numbers, and a parser may refuse `__proto__`.

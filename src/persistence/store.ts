@@ -1,25 +1,28 @@
 // persistence/ is the store. This file binds the verbs of its rooms to one database and one state key. It imports
 // domain and the rooms of persistence. All SQL is in these rooms. No room of persistence may import http or cli.
 
-import type { Store } from '../domain/store.ts';
+import type { CommitFailures, Store } from '../domain/store.ts';
 import { createChainChecks } from './activity/chain-checks.ts';
 import type { Operations } from './activity/operations.ts';
 import { openAudit, readAudit } from './audit/read.ts';
 import { verifyAudit } from './audit/verify.ts';
 import { openBackup } from './backup/backup.ts';
-import { commitBatch } from './commit/batch.ts';
+import { createCommitBatch } from './commit/batch.ts';
+import { createCommitFailures } from './commit/commit-failures.ts';
 import { createGroupCommit, type GroupCommitOptions } from './commit/group-commit.ts';
+import { createSeenRevision, type StateRevision } from './commit/seen-revision.ts';
 import type { Database } from './connection/database.ts';
 import { listDocuments, openState, readDocument } from './read/documents.ts';
+import { readLocks } from './restore/lock.ts';
 import { restore } from './restore/restore.ts';
 import { dropScratch } from './restore/scratch.ts';
-import { undo } from './restore/undo.ts';
-import { readUndoRecords } from './restore/undo-record.ts';
+import { undo } from './restore/undo/undo.ts';
+import { readUndoRecords } from './restore/undo/undo-record.ts';
 import type { Migration } from './schema/migrations.ts';
 import { readSchemaStatus } from './schema/schema.ts';
 import { createEventId } from './state/identifiers.ts';
 import { listScratchStates } from './state/scratch-states.ts';
-import { readStateHead } from './state/state-row.ts';
+import { observeStateHead, readStateHead } from './state/state-row.ts';
 
 export interface StoreOptions {
   database: Database;
@@ -33,24 +36,34 @@ export interface StoreOptions {
 export interface StoreHandle extends Store {
   /** Refuses new commits, and resolves when all accepted commits are answered. The database stays open. */
   close(): Promise<void>;
+  /** Returns the commits that the server failed, for the probe. */
+  commitFailures(): CommitFailures;
 }
 
 /** Creates the store for one state key of one database. */
 export function createStore(options: StoreOptions): StoreHandle {
   const { database, stateKey, maxDocumentBytes, migrations, operations, onBatch } = options;
   const chainChecks = createChainChecks();
+  const commitFailures = createCommitFailures();
+  const seen = createSeenRevision();
+  const note = <Found extends StateRevision | undefined>(found: Found): Found => {
+    if (found !== undefined) seen.note(found);
+    return found;
+  };
+  const commitBatch = createCommitBatch(database, { stateKey, maxDocumentBytes, seen });
   const groupCommit = createGroupCommit({
-    commitBatch: (commits) => commitBatch(database, commits, { stateKey, maxDocumentBytes }),
+    commitBatch: (commits, timeoutMs) => commitFailures.count(commitBatch(commits, timeoutMs)),
     createEventId,
     onBatch,
   });
 
   return {
     submitCommit: groupCommit.submit,
-    readHead: () => readStateHead(database, stateKey),
-    readDocument: (name) => readDocument(database, stateKey, name),
-    listDocuments: (query) => listDocuments(database, stateKey, query),
-    openState: () => openState(database, stateKey),
+    readHead: async () => note(await readStateHead(database, stateKey)),
+    observeHead: async () => note(await observeStateHead(database, stateKey)),
+    readDocument: async (name) => note(await readDocument(database, stateKey, name)),
+    listDocuments: async (query) => note(await listDocuments(database, stateKey, query)),
+    openState: async () => note(await openState(database, stateKey)),
     readAudit: (query) => readAudit(database, stateKey, query),
     openAudit: (query) => openAudit(database, stateKey, query),
     verifyAudit: ({ requestId }, scratch) =>
@@ -65,6 +78,7 @@ export function createStore(options: StoreOptions): StoreHandle {
         undo(database, request, { stateKey, ...context }),
       ),
     readUndoRecords: () => readUndoRecords(database, stateKey),
+    readLocks: () => readLocks(database, stateKey),
     readScratchStates: () => listScratchStates(database, stateKey),
     dropScratch: (scratch) => dropScratch(database, scratch, stateKey),
     readSchema: () => readSchemaStatus(database, migrations),
@@ -80,5 +94,6 @@ export function createStore(options: StoreOptions): StoreHandle {
       lastChainCheck: chainChecks.last(),
     }),
     close: () => groupCommit.close(),
+    commitFailures: commitFailures.read,
   };
 }

@@ -1,7 +1,15 @@
 import { benchmarkCommit } from './commit.ts';
+import { benchmarkLockHold } from './lock-hold.ts';
+import { benchmarkFailover, benchmarkFairness } from './outage.ts';
 import { benchmarkTransfer } from './transfer.ts';
 
-const benchmarks: Record<string, () => Promise<void>> = { commit: benchmarkCommit, transfer: benchmarkTransfer };
+const benchmarks: Record<string, () => Promise<void>> = {
+  commit: benchmarkCommit,
+  transfer: benchmarkTransfer,
+  fairness: benchmarkFairness,
+  failover: benchmarkFailover,
+  'lock-hold': benchmarkLockHold,
+};
 
 /** Runs the named benchmarks, or all. Compare only figures of the same run, because machines and their loads differ. */
 async function main(names: string[]): Promise<void> {

@@ -62,7 +62,8 @@ export async function commit(url: string, name = 'committed-meanwhile'): Promise
   return seconds;
 }
 
-async function ask(url: string, request?: RequestInit): Promise<void> {
+/** Sends a request, and throws unless it succeeds. */
+export async function ask(url: string, request?: RequestInit): Promise<void> {
   const answer = await fetch(url, request);
   const text = await answer.text();
   if (!answer.ok) throw new Error(`${url} answered ${answer.status}: ${text}`);

@@ -5,9 +5,9 @@ import { describe, expect, test } from 'vitest';
 import { createBackupEncoder } from '../../src/backup/format/encoder.ts';
 import { configVariables } from '../../src/config/config.ts';
 import { GENESIS_HASH } from '../../src/domain/audit.ts';
-import type { StateHead } from '../../src/domain/state.ts';
+import type { ObservedHead } from '../../src/domain/state.ts';
 import { errorCodes } from '../../src/errors.ts';
-import { limits } from '../../src/limits.ts';
+import { limits, maxEarlierEntryBytes } from '../../src/limits.ts';
 import { createMetrics } from '../../src/metrics.ts';
 
 import { createdTables } from './migration-rules.ts';
@@ -98,7 +98,7 @@ function anchorsOf(text: string): string[] {
 describe('docs/operations.md', () => {
   test('names only metrics of the node', async () => {
     const metrics = createMetrics();
-    const head: StateHead = {
+    const head: ObservedHead = {
       stateKey: 'default',
       epoch: 'e',
       revision: 0,
@@ -108,11 +108,14 @@ describe('docs/operations.md', () => {
       lastBackupAt: null,
       lastRestoreAt: null,
       updatedAt: '2026-01-01T00:00:00.000000Z',
+      epochChanges: 0,
+      lastEpochChange: null,
+      futureTimes: [],
     };
     metrics.watch({
       observe: () => ({
         queueDepth: 0,
-        pool: { total: 0, idle: 0, waiting: 0, max: 1 },
+        pool: { total: 0, idle: 0, waiting: 0, max: 1, streams: { used: 0, max: 1 } },
         operations: [],
         lastChainCheck: null,
       }),
@@ -149,6 +152,9 @@ describe('docs/restore.md', () => {
   test.each([
     `up to ${limits.commitLockTimeoutMs / 1000} s, and are then answered \`state_busy\``,
     `at most ${limits.maxPlanNames} names of each kind`,
+    `The name has at most ${limits.maxScratchKeyBytes} bytes`,
+    `ends the restore's transaction after ${limits.lockedIdleTimeoutMs / 1000} s`,
+    `it takes up to ${limits.operationIdleTimeoutMs / 60_000} minutes`,
     `its last ${limits.maxUndoRecords} restores and undos`,
     `the newest ${limits.maxReplacedRestores}`,
   ])('states the limit: %s', (words) => {
@@ -196,9 +202,14 @@ describe('docs/backup-format.md', () => {
   test('states the limit of each part', () => {
     const MiB = 2 ** 20;
     expect(text).toContain(
-      `a document ${limits.maxConfigurableDocumentBytes / MiB} MiB, an entry ${limits.maxAuditEntryBytes / MiB} MiB`,
+      `a document ${limits.maxConfigurableDocumentBytes / MiB} MiB, an entry ${limits.maxReadableEntryBytes / MiB} MiB`,
     );
-    expect(text).toContain(`with ${limits.maxAuditEntryDepth} levels of nesting`);
+    expect(text).toContain(`with ${limits.maxReadableEntryDepth} levels of nesting`);
+    expect(text.replace(/\s+/g, ' ')).toContain(
+      `entries of up to ${limits.maxAuditEntryBytes / MiB} MiB, and earlier versions ` +
+        `wrote up to ${(maxEarlierEntryBytes / MiB).toFixed(1)} MiB. A restore imports up to ` +
+        `${(limits.maxImportedEntryBytes / MiB).toFixed(1)} MiB and ${limits.maxAuditEntryDepth} levels`,
+    );
     expect(text).toContain(
       `any other member ${limits.maxBackupMemberBytes / 1024} KiB, ${limits.maxBackupHeaderMembers} members`,
     );

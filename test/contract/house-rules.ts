@@ -71,6 +71,13 @@ export const statesStayApart: FileRule = ({ path, text }) => {
   });
 };
 
+/** Lists the files that need the time of day: ids with a time in them, the age of a file, and the age of a backup. */
+const wallClocks = [
+  'src/persistence/state/identifiers.ts',
+  'src/cli/file/part-file.ts',
+  'src/cli/terminal/text.ts',
+];
+
 /** Only a main file uses the process. */
 const mainFiles = ['src/main.ts', 'src/healthcheck.ts'];
 
@@ -97,6 +104,11 @@ const patterns: { where: (path: string) => boolean; pattern: RegExp; fault: stri
     fault: 'takes the process as a value',
   },
   { where: isPure, pattern: /\bDate\.now\(|\bnew Date\(\)|\bperformance\.|\bprocess\./, fault: 'is not pure' },
+  {
+    where: (path) => isSource(path) && !isPure(path) && !wallClocks.includes(path),
+    pattern: /\bDate\.now\b|\bnew Date\(\)\.getTime\b|\+new Date\b/,
+    fault: 'reads the wall clock, which may jump: count waits with performance.now()',
+  },
   { where: (path) => !path.endsWith('.config.ts'), pattern: /^export default\b/m, fault: 'has a default export' },
   { where: () => true, pattern: /^export \*/m, fault: 'is a barrel' },
   // The linter refuses the type itself. This rule refuses the comment that would switch the linter off.

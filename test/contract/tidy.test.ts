@@ -155,6 +155,7 @@ describe('each rule finds its fault', () => {
     [patternsAreKept, 'src/node.ts', `process.once('SIGTERM', close);`],
     [patternsAreKept, 'src/node.ts', 'function close(host: NodeJS.Process): void {}'],
     [patternsAreKept, 'src/domain/a.ts', 'const now = Date.now();'],
+    [patternsAreKept, 'src/a.ts', 'const { now = Date.now } = options;'],
     [patternsAreKept, 'src/a.ts', ['export', 'default 1;'].join(' ')],
     [patternsAreKept, 'src/a.ts', ['export', `* from './b.ts';`].join(' ')],
     [patternsAreKept, 'src/a.ts', ['// biome-', 'ignore lint/suspicious/noExplicitAny: later'].join('')],

@@ -59,9 +59,31 @@ describe('a chain that was tampered with', () => {
 describe('a state that was dropped under its node', () => {
   it('is reported as starting instead of an internal error', async () => {
     await server.pool.query(`delete from loom_state where state_key = 'default'`);
-    for (const answer of [await put('4'), await get('/v1/state'), await get('/v1/audit/verify')]) {
+    const reads = [
+      '/v1/state',
+      '/v1/documents',
+      '/v1/documents/a',
+      '/v1/documents/none',
+      '/v1/audit',
+      '/v1/audit/verify',
+    ];
+    for (const answer of [await put('4'), ...(await Promise.all(reads.map(get)))]) {
       expect([answer.status, answer.json().code]).toEqual([503, 'starting']);
     }
+  });
+});
+
+describe('a state whose documents were changed by hand', () => {
+  it('is refused before the first byte, and the backup counts as failed', async () => {
+    await server.pool.query(
+      `insert into loom_document (state_key, name, value, revision) values ('default', 'b', '1', 3)`,
+    );
+    for (const answer of [await get('/v1/state'), await backup(), await get('/v1/audit/verify')]) {
+      expect([answer.status, answer.json().code]).toEqual([500, 'state_inconsistent']);
+      expect(answer.json()).not.toHaveProperty('state');
+    }
+    expect((await status()).last_backup_at).toBeNull();
+    expect((await get('/v1/documents/a')).status).toBe(200);
   });
 });
 

@@ -37,6 +37,7 @@ export async function callsOfEveryRoute(server: TestServer, deleted = 'none'): P
     ['POST', '/v1/admin/persistence/undo', '{"confirm":"undo"}'],
     ['POST', '/v1/admin/persistence/restore', restore.replace('{', '{"into_scratch":"trial",')],
     ['GET', '/v1/audit/verify?scratch=trial'],
+    ['GET', '/v1/admin/persistence/backup?scratch=trial'],
     ['DELETE', '/v1/admin/persistence/scratch/trial'],
   ];
   return steps.map(([method, url, body]) => ({

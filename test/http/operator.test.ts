@@ -138,6 +138,8 @@ describe('status', () => {
       scratch_states: [],
       last_backup_at: null,
       last_restore_at: null,
+      ready_detail: null,
+      future_times: [],
       memory: { rss_bytes: expect.any(Number) },
     });
     // The first sample is due after 20 ms.

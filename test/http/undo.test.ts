@@ -86,11 +86,15 @@ describe('scratch states over HTTP', () => {
     const name = 'trial of ü/1';
     const text = await backup();
     const before = await digestTables(server.pool);
+    const { last_backup_at: lastBackupAt } = await status();
     const restored = await restore(text, `"into_scratch":${JSON.stringify(name)},`);
     expect(restored.status).toBe(200);
     expect((await status()).scratch_states).toMatchObject([{ state_key: name, documents: 1 }]);
     const verdict = (await get(`/v1/audit/verify?scratch=${encodeURIComponent(name)}`)).json();
     expect(verdict).toMatchObject({ ok: true, head: restored.json().scratch.audit_head });
+    const exported = await get(`/v1/admin/persistence/backup?scratch=${encodeURIComponent(name)}`);
+    expect(exported.json()).toMatchObject({ state_key: name, manifest: { documents: 1, audit_verified: true } });
+    expect((await status()).last_backup_at).toBe(lastBackupAt);
     // `last_check` covers the live chain only.
     expect((await status()).audit.last_check?.by).not.toBe('verify');
 

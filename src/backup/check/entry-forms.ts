@@ -1,6 +1,6 @@
 import { limits } from '../../limits.ts';
 
-// Defines the forms of those members of an audit entry that LOOM stores in columns. The offline verifier and a restore
+// Defines the forms of those members of an audit entry that LOOM stores in columns or sends in headers. The offline verifier and a restore
 // use the same expressions, so each must mean the same in JavaScript (without flags) and in PostgreSQL's advanced
 // regular expressions. They contain no backslash: under an ICU locale, `\d` matches the digits of every script.
 
@@ -20,6 +20,10 @@ export const entryForms = {
   event_id: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
   /** RFC 3339 in UTC with microseconds, on a day that exists. */
   recorded_at: `^${DAY}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][.][0-9]{6}Z$`,
+  /** A whole number up to 16 digits, in plain decimal. */
+  revision: '^(0|[1-9][0-9]{0,15})$',
+  /** Characters that an entity tag in a header can have. LOOM writes ten of them. */
+  epoch: '^[0-9A-Za-z_-]{1,64}$',
 } as const;
 
 /** Bounds an `idempotency_key`, in bytes of UTF-8. */
@@ -33,12 +37,16 @@ export interface EntryMembers {
   recorded_at?: unknown;
   action?: unknown;
   idempotency_key?: unknown;
+  revision?: unknown;
+  epoch?: unknown;
 }
 
 const seqForm = new RegExp(entryForms.seq);
 const hashForm = new RegExp(entryForms.hash);
 const eventIdForm = new RegExp(entryForms.event_id);
 const recordedAtForm = new RegExp(entryForms.recorded_at);
+const revisionForm = new RegExp(entryForms.revision);
+const epochForm = new RegExp(entryForms.epoch);
 
 /** Returns the name of the first malformed member; undefined when every member has its form. */
 export function malformedMember(entry: EntryMembers): keyof EntryMembers | undefined {
@@ -48,6 +56,8 @@ export function malformedMember(entry: EntryMembers): keyof EntryMembers | undef
   if (!matches(entry.recorded_at, recordedAtForm)) return 'recorded_at';
   if (typeof entry.action !== 'string') return 'action';
   if (entry.idempotency_key !== undefined && !isIdempotencyKey(entry.idempotency_key)) return 'idempotency_key';
+  if (entry.revision !== undefined && !isRevision(entry.revision)) return 'revision';
+  if (entry.epoch !== undefined && !matches(entry.epoch, epochForm)) return 'epoch';
   return undefined;
 }
 
@@ -58,6 +68,10 @@ export function seqOf({ seq }: EntryMembers): number | null {
 
 function matches(value: unknown, form: RegExp): boolean {
   return typeof value === 'string' && form.test(value);
+}
+
+function isRevision(value: unknown): boolean {
+  return typeof value === 'number' && revisionForm.test(String(value));
 }
 
 function isIdempotencyKey(value: unknown): boolean {

@@ -17,7 +17,7 @@ function describeIssue(issue: z.core.$ZodIssue | undefined): string {
     case 'unrecognized_keys':
       return 'is not a known member';
     case 'invalid_type':
-      return `is missing or has the wrong type; expected ${issue.expected === 'int' ? 'whole number' : issue.expected}`;
+      return `is missing or has the wrong type; expected ${typeNames[issue.expected] ?? issue.expected}`;
     case 'invalid_value':
       return `is not ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
     case 'invalid_format':
@@ -34,3 +34,6 @@ function describeIssue(issue: z.core.$ZodIssue | undefined): string {
       return 'is not valid';
   }
 }
+
+/** Maps zod's names of types to the words of an error. */
+const typeNames: Record<string, string> = { int: 'whole number', boolean: 'true or false, without quotes' };

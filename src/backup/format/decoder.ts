@@ -229,8 +229,8 @@ function entriesVisit(pointer: string, frame: BackupFrame, emit: (item: BackupIt
     kind: 'array',
     onElement: (index) => ({
       kind: 'capture',
-      maxBytes: limits.maxAuditEntryBytes,
-      maxDepth: limits.maxAuditEntryDepth,
+      maxBytes: limits.maxReadableEntryBytes,
+      maxDepth: limits.maxReadableEntryDepth,
       place: { pointer: `${pointer}/${index}` },
       onValue: ({ text, type, offset }) => {
         if (type !== 'object') {

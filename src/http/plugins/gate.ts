@@ -3,6 +3,7 @@ import type { Readiness } from '../../domain/readiness.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { assertKnownParameters } from '../request/query.ts';
+import { parseQuery } from '../request/query-string.ts';
 
 /**
  * Refuses unknown query parameters, and data requests while this node may not use its database. An unreachable database
@@ -15,7 +16,7 @@ export function registerGate(
 ): void {
   app.addHook('onRequest', (request, _reply, done) => {
     const { gated, query } = request.routeOptions.config;
-    if (query !== undefined && query !== 'any') assertKnownParameters(request.query, query);
+    if (query !== undefined && query !== 'any') assertKnownParameters(parseQuery(request.raw.url ?? ''), query);
     if (gated === true && !request.is404) assertUsable(readiness(), isClosing());
     done();
   });

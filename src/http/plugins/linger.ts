@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import { limits } from '../../limits.ts';
 import { hasBody } from '../request/body.ts';
+import { isUninvited } from '../request/invitation.ts';
 
 /**
  * Delivers the answer to a request whose body was not read to its end. Closing the socket right after the answer would
@@ -14,7 +15,8 @@ export function registerLinger(app: FastifyInstance): void {
   app.addHook('onSend', async (request, reply, payload) => {
     const { raw } = request;
     if (!hasBody(raw) || raw.complete || raw.readableEnded || raw.destroyed) return payload;
-    if (await isSmallRestRead(raw)) return payload;
+    // A client that waits for an invitation sends nothing more after a final answer.
+    if (!isUninvited(raw) && (await isSmallRestRead(raw))) return payload;
     reply.header('connection', 'close');
     if (typeof payload !== 'string') return payload;
     reply.header('content-length', String(Buffer.byteLength(payload)));

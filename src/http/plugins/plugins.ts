@@ -9,11 +9,12 @@ import type { Config } from '../../config/config.ts';
 import type { Readiness } from '../../domain/readiness.ts';
 import type { Log } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
+import type { ReadAddress } from '../request/client-address.ts';
 import { registerAuthentication } from './authentication.ts';
 import { registerErrorHandler } from './error-handler.ts';
 import { registerGate } from './gate.ts';
 import { registerLinger } from './linger.ts';
-import { registerRequestId } from './request-id.ts';
+import { registerHeadCheck, registerRequestHead } from './request-head.ts';
 import { registerRequestLog } from './request-log.ts';
 import { type RouteTable, registerRouteTable } from './route-table.ts';
 
@@ -23,13 +24,15 @@ interface PluginParts {
   isClosing: () => boolean;
   log: Log;
   metrics: Pick<Metrics, 'countRequest'>;
+  readAddress: ReadAddress;
 }
 
 /** Registers all plugins, in the order of their hooks. Call it before the first route is registered. */
 export function registerPlugins(app: FastifyInstance, parts: PluginParts): RouteTable {
-  registerRequestId(app);
+  registerRequestHead(app, parts.readAddress);
   registerRequestLog(app, parts);
   registerErrorHandler(app);
+  registerHeadCheck(app);
   registerLinger(app);
   registerAuthentication(app, parts.tokens);
   registerGate(app, parts);

@@ -13,7 +13,7 @@ export function registerRequestLog(
     finished(reply.raw, { readable: false }, () => {
       const durationMs = performance.now() - startedAt;
       const complete = reply.raw.writableFinished;
-      const status = reply.raw.statusCode;
+      const status = statusOf(reply, complete);
       const route = request.routeOptions.url ?? 'none';
       metrics.countRequest({ method: request.method, route, status, durationMs });
       const { actor } = request;
@@ -24,6 +24,11 @@ export function registerRequestLog(
     });
     done();
   });
+}
+
+/** Returns 499 if the client disconnected before the node decided how to answer: Node's default would say 200. */
+function statusOf({ raw }: FastifyReply, complete: boolean): number {
+  return complete || raw.headersSent || raw.statusCode !== 200 ? raw.statusCode : 499;
 }
 
 /** Returns `debug` for probes and scrapes: they arrive every few seconds and would bury the other requests. */

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { LoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
 import type { RouteConfig } from '../route-config.ts';
 
 export interface RegisteredRoute {
@@ -33,7 +34,7 @@ export function registerRouteTable(app: FastifyInstance): RouteTable {
   app.setNotFoundHandler((request: FastifyRequest, reply: FastifyReply) => {
     const path = (request.raw.url ?? '').split('?', 1)[0] ?? '';
     const allowed = routes.filter(({ url }) => matches(url, path)).map(({ method }) => method);
-    if (allowed.length === 0) throw new LoomError('not_found', 'No route has this path.');
+    if (allowed.length === 0) throw new LoomError('not_found', `No route has this path.${slashHint(path)}`);
     const allow = [...new Set(allowed)].sort().join(', ');
     reply.header('allow', allow);
     throw new LoomError('method_not_allowed', `This path supports ${allow}.`);
@@ -44,8 +45,19 @@ export function registerRouteTable(app: FastifyInstance): RouteTable {
 /** Returns whether a percent-encoded path matches a pattern with `:parameters`. */
 function matches(pattern: string, path: string): boolean {
   const expected = pattern.split('/');
-  const found = path.split('/');
+  // Anyone may send a path of thousands of segments.
+  const found = path.split('/', expected.length + 1);
   return (
     expected.length === found.length && expected.every((part, index) => part.startsWith(':') || part === found[index])
   );
+}
+
+const DOCUMENTS = '/v1/documents/';
+
+/** Suggests the path of a document whose name contains a slash. */
+function slashHint(path: string): string {
+  const name = path.slice(DOCUMENTS.length);
+  if (!path.startsWith(DOCUMENTS) || !name.includes('/')) return '';
+  const rule = ' In the path of a document, write each slash of its name as %2F';
+  return name.length > limits.maxDocumentNameBytes ? `${rule}.` : `${rule}: ${DOCUMENTS}${name.replaceAll('/', '%2F')}`;
 }

@@ -1,7 +1,7 @@
 /**
  * Writes answers: JSON, problems, receipts and streams.
  *
- * May import `domain` and `errors`. Must not know a route, a token or the configuration.
+ * May import `domain`, `errors` and `limits`. Must not know a route, a token or the configuration.
  */
 import { isLoomError, LoomError } from '../../errors.ts';
 import { toJsonLine } from './json.ts';
@@ -43,13 +43,13 @@ function problemHeaders(error: LoomError): Record<string, string> {
 }
 
 /** Converts Fastify's and Node's own errors by their code, otherwise by their status. */
-function toLoomError(thrown: unknown): LoomError {
+export function toLoomError(thrown: unknown): LoomError {
   if (isLoomError(thrown)) return thrown;
   const { code, statusCode: status }: { code?: unknown; statusCode?: unknown } = Object(thrown);
   if (code === 'FST_ERR_BAD_URL') {
     return new LoomError(
       'malformed_request',
-      'In the path, each % must be followed by two hex digits, and the decoded bytes must be UTF-8.',
+      'The path has a broken percent-encoding: each % needs two hex digits, and the decoded bytes must be UTF-8.',
     );
   }
   if (code === 'FST_ERR_MAX_PARAM_LENGTH') {

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { pipeline, type Readable, type Transform } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { limits } from '../../limits.ts';
 
 /** Returns a signal that aborts when the client disconnects before it has the whole answer. */
 export function abortSignalOf(reply: FastifyReply): AbortSignal {
@@ -33,16 +34,23 @@ export async function sendStream(
 /** Returns whether `Accept-Encoding` names gzip with a weight above zero (RFC 9110 §12.5.3). */
 export function acceptsGzip(request: FastifyRequest): boolean {
   const header = request.headers['accept-encoding'];
-  return typeof header === 'string' && header.split(',').some((element) => isAccepted(element, ['gzip', 'x-gzip']));
+  return typeof header === 'string' && listOf(header).some((element) => isAccepted(element, ['gzip', 'x-gzip']));
 }
 
 /** Returns whether `Accept` names a media type with a weight above zero. Ranges with `*` do not count. */
 export function acceptsType(request: FastifyRequest, mediaType: string): boolean {
-  return (request.headers.accept ?? '').split(',').some((element) => isAccepted(element, [mediaType]));
+  return listOf(request.headers.accept ?? '').some((element) => isAccepted(element, [mediaType]));
+}
+
+/** Returns the first elements of a header that is a list. The node reads no more, because everyone may send thousands. */
+function listOf(header: string): string[] {
+  return header.split(',', limits.maxHeaderElements);
 }
 
 function isAccepted(element: string, names: readonly string[]): boolean {
-  const [name = '', ...parameters] = element.split(';').map((part) => part.trim().toLowerCase());
+  const [name = '', ...parameters] = element
+    .split(';', limits.maxHeaderElements)
+    .map((part) => part.trim().toLowerCase());
   return names.includes(name) && !parameters.some((parameter) => /^q=0(?:\.0{0,3})?$/.test(parameter));
 }
 

@@ -7,6 +7,8 @@ import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { FastifyRequest } from 'fastify';
 import { LoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
+import { inviteBody } from './invitation.ts';
 import { bodyTooLarge, gunzip, openRawBody, type TruncatedCode } from './raw-body.ts';
 
 /** Lists accepted media types; an error recommends the first. */
@@ -34,6 +36,7 @@ export function openBody(request: FastifyRequest, options: BodyOptions): Readabl
   const isGzip = readsGzip(request);
   const { maxBytes = Number.POSITIVE_INFINITY, idleMs, truncatedCode = 'malformed_request' } = options;
   if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw bodyTooLarge(maxBytes);
+  inviteBody(request.raw);
   const raw = openRawBody(request.raw, { idleMs, maxBytes });
   return isGzip ? gunzip(raw, maxBytes, truncatedCode) : raw;
 }
@@ -63,7 +66,9 @@ function assertMediaType(request: FastifyRequest, mediaTypes: MediaTypes): void 
   const header = request.headers['content-type'];
   // A request without a body needs no content-type. The route reports the missing body.
   if (header === undefined && !hasBody(request.raw)) return;
-  const [type = '', ...parameters] = (header ?? '').split(';').map((part) => part.trim().toLowerCase());
+  const [type = '', ...parameters] = (header ?? '')
+    .split(';', limits.maxHeaderElements)
+    .map((part) => part.trim().toLowerCase());
   if (!mediaTypes.includes(type)) {
     throw new LoomError(
       'unsupported_media_type',

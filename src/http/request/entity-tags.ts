@@ -9,9 +9,8 @@ interface EntityTag {
   opaque: string;
 }
 
-/** Matches one entity tag (RFC 9110 §8.8.3). Node decodes headers as latin-1, so obs-text is \x80-\xff. */
-const TAG = /(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"/y;
-const SEPARATOR = /[ \t]*,[ \t,]*/y;
+/** Matches the text between the quotes of an entity tag (RFC 9110 §8.8.3). Node decodes obs-text as \x80-\xff. */
+const OPAQUE = /^[\x21\x23-\x7e\x80-\xff]*$/;
 
 /**
  * Reads the preconditions on `document` (null: the state). Returns undefined if the request has none. `If-Match`
@@ -51,24 +50,40 @@ export function isNotModified(
   return ifNoneMatch !== undefined && includes(ifNoneMatch, etag);
 }
 
+/** Reads a list of entity tags from left to right, in one pass. A list may have empty elements (RFC 9110 §5.6.1). */
 function readEntityTags(
   value: string | undefined,
   header: string,
   isUsed: (tag: EntityTag) => boolean,
 ): Precondition['ifMatch'] {
-  const text = value?.replace(/^[ \t,]+|[ \t,]+$/g, '');
-  if (text === undefined || text === '*') return text;
+  if (value === undefined) return undefined;
+  let position = skipSeparators(value, 0).end;
+  if (value[position] === '*' && skipSeparators(value, position + 1).end === value.length) return '*';
   const tags: EntityTag[] = [];
-  for (let position = 0; ; ) {
-    TAG.lastIndex = position;
-    const tag = TAG.exec(text);
-    if (tag === null) throw malformed(header);
-    tags.push({ weak: tag[1] !== undefined, opaque: tag[2] ?? '' });
-    if (TAG.lastIndex === text.length) return tags.filter(isUsed).map(({ opaque }) => opaque);
-    SEPARATOR.lastIndex = TAG.lastIndex;
-    if (!SEPARATOR.test(text)) throw malformed(header);
-    position = SEPARATOR.lastIndex;
+  do {
+    const weak = value.startsWith('W/', position);
+    const start = position + (weak ? 3 : 1);
+    const close = value.indexOf('"', start);
+    if (value[start - 1] !== '"' || close < 0) throw malformed(header);
+    const opaque = value.slice(start, close);
+    if (!OPAQUE.test(opaque)) throw malformed(header);
+    tags.push({ weak, opaque });
+    const { end, commas } = skipSeparators(value, close + 1);
+    if (commas === 0 && end < value.length) throw malformed(header);
+    position = end;
+  } while (position < value.length);
+  return tags.filter(isUsed).map((tag) => tag.opaque);
+}
+
+/** Returns the end of the blanks and commas from `start`, and the number of commas among them. */
+function skipSeparators(value: string, start: number): { end: number; commas: number } {
+  let commas = 0;
+  let end = start;
+  for (; end < value.length; end += 1) {
+    if (value[end] === ',') commas += 1;
+    else if (value[end] !== ' ' && value[end] !== '\t') break;
   }
+  return { end, commas };
 }
 
 function includes(tags: '*' | string[], etag: string): boolean {

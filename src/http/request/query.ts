@@ -2,11 +2,16 @@ import type { FastifyRequest } from 'fastify';
 import { documentNameFault } from '../../domain/document.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
+import { parseQuery, type QueryParameter } from './query-string.ts';
 
 /** Throws `invalid_parameter` for an unsupported query parameter. The error never contains its value. */
-export function assertKnownParameters(query: unknown, known: readonly string[]): void {
-  for (const name of Object.keys(Object(query))) {
-    if (known.includes(name)) continue;
+export function assertKnownParameters(parameters: readonly QueryParameter[], known: readonly string[]): void {
+  for (const { name, valid } of parameters) {
+    if (known.includes(name)) {
+      if (valid) continue;
+      const fault = 'has a broken percent-encoding: each % needs two hex digits, and the decoded bytes must be UTF-8';
+      throw invalid(name, fault);
+    }
     // The error leaves out a name that could be a secret.
     const isHarmless = name.length < limits.minTokenCharacters && /^[a-z_]+$/.test(name);
     const found = isHarmless
@@ -19,9 +24,9 @@ export function assertKnownParameters(query: unknown, known: readonly string[]):
 
 /** Returns a parameter's text, or `undefined` when it is absent. Throws when it is repeated. */
 export function textParameter(request: FastifyRequest, name: string): string | undefined {
-  const value: unknown = Reflect.get(Object(request.query), name);
-  if (value === undefined || typeof value === 'string') return value;
-  throw invalid(name, 'appears more than once; send it once');
+  const found = parseQuery(request.raw.url ?? '').filter((parameter) => parameter.name === name);
+  if (found.length > 1) throw invalid(name, 'appears more than once; send it once');
+  return found[0]?.value;
 }
 
 export function booleanParameter(request: FastifyRequest, name: string, absent: boolean): boolean {

@@ -2,6 +2,8 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Config } from '../../config/config.ts';
 import type { Actor } from '../../domain/commit.ts';
 import { LoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
+import { parseQuery } from './query-string.ts';
 
 /** Returns the actor of a token, or undefined for an unknown token. Takes the same time whichever token matches. */
 type FindActor = (token: string) => Actor | undefined;
@@ -40,31 +42,47 @@ export function readToken(rawHeaders: readonly string[]): string | undefined {
 function tokenIn(name: string, value: string): string | undefined {
   const header = name.toLowerCase();
   if (header === 'x-loom-admin-token') return value.trim();
-  if (header !== 'authorization') return undefined;
-  return /^bearer +(.*)$/i.exec(value.trim())?.[1]?.trim();
+  return header === 'authorization' ? withoutScheme(value.trim()) : undefined;
 }
 
-/** Matches names of query parameters that usually carry a token, in lower case and without `-`, `_`, `.` and spaces. */
+/** Returns the credentials after the scheme `Bearer` and a blank; undefined for any other scheme. */
+function withoutScheme(text: string): string | undefined {
+  return text.slice(0, BEARER.length).toLowerCase() === BEARER ? text.slice(BEARER.length).trim() : undefined;
+}
+
+const BEARER = 'bearer ';
+
+/** Lists the parts of parameter names that carry a token, each optional but the last. */
 const tokenName =
   /^x?(?:loom)?(?:admin|client|access|auth|api|bearer|id|refresh)?(?:token|key|secret|password|authorization|auth|bearer|apikey)s?$/;
 
+/** Bounds the name of a parameter that carries a token. It is longer than every name that `tokenName` matches. */
+const MAX_TOKEN_NAME = 64;
+
 /**
  * Throws `token_in_query` if a query parameter is named like a token, or if its name or value is a configured token.
- * URLs end up in logs and histories. `url` is the undecoded URL of the request.
+ * URLs end up in logs and histories. `url` is the undecoded URL of the request. Everyone may send a query, so this
+ * computes digests only of texts that have the length of a token.
  */
 export function assertNoTokenInQuery(url: string, findActor: FindActor): void {
-  const start = url.indexOf('?');
-  if (start < 0) return;
-  for (const [name, value] of new URLSearchParams(url.slice(start + 1))) {
-    const candidates = [name, value, value.replace(/^bearer\s+/i, '')];
-    const isTokenName = tokenName.test(name.toLowerCase().replace(/[-_.\s]/g, ''));
-    if (!isTokenName && !candidates.some((text) => findActor(text) !== undefined)) continue;
+  for (const { name, value } of parseQuery(url)) {
+    const candidates = [name, value, withoutScheme(value) ?? ''].filter(hasTokenLength);
+    if (!isTokenName(name) && !candidates.some((text) => findActor(text) !== undefined)) continue;
     throw new LoomError(
       'token_in_query',
       'The URL seems to contain a token, and logs keep URLs. ' +
         'Send the token as x-loom-admin-token or as Authorization: Bearer. If it was a real one, replace it.',
     );
   }
+}
+
+/** Compares in lower case and without `-`, `_`, `.` and blanks. */
+function isTokenName(name: string): boolean {
+  return name.length <= MAX_TOKEN_NAME && tokenName.test(name.toLowerCase().replace(/[-_.\s]/g, ''));
+}
+
+function hasTokenLength({ length }: string): boolean {
+  return length >= limits.minTokenCharacters && length <= limits.maxTokenCharacters;
 }
 
 function digestOf(text: string): Buffer {

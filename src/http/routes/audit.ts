@@ -1,7 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
-import type { AuditQuery } from '../../domain/audit.ts';
+import { type AuditQuery, auditActions } from '../../domain/audit.ts';
 import type { AuditPage, Store } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
 import { sendJsonText } from '../reply/json.ts';
 import { abortSignalOf, acceptsType, sendStream } from '../reply/stream.ts';
 import { choiceParameter, integerParameter, limitParameter, nameParameter, textParameter } from '../request/query.ts';
@@ -21,6 +22,7 @@ export function registerAudit(
     ...dataRoute('client', parameters),
     handler: async (request, reply) => {
       const query = readAuditQuery(request);
+      await assertKnownAction(query, store);
       reply.header('vary', 'accept');
       if (acceptsType(request, NDJSON)) {
         reply.type(NDJSON);
@@ -53,13 +55,19 @@ function readAuditQuery(request: FastifyRequest): Omit<AuditQuery, 'limit'> {
     after: integerParameter(request, 'after', { min: 0 }),
     before: integerParameter(request, 'before', { min: 0 }),
     document: nameParameter(request, 'document'),
-    action: actionParameter(request),
+    action: textParameter(request, 'action'),
     order: choiceParameter(request, 'order', ['asc', 'desc']) ?? 'asc',
   };
 }
 
-function actionParameter(request: FastifyRequest): string | undefined {
-  const action = textParameter(request, 'action');
-  if (action === undefined || /^[a-z_]+(?:\.[a-z_]+)*$/.test(action)) return action;
-  throw new LoomError('invalid_parameter', 'The query parameter action is malformed. Send one such as document.put.');
+/** Refuses a mistyped action. A trail that was restored from another program may have actions of its own. */
+async function assertKnownAction(
+  { action }: Pick<AuditQuery, 'action'>,
+  store: Pick<Store, 'readAudit'>,
+): Promise<void> {
+  if (action === undefined || auditActions.some((known) => known === action)) return;
+  const isPossible = action.length <= limits.maxActionCharacters && /^[a-z_.]+$/.test(action);
+  if (isPossible && (await store.readAudit({ action, limit: 1, order: 'asc' })).entries.length > 0) return;
+  const detail = `No audit entry has the action in the query. LOOM's actions are ${auditActions.join(', ')}.`;
+  throw new LoomError('invalid_parameter', detail);
 }

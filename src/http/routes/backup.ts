@@ -6,7 +6,8 @@ import type { Store } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
 import { abortSignalOf, acceptsGzip, sendStream } from '../reply/stream.ts';
-import { booleanParameter, integerParameter } from '../request/query.ts';
+import { booleanParameter, integerParameter, textParameter } from '../request/query.ts';
+import { assertScratchKey } from '../request/scratch-key.ts';
 import { dataRoute } from '../route-config.ts';
 
 export function registerBackup(
@@ -16,12 +17,12 @@ export function registerBackup(
   app.route({
     method: ['GET', 'HEAD'],
     url: '/v1/admin/persistence/backup',
-    ...dataRoute('admin', ['include_audit', 'audit_limit']),
+    ...dataRoute('admin', ['include_audit', 'audit_limit', 'scratch']),
     handler: async (request, reply) => {
       const options = readBackupOptions(request);
       reply.headers({
         'content-type': 'application/json',
-        'content-disposition': `attachment; filename="${toFileName(stateKey, new Date())}"`,
+        'content-disposition': `attachment; filename="${toFileName(options.scratch ?? stateKey, new Date())}"`,
         vary: 'accept-encoding',
       });
       if (request.method === 'HEAD') return reply.send();
@@ -68,7 +69,9 @@ function readBackupOptions(request: FastifyRequest): BackupOptions {
     const detail = 'The query parameter audit_limit has no meaning with include_audit=false. Remove one of them.';
     throw new LoomError('invalid_parameter', detail);
   }
-  return { includeAudit, auditLimit };
+  const scratch = textParameter(request, 'scratch');
+  if (scratch !== undefined) assertScratchKey(scratch);
+  return { includeAudit, auditLimit, scratch };
 }
 
 /** Returns a file name without special characters, such as `loom-backup-default-20260131T235959Z.json`. */

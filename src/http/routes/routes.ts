@@ -6,7 +6,7 @@
  */
 import type { FastifyInstance } from 'fastify';
 import type { Readiness } from '../../domain/readiness.ts';
-import type { StateHead } from '../../domain/state.ts';
+import type { ObservedHead } from '../../domain/state.ts';
 import type { Store } from '../../domain/store.ts';
 import type { Log } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
@@ -31,21 +31,23 @@ export interface RouteParts {
   node: NodeFacts;
   /** Returns the last verdict, without waiting. */
   readiness: () => Readiness;
+  /** Says why the node is not ready, for operators. */
+  readinessDetail?: () => string | undefined;
   /** Reads the head of the state. Resolves with undefined if the database does not answer in time. */
-  peekHead: () => Promise<StateHead | undefined>;
+  peekHead: () => Promise<ObservedHead | undefined>;
   log: Log;
   metrics: Metrics;
 }
 
 export function registerRoutes(app: FastifyInstance, parts: RouteParts): void {
-  const { store, stateKey, node, readiness, bodyIdleTimeoutMs: idleMs } = parts;
+  const { store, stateKey, node, readiness, readinessDetail, bodyIdleTimeoutMs: idleMs } = parts;
   const bodyBounds = { maxDocumentBytes: parts.maxDocumentBytes, idleMs };
   registerProbes(app, { readiness });
   registerMetrics(app, { metrics: parts.metrics, isPublic: parts.metricsPublic });
   registerDocuments(app, { store, bodyBounds });
   registerState(app, { store, bodyBounds });
   registerAudit(app, { store });
-  registerStatus(app, { store, stateKey, node, readiness, peekHead: parts.peekHead });
+  registerStatus(app, { store, stateKey, node, readiness, readinessDetail, peekHead: parts.peekHead });
   registerSchema(app, { store, stateKey, supportedSchemaVersion: node.supportedSchemaVersion });
   registerBackup(app, { store, stateKey, log: parts.log });
   registerRestore(app, { store, idleMs });

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import type { Readiness } from '../../domain/readiness.ts';
-import type { StateHead } from '../../domain/state.ts';
+import type { ObservedHead } from '../../domain/state.ts';
 import type { StatusReport } from '../../domain/status.ts';
 import type { Store } from '../../domain/store.ts';
 import type { UndoRecord } from '../../domain/undo.ts';
@@ -19,28 +19,31 @@ export interface NodeFacts {
 }
 
 interface StatusRouteParts {
-  store: Pick<Store, 'observe' | 'readDatabase' | 'readSchema' | 'readScratchStates' | 'readUndoRecords'>;
+  store: Pick<Store, 'observe' | 'readDatabase' | 'readLocks' | 'readSchema' | 'readScratchStates' | 'readUndoRecords'>;
   stateKey: string;
   node: NodeFacts;
   readiness: () => Readiness;
-  peekHead: () => Promise<StateHead | undefined>;
+  readinessDetail?: (() => string | undefined) | undefined;
+  peekHead: () => Promise<ObservedHead | undefined>;
 }
 
 /** Registers the status route. If the database does not answer in time, its values are null. */
 export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): void {
-  const { store, stateKey, node, readiness, peekHead } = parts;
+  const { store, stateKey, node, readiness, readinessDetail, peekHead } = parts;
   const readSchema = createTimedReader(() => store.readSchema());
   const readDatabase = createTimedReader(() => store.readDatabase());
+  const readLocks = createTimedReader(() => store.readLocks());
   const readUndoRecords = createTimedReader(() => store.readUndoRecords());
   const readScratchStates = createTimedReader(() => store.readScratchStates());
   const eventLoop = watchEventLoop();
   app.addHook('onClose', async () => eventLoop.close());
 
   app.get('/v1/admin/status', operatorRoute('admin'), async (): Promise<StatusReport> => {
-    const [head, schema, database, undoRecords, scratchStates] = await Promise.all([
+    const [head, schema, database, locks, undoRecords, scratchStates] = await Promise.all([
       peekHead(),
       readSchema().catch(() => undefined),
       readDatabase().then(toDatabase, toDatabaseFault),
+      readLocks().catch(() => null),
       readUndoRecords().catch(() => null),
       readScratchStates().catch(() => null),
     ]);
@@ -48,6 +51,7 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
     const { queueDepth, pool, operations, lastChainCheck } = store.observe();
     return {
       ready: readiness(),
+      ready_detail: readinessDetail?.() ?? null,
       version: node.version,
       node_version: process.version,
       started_at: node.startedAt.toISOString(),
@@ -56,6 +60,7 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
       state: toState(head),
       last_backup_at: head?.lastBackupAt ?? null,
       last_restore_at: head?.lastRestoreAt ?? null,
+      future_times: head?.futureTimes ?? null,
       audit: { entries: head?.head.seq ?? null, head: head?.head ?? null, last_check: lastChainCheck },
       schema: {
         version: schema?.schemaVersion ?? null,
@@ -63,8 +68,9 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
         compatible_from: schema?.compatibleFrom ?? null,
         pending: schema?.pending.length ?? null,
       },
-      database,
+      database: judgeDatabase(database, readiness()),
       pool,
+      locks,
       queue: { depth: queueDepth, max: limits.maxQueueCommits },
       operations,
       event_loop: eventLoop.delay(),
@@ -75,13 +81,15 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
   });
 }
 
-function toState(head: StateHead | undefined): StatusReport['state'] {
+function toState(head: ObservedHead | undefined): StatusReport['state'] {
   return {
     revision: head?.revision ?? null,
     epoch: head?.epoch ?? null,
     documents: head?.documents ?? null,
     bytes: head?.bytes ?? null,
     updated_at: head?.updatedAt ?? null,
+    epoch_changes: head?.epochChanges ?? null,
+    last_epoch_change: head?.lastEpochChange ?? null,
   };
 }
 
@@ -91,6 +99,12 @@ function toDatabase({ version, latencyMs }: { version: string; latencyMs: number
 
 function toDatabaseFault(error: unknown): StatusReport['database'] {
   return { ok: false, version: null, latency_ms: null, code: isLoomError(error) ? error.code : 'internal' };
+}
+
+/** Returns the database as not ok, with the reason, if it answers but does not let the node serve. */
+function judgeDatabase(database: StatusReport['database'], { checks, reason }: Readiness): StatusReport['database'] {
+  const isUsable = !['read_only', 'forbidden', 'stalled', 'failing'].includes(checks.database);
+  return !database.ok || isUsable ? database : { ...database, ok: false, code: reason ?? 'internal' };
 }
 
 function toUndo(records: UndoRecord[] | null, now: Date): StatusReport['undo'] {

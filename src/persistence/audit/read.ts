@@ -18,6 +18,26 @@ const LINE = `'{"hash": "' || encode(hash, 'hex') || '", ' ||
 /** Maps each order to SQL, so that no text of a request becomes SQL. */
 const directions = { asc: 'asc', desc: 'desc' };
 
+/**
+ * Selects the entries that changed a document, as SQL. `key` and `name` are the expressions of the state key and the
+ * name. A restore or undo lists the names that it changed, up to a bound. Beyond that, its undo record has them, as long
+ * as it is kept. Without one, the restore may have changed the document, so its entry is selected.
+ */
+function changesDocument(key: string, name: string): string {
+  const lists = ['added', 'changed', 'removed'];
+  const isListed = lists.map((list) => `coalesce(entry -> action -> 'document_names' -> '${list}' ? ${name}, false)`);
+  const isComplete = lists.map((list) => `@.document_names.${list}.size() == @.documents.${list}`).join(' && ');
+  return `case when action in ('restore', 'undo') then
+      entry -> action -> 'replaced_state' is distinct from 'false'
+      and (${isListed.join(' or ')}
+           or (not coalesce(jsonb_path_exists(entry -> action, '$ ? (${isComplete})'), false)
+               and not exists (
+                 select from loom_snapshot s where s.state_key = ${key} and s.event_id = loom_audit.event_id
+                    and not exists (select from loom_snapshot_document d
+                                     where d.state_key = ${key} and d.revision = s.revision and d.name = ${name}))))
+    else entry -> 'changes' @> jsonb_build_array(jsonb_build_object('name', ${name})) end`;
+}
+
 /** Reads one page of entries, in the order of their seqs. */
 export async function readAudit(database: Database, stateKey: string, query: AuditQuery): Promise<AuditPage> {
   const { after = 0, before = Number.MAX_SAFE_INTEGER, action = null, document = null, limit, order } = query;
@@ -25,7 +45,7 @@ export async function readAudit(database: Database, stateKey: string, query: Aud
     `select seq, ${LINE} as text from loom_audit
       where state_key = $1 and seq > $2 and seq < $3
         and ($4::text is null or action = $4)
-        and ($5::text is null or entry -> 'changes' @> jsonb_build_array(jsonb_build_object('name', $5::text)))
+        and ($5::text is null or ${changesDocument('$1', '$5::text')})
       order by seq ${directions[order]} limit $6`,
     [stateKey, after, before, action, document, limit + 1],
   );
@@ -41,14 +61,15 @@ export async function openAudit(
   stateKey: string,
   { after = 0, before = Number.MAX_SAFE_INTEGER, action = '', document, order }: Omit<AuditQuery, 'limit'>,
 ): Promise<Readable> {
-  const named = document === undefined ? '' : JSON.stringify([{ name: document }]);
   const { body } = await openStream(database, {
     prepare: async (connection) => {
       await selectStateKey(connection, stateKey);
+      // Without the state, or with hidden entries, the stream would look whole.
+      await readStateHead(connection.within(), stateKey);
       await connection.execute(
         `select set_config('loom.after', $1, true), set_config('loom.before', $2, true),
                 set_config('loom.action', $3, true), set_config('loom.document', $4, true)`,
-        [String(after), String(before), action, named],
+        [String(after), String(before), action, document ?? ''],
       );
     },
     write: async (connection, _head, sink) => {
@@ -56,6 +77,7 @@ export async function openAudit(
         await sink.write(Buffer.concat(lines.flatMap((line) => [line, NEWLINE])));
       }
     },
+    lane: 'client',
   });
   return body;
 }
@@ -67,6 +89,7 @@ function selectedEntries(order: 'asc' | 'desc'): string {
     where state_key = current_setting('loom.state_key')
       and seq > current_setting('loom.after')::bigint and seq < current_setting('loom.before')::bigint
       and (current_setting('loom.action') = '' or action = current_setting('loom.action'))
-      and (current_setting('loom.document') = '' or entry -> 'changes' @> nullif(current_setting('loom.document'), '')::jsonb)
+      and (current_setting('loom.document') = ''
+           or ${changesDocument("current_setting('loom.state_key')", "current_setting('loom.document')")})
     order by seq ${directions[order]}`;
 }

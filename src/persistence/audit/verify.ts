@@ -2,24 +2,35 @@ import { type AuditHead, type AuditVerdict, type ChainFault, GENESIS_HASH } from
 import type { ChainChecks } from '../activity/chain-checks.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
+import { boundTransaction } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
-import { assertScratch } from '../state/scratch-states.ts';
+import { assertTotals, countDocuments } from '../state/consistency.ts';
+import { findScratchKey } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
 
-/** Verifies the chain of the state, or of its scratch state `scratch`. Records the verdict on the state only. */
+/**
+ * Verifies the chain of the state, or of its scratch state `scratch`. Records the verdict on the state only. If the chain
+ * is valid, throws `state_inconsistent` unless the documents add up to the totals of the state row.
+ */
 export async function verifyAudit(
   { database, stateKey, chainChecks }: { database: Database; stateKey: string; chainChecks: ChainChecks },
   scratch: string | undefined,
 ): Promise<AuditVerdict> {
-  const verdict = await database.transaction('snapshot', async (connection) => {
-    if (scratch !== undefined) await assertScratch(connection.within(), scratch, stateKey);
-    return verifyChain(connection, scratch ?? stateKey);
+  const { verdict, state, found } = await database.transaction('snapshot', async (connection) => {
+    await boundTransaction(connection);
+    const verified = scratch === undefined ? stateKey : await findScratchKey(connection.within(), scratch, stateKey);
+    return {
+      verdict: await verifyChain(connection, verified),
+      state: await readStateHead(connection.within(), verified),
+      found: await countDocuments(connection, verified),
+    };
   });
   if (scratch === undefined) {
     const { ok, head } = verdict;
     const firstBadSeq = ok ? null : verdict.first_bad_seq;
     chainChecks.record({ ok, by: 'verify', from_seq: 1, to_seq: head.seq, first_bad_seq: firstBadSeq });
   }
+  if (verdict.ok) assertTotals(state, found);
   return verdict;
 }
 

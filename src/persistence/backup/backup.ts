@@ -8,6 +8,8 @@ import type { Operations } from '../activity/operations.ts';
 import type { Database } from '../connection/database.ts';
 import { openStream, type Sink } from '../read/stream.ts';
 import { SCHEMA_SERVES } from '../schema/serves.ts';
+import { assertConsistent } from '../state/consistency.ts';
+import { findScratchKey } from '../state/scratch-states.ts';
 import { readStateHead, selectStateKey } from '../state/state-row.ts';
 import { type BackupHead, readHeader, writeBackup } from './writer.ts';
 
@@ -27,12 +29,16 @@ export async function openBackup(
   options: BackupOptions,
   { requestId, signal }: OperationContext,
 ): Promise<BackupStream> {
+  const { scratch } = options;
   const operation = operations.begin('backup', requestId);
   let isBroken = false;
   const { body } = await openStream<BackupHead>(database, {
     prepare: async (connection) => {
-      await selectStateKey(connection, stateKey);
-      const state = await readStateHead(connection.within(), stateKey);
+      const key = scratch === undefined ? stateKey : await findScratchKey(connection.within(), scratch, stateKey);
+      await selectStateKey(connection, key);
+      const row = await readStateHead(connection.within(), key);
+      await assertConsistent(connection, row);
+      const state = { ...row, stateKey: scratch ?? stateKey };
       return { state, header: await readHeader(connection.within(), state) };
     },
     write: async (connection, head, sink) => {
@@ -44,24 +50,27 @@ export async function openBackup(
       };
       const output = { connection, sink: countingSink, progress: operation };
       const verdict = await writeBackup(output, head, options);
-      if (verdict === undefined) return;
+      if (verdict === undefined || scratch !== undefined) return;
       isBroken = !verdict.ok;
       chainChecks.record({ by: 'backup', ...verdict });
     },
     signal,
+    lane: 'operator',
     onClose: operation.finish,
   });
-  // A backup with a broken chain is not restorable, so its time is not recorded.
-  return { body, recordTaken: async () => (isBroken ? undefined : recordBackup(database, stateKey)) };
+  // A backup with a broken chain is not restorable, and one of a scratch state does not protect the live state.
+  const isRecorded = () => !isBroken && scratch === undefined;
+  return { body, recordTaken: async () => (isRecorded() ? recordBackup(database, stateKey) : undefined) };
 }
 
 /**
- * Records the time of a complete backup. An earlier time never replaces a later one. Writes nothing if the schema no
- * longer serves this node.
+ * Records the time of a complete backup. A later backup replaces the time of an earlier one even if the clock has gone
+ * back since: otherwise a time in the future would stay until it has passed. Writes nothing if the schema no longer
+ * serves this node.
  */
 async function recordBackup(database: Database, stateKey: string): Promise<void> {
   await database.execute(
-    `update loom_state set last_backup_at = greatest(last_backup_at, now())
+    `update loom_state set last_backup_at = clock_timestamp()
       where state_key = $1 and ${SCHEMA_SERVES}`,
     [stateKey],
   );

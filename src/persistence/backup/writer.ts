@@ -10,6 +10,7 @@ import { rfc3339 } from '../connection/timestamp.ts';
 import { ALL_DOCUMENTS } from '../read/documents.ts';
 import type { Sink } from '../read/stream.ts';
 import { CURRENT_SCHEMA_VERSION } from '../schema/schema.ts';
+import { assertTotals } from '../state/consistency.ts';
 
 /** Holds what a backup reads before its first byte. */
 export interface BackupHead {
@@ -55,7 +56,7 @@ export async function writeBackup(
   const { sink } = output;
   const encoder = createBackupEncoder();
   await sink.write(encoder.begin(header));
-  await writeDocuments(output, encoder);
+  await writeDocuments(output, encoder, state);
   await writeDigests(output, encoder);
   const previous = includeAudit ? await writeAudit(output, encoder, state.head, auditLimit) : state.head;
   await sink.write(encoder.end(state.head));
@@ -65,11 +66,23 @@ export async function writeBackup(
   return { ok, from_seq: previous.seq + 1, to_seq: state.head.seq, first_bad_seq: firstBadSeq };
 }
 
-async function writeDocuments({ connection, sink, progress }: BackupOutput, encoder: BackupEncoder): Promise<void> {
+async function writeDocuments(
+  { connection, sink, progress }: BackupOutput,
+  encoder: BackupEncoder,
+  state: StateHead,
+): Promise<void> {
+  const written = { documents: 0, bytes: 0 };
+  const encode = (line: Buffer): Buffer => {
+    const [name, text] = splitFields(line);
+    written.documents += 1;
+    written.bytes += text.length;
+    return encoder.document(name, text);
+  };
   for await (const lines of connection.copyOut(ALL_DOCUMENTS)) {
     progress.count({ documents: lines.length });
-    await sink.write(Buffer.concat(lines.map((line) => encoder.document(...splitFields(line)))));
+    await sink.write(Buffer.concat(lines.map(encode)));
   }
+  assertTotals(state, written);
 }
 
 /** Writes the digests in a second pass over the table, because in memory they would grow with the state. */

@@ -8,6 +8,7 @@ import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { isConnectionFault } from '../connection/faults.ts';
 import { SCHEMA_SERVES, schemaAhead } from '../schema/serves.ts';
+import type { SeenRevision } from './seen-revision.ts';
 
 /** Holds a commit and its text for `loom_commit`. The event id stays the same when the commit is sent again. */
 export interface PreparedCommit {
@@ -18,7 +19,8 @@ export interface PreparedCommit {
   bytes: number;
 }
 
-export type CommitOutcome = { receipt: CommitReceipt } | { error: LoomError };
+/** Reports a commit. A deferred commit was not made, because the batch was used up: send it again, before later ones. */
+export type CommitOutcome = { receipt: CommitReceipt } | { error: LoomError } | { deferred: true };
 
 type ResultRow =
   | { status: 'committed'; revision: number; epoch: string; event_id: string; created: boolean; replayed?: boolean }
@@ -26,7 +28,16 @@ type ResultRow =
   | { status: 'document_not_found'; name: string }
   | { status: 'document_too_large'; name: string; bytes: number }
   | { status: 'too_many_changes'; deletes: number }
+  | { status: 'audit_entry_too_large'; bytes: number }
+  | { status: 'commit_too_costly'; bytes: number }
+  | { status: 'idempotency_key_outdated' }
   | { status: 'idempotency_key_reused' };
+
+/** `timed`: the commit needs a transaction with a `statement_timeout`. */
+interface DeferredRow {
+  status: 'deferred';
+  timed: boolean;
+}
 
 /** Builds the text of a commit. Joins strings, because the documents in `request` are already JSON text. */
 export function prepareCommit(request: CommitRequest, eventId: string): PreparedCommit {
@@ -53,45 +64,103 @@ export function prepareCommit(request: CommitRequest, eventId: string): Prepared
 export interface CommitBatchOptions {
   stateKey: string;
   maxDocumentBytes: number;
+  /** The highest revision of the state that this node has seen. */
+  seen: SeenRevision;
 }
 
 /**
- * Commits a batch in one transaction and one round trip. Returns the outcomes in the order of `commits`. Rejects if
- * nothing was committed (`schema_ahead`, `state_busy`, `database_unavailable`, …), or with `commit_outcome_unknown`
- * when the connection broke before the answer. Sending the same batch again is safe: `loom_commit` finds commits by
- * event id.
+ * Returns a function that commits a batch in one transaction and returns the outcomes in the order of `commits`. It
+ * rejects if nothing was committed (`schema_ahead`, `state_busy`, `database_unavailable`, …), or with
+ * `commit_outcome_unknown` when the connection broke before the answer. Sending the same batch again is safe:
+ * `loom_commit` finds commits by event id.
+ *
+ * A small batch is a single statement. A large one, or one that `loom_commit` found to be large, needs a transaction,
+ * because PostgreSQL reads `statement_timeout` when a statement begins. So does every batch if the default isolation of
+ * the role or database is not READ COMMITTED.
  */
-export async function commitBatch(
+export function createCommitBatch(
   database: Database,
-  commits: PreparedCommit[],
-  { stateKey, maxDocumentBytes }: CommitBatchOptions,
-): Promise<CommitOutcome[]> {
-  const options = {
-    max_document_bytes: maxDocumentBytes,
-    max_deletes: limits.maxChangesPerCommit,
-    lock_timeout_ms: limits.commitLockTimeoutMs,
+  { stateKey, maxDocumentBytes, seen }: CommitBatchOptions,
+): (commits: PreparedCommit[], timeoutMs: number) => Promise<CommitOutcome[]> {
+  let needsIsolation = false;
+  let isTimedNext = false;
+
+  const callFor = (commits: PreparedCommit[], timed: boolean): unknown[] => [
+    stateKey,
+    `[${commits.map((one) => one.text).join()}]`,
+    JSON.stringify({
+      max_document_bytes: maxDocumentBytes,
+      max_deletes: limits.maxChangesPerCommit,
+      lock_timeout_ms: limits.commitLockTimeoutMs,
+      max_entry_bytes: limits.maxAuditEntryBytes,
+      max_work_bytes: limits.maxCommitWorkBytes,
+      max_batch_work_bytes: limits.maxBatchWorkBytes,
+      max_untimed_work_bytes: limits.maxUntimedWorkBytes,
+      max_hold_ms: limits.maxCommitHoldMs,
+      max_merge_ms: limits.maxCommitMergeMs,
+      timed,
+      seen: seen.highest(),
+    }),
+  ];
+
+  return async (commits, timeoutMs) => {
+    const timed = isTimedNext || commits.reduce((sum, one) => sum + one.bytes, 0) > limits.maxUntimedBatchBytes;
+    let results: Results = null;
+    if (!timed && !needsIsolation) {
+      results = await commitInOneStatement(database, callFor(commits, false), timeoutMs);
+      needsIsolation = results === null;
+    }
+    results ??= await commitInTransaction(database, callFor(commits, true), timeoutMs);
+    if (results === null) throw new Error('loom_commit refused the isolation of its own transaction');
+    isTimedNext = results.some((row) => row.status === 'deferred' && row.timed);
+    const outcomes = results.map((row, index) => toOutcome(commits[index], row, maxDocumentBytes));
+    for (const outcome of outcomes) if ('receipt' in outcome) seen.note(outcome.receipt);
+    return outcomes;
   };
-  const texts = `[${commits.map((one) => one.text).join()}]`;
+}
+
+type Results = (ResultRow | DeferredRow)[] | null;
+
+/** Returns null, without a commit, if the default isolation is not READ COMMITTED. */
+async function commitInOneStatement(database: Database, call: unknown[], timeoutMs: number): Promise<Results> {
   let sent = false;
   const send = async (connection: Connection) => {
     sent = true;
-    return await connection
-      .within(limits.commitTimeoutMs)
-      .firstRow<{ results: ResultRow[] }>(COMMIT, [stateKey, texts, JSON.stringify(options)]);
+    return await callCommit(connection, call, timeoutMs);
   };
-  const row = await database.withConnection(send).catch((error: unknown) => {
+  return await database.withConnection(send, { lane: 'commit' }).catch((error: unknown) => {
     if (!sent || !isConnectionFault(error)) throw error;
     const detail = 'The connection to the database broke before the database answered.';
     throw new LoomError('commit_outcome_unknown', detail, { cause: error, retryAfterSeconds: 1 });
   });
+}
+
+/** Commits within `limits.commitStatementTimeoutMs`, or not at all. */
+function commitInTransaction(database: Database, call: unknown[], timeoutMs: number): Promise<Results> {
+  const run = async (connection: Connection) => {
+    const statementTimeout = String(limits.commitStatementTimeoutMs);
+    await connection.within().execute(`select set_config('statement_timeout', $1, true)`, [statementTimeout]);
+    return await callCommit(connection, call, timeoutMs);
+  };
+  return database.transaction('write', run, { lane: 'commit' });
+}
+
+/** Waits `timeoutMs` for the answer. A connection that has gone silent is left sooner. */
+async function callCommit(connection: Connection, call: unknown[], timeoutMs: number): Promise<Results> {
+  const row = await connection.watched(timeoutMs).firstRow<{ results: Results }>(COMMIT, call);
   if (row === undefined) throw schemaAhead();
-  return commits.map((commit, index) => toOutcome(commit, row.results[index], maxDocumentBytes));
+  return row.results;
 }
 
 const COMMIT = `select loom_commit($1, $2, $3) as results where ${SCHEMA_SERVES}`;
 
-function toOutcome(commit: PreparedCommit, row: ResultRow | undefined, maxDocumentBytes: number): CommitOutcome {
-  if (row === undefined) throw new Error('loom_commit returned fewer results than commits');
+function toOutcome(
+  commit: PreparedCommit | undefined,
+  row: ResultRow | DeferredRow,
+  maxDocumentBytes: number,
+): CommitOutcome {
+  if (commit === undefined) throw new Error('loom_commit returned more results than commits');
+  if (row.status === 'deferred') return { deferred: true };
   if (row.status !== 'committed') return { error: refusalOf(commit, row, maxDocumentBytes) };
   const { revision, epoch, created, replayed = false } = row;
   return { receipt: { revision, epoch, eventId: row.event_id, created, replayed } };
@@ -117,6 +186,21 @@ function refusalOf(
     case 'too_many_changes':
       return refuse(
         `The commit would delete ${row.deletes} documents, and at most ${limits.maxChangesPerCommit} are allowed.`,
+      );
+    case 'audit_entry_too_large':
+      return refuse(
+        `The audit entry of the commit would have ${row.bytes} bytes, and at most ${limits.maxAuditEntryBytes} are ` +
+          'allowed. Long document names count, also those of deleted documents. Make several commits.',
+      );
+    case 'commit_too_costly':
+      return refuse(
+        `The commit would rewrite documents of ${row.bytes} bytes, and at most ${limits.maxCommitWorkBytes} in ` +
+          `${limits.maxCommitMergeMs / 1_000} seconds are allowed. Make several commits, or split the documents.`,
+      );
+    case 'idempotency_key_outdated':
+      return refuse(
+        'This change was committed before a restore or undo, which may have removed it. Read the document. To make ' +
+          'the change again, use a new Idempotency-Key.',
       );
     case 'idempotency_key_reused':
       return refuse('This Idempotency-Key was already used for another change. Use a new key.');

@@ -10,11 +10,12 @@ interface Waiting extends PreparedCommit {
 }
 
 export interface GroupCommitOptions {
-  /** Commits a batch in one transaction, see `commitBatch`. */
-  commitBatch(commits: PreparedCommit[]): Promise<CommitOutcome[]>;
+  /** Commits a batch in one transaction within `timeoutMs`, see `createCommitBatch`. */
+  commitBatch(commits: PreparedCommit[], timeoutMs: number): Promise<CommitOutcome[]>;
   createEventId(): string;
   /** Called after each committed batch. */
   onBatch?: ((batch: { commits: number; durationMs: number }) => void) | undefined;
+  /** A monotonic clock, in milliseconds. */
   now?(): number;
   wait?(delayMs: number): Promise<unknown>;
 }
@@ -52,8 +53,10 @@ export function createGroupCommit(options: GroupCommitOptions) {
       const batch = takeBatch(queue);
       queuedBytes -= batch.reduce((sum, one) => sum + one.bytes, 0);
       inFlight = batch.length;
-      await commitAll(batch, options);
+      const deferred = await commitAll(batch, options);
       inFlight = 0;
+      queue.unshift(...deferred);
+      queuedBytes += deferred.reduce((sum, one) => sum + one.bytes, 0);
     }
     running = undefined;
   }
@@ -82,54 +85,74 @@ function takeBatch(queue: Waiting[]): Waiting[] {
   return queue.splice(0, count);
 }
 
-/** Answers every commit of the batch. Never rejects. */
-async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise<void> {
-  const { now = Date.now } = options;
+/** Answers every commit of the batch except the deferred ones, which it returns in their order. Never rejects. */
+async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise<Waiting[]> {
+  const { now = monotonicMs } = options;
   const startedMs = now();
   try {
     const outcomes = await commitOrFindOut(batch, options);
-    options.onBatch?.({ commits: batch.length, durationMs: now() - startedMs });
-    for (const [index, one] of batch.entries()) settle(one, outcomes[index]);
+    const deferred = batch.filter((one, index) => !settle(one, outcomes[index]));
+    options.onBatch?.({ commits: batch.length - deferred.length, durationMs: now() - startedMs });
+    return deferred;
   } catch (error) {
     if (batch.length > 1 && isOneCommitsFault(error)) {
       // Nothing was committed. Send each commit alone, so that only the one at fault fails.
-      for (const one of batch) await commitAll([one], options);
-      return;
+      for (const one of batch) await commitAlone(one, options);
+      return [];
     }
     for (const one of batch) one.reject(error);
+    return [];
   }
 }
+
+/** Answers one commit. `loom_commit` defers a commit that is alone at most once, to have it sent in a transaction. */
+async function commitAlone(one: Waiting, options: GroupCommitOptions): Promise<void> {
+  let deferred = await commitAll([one], options);
+  if (deferred.length > 0) deferred = await commitAll(deferred, options);
+  for (const left of deferred) left.reject(new Error('a commit was deferred twice'));
+}
+
+/** Counts the time monotonically: a jump of the wall clock must neither shorten nor lengthen a wait. */
+const monotonicMs = (): number => performance.now();
 
 /**
  * Commits the batch. If the answer is lost, sends the same batch again until the database reports the outcome.
  * `loom_commit` does not repeat a commit whose event id it finds.
  */
 async function commitOrFindOut(batch: Waiting[], options: GroupCommitOptions): Promise<CommitOutcome[]> {
-  const { now = Date.now, wait = sleep } = options;
+  const { now = monotonicMs, wait = sleep } = options;
   const deadlineMs = now() + limits.commitTimeoutMs;
   let unknown: unknown;
   for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 1_000)) {
     try {
-      return await options.commitBatch(batch);
+      return await options.commitBatch(batch, Math.max(MIN_ATTEMPT_MS, deadlineMs - now()));
     } catch (error) {
       const code = isLoomError(error) ? error.code : undefined;
       if (code === 'commit_outcome_unknown') unknown = error;
       // A refusal is final unless an earlier attempt remained unanswered.
       if (unknown === undefined) throw error;
-      const isTransient = code === 'commit_outcome_unknown' || code === 'database_unavailable';
-      if (!isTransient || now() + delayMs > deadlineMs) throw unknown;
+      if (code === undefined || !leavesUnknown.has(code) || now() + delayMs > deadlineMs) throw unknown;
     }
     await wait(delayMs);
   }
 }
 
-function settle(waiting: Waiting, outcome: CommitOutcome | undefined): void {
+/** Contains the codes after which the outcome of an earlier attempt stays unknown. That attempt may hold the lock. */
+const leavesUnknown: ReadonlySet<string> = new Set(['commit_outcome_unknown', 'database_unavailable', 'state_busy']);
+
+/** Leaves the last attempt time for one round trip. */
+const MIN_ATTEMPT_MS = 1_000;
+
+/** Answers the commit. Returns false if it was deferred. */
+function settle(waiting: Waiting, outcome: CommitOutcome | undefined): boolean {
   if (outcome === undefined) waiting.reject(new Error('a batch returned fewer outcomes than commits'));
+  else if ('deferred' in outcome) return false;
   else if ('receipt' in outcome) waiting.resolve(outcome.receipt);
   else waiting.reject(outcome.error);
+  return true;
 }
 
 /** Returns whether the content of one commit may be at fault, rather than the server or the schema. */
 function isOneCommitsFault(error: unknown): boolean {
-  return !isLoomError(error) || error.code === 'internal';
+  return !isLoomError(error) || error.code === 'internal' || error.code === 'state_inconsistent';
 }

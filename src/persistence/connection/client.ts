@@ -1,19 +1,34 @@
 import pg, { type Client, type ClientConfig, type PoolClient } from 'pg';
 import type { PostgresConfig } from '../../config/config.ts';
+import type { PostgresTarget } from '../../config/postgres-url.ts';
 import { limits } from '../../limits.ts';
 
 const INT8 = 20;
 
+/** Describes the part of pg's `Client` and `Pool` that runs a statement. */
+export interface Runner {
+  // biome-ignore format: one line reads better
+  query(query: { text: string; values: unknown[]; query_timeout?: number }): Promise<{ rows: unknown[]; rowCount: number | null }>;
+}
+
 /**
- * Returns the options of every connection. They contain no session settings and no unusual startup parameters: behind
+ * Returns the options that all servers share. They contain no session settings and no unusual startup parameters: behind
  * PgBouncer in transaction mode, the next transaction may run in another session.
  */
-export function connectionOptions(config: PostgresConfig, applicationName: string): ClientConfig {
+export function connectionOptions(
+  config: PostgresConfig,
+  target: PostgresTarget,
+  applicationName: string,
+): ClientConfig {
   return {
-    connectionString: config.url,
+    // Not `connectionString`: pg decodes neither a slash in the name of the database nor a list of hosts.
+    user: target.user,
+    password: target.password,
+    database: target.database,
+    options: target.options,
     // A name in the URL takes precedence: it is the operator's choice.
+    application_name: target.applicationName,
     fallback_application_name: applicationName,
-    connectionTimeoutMillis: config.connectTimeoutMs,
     keepAlive: true,
     keepAliveInitialDelayMillis: limits.keepAliveDelayMs,
     // Set even when false: without it, pg reads PGSSLMODE.

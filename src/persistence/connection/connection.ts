@@ -1,8 +1,9 @@
 import type { Client, PoolClient } from 'pg';
 import { limits } from '../../limits.ts';
-import { cutClient } from './client.ts';
+import { cutClient, type Runner } from './client.ts';
 import { type CopyIn, copyLines, openCopyIn } from './copy.ts';
 import { throwDatabaseError } from './faults.ts';
+import type { Watch } from './watch.ts';
 
 /** Defines the verbs for statements whose result fits in memory. Every verb rejects with a LoomError. */
 export interface Queries {
@@ -17,9 +18,14 @@ export interface Queries {
 export interface Connection extends Queries {
   /**
    * Returns the same verbs with a deadline for each statement. After the deadline the verb rejects with
-   * `database_unavailable` and the connection is closed.
+   * `database_unavailable`, the connection is closed, and the server cancels the statement.
    */
   within(timeoutMs?: number): Queries;
+  /**
+   * Returns the same verbs as `within`, for a statement that may wait long and that others wait for. If its answer is
+   * late, the node always asks the server about it: see `createWatch`.
+   */
+  watched(timeoutMs: number): Queries;
   /** Streams the lines of `copy (query) to stdout`, see `copyLines`. */
   copyOut(query: string): AsyncGenerator<Buffer[]>;
   /** Opens `copy target from stdin`. Call no other verb until the copy has ended or was aborted. */
@@ -28,20 +34,16 @@ export interface Connection extends Queries {
   cut(): void;
 }
 
-export function createConnection(client: Client | PoolClient): Connection {
+export function createConnection(client: Client | PoolClient, watch?: Watch): Connection {
   return {
     ...createQueries(client),
-    within: (timeoutMs = limits.queryTimeoutMs) => createQueries(client, timeoutMs),
+    within: (timeoutMs = limits.queryTimeoutMs) =>
+      createQueries(watch?.over(client, { eager: false }) ?? client, timeoutMs),
+    watched: (timeoutMs) => createQueries(watch?.over(client, { eager: true }) ?? client, timeoutMs),
     copyOut: (query) => copyLines(client, query),
     openCopyIn: (target) => openCopyIn(client, target),
     cut: () => cutClient(client),
   };
-}
-
-/** Describes the part of pg's `Client` and `Pool` that runs a statement. */
-interface Runner {
-  // biome-ignore format: one line reads better
-  query(query: { text: string; values: unknown[]; query_timeout?: number }): Promise<{ rows: unknown[]; rowCount: number | null }>;
 }
 
 /** Binds the verbs to a client or a pool. `timeoutMs` is the deadline of each statement; none by default. */

@@ -3,7 +3,28 @@ import { codeOf, type ErrorCode, isLoomError, LoomError } from '../../errors.ts'
 import { limits } from '../../limits.ts';
 
 /** Classifies why a statement failed. */
-type Fault = 'unavailable' | 'busy' | 'overloaded' | 'missing' | 'damaged' | 'unknown';
+export type Fault =
+  | 'unavailable'
+  | 'exhausted'
+  | 'busy'
+  | 'overloaded'
+  | 'disk_full'
+  | 'read_only'
+  | 'forbidden'
+  | 'schema_damaged'
+  | 'missing'
+  | 'inconsistent'
+  | 'filtered'
+  | 'damaged'
+  | 'unknown';
+
+/** Rejects a new connection whose server refuses writes, although the URL asks for a server that accepts them. */
+export class ReadOnlyServerError extends Error {
+  constructor() {
+    super('the server is read-only: it is a standby, or its default_transaction_read_only is on');
+    this.name = 'ReadOnlyServerError';
+  }
+}
 
 /**
  * Converts any error of PostgreSQL, the network or `pg` into a LoomError; a LoomError is returned unchanged. Faults of
@@ -24,10 +45,33 @@ export function stateMissing(): LoomError {
   return createFault('missing');
 }
 
+/** Returns the error for a table whose rows a policy can hide from the role. */
+export function rowsFiltered(): LoomError {
+  return createFault('filtered');
+}
+
 function createFault(fault: Fault, cause?: unknown): LoomError {
   const { code, detail, retryAfterSeconds } = answers[fault];
-  return new LoomError(code, detail, { cause, ...(retryAfterSeconds && { retryAfterSeconds }) });
+  const object = fault === 'forbidden' || fault === 'schema_damaged' ? namedObject(cause) : undefined;
+  const text = object === undefined ? detail : `${detail} PostgreSQL reports: ${object}.`;
+  return new LoomError(code, text, { cause, ...(retryAfterSeconds && { retryAfterSeconds }) });
 }
+
+/** Returns the server's message if it consists of fixed words and the name of an object of LOOM. */
+function namedObject(error: unknown): string | undefined {
+  if (!(error instanceof pg.DatabaseError)) return undefined;
+  return objectMessages.find((pattern) => pattern.test(error.message)) && error.message.replaceAll('"', '');
+}
+
+const objectMessages = [
+  /^permission denied for [a-z ]{1,30} "?[a-z_]\w{0,62}"?$/,
+  /^must be owner of [a-z ]{1,30} "?[a-z_]\w{0,62}"?$/,
+  /^new row violates row-level security policy for table "[a-z_]\w{0,62}"$/,
+  /^query would be affected by row-level security policy for table "[a-z_]\w{0,62}"$/,
+  /^relation "[a-z_][\w.]{0,130}" does not exist$/,
+  /^column "[a-z_][\w.]{0,130}" does not exist$/,
+  /^function loom_\w{1,58}\([a-z, ]{0,200}\) does not exist$/,
+];
 
 const answers: Record<Fault, { code: ErrorCode; detail: string; retryAfterSeconds?: number }> = {
   unavailable: {
@@ -38,6 +82,31 @@ const answers: Record<Fault, { code: ErrorCode; detail: string; retryAfterSecond
   overloaded: {
     code: 'database_unavailable',
     detail: 'The database could not execute the request.',
+    retryAfterSeconds: limits.databaseRetrySeconds,
+  },
+  exhausted: {
+    code: 'database_unavailable',
+    detail: "All of this node's connections to the database are in use.",
+    retryAfterSeconds: limits.databaseRetrySeconds,
+  },
+  disk_full: {
+    code: 'database_unavailable',
+    detail: 'The database could not execute the request: its disk is full.',
+    retryAfterSeconds: limits.databaseRetrySeconds,
+  },
+  read_only: {
+    code: 'database_unavailable',
+    detail: 'The database is read-only: it is a standby, or its default_transaction_read_only is on.',
+    retryAfterSeconds: limits.databaseRetrySeconds,
+  },
+  forbidden: {
+    code: 'database_unavailable',
+    detail: "The database role of this node lacks a right, or a policy limits it. Grant the rights of LOOM's role.",
+    retryAfterSeconds: limits.databaseRetrySeconds,
+  },
+  schema_damaged: {
+    code: 'database_unavailable',
+    detail: "An object of LOOM's schema is missing or was changed. Restore the schema.",
     retryAfterSeconds: limits.databaseRetrySeconds,
   },
   busy: {
@@ -55,6 +124,18 @@ const answers: Record<Fault, { code: ErrorCode; detail: string; retryAfterSecond
     detail:
       'The audit trail does not match its state row: an entry exists where a new one belongs. ' +
       'Find the fault with GET /v1/audit/verify.',
+  },
+  inconsistent: {
+    code: 'state_inconsistent',
+    detail:
+      'The change would make the counts of the state row negative: they do not match the documents. ' +
+      'Rows were changed by hand, or are hidden by a policy. If the documents are right, correct the counts with docs/repair-state.sql.',
+  },
+  filtered: {
+    code: 'state_inconsistent',
+    detail:
+      'Row-level security applies to the database role of this node, so rows of LOOM can be hidden. ' +
+      'Disable it on the tables of LOOM, or give the role BYPASSRLS.',
   },
   unknown: { code: 'internal', detail: 'An internal error.' },
 };
@@ -75,14 +156,31 @@ export function originalOf(error: unknown): unknown {
  * server may have committed before the answer was lost.
  */
 export function isConnectionFault(error: unknown): boolean {
-  return faultOf(originalOf(error)) === 'unavailable';
+  return faultOf(error) === 'unavailable';
 }
 
-/** Returns whether the connection is still usable: the server or LOOM raised the error between two messages. */
+/** Returns whether the connection can be used again: the error came between two messages, from LOOM or the server. */
 export function isInStep(error: unknown): boolean {
   const original = originalOf(error);
-  return (original instanceof pg.DatabaseError || isLoomError(original)) && !isConnectionFault(original);
+  return (original instanceof pg.DatabaseError || isLoomError(original)) && !leavesServer.has(faultOf(original));
 }
+
+/** Returns whether the node should leave the server: it refuses writes, or a short statement had no answer. */
+export function suspectsServer(error: unknown): boolean {
+  return isQueryTimeout(error) || faultOf(error) === 'read_only';
+}
+
+/** Returns whether a statement had no answer before its deadline. */
+export function isQueryTimeout(error: unknown): boolean {
+  const original = originalOf(error);
+  return original instanceof Error && original.message === QUERY_TIMEOUT;
+}
+
+/** The error of `pg` after the deadline of a statement. */
+const QUERY_TIMEOUT = 'Query read timeout';
+
+/** Contains the faults after which the connection is closed. A read-only server may be a demoted primary. */
+const leavesServer: ReadonlySet<Fault> = new Set(['unavailable', 'read_only']);
 
 /** Describes the fault in one line for the log, without host, user or password. */
 export function describeFault(error: unknown): string {
@@ -101,22 +199,33 @@ export function describeFault(error: unknown): string {
   return code === undefined ? original.message : `the connection failed with ${code}`;
 }
 
+/** The error of pg-pool when no connection becomes free in time. */
+const POOL_EXHAUSTED = 'timeout exceeded when trying to connect';
+
 const NO_TLS = 'The server does not support SSL connections';
 
 const sqlStateHints: Record<string, string> = {
   '28P01': 'the server refused the password of LOOM_PG_URL (28P01)',
   '28000':
     'the server refused the user or the kind of connection (28000): check LOOM_PG_URL, LOOM_PG_SSL and pg_hba.conf',
+  '25006': 'the server is read-only (25006): it is a standby, or its default_transaction_read_only is on',
+  '53100': "the server's disk is full (53100)",
   '3D000': 'the database of LOOM_PG_URL does not exist (3D000)',
   '53300': 'the server has no connection left (53300): lower LOOM_PG_POOL_MAX or raise max_connections',
   '57P03': 'the server is starting up or shutting down (57P03)',
 };
 
-function faultOf(error: unknown): Fault {
+/** Classifies an error of PostgreSQL, the network or `pg`, or the cause of a LoomError. */
+export function faultOf(wrapped: unknown): Fault {
+  const error = originalOf(wrapped);
   const state = sqlStateOf(error);
   if (error instanceof pg.DatabaseError && isTrailCollision(error)) return 'damaged';
+  if (error instanceof pg.DatabaseError && isImpossibleCount(error)) return 'inconsistent';
+  if (error instanceof pg.DatabaseError && isFilter(error)) return 'filtered';
   if (state !== undefined) return faultsOfState[state] ?? faultsOfClass[state.slice(0, 2)] ?? 'unknown';
   if (!(error instanceof Error)) return 'unknown';
+  if (error instanceof ReadOnlyServerError) return 'read_only';
+  if (error.message === POOL_EXHAUSTED) return 'exhausted';
   const code = codeOf(error);
   if (code !== undefined && (networkCodes.has(code) || certificateCode.test(code))) return 'unavailable';
   return connectionMessages.some((pattern) => pattern.test(error.message)) ? 'unavailable' : 'unknown';
@@ -127,6 +236,16 @@ function isTrailCollision({ code, constraint = '' }: pg.DatabaseError): boolean 
   return code === '23505' && constraint.startsWith('loom_audit_');
 }
 
+/** Returns whether a count of the state row would become negative: documents were changed without it. */
+function isImpossibleCount({ code, table }: pg.DatabaseError): boolean {
+  return code === '23514' && table === 'loom_state';
+}
+
+/** Returns whether a policy hides rows or refuses a change. The SQLSTATE is that of any missing right. */
+function isFilter({ code, routine }: pg.DatabaseError): boolean {
+  return code === '42501' && (routine === 'check_enable_rls' || routine === 'ExecWithCheckOptions');
+}
+
 /** Maps SQLSTATEs to faults (PostgreSQL's appendix "Error Codes"). */
 const faultsOfState: Record<string, Fault> = {
   P0002: 'missing', // no_data_found, which loom_commit raises
@@ -134,7 +253,14 @@ const faultsOfState: Record<string, Fault> = {
   '40001': 'busy', // serialization_failure
   '40P01': 'busy', // deadlock_detected
   '57014': 'overloaded', // query_canceled, for LOOM by statement_timeout
-  '25006': 'overloaded', // read_only_sql_transaction: a standby, or a primary that was demoted
+  '25006': 'read_only', // read_only_sql_transaction: a standby, or a primary that was demoted
+  '0A000': 'read_only', // feature_not_supported, with which a hot standby refuses `begin … read write`
+  '42501': 'forbidden', // insufficient_privilege, also for row-level security
+  '42P01': 'schema_damaged', // undefined_table
+  '42703': 'schema_damaged', // undefined_column
+  '42883': 'schema_damaged', // undefined_function
+  '3F000': 'schema_damaged', // invalid_schema_name
+  '53100': 'disk_full',
   '57P01': 'unavailable', // admin_shutdown
   '57P02': 'unavailable', // crash_shutdown
   '57P03': 'unavailable', // cannot_connect_now
@@ -177,7 +303,6 @@ const networkCodes = new Set([
 const connectionMessages = [
   /^Connection terminated/,
   /^timeout expired$/,
-  /^timeout exceeded when trying to connect$/,
   /^Query read timeout$/,
   /not queryable$/,
   /^Cannot use a pool after calling end/,

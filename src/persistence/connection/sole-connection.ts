@@ -1,25 +1,54 @@
-import pg from 'pg';
+import type { Client } from 'pg';
 import type { PostgresConfig } from '../../config/config.ts';
-import { connectionOptions, cutClient } from './client.ts';
-import { createQueries } from './connection.ts';
+import { cutClient } from './client.ts';
+import { createQueries, type Queries } from './connection.ts';
 import { throwDatabaseError } from './faults.ts';
+import { createHosts, type Hosts, openClient } from './hosts.ts';
 
 export type SoleConnection = ReturnType<typeof createSoleConnection>;
 
-/** Creates a connection outside the pool, without opening it. Calls `onLost` when it breaks between two statements. */
+export interface SoleConnectionOptions {
+  applicationName: string;
+  /** Called when the connection breaks between two statements. */
+  onLost: () => void;
+  /** The servers, in an order that several connections share. */
+  hosts?: Hosts | undefined;
+  /** Time to connect to any of the servers. Default: that of the configuration. */
+  connectTimeoutMs?: number;
+}
+
+/** Creates a connection outside the pool, without opening it. */
 export function createSoleConnection(
   config: PostgresConfig,
-  { applicationName, onLost }: { applicationName: string; onLost: () => void },
+  { applicationName, onLost, hosts = createHosts(config), ...options }: SoleConnectionOptions,
 ) {
-  const client = new pg.Client(connectionOptions(config, applicationName));
-  // Without a listener, a connection that breaks between two statements would end the process.
-  client.on('error', onLost);
+  const connectTimeoutMs = Math.min(options.connectTimeoutMs ?? config.connectTimeoutMs, config.connectTimeoutMs);
+  let client: Client | undefined;
+  let closed = false;
+
+  function watchClient(opened: Client): void {
+    client = opened;
+    // Without a listener, a connection that breaks between two statements would end the process.
+    opened.on('error', () => {
+      if (client === opened) onLost();
+    });
+    if (closed) cutClient(opened);
+  }
+
+  const queries: Queries = createQueries({
+    query: (query) => client?.query(query) ?? Promise.reject(new Error('Connection terminated')),
+  });
   return {
-    ...createQueries(client),
+    ...queries,
     /** Opens the connection. Rejects with `database_unavailable`. Call it once. */
     connect: async (): Promise<void> => {
-      await client.connect().catch(throwDatabaseError);
+      await openClient(config, hosts, { applicationName, connectTimeoutMs, onClient: watchClient }).catch(
+        throwDatabaseError,
+      );
     },
-    cut: (): void => cutClient(client),
+    cut: (): void => {
+      closed = true;
+      if (client !== undefined) cutClient(client);
+    },
   };
 }

@@ -2,26 +2,29 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { PoolClient } from 'pg';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import { type Connection, createConnection } from './connection.ts';
+import type { Connection } from './connection.ts';
 import { isConnectionFault, isInStep, throwDatabaseError } from './faults.ts';
 
 /** Names the kind of a transaction. `snapshot` sees the database as of its first statement. */
 export type TransactionMode = 'write' | 'read' | 'snapshot';
 
+/** Makes PostgreSQL refuse a statement from which a policy would hide rows, instead of hiding them. */
+const SEE_ALL_ROWS = 'set local row_security = off';
+
 const beginStatements: Record<TransactionMode, string> = {
-  write: 'begin isolation level read committed read write',
-  read: 'begin isolation level read committed read only',
-  snapshot: 'begin isolation level repeatable read read only',
+  write: `begin isolation level read committed read write; ${SEE_ALL_ROWS}`,
+  read: `begin isolation level read committed read only; ${SEE_ALL_ROWS}`,
+  snapshot: `begin isolation level repeatable read read only; ${SEE_ALL_ROWS}`,
 };
 
 /** Runs `run` in one transaction on `client`, see `Database.transaction`. */
 export async function runTransaction<T>(
   client: PoolClient,
+  connection: Connection,
   mode: TransactionMode,
   run: (connection: Connection) => Promise<T>,
-  { signal }: { signal?: AbortSignal } = {},
+  signal: AbortSignal | undefined,
 ): Promise<T> {
-  const connection = createConnection(client);
   signal?.addEventListener('abort', connection.cut, { once: true });
   try {
     if (signal?.aborted === true) connection.cut();
@@ -34,7 +37,7 @@ export async function runTransaction<T>(
 }
 
 async function commitAfter<T>(client: PoolClient, mode: TransactionMode, run: () => Promise<T>): Promise<T> {
-  await send(client, beginStatements[mode]);
+  await client.query(beginStatements[mode]).catch(throwDatabaseError);
   const result = await run().catch(async (error: unknown) => {
     if (isInStep(error)) await rollback(client);
     throw error;

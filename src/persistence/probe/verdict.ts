@@ -1,8 +1,8 @@
 import type { ProbeVerdict } from '../../domain/probe.ts';
-import { judgeSchema } from '../schema/serves.ts';
+import type { ServingVerdict } from '../schema/serving.ts';
 
 export type CheckOutcome =
-  | { kind: 'answered'; latencyMs: number; schemaVersion: number | null; compatibleFrom: number | null }
+  | { kind: 'answered'; latencyMs: number; serving: ServingVerdict }
   /** The connection was open, but no answer came before the deadline. */
   | { kind: 'slow' }
   /** No connection could be opened or kept before the deadline. */
@@ -16,7 +16,6 @@ export interface ProbeState {
 export interface VerdictRules {
   /** Number of consecutive bad checks that change the verdict. */
   badChecks: number;
-  supportedSchemaVersion: number;
 }
 
 export const startingState: ProbeState = {
@@ -25,11 +24,11 @@ export const startingState: ProbeState = {
 };
 
 /**
- * Computes the next state of the probe. The verdict turns bad only after several consecutive bad checks, because one
- * slow check is no outage. One good check turns it good again.
+ * Computes the next state of the probe. What the database answers counts at once, good or bad. Without an answer, the
+ * verdict turns bad only after several consecutive checks, because one slow check is no outage.
  */
 export function nextProbeState(state: ProbeState, outcome: CheckOutcome, rules: VerdictRules): ProbeState {
-  if (outcome.kind === 'answered') return { verdict: answeredVerdict(outcome, rules), badInARow: 0 };
+  if (outcome.kind === 'answered') return { verdict: answeredVerdict(outcome), badInARow: 0 };
   const badInARow = state.badInARow + 1;
   if (badInARow < rules.badChecks) return { verdict: state.verdict, badInARow };
   const reason = outcome.kind === 'slow' ? 'db_slow' : 'db_unreachable';
@@ -45,11 +44,6 @@ export function probePauseMs(
   return Math.min(maxBackoffMs, minBackoffMs * 2 ** (badInARow - 1));
 }
 
-function answeredVerdict(
-  { schemaVersion, compatibleFrom, latencyMs }: Extract<CheckOutcome, { kind: 'answered' }>,
-  { supportedSchemaVersion }: VerdictRules,
-): ProbeVerdict {
-  const schema = judgeSchema(schemaVersion, compatibleFrom, supportedSchemaVersion);
-  if (schema === 'ok') return { ok: true, database: 'ok', schema, latencyMs };
-  return { ok: false, database: 'ok', schema, reason: `schema_${schema}`, latencyMs };
+function answeredVerdict({ serving, latencyMs }: Extract<CheckOutcome, { kind: 'answered' }>): ProbeVerdict {
+  return { ok: serving.reason === undefined, ...serving, latencyMs };
 }

@@ -2,28 +2,42 @@
 // limits and, of persistence, connection/ and state/. It never writes.
 
 import type { StoredDocument } from '../../domain/document.ts';
+import type { StateHead } from '../../domain/state.ts';
 import type { DocumentPage, DocumentQuery, StateStream } from '../../domain/store.ts';
 import type { Connection } from '../connection/connection.ts';
 import { splitFields } from '../connection/copy.ts';
 import type { Database } from '../connection/database.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
+import { assertConsistent, assertTotals, assertUnfiltered, IS_FILTERED } from '../state/consistency.ts';
 import { readStateHead, requireState, selectStateKey } from '../state/state-row.ts';
 import { openStream, type Sink } from './stream.ts';
 
-/** Reads one document. Returns undefined when it does not exist. */
-export function readDocument(database: Database, stateKey: string, name: string): Promise<StoredDocument | undefined> {
-  return database.firstRow<StoredDocument>(
-    `select d.value::text as text, d.revision, s.epoch, ${rfc3339('d.updated_at')} as "updatedAt"
-       from loom_document d join loom_state s using (state_key)
-      where d.state_key = $1 and d.name = $2`,
+type Filter = { isFiltered: boolean };
+
+/** Reads one document. Returns undefined when it does not exist, and throws `starting` when the state does not. */
+export async function readDocument(
+  database: Database,
+  stateKey: string,
+  name: string,
+): Promise<StoredDocument | undefined> {
+  const row = await database.firstRow<Filter & { [Name in keyof StoredDocument]: StoredDocument[Name] | null }>(
+    `select d.value::text as text, d.revision, s.epoch, ${rfc3339('d.updated_at')} as "updatedAt", ${IS_FILTERED}
+       from loom_state s left join loom_document d on d.state_key = s.state_key and d.name = $2
+      where s.state_key = $1`,
     [stateKey, name],
   );
+  const { text, revision, epoch, updatedAt, isFiltered } = requireState(row);
+  assertUnfiltered(isFiltered);
+  if (text === null || revision === null || epoch === null || updatedAt === null) return undefined;
+  return { text, revision, epoch, updatedAt };
 }
 
 /** Reads one page of the documents, in byte order of their names. */
 export async function listDocuments(database: Database, stateKey: string, query: DocumentQuery): Promise<DocumentPage> {
-  const row = await database.firstRow<{ epoch: string; revision: number; documents: DocumentPage['documents'] }>(
-    `select s.epoch, s.revision,
+  const row = await database.firstRow<
+    Filter & { epoch: string; revision: number; documents: DocumentPage['documents'] }
+  >(
+    `select s.epoch, s.revision, ${IS_FILTERED},
             coalesce((
               select json_agg(json_build_object('name', d.name, 'revision', d.revision, 'bytes', d.bytes,
                        'updated_at', ${rfc3339('d.updated_at')}) order by d.name)
@@ -33,7 +47,8 @@ export async function listDocuments(database: Database, stateKey: string, query:
        from loom_state s where s.state_key = $1`,
     [stateKey, query.after ?? '', query.prefix ?? '', query.limit + 1],
   );
-  const { epoch, revision, documents: found } = requireState(row);
+  const { epoch, revision, documents: found, isFiltered } = requireState(row);
+  assertUnfiltered(isFiltered);
   const documents = found.slice(0, query.limit);
   const next = found.length > query.limit ? (documents.at(-1)?.name ?? null) : null;
   return { documents, next, epoch, revision };
@@ -44,9 +59,12 @@ export async function openState(database: Database, stateKey: string): Promise<S
   const { head, body } = await openStream(database, {
     prepare: async (connection) => {
       await selectStateKey(connection, stateKey);
-      return readStateHead(connection.within(), stateKey);
+      const head = await readStateHead(connection.within(), stateKey);
+      await assertConsistent(connection, head);
+      return head;
     },
-    write: (connection, _head, sink) => writeState(connection, sink),
+    write: writeState,
+    lane: 'client',
   });
   return { epoch: head.epoch, revision: head.revision, body };
 }
@@ -55,16 +73,21 @@ export async function openState(database: Database, stateKey: string): Promise<S
 export const ALL_DOCUMENTS = `select name, value::text from loom_document
   where state_key = current_setting('loom.state_key') order by name`;
 
-async function writeState(connection: Connection, sink: Sink): Promise<void> {
+async function writeState(connection: Connection, head: StateHead, sink: Sink): Promise<void> {
+  const written = { documents: 0, bytes: 0 };
   let separator = '{';
   for await (const lines of connection.copyOut(ALL_DOCUMENTS)) {
     const parts: Buffer[] = [];
     for (const line of lines) {
       const [name, value] = splitFields(line);
+      written.documents += 1;
+      written.bytes += value.length;
       parts.push(Buffer.from(`${separator}${JSON.stringify(name.toString('utf8'))}:`), value);
       separator = ',\n';
     }
     await sink.write(Buffer.concat(parts));
   }
+  // The table has these totals, so a difference means that its index does not lead to every row.
+  assertTotals(head, written);
   await sink.write(separator === '{' ? '{}\n' : '}\n');
 }

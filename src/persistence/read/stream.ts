@@ -4,6 +4,7 @@ import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
+import { boundTransaction } from '../connection/session-bounds.ts';
 
 /** Accepts the bytes of a stream. `write` resolves when the next write may follow, and rejects after a disconnect. */
 export interface Sink {
@@ -18,6 +19,8 @@ export interface StreamPlan<Head> {
   /** Called once, when the body has ended (undefined) or failed. */
   onClose?(error: unknown): void;
   signal?: AbortSignal;
+  /** The share of the pool that the stream uses. */
+  lane: 'client' | 'operator';
 }
 
 const BODY_BUFFER_BYTES = 512 * 1024;
@@ -37,12 +40,13 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
   body.once('close', () => closed.abort());
   return new Promise((resolve, reject) => {
     const read = async (connection: Connection): Promise<void> => {
+      await boundTransaction(connection);
       const head = await plan.prepare(connection);
       resolve({ head, body });
       await plan.write(connection, head, createSink(body, closed.signal));
     };
     database
-      .transaction('snapshot', read, { signal: closed.signal })
+      .transaction('snapshot', read, { signal: closed.signal, lane: plan.lane })
       .then(
         () => {
           body.end();

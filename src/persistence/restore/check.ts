@@ -74,7 +74,7 @@ async function checkDigests(queries: Queries): Promise<void> {
   if (wrong !== undefined) throw digestMismatch(BACKUP, wrong.name, wrong.fault);
 }
 
-/** Checks the members that become columns when entries are adopted. The offline verifier uses the same forms. */
+/** Checks the members that become columns or parts of answers when entries are adopted. The offline verifier uses the same forms. */
 async function checkEntryForms(queries: Queries): Promise<void> {
   const bad = await queries.firstRow<{ position: number; seq: number | null; member: string }>(
     `select position, seq, member
@@ -86,9 +86,18 @@ async function checkEntryForms(queries: Queries): Promise<void> {
                when coalesce(jsonb_typeof(line -> 'action') <> 'string', true) then 'action'
                when jsonb_typeof(line -> 'idempotency_key') <> 'string'
                  or octet_length(line ->> 'idempotency_key') not between $3 and $4 then 'idempotency_key'
+               when jsonb_typeof(line -> 'revision') <> 'number' or line ->> 'revision' !~ $5 then 'revision'
+               when jsonb_typeof(line -> 'epoch') <> 'string' or line ->> 'epoch' !~ $6 then 'epoch'
              end as member from loom_stage_audit) judged
       where member is not null order by position limit 1`,
-    [entryForms.event_id, entryForms.recorded_at, idempotencyKeyBytes.min, idempotencyKeyBytes.max],
+    [
+      entryForms.event_id,
+      entryForms.recorded_at,
+      idempotencyKeyBytes.min,
+      idempotencyKeyBytes.max,
+      entryForms.revision,
+      entryForms.epoch,
+    ],
   );
   if (bad !== undefined) throw malformedEntry(BACKUP, bad.position, bad.member, bad.seq);
 }

@@ -1,3 +1,4 @@
+import type { LockHolder, StateLocks } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
 import type { Queries } from '../connection/connection.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
@@ -32,15 +33,38 @@ export async function lockRestores(
 
 /** Reads when the holder's transaction began. Returns null if it has just ended, or if this role may not see it. */
 async function readHolderSince(queries: Queries, stateKey: string, seed: number): Promise<string | null> {
-  // The page on pg_locks in PostgreSQL's manual describes how a 64-bit advisory lock appears there.
   const row = await queries.firstRow<{ since: string | null }>(
-    `select ${rfc3339('min(a.xact_start)')} as since
-       from (select hashtextextended($1, $2) as key) k
-       join pg_locks l on l.locktype = 'advisory' and l.granted and l.objsubid = 1
-        and l.classid::bigint = (k.key >> 32) & 4294967295 and l.objid::bigint = k.key & 4294967295
-        and l.database = (select oid from pg_database where datname = current_database())
-       join pg_stat_activity a on a.pid = l.pid`,
+    `select ${rfc3339('min(a.xact_start)')} as since from (${ADVISORY}) l join pg_stat_activity a using (pid)`,
     [stateKey, seed],
   );
   return row?.since ?? null;
+}
+
+/**
+ * Selects the processes with the advisory lock of the key $1 and the seed $2. The page on pg_locks in PostgreSQL's manual
+ * describes how a 64-bit advisory lock appears there.
+ */
+const ADVISORY = `select l.pid
+  from (select hashtextextended($1, $2) as key) k
+  join pg_locks l on l.locktype = 'advisory' and l.granted and l.objsubid = 1
+   and l.classid::bigint = (k.key >> 32) & 4294967295 and l.objid::bigint = k.key & 4294967295
+   and l.database = (select oid from pg_database where datname = current_database())`;
+
+/** Selects the process that has locked the state row. PostgreSQL stores its transaction id in the row itself. */
+const STATE_ROW = `select l.pid
+  from loom_state s join pg_locks l on l.locktype = 'transactionid' and l.granted and l.transactionid = s.xmax
+ where s.state_key = $1`;
+
+/** Reads the transactions that hold the row of the state, and the lock for restores and undos of it. */
+export async function readLocks(queries: Queries, stateKey: string): Promise<StateLocks> {
+  const rows = await queries.rows<LockHolder & { lock: keyof StateLocks }>(
+    `select distinct on (lock) lock, pid, a.application_name, ${rfc3339('a.xact_start')} as since
+       from (select 'state' as lock, pid from (${STATE_ROW}) s union all select 'restore', pid from (${ADVISORY}) r) held
+       join pg_stat_activity a using (pid)
+      order by lock, a.xact_start`,
+    [stateKey, SEEDS.state],
+  );
+  const locks: StateLocks = { state: null, restore: null };
+  for (const { lock, ...holder } of rows) locks[lock] = holder;
+  return locks;
 }

@@ -1,4 +1,5 @@
 import type { AuditHead } from '../../domain/audit.ts';
+import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { requireState } from '../state/state-row.ts';
@@ -23,7 +24,10 @@ export interface AppendedEntry {
 
 /** Appends the operation's own entry, and updates the state row. */
 export async function appendOperationEntry(queries: Queries, entry: OperationEntry): Promise<AppendedEntry> {
-  const { action, stateKey, linkTo, eventId, revision, epoch, requestId, detail } = entry;
+  const { action, stateKey, linkTo, eventId, revision, epoch, requestId } = entry;
+  const detail = JSON.stringify(entry.detail);
+  // All lists in it are bounded far below this.
+  if (Buffer.byteLength(detail) > limits.maxAuditEntryBytes) throw new Error(`the entry of the ${action} is too large`);
   const row = await queries.firstRow<{ seq: number; hash: string; recorded_at: string }>(
     `with moment as (
        select clock_timestamp() as at
@@ -46,7 +50,7 @@ export async function appendOperationEntry(queries: Queries, entry: OperationEnt
        from appended a, counted c
       where s.state_key = $1
      returning a.seq, encode(a.hash, 'hex') as hash, a.entry ->> 'recorded_at' as recorded_at`,
-    [stateKey, linkTo.seq, linkTo.hash, eventId, requestId, revision, epoch, JSON.stringify(detail), action],
+    [stateKey, linkTo.seq, linkTo.hash, eventId, requestId, revision, epoch, detail, action],
   );
   const { seq, hash, recorded_at: recordedAt } = requireState(row);
   return { eventId, head: { seq, hash }, recordedAt };

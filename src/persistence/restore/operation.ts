@@ -10,14 +10,16 @@ import type { StateHead } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
+import { boundTransaction, detectLostNode } from '../connection/session-bounds.ts';
 import { assertSchemaServes } from '../schema/serves.ts';
 import { createEventId } from '../state/identifiers.ts';
-import { lockState, readStateHead } from '../state/state-row.ts';
+import { lockState, readStateHead, startEpochIfLost } from '../state/state-row.ts';
 import { applyDocuments, type DocumentsPlan } from './documents.ts';
 import { adoptEntries, type ImportOrigin, importEntries, readTruncations, removeEntries } from './entries.ts';
 import { type AppendedEntry, appendOperationEntry } from './operation-entry.ts';
 import type { TrailPlan } from './trail.ts';
-import { keepDocuments, keepEntries, sealUndoRecord } from './undo-record.ts';
+import { digestReplaced, type NamedUndoRecord, readNamedRecords } from './undo/undo-digest.ts';
+import { keepDocuments, keepEntries, readUndoRecords, sealUndoRecord } from './undo/undo-record.ts';
 
 /** Describes what a restore or undo changes, at one revision of the live state. */
 export interface OperationPlan {
@@ -61,6 +63,8 @@ export function openOperation<T>(
   run: (connection: Connection) => Promise<T>,
 ): Promise<T> {
   const checkAndRun = async (connection: Connection): Promise<T> => {
+    await boundTransaction(connection);
+    await detectLostNode(connection);
     await assertSchemaServes(connection);
     return run(connection);
   };
@@ -75,7 +79,8 @@ export async function carryOut<Plan extends OperationPlan>(
   const { stateKey } = operation;
   const plan = await planAtOneRevision(connection, operation);
   if (operation.dryRun) return { plan, entry: undefined };
-  if (operation.keepsUndoRecord) await keepReplaced(connection, stateKey, plan);
+  const eventId = createEventId();
+  const undoRecords = operation.keepsUndoRecord ? await keepReplaced(connection, operation, plan, eventId) : undefined;
   const { revision, epoch, trail } = plan;
   const replacedRestores = trail.replace > 0 ? await readTruncations(connection, stateKey, trail.base.seq) : [];
   if (plan.replaceState) await applyDocuments(connection, stateKey, revision);
@@ -83,11 +88,11 @@ export async function carryOut<Plan extends OperationPlan>(
     action: operation.action,
     stateKey,
     linkTo: await applyTrail(connection, operation, plan),
-    eventId: createEventId(),
+    eventId,
     revision,
     epoch,
     requestId: operation.requestId,
-    detail: operation.describe(plan, replacedRestores),
+    detail: { ...operation.describe(plan, replacedRestores), undo_records: undoRecords },
   });
   if (operation.keepsUndoRecord) {
     await sealUndoRecord(connection, stateKey, {
@@ -111,11 +116,13 @@ const PLAN_ATTEMPTS = 3;
  */
 async function planAtOneRevision<Plan extends OperationPlan>(
   connection: Connection,
-  { stateKey, dryRun, expectRevision, plan }: StagedOperation<Plan>,
+  { stateKey, requestId, dryRun, expectRevision, plan }: StagedOperation<Plan>,
 ): Promise<Plan> {
   for (let attempt = dryRun ? 1 : PLAN_ATTEMPTS; ; attempt += 1) {
     const locks = attempt >= PLAN_ATTEMPTS;
-    const live = await (locks ? lockState(connection, stateKey) : readStateHead(connection, stateKey));
+    let live = await (locks ? lockState(connection, stateKey) : readStateHead(connection, stateKey));
+    if (locks && !dryRun && (await startEpochIfLost(connection, stateKey, requestId)))
+      live = await lockState(connection, stateKey);
     // The body may have taken hours to arrive, and another node may have migrated meanwhile.
     await assertSchemaServes(connection);
     assertRevision(live, expectRevision);
@@ -135,10 +142,29 @@ function assertRevision(live: StateHead, expected: number | undefined): void {
   );
 }
 
-/** Keeps what the operation is about to replace. */
-async function keepReplaced(connection: Connection, stateKey: string, plan: OperationPlan): Promise<void> {
-  if (plan.replaceState) await keepDocuments(connection, stateKey, plan.revision);
-  if (plan.trail.replace > 0) await keepEntries(connection, stateKey, plan.revision, plan.trail.base.seq);
+/**
+ * Keeps what the operation is about to replace. Returns the digests that its audit entry names: of this undo record,
+ * and of the older ones. So the newest entry names all records, whichever entries a restore removes.
+ */
+async function keepReplaced(
+  connection: Connection,
+  { action, stateKey }: StagedOperation<OperationPlan>,
+  { live, revision, replaceState, trail }: OperationPlan,
+  eventId: string,
+): Promise<NamedUndoRecord[]> {
+  const entriesAfter = trail.replace > 0 ? trail.base.seq : undefined;
+  if (replaceState) await keepDocuments(connection, stateKey, revision);
+  if (entriesAfter !== undefined) await keepEntries(connection, stateKey, revision, entriesAfter);
+  const record = {
+    event_id: eventId,
+    kind: action,
+    revision,
+    previous_revision: live.revision,
+    replaced_state: replaceState,
+  };
+  const sha256 = await digestReplaced(connection, stateKey, record, { documents: replaceState, entriesAfter });
+  const older = await readNamedRecords(connection, stateKey, await readUndoRecords(connection, stateKey));
+  return [{ event_id: eventId, sha256 }, ...older];
 }
 
 /** Removes, adopts or imports entries, and returns the head that the operation's own entry is linked to. */

@@ -25,7 +25,7 @@ export interface RestoreRun extends OperationContext {
 }
 
 interface StagedRestore {
-  /** The node's own state, or the scratch state. */
+  /** Stored key of the node's own state, or of the scratch state. */
   stateKey: string;
   requestId: string;
   request: CheckedRequest;
@@ -51,9 +51,9 @@ export async function restore(database: Database, body: Readable, run: RestoreRu
         return reportRestore(outcome, request, { instanceId, live: outcome.plan.live, scratchSha256: null });
       }
       await connection.execute('savepoint scratch');
-      await createScratch(connection, scratch, run.stateKey);
-      const outcome = await carryOutRestore(connection, { ...run, stateKey: scratch, request, staged });
-      const scratchSha256 = outcome.entry === undefined ? null : await digestState(connection, scratch);
+      const scratchKey = await createScratch(connection, scratch, run.stateKey);
+      const outcome = await carryOutRestore(connection, { ...run, stateKey: scratchKey, request, staged });
+      const scratchSha256 = outcome.entry === undefined ? null : await digestState(connection, scratchKey);
       if (outcome.entry === undefined) await connection.execute('rollback to savepoint scratch');
       const live = await readStateHead(connection, run.stateKey);
       return reportRestore(outcome, request, { instanceId, live, scratchSha256 });

@@ -1,6 +1,6 @@
 import { repeatedMember } from '../../backup/check/faults.ts';
 import type { CheckedBackup } from '../../backup/check/frame.ts';
-import type { AuditHead } from '../../domain/audit.ts';
+import { type AuditHead, GENESIS_HASH } from '../../domain/audit.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
@@ -42,7 +42,7 @@ export async function compareTrails(
   const { head } = await readStateHead(queries, stateKey);
   if (!backup.hasAudit) return { comparedTo: head.seq, different: undefined, missing: undefined };
   const different = backup.verified ? await firstDifference(queries, stateKey, 0, head.seq) : undefined;
-  const missing = isImported(head, backup, different) ? await stageMissing(queries, stateKey) : undefined;
+  const missing = isImported(head, backup, different) ? await stageMissing(queries, stateKey, 'restore') : undefined;
   return { comparedTo: head.seq, different, missing };
 }
 
@@ -59,7 +59,7 @@ export async function planTrail(
   let { different } = compared;
   if (backup.verified) different ??= await firstDifference(queries, stateKey, compared.comparedTo, live.seq);
   if (!backup.verified || isImported(live, backup, different)) {
-    const missing = compared.missing ?? (await stageMissing(queries, stateKey));
+    const missing = compared.missing ?? (await stageMissing(queries, stateKey, 'restore'));
     const beyond = live.seq + 1;
     const partedAt = backup.verified
       ? (different ?? Math.min(backup.manifest.audit_first?.seq ?? beyond, beyond))
@@ -71,7 +71,9 @@ export async function planTrail(
     await assertNotRepeated(queries, stateKey, live);
     return { ...nothing, adopt: head.seq - live.seq, base: head };
   }
-  return truncate ? { ...nothing, replace: live.seq - head.seq, base: head } : nothing;
+  if (!truncate) return nothing;
+  await assertRecoverable(queries, stateKey, head.seq);
+  return { ...nothing, replace: live.seq - head.seq, base: head };
 }
 
 export function unchangedTrail(live: AuditHead): TrailPlan {
@@ -130,7 +132,7 @@ async function firstDifference(
  * any depth, counts as present: an undo can bring back imports of imports. So a repeated restore imports nothing.
  * Throws `audit_entry_too_large`.
  */
-export async function stageMissing(queries: Queries, stateKey: string): Promise<number> {
+export async function stageMissing(queries: Queries, stateKey: string, action: 'restore' | 'undo'): Promise<number> {
   await queries.execute('truncate loom_stage_missing');
   const missing = await queries.execute(
     `with recursive held (sha256, nested) as (
@@ -153,24 +155,63 @@ export async function stageMissing(queries: Queries, stateKey: string): Promise<
     [stateKey],
   );
   await queries.execute('analyze loom_stage_missing');
-  await assertImportable(queries);
+  await assertImportable(queries, action);
   return missing;
 }
 
-/** Throws if an entry would no longer fit in a backup after its import, which makes it larger and deeper. */
-async function assertImportable(queries: Queries): Promise<void> {
-  const maxBytes = limits.maxAuditEntryBytes - limits.auditImportBytes;
-  const maxDepth = limits.maxAuditEntryDepth - limits.auditImportDepth;
+/** Bounds the entries of imports. An undo may go further than a restore, because it must bring back what one removed. */
+const importBounds = {
+  restore: { bytes: limits.maxImportedEntryBytes, depth: limits.maxAuditEntryDepth },
+  undo: { bytes: limits.maxReadableEntryBytes, depth: limits.maxReadableEntryDepth },
+} as const;
+
+/** Throws if the import of a missing entry, which is larger and deeper than the entry, would exceed the bounds. */
+async function assertImportable(queries: Queries, action: keyof typeof importBounds): Promise<void> {
   const large = await queries.firstRow<{ position: number; seq: number | null }>(
     `select position, seq from loom_stage_audit join loom_stage_missing using (position)
-      where octet_length(line::text) > $1 or jsonb_path_exists(line, $2::text::jsonpath)
-      order by position limit 1`,
-    [maxBytes, `$.**{${maxDepth}}`],
+      where ${isTooLargeToImport('line')} order by position limit 1`,
+    importParameters(action),
+  );
+  if (large === undefined) return;
+  const where = action === 'undo' ? {} : { pointer: `/backup/audit_entries/${large.position - 1}` };
+  throw new LoomError(
+    'audit_entry_too_large',
+    `Audit entry ${large.seq ?? large.position} is too large or too deeply nested to be imported into another trail.`,
+    { ...where, ...(large.seq === null ? {} : { seq: large.seq }) },
+  );
+}
+
+/**
+ * Throws if an undo could not import one of the live entries after `seq`. A truncating restore removes them and promises
+ * that an undo brings them back, so it must not begin.
+ */
+async function assertRecoverable(queries: Queries, stateKey: string, seq: number): Promise<void> {
+  const large = await queries.firstRow<{ seq: number }>(
+    `select seq from loom_audit where state_key = $3 and seq > $4 and ${isTooLargeToImport('entry')} order by seq limit 1`,
+    [...importParameters('undo'), stateKey, seq],
   );
   if (large === undefined) return;
   throw new LoomError(
     'audit_entry_too_large',
-    `Audit entry ${large.seq ?? large.position} is too large or too deeply nested to be imported into another trail.`,
-    { pointer: `/backup/audit_entries/${large.position - 1}`, ...(large.seq === null ? {} : { seq: large.seq }) },
+    `The restore would remove audit entry ${large.seq}, which is too large or too deeply nested for an undo to bring back. ` +
+      'Restore without "truncate_audit".',
+    { pointer: '/truncate_audit', seq: large.seq },
   );
+}
+
+const HASH_MEMBER = `"hash": "${GENESIS_HASH}", `;
+
+/**
+ * Returns the condition for an entry in `column` whose import would exceed $1 bytes or the path $2. Only a long text can
+ * be deep, and the path is the expensive part.
+ */
+function isTooLargeToImport(column: 'line' | 'entry'): string {
+  // The original inside an import has its hash, which an entry in the table has not.
+  const bytes = column === 'line' ? 'octet_length(line::text)' : `octet_length(entry::text) + ${HASH_MEMBER.length}`;
+  return `(${bytes} > $1 or (${bytes} > ${limits.maxAuditEntryDepth} and jsonb_path_exists(${column}, $2::text::jsonpath)))`;
+}
+
+function importParameters(action: keyof typeof importBounds): [bytes: number, path: string] {
+  const { bytes, depth } = importBounds[action];
+  return [bytes - limits.auditImportBytes, `$.**{${depth - limits.auditImportDepth}}`];
 }

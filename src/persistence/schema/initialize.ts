@@ -2,12 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';
 import type { Database } from '../connection/database.ts';
-import { describeFault, originalOf, toDatabaseError } from '../connection/faults.ts';
+import { describeFault, type Fault, faultOf, originalOf, toDatabaseError } from '../connection/faults.ts';
 import { ensureState } from '../state/state-row.ts';
 import { assertLedgerMatches, migrate } from './migrate.ts';
 import type { Migration } from './migrations.ts';
 import { CURRENT_SCHEMA_VERSION, readSchemaStatus } from './schema.ts';
 import { judgeSchema } from './serves.ts';
+import { readServingFacts } from './serving-facts.ts';
 
 export interface InitializerOptions {
   database: Database;
@@ -22,6 +23,7 @@ export interface InitializerOptions {
 /** Migrates the database and creates the state's row. Retries, because a database may start after its nodes. */
 export function createInitializer(options: InitializerOptions) {
   const closed = new AbortController();
+  const reporter = createReporter(options.log);
   let done = false;
   let running: Promise<void> | undefined;
 
@@ -29,8 +31,9 @@ export function createInitializer(options: InitializerOptions) {
     done = false;
     let delayMs: number = limits.minStartBackoffMs;
     while (!closed.signal.aborted) {
-      if (await attempt(options)) {
+      if (await attempt(options, reporter)) {
         done = true;
+        reporter.clear();
         options.onDone();
         return;
       }
@@ -47,6 +50,8 @@ export function createInitializer(options: InitializerOptions) {
         running = undefined;
       });
     },
+    /** Describes why the last attempt failed; undefined without a fault that an operator must mend. */
+    fault: () => reporter.last(),
     /** Returns whether the schema serves this node and the state's row exists. */
     done: () => done,
     close: async (): Promise<void> => {
@@ -56,22 +61,62 @@ export function createInitializer(options: InitializerOptions) {
   };
 }
 
-async function attempt({ database, migrations, stateKey, migrate: mode, log }: InitializerOptions): Promise<boolean> {
+async function attempt(
+  { database, migrations, stateKey, migrate: mode, log }: InitializerOptions,
+  reporter: Reporter,
+): Promise<boolean> {
   try {
-    if (mode === 'auto') {
+    const { readOnly } = await readServingFacts(database, stateKey);
+    if (mode === 'auto' && readOnly === null) {
       for (const name of await migrate(database, migrations)) log.info({ migration: name }, 'migrated');
     }
     const status = await readSchemaStatus(database, migrations);
     assertLedgerMatches(status, migrations);
     // The probe reports the reason on /ready. A node never writes to a schema that does not serve it.
     if (judgeSchema(status.schemaVersion, status.compatibleFrom, CURRENT_SCHEMA_VERSION) !== 'ok') return false;
-    await ensureState(database, stateKey);
+    if (readOnly === null) await ensureState(database, stateKey);
+    // On a read-only server, and when documents remain without the state's row, no row was created.
+    if ((await readServingFacts(database, stateKey)).state !== 'present') return false;
+    await warnOfRestores(database, log);
     return true;
   } catch (error) {
-    const known = toDatabaseError(error);
-    if (known.code === 'database_unavailable')
-      log.debug({ err: originalOf(error) }, `no database yet: ${describeFault(error)}`);
-    else log.error({ err: error }, `the database cannot be used: ${known.message}`);
+    reporter.report(error);
     return false;
   }
+}
+
+/** Warns if every restore would fail. It is no reason to stay unready, because a node serves without the right. */
+async function warnOfRestores(database: Database, log: Log): Promise<void> {
+  const row = await database.firstRow<{ permitted: boolean; grant: string }>(
+    `select has_database_privilege(current_database(), 'temporary') as permitted,
+            format('GRANT TEMPORARY ON DATABASE %I TO %I;', current_database(), current_user) as grant`,
+  );
+  if (row?.permitted === false)
+    log.warn(`restores will fail, because the database role lacks TEMPORARY. Run as the owner: ${row.grant}`);
+}
+
+/** Contains the faults that stay until an operator acts. Waiting for the database does not help. */
+const needsOperator: ReadonlySet<Fault> = new Set(['forbidden', 'schema_damaged']);
+
+type Reporter = ReturnType<typeof createReporter>;
+
+/** Reports the fault of an attempt. Attempts repeat every few seconds, so only a change of the fault is an error. */
+function createReporter(log: Log) {
+  let last: string | undefined;
+  return {
+    last: () => last,
+    clear: (): void => {
+      last = undefined;
+    },
+    report: (error: unknown): void => {
+      const known = toDatabaseError(error);
+      if (known.code === 'database_unavailable' && !needsOperator.has(faultOf(error))) {
+        log.debug({ err: originalOf(error) }, `no database yet: ${describeFault(error)}`);
+        return;
+      }
+      const cause = known.code === 'internal' ? describeFault(error) : known.message;
+      log[cause === last ? 'debug' : 'error']({ err: error }, `the database cannot be used: ${cause}`);
+      last = cause;
+    },
+  };
 }

@@ -18,6 +18,8 @@ const samples: Record<keyof typeof entryForms, string[]> = {
   seq: [...variantsOf('123'), ...variantsOf('999999999999999'), '0', '1e3', '1.5', '-1'],
   hash: variantsOf('0123456789abcdef'.repeat(4)),
   event_id: variantsOf('01234567-89ab-cdef-0123-456789abcdef'),
+  revision: [...variantsOf('4503599627370496'), '0', '00', '-1', '1.5', '1e3'],
+  epoch: [...variantsOf('AZaz09_-xx'), 'a b', 'a"b', 'a.b', '\u0000'.slice(1), 'x'.repeat(64), 'x'.repeat(65)],
   recorded_at: [...variantsOf('2024-02-29T23:59:59.123456Z'), ...days.map((day) => `${day}T00:00:00.000000Z`)],
 };
 

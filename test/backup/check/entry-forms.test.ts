@@ -5,6 +5,8 @@ import {
   idempotencyKeyBytes,
   malformedMember,
 } from '../../../src/backup/check/entry-forms.ts';
+import { limits } from '../../../src/limits.ts';
+import { createEpoch } from '../../../src/persistence/state/identifiers.ts';
 
 const good: EntryMembers = {
   seq: 1,
@@ -17,6 +19,8 @@ const good: EntryMembers = {
 test('a valid entry has no malformed member', () => {
   expect(malformedMember(good)).toBeUndefined();
   expect(malformedMember({ ...good, seq: 999_999_999_999_999, idempotency_key: 'k' })).toBeUndefined();
+  expect(malformedMember({ ...good, revision: 0, epoch: 'AZaz09_-xx' })).toBeUndefined();
+  expect(malformedMember({ ...good, revision: limits.maxBackupRevision, epoch: createEpoch() })).toBeUndefined();
   expect(malformedMember({ ...good, idempotency_key: 'é'.repeat(127) })).toBeUndefined();
 });
 
@@ -34,6 +38,8 @@ test.each<EntryMembers>([
     '٢٠٢٦-01-31T23:59:59.123456Z',
   ].map((recorded_at) => ({ recorded_at })),
   { action: 7 },
+  ...[-1, 1.5, 1e16, 1e21, '1', null, {}].map((revision) => ({ revision })),
+  ...['', 'a b', 'a"b', 'a.b', 'é', 'a\r\nx: y', 'e'.repeat(65), 5, null].map((epoch) => ({ epoch })),
   ...['', 'é'.repeat(128), 5, null].map((idempotency_key) => ({ idempotency_key })),
 ])('%j is malformed', (member) => {
   expect(malformedMember({ ...good, ...member })).toBe(Object.keys(member)[0]);

@@ -9,6 +9,7 @@ import { outcomeOf, tally } from '../../setup/node/nodes.ts';
 interface Sent {
   names: string[];
   eventIds: string[];
+  timeoutMs: number;
   answer(outcomes?: CommitOutcome[]): void;
   fail(error: unknown): void;
 }
@@ -28,11 +29,12 @@ function start() {
   const made: number[] = [];
   let nowMs = 0;
   let ids = 0;
-  const commitBatch = (commits: PreparedCommit[]): Promise<CommitOutcome[]> =>
+  const commitBatch = (commits: PreparedCommit[], timeoutMs: number): Promise<CommitOutcome[]> =>
     new Promise((resolve, reject) => {
       const sent: Sent = {
         names: commits.map((one) => one.request.changes[0]?.name ?? ''),
         eventIds: commits.map((one) => one.eventId),
+        timeoutMs,
         answer: (outcomes = commits.map(({ eventId }) => ({ receipt: receipt(eventId) }))) => resolve(outcomes),
         fail: reject,
       };
@@ -160,6 +162,28 @@ describe('group commit', () => {
     for (const again of [second, third, fourth]) expect(again.eventIds).toEqual(first.eventIds);
     fourth.answer();
     expect((await Promise.all(answers)).map(({ eventId }) => eventId)).toEqual(first.eventIds);
+  });
+
+  it('sends a batch with an unknown outcome again while the earlier attempt holds the lock', async () => {
+    const { group, next } = start();
+    const outcome = outcomeOf(group.submit(put('a')));
+    (await next()).fail(unknown());
+    (await next()).fail(new LoomError('state_busy', 'the first attempt holds the lock'));
+    (await next()).answer();
+    expect(await outcome).toBe('made');
+  });
+
+  it('gives each attempt only the time that is left of the first', async () => {
+    const { group, next, passMs } = start();
+    const outcome = outcomeOf(group.submit(put('a')));
+    const first = await next();
+    expect(first.timeoutMs).toBe(limits.commitTimeoutMs);
+    passMs(limits.commitTimeoutMs - 5_000);
+    first.fail(unknown());
+    const second = await next();
+    expect(second.timeoutMs).toBe(5_000 - 50);
+    second.answer();
+    expect(await outcome).toBe('made');
   });
 
   it('reports an unknown outcome if the database does not answer in time', async () => {

@@ -12,7 +12,7 @@ let database: Database;
 const captured = captureLog();
 beforeAll(async () => {
   server = await createEmptyDatabase();
-  const { postgres } = testConfig(server.url, { LOOM_PG_POOL_MAX: '2', LOOM_PG_CONNECT_TIMEOUT_MS: '500' });
+  const { postgres } = testConfig(server.url, { LOOM_PG_POOL_MAX: '3', LOOM_PG_CONNECT_TIMEOUT_MS: '500' });
   database = openDatabase(postgres, { log: captured.log, applicationName: 'loom door test' });
   await database.execute('create table note (id int primary key, body text)');
 });
@@ -105,6 +105,21 @@ describe('the database', () => {
     expect(await database.rows('select 1 as one')).toEqual([{ one: 1 }]);
   });
 
+  test('cancels a statement that did not answer before its deadline, so that the server does not go on', async () => {
+    const running = async (): Promise<number> => {
+      const { rows } = await server.pool.query<{ running: number }>(
+        `select count(*)::int as running from pg_stat_activity
+          where datname = current_database() and state = 'active' and query like '%pg_sleep(59)%'
+            and pid <> pg_backend_pid()`,
+      );
+      return rows[0]?.running ?? -1;
+    };
+    const late = database.withConnection((connection) => connection.within(1_000).execute('select pg_sleep(59)'));
+    await expect.poll(running).toBe(1);
+    await expect(late).rejects.toMatchObject({ code: 'database_unavailable' });
+    await expect.poll(running, { timeout: 10_000 }).toBe(0);
+  });
+
   test('survives a connection that breaks while it is idle, and logs it', async () => {
     const pid = await database.withConnection(backendPid);
     const { total } = database.usage();
@@ -142,6 +157,68 @@ describe('the database', () => {
     expect(captured.lines.length).toBeGreaterThan(0);
     if (password !== '') expect(captured.text()).not.toContain(password);
     expect(captured.text()).not.toContain('"client"');
+  });
+});
+
+describe('connections to a server that is suspected', () => {
+  /** Leaves two idle connections in the pool, and returns their server processes. */
+  async function warmUp(): Promise<number[]> {
+    const pids = await Promise.all(
+      [1, 2].map(() =>
+        database.withConnection(async (connection) => {
+          await connection.execute('select pg_sleep(0.05)');
+          return backendPid(connection);
+        }),
+      ),
+    );
+    expect(new Set(pids).size).toBe(2);
+    return pids;
+  }
+
+  async function expectEnded(pids: number[]): Promise<void> {
+    for (const pid of pids) await expect.poll(() => sessionsOf(pid)).toBe(0);
+    expect(await database.rows('select 1 as one')).toEqual([{ one: 1 }]);
+  }
+
+  test('are closed by a reset: the idle ones at once, and a lent one when it comes back', async () => {
+    const before = captured.lines.length;
+    const pids = await warmUp();
+    await database.withConnection(async (connection) => {
+      database.reset();
+      expect(pids).toContain(await backendPid(connection));
+    });
+    await expectEnded(pids);
+    expect(captured.lines.slice(before).filter((line) => line.includes('"level":"warn"'))).toEqual([]);
+  });
+
+  test('are closed when a server refuses to write, also those that are idle', async () => {
+    const pids = await warmUp();
+    const refused = database.withConnection(async (connection) => {
+      await connection.execute('set default_transaction_read_only = on');
+      await connection.execute('insert into note values (700)');
+    });
+    await expect(refused).rejects.toMatchObject({
+      code: 'database_unavailable',
+      message: expect.stringContaining('The database is read-only'),
+    });
+    await expectEnded(pids);
+    expect(await notes()).not.toContain(700);
+  });
+
+  test('are closed when a short statement has no answer', async () => {
+    const pids = await warmUp();
+    await expect(
+      database.withConnection((connection) => connection.within(50).execute('select pg_sleep(1)')),
+    ).rejects.toMatchObject({ code: 'database_unavailable' });
+    await expectEnded(pids);
+  });
+
+  test('stay open after an error that says nothing about the server', async () => {
+    const pids = await warmUp();
+    await expect(database.rows('select 1 / 0')).rejects.toMatchObject({ code: 'internal' });
+    await expect(database.rows('select from loom_nothing')).rejects.toMatchObject({ code: 'database_unavailable' });
+    expect(pids).toContain(await database.withConnection(backendPid));
+    for (const pid of pids) expect(await sessionsOf(pid)).toBe(1);
   });
 });
 

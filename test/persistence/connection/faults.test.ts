@@ -4,7 +4,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { LoomError } from '../../../src/errors.ts';
 import {
   describeFault,
+  faultOf,
   isConnectionFault,
+  isInStep,
+  ReadOnlyServerError,
   sqlStateOf,
   toDatabaseError,
 } from '../../../src/persistence/connection/faults.ts';
@@ -41,7 +44,10 @@ describe('an error of PostgreSQL', () => {
     ['28P01', 'database_unavailable', true],
     ['3D000', 'database_unavailable', true],
     ['23505', 'internal', false],
-    ['42P01', 'internal', false],
+    ['42501', 'database_unavailable', false],
+    ['42P01', 'database_unavailable', false],
+    ['42703', 'database_unavailable', false],
+    ['42883', 'database_unavailable', false],
     ['XX000', 'internal', false],
     ['P0001', 'internal', false],
   ] as const)('SQLSTATE %s becomes %s, connection gone: %s', async (sqlState, code, connectionGone) => {
@@ -68,6 +74,44 @@ describe('an error of PostgreSQL', () => {
       holder.release(true);
       waiter.release(true);
     }
+  });
+});
+
+describe('a fault of the schema, the rights or the server names its cause', () => {
+  test.each([
+    ['25006', 'read_only', 'read-only'],
+    ['42501', 'forbidden', 'lacks a right'],
+    ['42P01', 'schema_damaged', 'schema is missing'],
+    ['42883', 'schema_damaged', 'schema is missing'],
+    ['53100', 'disk_full', 'disk is full'],
+    ['53200', 'overloaded', 'could not execute'],
+  ] as const)('SQLSTATE %s is %s', async (sqlState, fault, words) => {
+    const error = await raise(sqlState);
+    expect(faultOf(error)).toBe(fault);
+    const shown = toDatabaseError(error);
+    expect(faultOf(shown)).toBe(fault);
+    expect(shown.message).toContain(words);
+    expect(shown.message).not.toContain('secret');
+  });
+
+  test.each([
+    ['select from loom_nothing', 'relation loom_nothing does not exist'],
+    ['select loom_commit(1)', 'function loom_commit(integer) does not exist'],
+    ['set role pg_monitor; create table public.x ()', 'permission denied for schema public'],
+  ])('%s', async (statement, named) => {
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    const error = await client.query(statement).catch((cause: unknown) => cause);
+    await client.end();
+    expect(toDatabaseError(error).message).toContain(`PostgreSQL reports: ${named}.`);
+  });
+
+  test('a connection to a read-only server is not used again, and others are', async () => {
+    const states = ['25006', '57P01', '42501', '53100', '55P03'];
+    const inStep = await Promise.all(states.map(async (state) => isInStep(await raise(state))));
+    expect(inStep).toEqual([false, false, true, true, true]);
+    expect(faultOf(new ReadOnlyServerError())).toBe('read_only');
+    expect(isInStep(new ReadOnlyServerError())).toBe(false);
   });
 });
 

@@ -115,6 +115,19 @@ describe('with LOOM_PG_SSL=true', () => {
     );
   });
 
+  test('each of several hosts must have a certificate for its own name', async () => {
+    const variables = { LOOM_PG_SSL: 'true', LOOM_PG_SSL_CA: authority.certificate };
+    const both = urlAt('localhost').replace(
+      `localhost:${server.port}`,
+      `127.0.0.1:${server.port},localhost:${server.port}`,
+    );
+    expect(both).toContain(',localhost');
+    expect(await askTls(both, variables)).toBe(true);
+    await expect(askTls(both.replace('localhost', '127.0.0.1'), variables)).rejects.toMatchObject({
+      code: 'database_unavailable',
+    });
+  });
+
   test('any certificate is accepted when LOOM_PG_SSL_REJECT_UNAUTHORIZED is false', async () => {
     const variables = { LOOM_PG_SSL: 'true', LOOM_PG_SSL_REJECT_UNAUTHORIZED: 'false' };
     expect(await askTls(urlAt('localhost'), variables)).toBe(true);

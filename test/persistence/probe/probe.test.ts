@@ -4,9 +4,12 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ProbeVerdict } from '../../../src/domain/probe.ts';
 import { createProbe, type Probe, type ProbeOptions } from '../../../src/persistence/probe/probe.ts';
+import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { testConfig } from '../../setup/node/config.ts';
 import { captureLog } from '../../setup/node/log.ts';
 import { createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
+import { openDoor } from '../../setup/server/door.ts';
+import { applyMigrations } from '../../setup/server/migrations.ts';
 import { type PrivateServer, startPrivateServer } from '../../setup/server/private-server.ts';
 
 /** Limits that docs/operations.md promises. */
@@ -37,14 +40,21 @@ async function untilReason(probe: Probe, reason: ProbeVerdict['reason'], withinM
   await expect.poll(() => probe.verdict().reason, { timeout: withinMs, interval: 20 }).toBe(reason);
 }
 
-/** Writes a `loom_meta` with these versions, as the migrations do. */
+/** Sets the versions in `loom_meta`, as a migration does. */
 async function setVersions(pool: pg.Pool, schemaVersion: number, compatibleFrom: number): Promise<void> {
-  await pool.query('create table if not exists loom_meta (key text primary key, value jsonb not null)');
   await pool.query(
-    `insert into loom_meta values ('schema_version', to_jsonb($1::int)), ('schema_compatible_from', to_jsonb($2::int))
-      on conflict (key) do update set value = excluded.value`,
+    `update loom_meta set value = to_jsonb(case key when 'schema_version' then $1::int else $2::int end)
+      where key in ('schema_version', 'schema_compatible_from')`,
     [schemaVersion, compatibleFrom],
   );
+}
+
+/** Creates the tables of LOOM and the state's row, as a node does when it starts. */
+async function prepare(url: string): Promise<void> {
+  await applyMigrations(url);
+  const door = openDoor(url, 1);
+  await ensureState(door, 'default');
+  await door.close({ deadlineMs: 5_000 });
 }
 
 describe('on a healthy server', () => {
@@ -58,6 +68,7 @@ describe('on a healthy server', () => {
     const probe = startProbe(database.url, { intervalMs: 20 });
     expect(probe.verdict()).toMatchObject({ ok: false, reason: 'starting', latencyMs: null });
     await untilReason(probe, 'schema_behind', 5_000);
+    await prepare(database.url);
     for (const [version, compatibleFrom, reason] of [
       [3, 1, undefined],
       [4, 4, 'schema_ahead'],
@@ -135,6 +146,7 @@ describe('on a server that stops', () => {
   let probe: Probe;
   beforeAll(async () => {
     server = await startPrivateServer();
+    await prepare(server.url);
     const pool = new pg.Pool({ connectionString: server.url });
     await setVersions(pool, 3, 1);
     await pool.end();

@@ -1,15 +1,35 @@
 import { describe, expect, test } from 'vitest';
+import { limits } from '../../../src/limits.ts';
+import { createCommitWatch } from '../../../src/persistence/probe/commit-watch.ts';
 import {
   type CheckOutcome,
   nextProbeState,
   probePauseMs,
   startingState,
 } from '../../../src/persistence/probe/verdict.ts';
+import { tableRights } from '../../../src/persistence/schema/objects.ts';
 import { judgeSchema } from '../../../src/persistence/schema/serves.ts';
+import { judgeServing } from '../../../src/persistence/schema/serving.ts';
+import type { ServingFacts } from '../../../src/persistence/schema/serving-facts.ts';
 
-const rules = { badChecks: 2, supportedSchemaVersion: 3 };
-const good: CheckOutcome = { kind: 'answered', latencyMs: 4, schemaVersion: 3, compatibleFrom: 3 };
-const behind: CheckOutcome = { ...good, schemaVersion: 2, compatibleFrom: 1 };
+const rules = { badChecks: 2 };
+const good: CheckOutcome = { kind: 'answered', latencyMs: 4, serving: { database: 'ok', schema: 'ok' } };
+const behind: CheckOutcome = {
+  kind: 'answered',
+  latencyMs: 4,
+  serving: { database: 'ok', schema: 'behind', reason: 'schema_behind' },
+};
+const soundFacts: ServingFacts = {
+  readOnly: null,
+  schemaVersion: 3,
+  compatibleFrom: 3,
+  missing: [],
+  rights: [],
+  grants: [],
+  filtered: [],
+  state: 'present',
+  waiting: [],
+};
 const slow: CheckOutcome = { kind: 'slow' };
 const unreachable: CheckOutcome = { kind: 'unreachable' };
 
@@ -98,13 +118,99 @@ describe('the schema', () => {
   });
 
   test('that does not match is no fault of the database', () => {
-    expect(stateAfter({ ...good, schemaVersion: 4, compatibleFrom: 4 }).verdict).toEqual({
+    expect(
+      stateAfter({
+        kind: 'answered',
+        latencyMs: 4,
+        serving: judgeServing(
+          { ...soundFacts, schemaVersion: 4, compatibleFrom: 4 },
+          { supportedSchemaVersion: 3, hadState: true },
+        ),
+      }).verdict,
+    ).toEqual({
       ok: false,
       database: 'ok',
       schema: 'ahead',
       reason: 'schema_ahead',
       latencyMs: 4,
     });
+  });
+});
+
+describe('the facts of the database', () => {
+  const judge = (facts: Partial<ServingFacts>, hadState = true) =>
+    judgeServing({ ...soundFacts, ...facts }, { supportedSchemaVersion: 3, hadState });
+  const everyTable = Object.keys(tableRights).map((table) => `table ${table}`);
+  const noTables = { schemaVersion: null, compatibleFrom: null, missing: everyTable, state: 'unknown' } as const;
+
+  test.each<[string, Partial<ServingFacts>, string | undefined]>([
+    ['all is well', {}, undefined],
+    ['a standby', { readOnly: 'recovery' }, 'db_read_only'],
+    ['a standby of a database without tables', { readOnly: 'recovery', ...noTables }, 'db_read_only'],
+    ['a setting forbids writes', { readOnly: 'setting' }, 'db_read_only'],
+    ['no table exists', noTables, 'schema_behind'],
+    ['no table is visible', { ...noTables, rights: ['USAGE on schema loom'] }, 'db_forbidden'],
+    ['only loom_meta is gone', { ...noTables, missing: ['table loom_meta'] }, 'schema_damaged'],
+    ['loom_meta has no version', { schemaVersion: null }, 'schema_damaged'],
+    ['an old schema lacks a table', { schemaVersion: 2, missing: ['table loom_new'] }, 'schema_behind'],
+    [
+      'a newer schema lacks a table',
+      { schemaVersion: 4, compatibleFrom: 4, missing: ['table loom_old'] },
+      'schema_ahead',
+    ],
+    ['a function is gone', { missing: ['function loom_commit'], state: 'present' }, 'schema_damaged'],
+    ['a right is missing', { rights: ['SELECT on table loom_audit'], state: 'unknown' }, 'db_forbidden'],
+    ['a policy applies', { filtered: ['loom_document'] }, 'db_forbidden'],
+    ['rows remain without the state', { state: 'lost' }, 'state_missing'],
+    ['the state is gone', { state: 'absent' }, 'state_missing'],
+  ])('%s', (_, facts, reason) => {
+    expect(judge(facts).reason).toBe(reason);
+  });
+
+  test('a node that has not seen the state yet is about to create it, but not over remaining rows', () => {
+    expect(judge({ state: 'absent' }, false).reason).toBe('starting');
+    expect(judge({ state: 'lost' }, false).reason).toBe('state_missing');
+  });
+
+  test('the detail names the object and the remedy', () => {
+    expect(judge({ missing: ['function loom_commit'] }).detail).toContain('function loom_commit');
+    const grants = ['GRANT DELETE ON table loom_audit TO loom;'];
+    expect(judge({ rights: ['DELETE on table loom_audit'], grants }).detail).toMatch(/lacks DELETE.+GRANT DELETE/);
+    expect(judge({ filtered: ['loom_document'] }).detail).toMatch(/on loom_document,.+BYPASSRLS/);
+  });
+});
+
+describe('the watch over commits', () => {
+  function watchAt(checks: [nowMs: number, waiting: string[]][]) {
+    let nowMs = 0;
+    const watch = createCommitWatch({ now: () => nowMs });
+    return checks.map(([at, waiting]) => {
+      nowMs = at;
+      return watch.check(waiting)?.reason;
+    });
+  }
+
+  test('reports a session that has waited for the standby since a check of 2 s ago', () => {
+    const same = ['7 12:00'];
+    expect(
+      watchAt([
+        [0, same],
+        [limits.maxCommitStallMs - 1, same],
+        [limits.maxCommitStallMs, same],
+      ]),
+    ).toEqual([undefined, undefined, 'db_commits_stalled']);
+  });
+
+  test('does not report sessions that each wait for a moment', () => {
+    const checks = Array.from({ length: 10 }, (_, second): [number, string[]] => [second * 1_000, [`7 12:0${second}`]]);
+    expect(watchAt(checks)).toEqual(checks.map(() => undefined));
+    expect(
+      watchAt([
+        [0, ['7 a']],
+        [1_000, []],
+        [2_500, ['7 a']],
+      ]),
+    ).toEqual([undefined, undefined, undefined]);
   });
 });
 

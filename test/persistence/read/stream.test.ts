@@ -24,6 +24,7 @@ async function openLargeStream(signal?: AbortSignal) {
       }
     },
     onClose,
+    lane: 'client',
     ...(signal === undefined ? {} : { signal }),
   });
   return { body, ended };

@@ -88,6 +88,8 @@ describe('a backup that is forged with correct digests', () => {
     ['month 0', { recorded_at: '2024-00-01T00:00:00.000000Z' }, 'recorded_at'],
     ['an event id of another form', { event_id: 'x' }, 'event_id'],
     ['an action that is not a string', { action: 1 }, 'action'],
+    ['a revision that is not a number', { revision: 'x' }, 'revision'],
+    ['an epoch that no header can have', { epoch: 'a\r\nset-cookie: x' }, 'epoch'],
     ['an idempotency key that is too long for an index', { idempotency_key: 'k'.repeat(10_000) }, 'idempotency_key'],
   ];
 

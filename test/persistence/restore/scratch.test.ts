@@ -1,8 +1,11 @@
 import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { limits } from '../../../src/limits.ts';
+import { toScratchKey } from '../../../src/persistence/state/scratch-states.ts';
+import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import type { ParsedBackup } from '../../setup/backup/chain.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
-import { openTestStore, type TestStore } from '../../setup/node/store.ts';
+import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
 import { digestTables } from '../../setup/server/digest.ts';
 import { verifyBySql } from '../../setup/server/verify-sql.ts';
 
@@ -42,7 +45,7 @@ describe('a restore into a scratch state', () => {
       entries: 3,
       head: report.audit.head,
     });
-    expect(await verifyBySql(nodes.database.pool, 'trial')).toMatchObject({ ok: true, entries: 3 });
+    expect(await verifyBySql(nodes.database.pool, toScratchKey('trial'))).toMatchObject({ ok: true, entries: 3 });
 
     expect(await node.store.dropScratch('trial')).toEqual({
       dropped: true,
@@ -57,7 +60,7 @@ describe('a restore into a scratch state', () => {
   it('reports the digest of its tables, not the one of the backup', async () => {
     await nodes.database.pool.query(`
       create function spoil() returns trigger language plpgsql as $$
-        begin if new.state_key = 'trial' then new.value := '"spoiled"'; end if; return new; end $$;
+        begin if new.state_key like '%trial' then new.value := '"spoiled"'; end if; return new; end $$;
       create trigger spoil before insert on loom_document for each row execute function spoil()`);
     const report = await node.restore(backup, { into_scratch: 'trial' });
     expect(report.scratch?.state_sha256).not.toBe(JSON.parse(backup).manifest.state_sha256);
@@ -86,7 +89,8 @@ describe('a restore into a scratch state', () => {
     [{ into_scratch: 'taken' }, 'scratch_exists', '/into_scratch'],
     [{ into_scratch: '' }, 'invalid_restore_request', '/into_scratch'],
     [{ into_scratch: '..' }, 'invalid_restore_request', '/into_scratch'],
-    [{ into_scratch: 'x'.repeat(129) }, 'invalid_restore_request', '/into_scratch'],
+    [{ into_scratch: 'x'.repeat(limits.maxScratchKeyBytes + 1) }, 'invalid_restore_request', '/into_scratch'],
+    [{ into_scratch: '\u001ftrial' }, 'invalid_restore_request', '/into_scratch'],
     [{ into_scratch: 7 }, 'invalid_restore_request', '/into_scratch'],
     [{ into_scratch: 'trial', replace_state: false }, 'invalid_restore_request', '/replace_state'],
     [{ into_scratch: 'trial', expect_revision: 3 }, 'invalid_restore_request', '/expect_revision'],
@@ -120,9 +124,9 @@ describe('a restore into a scratch state', () => {
 });
 
 describe('dropping a scratch state', () => {
-  it('keeps the scratch states that a node serving it has made', async () => {
+  it('keeps the scratch states that a node of an older version, which served it, has made', async () => {
     await node.restore(backup, { into_scratch: 'trial' });
-    const server = await openTestStore(nodes.database.url, { stateKey: 'trial' });
+    const server = await serveAsBefore('trial');
     await server.restore(backup, { into_scratch: 'its own', accept_state_key: 'default' });
     await server.close();
     await expect(node.store.dropScratch('its own')).rejects.toMatchObject({ code: 'scratch_not_found' });
@@ -131,9 +135,9 @@ describe('dropping a scratch state', () => {
     expect(await node.store.dropScratch('its own')).toMatchObject({ documents: 2 });
   });
 
-  it('is refused while a node that serves it restores it, and in a database of a newer schema', async () => {
+  it('is refused while a node of an older version restores it, and in a database of a newer schema', async () => {
     await node.restore(backup, { into_scratch: 'trial' });
-    const server = await openTestStore(nodes.database.url, { stateKey: 'trial' });
+    const server = await serveAsBefore('trial');
     const holder = await nodes.database.pool.connect();
     try {
       await holder.query(`begin; select pg_advisory_xact_lock(hashtextextended('trial', ${0x72_65_73_74}))`);
@@ -180,15 +184,112 @@ describe('dropping a scratch state', () => {
     }
   });
 
-  it('removes the undo records of a node serving it, and that node cannot drop it', async () => {
+  it('removes the undo records of a node of an older version, which served it, and that node cannot drop it', async () => {
     const before = await digest();
     await node.restore(backup, { into_scratch: 'trial' });
-    const inside = await openTestStore(nodes.database.url, { stateKey: 'trial' });
+    const inside = await serveAsBefore('trial');
     await inside.put('a', 2);
     await inside.restore(await inside.backup(), { truncate_audit: true });
     await expect(inside.store.dropScratch('trial')).rejects.toMatchObject({ code: 'scratch_not_found' });
     await inside.close();
     await node.store.dropScratch('trial');
     expect(await digest()).toBe(before);
+  });
+});
+
+/** Stores a scratch state under its plain name, as older versions did. */
+async function storeAsBefore(name: string): Promise<void> {
+  const tables = ['loom_state', 'loom_document', 'loom_audit', 'loom_scratch'];
+  const renamed = tables.map(
+    (table) => `update ${table} set state_key = '${name}' where state_key = '${toScratchKey(name)}'`,
+  );
+  await nodes.database.pool.query(`begin; set local session_replication_role = replica; ${renamed.join(';')}; commit`);
+}
+
+/** Opens the store of a node of an older version, which serves the scratch state as its own. */
+async function serveAsBefore(name: string): Promise<TestStore> {
+  await storeAsBefore(name);
+  const mark = (isScratch: boolean) =>
+    nodes.database.pool.query('update loom_state set scratch = $2 where state_key = $1', [name, isScratch]);
+  await mark(false);
+  const server = await openTestStore(nodes.database.url, { stateKey: name });
+  await mark(true);
+  return server;
+}
+
+describe('the name of a scratch state as a state key', () => {
+  it('gives a node a state of its own, which dropping the scratch state does not touch', async () => {
+    await node.restore(backup, { into_scratch: 'trial' });
+    const server = await openTestStore(nodes.database.url, { stateKey: 'trial' });
+    try {
+      expect(await server.state()).toEqual({});
+      expect(await verify(server)).toMatchObject({ ok: true, entries: 0 });
+      await server.put('own', 1);
+      const own = await digestTables(nodes.database.pool, 'trial');
+      expect(await node.store.verifyAudit(context(), 'trial')).toMatchObject({ ok: true, entries: 3 });
+      expect(await node.store.readScratchStates()).toMatchObject([{ state_key: 'trial', documents: 2 }]);
+      expect(await server.store.readScratchStates()).toEqual([]);
+      expect(await node.store.dropScratch('trial')).toMatchObject({ state_key: 'trial', documents: 2 });
+      expect(await digestTables(nodes.database.pool, 'trial')).toBe(own);
+      await expect(node.store.dropScratch('trial')).rejects.toMatchObject({ code: 'scratch_not_found' });
+      await expect(node.restore(backup, { into_scratch: 'trial' })).rejects.toMatchObject({ code: 'scratch_exists' });
+      expect(await server.state()).toEqual({ own: 1 });
+    } finally {
+      await server.close();
+    }
+  });
+
+  it.each(['x'.repeat(limits.maxScratchKeyBytes), 'ü/%'])('may be as long or odd as %s', async (name) => {
+    await node.restore(backup, { into_scratch: name });
+    const server = await openTestStore(nodes.database.url, { stateKey: name });
+    try {
+      await server.put('own', 1);
+      expect(await node.store.dropScratch(name)).toMatchObject({ state_key: name, documents: 2 });
+      expect(await server.state()).toEqual({ own: 1 });
+    } finally {
+      await server.close();
+    }
+  });
+});
+
+describe('a scratch state of an older version, stored under its plain name', () => {
+  it('is listed, verified, exported and dropped, and its name cannot be taken again', async () => {
+    const before = await digest();
+    await node.restore(backup, { into_scratch: 'trial' });
+    await storeAsBefore('trial');
+    expect(await node.store.readScratchStates()).toMatchObject([{ state_key: 'trial', documents: 2 }]);
+    expect(await node.store.verifyAudit(context(), 'trial')).toMatchObject({ ok: true, entries: 3 });
+    expect(JSON.parse(await node.backup({ scratch: 'trial' })).state).toEqual(JSON.parse(backup).state);
+    await expect(node.restore(backup, { into_scratch: 'trial' })).rejects.toMatchObject({ code: 'scratch_exists' });
+    expect(await node.store.dropScratch('trial')).toMatchObject({ state_key: 'trial', documents: 2, audit_entries: 3 });
+    expect(await digest()).toBe(before);
+  });
+
+  it('is not served by a node that starts with this name, and not changed by it', async () => {
+    await node.restore(backup, { into_scratch: 'trial' });
+    await storeAsBefore('trial');
+    const before = await digest();
+    const message = expect.stringContaining('set another LOOM_PG_STATE_KEY');
+    await expect(ensureState(node.database, 'trial')).rejects.toMatchObject({ code: 'scratch_exists', message });
+    expect(await digest()).toBe(before);
+    await ensureState(node.database, 'default');
+  });
+});
+
+describe('a backup of a scratch state', () => {
+  it('has its documents and trail, names it, restores, and does not count as a backup of the live state', async () => {
+    await node.restore(backup, { into_scratch: 'trial' });
+    const exported = await node.takeBackup({ scratch: 'trial' });
+    const parsed: ParsedBackup = JSON.parse(exported);
+    expect(parsed).toMatchObject({
+      state_key: 'trial',
+      state: JSON.parse(backup).state,
+      manifest: { audit_verified: true },
+    });
+    expect(parsed.audit_entries).toHaveLength(3);
+    expect(await node.store.readHead()).toMatchObject({ lastBackupAt: null });
+    expect(node.store.observe().lastChainCheck?.to_seq).not.toBe(3);
+    expect(await node.restore(exported, { accept_state_key: 'trial' })).toMatchObject({ verified: true });
+    await expect(node.backup({ scratch: 'nowhere' })).rejects.toMatchObject({ code: 'scratch_not_found' });
   });
 });

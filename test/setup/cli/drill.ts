@@ -74,7 +74,7 @@ export function failedSteps({ steps }: DrillReport): { step: string; code: strin
 
 export async function scratchKeys({ server }: DrillSite): Promise<string[]> {
   const { rows } = await server.pool.query<{ key: string }>(
-    `select state_key as key from loom_state where state_key <> 'default'`,
+    `select ltrim(state_key, E'\\x1f') as key from loom_state where state_key <> 'default'`,
   );
   return rows.map(({ key }) => key);
 }

@@ -53,7 +53,8 @@ export function restoreReport(more: Partial<RestoreReport> = {}): RestoreReport 
 /** Returns a plausible report of an undo, or of its plan. */
 export function undoReport(more: Partial<UndoReport> = {}): UndoReport {
   const undone = [{ event_id: 'event-1', kind: 'restore' as const, taken_at: '2026-01-31T12:00:00Z', revision: 8 }];
-  return { ...operation, undone_at: null, undone, audit: { imported: 0, previous_head: HEAD, head: null }, ...more };
+  const undo = { undone_at: null, undone, undo_record_verified: true as const };
+  return { ...operation, ...undo, audit: { imported: 0, previous_head: HEAD, head: null }, ...more };
 }
 
 /** Returns a plausible status. */

@@ -26,7 +26,7 @@ export interface TestStore {
   state(): Promise<Record<string, unknown>>;
   backup(options?: Partial<BackupOptions>): Promise<string>;
   /** Takes a backup, and records it as the last one, as the node does after the last byte. */
-  takeBackup(): Promise<string>;
+  takeBackup(options?: Partial<BackupOptions>): Promise<string>;
   /** Restores the text of a backup. The default options are those of the runbook. */
   restore(backup: string, options?: Record<string, unknown>): Promise<RestoreReport>;
   /** Undoes the last restore by default. */
@@ -72,8 +72,8 @@ export async function openTestStore(url: string, options: TestStoreOptions = {})
     commit,
     put: (name, value) => commit({ changes: [{ op: 'put', name, json: JSON.stringify(value) }] }),
     state: async () => JSON.parse(await text((await store.openState()).body)) as Record<string, unknown>,
-    takeBackup: async () => {
-      const { body, recordTaken } = await store.openBackup({ includeAudit: true }, context());
+    takeBackup: async (backup) => {
+      const { body, recordTaken } = await store.openBackup({ includeAudit: true, ...backup }, context());
       const whole = await text(body);
       await recordTaken();
       return whole;

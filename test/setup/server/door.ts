@@ -4,7 +4,15 @@ import { type Database, openDatabase } from '../../../src/persistence/connection
 /** Opens LOOM's connections to a database, as a node does. */
 export function openDoor(url: string, poolMax = 4): Database {
   return openDatabase(
-    { url, stateKey: 'default', poolMax, idleTimeoutMs: 10_000, connectTimeoutMs: 5_000, ssl: false },
+    {
+      url,
+      stateKey: 'default',
+      poolMax,
+      streamsMax: poolMax,
+      idleTimeoutMs: 10_000,
+      connectTimeoutMs: 5_000,
+      ssl: false,
+    },
     { log: createLogger({ level: 'silent' }), applicationName: 'loom-test' },
   );
 }

@@ -5,6 +5,11 @@ export interface TestProxy {
   url: string;
   /** Drops the server's next answers and closes the client's connection instead. */
   loseAnswers(): void;
+  /**
+   * Makes the open connections silent, as a firewall does that has forgotten them: no byte passes in this direction, and
+   * nobody is told. New connections pass. Returns the number of silent ones.
+   */
+  silence(direction?: 'both' | 'answers'): number;
   /** Lets answers pass again. */
   heal(): void;
   /** Returns the number of connections whose answer was dropped. */
@@ -16,21 +21,30 @@ export interface TestProxy {
 export async function startProxy(databaseUrl: string): Promise<TestProxy> {
   const target = new URL(databaseUrl);
   const sockets = new Set<Socket>();
+  const links = new Set<{ silent: 'none' | 'both' | 'answers' }>();
   let losing = false;
   let lost = 0;
   const server = createServer((client) => {
     const upstream = connect(Number(target.port), target.hostname);
+    const link: { silent: 'none' | 'both' | 'answers' } = { silent: 'none' };
+    links.add(link);
+    client.on('close', () => links.delete(link));
     for (const socket of [client, upstream]) {
       sockets.add(socket);
       socket.on('error', () => undefined);
       socket.on('close', () => {
         sockets.delete(socket);
+        // A silent link passes not even the end of a connection on.
+        if (link.silent !== 'none') return;
         client.destroy();
         upstream.destroy();
       });
     }
-    client.on('data', (bytes) => upstream.write(bytes));
+    client.on('data', (bytes) => {
+      if (link.silent !== 'both') upstream.write(bytes);
+    });
     upstream.on('data', (bytes) => {
+      if (link.silent !== 'none') return;
       if (!losing) {
         client.write(bytes);
         return;
@@ -48,6 +62,10 @@ export async function startProxy(databaseUrl: string): Promise<TestProxy> {
     url: url.href,
     loseAnswers: () => {
       losing = true;
+    },
+    silence: (direction = 'both') => {
+      for (const link of links) link.silent = direction;
+      return links.size;
     },
     heal: () => {
       losing = false;

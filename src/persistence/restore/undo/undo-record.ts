@@ -1,7 +1,7 @@
-import type { UndoRecord } from '../../domain/undo.ts';
-import { limits } from '../../limits.ts';
-import type { Queries } from '../connection/connection.ts';
-import { rfc3339 } from '../connection/timestamp.ts';
+import type { UndoRecord } from '../../../domain/undo.ts';
+import { limits } from '../../../limits.ts';
+import type { Queries } from '../../connection/connection.ts';
+import { rfc3339 } from '../../connection/timestamp.ts';
 
 /** Keeps the live value of each document that is staged to change; null for a document that does not exist. */
 export async function keepDocuments(queries: Queries, stateKey: string, revision: number): Promise<void> {

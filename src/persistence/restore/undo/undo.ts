@@ -1,18 +1,22 @@
-import type { UndoOptions } from '../../domain/request.ts';
-import type { StateHead } from '../../domain/state.ts';
-import type { OperationContext } from '../../domain/store.ts';
-import type { UndoRecord, UndoReport } from '../../domain/undo.ts';
-import { LoomError } from '../../errors.ts';
-import type { Queries } from '../connection/connection.ts';
-import type { Database } from '../connection/database.ts';
-import { createEpoch } from '../state/identifiers.ts';
-import { type DocumentsPlan, readStagedChanges } from './documents.ts';
-import { lockRestores } from './lock.ts';
-import { carryOut, openOperation } from './operation.ts';
-import { analyzeStage, createStage } from './stage.ts';
-import { stageMissing, unchangedTrail } from './trail.ts';
+import type { UndoOptions } from '../../../domain/request.ts';
+import type { StateHead } from '../../../domain/state.ts';
+import type { OperationContext } from '../../../domain/store.ts';
+import type { UndoRecord, UndoReport } from '../../../domain/undo.ts';
+import { LoomError } from '../../../errors.ts';
+import type { Connection, Queries } from '../../connection/connection.ts';
+import type { Database } from '../../connection/database.ts';
+import { createEpoch } from '../../state/identifiers.ts';
+import { type DocumentsPlan, readStagedChanges } from '../documents.ts';
+import { lockRestores } from '../lock.ts';
+import { carryOut, openOperation } from '../operation.ts';
+import { analyzeStage, createStage } from '../stage.ts';
+import { stageMissing, unchangedTrail } from '../trail.ts';
+import { damaged, readAnchor, verifyUndoRecords } from './undo-digest.ts';
 import { readUndoRecords } from './undo-record.ts';
 import { describeUndo, reportUndo, type UndoPlan } from './undo-report.ts';
+
+// persistence/restore/undo/ keeps what restores replace, and undoes restores. It imports ../ for the steps of an
+// operation. Only undo-record.ts and undo-digest.ts know the tables of undo records, except for staging them.
 
 /**
  * Undoes the last restore or undo, or all from a named one on, in one commit. Each document that they changed gets the
@@ -29,7 +33,7 @@ export function undo(
     await createStage(connection);
     const selected = await selectUndoRecords(connection, stateKey, eventId);
     await stageUndoRecords(connection, stateKey, firstRevision(selected));
-    const missing = await stageMissing(connection, stateKey);
+    const missing = await stageMissing(connection, stateKey, 'undo');
     const outcome = await carryOut<UndoPlan>(connection, {
       action: 'undo',
       stateKey,
@@ -57,19 +61,32 @@ export function undo(
   });
 }
 
-type Selected = Pick<UndoPlan, 'undone' | 'older'>;
+type Selected = Pick<UndoPlan, 'undone' | 'older' | 'verified'>;
 
-/** Selects the newest record, or all from the newest to the named one. The lock keeps the records unchanged. */
-async function selectUndoRecords(queries: Queries, stateKey: string, eventId: string | undefined): Promise<Selected> {
-  const records = await readUndoRecords(queries, stateKey);
+/**
+ * Selects the newest record, or all from the newest to the named one, and verifies them. The lock keeps other nodes from
+ * changing the records.
+ */
+async function selectUndoRecords(
+  connection: Connection,
+  stateKey: string,
+  eventId: string | undefined,
+): Promise<Selected> {
+  const records = await readUndoRecords(connection, stateKey);
   const newest = records[0];
   if (newest === undefined) throw nothingToUndo('This state has no undo record.');
-  await assertIsLast(queries, stateKey, newest);
+  const anchor = await readAnchor(connection, stateKey, newest);
+  if (anchor !== undefined && anchor.recordedAt !== newest.taken_at) {
+    throw damaged(newest, 'Its time differs from that of its audit entry.');
+  }
+  await assertIsLast(connection, stateKey, newest);
   const index = eventId === undefined ? 0 : records.findIndex((one) => one.event_id === eventId);
   if (index < 0) {
     throw nothingToUndo(`No undo record has the event id "${eventId}". Status lists the undo records.`, '/event_id');
   }
-  return { undone: records.slice(0, index + 1), older: records.slice(index + 1) };
+  const undone = records.slice(0, index + 1);
+  const verified = await verifyUndoRecords(connection, stateKey, anchor, undone);
+  return { undone, older: records.slice(index + 1), verified };
 }
 
 /** Throws if a restore after `newest` left no undo record. */

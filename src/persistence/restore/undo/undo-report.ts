@@ -1,12 +1,14 @@
-import type { UndoRecord, UndoReport } from '../../domain/undo.ts';
-import type { OperationOutcome, OperationPlan } from './operation.ts';
-import { describeOperation, reportOperation } from './report.ts';
+import type { UndoRecord, UndoReport } from '../../../domain/undo.ts';
+import type { OperationOutcome, OperationPlan } from '../operation.ts';
+import { describeOperation, reportOperation } from '../report.ts';
 
 export interface UndoPlan extends OperationPlan {
   /** The records to undo, newest first. */
   undone: UndoRecord[];
   /** The records older than these, newest first. */
   older: UndoRecord[];
+  /** Whether all records match the digests in the trail; null if an older version wrote one without a digest. */
+  verified: true | null;
   /** Number of documents to change that a later commit has changed as well. */
   overwritten: number;
 }
@@ -18,6 +20,7 @@ export function reportUndo(outcome: OperationOutcome<UndoPlan>, dryRun: boolean)
     dry_run: dryRun,
     undone_at: entry?.recordedAt ?? null,
     undone: undoneRecords(plan),
+    undo_record_verified: plan.verified,
     ...reportOperation(outcome, dryRun),
     audit: { imported: plan.trail.import, previous_head: plan.live.head, head: entry?.head ?? null },
     warnings: warningsOf(plan),
@@ -26,7 +29,7 @@ export function reportUndo(outcome: OperationOutcome<UndoPlan>, dryRun: boolean)
 
 /** Describes an undo in its audit entry. */
 export function describeUndo(plan: UndoPlan): Record<string, unknown> {
-  return { ...describeOperation(plan), undone: undoneRecords(plan) };
+  return { ...describeOperation(plan), undone: undoneRecords(plan), undo_record_verified: plan.verified };
 }
 
 function undoneRecords({ undone }: UndoPlan): UndoReport['undone'] {
@@ -34,9 +37,11 @@ function undoneRecords({ undone }: UndoPlan): UndoReport['undone'] {
 }
 
 function warningsOf(plan: UndoPlan): string[] {
-  const { documents, trail, overwritten } = plan;
+  const { documents, trail, overwritten, verified } = plan;
   const { added, changed, removed } = documents.counts;
   const warnings = [
+    verified === null &&
+      'A node of an older version made the undo record, and the trail has no digest of it: LOOM cannot verify that it is unchanged.',
     overwritten > 0 && `The undo overwrites documents that a later commit has changed: ${overwritten}.`,
     added + changed + removed + trail.import === 0 && nothingChanges(plan),
     trail.import > 0 && `The undo brings back removed audit entries as imports: ${trail.import}.`,

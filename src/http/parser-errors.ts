@@ -1,0 +1,90 @@
+import { randomUUID } from 'node:crypto';
+import { type IncomingMessage, STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import { codeOf, LoomError } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { Metrics } from '../metrics.ts';
+import { toProblem } from './reply/problem.ts';
+import { requestIdOf } from './request/request-id.ts';
+import type { RequestOrder } from './request-order.ts';
+
+interface Parts {
+  order: RequestOrder;
+  log: Log;
+  metrics: Pick<Metrics, 'countRequest'>;
+}
+
+/**
+ * Creates the handler for input that Node cannot parse. Node passes only the socket, without a response. The earlier
+ * requests of the connection are answered first: otherwise the client would take this answer for one of theirs.
+ */
+export function createParserErrorHandler({ order, log, metrics }: Parts): (error: Error, socket: Socket) => void {
+  function answer(error: Error, socket: Socket): void {
+    const id = randomUUID();
+    const problem = toProblem(parserError(error), id);
+    const req = { id, ip: socket.remoteAddress };
+    log.info({ req, status: problem.status, code: problem.code, reason: codeOf(error) }, 'request refused');
+    metrics.countRequest({ method: 'none', route: 'none', status: problem.status, durationMs: 0 });
+    sendProblem(socket, problem, id);
+  }
+
+  return (error, socket) => {
+    if (codeOf(error) === 'ECONNRESET' || !socket.writable) {
+      socket.destroy();
+      return;
+    }
+    const current = order.currentOf(socket);
+    if (current === undefined || current.request.complete) {
+      order.afterAnswers(socket, () => answer(error, socket));
+      return;
+    }
+    // The body of the current request is faulty. Its route still waits for the rest, and its own line logs the end.
+    const { request, response } = current;
+    if (response.headersSent) {
+      socket.destroy();
+      return;
+    }
+    const problem = toProblem(parserError(error), requestIdOf(request));
+    response.statusCode = problem.status;
+    sendProblem(socket, problem, requestIdOf(request), request);
+  };
+}
+
+function sendProblem(
+  socket: Socket,
+  problem: ReturnType<typeof toProblem>,
+  requestId: string,
+  request?: IncomingMessage,
+): void {
+  const head = [
+    `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? 'Error'}`,
+    ...Object.entries(problem.headers).map(([name, value]) => `${name}: ${value}`),
+    `x-request-id: ${requestId}`,
+    'cache-control: no-store',
+    'x-content-type-options: nosniff',
+    `content-length: ${Buffer.byteLength(problem.body)}`,
+    'connection: close',
+  ];
+  const body = request?.method === 'HEAD' ? '' : problem.body;
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
+}
+
+function parserError(error: Error): LoomError {
+  switch (codeOf(error)) {
+    case 'HPE_HEADER_OVERFLOW':
+      return new LoomError('headers_too_large', 'The request line and headers together exceed 16 KiB.');
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return new LoomError('request_timeout', 'The request headers did not arrive in time.');
+    default:
+      return new LoomError('malformed_request', `This is not a valid HTTP/1.1 request. ${hintFor(error)}`.trim());
+  }
+}
+
+/** Recognizes the first bytes of the protocols that clients send by mistake. */
+function hintFor(error: Error): string {
+  const packet: unknown = Reflect.get(error, 'rawPacket');
+  if (!Buffer.isBuffer(packet)) return '';
+  if (packet[0] === 0x16 && packet[1] === 0x03) return 'The client sent TLS, but this port speaks plain HTTP.';
+  if (packet.subarray(0, 4).toString('latin1') === 'PRI ') return 'The client sent HTTP/2. Use HTTP/1.1.';
+  return '';
+}

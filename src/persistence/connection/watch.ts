@@ -1,0 +1,160 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg, { type Client, type PoolClient } from 'pg';
+import type { PostgresConfig } from '../../config/config.ts';
+import { limits } from '../../limits.ts';
+import type { Log } from '../../log.ts';
+import { cutClient, type Runner } from './client.ts';
+import { describeFault, isQueryTimeout } from './faults.ts';
+import { type Hosts, hostOptions } from './hosts.ts';
+
+/** Says what the server does with a statement that has had no answer. */
+type Finding = { isWorking: boolean; reason: string; isAway: boolean };
+
+export interface Watch {
+  /**
+   * Returns a runner whose statements fail soon after their server or their connection has gone silent. `eager`: the
+   * watch asks about each statement. Otherwise it asks about one at a time, so that a slow server is not asked by all.
+   */
+  over(client: Client | PoolClient, options: { eager: boolean }): Runner;
+}
+
+/** Describes a statement that has no answer yet. */
+interface Pending {
+  client: Client | PoolClient;
+  marker: string;
+  answered: AbortSignal;
+  eager: boolean;
+}
+
+/**
+ * Watches statements that may take long. A silent connection looks like a slow statement: TCP reports a lost peer only
+ * after minutes, and Node cannot set TCP_USER_TIMEOUT. So after `limits.suspectAfterMs` without an answer, the watch
+ * asks the same server over a new connection whether it still executes the statement. If not, it cuts the old one. If
+ * the server is away, it cuts all that wait for this server.
+ */
+export function createWatch(
+  config: PostgresConfig,
+  { hosts, applicationName, log, onLost }: { hosts: Hosts; applicationName: string; log: Log; onLost: () => void },
+): Watch {
+  const pending = new Set<Pending>();
+  let looking = 0;
+
+  async function look({ client, marker }: Pending): Promise<Finding> {
+    const question = { text: SIGHTING, values: [markerOf(marker)], deadlineMs: limits.suspectLookMs };
+    looking += 1;
+    try {
+      const [seen] = await askSameServer<Sighting>(client, question, { config, hosts, applicationName });
+      return judge(seen);
+    } catch (error) {
+      return { isWorking: false, isAway: true, reason: `the server cannot be asked: ${describeFault(error)}` };
+    } finally {
+      looking -= 1;
+    }
+  }
+
+  /** Cancels a statement whose answer nobody awaits any more. Otherwise the server would go on executing it. */
+  async function cancel({ client, marker }: Pending): Promise<void> {
+    const question = { text: CANCEL, values: [markerOf(marker)], deadlineMs: limits.suspectLookMs };
+    await askSameServer(client, question, { config, hosts, applicationName }).catch((error: unknown) =>
+      log.debug({ err: error }, `a statement could not be cancelled: ${describeFault(error)}`),
+    );
+  }
+
+  function leave({ client }: Pending, { isAway, reason }: Finding): void {
+    log.warn(`a statement has no answer, so the node leaves its database connection: ${reason}`);
+    if (isAway) hosts.failedAt(client);
+    onLost();
+    const isLost = (one: Pending): boolean =>
+      one.client === client || (isAway && one.client.host === client.host && one.client.port === client.port);
+    for (const one of pending) if (isLost(one)) cutClient(one.client);
+  }
+
+  async function supervise(one: Pending): Promise<void> {
+    const pause = (ms: number) => sleep(ms, undefined, { signal: one.answered }).catch(() => undefined);
+    for (;;) {
+      await pause(limits.suspectAfterMs);
+      if (one.answered.aborted) return;
+      if (looking > 0 && !one.eager) continue;
+      const finding = await look(one);
+      if (finding.isWorking) continue;
+      // The answer may be on its way.
+      if (!finding.isAway) await pause(limits.suspectGraceMs);
+      if (!one.answered.aborted) leave(one, finding);
+      return;
+    }
+  }
+
+  return {
+    over: (client, { eager }) => ({
+      query: async (query) => {
+        const answered = new AbortController();
+        const one: Pending = { client, marker: randomUUID(), answered: answered.signal, eager };
+        pending.add(one);
+        void supervise(one);
+        try {
+          return await client.query({ ...query, text: `${markerOf(one.marker)} ${query.text}` });
+        } catch (error) {
+          if (isQueryTimeout(error)) void cancel(one);
+          throw error;
+        } finally {
+          pending.delete(one);
+          answered.abort();
+        }
+      },
+    }),
+  };
+}
+
+/** Asks the server of an open connection over a new one. Rejects if no answer comes within the deadline. */
+export async function askSameServer<Row extends object>(
+  { host, port }: Client,
+  { text, values, deadlineMs }: { text: string; values: unknown[]; deadlineMs: number },
+  { config, hosts, applicationName }: { config: PostgresConfig; hosts: Hosts; applicationName: string },
+): Promise<Row[]> {
+  // The time to connect is not shared: there is only one host to ask.
+  const connectTimeoutMs = deadlineMs * hosts.target.hosts.length;
+  const asker = new pg.Client(hostOptions(config, hosts, { host: { host, port }, applicationName, connectTimeoutMs }));
+  // Without a listener, a connection that breaks would end the process. The query reports the fault anyway.
+  asker.on('error', () => undefined);
+  // One deadline covers both the connection and the query.
+  const deadline = setTimeout(() => cutClient(asker), deadlineMs);
+  try {
+    await asker.connect();
+    return (await asker.query<Row>(text, values)).rows;
+  } finally {
+    clearTimeout(deadline);
+    cutClient(asker);
+  }
+}
+
+interface Sighting {
+  sees_texts: boolean;
+  state: string | null;
+  wait_event: string | null;
+}
+
+/** Marks the text of a statement. Behind a pooler, the process id of a connection is not that of a server process. */
+function markerOf(marker: string): string {
+  return `/* loom:${marker} */`;
+}
+
+const SIGHTING = `
+  select current_setting('track_activities')::bool as sees_texts, a.state, a.wait_event
+    from (select) one
+    left join pg_stat_activity a on a.datname = current_database() and starts_with(a.query, $1)
+   order by a.state = 'active' desc nulls last limit 1`;
+
+const CANCEL = `
+  select pg_cancel_backend(pid) from pg_stat_activity
+   where datname = current_database() and state = 'active' and starts_with(query, $1)`;
+
+function judge(seen: Sighting | undefined): Finding {
+  const away = { isWorking: false, isAway: false };
+  // The server does not record statements, so it cannot be told.
+  if (seen === undefined || !seen.sees_texts) return { ...away, isWorking: true, reason: 'unknown' };
+  if (seen.state === null) return { ...away, reason: 'the server does not know the statement' };
+  if (seen.state !== 'active') return { ...away, reason: 'the server has answered, and the answer was lost' };
+  if (seen.wait_event === 'ClientRead') return { ...away, reason: 'the server waits for the rest of the statement' };
+  return { ...away, isWorking: true, reason: 'the server executes the statement' };
+}

@@ -1,0 +1,27 @@
+/**
+ * Lists LOOM's tables, each with the rights that a serving node uses. A test compares the lists in this file with the
+ * migrations. docs/operations.md tells operators to grant a few more.
+ */
+export const tableRights: Record<string, readonly string[]> = {
+  loom_meta: ['select'],
+  loom_state: ['select', 'insert', 'update', 'delete'],
+  loom_document: ['select', 'insert', 'update', 'delete'],
+  loom_audit: ['select', 'insert', 'delete'],
+  loom_scratch: ['select', 'insert', 'update', 'delete'],
+  loom_snapshot: ['select', 'insert', 'delete'],
+  loom_snapshot_document: ['select', 'insert', 'delete'],
+  loom_snapshot_audit: ['select', 'insert', 'delete'],
+};
+
+/** Lists LOOM's functions and aggregates by name, because a migration may change the arguments of one. */
+export const functionNames: readonly string[] = [
+  'loom_audit_refuse_rewrite',
+  'loom_chain_after',
+  'loom_chain_hash',
+  'loom_chain_step',
+  'loom_commit',
+  'loom_commit_receipt',
+  'loom_merge_patch',
+  'loom_precondition_holds',
+  'loom_value_sha256',
+];

@@ -1,0 +1,73 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { describe, expect, test } from 'vitest';
+import { type LoomNode, startNode } from '../../src/node.ts';
+import { testConfig } from '../setup/node/config.ts';
+import { captureLog } from '../setup/node/log.ts';
+import { waitUntil, waitUntilReady } from '../setup/node/program.ts';
+import { createTestDatabase } from '../setup/server/database.ts';
+import { hasPooler, startPooler } from '../setup/server/pooler.ts';
+
+const TOKEN = 'an-admin-token-for-tests';
+
+async function ask(node: LoomNode, path: string, body?: string): Promise<number> {
+  const headers = { 'x-loom-admin-token': TOKEN, 'content-type': 'application/json' };
+  const answer = await fetch(`${node.url}${path}`, body === undefined ? { headers } : { method: 'PUT', headers, body });
+  await answer.arrayBuffer();
+  return answer.status;
+}
+
+/** Asks for the whole state and reads nothing of it. */
+async function standStill({ url }: LoomNode): Promise<Socket> {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1');
+  socket.on('error', () => undefined);
+  await once(socket, 'connect');
+  socket.write(`GET /v1/state HTTP/1.1\r\nhost: x\r\nx-loom-admin-token: ${TOKEN}\r\n\r\n`);
+  return socket;
+}
+
+async function checkTwoNodes(): Promise<void> {
+  const database = await createTestDatabase();
+  const pooler = await startPooler(database.url, 4);
+  const config = testConfig(pooler.url, { LOOM_PG_POOL_MAX: '3', LOOM_PG_STREAMS_MAX: '1' });
+  const { log } = captureLog();
+  const nodes = await Promise.all([1, 2].map(() => startNode(config, { log })));
+  const stuck: Socket[] = [];
+  try {
+    for (const node of nodes) await waitUntilReady(node.url);
+    const [first, second] = nodes;
+    if (first === undefined || second === undefined) throw new Error('two nodes were started');
+    // The probes are connected, and hold no connection to the server between their checks.
+    await waitUntil(pooler.pool, ({ clients, busy }) => clients >= 2 && busy === 0, 20_000);
+    for (const name of ['a', 'b', 'c']) {
+      const value = JSON.stringify(randomBytes(5_500_000).toString('base64'));
+      expect(await ask(first, `/v1/documents/${name}`, value)).toBe(201);
+    }
+    for (const node of [first, first, first, first, second, second]) stuck.push(await standStill(node));
+    await waitUntil(pooler.pool, ({ busy }) => busy >= 2, 20_000);
+    for (let round = 0; round < 10; round += 1) {
+      for (const node of nodes) {
+        const statuses = [
+          await ask(node, '/ready'),
+          await ask(node, `/v1/documents/other-${round}`, String(round)),
+          await ask(node, `/v1/documents/other-${round}`),
+        ];
+        expect(statuses.filter((status) => status >= 400)).toEqual([]);
+      }
+    }
+  } finally {
+    for (const socket of stuck) socket.destroy();
+    await Promise.all(nodes.map((node) => node.close()));
+    await pooler.stop();
+    await database.drop();
+  }
+}
+
+describe('two nodes behind a PgBouncer with four connections', () => {
+  const reason = hasPooler ? 'PgBouncer is installed' : 'PgBouncer is not installed: only its absence is shown';
+  test(`serve commits, reads and /ready while readers of both stand still (${reason})`, async () => {
+    if (hasPooler) await checkTwoNodes();
+    else await expect(startPooler('postgres://h/d', 4)).rejects.toThrow('not installed');
+  });
+});

@@ -1,0 +1,68 @@
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { migrate } from '../../../src/persistence/schema/migrate.ts';
+import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
+import { ensureState } from '../../../src/persistence/state/state-row.ts';
+import { outcomeOf } from '../../setup/node/nodes.ts';
+import { openTestStore } from '../../setup/node/store.ts';
+import { openDoor } from '../../setup/server/door.ts';
+import { type PrivateServer, startPrivateServer } from '../../setup/server/private-server.ts';
+
+let primary: PrivateServer;
+let standby: PrivateServer;
+const urlOf = (...servers: PrivateServer[]): string =>
+  `postgres://loom:loom@${servers.map(({ port }) => `127.0.0.1:${port}`).join()}/postgres`;
+
+async function runOn(server: PrivateServer, statement: string): Promise<void> {
+  const client = new pg.Client({ connectionString: server.url });
+  await client.connect();
+  await client.query(statement);
+  await client.end();
+}
+
+/** Refuses writes on the stand-in for a standby, which is a server of its own. */
+async function setReadOnly(isReadOnly: boolean): Promise<void> {
+  const change = `alter database postgres set default_transaction_read_only = ${isReadOnly ? 'on' : 'off'}`;
+  await runOn(standby, `begin read write; ${change}; commit`);
+}
+
+beforeAll(async () => {
+  [primary, standby] = await Promise.all([startPrivateServer(), startPrivateServer()]);
+  for (const server of [primary, standby]) {
+    await runOn(server, `create role loom superuser login password 'loom'`);
+    const door = openDoor(urlOf(server));
+    await migrate(door, await loadMigrations());
+    await ensureState(door, 'default');
+    await door.close({ deadlineMs: 1_000 });
+  }
+  await setReadOnly(true);
+});
+afterAll(() => Promise.all([primary, standby].map((server) => server?.stop())));
+
+describe('after the primary has frozen and a standby was promoted', () => {
+  it('commits go on at the standby, although the connections to the primary stay open', async () => {
+    const node = await openTestStore(urlOf(primary, standby));
+    try {
+      await node.put('before', 0);
+      // Several open connections, of which each would otherwise hold up a request.
+      await Promise.all(Array.from({ length: 4 }, () => node.store.readHead()));
+      await primary.freeze();
+      await setReadOnly(false);
+      let readsInFlight = 3;
+      const reads = Array.from({ length: 3 }, () =>
+        outcomeOf(node.store.readHead()).finally(() => (readsInFlight -= 1)),
+      );
+      const receipts = await Promise.all([node.put('a', 1), node.put('b', 2)]);
+      // The finding about the server has also ended the reads, long before their own deadline.
+      expect(readsInFlight).toBe(0);
+      expect(await Promise.all(reads)).toContain('database_unavailable');
+      expect(receipts.map(({ created }) => created)).toEqual([true, true]);
+      await node.put('c', 3);
+      expect(await node.state()).toEqual({ a: 1, b: 2, c: 3 });
+      expect((await node.store.readDocument('c'))?.text).toBe('3');
+    } finally {
+      await primary.thaw();
+      await node.close();
+    }
+  });
+});

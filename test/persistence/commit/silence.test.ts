@@ -1,0 +1,64 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { limits } from '../../../src/limits.ts';
+import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
+import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
+import { startProxy, type TestProxy } from '../../setup/server/proxy.ts';
+
+let nodes: TestNodes;
+let proxy: TestProxy;
+let far: TestStore;
+beforeEach(async () => {
+  nodes = await openNodes();
+  proxy = await startProxy(nodes.database.url);
+  far = await openTestStore(proxy.url);
+  await far.put('before', 0);
+});
+afterEach(async () => {
+  await far.close();
+  await proxy.close();
+  await nodes.close();
+});
+
+describe('a connection that has gone silent', () => {
+  it('before the batch reached the server holds no commit up: the node sends it again on another', async () => {
+    expect(proxy.silence()).toBeGreaterThan(0);
+    const receipts = await Promise.all([far.put('a', 1), far.put('b', 2)]);
+    expect(receipts.map(({ revision }) => revision)).toEqual([2, 3]);
+    expect((await far.put('c', 3)).revision).toBe(4);
+    expect(await nodes.node.state()).toEqual({ before: 0, a: 1, b: 2, c: 3 });
+    expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: 4 });
+  });
+
+  it('after the batch reached the server leads to no second commit', async () => {
+    proxy.silence('answers');
+    const receipt = await far.commit({ changes: [{ op: 'merge', name: 'a', json: '{"x":1}' }] });
+    expect(receipt).toMatchObject({ revision: 2, created: true, replayed: false });
+    expect(await nodes.node.state()).toEqual({ before: 0, a: { x: 1 } });
+    expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: 2 });
+  });
+
+  it('is told from a server that works: a commit that waits for a lock is not sent again', async () => {
+    const locker = await nodes.database.pool.connect();
+    try {
+      await locker.query('begin');
+      await locker.query('select from loom_state for update');
+      const receipt = far.put('a', 1);
+      const started = performance.now();
+      const waiting = async (): Promise<number[]> => {
+        const { rows } = await nodes.database.pool.query(
+          `select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+        );
+        return rows.map(({ pid }) => pid as number);
+      };
+      await expect.poll(async () => (await waiting()).length, { timeout: 10_000 }).toBe(1);
+      const pids = await waiting();
+      const looked = limits.suspectAfterMs + limits.suspectLookMs + limits.suspectGraceMs;
+      await expect.poll(() => performance.now() - started > looked + 500, { timeout: 20_000 }).toBe(true);
+      expect(await waiting()).toEqual(pids);
+      await locker.query('rollback');
+      expect((await receipt).revision).toBe(2);
+    } finally {
+      locker.release(true);
+    }
+  });
+});
