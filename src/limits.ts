@@ -330,16 +330,11 @@ export const limits = {
   /** Aborts an answer to a client command when no byte arrives for this long. A large state may need this time. */
   clientIdleTimeoutMs: 600_000,
 
-  /** Bounds what a client command keeps of an answer. A status has 300 bytes for each scratch state, without a limit. */
+  /** Bound what a client command keeps of an answer and of a refusal. A status has 300 bytes for each scratch state. */
   maxClientAnswerBytes: 64 * MiB,
-
-  /** Bounds what a client command reads of a refusal. A problem of LOOM has a few KiB; a proxy's page may have more. */
   maxClientErrorBytes: 1 * MiB,
 
-  /**
-   * Bounds a page of audit entries that a client command reads and does not keep. PostgreSQL limits one text to 1 GiB.
-   * Exponents make the text of an entry longer than its canonical form: `1e300` becomes 301 digits.
-   */
+  /** Bounds a page of audit entries that a client command reads but does not keep. PostgreSQL limits a text to 1 GiB. */
   maxClientPageBytes: 1_024 * MiB,
 
   /** Bounds a report of a drill that the next drill recognizes and replaces. A report has some KiB. */

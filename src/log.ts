@@ -1,5 +1,6 @@
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino';
 import type { LogLevel } from './config/config.ts';
+import { printable } from './json/printable.ts';
 
 export type Log = Logger;
 
@@ -25,7 +26,8 @@ export function createLogger({ level, stream, secrets = [] }: LogOptions): Log {
     formatters: { level: (label: string) => ({ level: label }) },
     serializers: { err: errorForLog, error: errorForLog, req: requestForLog },
     redact: { paths: redactedPaths(), censor: REDACTED },
-    hooks: { streamWrite: replaceSecrets },
+    // A terminal would obey the control characters that JSON does not escape, such as U+009B.
+    hooks: { streamWrite: (line: string) => printable(replaceSecrets(line)) },
   };
   return stream === undefined ? pino(options) : pino(options, stream);
 }

@@ -19,6 +19,13 @@ test('a line is one JSON object with time, level by name and message', () => {
   expect(line).not.toHaveProperty('hostname');
 });
 
+test('a line has no character that a terminal obeys or hides, and its values stay as they are', () => {
+  const hostile = 'x\u001b[2J\u007f\u009b31m\u202e\u2066\u2028\u200b\u{e0041}\n';
+  const { text, line } = lineOf((log) => log.warn({ name: hostile, err: new Error(hostile) }, hostile));
+  expect(text.trimEnd()).toMatch(/^[\x20-\x7e]*$/);
+  expect(line).toMatchObject({ name: hostile, err: { message: hostile }, msg: hostile });
+});
+
 test('a line below the level is not written', () => {
   const lines: string[] = [];
   const stream = { write: (line: string) => void lines.push(line) };

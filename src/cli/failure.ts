@@ -1,9 +1,10 @@
 import { CONFIG_EXIT_CODE, ConfigError } from '../config/config.ts';
 import { type ErrorPlace, isLoomError, type LoomError } from '../errors.ts';
 import { NodeError } from '../http/client/node-error.ts';
+import { oneLine, printable } from '../json/printable.ts';
 import { asFileFault, FileFault, withFileHint } from './file/file-fault.ts';
 import { UsageError } from './terminal/arguments.ts';
-import { oneLine, placeText, printable } from './terminal/text.ts';
+import { placeText } from './terminal/text.ts';
 
 /** sysexits.h EX_USAGE: the command line is wrong. */
 export const USAGE_EXIT_CODE = 64;

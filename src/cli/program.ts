@@ -1,11 +1,11 @@
 import { config as readDotenv } from 'dotenv';
 import { CONFIG_EXIT_CODE, ConfigError } from '../config/config.ts';
+import { printable } from '../json/printable.ts';
 import type { Command, CommandContext } from './command.ts';
 import { USAGE_EXIT_CODE } from './failure.ts';
 import { loadCommand } from './loaders.ts';
 import { createAsk } from './terminal/ask.ts';
 import { listText } from './terminal/help.ts';
-import { printable } from './terminal/text.ts';
 
 const aliases: Record<string, string> = { '--version': 'version', '--help': 'help', '-h': 'help' };
 

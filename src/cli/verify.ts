@@ -3,6 +3,7 @@ import { truncationText } from '../backup/offline/against-faults.ts';
 import type { OpenBackup } from '../backup/offline/read.ts';
 import type { Trail } from '../backup/offline/trail.ts';
 import { type VerifiedBackup, verifyBackup } from '../backup/offline/verifier.ts';
+import { oneLine } from '../json/printable.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
 import { createCommand } from './command.ts';
 import { judged } from './failure.ts';
@@ -10,7 +11,7 @@ import { toBackupMembers } from './file/backup-members.ts';
 import { openNamedBackup, readableBytes } from './file/file-fault.ts';
 import { UsageError, valued } from './terminal/arguments.ts';
 import { createMeter, createProgress } from './terminal/progress.ts';
-import { counted, oneLine, quoted } from './terminal/text.ts';
+import { counted, quoted } from './terminal/text.ts';
 
 /** Checks a backup file as a restore does, and whether its audit trail continues that of an earlier backup. */
 export const verify = createCommand({

@@ -72,11 +72,7 @@ export const statesStayApart: FileRule = ({ path, text }) => {
 };
 
 /** Lists the files that need the time of day: ids with a time in them, the age of a file, and the age of a backup. */
-const wallClocks = [
-  'src/persistence/state/identifiers.ts',
-  'src/cli/file/part-file.ts',
-  'src/cli/terminal/text.ts',
-];
+const wallClocks = ['src/persistence/state/identifiers.ts', 'src/cli/file/part-file.ts', 'src/cli/terminal/text.ts'];
 
 /** Only a main file uses the process. */
 const mainFiles = ['src/main.ts', 'src/healthcheck.ts'];

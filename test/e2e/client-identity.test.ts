@@ -140,6 +140,12 @@ describe('with a node that names itself and the backup', () => {
     });
   });
 
+  it('a backup that the node calls foreign counts as foreign', async () => {
+    more = { instance_differs: true };
+    expect((await ask(restore, [file, '--yes'], '')).stderr).toContain('instance_mismatch');
+    expect(acts()).toBe(0);
+  });
+
   it('a node that does not name its instance is shown as unknown, and restores as before', async () => {
     more = JSON.parse('{"backup":null,"live":null}');
     const { code, stdout, question } = await ask(restore, [file], 'restore');

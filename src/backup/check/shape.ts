@@ -21,7 +21,7 @@ function describeIssue(issue: z.core.$ZodIssue | undefined): string {
     case 'invalid_value':
       return `is not ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`;
     case 'invalid_format':
-      return issue.format === 'uuid' ? 'is not a UUID' : `does not match the pattern ${issue.pattern ?? issue.format}`;
+      return issue.format === 'uuid' ? 'is not a UUID' : `does not match ${issue.pattern ?? issue.format}`;
     case 'too_small':
       return issue.origin === 'string'
         ? `is too short; expected at least ${issue.minimum} characters`

@@ -64,11 +64,11 @@ export async function identifyBackup(
 }
 
 /** A node of an older version does not report where the backup comes from, nor its own instance. */
-type MaybeIdentified = Partial<Pick<RestoreReport, 'backup' | 'live'>>;
+type MaybeIdentified = Partial<Pick<RestoreReport, 'backup' | 'live' | 'instance_differs'>>;
 
 /** Returns what is to be restored where: from the file itself and, if it could not be verified, from the node's report. */
 export function identify(report: RestoreReport, node: NodeIdentity, verified: BackupIdentity | undefined) {
-  const { backup: told, live }: MaybeIdentified = report;
+  const { backup: told, live, instance_differs: differs }: MaybeIdentified = report;
   const backup = verified ?? {
     instanceId: told?.instance_id ?? null,
     stateKey: told?.state_key ?? null,
@@ -78,7 +78,7 @@ export function identify(report: RestoreReport, node: NodeIdentity, verified: Ba
   };
   const instanceId = live?.instance_id ?? null;
   // A backup of unknown origin counts as foreign. If the node does not say who it is, nothing can be compared.
-  const isForeign = instanceId !== null && instanceId !== backup.instanceId;
+  const isForeign = differs === true || (instanceId !== null && instanceId !== backup.instanceId);
   return { node: { ...node, stateKey: live?.state_key ?? node.stateKey, instanceId }, backup, isForeign };
 }
 

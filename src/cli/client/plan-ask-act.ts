@@ -1,8 +1,8 @@
 import { NodeError } from '../../http/client/node-error.ts';
+import { oneLine } from '../../json/printable.ts';
 import type { CommandInput, CommandResult } from '../command.ts';
 import { NotConfirmed } from '../failure.ts';
 import { flag, UsageError } from '../terminal/arguments.ts';
-import { oneLine } from '../terminal/text.ts';
 import { withHint } from './hints.ts';
 
 export const PLAN_OPTIONS = { yes: flag('do not ask'), 'dry-run': flag('show only the plan') };

@@ -2,13 +2,14 @@ import { lstat, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { StatusReport } from '../../domain/status.ts';
+import { oneLine, printable } from '../../json/printable.ts';
 import { limits } from '../../limits.ts';
 import { failureMembers } from '../failure.ts';
 import { toBackupMembers } from '../file/backup-members.ts';
 import { FileFault } from '../file/file-fault.ts';
 import { makeFolder } from '../file/folder.ts';
 import { writeWhole } from '../file/part-file.ts';
-import { counted, oneLine, printable, quoted, sizeText } from '../terminal/text.ts';
+import { counted, quoted, sizeText } from '../terminal/text.ts';
 import { type DrillFacts, type StepResult, titles } from './steps.ts';
 
 /** The content of `report.json`. Its members keep their meaning while `drill_report_version` is 1. */

@@ -1,4 +1,4 @@
-import { oneLine, printable } from './text.ts';
+import { oneLine, printable } from '../../json/printable.ts';
 
 /** The streams of a command, as the program or a test provides them. */
 interface Streams {

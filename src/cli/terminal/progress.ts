@@ -30,8 +30,9 @@ export function createProgress(
     shownAt = nowMs();
     const seconds = (shownAt - startedAt) / 1000;
     const elapsed = seconds < 2 ? '' : `, ${Math.floor(seconds)} s`;
-    const done = bytes === 0 ? ' …' : `: ${amountText(seconds)}`;
-    const line = `${what}${done}${elapsed}${note === '' ? '' : ` (${note})`}`;
+    // While bytes pass, they say enough, and the note would not fit on the line.
+    const noted = note === '' || bytes > 0 ? '' : ` (${note})`;
+    const line = `${what}${bytes === 0 ? ' …' : `: ${amountText(seconds)}`}${elapsed}${noted}`;
     writeError(`${CLEAR_LINE}${line.slice(0, MAX_LINE_CHARACTERS)}`);
   }
 

@@ -1,27 +1,12 @@
-/** The terminal: safe text, questions, progress, arguments, help. The room imports errors, file/ and http/client. */
+/** The terminal: safe text, questions, progress, arguments, help. The room imports errors, json, file/ and http/client. */
 import type { ErrorPlace } from '../../errors.ts';
+import { oneLine } from '../../json/printable.ts';
 
-/**
- * Matches characters that move the cursor, hide text or change its direction. JSON does not escape all of them: C0, DEL
- * and C1 controls, invisible and bidirectional ones, line and paragraph separators, tags, and halves of surrogate pairs.
- */
-const UNSAFE =
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\u{e0000}-\u{e007f}]/gu;
+export { printable } from '../../json/printable.ts';
 
 /** Quotes a name as a JSON string, with every control character escaped. */
 export function quoted(name: string): string {
   return oneLine(JSON.stringify(name));
-}
-
-/** Escapes the control characters of an untrusted text, except line breaks. */
-export function printable(text: string): string {
-  return text.replace(UNSAFE, (character) => (character === '\n' ? character : escapeOf(character)));
-}
-
-/** Escapes the control characters of an untrusted text, and its line breaks, which could imitate lines of LOOM. */
-export function oneLine(text: string): string {
-  return text.replace(UNSAFE, escapeOf);
 }
 
 /** Writes a value as one line of JSON, with every control character escaped. */
@@ -32,12 +17,6 @@ export function jsonLine(value: object): string {
 /** Quotes a text as one word of a shell's command line, on one line. */
 export function shellQuoted(text: string): string {
   return `'${oneLine(text).replaceAll("'", String.raw`'\''`)}'`;
-}
-
-/** Escapes a character as JSON does, one or two units of UTF-16. */
-function escapeOf(character: string): string {
-  const units = Array.from({ length: character.length }, (_none, index) => character.charCodeAt(index));
-  return units.map((unit) => `\\u${unit.toString(16).padStart(4, '0')}`).join('');
 }
 
 /** Returns the place of a fault after a space, such as ` (document "a", byte 12)`; empty if it is unknown. */
