@@ -211,6 +211,19 @@ export const limits = {
   partStaleMs: 120_000,
   partTouchMs: 30_000,
 
+  /** Bounds the log lines that wait for standard output, some 10,000. The node drops further lines and counts them. */
+  maxLogBufferBytes: 4 * MiB,
+
+  /** Bounds one write of log lines, to the usual capacity of a pipe. */
+  maxLogWriteBytes: 64 * KiB,
+
+  /** Bound the growing pause before log lines that could not be written are tried again. */
+  minLogRetryMs: 10,
+  maxLogRetryMs: 1_000,
+
+  /** Bounds the wait for log lines at exit. Standard output that stands still must not keep the process alive. */
+  logFlushMs: 500,
+
   /** Bounds the names or ids in the offline verifier's memory: some 20 MB. It reads larger files repeatedly. */
   verifyWindow: 50_000,
 } as const;

@@ -1,11 +1,12 @@
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino';
 import type { LogLevel } from './config/config.ts';
+import { createLogOutput } from './log-output.ts';
 
 export type Log = Logger;
 
 export interface LogOptions {
   level: LogLevel;
-  /** Default: standard output. */
+  /** Default: standard output, without a count of dropped lines. */
   stream?: DestinationStream;
   /** Values to replace wherever they appear in a line. */
   secrets?: readonly string[];
@@ -16,7 +17,7 @@ export interface LogOptions {
  * members by their names, reduces errors and requests to harmless members, and replaces known secrets in the finished
  * line.
  */
-export function createLogger({ level, stream, secrets = [] }: LogOptions): Log {
+export function createLogger({ level, stream = createLogOutput(), secrets = [] }: LogOptions): Log {
   const replaceSecrets = createSecretFilter(secrets);
   const options = {
     level,
@@ -27,7 +28,30 @@ export function createLogger({ level, stream, secrets = [] }: LogOptions): Log {
     redact: { paths: redactedPaths(), censor: REDACTED },
     hooks: { streamWrite: replaceSecrets },
   };
-  return stream === undefined ? pino(options) : pino(options, stream);
+  return pino(options, stream);
+}
+
+/** The log of a process, on standard output. */
+export interface ProcessLog {
+  log: Log;
+  /** Returns how many lines were dropped because standard output did not accept them. */
+  droppedLines(): number;
+  /** Waits until the lines are written, for at most `limits.logFlushMs`. Call it before the process ends. */
+  flush(): Promise<void>;
+}
+
+/** Creates the logger of a process. Standard output that fails or stands still never blocks it. */
+export function openProcessLog(options: Omit<LogOptions, 'stream'>): ProcessLog {
+  const output = createLogOutput({
+    onResume: (dropped) =>
+      log.error({ dropped }, `${dropped} log lines were dropped: they could not be written in time`),
+  });
+  const log = createLogger({ ...options, stream: output });
+  return {
+    log,
+    droppedLines: output.droppedLines,
+    flush: () => new Promise((resolve) => output.flush(resolve)),
+  };
 }
 
 /** Describes the members of a fastify request that the logger reads. */

@@ -36,10 +36,11 @@ export interface Metrics {
 }
 
 /** Creates the series of a node in a separate registry, so that two nodes in one process do not share series. */
-export function createMetrics(): Metrics {
+export function createMetrics({ droppedLines = () => 0 }: { droppedLines?: () => number } = {}): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const counters = createCounters(registry);
+  createDroppedLinesCounter(registry, droppedLines);
   let updateGauges: (() => Promise<void>) | undefined;
 
   return {
@@ -110,6 +111,18 @@ function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'cou
     },
     countOperation: (kind, outcome) => operations.inc({ kind, outcome }),
   };
+}
+
+function createDroppedLinesCounter(registry: Registry, droppedLines: () => number): void {
+  new Counter({
+    name: 'loom_log_lines_dropped_total',
+    help: 'Log lines that the node dropped because standard output did not accept them.',
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc(droppedLines());
+    },
+  });
 }
 
 function createGauges(registry: Registry, sources: MetricSources): () => Promise<void> {

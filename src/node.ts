@@ -30,8 +30,11 @@ const APPLICATION_NAME = 'loom';
  * Starts a node. It listens at once, and answers `starting` until the database is initialized. Rejects if it cannot
  * listen, or if its migration files are invalid.
  */
-export async function startNode(config: Config, { log }: { log: Log }): Promise<LoomNode> {
-  const metrics = createMetrics();
+export async function startNode(
+  config: Config,
+  { log, droppedLines = () => 0 }: { log: Log; droppedLines?: () => number },
+): Promise<LoomNode> {
+  const metrics = createMetrics({ droppedLines });
   let draining = false;
   const operations = createOperations((operation, error) =>
     reportOperation(operation, draining ? toShutdownError(error) : error, log, metrics),
