@@ -224,6 +224,19 @@ export const limits = {
   /** Bounds the wait for log lines at exit. Standard output that stands still must not keep the process alive. */
   logFlushMs: 500,
 
+  /**
+   * Keeps idle connections open when the node closes: a request that is on its way is then answered instead of reset.
+   * It takes a round trip.
+   */
+  idleLingerMs: 200,
+
+  /** Bound what a closing node adds to its timeout: the answers of abandoned work, then the last answers. */
+  abandonedAnswerMs: 100,
+  lastAnswersMs: 500,
+
+  /** Bounds the wait for the parts of a closing node after its timeout, for example for a frozen database. */
+  lastCloseMs: 250,
+
   /** Bounds the names or ids in the offline verifier's memory: some 20 MB. It reads larger files repeatedly. */
   verifyWindow: 50_000,
 } as const;

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from './config/config.ts';
 import type { ProbeVerdict } from './domain/probe.ts';
 import { type Readiness, readinessOf } from './domain/readiness.ts';
@@ -72,9 +73,15 @@ export async function startNode(
   async function close(): Promise<void> {
     draining = true;
     log.info('shutting down: open requests finish first');
-    await new Promise((resolve) => setTimeout(resolve, shutdown.delayMs));
-    await server.close({ timeoutMs: shutdown.timeoutMs });
-    await closeParts();
+    await sleep(shutdown.delayMs);
+    const timeLeft = startCountdown(shutdown.timeoutMs);
+    await server.close({ timeoutMs: timeLeft(), abandon: parts.abandon });
+    // A part that waits for a frozen database must not keep the process alive.
+    const givenUp = new AbortController();
+    const deadline = sleep(timeLeft() + limits.lastCloseMs, undefined, { signal: givenUp.signal });
+    await Promise.race([closeParts(), deadline]);
+    givenUp.abort();
+    operations.endAll(shutdownError());
     log.info('stopped');
   }
 
@@ -114,6 +121,13 @@ function connectDatabase(
     store,
     probe,
     initializer,
+    /** Ends the work on open requests, so that they reject. Commits that were not sent are never made. */
+    abandon: (): void => {
+      store.abandonCommits();
+      database
+        .close({ deadlineMs: 0 })
+        .catch((error: unknown) => log.debug({ err: error }, 'a connection did not close'));
+    },
     close: async () => {
       await initializer.close();
       await store.close();
@@ -121,6 +135,12 @@ function connectDatabase(
       await database.close({ deadlineMs: limits.poolCloseMs });
     },
   };
+}
+
+/** Returns a function that returns the milliseconds left, at least 0. The clock is monotonic. */
+function startCountdown(totalMs: number): () => number {
+  const startedMs = performance.now();
+  return () => Math.max(0, totalMs - (performance.now() - startedMs));
 }
 
 function listenFault(error: unknown, { host, port }: Config['http']): unknown {
@@ -140,7 +160,11 @@ function startingUntil(initialized: boolean, verdict: ProbeVerdict): ProbeVerdic
 /** Converts the error of an operation that the shutdown aborted, so that it does not count as a database failure. */
 function toShutdownError(error: unknown): unknown {
   if (!isLoomError(error) || error.code !== 'database_unavailable') return error;
-  return new LoomError('client_gone', 'The node shut down before the operation ended.', { cause: error });
+  return shutdownError(error);
+}
+
+function shutdownError(cause?: unknown): LoomError {
+  return new LoomError('client_gone', 'The node shut down before the operation ended.', { cause });
 }
 
 /** Classifies the end of an operation. Only `failed`, a fault of the node or the database, calls for an alarm. */

@@ -7,6 +7,7 @@
  * `plugins/` acts on every request, `routes/` has one file per resource, `request/` reads requests, `reply/` writes
  * answers, and `client/` calls a node. Only this file sees every setting. Each plugin and route gets just what it uses.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import type { Config } from '../config/config.ts';
 import { limits } from '../limits.ts';
@@ -25,6 +26,13 @@ export interface ServerOptions extends Omit<RouteParts, 'bodyIdleTimeoutMs' | 'm
   bodyIdleTimeoutMs?: number;
 }
 
+export interface CloseOptions {
+  /** Time for open requests to finish. Without it, the server waits for ever. */
+  timeoutMs?: number;
+  /** Called when the time is over: ends the work on open requests, so that they reject. */
+  abandon?: () => void;
+}
+
 export type HttpServer = ReturnType<typeof createServer>;
 
 /** Builds the server without listening. */
@@ -34,11 +42,12 @@ export function createServer(options: ServerOptions) {
   const readHead = createTimedReader(() => store.readHead());
   const peekHead = () => readHead().catch(() => undefined);
   const app = createApp(http, log);
-  const connections = trackConnections(app.server);
   let closing = false;
+  const isDraining = () => closing || readiness().checks.http === 'draining';
+  const connections = trackConnections(app.server, isDraining);
   metrics.watch({ observe: store.observe, readiness, readHead: peekHead });
 
-  const { routes } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics });
+  const { routes, refuseAll } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics });
   registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
 
   return {
@@ -53,15 +62,24 @@ export function createServer(options: ServerOptions) {
       if (address === null || typeof address === 'string') throw new Error('a listening server has a port');
       return { host: http.host, port: address.port, url };
     },
-    /** Stops accepting connections, waits for open requests, and aborts them after `timeoutMs`. */
-    close: async ({ timeoutMs }: { timeoutMs?: number } = {}): Promise<void> => {
+    /**
+     * Stops accepting connections, and waits for open requests. After `timeoutMs`, calls `abandon`, which ends the work
+     * on them, answers those that still wait, and closes their connections.
+     */
+    close: async ({ timeoutMs, abandon = () => undefined }: CloseOptions = {}): Promise<void> => {
       closing = true;
-      const cutOff =
-        timeoutMs === undefined ? undefined : setTimeout(() => app.server.closeAllConnections(), timeoutMs).unref();
-      const closed = app.close();
-      connections.closeWhenIdle();
-      await closed;
-      clearTimeout(cutOff);
+      const startedMs = performance.now();
+      await connections.closeWhenIdle();
+      await connections.empty(timeoutMs === undefined ? undefined : timeoutMs - (performance.now() - startedMs));
+      if (!connections.isEmpty()) {
+        abandon();
+        // The abandoned work rejects first: only it knows whether a commit was sent.
+        await sleep(limits.abandonedAnswerMs);
+        refuseAll();
+        await connections.empty(limits.lastAnswersMs);
+        app.server.closeAllConnections();
+      }
+      await app.close();
     },
   };
 }

@@ -31,6 +31,8 @@ export interface StoreOptions {
 }
 
 export interface StoreHandle extends Store {
+  /** Answers all accepted commits at once, and sends none afterwards. */
+  abandonCommits(): void;
   /** Refuses new commits, and resolves when all accepted commits are answered. The database stays open. */
   close(): Promise<void>;
 }
@@ -40,7 +42,8 @@ export function createStore(options: StoreOptions): StoreHandle {
   const { database, stateKey, maxDocumentBytes, migrations, operations, onBatch } = options;
   const chainChecks = createChainChecks();
   const groupCommit = createGroupCommit({
-    commitBatch: (commits) => commitBatch(database, commits, { stateKey, maxDocumentBytes }),
+    commitBatch: (commits) =>
+      commitBatch(database, commits, { stateKey, maxDocumentBytes, beforeSend: () => groupCommit.beforeSend() }),
     createEventId,
     onBatch,
   });
@@ -79,6 +82,7 @@ export function createStore(options: StoreOptions): StoreHandle {
       operations: operations.running(),
       lastChainCheck: chainChecks.last(),
     }),
+    abandonCommits: () => groupCommit.abandon(),
     close: () => groupCommit.close(),
   };
 }

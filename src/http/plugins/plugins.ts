@@ -13,6 +13,7 @@ import { registerAuthentication } from './authentication.ts';
 import { registerErrorHandler } from './error-handler.ts';
 import { registerGate } from './gate.ts';
 import { registerLinger } from './linger.ts';
+import { type OpenRequests, registerOpenRequests } from './open-requests.ts';
 import { registerRequestId } from './request-id.ts';
 import { registerRequestLog } from './request-log.ts';
 import { type RouteTable, registerRouteTable } from './route-table.ts';
@@ -26,12 +27,13 @@ interface PluginParts {
 }
 
 /** Registers all plugins, in the order of their hooks. Call it before the first route is registered. */
-export function registerPlugins(app: FastifyInstance, parts: PluginParts): RouteTable {
+export function registerPlugins(app: FastifyInstance, parts: PluginParts): RouteTable & OpenRequests {
   registerRequestId(app);
   registerRequestLog(app, parts);
+  const openRequests = registerOpenRequests(app);
   registerErrorHandler(app);
   registerLinger(app);
   registerAuthentication(app, parts.tokens);
   registerGate(app, parts);
-  return registerRouteTable(app);
+  return { ...registerRouteTable(app), ...openRequests };
 }

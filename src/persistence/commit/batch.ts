@@ -53,6 +53,8 @@ export function prepareCommit(request: CommitRequest, eventId: string): Prepared
 export interface CommitBatchOptions {
   stateKey: string;
   maxDocumentBytes: number;
+  /** Called just before the batch is sent. If it throws, nothing is sent. */
+  beforeSend?: () => void;
 }
 
 /**
@@ -64,7 +66,7 @@ export interface CommitBatchOptions {
 export async function commitBatch(
   database: Database,
   commits: PreparedCommit[],
-  { stateKey, maxDocumentBytes }: CommitBatchOptions,
+  { stateKey, maxDocumentBytes, beforeSend }: CommitBatchOptions,
 ): Promise<CommitOutcome[]> {
   const options = {
     max_document_bytes: maxDocumentBytes,
@@ -74,6 +76,7 @@ export async function commitBatch(
   const texts = `[${commits.map((one) => one.text).join()}]`;
   let sent = false;
   const send = async (connection: Connection) => {
+    beforeSend?.();
     sent = true;
     return await connection
       .within(limits.commitTimeoutMs)
