@@ -179,6 +179,9 @@ export const limits = {
   /** Bounds how long status and metrics wait for the database. They must also answer when it does not. */
   observeTimeoutMs: 1_000,
 
+  /** Bounds how often metrics ask for the size of the database, because PostgreSQL then looks at each of its files. */
+  sizesIntervalMs: 60_000,
+
   /** Bounds the counters of wrong tokens, which all addresses share, and thus the memory for them. */
   maxAddressBuckets: 4_096,
 

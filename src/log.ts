@@ -119,6 +119,7 @@ const redactedMembers = [
   'LOOM_PG_URL',
   'LOOM_ADMIN_TOKEN',
   'LOOM_CLIENT_TOKEN',
+  'LOOM_METRICS_TOKEN',
 ];
 
 function redactedPaths(): string[] {

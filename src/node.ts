@@ -35,7 +35,9 @@ export async function startNode(
   config: Config,
   { log, droppedLines = () => 0 }: { log: Log; droppedLines?: () => number },
 ): Promise<LoomNode> {
-  const metrics = createMetrics({ droppedLines });
+  const version = readVersion();
+  const build = { version, nodeVersion: process.version, schema: CURRENT_SCHEMA_VERSION };
+  const metrics = createMetrics({ build, droppedLines });
   let draining = false;
   const operations = createOperations((operation, error) =>
     reportOperation(operation, draining ? toShutdownError(error) : error, log, metrics),
@@ -52,7 +54,7 @@ export async function startNode(
     maxDocumentBytes,
     store,
     readiness,
-    node: { version: readVersion(), startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
+    node: { version, startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
     log,
     metrics,
   });
@@ -179,6 +181,7 @@ function reportOperation(operation: RunningOperation, error: unknown, log: Log, 
   const { kind } = operation;
   const outcome = outcomeOf(error);
   metrics.countOperation(kind, outcome);
+  if (kind === 'backup' && outcome === 'ok') metrics.recordBackup(operation.bytes);
   if (outcome === 'failed') log.error({ operation, err: error }, `${kind} failed`);
   else if (isLoomError(error))
     log.info({ operation, code: error.code, place: error.place }, `${kind} ${outcome}: ${error.message}`);

@@ -80,6 +80,8 @@ export interface Store {
   dropScratch(stateKey: string): Promise<DroppedScratch>;
   readSchema(): Promise<SchemaStatus>;
   readDatabase(): Promise<{ version: string; latencyMs: number }>;
+  /** Reads the sizes for metrics. PostgreSQL looks at every file of the database, so call it rarely. */
+  readSizes(): Promise<StoreSizes>;
   /** Returns the values that status and metrics show without a query. */
   observe(): StoreObservation;
 }
@@ -101,6 +103,13 @@ export interface BackupStream {
   body: Readable;
   /** Records the time of the backup if it is restorable. Call it after the client has received the last byte. */
   recordTaken(): Promise<void>;
+}
+
+export interface StoreSizes {
+  /** Size of the whole database on disk. */
+  databaseBytes: number;
+  /** Size of the undo records of this state. */
+  undoBytes: number;
 }
 
 export interface StoreObservation {

@@ -29,6 +29,7 @@ async function acceptWaiting(): Promise<void> {
  */
 export function trackConnections(server: Server, isDraining: () => boolean) {
   const requestsOf = new Map<Socket, number>();
+  const responses = new Set<ServerResponse>();
   const emptied = new Set<() => void>();
   let closing = false;
   server.on('connection', (socket: Socket) => {
@@ -41,7 +42,9 @@ export function trackConnections(server: Server, isDraining: () => boolean) {
   server.prependListener('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
     requestsOf.set(socket, (requestsOf.get(socket) ?? 0) + 1);
     if (closing || isDraining()) response.shouldKeepAlive = false;
+    responses.add(response);
     response.once('close', () => {
+      responses.delete(response);
       const count = requestsOf.get(socket);
       if (count === undefined) return;
       requestsOf.set(socket, count - 1);
@@ -85,6 +88,7 @@ export function trackConnections(server: Server, isDraining: () => boolean) {
       endIdle();
     },
     empty,
+    openResponses: (): ServerResponse[] => [...responses],
     isEmpty: (): boolean => requestsOf.size === 0,
   };
 }

@@ -1,5 +1,5 @@
-/** Names the kind of token that a route requires. An admin token also opens client routes. */
-type Access = 'none' | 'client' | 'admin';
+/** Names the kind of token that a route requires. An admin token opens every route. */
+type Access = 'none' | 'client' | 'metrics' | 'admin';
 
 /** Describes a route to the plugins. Registering a route without it throws. */
 export interface RouteConfig {

@@ -17,7 +17,7 @@ import { registerPlugins } from './plugins/plugins.ts';
 import { readRequestId } from './plugins/request-id.ts';
 import { toJsonLine } from './reply/json.ts';
 import { type RouteParts, registerRoutes } from './routes/routes.ts';
-import { createTimedReader } from './timed-reader.ts';
+import { createSampledReader, createTimedReader } from './timed-reader.ts';
 
 export interface ServerOptions extends Omit<RouteParts, 'bodyIdleTimeoutMs' | 'metricsPublic' | 'peekHead'> {
   http: Config['http'];
@@ -45,9 +45,13 @@ export function createServer(options: ServerOptions) {
   let closing = false;
   const isDraining = () => closing || readiness().checks.http === 'draining';
   const connections = trackConnections(app.server, isDraining);
-  metrics.watch({ observe: store.observe, readiness, readHead: peekHead });
+  const readSizes = createSampledReader(
+    createTimedReader(() => store.readSizes()),
+    limits.sizesIntervalMs,
+  );
+  metrics.watch({ observe: store.observe, readiness, readHead: peekHead, readSizes });
 
-  const { routes, refuseAll } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics });
+  const { routes, refuse } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics });
   registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
 
   return {
@@ -75,7 +79,7 @@ export function createServer(options: ServerOptions) {
         abandon();
         // The abandoned work rejects first: only it knows whether a commit was sent.
         await sleep(limits.abandonedAnswerMs);
-        refuseAll();
+        refuse(connections.openResponses());
         await connections.empty(limits.lastAnswersMs);
         app.server.closeAllConnections();
       }

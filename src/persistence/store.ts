@@ -19,6 +19,7 @@ import type { Migration } from './schema/migrations.ts';
 import { readSchemaStatus } from './schema/schema.ts';
 import { createEventId } from './state/identifiers.ts';
 import { listScratchStates } from './state/scratch-states.ts';
+import { readSizes } from './state/sizes.ts';
 import { readStateHead } from './state/state-row.ts';
 
 export interface StoreOptions {
@@ -76,6 +77,7 @@ export function createStore(options: StoreOptions): StoreHandle {
       const row = await database.firstRow<{ server_version: string }>('show server_version');
       return { version: row?.server_version ?? '', latencyMs: performance.now() - startedMs };
     },
+    readSizes: () => readSizes(database, stateKey),
     observe: () => ({
       queueDepth: groupCommit.depth(),
       pool: database.usage(),

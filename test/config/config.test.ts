@@ -202,7 +202,7 @@ describe('tokens', () => {
     [`${ADMIN}\t`, 'printable ASCII'],
     ['x'.repeat(1_025), 'at most 1024'],
   ])('are refused when they are %j', (token, expected) => {
-    for (const name of ['LOOM_ADMIN_TOKEN', 'LOOM_CLIENT_TOKEN']) {
+    for (const name of ['LOOM_ADMIN_TOKEN', 'LOOM_CLIENT_TOKEN', 'LOOM_METRICS_TOKEN']) {
       const problems = problemsOf({ [name]: token }).filter((problem) => !problem.includes('must differ'));
       expect(problems).toEqual([expect.stringContaining(expected)]);
       expect(problems[0]).not.toContain(token);
@@ -215,6 +215,10 @@ describe('tokens', () => {
       LOOM_CLIENT_TOKEN: `${CLIENT},${ADMIN}-next`,
     });
     expect(problems).toEqual(['LOOM_CLIENT_TOKEN must differ from LOOM_ADMIN_TOKEN']);
+    expect(problemsOf({ LOOM_METRICS_TOKEN: ADMIN })).toEqual(['LOOM_METRICS_TOKEN must differ from LOOM_ADMIN_TOKEN']);
+    expect(problemsOf({ LOOM_CLIENT_TOKEN: CLIENT, LOOM_METRICS_TOKEN: CLIENT })).toEqual([
+      'LOOM_METRICS_TOKEN must differ from LOOM_CLIENT_TOKEN',
+    ]);
   });
 });
 

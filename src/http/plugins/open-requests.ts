@@ -1,30 +1,29 @@
-import { finished } from 'node:stream';
+import type { ServerResponse } from 'node:http';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { LoomError } from '../../errors.ts';
 
 export interface OpenRequests {
   /**
-   * Answers every request that still waits with `draining`. Call it when nothing more is done for them. An upload that
-   * has not ended gets no answer, because its client reads none.
+   * Answers the requests of these responses with `draining`, unless they have been answered. Call it when nothing more
+   * is done for them. An upload that has not ended gets no answer, because its client reads none.
    */
-  refuseAll(): void;
+  refuse(responses: Iterable<ServerResponse>): void;
 }
 
-/** Keeps the requests without an answer, so that a shutdown can answer them at its deadline. */
+/** Keeps the reply of each response, so that a shutdown can answer at its deadline. */
 export function registerOpenRequests(app: FastifyInstance): OpenRequests {
-  const open = new Set<FastifyReply>();
+  const replies = new WeakMap<ServerResponse, FastifyReply>();
   app.addHook('onRequest', (_request, reply, done) => {
-    open.add(reply);
-    finished(reply.raw, { readable: false }, () => open.delete(reply));
+    replies.set(reply.raw, reply);
     done();
   });
   return {
-    refuseAll: () => {
-      for (const reply of open) {
-        if (reply.sent || !reply.request.raw.complete) continue;
-        reply.send(
-          new LoomError('draining', 'The node shut down before it began this request.', { retryAfterSeconds: 1 }),
-        );
+    refuse: (responses) => {
+      const detail = 'The node shut down before it began this request.';
+      for (const response of responses) {
+        const reply = replies.get(response);
+        if (reply === undefined || reply.sent || !reply.request.raw.complete) continue;
+        reply.send(new LoomError('draining', detail, { retryAfterSeconds: 1 }));
       }
     },
   };
