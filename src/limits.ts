@@ -214,6 +214,12 @@ export const limits = {
   partStaleMs: 120_000,
   partTouchMs: 30_000,
 
+  /** Ends a condition in the log after this time without a failed request. Clients retry sooner. */
+  conditionQuietMs: 10_000,
+
+  /** Bounds the conditions that the log keeps apart, and thus their memory. There are some ten kinds. */
+  maxConditions: 100,
+
   /** Bounds the log lines that wait for standard output, some 10,000. The node drops further lines and counts them. */
   maxLogBufferBytes: 4 * MiB,
 

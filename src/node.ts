@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type Cause, createConditionLog } from './condition-log.ts';
 import type { Config } from './config/config.ts';
 import type { ProbeVerdict } from './domain/probe.ts';
 import { type Readiness, readinessOf } from './domain/readiness.ts';
@@ -10,6 +11,7 @@ import type { Log } from './log.ts';
 import { createMetrics, type Metrics, type OperationOutcome } from './metrics.ts';
 import { createOperations, type Operations } from './persistence/activity/operations.ts';
 import { openDatabase } from './persistence/connection/database.ts';
+import { describeFault, originalOf, sqlStateOf } from './persistence/connection/faults.ts';
 import { createProbe } from './persistence/probe/probe.ts';
 import { createInitializer } from './persistence/schema/initialize.ts';
 import { loadMigrations, type Migration } from './persistence/schema/migrations.ts';
@@ -47,6 +49,7 @@ export async function startNode(
   const readiness = () => readinessOf(startingUntil(initializer.done(), probe.verdict()), draining);
   const { http, tokens, maxDocumentBytes, shutdown } = config;
   const { stateKey } = config.postgres;
+  const conditions = createConditionLog({ log, describeCause });
   const server = createServer({
     http,
     tokens,
@@ -57,9 +60,11 @@ export async function startNode(
     node: { version, startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
     log,
     metrics,
+    reportFailure: conditions.report,
   });
 
   async function closeParts(): Promise<void> {
+    conditions.close();
     await parts.close();
     metrics.close();
   }
@@ -157,6 +162,14 @@ function listenFault(error: unknown, { host, port }: Config['http']): unknown {
 /** Returns the verdict, but `starting` while the database is ready and the state has no row yet. */
 function startingUntil(initialized: boolean, verdict: ProbeVerdict): ProbeVerdict {
   return initialized || !verdict.ok ? verdict : { ...verdict, ok: false, reason: 'starting' };
+}
+
+/** Returns the fault of PostgreSQL or the network behind an error, or the error's own words if LOOM found it. */
+function describeCause(error: LoomError): Cause {
+  const original = originalOf(error);
+  if (original === error) return { key: error.code, description: error.message };
+  const description = describeFault(error);
+  return { key: sqlStateOf(error) ?? codeOf(original) ?? description, description };
 }
 
 /** Converts the error of an operation that the shutdown aborted, so that it does not count as a database failure. */

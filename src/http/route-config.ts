@@ -16,6 +16,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Set by authentication; `undefined` on public routes. */
     actor: 'admin' | 'client' | undefined;
+    /** Set when the request is answered with a problem, for the log. */
+    problemCode: string | undefined;
   }
 }
 

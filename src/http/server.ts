@@ -12,7 +12,7 @@ import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } 
 import type { Config } from '../config/config.ts';
 import { limits } from '../limits.ts';
 import { trackConnections } from './connections.ts';
-import { answerClientError, answerFrameworkError } from './plugins/error-handler.ts';
+import { answerClientError, answerFrameworkError, type ReportFailure } from './plugins/error-handler.ts';
 import { registerPlugins } from './plugins/plugins.ts';
 import { readRequestId } from './plugins/request-id.ts';
 import { toJsonLine } from './reply/json.ts';
@@ -24,6 +24,8 @@ export interface ServerOptions extends Omit<RouteParts, 'bodyIdleTimeoutMs' | 'm
   tokens: Config['tokens'];
   /** Milliseconds without a byte after which a request body times out; by default `limits.bodyIdleTimeoutMs`. */
   bodyIdleTimeoutMs?: number;
+  /** Logs why a request failed with a status of 500 or above. */
+  reportFailure?: ReportFailure;
 }
 
 export interface CloseOptions {
@@ -37,7 +39,13 @@ export type HttpServer = ReturnType<typeof createServer>;
 
 /** Builds the server without listening. */
 export function createServer(options: ServerOptions) {
-  const { http, tokens, bodyIdleTimeoutMs = limits.bodyIdleTimeoutMs, ...parts } = options;
+  const {
+    http,
+    tokens,
+    bodyIdleTimeoutMs = limits.bodyIdleTimeoutMs,
+    reportFailure = () => undefined,
+    ...parts
+  } = options;
   const { store, readiness, log, metrics } = parts;
   const readHead = createTimedReader(() => store.readHead());
   const peekHead = () => readHead().catch(() => undefined);
@@ -51,7 +59,14 @@ export function createServer(options: ServerOptions) {
   );
   metrics.watch({ observe: store.observe, readiness, readHead: peekHead, readSizes });
 
-  const { routes, refuse } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics });
+  const { routes, refuse } = registerPlugins(app, {
+    tokens,
+    readiness,
+    isClosing: () => closing,
+    log,
+    metrics,
+    reportFailure,
+  });
   registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
 
   return {

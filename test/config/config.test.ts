@@ -215,10 +215,6 @@ describe('tokens', () => {
       LOOM_CLIENT_TOKEN: `${CLIENT},${ADMIN}-next`,
     });
     expect(problems).toEqual(['LOOM_CLIENT_TOKEN must differ from LOOM_ADMIN_TOKEN']);
-    expect(problemsOf({ LOOM_METRICS_TOKEN: ADMIN })).toEqual(['LOOM_METRICS_TOKEN must differ from LOOM_ADMIN_TOKEN']);
-    expect(problemsOf({ LOOM_CLIENT_TOKEN: CLIENT, LOOM_METRICS_TOKEN: CLIENT })).toEqual([
-      'LOOM_METRICS_TOKEN must differ from LOOM_CLIENT_TOKEN',
-    ]);
   });
 });
 

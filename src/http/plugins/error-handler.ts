@@ -1,19 +1,28 @@
 import { randomUUID } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { LoomError } from '../../errors.ts';
+import { isLoomError, LoomError } from '../../errors.ts';
 import { toProblem } from '../reply/problem.ts';
 import { hasBody } from '../request/body.ts';
 
 /** Lists headers of a successful answer that a route may have set before it failed. */
 const headersOfSuccess = ['etag', 'last-modified', 'location', 'content-disposition', 'content-encoding', 'vary'];
 
+/** Logs the cause of a failed request, once for many requests. */
+export type ReportFailure = (error: LoomError) => void;
+
+/** Have no cause that is worth a line: each `internal` error is logged in full, and `draining` is the operator's wish. */
+const unreported: ReadonlySet<string> = new Set(['internal', 'draining']);
+
 /** Answers every error with a problem body, and logs unexpected errors in full under the request id. */
-export function registerErrorHandler(app: FastifyInstance): void {
+export function registerErrorHandler(app: FastifyInstance, reportFailure: ReportFailure): void {
+  app.decorateRequest('problemCode', undefined);
   app.setErrorHandler((error, request, reply) => {
     const problem = toProblem(error, request.id);
     if (problem.code === 'internal') request.log.error({ err: error }, 'request failed unexpectedly');
     else if (problem.status >= 500) request.log.debug({ err: error }, 'request failed');
+    if (problem.status >= 500 && isLoomError(error) && !unreported.has(problem.code)) reportFailure(error);
+    request.problemCode = problem.code;
     for (const name of headersOfSuccess) reply.removeHeader(name);
     return reply.code(problem.status).headers(problem.headers).send(problem.body);
   });

@@ -10,7 +10,7 @@ import type { Readiness } from '../../domain/readiness.ts';
 import type { Log } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
 import { registerAuthentication } from './authentication.ts';
-import { registerErrorHandler } from './error-handler.ts';
+import { type ReportFailure, registerErrorHandler } from './error-handler.ts';
 import { registerGate } from './gate.ts';
 import { registerLinger } from './linger.ts';
 import { type OpenRequests, registerOpenRequests } from './open-requests.ts';
@@ -24,6 +24,7 @@ interface PluginParts {
   isClosing: () => boolean;
   log: Log;
   metrics: Pick<Metrics, 'countRequest'>;
+  reportFailure: ReportFailure;
 }
 
 /** Registers all plugins, in the order of their hooks. Call it before the first route is registered. */
@@ -31,7 +32,7 @@ export function registerPlugins(app: FastifyInstance, parts: PluginParts): Route
   registerRequestId(app);
   registerRequestLog(app, parts);
   const openRequests = registerOpenRequests(app);
-  registerErrorHandler(app);
+  registerErrorHandler(app, parts.reportFailure);
   registerLinger(app);
   registerAuthentication(app, parts.tokens);
   registerGate(app, parts);
