@@ -243,6 +243,9 @@ export const limits = {
   abandonedAnswerMs: 100,
   lastAnswersMs: 500,
 
+  /** Reserves this part of the timeout for each answer to a request that still waits at its end. */
+  lastAnswerMs: 0.5,
+
   /** Bounds the wait for the parts of a closing node after its timeout, for example for a frozen database. */
   lastCloseMs: 250,
 
