@@ -305,6 +305,9 @@ export const limits = {
   /** Bounds how long status and metrics wait for the database. They must also answer when it does not. */
   observeTimeoutMs: 1_000,
 
+  /** Bounds how often metrics ask for the size of the database, because PostgreSQL then looks at each of its files. */
+  sizesIntervalMs: 60_000,
+
   /** Bounds the counters of wrong tokens, which all addresses share, and thus the memory for them. */
   maxAddressBuckets: 4_096,
 
@@ -343,6 +346,41 @@ export const limits = {
   /** Detect a `.part` file of a killed process by its age. A running one touches its file every `partTouchMs`. */
   partStaleMs: 120_000,
   partTouchMs: 30_000,
+
+  /** Ends a condition in the log after this time without a failed request. Clients retry sooner. */
+  conditionQuietMs: 10_000,
+
+  /** Bounds the conditions that the log keeps apart, and thus their memory. There are some ten kinds. */
+  maxConditions: 100,
+
+  /** Bounds the log lines that wait for standard output, some 10,000. The node drops further lines and counts them. */
+  maxLogBufferBytes: 4 * MiB,
+
+  /** Bounds one write of log lines, to the usual capacity of a pipe. */
+  maxLogWriteBytes: 64 * KiB,
+
+  /** Bound the growing pause before log lines that could not be written are tried again. */
+  minLogRetryMs: 10,
+  maxLogRetryMs: 1_000,
+
+  /** Bounds the wait for log lines at exit. Standard output that stands still must not keep the process alive. */
+  logFlushMs: 500,
+
+  /**
+   * Keeps idle connections open when the node closes: a request that is on its way is then answered instead of reset.
+   * It takes a round trip.
+   */
+  idleLingerMs: 200,
+
+  /** Bound what a closing node adds to its timeout: the answers of abandoned work, then the last answers. */
+  abandonedAnswerMs: 100,
+  lastAnswersMs: 500,
+
+  /** Reserves this part of the timeout for each answer to a request that still waits at its end. */
+  lastAnswerMs: 0.5,
+
+  /** Bounds the wait for the parts of a closing node after its timeout, for example for a frozen database. */
+  lastCloseMs: 250,
 
   /** Bounds the names or ids in the offline verifier's memory: some 20 MB. It reads larger files repeatedly. */
   verifyWindow: 50_000,

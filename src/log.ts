@@ -1,12 +1,13 @@
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino';
 import type { LogLevel } from './config/config.ts';
 import { printable } from './json/printable.ts';
+import { createLogOutput } from './log-output.ts';
 
 export type Log = Logger;
 
 export interface LogOptions {
   level: LogLevel;
-  /** Default: standard output. */
+  /** Default: standard output, without a count of dropped lines. */
   stream?: DestinationStream;
   /** Values to replace wherever they appear in a line. */
   secrets?: readonly string[];
@@ -17,7 +18,7 @@ export interface LogOptions {
  * members by their names, reduces errors and requests to harmless members, and replaces known secrets in the finished
  * line.
  */
-export function createLogger({ level, stream, secrets = [] }: LogOptions): Log {
+export function createLogger({ level, stream = createLogOutput(), secrets = [] }: LogOptions): Log {
   const replaceSecrets = createSecretFilter(secrets);
   const options = {
     level,
@@ -29,7 +30,30 @@ export function createLogger({ level, stream, secrets = [] }: LogOptions): Log {
     // A terminal would obey the control characters that JSON does not escape, such as U+009B.
     hooks: { streamWrite: (line: string) => printable(replaceSecrets(line)) },
   };
-  return stream === undefined ? pino(options) : pino(options, stream);
+  return pino(options, stream);
+}
+
+/** The log of a process, on standard output. */
+export interface ProcessLog {
+  log: Log;
+  /** Returns how many lines were dropped because standard output did not accept them. */
+  droppedLines(): number;
+  /** Waits until the lines are written, for at most `limits.logFlushMs`. Call it before the process ends. */
+  flush(): Promise<void>;
+}
+
+/** Creates the logger of a process. Standard output that fails or stands still never blocks it. */
+export function openProcessLog(options: Omit<LogOptions, 'stream'>): ProcessLog {
+  const output = createLogOutput({
+    onResume: (dropped) =>
+      log.error({ dropped }, `${dropped} log lines were dropped: they could not be written in time`),
+  });
+  const log = createLogger({ ...options, stream: output });
+  return {
+    log,
+    droppedLines: output.droppedLines,
+    flush: () => new Promise((resolve) => output.flush(resolve)),
+  };
 }
 
 /** Describes the members of a fastify request that the logger reads. */
@@ -97,6 +121,7 @@ const redactedMembers = [
   'LOOM_PG_URL',
   'LOOM_ADMIN_TOKEN',
   'LOOM_CLIENT_TOKEN',
+  'LOOM_METRICS_TOKEN',
 ];
 
 function redactedPaths(): string[] {

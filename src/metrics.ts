@@ -1,7 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Readiness } from './domain/readiness.ts';
 import type { ObservedHead } from './domain/state.ts';
-import type { RunningOperation, StoreObservation } from './domain/store.ts';
+import type { RunningOperation, StoreObservation, StoreSizes } from './domain/store.ts';
 
 /** Provides the values of the gauges at each scrape. */
 export interface MetricSources {
@@ -9,6 +9,8 @@ export interface MetricSources {
   readiness(): Readiness;
   /** Resolves quickly, to undefined if the database does not answer. */
   readHead(): Promise<ObservedHead | undefined>;
+  /** Resolves quickly, to undefined if the database does not answer. The sizes can be a minute old. */
+  readSizes?(): Promise<StoreSizes | undefined>;
 }
 
 /** Distinguishes a bad request (`refused`), a disconnected client (`aborted`) and a fault of the node (`failed`). */
@@ -22,12 +24,28 @@ export interface RequestMeasure {
   durationMs: number;
 }
 
+/** Describes the program, as labels of `loom_build_info`. */
+export interface BuildInfo {
+  version: string;
+  nodeVersion: string;
+  /** Schema version that this node supports. */
+  schema: number;
+}
+
+export interface MetricsOptions {
+  build?: BuildInfo;
+  /** Returns how many log lines were dropped since the start. */
+  droppedLines?: () => number;
+}
+
 export interface Metrics {
   countRequest(measure: RequestMeasure): void;
   /** Counts a committed batch. The group commit calls this as `onBatch`. */
   countBatch(batch: { commits: number; durationMs: number }): void;
   /** Counts a finished operation. The store calls this as `onOperation`. */
   countOperation(kind: RunningOperation['kind'], outcome: OperationOutcome): void;
+  /** Records the size of a backup that was sent, before compression. */
+  recordBackup(bytes: number): void;
   /** Adds the gauges. A scrape before this call has only counters. */
   watch(sources: MetricSources): void;
   /** Returns all series in Prometheus' text format. */
@@ -36,10 +54,14 @@ export interface Metrics {
 }
 
 /** Creates the series of a node in a separate registry, so that two nodes in one process do not share series. */
-export function createMetrics(): Metrics {
+export function createMetrics({ build, droppedLines = () => 0 }: MetricsOptions = {}): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
+  // Gauges whose names end like those of counters. `nodejs_active_resources` and the others have the same counts.
+  for (const name of misnamedGauges) registry.removeSingleMetric(name);
   const counters = createCounters(registry);
+  createDroppedLinesCounter(registry, droppedLines);
+  if (build !== undefined) createBuildInfo(registry, build);
   let updateGauges: (() => Promise<void>) | undefined;
 
   return {
@@ -55,6 +77,8 @@ export function createMetrics(): Metrics {
   };
 }
 
+const misnamedGauges = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total'];
+
 /** Lists every kind of operation. The compiler reports a missing one. */
 const operationKinds = Object.keys({
   backup: true,
@@ -64,11 +88,19 @@ const operationKinds = Object.keys({
   verify: true,
 } satisfies Record<RunningOperation['kind'], true>);
 
+/** Exist from the start: an alarm on the increase of a series misses the request that creates it. */
+const statusClasses = ['2xx', '3xx', '4xx', '5xx'];
+
+/** Arrive every few seconds. `/ready` answers 503 by design, so it would hide failing requests. */
+const frequentRoutes = new Set(['/live', '/ready', '/metrics']);
+
 /** Doubles each boundary, roughly, because a commit takes milliseconds and a restore minutes. */
 const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
 const batchBuckets = [1, 2, 4, 8, 16, 32, 64, 128];
 
-function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'countBatch' | 'countOperation'> {
+function createCounters(
+  registry: Registry,
+): Pick<Metrics, 'countRequest' | 'countBatch' | 'countOperation' | 'recordBackup'> {
   const registers = [registry];
   const requests = new Histogram({
     name: 'loom_http_request_duration_seconds',
@@ -77,6 +109,19 @@ function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'cou
     buckets: secondsBuckets,
     registers,
   });
+  const responses = new Counter({
+    name: 'loom_http_responses_total',
+    help: 'Answers by class of status, without those of /live, /ready and /metrics.',
+    labelNames: ['class'],
+    registers,
+  });
+  for (const kind of statusClasses) responses.inc({ class: kind }, 0);
+  const backupBytes = new Gauge({
+    name: 'loom_last_backup_bytes',
+    help: 'Size of the last backup that this node has sent, before compression; NaN before the first.',
+    registers,
+  });
+  backupBytes.set(Number.NaN);
   const commits = new Counter({ name: 'loom_commits_total', help: 'Commits made by this node.', registers });
   const batchSize = new Histogram({
     name: 'loom_commit_batch_size',
@@ -101,8 +146,11 @@ function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'cou
     for (const outcome of ['ok', 'refused', 'aborted', 'failed']) operations.inc({ kind, outcome }, 0);
   }
   return {
-    countRequest: ({ method, route, status, durationMs }) =>
-      requests.observe({ method, route, status: String(status) }, durationMs / 1000),
+    countRequest: ({ method, route, status, durationMs }) => {
+      requests.observe({ method, route, status: String(status) }, durationMs / 1000);
+      if (!frequentRoutes.has(route)) responses.inc({ class: `${Math.floor(status / 100)}xx` });
+    },
+    recordBackup: (bytes) => backupBytes.set(bytes),
     countBatch: ({ commits: size, durationMs }) => {
       commits.inc(size);
       batchSize.observe(size);
@@ -110,6 +158,28 @@ function createCounters(registry: Registry): Pick<Metrics, 'countRequest' | 'cou
     },
     countOperation: (kind, outcome) => operations.inc({ kind, outcome }),
   };
+}
+
+function createBuildInfo(registry: Registry, { version, nodeVersion, schema }: BuildInfo): void {
+  const info = new Gauge({
+    name: 'loom_build_info',
+    help: 'Always 1. The labels are the version of LOOM, the version of Node.js, and the schema that the node supports.',
+    labelNames: ['version', 'node_version', 'schema'],
+    registers: [registry],
+  });
+  info.set({ version, node_version: nodeVersion, schema: String(schema) }, 1);
+}
+
+function createDroppedLinesCounter(registry: Registry, droppedLines: () => number): void {
+  new Counter({
+    name: 'loom_log_lines_dropped_total',
+    help: 'Log lines that the node dropped because standard output did not accept them.',
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc(droppedLines());
+    },
+  });
 }
 
 function createGauges(registry: Registry, sources: MetricSources): () => Promise<void> {
@@ -135,6 +205,7 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
     registers: [registry],
   });
   const updateHead = createHeadGauges(gauge);
+  const updateSizes = createSizeGauges(gauge);
   return async () => {
     const readiness = sources.readiness();
     ready.set(readiness.ok ? 1 : 0);
@@ -147,7 +218,9 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
     const { streams: share, ...connections } = observation.pool;
     for (const [condition, count] of Object.entries(connections)) pool.set({ condition }, count);
     for (const [condition, count] of Object.entries(share)) streams.set({ condition }, count);
-    updateHead(await sources.readHead());
+    const [head, sizes] = await Promise.all([sources.readHead(), sources.readSizes?.()]);
+    updateHead(head);
+    updateSizes(sizes);
   };
 }
 
@@ -168,6 +241,15 @@ function createHeadGauges(gauge: (name: string, help: string) => Gauge): (head: 
     epochChanges.set(head?.epochChanges ?? Number.NaN);
     backup.set(head === undefined ? Number.NaN : secondsOf(head.lastBackupAt));
     restore.set(head === undefined ? Number.NaN : secondsOf(head.lastRestoreAt));
+  };
+}
+
+function createSizeGauges(gauge: (name: string, help: string) => Gauge): (sizes: StoreSizes | undefined) => void {
+  const database = gauge('loom_database_bytes', 'Size of the database on disk, of all states, in bytes.');
+  const undo = gauge('loom_undo_records_bytes', 'Size of the undo records of the state, in bytes.');
+  return (sizes) => {
+    database.set(sizes?.databaseBytes ?? Number.NaN);
+    undo.set(sizes?.undoBytes ?? Number.NaN);
   };
 }
 

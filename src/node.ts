@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Cause, createConditionLog } from './condition-log.ts';
 import type { Config } from './config/config.ts';
 import type { ProbeVerdict } from './domain/probe.ts';
 import { type Readiness, readinessOf } from './domain/readiness.ts';
@@ -9,6 +11,7 @@ import type { Log } from './log.ts';
 import { createMetrics, type Metrics, type OperationOutcome } from './metrics.ts';
 import { createOperations, type Operations } from './persistence/activity/operations.ts';
 import { openDatabase } from './persistence/connection/database.ts';
+import { describeFault, originalOf, sqlStateOf } from './persistence/connection/faults.ts';
 import { createHosts } from './persistence/connection/hosts.ts';
 import { createProbe } from './persistence/probe/probe.ts';
 import { createInitializer } from './persistence/schema/initialize.ts';
@@ -31,8 +34,13 @@ const APPLICATION_NAME = 'loom';
  * Starts a node. It listens at once, and answers `starting` until the database is initialized. Rejects if it cannot
  * listen, or if its migration files are invalid.
  */
-export async function startNode(config: Config, { log }: { log: Log }): Promise<LoomNode> {
-  const metrics = createMetrics();
+export async function startNode(
+  config: Config,
+  { log, droppedLines = () => 0 }: { log: Log; droppedLines?: () => number },
+): Promise<LoomNode> {
+  const version = readVersion();
+  const build = { version, nodeVersion: process.version, schema: CURRENT_SCHEMA_VERSION };
+  const metrics = createMetrics({ build, droppedLines });
   let draining = false;
   const operations = createOperations((operation, error) =>
     reportOperation(operation, draining ? toShutdownError(error) : error, log, metrics),
@@ -42,6 +50,7 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
   const readiness = () => readinessOf(startingUntil(initializer.done(), probe.verdict()), draining);
   const { http, tokens, maxDocumentBytes, shutdown } = config;
   const { stateKey } = config.postgres;
+  const conditions = createConditionLog({ log, describeCause });
   const server = createServer({
     http,
     tokens,
@@ -50,12 +59,14 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
     store,
     readiness,
     readinessDetail: () => (readiness().ok ? undefined : (probe.verdict().detail ?? initializer.fault())),
-    node: { version: readVersion(), startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
+    node: { version, startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
     log,
     metrics,
+    reportFailure: conditions.report,
   });
 
   async function closeParts(): Promise<void> {
+    conditions.close();
     await parts.close();
     metrics.close();
   }
@@ -71,9 +82,15 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
   async function close(): Promise<void> {
     draining = true;
     log.info('shutting down: open requests finish first');
-    await new Promise((resolve) => setTimeout(resolve, shutdown.delayMs));
-    await server.close({ timeoutMs: shutdown.timeoutMs });
-    await closeParts();
+    await sleep(shutdown.delayMs);
+    const timeLeft = startCountdown(shutdown.timeoutMs);
+    await server.close({ timeoutMs: timeLeft(), abandon: parts.abandon });
+    // A part that waits for a frozen database must not keep the process alive.
+    const givenUp = new AbortController();
+    const deadline = sleep(timeLeft() + limits.lastCloseMs, undefined, { signal: givenUp.signal });
+    await Promise.race([closeParts(), deadline]);
+    givenUp.abort();
+    operations.endAll(shutdownError());
     log.info('stopped');
   }
 
@@ -119,6 +136,13 @@ function connectDatabase(
     store,
     probe,
     initializer,
+    /** Ends the work on open requests, so that they reject. Commits that were not sent are never made. */
+    abandon: (): void => {
+      store.abandonCommits();
+      database
+        .close({ deadlineMs: 0 })
+        .catch((error: unknown) => log.debug({ err: error }, 'a connection did not close'));
+    },
     close: async () => {
       await initializer.close();
       await store.close();
@@ -126,6 +150,12 @@ function connectDatabase(
       await database.close({ deadlineMs: limits.poolCloseMs });
     },
   };
+}
+
+/** Returns a function that returns the milliseconds left, at least 0. The clock is monotonic. */
+function startCountdown(totalMs: number): () => number {
+  const startedMs = performance.now();
+  return () => Math.max(0, totalMs - (performance.now() - startedMs));
 }
 
 function listenFault(error: unknown, { host, port }: Config['http']): unknown {
@@ -144,10 +174,22 @@ function startingUntil(initialized: boolean, verdict: ProbeVerdict): ProbeVerdic
   return initialized || !verdict.ok ? verdict : { ...verdict, ok: false, reason: 'starting' };
 }
 
+/** Returns the fault of PostgreSQL or the network behind an error, or the error's own words if LOOM found it. */
+function describeCause(error: LoomError): Cause {
+  const original = originalOf(error);
+  if (original === error) return { key: error.code, description: error.message };
+  const description = describeFault(error);
+  return { key: sqlStateOf(error) ?? codeOf(original) ?? description, description };
+}
+
 /** Converts the error of an operation that the shutdown aborted, so that it does not count as a database failure. */
 function toShutdownError(error: unknown): unknown {
   if (!isLoomError(error) || error.code !== 'database_unavailable') return error;
-  return new LoomError('client_gone', 'The node shut down before the operation ended.', { cause: error });
+  return shutdownError(error);
+}
+
+function shutdownError(cause?: unknown): LoomError {
+  return new LoomError('client_gone', 'The node shut down before the operation ended.', { cause });
 }
 
 /** Classifies the end of an operation. Only `failed`, a fault of the node or the database, calls for an alarm. */
@@ -162,6 +204,7 @@ function reportOperation(operation: RunningOperation, error: unknown, log: Log, 
   const { kind } = operation;
   const outcome = outcomeOf(error);
   metrics.countOperation(kind, outcome);
+  if (kind === 'backup' && outcome === 'ok') metrics.recordBackup(operation.bytes);
   if (outcome === 'failed') log.error({ operation, err: error }, `${kind} failed`);
   else if (isLoomError(error))
     log.info({ operation, code: error.code, place: error.place }, `${kind} ${outcome}: ${error.message}`);

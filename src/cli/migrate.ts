@@ -1,6 +1,6 @@
 import { parseDatabaseConfig } from '../config/config.ts';
 import { limits } from '../limits.ts';
-import { createLogger } from '../log.ts';
+import { openProcessLog } from '../log.ts';
 import { openDatabase } from '../persistence/connection/database.ts';
 import { describeFault, isConnectionFault, toDatabaseError } from '../persistence/connection/faults.ts';
 import { migrate as migrateDatabase } from '../persistence/schema/migrate.ts';
@@ -22,7 +22,7 @@ export const migrate = createPlainCommand({
   },
   run: async ({ env, write }) => {
     const config = parseDatabaseConfig(env, { readFile });
-    const log = createLogger({ level: config.log.level, secrets: [config.postgres.url] });
+    const { log, flush } = openProcessLog({ level: config.log.level, secrets: [config.postgres.url] });
     const database = openDatabase(config.postgres, { log, applicationName: 'loom-migrate' });
     try {
       const applied = await migrateDatabase(database, await loadMigrations());
@@ -36,6 +36,7 @@ export const migrate = createPlainCommand({
       throw new Error(`The database could not be reached: ${describeFault(error)}.`, { cause: error });
     } finally {
       await database.close({ deadlineMs: limits.poolCloseMs });
+      await flush();
     }
   },
 });

@@ -84,13 +84,17 @@ function watchOutput({ stdout, stderr }: NodeJS.Process): () => NodeJS.ErrnoExce
 /** Ignores signals within this time: a terminal and a wrapper such as npm may both deliver the same Ctrl-C. */
 const SAME_SIGNAL_MS = 1_000;
 
+/** Lets a command that has almost ended keep its own exit code after a second signal. */
+const LAST_MOMENT_MS = 250;
+
 /** Returns a signal that aborts at the first SIGTERM or SIGINT. A later one ends the process at once. */
 function stopOnSignal(host: NodeJS.Process): AbortSignal {
   const controller = new AbortController();
   let stoppedAt = 0;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     host.on(signal, () => {
-      if (controller.signal.aborted && performance.now() - stoppedAt > SAME_SIGNAL_MS) host.exit(1);
+      if (controller.signal.aborted && performance.now() - stoppedAt > SAME_SIGNAL_MS)
+        setTimeout(() => host.exit(1), LAST_MOMENT_MS);
       if (!controller.signal.aborted) stoppedAt = performance.now();
       controller.abort();
     });

@@ -1,5 +1,5 @@
 import { configSecrets, parseConfig } from '../config/config.ts';
-import { createLogger } from '../log.ts';
+import { openProcessLog } from '../log.ts';
 import { startNode } from '../node.ts';
 import { createPlainCommand, readFile, stopRequested } from './command.ts';
 
@@ -19,10 +19,14 @@ export const serve = createPlainCommand({
   },
   run: async ({ env, stop }) => {
     const config = parseConfig(env, { readFile });
-    const log = createLogger({ level: config.log.level, secrets: configSecrets(config) });
-    const node = await startNode(config, { log });
-    await stopRequested(stop);
-    await node.close();
-    return 0;
+    const { log, droppedLines, flush } = openProcessLog({ level: config.log.level, secrets: configSecrets(config) });
+    try {
+      const node = await startNode(config, { log, droppedLines });
+      await stopRequested(stop);
+      await node.close();
+      return 0;
+    } finally {
+      await flush();
+    }
   },
 });

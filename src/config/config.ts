@@ -32,8 +32,12 @@ export interface Config {
     readonly trustProxy: false | number | string[];
     readonly metricsPublic: boolean;
   };
-  /** One or two admin tokens; none, one or two client tokens. */
-  readonly tokens: { readonly admin: readonly string[]; readonly client: readonly string[] };
+  /** One or two admin tokens; none, one or two of the other kinds. */
+  readonly tokens: {
+    readonly admin: readonly string[];
+    readonly client: readonly string[];
+    readonly metrics?: readonly string[] | undefined;
+  };
   readonly log: { readonly level: LogLevel };
   readonly shutdown: { readonly delayMs: number; readonly timeoutMs: number };
   readonly migrate: 'auto' | 'manual';
@@ -155,7 +159,7 @@ function parseVariables<Part extends z.ZodObject>(
 
 /** Returns the secrets that the logger must replace. */
 export function configSecrets(config: Config): string[] {
-  return [config.postgres.url, ...config.tokens.admin, ...config.tokens.client];
+  return [config.postgres.url, ...config.tokens.admin, ...config.tokens.client, ...(config.tokens.metrics ?? [])];
 }
 
 /** Returns half of the pool, but never its last two connections. */
@@ -189,7 +193,11 @@ function toConfig(values: z.infer<typeof schema>, ca: string | undefined): Confi
       trustProxy: values.LOOM_TRUST_PROXY,
       metricsPublic: values.LOOM_METRICS_PUBLIC,
     },
-    tokens: { admin: values.LOOM_ADMIN_TOKEN, client: values.LOOM_CLIENT_TOKEN ?? [] },
+    tokens: {
+      admin: values.LOOM_ADMIN_TOKEN,
+      client: values.LOOM_CLIENT_TOKEN ?? [],
+      metrics: values.LOOM_METRICS_TOKEN,
+    },
     log: { level: values.LOOM_LOG_LEVEL },
     shutdown: { delayMs: values.LOOM_SHUTDOWN_DELAY_MS, timeoutMs: values.LOOM_SHUTDOWN_TIMEOUT_MS },
     migrate: values.LOOM_MIGRATE,
@@ -275,12 +283,16 @@ function shownPath(path: string): string {
   return /^(\.{0,2}\/|[A-Za-z]:\\)/.test(path) ? `: ${path}` : '';
 }
 
-/** Refuses a client token that is also an admin token, because it would give access to every route. */
+/** Refuses a token with two kinds, because it would open more routes than its owner expects. */
 function checkTokensDiffer(values: Resolved['values'], problems: string[]): void {
-  const admin = values.LOOM_ADMIN_TOKEN?.split(',') ?? [];
-  const client = values.LOOM_CLIENT_TOKEN?.split(',') ?? [];
-  if (client.some((token) => token !== '' && admin.includes(token)))
-    problems.push('LOOM_CLIENT_TOKEN must differ from LOOM_ADMIN_TOKEN');
+  const tokensOf = (name: VariableName): string[] => (values[name] ?? '').split(',').filter((token) => token !== '');
+  const kinds = ['LOOM_ADMIN_TOKEN', 'LOOM_CLIENT_TOKEN', 'LOOM_METRICS_TOKEN'] as const;
+  for (const [index, name] of kinds.entries()) {
+    for (const earlier of kinds.slice(0, index)) {
+      if (tokensOf(name).some((token) => tokensOf(earlier).includes(token)))
+        problems.push(`${name} must differ from ${earlier}`);
+    }
+  }
 }
 
 /** Refuses a share for streams that takes the last two connections: commits and short reads need one each. */

@@ -64,6 +64,11 @@ export const schema = z.object({
     description:
       'Token for the routes of documents, state and audit only. Same form as LOOM_ADMIN_TOKEN, different value. If unset, only the admin token opens routes.',
   }),
+  LOOM_METRICS_TOKEN: tokens().optional().meta({
+    secret: true,
+    description:
+      'Token for GET /metrics only. Same form as LOOM_ADMIN_TOKEN, different value. If unset, the admin token opens it.',
+  }),
   LOOM_PG_STATE_KEY: checked((text) => stateKeyFault(text))
     .default('default')
     .meta({ description: `Name of the state that this node serves: 1 to ${limits.maxStateKeyBytes} bytes.` }),

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { type CommandContext, createPlainCommand, readFile, stopRequested } from '../cli/command.ts';
 import { runProgram } from '../cli/program.ts';
 import { configSecrets, parseConfig } from '../config/config.ts';
-import { createLogger } from '../log.ts';
+import { openProcessLog } from '../log.ts';
 import { startNode } from '../node.ts';
 import { startEmbeddedPostgres } from './postgres.ts';
 
@@ -32,8 +32,8 @@ const dev = createPlainCommand({
     try {
       const defaults = { LOOM_LOG_LEVEL: 'warn', LOOM_ADMIN_TOKEN: randomBytes(24).toString('base64url') };
       const config = parseConfig({ ...defaults, ...withoutDatabase(env), LOOM_PG_URL: postgres.url }, { readFile });
-      const log = createLogger({ level: config.log.level, secrets: configSecrets(config) });
-      const node = await startNode(config, { log });
+      const { log, droppedLines } = openProcessLog({ level: config.log.level, secrets: configSecrets(config) });
+      const node = await startNode(config, { log, droppedLines });
       write(firstSteps(node.url, config.tokens.admin[0] ?? ''));
       await Promise.race([stopRequested(stop), postgres.ended]);
       await node.close();

@@ -88,6 +88,8 @@ export interface Store {
   dropScratch(stateKey: string): Promise<DroppedScratch>;
   readSchema(): Promise<SchemaStatus>;
   readDatabase(): Promise<{ version: string; latencyMs: number }>;
+  /** Reads the sizes for metrics. PostgreSQL looks at every file of the database, so call it rarely. */
+  readSizes(): Promise<StoreSizes>;
   /** Returns the values that status and metrics show without a query. */
   observe(): StoreObservation;
 }
@@ -118,6 +120,13 @@ export interface CommitFailures {
   ageMs: number;
   /** Describes the last fault, without host or user. */
   fault: string;
+}
+
+export interface StoreSizes {
+  /** Size of the whole database on disk. */
+  databaseBytes: number;
+  /** Size of the undo records of this state. */
+  undoBytes: number;
 }
 
 export interface StoreObservation {

@@ -1,5 +1,5 @@
-/** Names the kind of token that a route requires. An admin token also opens client routes. */
-type Access = 'none' | 'client' | 'admin';
+/** Names the kind of token that a route requires. An admin token opens every route. */
+type Access = 'none' | 'client' | 'metrics' | 'admin';
 
 /** Describes a route to the plugins. Registering a route without it throws. */
 export interface RouteConfig {
@@ -16,6 +16,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Set by authentication; `undefined` on public routes. */
     actor: 'admin' | 'client' | undefined;
+    /** Set when the request is answered with a problem, for the log. */
+    problemCode: string | undefined;
   }
 }
 

@@ -8,6 +8,7 @@
  * answers, and `client/` calls a node. Only this file sees every setting. Each plugin and route gets just what it uses.
  */
 import type { Server as NetServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import type { Config } from '../config/config.ts';
 import { limits } from '../limits.ts';
@@ -15,6 +16,7 @@ import { trackConnections } from './connections.ts';
 import { listenOnFurtherAddresses } from './further-addresses.ts';
 import { createNodeServer } from './node-server.ts';
 import { createParserErrorHandler } from './parser-errors.ts';
+import type { ReportFailure } from './plugins/error-handler.ts';
 import { registerPlugins } from './plugins/plugins.ts';
 import { answerFrameworkError, toOriginForm } from './plugins/request-head.ts';
 import { toJsonLine } from './reply/json.ts';
@@ -22,32 +24,64 @@ import { createAddressReader } from './request/client-address.ts';
 import { requestIdOf } from './request/request-id.ts';
 import { RequestOrder } from './request-order.ts';
 import { type RouteParts, registerRoutes } from './routes/routes.ts';
-import { createTimedReader } from './timed-reader.ts';
+import { createSampledReader, createTimedReader } from './timed-reader.ts';
 
 export interface ServerOptions extends Omit<RouteParts, 'bodyIdleTimeoutMs' | 'metricsPublic' | 'peekHead'> {
   http: Config['http'];
   tokens: Config['tokens'];
   /** Milliseconds without a byte after which a request body times out; by default `limits.bodyIdleTimeoutMs`. */
   bodyIdleTimeoutMs?: number;
+  /** Logs why a request failed with a status of 500 or above. */
+  reportFailure?: ReportFailure;
+}
+
+export interface CloseOptions {
+  /** Time for open requests to finish. Without it, the server waits for ever. */
+  timeoutMs?: number;
+  /** Called when the time is over: ends the work on open requests, so that they reject. */
+  abandon?: () => void;
 }
 
 export type HttpServer = ReturnType<typeof createServer>;
 
 /** Builds the server without listening. */
 export function createServer(options: ServerOptions) {
-  const { http, tokens, bodyIdleTimeoutMs = limits.bodyIdleTimeoutMs, ...parts } = options;
+  const {
+    http,
+    tokens,
+    bodyIdleTimeoutMs = limits.bodyIdleTimeoutMs,
+    reportFailure = () => undefined,
+    ...parts
+  } = options;
   const { store, readiness, log, metrics } = parts;
   const readHead = createTimedReader(() => store.observeHead());
   const peekHead = () => readHead().catch(() => undefined);
   const app = createApp(log, metrics);
-  const connections = trackConnections(app.server);
   let closing = false;
   let further: NetServer[] = [];
-  metrics.watch({ observe: store.observe, readiness, readHead: peekHead });
+  const isDraining = () => closing || readiness().checks.http === 'draining';
+  const connections = trackConnections(app.server, isDraining);
+  const readSizes = createSampledReader(
+    createTimedReader(() => store.readSizes()),
+    limits.sizesIntervalMs,
+  );
+  metrics.watch({ observe: store.observe, readiness, readHead: peekHead, readSizes });
 
-  const readAddress = createAddressReader(http.trustProxy);
-  const { routes } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics, readAddress });
+  const { routes, refuse } = registerPlugins(app, {
+    tokens,
+    readiness,
+    isClosing: () => closing,
+    log,
+    metrics,
+    readAddress: createAddressReader(http.trustProxy),
+    reportFailure,
+  });
   registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
+
+  /** Returns the time for the last answers: thousands of waiting commits take seconds, and the process must end on time. */
+  function answersMs(timeoutMs: number): number {
+    return Math.min(timeoutMs / 2, connections.openResponses().length * limits.lastAnswerMs);
+  }
 
   return {
     /** Lets tests send requests with `inject`, without a socket. */
@@ -62,15 +96,26 @@ export function createServer(options: ServerOptions) {
       if (address === null || typeof address === 'string') throw new Error('a listening server has a port');
       return { host: http.host, port: address.port, url };
     },
-    /** Stops accepting connections, waits for open requests, and aborts them after `timeoutMs`. */
-    close: async ({ timeoutMs }: { timeoutMs?: number } = {}): Promise<void> => {
+    /**
+     * Stops accepting connections, and waits for open requests. After `timeoutMs`, calls `abandon`, which ends the work
+     * on them, answers those that still wait, and closes their connections.
+     */
+    close: async ({ timeoutMs, abandon = () => undefined }: CloseOptions = {}): Promise<void> => {
       closing = true;
-      const cutOff =
-        timeoutMs === undefined ? undefined : setTimeout(() => app.server.closeAllConnections(), timeoutMs).unref();
-      const closed = Promise.all([app.close(), ...further.map((one) => new Promise((resolve) => one.close(resolve)))]);
-      connections.closeWhenIdle();
-      await closed;
-      clearTimeout(cutOff);
+      const startedMs = performance.now();
+      for (const one of further) one.close();
+      await connections.closeWhenIdle();
+      const spentMs = performance.now() - startedMs;
+      await connections.empty(timeoutMs === undefined ? undefined : timeoutMs - spentMs - answersMs(timeoutMs));
+      if (!connections.isEmpty()) {
+        abandon();
+        // The abandoned work rejects first: only it knows whether a commit was sent.
+        await sleep(limits.abandonedAnswerMs);
+        refuse(connections.openResponses());
+        await connections.empty(limits.lastAnswersMs);
+        app.server.closeAllConnections();
+      }
+      await app.close();
     },
   };
 }

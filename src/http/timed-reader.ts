@@ -24,3 +24,18 @@ export function createTimedReader<T>(read: () => Promise<T>): () => Promise<T> {
     }
   };
 }
+
+/** Wraps a costly read so that it succeeds at most once in `everyMs`. In between, the last result stands. */
+export function createSampledReader<T>(read: () => Promise<T>, everyMs: number): () => Promise<T | undefined> {
+  let sample: { value: T; takenMs: number } | undefined;
+  return async () => {
+    if (sample !== undefined && performance.now() - sample.takenMs < everyMs) return sample.value;
+    try {
+      const value = await read();
+      sample = { value, takenMs: performance.now() };
+      return value;
+    } catch {
+      return undefined;
+    }
+  };
+}

@@ -22,6 +22,7 @@ import type { Migration } from './schema/migrations.ts';
 import { readSchemaStatus } from './schema/schema.ts';
 import { createEventId } from './state/identifiers.ts';
 import { listScratchStates } from './state/scratch-states.ts';
+import { readSizes } from './state/sizes.ts';
 import { observeStateHead, readStateHead } from './state/state-row.ts';
 
 export interface StoreOptions {
@@ -34,6 +35,8 @@ export interface StoreOptions {
 }
 
 export interface StoreHandle extends Store {
+  /** Answers all accepted commits at once, and sends none afterwards. */
+  abandonCommits(): void;
   /** Refuses new commits, and resolves when all accepted commits are answered. The database stays open. */
   close(): Promise<void>;
   /** Returns the commits that the server failed, for the probe. */
@@ -50,7 +53,8 @@ export function createStore(options: StoreOptions): StoreHandle {
     if (found !== undefined) seen.note(found);
     return found;
   };
-  const commitBatch = createCommitBatch(database, { stateKey, maxDocumentBytes, seen });
+  const beforeSend = () => groupCommit.beforeSend();
+  const commitBatch = createCommitBatch(database, { stateKey, maxDocumentBytes, seen, beforeSend });
   const groupCommit = createGroupCommit({
     commitBatch: (commits, timeoutMs) => commitFailures.count(commitBatch(commits, timeoutMs)),
     createEventId,
@@ -87,12 +91,14 @@ export function createStore(options: StoreOptions): StoreHandle {
       const row = await database.firstRow<{ server_version: string }>('show server_version');
       return { version: row?.server_version ?? '', latencyMs: performance.now() - startedMs };
     },
+    readSizes: () => readSizes(database, stateKey),
     observe: () => ({
       queueDepth: groupCommit.depth(),
       pool: database.usage(),
       operations: operations.running(),
       lastChainCheck: chainChecks.last(),
     }),
+    abandonCommits: () => groupCommit.abandon(),
     close: () => groupCommit.close(),
     commitFailures: commitFailures.read,
   };

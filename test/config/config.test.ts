@@ -163,7 +163,7 @@ describe('tokens', () => {
     [`${ADMIN}\t`, 'printable ASCII'],
     ['x'.repeat(1_025), 'at most 1024'],
   ])('are refused when they are %j', (token, expected) => {
-    for (const name of ['LOOM_ADMIN_TOKEN', 'LOOM_CLIENT_TOKEN']) {
+    for (const name of ['LOOM_ADMIN_TOKEN', 'LOOM_CLIENT_TOKEN', 'LOOM_METRICS_TOKEN']) {
       const problems = problemsOf({ [name]: token }).filter((problem) => !problem.includes('must differ'));
       expect(problems).toEqual([expect.stringContaining(expected)]);
       expect(problems[0]).not.toContain(token);

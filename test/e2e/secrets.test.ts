@@ -7,6 +7,7 @@ const secrets = {
   admin: 'admin-Secret/4f1c9e+77d0',
   adminNext: 'admin-Next-Secret-b0c2a5',
   client: 'client-Secret~91e4d3f8ab',
+  metrics: 'metrics-Secret-5be1d20c47',
   wrong: 'wrong-Secret-c0ffee-1234',
   wrongPassword: 'pa55-Secret-deadbeef-99',
   short: 'shortSecret1',
@@ -26,6 +27,7 @@ beforeAll(async () => {
       LOOM_PG_URL: server.url,
       LOOM_ADMIN_TOKEN: `${secrets.adminNext},${secrets.admin}`,
       LOOM_CLIENT_TOKEN: secrets.client,
+      LOOM_METRICS_TOKEN: secrets.metrics,
       LOOM_LOG_LEVEL: 'trace',
     },
   });
@@ -69,6 +71,7 @@ const presented: [who: string, headers: Record<string, string>][] = [
   ['nobody', {}],
   ['the admin', { 'x-loom-admin-token': secrets.admin }],
   ['the admin with the next token', { authorization: `Bearer ${secrets.adminNext}` }],
+  ['a scraper', { authorization: `Bearer ${secrets.metrics}` }],
   ['a client', { authorization: `Bearer ${secrets.client}` }],
   ['a client in the header of the admin', { 'x-loom-admin-token': secrets.client }],
   ['a stranger', { 'x-loom-admin-token': secrets.wrong }],

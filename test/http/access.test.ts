@@ -202,3 +202,24 @@ test('metrics are public only with LOOM_METRICS_PUBLIC', async () => {
     await open.close();
   }
 });
+
+test('the metrics token opens metrics and no other route, and the admin token opens metrics too', async () => {
+  const token = 'metrics-token-of-the-tests';
+  const node = await createTestServer({ LOOM_METRICS_TOKEN: token });
+  try {
+    const asScraper = { authorization: `Bearer ${token}` };
+    for (const { method, url, access } of node.routes()) {
+      const path = url.replace(':name', 'a').replace(':state_key', 'a');
+      const { status } = await inject(node, { method: method as 'GET', url: path, headers: asScraper });
+      if (access === 'client' || access === 'admin') expect([method, url, status]).toEqual([method, url, 403]);
+    }
+    expect((await inject(node, { method: 'GET', url: '/metrics', headers: asScraper })).status).toBe(200);
+    expect((await inject(node, { method: 'GET', url: '/metrics', headers: asAdmin })).status).toBe(200);
+    expect((await inject(node, { method: 'GET', url: '/metrics', headers: asClient })).status).toBe(403);
+    const inQuery = await inject(node, { method: 'GET', url: `/metrics?x=${token}`, headers: asScraper });
+    expect(inQuery.json()).toMatchObject({ status: 400, code: 'token_in_query' });
+    expect(node.logged.text()).not.toContain(token);
+  } finally {
+    await node.close();
+  }
+});

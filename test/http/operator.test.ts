@@ -162,6 +162,8 @@ describe('metrics', () => {
     expect(text).toContain('loom_audit_entries 1');
     expect(text).toContain('loom_last_backup_timestamp_seconds 0');
     expect(text).toContain('loom_ready 1');
+    expect(text).toContain('loom_undo_records_bytes 0');
+    expect(Number(/^loom_database_bytes (\d+)$/m.exec(text)?.[1])).toBeGreaterThan(1_000_000);
     expect(text).toContain('loom_pool_connections{condition="max"} 10');
     expect(text).toMatch(/nodejs_eventloop_lag_p99_seconds/);
   });

@@ -268,6 +268,7 @@ describe('a backup', () => {
         await expect(read(response)).rejects.toThrow(/aborted/);
         expect(response.complete).toBe(false);
         await node?.close();
+        expect(node?.logged.text()).toMatch(/"code":"database_unavailable","complete":false/);
       },
     );
   });

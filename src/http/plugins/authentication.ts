@@ -30,10 +30,11 @@ export function registerAuthentication(app: FastifyInstance, tokens: Config['tok
       await countWrongToken(request.ip);
       throw new LoomError('forbidden', 'The token is not valid for this node.');
     }
-    if (access !== 'client' && actor !== 'admin') {
-      throw new LoomError('forbidden', 'This route needs an admin token.');
+    if (actor !== 'admin' && actor !== access) {
+      const needed = access === 'client' ? 'a client or admin token' : 'an admin token';
+      throw new LoomError('forbidden', `This route needs ${needed}.`);
     }
-    request.actor = actor;
+    if (actor !== 'metrics') request.actor = actor;
   });
 }
 

@@ -11,9 +11,10 @@ import type { Log } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
 import type { ReadAddress } from '../request/client-address.ts';
 import { registerAuthentication } from './authentication.ts';
-import { registerErrorHandler } from './error-handler.ts';
+import { type ReportFailure, registerErrorHandler } from './error-handler.ts';
 import { registerGate } from './gate.ts';
 import { registerLinger } from './linger.ts';
+import { type OpenRequests, registerOpenRequests } from './open-requests.ts';
 import { registerHeadCheck, registerRequestHead } from './request-head.ts';
 import { registerRequestLog } from './request-log.ts';
 import { type RouteTable, registerRouteTable } from './route-table.ts';
@@ -25,16 +26,18 @@ interface PluginParts {
   log: Log;
   metrics: Pick<Metrics, 'countRequest'>;
   readAddress: ReadAddress;
+  reportFailure: ReportFailure;
 }
 
 /** Registers all plugins, in the order of their hooks. Call it before the first route is registered. */
-export function registerPlugins(app: FastifyInstance, parts: PluginParts): RouteTable {
+export function registerPlugins(app: FastifyInstance, parts: PluginParts): RouteTable & OpenRequests {
   registerRequestHead(app, parts.readAddress);
   registerRequestLog(app, parts);
-  registerErrorHandler(app);
+  const openRequests = registerOpenRequests(app);
+  registerErrorHandler(app, parts.reportFailure);
   registerHeadCheck(app);
   registerLinger(app);
   registerAuthentication(app, parts.tokens);
   registerGate(app, parts);
-  return registerRouteTable(app);
+  return { ...registerRouteTable(app), ...openRequests };
 }

@@ -16,8 +16,8 @@ export function registerRequestLog(
       const status = statusOf(reply, complete);
       const route = request.routeOptions.url ?? 'none';
       metrics.countRequest({ method: request.method, route, status, durationMs });
-      const { actor } = request;
-      const line = { req: request, status, durationMs: Math.round(durationMs * 10) / 10, actor };
+      const { actor, problemCode: code } = request;
+      const line = { req: request, status, durationMs: Math.round(durationMs * 10) / 10, actor, code };
       const level = levelOf(request, reply);
       if (complete) log[level](line, 'request answered');
       else log[level]({ ...line, complete }, 'connection closed before the whole answer was sent');

@@ -6,16 +6,19 @@ import { limits } from '../../limits.ts';
 import { parseQuery } from './query-string.ts';
 
 /** Returns the actor of a token, or undefined for an unknown token. Takes the same time whichever token matches. */
-type FindActor = (token: string) => Actor | undefined;
+type FindActor = (token: string) => TokenKind | undefined;
+
+/** Names who has a token: an actor of the audit trail, or a program that reads only metrics. */
+export type TokenKind = Actor | 'metrics';
 
 /** Creates a lookup of tokens by their digests, which have equal lengths, as a constant-time comparison requires. */
 export function createTokenBook(tokens: Config['tokens']): FindActor {
-  const entries = (['admin', 'client'] as const).flatMap((actor) =>
-    tokens[actor].map((token) => ({ actor, digest: digestOf(token) })),
+  const entries = (['admin', 'client', 'metrics'] as const).flatMap((actor) =>
+    (tokens[actor] ?? []).map((token) => ({ actor, digest: digestOf(token) })),
   );
   return (token) => {
     const digest = digestOf(token);
-    let actor: Actor | undefined;
+    let actor: TokenKind | undefined;
     // No early return: comparing every entry keeps the time constant.
     for (const entry of entries) if (timingSafeEqual(entry.digest, digest)) actor = entry.actor;
     return actor;

@@ -6,7 +6,7 @@ export function registerMetrics(
   app: FastifyInstance,
   { metrics, isPublic }: { metrics: Pick<Metrics, 'scrape'>; isPublic: boolean },
 ): void {
-  app.get('/metrics', operatorRoute(isPublic ? 'none' : 'admin', 'any'), async (_request, reply) => {
+  app.get('/metrics', operatorRoute(isPublic ? 'none' : 'metrics', 'any'), async (_request, reply) => {
     const { contentType, text } = await metrics.scrape();
     return reply.type(contentType).send(text);
   });

@@ -6,8 +6,9 @@ import { operatorRoute } from '../route-config.ts';
 export function registerProbes(app: FastifyInstance, { readiness }: { readiness: () => Readiness }): void {
   app.get('/live', operatorRoute('none', 'any'), () => ({ ok: true }));
 
-  app.get('/ready', operatorRoute('none', 'any'), (_request, reply) => {
+  app.get('/ready', operatorRoute('none', 'any'), (request, reply) => {
     const answer = readiness();
+    request.problemCode = answer.reason;
     return reply.code(answer.ok ? 200 : 503).send(answer);
   });
 }

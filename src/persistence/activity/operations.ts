@@ -69,5 +69,12 @@ export function createOperations(onEnd: (operation: RunningOperation, error: unk
       }
     },
     running: () => [...running],
+    /** Ends every operation with `error`, for a node that no longer waits for them. */
+    endAll: (error: unknown): void => {
+      for (const operation of running) {
+        running.delete(operation);
+        onEnd(operation, error);
+      }
+    },
   };
 }

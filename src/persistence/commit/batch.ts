@@ -66,6 +66,8 @@ export interface CommitBatchOptions {
   maxDocumentBytes: number;
   /** The highest revision of the state that this node has seen. */
   seen: SeenRevision;
+  /** Called just before the batch is sent. If it throws, nothing is sent. */
+  beforeSend?: () => void;
 }
 
 /**
@@ -80,7 +82,7 @@ export interface CommitBatchOptions {
  */
 export function createCommitBatch(
   database: Database,
-  { stateKey, maxDocumentBytes, seen }: CommitBatchOptions,
+  { stateKey, maxDocumentBytes, seen, beforeSend = () => undefined }: CommitBatchOptions,
 ): (commits: PreparedCommit[], timeoutMs: number) => Promise<CommitOutcome[]> {
   let needsIsolation = false;
   let isTimedNext = false;
@@ -107,10 +109,10 @@ export function createCommitBatch(
     const timed = isTimedNext || commits.reduce((sum, one) => sum + one.bytes, 0) > limits.maxUntimedBatchBytes;
     let results: Results = null;
     if (!timed && !needsIsolation) {
-      results = await commitInOneStatement(database, callFor(commits, false), timeoutMs);
+      results = await commitInOneStatement(database, callFor(commits, false), { timeoutMs, beforeSend });
       needsIsolation = results === null;
     }
-    results ??= await commitInTransaction(database, callFor(commits, true), timeoutMs);
+    results ??= await commitInTransaction(database, callFor(commits, true), { timeoutMs, beforeSend });
     if (results === null) throw new Error('loom_commit refused the isolation of its own transaction');
     isTimedNext = results.some((row) => row.status === 'deferred' && row.timed);
     const outcomes = results.map((row, index) => toOutcome(commits[index], row, maxDocumentBytes));
@@ -121,12 +123,18 @@ export function createCommitBatch(
 
 type Results = (ResultRow | DeferredRow)[] | null;
 
+interface CallOptions {
+  /** Time to wait for the answer. A connection that has gone silent is left sooner. */
+  timeoutMs: number;
+  beforeSend: () => void;
+}
+
 /** Returns null, without a commit, if the default isolation is not READ COMMITTED. */
-async function commitInOneStatement(database: Database, call: unknown[], timeoutMs: number): Promise<Results> {
+async function commitInOneStatement(database: Database, call: unknown[], options: CallOptions): Promise<Results> {
   let sent = false;
   const send = async (connection: Connection) => {
     sent = true;
-    return await callCommit(connection, call, timeoutMs);
+    return await callCommit(connection, call, options);
   };
   return await database.withConnection(send, { lane: 'commit' }).catch((error: unknown) => {
     if (!sent || !isConnectionFault(error)) throw error;
@@ -136,17 +144,21 @@ async function commitInOneStatement(database: Database, call: unknown[], timeout
 }
 
 /** Commits within `limits.commitStatementTimeoutMs`, or not at all. */
-function commitInTransaction(database: Database, call: unknown[], timeoutMs: number): Promise<Results> {
+function commitInTransaction(database: Database, call: unknown[], options: CallOptions): Promise<Results> {
   const run = async (connection: Connection) => {
     const statementTimeout = String(limits.commitStatementTimeoutMs);
     await connection.within().execute(`select set_config('statement_timeout', $1, true)`, [statementTimeout]);
-    return await callCommit(connection, call, timeoutMs);
+    return await callCommit(connection, call, options);
   };
   return database.transaction('write', run, { lane: 'commit' });
 }
 
-/** Waits `timeoutMs` for the answer. A connection that has gone silent is left sooner. */
-async function callCommit(connection: Connection, call: unknown[], timeoutMs: number): Promise<Results> {
+async function callCommit(
+  connection: Connection,
+  call: unknown[],
+  { timeoutMs, beforeSend }: CallOptions,
+): Promise<Results> {
+  beforeSend();
   const row = await connection.watched(timeoutMs).firstRow<{ results: Results }>(COMMIT, call);
   if (row === undefined) throw schemaAhead();
   return row.results;

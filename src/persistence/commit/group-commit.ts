@@ -5,8 +5,19 @@ import { limits } from '../../limits.ts';
 import { type CommitOutcome, type PreparedCommit, prepareCommit } from './batch.ts';
 
 interface Waiting extends PreparedCommit {
+  /** Whether PostgreSQL may have received it. */
+  sent: boolean;
   resolve(receipt: CommitReceipt): void;
   reject(error: unknown): void;
+}
+
+/** Describes the batch in flight. */
+interface Flight {
+  batch: Waiting[];
+  /** The commits of the current attempt: the batch, or one of its commits. */
+  attempt: Waiting[];
+  /** Set when the node no longer waits for outcomes. */
+  abandoned: boolean;
 }
 
 export interface GroupCommitOptions {
@@ -27,20 +38,19 @@ export interface GroupCommitOptions {
 export function createGroupCommit(options: GroupCommitOptions) {
   const queue: Waiting[] = [];
   let queuedBytes = 0;
-  let inFlight = 0;
+  const flight: Flight = { batch: [], attempt: [], abandoned: false };
   let closing = false;
   let running: Promise<void> | undefined;
 
   function submit(request: CommitRequest): Promise<CommitReceipt> {
-    if (closing)
-      return Promise.reject(new LoomError('draining', 'The node is shutting down.', { retryAfterSeconds: 1 }));
+    if (closing) return Promise.reject(shuttingDown());
     const prepared = prepareCommit(request, options.createEventId());
     if (queue.length >= limits.maxQueueCommits || queuedBytes + prepared.bytes > limits.maxQueueBytes) {
       const detail = `${queue.length} commits are already waiting.`;
       return Promise.reject(new LoomError('queue_full', detail, { retryAfterSeconds: 1 }));
     }
     return new Promise((resolve, reject) => {
-      queue.push({ ...prepared, resolve, reject });
+      queue.push({ ...prepared, sent: false, resolve, reject });
       queuedBytes += prepared.bytes;
       running ??= run();
     });
@@ -52,9 +62,10 @@ export function createGroupCommit(options: GroupCommitOptions) {
     while (queue.length > 0) {
       const batch = takeBatch(queue);
       queuedBytes -= batch.reduce((sum, one) => sum + one.bytes, 0);
-      inFlight = batch.length;
-      const deferred = await commitAll(batch, options);
-      inFlight = 0;
+      flight.batch = batch;
+      const deferred = await commitAll(batch, options, flight);
+      flight.batch = [];
+      if (flight.abandoned) break;
       queue.unshift(...deferred);
       queuedBytes += deferred.reduce((sum, one) => sum + one.bytes, 0);
     }
@@ -64,7 +75,23 @@ export function createGroupCommit(options: GroupCommitOptions) {
   return {
     submit,
     /** Returns the number of commits that wait or are in flight. */
-    depth: () => queue.length + inFlight,
+    depth: () => queue.length + flight.batch.length,
+    /** Marks the batch in flight as sent. Call it just before sending. Throws `draining` if it is too late to send. */
+    beforeSend: (): void => {
+      if (flight.abandoned) throw shuttingDown();
+      for (const one of flight.attempt) one.sent = true;
+    },
+    /**
+     * Answers all accepted commits at once: `draining` if PostgreSQL cannot have received the commit, otherwise
+     * `commit_outcome_unknown`. No commit is sent afterwards.
+     */
+    abandon: (): void => {
+      closing = true;
+      flight.abandoned = true;
+      for (const one of [...flight.batch, ...queue.splice(0)])
+        one.reject(one.sent ? abandonedCommit() : shuttingDown());
+      queuedBytes = 0;
+    },
     /** Refuses new commits. Resolves when all accepted commits are answered. */
     close: async (): Promise<void> => {
       closing = true;
@@ -85,19 +112,31 @@ function takeBatch(queue: Waiting[]): Waiting[] {
   return queue.splice(0, count);
 }
 
+function shuttingDown(): LoomError {
+  return new LoomError('draining', 'The node is shutting down.', { retryAfterSeconds: 1 });
+}
+
+function abandonedCommit(): LoomError {
+  const detail = 'The node shut down before the database answered.';
+  return new LoomError('commit_outcome_unknown', detail, { retryAfterSeconds: 1 });
+}
+
 /** Answers every commit of the batch except the deferred ones, which it returns in their order. Never rejects. */
-async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise<Waiting[]> {
+async function commitAll(batch: Waiting[], options: GroupCommitOptions, flight: Flight): Promise<Waiting[]> {
+  flight.attempt = batch;
   const { now = monotonicMs } = options;
   const startedMs = now();
   try {
-    const outcomes = await commitOrFindOut(batch, options);
+    const outcomes = await commitOrFindOut(batch, options, flight);
     const deferred = batch.filter((one, index) => !settle(one, outcomes[index]));
+    for (const one of deferred) one.sent = false;
     options.onBatch?.({ commits: batch.length - deferred.length, durationMs: now() - startedMs });
     return deferred;
   } catch (error) {
-    if (batch.length > 1 && isOneCommitsFault(error)) {
+    if (batch.length > 1 && !flight.abandoned && isOneCommitsFault(error)) {
       // Nothing was committed. Send each commit alone, so that only the one at fault fails.
-      for (const one of batch) await commitAlone(one, options);
+      for (const one of batch) one.sent = false;
+      for (const one of batch) if (!flight.abandoned) await commitAlone(one, options, flight);
       return [];
     }
     for (const one of batch) one.reject(error);
@@ -106,9 +145,9 @@ async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise
 }
 
 /** Answers one commit. `loom_commit` defers a commit that is alone at most once, to have it sent in a transaction. */
-async function commitAlone(one: Waiting, options: GroupCommitOptions): Promise<void> {
-  let deferred = await commitAll([one], options);
-  if (deferred.length > 0) deferred = await commitAll(deferred, options);
+async function commitAlone(one: Waiting, options: GroupCommitOptions, flight: Flight): Promise<void> {
+  let deferred = await commitAll([one], options, flight);
+  if (deferred.length > 0) deferred = await commitAll(deferred, options, flight);
   for (const left of deferred) left.reject(new Error('a commit was deferred twice'));
 }
 
@@ -119,7 +158,11 @@ const monotonicMs = (): number => performance.now();
  * Commits the batch. If the answer is lost, sends the same batch again until the database reports the outcome.
  * `loom_commit` does not repeat a commit whose event id it finds.
  */
-async function commitOrFindOut(batch: Waiting[], options: GroupCommitOptions): Promise<CommitOutcome[]> {
+async function commitOrFindOut(
+  batch: Waiting[],
+  options: GroupCommitOptions,
+  flight: Flight,
+): Promise<CommitOutcome[]> {
   const { now = monotonicMs, wait = sleep } = options;
   const deadlineMs = now() + limits.commitTimeoutMs;
   let unknown: unknown;
@@ -129,6 +172,7 @@ async function commitOrFindOut(batch: Waiting[], options: GroupCommitOptions): P
     } catch (error) {
       const code = isLoomError(error) ? error.code : undefined;
       if (code === 'commit_outcome_unknown') unknown = error;
+      if (flight.abandoned) throw error;
       // A refusal is final unless an earlier attempt remained unanswered.
       if (unknown === undefined) throw error;
       if (code === undefined || !leavesUnknown.has(code) || now() + delayMs > deadlineMs) throw unknown;

@@ -1,0 +1,30 @@
+import type { ServerResponse } from 'node:http';
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import { LoomError } from '../../errors.ts';
+
+export interface OpenRequests {
+  /**
+   * Answers the requests of these responses with `draining`, unless they have been answered. Call it when nothing more
+   * is done for them. An upload that has not ended gets no answer, because its client reads none.
+   */
+  refuse(responses: Iterable<ServerResponse>): void;
+}
+
+/** Keeps the reply of each response, so that a shutdown can answer at its deadline. */
+export function registerOpenRequests(app: FastifyInstance): OpenRequests {
+  const replies = new WeakMap<ServerResponse, FastifyReply>();
+  app.addHook('onRequest', (_request, reply, done) => {
+    replies.set(reply.raw, reply);
+    done();
+  });
+  return {
+    refuse: (responses) => {
+      const detail = 'The node shut down before it began this request.';
+      for (const response of responses) {
+        const reply = replies.get(response);
+        if (reply === undefined || reply.sent || !reply.request.raw.complete) continue;
+        reply.send(new LoomError('draining', detail, { retryAfterSeconds: 1 }));
+      }
+    },
+  };
+}

@@ -1,0 +1,130 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, describe, expect, test } from 'vitest';
+import { createSampledReader } from '../src/http/timed-reader.ts';
+import { createMetrics, type Metrics, type MetricsOptions } from '../src/metrics.ts';
+
+let metrics: Metrics | undefined;
+
+afterEach(() => metrics?.close());
+
+function start(options?: MetricsOptions): Metrics {
+  metrics = createMetrics(options);
+  metrics.watch({
+    observe: () => ({
+      queueDepth: 0,
+      pool: { total: 1, idle: 1, waiting: 0, max: 10, streams: { used: 0, max: 5 } },
+      operations: [],
+      lastChainCheck: null,
+    }),
+    readiness: () => ({ ok: true, checks: { http: 'ok', database: 'ok', schema: 'ok' } }),
+    readHead: () => Promise.resolve(undefined),
+    readSizes: () => Promise.resolve({ databaseBytes: 8_000_000, undoBytes: 17 }),
+  });
+  return metrics;
+}
+
+async function scrape(from: Metrics): Promise<string> {
+  return (await from.scrape()).text;
+}
+
+const build = { version: '1.2.3', nodeVersion: 'v24.0.0', schema: 7 };
+
+test('the series that alarms watch exist with 0 before the first failure', async () => {
+  const text = await scrape(start({ build }));
+  expect(text).toContain('loom_build_info{version="1.2.3",node_version="v24.0.0",schema="7"} 1\n');
+  for (const series of [
+    'loom_log_lines_dropped_total 0',
+    ...['2xx', '3xx', '4xx', '5xx'].map((kind) => `loom_http_responses_total{class="${kind}"} 0`),
+    ...['backup', 'restore', 'plan', 'undo', 'verify'].map(
+      (kind) => `loom_operations_total{kind="${kind}",outcome="failed"} 0`,
+    ),
+    'loom_last_backup_bytes NaN',
+    'loom_database_bytes 8000000',
+    'loom_undo_records_bytes 17',
+  ])
+    expect(text.toLowerCase()).toContain(`${series}\n`.toLowerCase());
+});
+
+test('answers count by class, except those of probes and scrapes', async () => {
+  const counting = start();
+  for (const [
+    route,
+    status,
+  ] of [['/v1/state', 200], ['/v1/state', 503], ['/ready', 503], ['/metrics', 200], ['none', 404]] as const) // biome-ignore format: one line reads better
+    counting.countRequest({ method: 'GET', route, status, durationMs: 1 });
+  const text = await scrape(counting);
+  for (const [kind, count] of [['2xx', 1], ['4xx', 1], ['5xx', 1]]) // biome-ignore format: one line reads better
+    expect(text).toContain(`loom_http_responses_total{class="${kind}"} ${count}\n`);
+});
+
+test('the size of the last backup and the dropped log lines are the current ones', async () => {
+  let dropped = 0;
+  const counting = start({ droppedLines: () => dropped });
+  counting.recordBackup(5_000);
+  counting.recordBackup(4_000);
+  dropped = 3;
+  expect(await scrape(counting)).toContain('loom_log_lines_dropped_total 3\n');
+  dropped = 4;
+  const text = await scrape(counting);
+  expect(text).toContain('loom_log_lines_dropped_total 4\n');
+  expect(text).toContain('loom_last_backup_bytes 4000\n');
+});
+
+test('a sampled read succeeds at most once in its interval, and is repeated after a failure', async () => {
+  let reads = 0;
+  const read = createSampledReader(async () => {
+    reads += 1;
+    if (reads === 1) throw new Error('no database');
+    return reads;
+  }, 60_000);
+  expect([await read(), await read(), await read(), await read()]).toEqual([undefined, 2, 2, 2]);
+  expect(reads).toBe(2);
+});
+
+const page = readFileSync(fileURLToPath(new URL('../docs/operations.md', import.meta.url)), 'utf8');
+const rulesBlock = /```yaml\n(groups:\n[\s\S]*?)```/;
+
+describe('the alarm rules of docs/operations.md', () => {
+  const rules = rulesBlock.exec(page)?.[1] ?? '';
+  const expressions = [...rules.matchAll(/^ +expr: (.*)$/gm)].map(([, expression = '']) => expression);
+
+  test('name only series of the node, which exist before the first failure', async () => {
+    const text = await scrape(start({ build }));
+    const named = expressions.flatMap((expression) =>
+      [...expression.matchAll(/\bloom_[a-z_]+/g)].map(([name]) => name),
+    );
+    expect(expressions.length).toBeGreaterThanOrEqual(12);
+    expect(named.filter((name) => !new RegExp(`^${name}(?:\\{| )`, 'm').test(text))).toEqual([]);
+    expect(rules).toContain('up{job="loom"} == 0');
+    expect(rules).toContain('absent(loom_ready)');
+  });
+
+  test('have the names and expressions of the table', () => {
+    const table = [...page.matchAll(/^\| `(Loom\w+)`.* \| `([^`]+)`.* \|$/gm)];
+    expect(table.map(([, name]) => name)).toEqual([...rules.matchAll(/alert: (\w+)/g)].map(([, name]) => name));
+    for (const [index, [, , expression = '']] of table.entries()) expect(expressions[index]).toContain(expression);
+  });
+});
+
+const hasPromtool = spawnSync('promtool', ['--version']).status === 0;
+
+describe.each(hasPromtool ? ['promtool'] : [])('%s, where it is installed', (promtool) => {
+  test('finds no fault in the metrics', async () => {
+    const counting = start({ build });
+    counting.countRequest({ method: 'GET', route: '/v1/state', status: 200, durationMs: 1 });
+    counting.countBatch({ commits: 3, durationMs: 2 });
+    expect(execFileSync(promtool, ['check', 'metrics'], { input: await scrape(counting), encoding: 'utf8' })).toBe('');
+  });
+
+  test('accepts the alarm rules of docs/operations.md', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'loom-rules-'));
+    writeFileSync(join(directory, 'loom.yml'), rulesBlock.exec(page)?.[1] ?? '');
+    const checked = execFileSync(promtool, ['check', 'rules', join(directory, 'loom.yml')], { encoding: 'utf8' });
+    rmSync(directory, { recursive: true });
+    expect(checked).toMatch(/SUCCESS: 12 rules found/);
+  });
+});
