@@ -16,23 +16,6 @@ create table loom_lineage (
   epoch_reason text check (epoch_reason in ('lineage', 'revision'))
 );
 
--- Grants on one table what a role may do with another. So the rights of a node of an earlier version suffice after the migration.
-create function loom_share_rights(p_from regclass, p_to regclass) returns void language plpgsql as $$
-declare
-  v_right record;
-begin
-  for v_right in
-    select distinct acl.privilege_type, case when acl.grantee = 0 then 'public' else acl.grantee::regrole::text end as grantee
-      from pg_class, aclexplode(relacl) acl
-     where pg_class.oid = p_from and acl.grantee <> relowner
-  loop
-    execute format('grant %s on %s to %s', v_right.privilege_type, p_to, v_right.grantee);
-  end loop;
-end
-$$;
-
-select loom_share_rights('loom_state', 'loom_lineage');
-
 -- Remembers the last restore or undo, whichever version of a node makes it.
 create function loom_audit_note_restore() returns trigger language plpgsql as $$
 begin
@@ -536,3 +519,33 @@ begin
   return to_jsonb(v_results);
 end
 $$;
+
+-- Grants the roles that serve with loom_state and loom_commit the same rights on what this migration adds. So the rights of a node of an
+-- earlier version suffice.
+create function loom_share_rights() returns void language plpgsql as $$
+declare
+  v_right record;
+  v_function regprocedure;
+begin
+  for v_right in
+    select acl.privilege_type as name, case when acl.grantee = 0 then 'public' else acl.grantee::regrole::text end as grantee
+      from pg_class c, aclexplode(c.relacl) acl
+     where c.oid = 'loom_state'::regclass and acl.grantee <> c.relowner
+  loop
+    execute format('grant %s on loom_lineage to %s', v_right.name, v_right.grantee);
+  end loop;
+  for v_right in
+    select case when acl.grantee = 0 then 'public' else acl.grantee::regrole::text end as grantee
+      from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) acl
+     where p.oid = 'loom_commit(text, jsonb, jsonb)'::regprocedure and acl.grantee <> p.proowner
+  loop
+    foreach v_function in array array['loom_current_lineage()', 'loom_check_lineage(text, jsonb, text)', 'loom_merge(jsonb, jsonb, timestamptz)',
+                                      'loom_audit_note_restore()']::regprocedure[]
+    loop
+      execute format('grant execute on function %s to %s', v_function, v_right.grantee);
+    end loop;
+  end loop;
+end
+$$;
+
+select loom_share_rights();

@@ -153,6 +153,25 @@ describe('the work of a batch', () => {
     expect(statuses(await call(batch.slice(1), { ...small, timed: true }))).toEqual(['committed', 'committed']);
   });
 
+  it('has a statement_timeout below the wait of the node if it is large, so that its outcome is known', async () => {
+    await node.pool.query(
+      `create table seen_timeout (bytes int, value text);
+       create function note_timeout() returns trigger language plpgsql as
+         'begin insert into seen_timeout select new.bytes, current_setting(''statement_timeout''); return null; end';
+       create trigger note_timeout after insert on loom_document for each row execute function note_timeout()`,
+    );
+    try {
+      await node.put('small', 1);
+      await node.put('large', 'x'.repeat(limits.maxUntimedBatchBytes));
+      const { rows } = await node.pool.query('select value from seen_timeout order by bytes');
+      expect(rows).toEqual([{ value: '0' }, { value: `${limits.commitStatementTimeoutMs / 1_000}s` }]);
+      expect(limits.commitStatementTimeoutMs).toBeLessThan(limits.commitTimeoutMs);
+      expect(limits.maxCommitMergeMs).toBeLessThan(limits.commitLockTimeoutMs);
+    } finally {
+      await node.pool.query('drop trigger note_timeout on loom_document; drop table seen_timeout');
+    }
+  });
+
   it('of many patches of one large document is done in several batches, and all are committed', {
     timeout: 60_000,
   }, async () => {
