@@ -175,7 +175,7 @@ export async function verifyUndoRecords(
   records: UndoRecord[],
 ): Promise<true | null> {
   if (anchor === undefined) throw damaged(records[0], 'Its audit entry is missing from the trail.');
-  if (!anchor.isLinked) throw damaged(records[0], 'The hash of its audit entry does not match.');
+  if (!anchor.isLinked) throw damaged(records[0], 'The audit chain is broken at its entry or the next one.');
   let verified: true | null = true;
   for (const record of records) {
     const name = anchor.named?.find(({ event_id }) => event_id === record.event_id);
