@@ -1,5 +1,6 @@
 import { LoomError } from '../../errors.ts';
 import { pointerToken, shortPointer } from '../../json/pointer.ts';
+import { idempotencyKeyBytes } from './entry-forms.ts';
 
 /**
  * Creates the error for a repeated document. A restore finds the faults of this file in PostgreSQL, and the offline
@@ -47,11 +48,24 @@ export function stateDigestMismatch(pointer: string): LoomError {
   );
 }
 
+/** Describes the forms of `entryForms` in words. */
+const memberForms: Record<string, string> = {
+  seq: 'a whole number from 1',
+  hash: '64 lower-case hex digits',
+  event_id: 'a UUID in lower case',
+  recorded_at: 'a time in UTC such as 2026-01-31T23:59:59.000000Z',
+  action: 'a string',
+  idempotency_key: `a string of ${idempotencyKeyBytes.min} to ${idempotencyKeyBytes.max} bytes`,
+  revision: 'a whole number',
+  epoch: 'letters, digits, - and _',
+};
+
 /** Creates the error for a malformed member. `position` counts the backup's entries from 1. */
 export function malformedEntry(pointer: string, position: number, member: string, seq: number | null): LoomError {
   return new LoomError(
     'backup_malformed',
-    `Member "${member}" of audit entry ${position} in the backup is missing or malformed.`,
+    `Member "${member}" of audit entry ${position} in the backup is missing or malformed` +
+      `${Object.hasOwn(memberForms, member) ? `; expected ${memberForms[member]}` : ''}.`,
     {
       pointer: `${pointer}/audit_entries/${position - 1}/${member}`,
       ...(seq === null ? {} : { seq }),

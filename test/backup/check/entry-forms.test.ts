@@ -5,6 +5,7 @@ import {
   idempotencyKeyBytes,
   malformedMember,
 } from '../../../src/backup/check/entry-forms.ts';
+import { malformedEntry } from '../../../src/backup/check/faults.ts';
 import { limits } from '../../../src/limits.ts';
 import { createEpoch } from '../../../src/persistence/state/identifiers.ts';
 
@@ -63,3 +64,10 @@ test('no source contains a backslash, whose meaning in PostgreSQL depends on the
   for (const source of Object.values(entryForms)) expect(source).not.toContain('\\');
   expect(idempotencyKeyBytes).toEqual({ min: 1, max: 255 });
 });
+
+test.each([...Object.keys(entryForms), 'action', 'idempotency_key'])(
+  'the error for a malformed %s says its form',
+  (member) => {
+    expect(malformedEntry('', 1, member, null).message).toMatch(/is missing or malformed; expected .{8,}\.$/);
+  },
+);
