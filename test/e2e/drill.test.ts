@@ -336,7 +336,7 @@ it('contradictory options and unusable paths are refused', async () => {
 });
 
 // This test comes last: its entry makes every later backup larger.
-it('a drill succeeds when the last audit entry is larger than a command keeps of an answer', async () => {
+it('a drill succeeds when the last audit entry has more than 12 MB', async () => {
   const text = 'x'.repeat(6 * 2 ** 20);
   const headers = { 'content-type': 'application/merge-patch+json' };
   const body = JSON.stringify({ 'large-1': text, 'large-2': text });

@@ -33,6 +33,17 @@ describe('the running operations', () => {
     expect(kinds).toEqual(['plan']);
   });
 
+  test('show the phase of an operation once it has entered one', async () => {
+    const operations = createOperations();
+    await operations.track('restore', 'request-1', async (progress) => {
+      expect(operations.running()[0]).not.toHaveProperty('phase');
+      for (const phase of ['receiving', 'checking', 'applying'] as const) {
+        progress.enter(phase);
+        expect(operations.running()).toMatchObject([{ kind: 'restore', phase }]);
+      }
+    });
+  });
+
   test('report a failure to the caller and to the counter', async () => {
     const errors: unknown[] = [];
     const operations = createOperations((_operation, error) => errors.push(error));
