@@ -372,12 +372,15 @@ export const limits = {
    */
   idleLingerMs: 200,
 
-  /** Bound what a closing node adds to its timeout: the answers of abandoned work, then the last answers. */
+  /** Bound the pauses of a closing node: for the answers of abandoned work, then for the last answers. */
   abandonedAnswerMs: 100,
   lastAnswersMs: 500,
 
+  /** Bounds what the last answers add to the timeout of a closing node. Then it closes the connections. */
+  lateAnswersMs: 800,
+
   /** Reserves this part of the timeout for each answer to a request that still waits at its end. */
-  lastAnswerMs: 0.5,
+  lastAnswerMs: 1,
 
   /** Bounds the wait for the parts of a closing node after its timeout, for example for a frozen database. */
   lastCloseMs: 250,

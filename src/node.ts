@@ -137,11 +137,12 @@ function connectDatabase(
     probe,
     initializer,
     /** Ends the work on open requests, so that they reject. Commits that were not sent are never made. */
-    abandon: (): void => {
-      store.abandonCommits();
+    abandon: async (): Promise<void> => {
+      const answered = store.abandonCommits();
       database
         .close({ deadlineMs: 0 })
         .catch((error: unknown) => log.debug({ err: error }, 'a connection did not close'));
+      await answered;
     },
     close: async () => {
       await initializer.close();

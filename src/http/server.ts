@@ -39,7 +39,7 @@ export interface CloseOptions {
   /** Time for open requests to finish. Without it, the server waits for ever. */
   timeoutMs?: number;
   /** Called when the time is over: ends the work on open requests, so that they reject. */
-  abandon?: () => void;
+  abandon?: () => Promise<void>;
 }
 
 export type HttpServer = ReturnType<typeof createServer>;
@@ -83,6 +83,15 @@ export function createServer(options: ServerOptions) {
     return Math.min(timeoutMs / 2, connections.openResponses().length * limits.lastAnswerMs);
   }
 
+  /** Ends the work on open requests, and answers those that still wait. */
+  async function answerRest(abandon: () => Promise<void>): Promise<void> {
+    // The abandoned work rejects first: only it knows whether a commit was sent.
+    await abandon();
+    await sleep(limits.abandonedAnswerMs);
+    refuse(connections.openResponses());
+    await connections.empty(limits.lastAnswersMs);
+  }
+
   return {
     /** Lets tests send requests with `inject`, without a socket. */
     app,
@@ -100,19 +109,15 @@ export function createServer(options: ServerOptions) {
      * Stops accepting connections, and waits for open requests. After `timeoutMs`, calls `abandon`, which ends the work
      * on them, answers those that still wait, and closes their connections.
      */
-    close: async ({ timeoutMs, abandon = () => undefined }: CloseOptions = {}): Promise<void> => {
+    close: async ({ timeoutMs, abandon = async () => undefined }: CloseOptions = {}): Promise<void> => {
       closing = true;
       const startedMs = performance.now();
       for (const one of further) one.close();
+      const timeLeft = () => Math.max(0, (timeoutMs ?? 0) - (performance.now() - startedMs));
       await connections.closeWhenIdle();
-      const spentMs = performance.now() - startedMs;
-      await connections.empty(timeoutMs === undefined ? undefined : timeoutMs - spentMs - answersMs(timeoutMs));
+      await connections.empty(timeoutMs === undefined ? undefined : timeLeft() - answersMs(timeoutMs));
       if (!connections.isEmpty()) {
-        abandon();
-        // The abandoned work rejects first: only it knows whether a commit was sent.
-        await sleep(limits.abandonedAnswerMs);
-        refuse(connections.openResponses());
-        await connections.empty(limits.lastAnswersMs);
+        await Promise.race([answerRest(abandon), connections.empty(timeLeft() + limits.lateAnswersMs)]);
         app.server.closeAllConnections();
       }
       await app.close();

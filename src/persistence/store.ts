@@ -35,8 +35,8 @@ export interface StoreOptions {
 }
 
 export interface StoreHandle extends Store {
-  /** Answers all accepted commits at once, and sends none afterwards. */
-  abandonCommits(): void;
+  /** Answers all accepted commits, and sends none afterwards. */
+  abandonCommits(): Promise<void>;
   /** Refuses new commits, and resolves when all accepted commits are answered. The database stays open. */
   close(): Promise<void>;
   /** Returns the commits that the server failed, for the probe. */

@@ -181,7 +181,7 @@ describe('with a frozen database', () => {
   afterAll(() => server.stop());
 
   test('the node ends on time, answers every waiting request, and makes no commit that it did not send', async () => {
-    const timeoutMs = 3_000;
+    const timeoutMs = rounds({ quick: 3_000, full: 12_000 });
     const count = rounds({ quick: 300, full: 4_000 });
     const { url, stop, output } = await startOn(server.url, { LOOM_SHUTDOWN_TIMEOUT_MS: String(timeoutMs) });
     expect((await put(url, 'before')).status).toBeLessThan(300);

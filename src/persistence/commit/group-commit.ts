@@ -82,15 +82,19 @@ export function createGroupCommit(options: GroupCommitOptions) {
       for (const one of flight.attempt) one.sent = true;
     },
     /**
-     * Answers all accepted commits at once: `draining` if PostgreSQL cannot have received the commit, otherwise
-     * `commit_outcome_unknown`. No commit is sent afterwards.
+     * Answers all accepted commits: `draining` if PostgreSQL cannot have received the commit, otherwise
+     * `commit_outcome_unknown`. No commit is sent afterwards. Pauses between slices, so that answers leave the process.
      */
-    abandon: (): void => {
+    abandon: async (): Promise<void> => {
       closing = true;
       flight.abandoned = true;
-      for (const one of [...flight.batch, ...queue.splice(0)])
-        one.reject(one.sent ? abandonedCommit() : shuttingDown());
       queuedBytes = 0;
+      const waiting = queue.splice(0);
+      for (const one of flight.batch) one.reject(one.sent ? abandonedCommit() : shuttingDown());
+      while (waiting.length > 0) {
+        for (const one of waiting.splice(0, limits.maxBatchCommits)) one.reject(shuttingDown());
+        await new Promise(setImmediate);
+      }
     },
     /** Refuses new commits. Resolves when all accepted commits are answered. */
     close: async (): Promise<void> => {

@@ -47,7 +47,7 @@ test('an abandoned commit has an unknown outcome if it was sent, and a waiting o
   connect();
   await settled();
   const second = outcomeOf(group.submit(put('b')));
-  group.abandon();
+  await group.abandon();
   expect(await Promise.all([first, second])).toEqual(['commit_outcome_unknown', 'draining']);
   expect(await outcomeOf(group.submit(put('c')))).toBe('draining');
   expect(sent).toEqual([['a']]);
@@ -59,7 +59,7 @@ test('a batch that waits for a connection is answered as not made, and is not se
   const arrival = batch();
   const only = outcomeOf(group.submit(put('a')));
   await arrival;
-  group.abandon();
+  await group.abandon();
   expect(await only).toBe('draining');
   connect();
   await group.close();
@@ -73,7 +73,7 @@ test('an abandoned batch is not sent again after a lost answer', async () => {
   await arrival;
   connect();
   await settled();
-  group.abandon();
+  await group.abandon();
   fail(new LoomError('commit_outcome_unknown', 'The connection broke.'));
   await group.close();
   expect(await only).toBe('commit_outcome_unknown');
@@ -87,7 +87,7 @@ test('the commits of a failed batch are not sent one by one after they were aban
   await arrival;
   connect();
   await settled();
-  group.abandon();
+  await group.abandon();
   fail(new LoomError('internal', 'A commit is at fault.'));
   await group.close();
   expect(await Promise.all(both)).toEqual(['commit_outcome_unknown', 'commit_outcome_unknown']);
