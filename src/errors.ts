@@ -63,6 +63,7 @@ const catalogue = {
   database_unavailable: { status: 503, title: 'Database is not available' },
   schema_behind: { status: 503, title: 'Database needs migrations' },
   schema_ahead: { status: 503, title: 'Database schema is newer than this node' },
+  node_busy: { status: 503, title: 'Node is at the limit of its memory or connections' },
   queue_full: { status: 503, title: 'Too many commits are waiting' },
   state_busy: { status: 503, title: 'State is locked by a restore' },
   commit_outcome_unknown: { status: 503, title: 'Outcome of the commit is unknown' },

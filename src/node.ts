@@ -1,8 +1,10 @@
 import type { Config } from './config/config.ts';
+import { createMemoryBudgets, type MemoryBudgets } from './domain/memory.ts';
 import type { ProbeVerdict } from './domain/probe.ts';
 import { type Readiness, readinessOf } from './domain/readiness.ts';
 import type { RunningOperation } from './domain/store.ts';
 import { codeOf, isLoomError, LoomError } from './errors.ts';
+import { chooseMaxConnections } from './http/connections.ts';
 import { createServer } from './http/server.ts';
 import { limits } from './limits.ts';
 import type { Log } from './log.ts';
@@ -36,7 +38,8 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
   const operations = createOperations((operation, error) =>
     reportOperation(operation, draining ? toShutdownError(error) : error, log, metrics),
   );
-  const parts = connectDatabase(config, await loadMigrations(), { log, metrics, operations });
+  const memory = createMemoryBudgets(() => performance.now());
+  const parts = connectDatabase(config, await loadMigrations(), { log, metrics, operations, memory });
   const { store, probe, initializer } = parts;
   const readiness = () => readinessOf(startingUntil(initializer.done(), probe.verdict()), draining);
   const { http, tokens, maxDocumentBytes, shutdown } = config;
@@ -51,6 +54,8 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
     node: { version: readVersion(), startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
     log,
     metrics,
+    memory,
+    maxConnections: chooseMaxConnections({ configured: http.maxConnections, poolMax: config.postgres.poolMax }),
   });
 
   async function closeParts(): Promise<void> {
@@ -90,7 +95,7 @@ export async function startNode(config: Config, { log }: { log: Log }): Promise<
 function connectDatabase(
   { postgres, migrate, maxDocumentBytes }: Config,
   migrations: Migration[],
-  { log, metrics, operations }: { log: Log; metrics: Metrics; operations: Operations },
+  { log, metrics, operations, memory }: { log: Log; metrics: Metrics; operations: Operations; memory: MemoryBudgets },
 ) {
   const { stateKey } = postgres;
   const database = openDatabase(postgres, { log, applicationName: APPLICATION_NAME });
@@ -106,7 +111,15 @@ function connectDatabase(
     },
   });
   const onBatch = metrics.countBatch;
-  const store = createStore({ database, migrations, stateKey, maxDocumentBytes, operations, onBatch });
+  const store = createStore({
+    database,
+    migrations,
+    stateKey,
+    maxDocumentBytes,
+    operations,
+    onBatch,
+    memory: memory.answers,
+  });
   return {
     store,
     probe,

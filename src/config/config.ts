@@ -28,6 +28,8 @@ export interface Config {
     readonly port: number;
     readonly trustProxy: boolean;
     readonly metricsPublic: boolean;
+    /** Undefined for as many as the limit of open files allows, see `chooseMaxConnections`. */
+    readonly maxConnections?: number | undefined;
   };
   /** One or two admin tokens; none, one or two client tokens. */
   readonly tokens: { readonly admin: readonly string[]; readonly client: readonly string[] };
@@ -178,6 +180,7 @@ function toConfig(values: z.infer<typeof schema>, ca: string | undefined): Confi
       port: values.LOOM_PORT,
       trustProxy: values.LOOM_TRUST_PROXY,
       metricsPublic: values.LOOM_METRICS_PUBLIC,
+      maxConnections: values.LOOM_MAX_CONNECTIONS,
     },
     tokens: { admin: values.LOOM_ADMIN_TOKEN, client: values.LOOM_CLIENT_TOKEN ?? [] },
     log: { level: values.LOOM_LOG_LEVEL },

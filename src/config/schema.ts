@@ -87,6 +87,11 @@ export const schema = z.object({
     description:
       'true: the node takes the address of a client from X-Forwarded-For. Only behind a proxy that sets this header: otherwise clients can forge it to evade the limit on wrong tokens.',
   }),
+  LOOM_MAX_CONNECTIONS: integer(limits.minConnections, 100_000)
+    .optional()
+    .meta({
+      description: `Maximum number of connections of clients: ${limits.minConnections} to 100000. If unset: ${limits.maxConnections}, or what the limit of open files allows if that is less.`,
+    }),
   LOOM_METRICS_PUBLIC: boolean().default(false).meta({ description: 'true: GET /metrics needs no token.' }),
   LOOM_LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
     .default('info')

@@ -1,3 +1,8 @@
+import type { FastifyRequest } from 'fastify';
+import type { MemoryShare } from '../domain/memory.ts';
+import type { Admit } from '../domain/store.ts';
+import { limits } from '../limits.ts';
+
 /** Names the kind of token that a route requires. An admin token also opens client routes. */
 type Access = 'none' | 'client' | 'admin';
 
@@ -16,7 +21,14 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Set by authentication; `undefined` on public routes. */
     actor: 'admin' | 'client' | undefined;
+    /** The request's shares of the node's memory, see `plugins/memory.ts`. */
+    memory: { body: MemoryShare; answer: MemoryShare };
   }
+}
+
+/** Returns a function that charges the memory for reading a text of the given bytes and sending it. */
+export function admitAnswer(request: FastifyRequest): Admit {
+  return (bytes) => request.memory.answer.resize(limits.answerMemoryFactor * bytes);
 }
 
 /** Describes a route that needs a token and a usable database. */

@@ -9,8 +9,10 @@
  */
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import type { Config } from '../config/config.ts';
+import { createMemoryBudgets, type MemoryBudgets } from '../domain/memory.ts';
 import { limits } from '../limits.ts';
 import { trackConnections } from './connections.ts';
+import { describePace } from './pace.ts';
 import { answerClientError, answerFrameworkError } from './plugins/error-handler.ts';
 import { registerPlugins } from './plugins/plugins.ts';
 import { readRequestId } from './plugins/request-id.ts';
@@ -18,28 +20,53 @@ import { toJsonLine } from './reply/json.ts';
 import { type RouteParts, registerRoutes } from './routes/routes.ts';
 import { createTimedReader } from './timed-reader.ts';
 
-export interface ServerOptions extends Omit<RouteParts, 'bodyIdleTimeoutMs' | 'metricsPublic' | 'peekHead'> {
+export interface ServerOptions
+  extends Omit<RouteParts, 'paceWindowMs' | 'metricsPublic' | 'peekHead' | 'memory' | 'connections'> {
   http: Config['http'];
   tokens: Config['tokens'];
-  /** Milliseconds without a byte after which a request body times out; by default `limits.bodyIdleTimeoutMs`. */
-  bodyIdleTimeoutMs?: number;
+  /** Milliseconds over which a client must reach the minimum rate; by default `limits.clientPaceWindowMs`. */
+  paceWindowMs?: number;
+  /** Shared with the store, whose streams are answers, too. */
+  memory?: MemoryBudgets;
+  /** See `chooseMaxConnections`. */
+  maxConnections?: number;
 }
 
 export type HttpServer = ReturnType<typeof createServer>;
 
 /** Builds the server without listening. */
 export function createServer(options: ServerOptions) {
-  const { http, tokens, bodyIdleTimeoutMs = limits.bodyIdleTimeoutMs, ...parts } = options;
+  const {
+    http,
+    tokens,
+    paceWindowMs = limits.clientPaceWindowMs,
+    memory = createMemoryBudgets(() => performance.now()),
+    maxConnections = limits.maxConnections,
+    ...parts
+  } = options;
   const { store, readiness, log, metrics } = parts;
   const readHead = createTimedReader(() => store.readHead());
   const peekHead = () => readHead().catch(() => undefined);
   const app = createApp(http, log);
-  const connections = trackConnections(app.server);
+  const connections = trackConnections(app.server, {
+    maxConnections,
+    paceWindowMs,
+    onSlowClient: (remoteAddress) =>
+      log.warn({ remoteAddress }, `client too slow, connection reset: it took ${describePace(paceWindowMs)}`),
+  });
   let closing = false;
   metrics.watch({ observe: store.observe, readiness, readHead: peekHead });
 
-  const { routes } = registerPlugins(app, { tokens, readiness, isClosing: () => closing, log, metrics });
-  registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
+  const isClosing = () => closing;
+  const { routes } = registerPlugins(app, { tokens, readiness, isClosing, log, metrics, memory, connections });
+  registerRoutes(app, {
+    ...parts,
+    metricsPublic: http.metricsPublic,
+    paceWindowMs,
+    peekHead,
+    memory,
+    connections: connections.count,
+  });
 
   return {
     /** Lets tests send requests with `inject`, without a socket. */
@@ -78,7 +105,8 @@ function createApp({ trustProxy }: Config['http'], loggerInstance: FastifyBaseLo
     // While the server closes, `plugins/gate.ts` refuses requests on open connections with a problem body.
     return503OnClosing: false,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
-    http: { headersTimeout: limits.headersTimeoutMs },
+    // Without this, Node looks for silent and slow clients only every 30 s.
+    http: { headersTimeout: limits.headersTimeoutMs, connectionsCheckingInterval: limits.headersCheckMs },
     routerOptions: { maxParamLength: limits.maxRouteParameterCharacters },
     frameworkErrors: answerFrameworkError,
     clientErrorHandler: answerClientError,

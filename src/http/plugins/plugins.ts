@@ -6,13 +6,17 @@
  */
 import type { FastifyInstance } from 'fastify';
 import type { Config } from '../../config/config.ts';
+import type { MemoryBudgets } from '../../domain/memory.ts';
 import type { Readiness } from '../../domain/readiness.ts';
 import type { Log } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
+import type { Connections } from '../connections.ts';
 import { registerAuthentication } from './authentication.ts';
+import { registerConnectionLimit } from './connection-limit.ts';
 import { registerErrorHandler } from './error-handler.ts';
 import { registerGate } from './gate.ts';
 import { registerLinger } from './linger.ts';
+import { registerMemory } from './memory.ts';
 import { registerRequestId } from './request-id.ts';
 import { registerRequestLog } from './request-log.ts';
 import { type RouteTable, registerRouteTable } from './route-table.ts';
@@ -23,6 +27,8 @@ interface PluginParts {
   isClosing: () => boolean;
   log: Log;
   metrics: Pick<Metrics, 'countRequest'>;
+  memory: MemoryBudgets;
+  connections: Connections;
 }
 
 /** Registers all plugins, in the order of their hooks. Call it before the first route is registered. */
@@ -30,6 +36,8 @@ export function registerPlugins(app: FastifyInstance, parts: PluginParts): Route
   registerRequestId(app);
   registerRequestLog(app, parts);
   registerErrorHandler(app);
+  registerMemory(app, parts.memory);
+  registerConnectionLimit(app, parts.connections);
   registerLinger(app);
   registerAuthentication(app, parts.tokens);
   registerGate(app, parts);

@@ -23,6 +23,8 @@ export interface JsonScanner {
   end(): void;
   /** Number of bytes taken so far. */
   readonly offset: number;
+  /** Returns the approximate memory in use, in bytes. */
+  heldBytes(): number;
 }
 
 // Each state names the next part of the text:
@@ -338,11 +340,10 @@ export function createJsonScanner(root: Visit): JsonScanner {
       base += chunk.length;
       chunk = EMPTY;
     },
-    end() {
-      guarded(endInput);
-    },
+    end: () => guarded(endInput),
     get offset() {
       return base;
     },
+    heldBytes: () => output.bytes.length + captured.heldBytes(),
   };
 }

@@ -2,6 +2,7 @@
 // domain and, of persistence, activity/, connection/, read/, schema/ and state/. It must not know restores.
 
 import type { BackupOptions } from '../../domain/backup.ts';
+import type { MemoryBudget } from '../../domain/memory.ts';
 import type { BackupStream, OperationContext } from '../../domain/store.ts';
 import type { ChainChecks } from '../activity/chain-checks.ts';
 import type { Operations } from '../activity/operations.ts';
@@ -16,6 +17,8 @@ export interface BackupSource {
   stateKey: string;
   operations: Operations;
   chainChecks: ChainChecks;
+  /** The memory of all answers of the node. */
+  memory?: MemoryBudget | undefined;
 }
 
 /**
@@ -23,7 +26,7 @@ export interface BackupSource {
  * backup is recognizably incomplete. Resolves when the snapshot has been taken. Format: docs/backup-format.md.
  */
 export async function openBackup(
-  { database, stateKey, operations, chainChecks }: BackupSource,
+  { database, stateKey, operations, chainChecks, memory }: BackupSource,
   options: BackupOptions,
   { requestId, signal }: OperationContext,
 ): Promise<BackupStream> {
@@ -37,6 +40,7 @@ export async function openBackup(
     },
     write: async (connection, head, sink) => {
       const countingSink: Sink = {
+        ...sink,
         write: (bytes) => {
           operation.count({ bytes: bytes.length });
           return sink.write(bytes);
@@ -49,6 +53,7 @@ export async function openBackup(
       chainChecks.record({ by: 'backup', ...verdict });
     },
     signal,
+    memory,
     onClose: operation.finish,
   });
   // A backup with a broken chain is not restorable, so its time is not recorded.

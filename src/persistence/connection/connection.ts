@@ -21,7 +21,7 @@ export interface Connection extends Queries {
    */
   within(timeoutMs?: number): Queries;
   /** Streams the lines of `copy (query) to stdout`, see `copyLines`. */
-  copyOut(query: string): AsyncGenerator<Buffer[]>;
+  copyOut(query: string, options?: { onLongLine?: (bytes: number) => Promise<void> }): AsyncGenerator<Buffer[]>;
   /** Opens `copy target from stdin`. Call no other verb until the copy has ended or was aborted. */
   openCopyIn(target: string): CopyIn;
   /** Closes the connection at once. Pending verbs reject, and PostgreSQL rolls back the transaction. */
@@ -32,7 +32,7 @@ export function createConnection(client: Client | PoolClient): Connection {
   return {
     ...createQueries(client),
     within: (timeoutMs = limits.queryTimeoutMs) => createQueries(client, timeoutMs),
-    copyOut: (query) => copyLines(client, query),
+    copyOut: (query, { onLongLine } = {}) => copyLines(client, query, onLongLine),
     openCopyIn: (target) => openCopyIn(client, target),
     cut: () => cutClient(client),
   };

@@ -2,7 +2,9 @@
 // limits and, of persistence, connection/ and state/. It never writes.
 
 import type { StoredDocument } from '../../domain/document.ts';
-import type { DocumentPage, DocumentQuery, StateStream } from '../../domain/store.ts';
+import type { MemoryBudget } from '../../domain/memory.ts';
+import type { Admit, DocumentPage, DocumentQuery, StateStream } from '../../domain/store.ts';
+import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import { splitFields } from '../connection/copy.ts';
 import type { Database } from '../connection/database.ts';
@@ -10,13 +12,32 @@ import { rfc3339 } from '../connection/timestamp.ts';
 import { readStateHead, requireState, selectStateKey } from '../state/state-row.ts';
 import { openStream, type Sink } from './stream.ts';
 
-/** Reads one document. Returns undefined when it does not exist. */
-export function readDocument(database: Database, stateKey: string, name: string): Promise<StoredDocument | undefined> {
-  return database.firstRow<StoredDocument>(
-    `select d.value::text as text, d.revision, s.epoch, ${rfc3339('d.updated_at')} as "updatedAt"
+/** Reads one document. Returns undefined when it does not exist. Reads a long one only after `admit` has returned. */
+export async function readDocument(
+  database: Database,
+  stateKey: string,
+  name: string,
+  admit: Admit = () => undefined,
+): Promise<StoredDocument | undefined> {
+  // The document can grow between the queries. Each attempt reads at most what was admitted.
+  for (let maxBytes: number = limits.smallTextBytes; ; ) {
+    const row = await readDocumentUpTo(database, stateKey, name, maxBytes);
+    if (row === undefined) return undefined;
+    const { text, bytes, ...rest } = row;
+    if (text !== null) return { text, ...rest };
+    admit(bytes);
+    maxBytes = bytes;
+  }
+}
+
+type LimitedDocument = Omit<StoredDocument, 'text'> & { text: string | null; bytes: number };
+
+function readDocumentUpTo(database: Database, stateKey: string, name: string, maxBytes: number) {
+  return database.firstRow<LimitedDocument>(
+    `select case when d.bytes <= $3 then d.value::text end as text, d.bytes, d.revision, s.epoch, ${rfc3339('d.updated_at')} as "updatedAt"
        from loom_document d join loom_state s using (state_key)
       where d.state_key = $1 and d.name = $2`,
-    [stateKey, name],
+    [stateKey, name, maxBytes],
   );
 }
 
@@ -40,8 +61,9 @@ export async function listDocuments(database: Database, stateKey: string, query:
 }
 
 /** Streams all documents of one transaction snapshot as the text of one JSON object. */
-export async function openState(database: Database, stateKey: string): Promise<StateStream> {
+export async function openState(database: Database, stateKey: string, memory?: MemoryBudget): Promise<StateStream> {
   const { head, body } = await openStream(database, {
+    memory,
     prepare: async (connection) => {
       await selectStateKey(connection, stateKey);
       return readStateHead(connection.within(), stateKey);
@@ -57,7 +79,7 @@ export const ALL_DOCUMENTS = `select name, value::text from loom_document
 
 async function writeState(connection: Connection, sink: Sink): Promise<void> {
   let separator = '{';
-  for await (const lines of connection.copyOut(ALL_DOCUMENTS)) {
+  for await (const lines of connection.copyOut(ALL_DOCUMENTS, sink)) {
     const parts: Buffer[] = [];
     for (const line of lines) {
       const [name, value] = splitFields(line);

@@ -55,7 +55,7 @@ export interface BareServer extends HttpServer {
 export function createBareServer(
   store: Store,
   config: Config,
-  more: Partial<Pick<ServerOptions, 'bodyIdleTimeoutMs' | 'metrics'>> = {},
+  more: Partial<Pick<ServerOptions, 'paceWindowMs' | 'metrics'>> = {},
 ): BareServer {
   let readiness = readyNow;
   const stream = new PassThrough();
@@ -111,7 +111,7 @@ export interface TestResponse {
 /** Creates a node without its probe: HTTP server and store on a new database. */
 export async function createTestServer(
   env: Record<string, string> = {},
-  more: Partial<Pick<ServerOptions, 'bodyIdleTimeoutMs'>> = {},
+  more: Partial<Pick<ServerOptions, 'paceWindowMs'>> = {},
 ): Promise<TestServer> {
   const database = await createTestDatabase();
   const config = testConfig(database.url, env);
