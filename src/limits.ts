@@ -100,14 +100,13 @@ export const limits = {
    * they fit into `--max-old-space-size=256` and a container of 512 MiB. The first covers each body from its first byte
    * to its answer, so it also covers the queue of commits. The second covers answers, pages and lines of streams.
    */
-  maxBodiesBytes: 112 * MiB,
-  maxAnswersBytes: 72 * MiB,
+  maxBodiesBytes: 84 * MiB,
+  maxAnswersBytes: 56 * MiB,
 
   /**
-   * Convert a body's text to memory. A commit exists as a string of up to two bytes for each character, and as the text
-   * for PostgreSQL. An answer exists as PostgreSQL's bytes, as a string, and as the bytes for the socket.
+   * Convert a text to memory. A commit exists as a string and as the text for PostgreSQL. An answer exists as PostgreSQL's bytes, as a string, and as the bytes for the socket.
    */
-  commitMemoryFactor: 3,
+  commitMemoryFactor: 2,
   answerMemoryFactor: 3,
 
   /** Bounds the buffers of an open body: of the socket, the decoder and the scanner. A shorter body needs less. */

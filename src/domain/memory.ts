@@ -55,7 +55,7 @@ export function createMemoryBudget(options: MemoryBudgetOptions): MemoryBudget {
   }
 
   function resize(holder: Holder, bytes: number): void {
-    if (holder.lost !== undefined) throw holder.lost;
+    if (holder.lost !== undefined && bytes > 0) throw holder.lost;
     while (bytes > holder.bytes && usedBytes > holder.bytes && usedBytes - holder.bytes + bytes > options.maxBytes) {
       const slowest = findSlowest(holders, holder, options);
       if (slowest === undefined) throw busy(options, usedBytes);

@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 import type { MemoryShare } from '../domain/memory.ts';
 import type { Admit } from '../domain/store.ts';
+import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
 /** Names the kind of token that a route requires. An admin token also opens client routes. */
@@ -28,7 +29,10 @@ declare module 'fastify' {
 
 /** Returns a function that charges the memory for reading a text of the given bytes and sending it. */
 export function admitAnswer(request: FastifyRequest): Admit {
-  return (bytes) => request.memory.answer.resize(limits.answerMemoryFactor * bytes);
+  return (bytes) => {
+    if (request.raw.socket.destroyed) throw new LoomError('client_gone', 'The client disconnected before the answer.');
+    request.memory.answer.resize(limits.answerMemoryFactor * bytes);
+  };
 }
 
 /** Describes a route that needs a token and a usable database. */

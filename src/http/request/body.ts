@@ -60,20 +60,39 @@ export function hasBody({ headers }: IncomingMessage): boolean {
   return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0;
 }
 
-/** Calls `onChunk` for each chunk until the stream ends. If it throws, destroys the stream and rejects. */
+/**
+ * Calls `onChunk` for each chunk until the stream ends. If it throws, destroys the stream and rejects. Removes its
+ * listeners in any case: the connection, which may stay open, still refers to the stream and thus to `onChunk`.
+ */
 export function readChunks(stream: Readable, onChunk: (chunk: Buffer) => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    stream.on('data', (chunk: Buffer) => {
+  // Without a listener, a socket that breaks later would raise an unhandled error.
+  stream.on('error', ignore);
+  return new Promise<void>((resolve, reject) => {
+    const settle = (): void => {
+      stream.off('data', onData).off('end', onEnd).off('error', onError);
+    };
+    const onData = (chunk: Buffer): void => {
       try {
         onChunk(chunk);
       } catch (error) {
         stream.destroy();
-        reject(error);
+        onError(error);
       }
-    });
-    stream.on('error', reject);
-    stream.on('end', resolve);
+    };
+    const onEnd = (): void => {
+      settle();
+      resolve();
+    };
+    const onError = (error: unknown): void => {
+      settle();
+      reject(error);
+    };
+    stream.on('data', onData).on('end', onEnd).on('error', onError);
   });
+}
+
+function ignore(): void {
+  // The error has been reported already.
 }
 
 function assertMediaType(request: FastifyRequest, mediaTypes: MediaTypes): void {

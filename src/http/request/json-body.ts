@@ -62,7 +62,7 @@ export async function readStateBody(
 }
 
 function captureDocument(maxBytes: number, onValue: (value: CapturedValue) => void): CaptureVisit {
-  return { kind: 'capture', maxBytes, maxDepth: limits.maxDocumentDepth, onValue };
+  return { kind: 'capture', maxBytes, maxDepth: limits.maxDocumentDepth, borrows: true, onValue };
 }
 
 interface ScanOptions {
@@ -84,12 +84,18 @@ async function scanBody(
   const scanner = createJsonScanner(root);
   const { body: share } = request.memory;
   const bufferBytes = openBodyBytes(request);
-  await readChunks(body, (chunk) => {
-    scanner.write(chunk);
-    share.resize(bufferBytes + scanner.heldBytes() + 2 * keptBytes());
-  });
-  scanner.end();
-  share.resize(limits.commitMemoryFactor * keptBytes());
+  const charge = (bytes: number): void => share.resize(bytes + limits.commitMemoryFactor * keptBytes());
+  try {
+    await readChunks(body, (chunk) => {
+      scanner.write(chunk);
+      charge(bufferBytes + scanner.heldBytes());
+    });
+    scanner.end();
+    charge(0);
+  } catch (error) {
+    share.resize(0);
+    throw error;
+  }
 }
 
 /** Memory for the objects of one change, in addition to its text. */

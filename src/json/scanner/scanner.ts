@@ -215,7 +215,12 @@ export function createJsonScanner(root: Visit): JsonScanner {
     current = undefined;
     if (visit.kind === 'skip') return;
     const canonicalBytes = output.length + output.extra;
-    visit.onValue({ text: output.take(), type: currentType, canonicalBytes, offset: captureOffset });
+    visit.onValue({
+      text: visit.borrows ? output.view() : output.take(),
+      type: currentType,
+      canonicalBytes,
+      offset: captureOffset,
+    });
   }
 
   function beginName(byte: number, position: number): number {
@@ -344,6 +349,6 @@ export function createJsonScanner(root: Visit): JsonScanner {
     get offset() {
       return base;
     },
-    heldBytes: () => output.bytes.length + captured.heldBytes(),
+    heldBytes: () => output.heldBytes() + captured.heldBytes(),
   };
 }
