@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import type { MemoryBudgets, MemoryShare } from '../../domain/memory.ts';
 import { limits } from '../../limits.ts';
+import { onceDone } from '../reply/done.ts';
 
 /**
  * Gives each request a share of both budgets, and frees it when the answer has been sent or the client has disconnected.
@@ -12,7 +13,7 @@ export function registerMemory(app: FastifyInstance, { bodies, answers }: Memory
   app.addHook('onRequest', (request, reply, done) => {
     const memory = { body: bodies.open(), answer: answers.open() };
     request.memory = memory;
-    reply.raw.once('close', () => {
+    onceDone(reply, () => {
       memory.body.close();
       memory.answer.close();
     });

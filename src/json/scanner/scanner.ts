@@ -215,12 +215,8 @@ export function createJsonScanner(root: Visit): JsonScanner {
     current = undefined;
     if (visit.kind === 'skip') return;
     const canonicalBytes = output.length + output.extra;
-    visit.onValue({
-      text: visit.borrows ? output.view() : output.take(),
-      type: currentType,
-      canonicalBytes,
-      offset: captureOffset,
-    });
+    const text = output.take(visit.borrows);
+    visit.onValue({ text, type: currentType, canonicalBytes, offset: captureOffset });
   }
 
   function beginName(byte: number, position: number): number {

@@ -77,13 +77,10 @@ export class TextOutput {
     return this.textPosition(position) + this.extra;
   }
 
-  /** Returns the text without a copy. It is valid until the next text begins. */
-  view(): Buffer {
-    return this.bytes.subarray(0, this.length);
-  }
-
-  take(): Buffer {
-    return Buffer.from(this.bytes.subarray(0, this.length));
+  /** Returns the text. With `borrow`, it is not a copy, and valid until the next text begins. */
+  take(borrow = false): Buffer {
+    const text = this.bytes.subarray(0, this.length);
+    return borrow ? text : Buffer.from(text);
   }
 
   /**

@@ -1,4 +1,4 @@
-// persistence/audit/ reads and verifies the audit trail. It imports domain and, of persistence, activity/, connection/,
+// persistence/audit/ reads and verifies the audit trail. It imports domain, limits and, of persistence, activity/, connection/,
 // read/ and state/. It never writes: commit/ and restore/ append entries.
 
 import type { Readable } from 'node:stream';
@@ -60,11 +60,11 @@ const pageQueries = { asc: pageQuery('seq > page.seq', 'asc'), desc: pageQuery('
 
 /** Returns the query of a page. It goes from entry to entry, because only their texts say where the page ends. */
 function pageQuery(isNext: string, direction: string): string {
-  const selected = `state_key = $1 and seq > $2 and seq < $3
+  const selected = `seq > $2 and seq < $3
     and ($4::text is null or action = $4)
     and ($5::text is null or entry -> 'changes' @> jsonb_build_array(jsonb_build_object('name', $5::text)))`;
   const one = (condition: string) => `select seq, octet_length(${LINE})::bigint as bytes from loom_audit
-    where ${selected} and ${condition} order by seq ${direction} limit 1`;
+    where state_key = $1 and ${selected} and ${condition} order by seq ${direction} limit 1`;
   return `with recursive page (seq, total, position) as (
       select first.seq, first.bytes, 1 from (${one('true')}) first
       union all
