@@ -28,6 +28,8 @@ export interface ServerOptions
   paceWindowMs?: number;
   /** Shared with the store, whose streams are answers, too. */
   memory?: MemoryBudgets;
+  /** Milliseconds for the headers of a request; by default `limits.headersTimeoutMs`. */
+  headersTimeoutMs?: number;
   /** See `chooseMaxConnections`. */
   maxConnections?: number;
 }
@@ -42,12 +44,13 @@ export function createServer(options: ServerOptions) {
     paceWindowMs = limits.clientPaceWindowMs,
     memory = createMemoryBudgets(() => performance.now()),
     maxConnections = limits.maxConnections,
+    headersTimeoutMs = limits.headersTimeoutMs,
     ...parts
   } = options;
   const { store, readiness, log, metrics } = parts;
   const readHead = createTimedReader(() => store.readHead());
   const peekHead = () => readHead().catch(() => undefined);
-  const app = createApp(http, log);
+  const app = createApp(http, headersTimeoutMs, log);
   const connections = trackConnections(app.server, {
     maxConnections,
     paceWindowMs,
@@ -93,7 +96,11 @@ export function createServer(options: ServerOptions) {
   };
 }
 
-function createApp({ trustProxy }: Config['http'], loggerInstance: FastifyBaseLogger): FastifyInstance {
+function createApp(
+  { trustProxy }: Config['http'],
+  headersTimeout: number,
+  loggerInstance: FastifyBaseLogger,
+): FastifyInstance {
   const app = fastify({
     loggerInstance,
     // `plugins/request-log.ts` logs requests, without their queries.
@@ -106,7 +113,7 @@ function createApp({ trustProxy }: Config['http'], loggerInstance: FastifyBaseLo
     return503OnClosing: false,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
     // Without this, Node looks for silent and slow clients only every 30 s.
-    http: { headersTimeout: limits.headersTimeoutMs, connectionsCheckingInterval: limits.headersCheckMs },
+    http: { headersTimeout, connectionsCheckingInterval: Math.min(limits.headersCheckMs, headersTimeout / 2) },
     routerOptions: { maxParamLength: limits.maxRouteParameterCharacters },
     frameworkErrors: answerFrameworkError,
     clientErrorHandler: answerClientError,

@@ -1,5 +1,5 @@
-// persistence/audit/ reads and verifies the audit trail. It imports domain, limits and, of persistence, activity/, connection/,
-// read/ and state/. It never writes: commit/ and restore/ append entries.
+// persistence/audit/ reads and verifies the audit trail. It imports domain, limits and, of persistence, activity/,
+// connection/, read/ and state/. It never writes: commit/ and restore/ append entries.
 
 import type { Readable } from 'node:stream';
 import type { AuditQuery } from '../../domain/audit.ts';
