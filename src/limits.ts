@@ -100,7 +100,7 @@ export const limits = {
    * they fit into `--max-old-space-size=256` and a container of 512 MiB. The first covers each body from its first byte
    * to its answer, so it also covers the queue of commits. The second covers answers, pages and lines of streams.
    */
-  maxBodiesBytes: 84 * MiB,
+  maxBodiesBytes: 88 * MiB,
   maxAnswersBytes: 56 * MiB,
 
   /**
