@@ -67,6 +67,7 @@ const catalogue = {
   database_unavailable: { status: 503, title: 'Database is not available' },
   schema_behind: { status: 503, title: 'Database needs migrations' },
   schema_ahead: { status: 503, title: 'Database schema is newer than this node' },
+  node_busy: { status: 503, title: 'Node is at the limit of its memory or connections' },
   queue_full: { status: 503, title: 'Too many commits are waiting' },
   streams_busy: { status: 503, title: 'Too many streams are open' },
   state_busy: { status: 503, title: 'State is locked by a restore' },

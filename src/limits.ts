@@ -125,6 +125,36 @@ export const limits = {
   /** Bounds the memory for a node's waiting commits, with room for two bodies of the maximum size. */
   maxQueueBytes: 96 * MiB,
 
+  /**
+   * Bound the memory of a node for the requests in flight on all connections. With the node's own 60 MiB and the streams,
+   * they fit into `--max-old-space-size=256` and a container of 512 MiB. The first covers each body from its first byte
+   * to its answer, so it also covers the queue of commits. The second covers answers, pages and lines of streams.
+   */
+  maxBodiesBytes: 88 * MiB,
+  maxAnswersBytes: 56 * MiB,
+
+  /**
+   * Convert a text to memory. A commit exists as a string and as the text for PostgreSQL. An answer exists as PostgreSQL's bytes, as a string, and as the bytes for the socket.
+   */
+  commitMemoryFactor: 2,
+  answerMemoryFactor: 3,
+
+  /** Bounds the buffers of an open body: of the socket, the decoder and the scanner. A shorter body needs less. */
+  openBodyBytes: 128 * KiB,
+
+  /** Protects a body or answer from losing its memory to another one during this time. A fast client needs no more. */
+  minMemoryHoldMs: 1_000,
+
+  /** Bounds how long a stream waits for memory for one large document or entry. */
+  memoryWaitMs: 10_000,
+
+  /**
+   * Refuses a client that sends a body or takes an answer more slowly than this, averaged over the window. Time in which
+   * the node or the database is the slow side does not count. A line of 256 kbit/s carries twice as much.
+   */
+  minClientBytesPerSecond: 16 * KiB,
+  clientPaceWindowMs: 30_000,
+
   /** Bounds the wait for a commit. After this time, its outcome is unknown. A healthy fsync takes far less. */
   commitTimeoutMs: 30_000,
 
@@ -191,6 +221,15 @@ export const limits = {
   defaultPageEntries: 100,
   maxPageEntries: 1_000,
 
+  /**
+   * Bounds the text of one page of audit entries, unless it has a single entry. An entry can have as many bytes as a
+   * change of the whole state, so a number of entries does not bound memory.
+   */
+  maxPageBytes: 8 * MiB,
+
+  /** Bounds what the node reads in one query together with its size. It reads a larger text after it has the memory. */
+  smallTextBytes: 64 * KiB,
+
   /** Bounds a document name in a path, where a byte takes up to three. find-my-way answers 404 to a longer one. */
   maxRouteParameterCharacters: 8 * KiB,
 
@@ -206,9 +245,6 @@ export const limits = {
 
   /** Aborts a stream whose reader takes no bytes for this long. A stream occupies a snapshot and a connection. */
   readerIdleTimeoutMs: 60_000,
-
-  /** Aborts a body when no byte arrives for this long, so that a stalled upload frees its connection. */
-  bodyIdleTimeoutMs: 60_000,
 
   /** Bounds each list of added, changed and removed names in a restore's answer. */
   maxPlanNames: 100,
@@ -311,8 +347,22 @@ export const limits = {
   /** Bounds the counters of wrong tokens, which all addresses share, and thus the memory for them. */
   maxAddressBuckets: 4_096,
 
-  /** Bounds the time for a request's headers, because slow senders occupy sockets. */
-  headersTimeoutMs: 60_000,
+  /**
+   * Bounds the time from the opening of a connection, or from the first byte of a later request, to the end of the
+   * headers. A silent client or a slow sender occupies a socket. The node checks in intervals.
+   */
+  headersTimeoutMs: 20_000,
+  headersCheckMs: 2_000,
+
+  /**
+   * Bound the connections of clients, unless `LOOM_MAX_CONNECTIONS` is set: the limit of open files, without the reserve
+   * for the pool, the log and probes, and at most the first number. Beyond it, the node closes the connection that has
+   * been idle for the longest time. If all are in use, a few more can still send a probe.
+   */
+  maxConnections: 10_000,
+  minConnections: 16,
+  reservedFiles: 64,
+  maxProbeConnections: 16,
 
   /** Keeps an idle connection open longer than the 60 s of common load balancers, so that they close it first. */
   keepAliveTimeoutMs: 72_000,

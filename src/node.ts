@@ -1,10 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Cause, createConditionLog } from './condition-log.ts';
 import type { Config } from './config/config.ts';
+import { createMemoryBudgets, type MemoryBudgets } from './domain/memory.ts';
 import type { ProbeVerdict } from './domain/probe.ts';
 import { type Readiness, readinessOf } from './domain/readiness.ts';
 import type { RunningOperation } from './domain/store.ts';
 import { codeOf, isLoomError, LoomError } from './errors.ts';
+import { chooseMaxConnections } from './http/connections.ts';
 import { createServer } from './http/server.ts';
 import { limits } from './limits.ts';
 import type { Log } from './log.ts';
@@ -45,7 +47,8 @@ export async function startNode(
   const operations = createOperations((operation, error) =>
     reportOperation(operation, draining ? toShutdownError(error) : error, log, metrics),
   );
-  const parts = connectDatabase(config, await loadMigrations(), { log, metrics, operations });
+  const memory = createMemoryBudgets(() => performance.now());
+  const parts = connectDatabase(config, await loadMigrations(), { log, metrics, operations, memory });
   const { store, probe, initializer } = parts;
   const readiness = () => readinessOf(startingUntil(initializer.done(), probe.verdict()), draining);
   const { http, tokens, maxDocumentBytes, shutdown } = config;
@@ -63,6 +66,8 @@ export async function startNode(
     log,
     metrics,
     reportFailure: conditions.report,
+    memory,
+    maxConnections: chooseMaxConnections({ configured: http.maxConnections, poolMax: config.postgres.poolMax }),
   });
 
   async function closeParts(): Promise<void> {
@@ -109,7 +114,7 @@ export async function startNode(
 function connectDatabase(
   { postgres, migrate, maxDocumentBytes }: Config,
   migrations: Migration[],
-  { log, metrics, operations }: { log: Log; metrics: Metrics; operations: Operations },
+  { log, metrics, operations, memory }: { log: Log; metrics: Metrics; operations: Operations; memory: MemoryBudgets },
 ) {
   const { stateKey } = postgres;
   // The pool and the probe share what they learn about the servers.
@@ -131,7 +136,15 @@ function connectDatabase(
     },
   });
   const onBatch = metrics.countBatch;
-  const store = createStore({ database, migrations, stateKey, maxDocumentBytes, operations, onBatch });
+  const store = createStore({
+    database,
+    migrations,
+    stateKey,
+    maxDocumentBytes,
+    operations,
+    onBatch,
+    memory: memory.answers,
+  });
   return {
     store,
     probe,

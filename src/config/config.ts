@@ -31,6 +31,8 @@ export interface Config {
     /** The trusted proxies: none, a number of them, or their addresses and networks. */
     readonly trustProxy: false | number | string[];
     readonly metricsPublic: boolean;
+    /** Undefined for as many as the limit of open files allows, see `chooseMaxConnections`. */
+    readonly maxConnections?: number | undefined;
   };
   /** One or two admin tokens; none, one or two of the other kinds. */
   readonly tokens: {
@@ -192,6 +194,7 @@ function toConfig(values: z.infer<typeof schema>, ca: string | undefined): Confi
       port: values.LOOM_PORT,
       trustProxy: values.LOOM_TRUST_PROXY,
       metricsPublic: values.LOOM_METRICS_PUBLIC,
+      maxConnections: values.LOOM_MAX_CONNECTIONS,
     },
     tokens: {
       admin: values.LOOM_ADMIN_TOKEN,

@@ -109,6 +109,11 @@ export const schema = z.object({
     description:
       'Proxies whose X-Forwarded-For names the client: false for none, true for one, a number of them, or a list of their addresses and networks, such as loopback,10.0.0.0/8. With a number, let no client reach the node past the proxies: it could forge its address to evade the limit on wrong tokens.',
   }),
+  LOOM_MAX_CONNECTIONS: integer(limits.minConnections, 100_000)
+    .optional()
+    .meta({
+      description: `Maximum number of connections of clients: ${limits.minConnections} to 100000. If unset: ${limits.maxConnections}, or what the limit of open files allows if that is less.`,
+    }),
   LOOM_METRICS_PUBLIC: boolean().default(false).meta({ description: 'true: GET /metrics needs no token.' }),
   LOOM_LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'])
     .default('info')

@@ -37,7 +37,19 @@ export interface StatusReport {
   queue: { depth: number; max: number };
   operations: RunningOperation[];
   event_loop: EventLoopDelay;
-  memory: { rss_bytes: number; heap_used_bytes: number; heap_total_bytes: number; external_bytes: number };
+  memory: {
+    rss_bytes: number;
+    heap_used_bytes: number;
+    heap_total_bytes: number;
+    external_bytes: number;
+    /** Memory that the requests in flight use: for their bodies and for their answers, each with its limit. */
+    bodies_bytes: number;
+    bodies_max_bytes: number;
+    answers_bytes: number;
+    answers_max_bytes: number;
+  };
+  /** The connections of clients, of which `idle` have no request in flight. */
+  connections: { open: number; idle: number; max: number };
   /** `kept` lists the undo records, newest first; `bytes` is their total size; `kept_most` limits their number. */
   undo: { kept_most: number; bytes: number | null; kept: (UndoRecord & { age_seconds: number })[] | null };
   scratch_states: ScratchState[] | null;

@@ -3,9 +3,13 @@ import type { AuditHead, AuditLine, AuditQuery, AuditVerdict } from './audit.ts'
 import type { BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentSummary, StoredDocument } from './document.ts';
+import type { MemoryShare } from './memory.ts';
 import type { UndoOptions } from './request.ts';
 import type { DroppedScratch, ObservedHead, SchemaStatus, ScratchState, StateHead, StateLocks } from './state.ts';
 import type { UndoRecord, UndoReport } from './undo.ts';
+
+/** Receives the size of a long text before it is read into memory. Throws to refuse it. */
+export type Admit = (bytes: number) => void;
 
 export interface DocumentQuery {
   prefix?: string | undefined;
@@ -57,6 +61,8 @@ export interface OperationContext {
   requestId: string;
   /** Aborts the operation, rolls back its changes and closes its connection. */
   signal: AbortSignal;
+  /** The memory of the request's body, for an operation that reads one. */
+  memory?: Pick<MemoryShare, 'resize'>;
 }
 
 /** Defines the verbs that routes call, for the state of one key. Every verb rejects with a `LoomError`. */
@@ -65,10 +71,10 @@ export interface Store {
   readHead(): Promise<StateHead>;
   /** Reads the head for the status and the metrics. */
   observeHead(): Promise<ObservedHead>;
-  readDocument(name: string): Promise<StoredDocument | undefined>;
+  readDocument(name: string, admit?: Admit): Promise<StoredDocument | undefined>;
   listDocuments(query: DocumentQuery): Promise<DocumentPage>;
   openState(): Promise<StateStream>;
-  readAudit(query: AuditQuery): Promise<AuditPage>;
+  readAudit(query: AuditQuery, admit?: Admit): Promise<AuditPage>;
   /** Streams the selected entries as newline-delimited JSON, without a limit. */
   openAudit(query: Omit<AuditQuery, 'limit'>): Promise<Readable>;
   /** Verifies the chain of the state, or of its scratch state `scratch`. */

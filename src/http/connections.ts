@@ -1,7 +1,9 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { Server as NetServer, type Socket } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
+import type { StatusReport } from '../domain/status.ts';
 import { limits } from '../limits.ts';
+import { createPaced, type Paced, type PaceOptions, watchPace } from './pace-watch.ts';
 
 /** Bound the wait for a quick turn of the event loop. */
 const MAX_TURNS = 50;
@@ -19,63 +21,102 @@ async function acceptWaiting(): Promise<void> {
   }
 }
 
+export interface ConnectionOptions extends PaceOptions {
+  maxConnections: number;
+  /** While it returns true, each answer has `Connection: close`, also the answers that Fastify writes without hooks. */
+  isDraining(): boolean;
+}
+
+interface Client extends Paced {
+  /** Number of its requests in flight. */
+  requests: number;
+  /** Whether it was accepted beyond the maximum, so that it may only send a probe. */
+  isExtra: boolean;
+}
+
+export type Connections = ReturnType<typeof trackConnections>;
+
 /**
- * Counts the requests in flight on each connection, so that a shutdown resets none of them. Node's own
- * `closeIdleConnections` destroys a connection whose next request is on its way. It also skips connections that have
- * had no request, which browsers and load balancers open in advance.
- *
- * While `isDraining` returns true, each answer has `Connection: close`: the client must send its next request to
- * another node. This includes the answers that Fastify writes without hooks.
+ * Bounds the connections of a server, and the time for which a slow client uses one. Node's headers timeout covers
+ * connections without a request. Counts the requests in flight on each connection, so that a shutdown resets none of
+ * them. Node's own `closeIdleConnections` destroys a connection whose next request is on its way. It also skips
+ * connections that have had no request, which browsers and load balancers open in advance.
  */
-export function trackConnections(server: Server, isDraining: () => boolean) {
-  const requestsOf = new Map<Socket, number>();
+export function trackConnections(server: Server, options: ConnectionOptions) {
+  const { maxConnections, paceWindowMs, isDraining } = options;
+  const clients = new Map<Socket, Client>();
+  // A Set keeps the order of insertion, so the first element has been silent or idle for the longest time.
+  const silent = new Set<Socket>();
+  const idle = new Set<Socket>();
   const responses = new Set<ServerResponse>();
-  const emptied = new Set<() => void>();
+  const emptied = createEvent();
   let closing = false;
+
+  /** Makes room for one more connection. Returns whether the new one may only send a probe, or `refused`. */
+  function makeRoom(): boolean | 'refused' {
+    if (clients.size < maxConnections) return false;
+    const [unused] = silent.size > 0 ? silent : idle;
+    if (unused === undefined) return clients.size < maxConnections + limits.maxProbeConnections || 'refused';
+    forget(unused);
+    unused.destroy();
+    return false;
+  }
+
+  function forget(socket: Socket): void {
+    clients.delete(socket);
+    silent.delete(socket);
+    idle.delete(socket);
+  }
+
   server.on('connection', (socket: Socket) => {
-    requestsOf.set(socket, 0);
+    const isExtra = makeRoom();
+    if (isExtra === 'refused') {
+      socket.destroy();
+      return;
+    }
+    clients.set(socket, { requests: 0, isExtra, ...createPaced(paceWindowMs) });
+    silent.add(socket);
     socket.once('close', () => {
-      requestsOf.delete(socket);
-      if (requestsOf.size === 0) for (const resolve of emptied) resolve();
+      forget(socket);
+      if (clients.size === 0) emptied.happen();
     });
   });
   server.prependListener('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
-    requestsOf.set(socket, (requestsOf.get(socket) ?? 0) + 1);
     if (closing || isDraining()) response.shouldKeepAlive = false;
     responses.add(response);
+    const client = clients.get(socket);
+    silent.delete(socket);
+    idle.delete(socket);
+    if (client !== undefined) client.requests += 1;
     response.once('close', () => {
       responses.delete(response);
-      const count = requestsOf.get(socket);
-      if (count === undefined) return;
-      requestsOf.set(socket, count - 1);
-      if (closing && count === 1) socket.destroySoon();
+      if (client === undefined) return;
+      client.requests -= 1;
+      if (client.requests > 0 || !clients.has(socket)) return;
+      idle.add(socket);
+      if (closing) socket.destroySoon();
     });
   });
 
+  watchPace(server, clients, options);
+
+  const isUnused = (socket: Socket): boolean => (clients.get(socket)?.requests ?? 0) === 0;
+
   /** Ends the sending side of idle connections. To close both at once would reset a request that arrives now. */
   function endIdle(): void {
-    for (const [socket, count] of requestsOf) {
-      if (count > 0) continue;
+    for (const socket of clients.keys()) {
+      if (!isUnused(socket)) continue;
       socket.end();
       setTimeout(() => {
-        if ((requestsOf.get(socket) ?? 0) === 0) socket.destroy();
+        if (isUnused(socket)) socket.destroy();
       }, limits.idleLingerMs).unref();
     }
   }
 
   /** Resolves when no connection is open, or after `timeoutMs`. Without a timeout, waits for ever. */
-  async function empty(timeoutMs?: number): Promise<void> {
-    if (requestsOf.size === 0) return;
-    await new Promise<void>((resolve) => {
-      const timer = timeoutMs === undefined ? undefined : setTimeout(() => done(), Math.max(0, timeoutMs));
-      const done = (): void => {
-        clearTimeout(timer);
-        emptied.delete(done);
-        resolve();
-      };
-      emptied.add(done);
-    });
-  }
+  const empty = async (timeoutMs?: number): Promise<void> => {
+    if (clients.size > 0) await emptied.wait(timeoutMs);
+  };
 
   return {
     /** Stops accepting connections. Closes each connection after its next answer, or after a short wait if it is idle. */
@@ -89,6 +130,50 @@ export function trackConnections(server: Server, isDraining: () => boolean) {
     },
     empty,
     openResponses: (): ServerResponse[] => [...responses],
-    isEmpty: (): boolean => requestsOf.size === 0,
+    isEmpty: (): boolean => clients.size === 0,
+    /** Returns whether the connection was accepted beyond the maximum. */
+    isExtra: (socket: Socket): boolean => clients.get(socket)?.isExtra === true,
+    count: (): StatusReport['connections'] => ({
+      open: clients.size,
+      idle: silent.size + idle.size,
+      max: maxConnections,
+    }),
   };
+}
+
+/** Creates an event that may happen again and again, with waits for its next time. */
+function createEvent() {
+  const waiting = new Set<() => void>();
+  return {
+    happen: (): void => {
+      for (const resolve of waiting) resolve();
+    },
+    /** Resolves when the event happens, or after `timeoutMs`. */
+    wait: (timeoutMs?: number): Promise<void> =>
+      new Promise((resolve) => {
+        const deadline = timeoutMs === undefined ? undefined : setTimeout(() => done(), Math.max(0, timeoutMs));
+        const done = (): void => {
+          clearTimeout(deadline);
+          waiting.delete(done);
+          resolve();
+        };
+        waiting.add(done);
+      }),
+  };
+}
+
+/** Returns the maximum number of connections: the configured one, as far as the limit of open files allows it. */
+export function chooseMaxConnections(
+  { configured, poolMax }: { configured: number | undefined; poolMax: number },
+  openFiles = readOpenFileLimit(),
+): number {
+  const possible = openFiles - poolMax - limits.reservedFiles - limits.maxProbeConnections;
+  return Math.max(limits.minConnections, Math.min(configured ?? limits.maxConnections, possible));
+}
+
+/** Returns how many files, and so sockets, this process may open. */
+function readOpenFileLimit(): number {
+  const report: { userLimits?: { open_files?: { soft?: unknown } } } = Object(process.report.getReport());
+  const soft = report.userLimits?.open_files?.soft;
+  return typeof soft === 'number' ? soft : Number.POSITIVE_INFINITY;
 }

@@ -9,10 +9,15 @@ import type { RequestOrder } from './request-order.ts';
  * identify, log and count all of them. By itself, Node would answer some of them without a body or an id: a missing
  * `Host`, an unknown `Expect`. It would invite every body with 100, and close a CONNECT without an answer.
  */
-export function createNodeServer(handle: RequestListener, order: RequestOrder): Server {
+export function createNodeServer(
+  handle: RequestListener,
+  { order, headersTimeoutMs }: { order: RequestOrder; headersTimeoutMs: number },
+): Server {
   const server = createServer(
     {
-      headersTimeout: limits.headersTimeoutMs,
+      headersTimeout: headersTimeoutMs,
+      // Without this, Node looks for silent and slow clients only every 30 s.
+      connectionsCheckingInterval: Math.min(limits.headersCheckMs, headersTimeoutMs / 2),
       keepAliveTimeout: limits.keepAliveTimeoutMs,
       // Streams and restores take as long as they need: routes bound the time without a byte.
       requestTimeout: 0,

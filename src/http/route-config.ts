@@ -1,3 +1,9 @@
+import type { FastifyRequest } from 'fastify';
+import type { MemoryShare } from '../domain/memory.ts';
+import type { Admit } from '../domain/store.ts';
+import { LoomError } from '../errors.ts';
+import { limits } from '../limits.ts';
+
 /** Names the kind of token that a route requires. An admin token opens every route. */
 type Access = 'none' | 'client' | 'metrics' | 'admin';
 
@@ -18,7 +24,17 @@ declare module 'fastify' {
     actor: 'admin' | 'client' | undefined;
     /** Set when the request is answered with a problem, for the log. */
     problemCode: string | undefined;
+    /** The request's shares of the node's memory, see `plugins/memory.ts`. */
+    memory: { body: MemoryShare; answer: MemoryShare };
   }
+}
+
+/** Returns a function that charges the memory for reading a text of the given bytes and sending it. */
+export function admitAnswer(request: FastifyRequest): Admit {
+  return (bytes) => {
+    if (request.raw.socket.destroyed) throw new LoomError('client_gone', 'The client disconnected before the answer.');
+    request.memory.answer.resize(limits.answerMemoryFactor * bytes);
+  };
 }
 
 /** Describes a route that needs a token and a usable database. */

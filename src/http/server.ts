@@ -8,13 +8,14 @@
  * answers, and `client/` calls a node. Only this file sees every setting. Each plugin and route gets just what it uses.
  */
 import type { Server as NetServer } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import type { Config } from '../config/config.ts';
+import { createMemoryBudgets, type MemoryBudgets } from '../domain/memory.ts';
 import { limits } from '../limits.ts';
 import { trackConnections } from './connections.ts';
 import { listenOnFurtherAddresses } from './further-addresses.ts';
 import { createNodeServer } from './node-server.ts';
+import { describePace } from './pace.ts';
 import { createParserErrorHandler } from './parser-errors.ts';
 import type { ReportFailure } from './plugins/error-handler.ts';
 import { registerPlugins } from './plugins/plugins.ts';
@@ -24,22 +25,23 @@ import { createAddressReader } from './request/client-address.ts';
 import { requestIdOf } from './request/request-id.ts';
 import { RequestOrder } from './request-order.ts';
 import { type RouteParts, registerRoutes } from './routes/routes.ts';
+import { type CloseOptions, closeServer } from './shutdown.ts';
 import { createSampledReader, createTimedReader } from './timed-reader.ts';
 
-export interface ServerOptions extends Omit<RouteParts, 'bodyIdleTimeoutMs' | 'metricsPublic' | 'peekHead'> {
+export interface ServerOptions
+  extends Omit<RouteParts, 'paceWindowMs' | 'metricsPublic' | 'peekHead' | 'memory' | 'connections'> {
   http: Config['http'];
   tokens: Config['tokens'];
-  /** Milliseconds without a byte after which a request body times out; by default `limits.bodyIdleTimeoutMs`. */
-  bodyIdleTimeoutMs?: number;
   /** Logs why a request failed with a status of 500 or above. */
   reportFailure?: ReportFailure;
-}
-
-export interface CloseOptions {
-  /** Time for open requests to finish. Without it, the server waits for ever. */
-  timeoutMs?: number;
-  /** Called when the time is over: ends the work on open requests, so that they reject. */
-  abandon?: () => Promise<void>;
+  /** Milliseconds over which a client must reach the minimum rate; by default `limits.clientPaceWindowMs`. */
+  paceWindowMs?: number;
+  /** Shared with the store, whose streams are answers, too. */
+  memory?: MemoryBudgets;
+  /** Milliseconds for the headers of a request; by default `limits.headersTimeoutMs`. */
+  headersTimeoutMs?: number;
+  /** See `chooseMaxConnections`. */
+  maxConnections?: number;
 }
 
 export type HttpServer = ReturnType<typeof createServer>;
@@ -49,18 +51,27 @@ export function createServer(options: ServerOptions) {
   const {
     http,
     tokens,
-    bodyIdleTimeoutMs = limits.bodyIdleTimeoutMs,
     reportFailure = () => undefined,
+    paceWindowMs = limits.clientPaceWindowMs,
+    memory = createMemoryBudgets(() => performance.now()),
+    maxConnections = limits.maxConnections,
+    headersTimeoutMs = limits.headersTimeoutMs,
     ...parts
   } = options;
   const { store, readiness, log, metrics } = parts;
   const readHead = createTimedReader(() => store.observeHead());
   const peekHead = () => readHead().catch(() => undefined);
-  const app = createApp(log, metrics);
+  const app = createApp({ log, metrics, headersTimeoutMs });
   let closing = false;
   let further: NetServer[] = [];
   const isDraining = () => closing || readiness().checks.http === 'draining';
-  const connections = trackConnections(app.server, isDraining);
+  const connections = trackConnections(app.server, {
+    maxConnections,
+    paceWindowMs,
+    onSlowClient: (remoteAddress) =>
+      log.warn({ remoteAddress }, `client too slow, connection reset: it took ${describePace(paceWindowMs)}`),
+    isDraining,
+  });
   const readSizes = createSampledReader(
     createTimedReader(() => store.readSizes()),
     limits.sizesIntervalMs,
@@ -75,22 +86,17 @@ export function createServer(options: ServerOptions) {
     metrics,
     readAddress: createAddressReader(http.trustProxy),
     reportFailure,
+    memory,
+    connections,
   });
-  registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
-
-  /** Returns the time for the last answers: thousands of waiting commits take seconds, and the process must end on time. */
-  function answersMs(timeoutMs: number): number {
-    return Math.min(timeoutMs / 2, connections.openResponses().length * limits.lastAnswerMs);
-  }
-
-  /** Ends the work on open requests, and answers those that still wait. */
-  async function answerRest(abandon: () => Promise<void>): Promise<void> {
-    // The abandoned work rejects first: only it knows whether a commit was sent.
-    await abandon();
-    await sleep(limits.abandonedAnswerMs);
-    refuse(connections.openResponses());
-    await connections.empty(limits.lastAnswersMs);
-  }
+  registerRoutes(app, {
+    ...parts,
+    metricsPublic: http.metricsPublic,
+    paceWindowMs,
+    peekHead,
+    memory,
+    connections: connections.count,
+  });
 
   return {
     /** Lets tests send requests with `inject`, without a socket. */
@@ -105,34 +111,27 @@ export function createServer(options: ServerOptions) {
       if (address === null || typeof address === 'string') throw new Error('a listening server has a port');
       return { host: http.host, port: address.port, url };
     },
-    /**
-     * Stops accepting connections, and waits for open requests. After `timeoutMs`, calls `abandon`, which ends the work
-     * on them, answers those that still wait, and closes their connections.
-     */
-    close: async ({ timeoutMs, abandon = async () => undefined }: CloseOptions = {}): Promise<void> => {
+    /** Stops accepting connections, and closes the open ones, see `closeServer`. */
+    close: async (closeOptions: CloseOptions = {}): Promise<void> => {
       closing = true;
-      const startedMs = performance.now();
       for (const one of further) one.close();
-      const timeLeft = () => Math.max(0, (timeoutMs ?? 0) - (performance.now() - startedMs));
-      await connections.closeWhenIdle();
-      await connections.empty(timeoutMs === undefined ? undefined : timeLeft() - answersMs(timeoutMs));
-      if (!connections.isEmpty()) {
-        await Promise.race([answerRest(abandon), connections.empty(timeLeft() + limits.lateAnswersMs)]);
-        app.server.closeAllConnections();
-      }
-      await app.close();
+      await closeServer(app, { connections, refuse, ...closeOptions });
     },
   };
 }
 
-function createApp(log: RouteParts['log'], metrics: RouteParts['metrics']): FastifyInstance {
+interface AppOptions extends Pick<RouteParts, 'log' | 'metrics'> {
+  headersTimeoutMs: number;
+}
+
+function createApp({ log, metrics, headersTimeoutMs }: AppOptions): FastifyInstance {
   const loggerInstance: FastifyBaseLogger = log;
   const order = new RequestOrder((socket) => {
     log.warn({ req: { ip: socket.remoteAddress } }, 'connection cut off: too many pipelined requests are waiting');
   });
   const app = fastify({
     loggerInstance,
-    serverFactory: (handle) => createNodeServer(handle, order),
+    serverFactory: (handle) => createNodeServer(handle, { order, headersTimeoutMs }),
     // `plugins/request-log.ts` logs requests, without their queries.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     genReqId: requestIdOf,

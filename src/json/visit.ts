@@ -21,6 +21,8 @@ export interface CaptureVisit {
   /** For duplicate names: `refuse` (default) throws `duplicate_member`, `keep` keeps all members. */
   duplicates?: 'refuse' | 'keep';
   place?: VisitPlace;
+  /** Whether the text is only valid during `onValue`, which saves a copy. By default, the receiver owns it. */
+  borrows?: boolean;
   onValue(value: CapturedValue): void;
 }
 
@@ -61,7 +63,7 @@ export interface CapturedValue {
   /**
    * UTF-8 JSON text without whitespace between tokens and without bytes below 0x20. Members keep the order of the
    * input. Numbers are as `JSON.stringify` writes them. Strings are escaped as by PostgreSQL: only `"`, `\` and control
-   * characters. The receiver owns the buffer.
+   * characters. See `borrows` for its owner.
    */
   text: Buffer;
   type: JsonType;

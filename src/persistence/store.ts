@@ -1,6 +1,7 @@
 // persistence/ is the store. This file binds the verbs of its rooms to one database and one state key. It imports
 // domain and the rooms of persistence. All SQL is in these rooms. No room of persistence may import http or cli.
 
+import type { MemoryBudget } from '../domain/memory.ts';
 import type { CommitFailures, Store } from '../domain/store.ts';
 import { createChainChecks } from './activity/chain-checks.ts';
 import type { Operations } from './activity/operations.ts';
@@ -32,6 +33,8 @@ export interface StoreOptions {
   migrations: Migration[];
   operations: Operations;
   onBatch?: GroupCommitOptions['onBatch'];
+  /** The memory of all answers of the node, which also bounds the streams of the store. */
+  memory?: MemoryBudget;
 }
 
 export interface StoreHandle extends Store {
@@ -45,7 +48,7 @@ export interface StoreHandle extends Store {
 
 /** Creates the store for one state key of one database. */
 export function createStore(options: StoreOptions): StoreHandle {
-  const { database, stateKey, maxDocumentBytes, migrations, operations, onBatch } = options;
+  const { database, stateKey, maxDocumentBytes, migrations, operations, onBatch, memory } = options;
   const chainChecks = createChainChecks();
   const commitFailures = createCommitFailures();
   const seen = createSeenRevision();
@@ -65,17 +68,18 @@ export function createStore(options: StoreOptions): StoreHandle {
     submitCommit: groupCommit.submit,
     readHead: async () => note(await readStateHead(database, stateKey)),
     observeHead: async () => note(await observeStateHead(database, stateKey)),
-    readDocument: async (name) => note(await readDocument(database, stateKey, name)),
+    readDocument: async (name, admit) => note(await readDocument(database, stateKey, name, admit)),
     listDocuments: async (query) => note(await listDocuments(database, stateKey, query)),
-    openState: async () => note(await openState(database, stateKey)),
-    readAudit: (query) => readAudit(database, stateKey, query),
-    openAudit: (query) => openAudit(database, stateKey, query),
+    openState: async () => note(await openState(database, stateKey, memory)),
+    readAudit: (query, admit) => readAudit(database, stateKey, query, admit),
+    openAudit: (query) => openAudit(database, stateKey, query, memory),
     verifyAudit: ({ requestId }, scratch) =>
       operations.track('verify', requestId, () => verifyAudit({ database, stateKey, chainChecks }, scratch)),
-    openBackup: (backup, context) => openBackup({ database, stateKey, operations, chainChecks }, backup, context),
-    restore: (body, { requestId, signal }) =>
-      operations.track('restore', requestId, (progress) =>
-        restore(database, body, { stateKey, requestId, signal, progress }),
+    openBackup: (backup, context) =>
+      openBackup({ database, stateKey, operations, chainChecks, memory }, backup, context),
+    restore: (body, context) =>
+      operations.track('restore', context.requestId, (progress) =>
+        restore(database, body, { ...context, stateKey, progress }),
       ),
     undo: (request, context) =>
       operations.track(request.dryRun ? 'plan' : 'undo', context.requestId, () =>

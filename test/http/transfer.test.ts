@@ -26,7 +26,7 @@ const RESTORE = '/v1/admin/persistence/restore';
 let server: TestServer;
 let port: number;
 beforeAll(async () => {
-  server = await createTestServer({}, { bodyIdleTimeoutMs: 300 });
+  server = await createTestServer({}, { paceWindowMs: 300 });
   ({ port } = await server.listen());
   // Random text does not compress, so even gzipped it is larger than all buffers on the way.
   for (const name of ['a', 'b', 'c', 'd']) {

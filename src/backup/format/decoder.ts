@@ -44,6 +44,8 @@ export interface Decoder<Whole> {
   readonly whole: Whole;
   /** Takes the next bytes, split anywhere, and returns the items that they complete. */
   write(chunk: Uint8Array): BackupItem[];
+  /** Returns the approximate memory in use, in bytes, without the items that `write` has returned. */
+  heldBytes(): number;
   /** Ends the input. Throws `backup_incomplete` when a value is still open. */
   end(): Whole;
 }
@@ -108,6 +110,7 @@ function createDecoder<Whole>(whole: Whole, rootOf: (emit: (item: BackupItem) =>
       scanner.write(chunk);
       return items;
     },
+    heldBytes: scanner.heldBytes,
     end: () => {
       endScan(scanner);
       return whole;

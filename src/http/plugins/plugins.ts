@@ -6,14 +6,18 @@
  */
 import type { FastifyInstance } from 'fastify';
 import type { Config } from '../../config/config.ts';
+import type { MemoryBudgets } from '../../domain/memory.ts';
 import type { Readiness } from '../../domain/readiness.ts';
 import type { Log } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
+import type { Connections } from '../connections.ts';
 import type { ReadAddress } from '../request/client-address.ts';
 import { registerAuthentication } from './authentication.ts';
+import { registerConnectionLimit } from './connection-limit.ts';
 import { type ReportFailure, registerErrorHandler } from './error-handler.ts';
 import { registerGate } from './gate.ts';
 import { registerLinger } from './linger.ts';
+import { registerMemory } from './memory.ts';
 import { type OpenRequests, registerOpenRequests } from './open-requests.ts';
 import { registerHeadCheck, registerRequestHead } from './request-head.ts';
 import { registerRequestLog } from './request-log.ts';
@@ -27,6 +31,8 @@ interface PluginParts {
   metrics: Pick<Metrics, 'countRequest'>;
   readAddress: ReadAddress;
   reportFailure: ReportFailure;
+  memory: MemoryBudgets;
+  connections: Connections;
 }
 
 /** Registers all plugins, in the order of their hooks. Call it before the first route is registered. */
@@ -35,6 +41,8 @@ export function registerPlugins(app: FastifyInstance, parts: PluginParts): Route
   registerRequestLog(app, parts);
   const openRequests = registerOpenRequests(app);
   registerErrorHandler(app, parts.reportFailure);
+  registerMemory(app, parts.memory);
+  registerConnectionLimit(app, parts.connections);
   registerHeadCheck(app);
   registerLinger(app);
   registerAuthentication(app, parts.tokens);

@@ -3,14 +3,13 @@ import { pipeline, type Readable, type Transform } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { limits } from '../../limits.ts';
+import { onceDone } from './done.ts';
 
 /** Returns a signal that aborts when the client disconnects before it has the whole answer. */
 export function abortSignalOf(reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
-  const { raw } = reply;
-  if (raw.destroyed) controller.abort();
-  raw.once('close', () => {
-    if (!raw.writableFinished) controller.abort();
+  onceDone(reply, () => {
+    if (!reply.raw.writableFinished) controller.abort();
   });
   return controller.signal;
 }
@@ -27,6 +26,7 @@ export async function sendStream(
   const encoded = gzip ? through(source, createGzip(gzipOptions)) : source;
   const payload = beforeEnd === undefined ? encoded : through(encoded, beforeEnd);
   if (gzip) reply.header('content-encoding', 'gzip');
+  onceDone(reply, () => source.destroy());
   await waitForFirstBytes(payload);
   return reply.send(payload);
 }

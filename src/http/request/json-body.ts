@@ -6,11 +6,12 @@ import { pointerToken } from '../../json/pointer.ts';
 import { createJsonScanner } from '../../json/scanner/scanner.ts';
 import type { CapturedValue, CaptureVisit, Visit } from '../../json/visit.ts';
 import { limits } from '../../limits.ts';
-import { type MediaTypes, openBody, readChunks } from './body.ts';
+import { type MediaTypes, openBody, openBodyBytes, readChunks } from './body.ts';
 
 export interface BodyBounds {
   maxDocumentBytes: number;
-  idleMs: number;
+  /** Milliseconds over which the client must send at the minimum rate. */
+  paceWindowMs: number;
 }
 
 type JsonBodyOptions = BodyBounds & { mediaTypes: MediaTypes };
@@ -18,10 +19,12 @@ type JsonBodyOptions = BodyBounds & { mediaTypes: MediaTypes };
 /** Reads the body as one document. Resolves with its normalized JSON text. */
 export async function readDocumentBody(request: FastifyRequest, options: JsonBodyOptions): Promise<string> {
   let text: string | undefined;
+  let textBytes = 0;
   const root = captureDocument(options.maxDocumentBytes, (value) => {
+    textBytes = value.text.length;
     text = value.text.toString('utf8');
   });
-  await scanBody(request, options, options.maxDocumentBytes, root);
+  await scanBody(request, options, { maxCanonicalBytes: options.maxDocumentBytes, root, keptBytes: () => textBytes });
   if (text === undefined) throw new Error('a successful scan captures its value');
   return text;
 }
@@ -53,27 +56,50 @@ export async function readStateBody(
     throw new LoomError('state_not_object', detail, { pointer: '', offset });
   };
   const root: Visit = { kind: 'object', uniqueNames: 'check', onMember, onOther };
-  await scanBody(request, options, limits.maxStateBodyBytes, root);
+  const keptBytes = (): number => bytes + changes.length * CHANGE_BYTES;
+  await scanBody(request, options, { maxCanonicalBytes: limits.maxStateBodyBytes, root, keptBytes });
   return changes;
 }
 
 function captureDocument(maxBytes: number, onValue: (value: CapturedValue) => void): CaptureVisit {
-  return { kind: 'capture', maxBytes, maxDepth: limits.maxDocumentDepth, onValue };
+  return { kind: 'capture', maxBytes, maxDepth: limits.maxDocumentDepth, borrows: true, onValue };
 }
 
-/** Scans the body. `maxCanonicalBytes` bounds its canonical text, which may be shorter than the body. */
+interface ScanOptions {
+  /** Bounds the canonical text of the body, which may be shorter than the body. */
+  maxCanonicalBytes: number;
+  root: Visit;
+  /** Returns the bytes of the values that `root` has kept so far. */
+  keptBytes(): number;
+}
+
+/** Scans the body. Charges the memory for what is kept, from each chunk until the commit has been answered. */
 async function scanBody(
   request: FastifyRequest,
-  { mediaTypes, idleMs }: JsonBodyOptions,
-  maxCanonicalBytes: number,
-  root: Visit,
+  { mediaTypes, paceWindowMs }: JsonBodyOptions,
+  { maxCanonicalBytes, root, keptBytes }: ScanOptions,
 ): Promise<void> {
   const maxBytes = maxCanonicalBytes * limits.maxRawBodyFactor + limits.rawBodySlackBytes;
-  const body = openBody(request, { mediaTypes, maxBytes, idleMs });
+  const body = openBody(request, { mediaTypes, maxBytes, paceWindowMs });
   const scanner = createJsonScanner(root);
-  await readChunks(body, (chunk) => scanner.write(chunk));
-  scanner.end();
+  const { body: share } = request.memory;
+  const bufferBytes = openBodyBytes(request);
+  const charge = (bytes: number): void => share.resize(bytes + limits.commitMemoryFactor * keptBytes());
+  try {
+    await readChunks(body, (chunk) => {
+      scanner.write(chunk);
+      charge(bufferBytes + scanner.heldBytes());
+    });
+    scanner.end();
+    charge(0);
+  } catch (error) {
+    share.resize(0);
+    throw error;
+  }
 }
+
+/** Memory for the objects of one change, in addition to its text. */
+const CHANGE_BYTES = 256;
 
 function withArticle(type: string): string {
   if (type === 'null') return type;

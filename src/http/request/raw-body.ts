@@ -2,39 +2,55 @@ import type { IncomingMessage } from 'node:http';
 import { Readable, Transform } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { LoomError } from '../../errors.ts';
+import { createPace, describePace, fairWaitMs, SAMPLES_PER_WINDOW } from '../pace.ts';
+
+export interface RawBodyBounds {
+  maxBytes: number;
+  /** Milliseconds over which the client must reach the minimum rate, see `createPace`. */
+  paceWindowMs: number;
+  /** Called with the length of each chunk. */
+  onBytes(bytes: number): void;
+}
 
 /**
- * Streams the undecoded bytes of a request, bounded in size and in idle time. Destroying this stream, unlike the
+ * Streams the undecoded bytes of a request, bounded in size and by the minimum rate. Destroying this stream, unlike the
  * request, leaves the socket open for the answer.
  */
-export function openRawBody(source: IncomingMessage, bounds: { idleMs: number; maxBytes: number }): Readable {
-  const { idleMs, maxBytes } = bounds;
-  let received = 0;
+export function openRawBody(source: IncomingMessage, { maxBytes, paceWindowMs, onBytes }: RawBodyBounds): Readable {
+  let receivedBytes = 0;
+  const clock = createClientClock();
   const body = new Readable({
     read: () => {
-      timer.refresh();
+      clock.start();
       source.resume();
     },
     // Keep the `error` listener: without it, a socket that breaks later would raise an unhandled error.
     destroy: (error, done) => {
-      clearTimeout(timer);
+      clearInterval(timer);
       source.off('data', onData).off('end', onEnd).off('close', onBreak).pause();
       done(error);
     },
   });
-  const timer = setTimeout(() => {
-    // A paused source means that the reader is slow, for example a database under load. The client is not idle.
-    if (source.isPaused()) timer.refresh();
-    else body.destroy(new LoomError('request_timeout', `No byte of the body arrived for ${idleMs} ms.`));
-  }, idleMs);
+  const pace = createPace(paceWindowMs);
+  const sampleMs = paceWindowMs / SAMPLES_PER_WINDOW;
+  let sampledBytes = 0;
+  const timer = setInterval(() => {
+    const movedBytes = receivedBytes - sampledBytes;
+    sampledBytes = receivedBytes;
+    if (!pace.isTooSlow(fairWaitMs(clock.take(), sampleMs), movedBytes)) return;
+    body.destroy(new LoomError('request_timeout', `The client sent ${describePace(paceWindowMs)}.`));
+  }, sampleMs);
   const onData = (chunk: Buffer): void => {
-    timer.refresh();
-    received += chunk.length;
-    if (received > maxBytes) body.destroy(bodyTooLarge(maxBytes));
-    else if (!body.push(chunk)) source.pause();
+    receivedBytes += chunk.length;
+    onBytes(chunk.length);
+    if (receivedBytes > maxBytes) body.destroy(bodyTooLarge(maxBytes));
+    else if (!body.push(chunk)) {
+      source.pause();
+      clock.stop();
+    }
   };
   const onEnd = (): void => {
-    clearTimeout(timer);
+    clearInterval(timer);
     body.push(null);
   };
   const onBreak = (): void => {
@@ -44,6 +60,35 @@ export function openRawBody(source: IncomingMessage, bounds: { idleMs: number; m
   source.on('data', onData).on('end', onEnd).on('error', onBreak).on('close', onBreak).pause();
   if (source.destroyed) onBreak();
   return body;
+}
+
+/**
+ * Measures the time in which the node waits for the client. While the source is paused, the reader is the slow side,
+ * for example a database under load.
+ */
+function createClientClock() {
+  let startedMs: number | undefined;
+  let waitedMs = 0;
+  const pause = (): void => {
+    if (startedMs !== undefined) waitedMs += performance.now() - startedMs;
+  };
+  return {
+    start: (): void => {
+      startedMs ??= performance.now();
+    },
+    stop: (): void => {
+      pause();
+      startedMs = undefined;
+    },
+    /** Returns the time since the last call, in milliseconds. */
+    take: (): number => {
+      pause();
+      if (startedMs !== undefined) startedMs = performance.now();
+      const taken = waitedMs;
+      waitedMs = 0;
+      return taken;
+    },
+  };
 }
 
 export function bodyTooLarge(maxBytes: number): LoomError {

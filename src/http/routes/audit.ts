@@ -7,7 +7,7 @@ import { sendJsonText } from '../reply/json.ts';
 import { abortSignalOf, acceptsType, sendStream } from '../reply/stream.ts';
 import { choiceParameter, integerParameter, limitParameter, nameParameter, textParameter } from '../request/query.ts';
 import { assertScratchKey } from '../request/scratch-key.ts';
-import { dataRoute } from '../route-config.ts';
+import { admitAnswer, dataRoute } from '../route-config.ts';
 
 const parameters = ['after', 'before', 'limit', 'order', 'action', 'document'];
 const NDJSON = 'application/x-ndjson';
@@ -29,7 +29,8 @@ export function registerAudit(
         if (request.method === 'HEAD') return reply.send();
         return await sendStream(reply, await store.openAudit(query));
       }
-      return sendJsonText(reply, toText(await store.readAudit({ ...query, limit: limitParameter(request) })));
+      const page = await store.readAudit({ ...query, limit: limitParameter(request) }, admitAnswer(request));
+      return sendJsonText(reply, toText(page));
     },
   });
 

@@ -10,7 +10,7 @@ import { readCommitBase } from '../request/commit.ts';
 import { isNotModified, readPrecondition } from '../request/entity-tags.ts';
 import { type BodyBounds, readDocumentBody } from '../request/json-body.ts';
 import { limitParameter, nameParameter, prefixParameter } from '../request/query.ts';
-import { dataRoute } from '../route-config.ts';
+import { admitAnswer, dataRoute } from '../route-config.ts';
 
 const DOCUMENT = '/v1/documents/:name';
 
@@ -38,7 +38,7 @@ function registerReading(app: FastifyInstance, { store }: DocumentRouteParts): v
   app.get(DOCUMENT, dataRoute('client'), async (request, reply) => {
     const name = readDocumentName(request);
     const precondition = readPrecondition(request.headers, name);
-    const document = await store.readDocument(name);
+    const document = await store.readDocument(name, admitAnswer(request));
     if (document === undefined) {
       throw new LoomError('document_not_found', `Document ${JSON.stringify(name)} does not exist.`, { document: name });
     }
@@ -50,7 +50,9 @@ function registerReading(app: FastifyInstance, { store }: DocumentRouteParts): v
 
 function registerWriting(app: FastifyInstance, { store, bodyBounds }: DocumentRouteParts): void {
   const submit = (request: FastifyRequest, action: CommitAction, change: Change) =>
-    store.submitCommit({ ...readCommitBase(request, change.name), action, changes: [change] });
+    request.memory.body.keepDuring(
+      store.submitCommit({ ...readCommitBase(request, change.name), action, changes: [change] }),
+    );
 
   async function write(request: FastifyRequest, reply: FastifyReply, op: 'put' | 'merge', mediaTypes: MediaTypes) {
     const name = readDocumentName(request);

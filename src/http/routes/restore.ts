@@ -7,14 +7,14 @@ import { dataRoute } from '../route-config.ts';
 
 export function registerRestore(
   app: FastifyInstance,
-  { store, idleMs }: { store: Pick<Store, 'restore'>; idleMs: number },
+  { store, paceWindowMs }: { store: Pick<Store, 'restore'>; paceWindowMs: number },
 ): void {
   app.post('/v1/admin/persistence/restore', dataRoute('admin'), async (request, reply) => {
     const signal = abortSignalOf(reply);
     // The body has no size limit: LOOM restores every backup that it exports.
-    const body = openBody(request, { mediaTypes: JSON_TYPES, idleMs, truncatedCode: 'backup_incomplete' });
+    const body = openBody(request, { mediaTypes: JSON_TYPES, paceWindowMs, truncatedCode: 'backup_incomplete' });
     try {
-      return await store.restore(body, { requestId: request.id, signal });
+      return await store.restore(body, { requestId: request.id, signal, memory: request.memory.body });
     } catch (error) {
       throw withGzipHint(error);
     } finally {

@@ -5,8 +5,10 @@
  * of `log` and `metrics`. Must not know the configuration or a token: this file gives each route only what it uses.
  */
 import type { FastifyInstance } from 'fastify';
+import type { MemoryBudgets } from '../../domain/memory.ts';
 import type { Readiness } from '../../domain/readiness.ts';
 import type { ObservedHead } from '../../domain/state.ts';
+import type { StatusReport } from '../../domain/status.ts';
 import type { Store } from '../../domain/store.ts';
 import type { Log } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
@@ -26,7 +28,7 @@ export interface RouteParts {
   store: Store;
   stateKey: string;
   maxDocumentBytes: number;
-  bodyIdleTimeoutMs: number;
+  paceWindowMs: number;
   metricsPublic: boolean;
   node: NodeFacts;
   /** Returns the last verdict, without waiting. */
@@ -35,22 +37,25 @@ export interface RouteParts {
   readinessDetail?: () => string | undefined;
   /** Reads the head of the state. Resolves with undefined if the database does not answer in time. */
   peekHead: () => Promise<ObservedHead | undefined>;
+  memory: MemoryBudgets;
+  /** Counts the connections of clients. */
+  connections: () => StatusReport['connections'];
   log: Log;
   metrics: Metrics;
 }
 
 export function registerRoutes(app: FastifyInstance, parts: RouteParts): void {
-  const { store, stateKey, node, readiness, readinessDetail, bodyIdleTimeoutMs: idleMs } = parts;
-  const bodyBounds = { maxDocumentBytes: parts.maxDocumentBytes, idleMs };
+  const { store, stateKey, node, readiness, paceWindowMs } = parts;
+  const bodyBounds = { maxDocumentBytes: parts.maxDocumentBytes, paceWindowMs };
   registerProbes(app, { readiness });
   registerMetrics(app, { metrics: parts.metrics, isPublic: parts.metricsPublic });
   registerDocuments(app, { store, bodyBounds });
   registerState(app, { store, bodyBounds });
   registerAudit(app, { store });
-  registerStatus(app, { store, stateKey, node, readiness, readinessDetail, peekHead: parts.peekHead });
+  registerStatus(app, parts);
   registerSchema(app, { store, stateKey, supportedSchemaVersion: node.supportedSchemaVersion });
   registerBackup(app, { store, stateKey, log: parts.log });
-  registerRestore(app, { store, idleMs });
-  registerUndo(app, { store, idleMs });
+  registerRestore(app, { store, paceWindowMs });
+  registerUndo(app, { store, paceWindowMs });
   registerScratch(app, { store });
 }

@@ -27,13 +27,15 @@ export function registerState(
 
   app.patch(STATE, dataRoute('client'), async (request, reply) => {
     const changes = await readStateBody(request, { ...bodyBounds, mediaTypes: PATCH_TYPES }, toPatch);
-    const receipt = await store.submitCommit({ ...readCommitBase(request, null), action: 'state.patch', changes });
+    const commit = store.submitCommit({ ...readCommitBase(request, null), action: 'state.patch', changes });
+    const receipt = await request.memory.body.keepDuring(commit);
     return sendReceipt(reply, receipt, { tagged: true });
   });
 
   app.put(STATE, dataRoute('client'), async (request, reply) => {
     const changes = await readStateBody(request, { ...bodyBounds, mediaTypes: JSON_TYPES }, toPut);
-    const receipt = await store.submitCommit({ ...readCommitBase(request, null), action: 'state.put', changes });
+    const commit = store.submitCommit({ ...readCommitBase(request, null), action: 'state.put', changes });
+    const receipt = await request.memory.body.keepDuring(commit);
     return sendReceipt(reply, receipt, { tagged: true });
   });
 }

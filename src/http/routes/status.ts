@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify';
+import type { MemoryBudgets } from '../../domain/memory.ts';
 import type { Readiness } from '../../domain/readiness.ts';
 import type { ObservedHead } from '../../domain/state.ts';
 import type { StatusReport } from '../../domain/status.ts';
@@ -25,11 +26,13 @@ interface StatusRouteParts {
   readiness: () => Readiness;
   readinessDetail?: (() => string | undefined) | undefined;
   peekHead: () => Promise<ObservedHead | undefined>;
+  memory: MemoryBudgets;
+  connections: () => StatusReport['connections'];
 }
 
 /** Registers the status route. If the database does not answer in time, its values are null. */
 export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): void {
-  const { store, stateKey, node, readiness, readinessDetail, peekHead } = parts;
+  const { store, stateKey, node, readiness, readinessDetail, peekHead, memory, connections } = parts;
   const readSchema = createTimedReader(() => store.readSchema());
   const readDatabase = createTimedReader(() => store.readDatabase());
   const readLocks = createTimedReader(() => store.readLocks());
@@ -74,7 +77,8 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
       queue: { depth: queueDepth, max: limits.maxQueueCommits },
       operations,
       event_loop: eventLoop.delay(),
-      memory: readMemory(),
+      memory: readMemory(memory),
+      connections: connections(),
       undo: toUndo(undoRecords, now),
       scratch_states: scratchStates,
     };
@@ -114,9 +118,18 @@ function toUndo(records: UndoRecord[] | null, now: Date): StatusReport['undo'] {
   return { kept_most: limits.maxUndoRecords, bytes, kept };
 }
 
-function readMemory(): StatusReport['memory'] {
+function readMemory({ bodies, answers }: MemoryBudgets): StatusReport['memory'] {
   const { rss, heapUsed, heapTotal, external } = process.memoryUsage();
-  return { rss_bytes: rss, heap_used_bytes: heapUsed, heap_total_bytes: heapTotal, external_bytes: external };
+  return {
+    rss_bytes: rss,
+    heap_used_bytes: heapUsed,
+    heap_total_bytes: heapTotal,
+    external_bytes: external,
+    bodies_bytes: bodies.usedBytes(),
+    bodies_max_bytes: limits.maxBodiesBytes,
+    answers_bytes: answers.usedBytes(),
+    answers_max_bytes: limits.maxAnswersBytes,
+  };
 }
 
 function secondsBetween(earlier: Date, later: Date): number {

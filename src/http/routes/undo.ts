@@ -9,11 +9,11 @@ import { dataRoute } from '../route-config.ts';
 
 export function registerUndo(
   app: FastifyInstance,
-  { store, idleMs }: { store: Pick<Store, 'undo'>; idleMs: number },
+  { store, paceWindowMs }: { store: Pick<Store, 'undo'>; paceWindowMs: number },
 ): void {
   app.post('/v1/admin/persistence/undo', dataRoute('admin'), async (request, reply) => {
     const signal = abortSignalOf(reply);
-    const bounds = { mediaTypes: JSON_TYPES, maxDocumentBytes: limits.maxUndoBodyBytes, idleMs };
+    const bounds = { mediaTypes: JSON_TYPES, maxDocumentBytes: limits.maxUndoBodyBytes, paceWindowMs };
     const text = await readDocumentBody(request, bounds);
     return await store.undo(checkUndoRequest(JSON.parse(text)), { requestId: request.id, signal });
   });

@@ -13,6 +13,8 @@ export interface CaptureStack {
   setName(start: number, end: number): void;
   /** Adds that name to the names of its object. Returns false for a duplicate. See `NameIndex.add`. */
   addName(chunk: Buffer, position: number): boolean;
+  /** Returns the approximate memory for the names, in bytes. */
+  heldBytes(): number;
   readonly depth: number;
   readonly inObject: boolean;
   /** Returns the JSON pointer from the captured value to the current place. The output must have no open span. */
@@ -59,6 +61,7 @@ export function createCaptureStack(output: TextOutput): CaptureStack {
     addName(chunk, position) {
       return names.add(startsOrIndexes[depth - 1] as number, ends[depth - 1] as number, chunk, position);
     },
+    heldBytes: names.heldBytes,
     get depth() {
       return depth;
     },

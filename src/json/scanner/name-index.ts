@@ -14,7 +14,12 @@ export interface NameIndex {
    */
   add(start: number, end: number, chunk: Buffer, position: number): boolean;
   reset(): void;
+  /** Returns the approximate memory of the Sets, in bytes. */
+  heldBytes(): number;
 }
+
+/** Approximates the memory of one name in a Set, in addition to its characters. */
+const SET_MEMBER_BYTES = 64;
 
 /** Creates an index of the member names in the open objects. Stores positions in the output instead of copies. */
 export function createNameIndex(output: TextOutput): NameIndex {
@@ -26,6 +31,9 @@ export function createNameIndex(output: TextOutput): NameIndex {
   /** By level: the index of its first name, and a Set once it has many names. */
   const firsts: number[] = [];
   const sets: (Set<string> | undefined)[] = [];
+  /** By level: the memory of the Set, and of all together. */
+  const setBytes: number[] = [];
+  let heldBytes = 0;
 
   function add(start: number, end: number, chunk: Buffer, position: number): boolean {
     const level = firsts.length - 1;
@@ -33,7 +41,7 @@ export function createNameIndex(output: TextOutput): NameIndex {
     const set = sets[level];
     if (set !== undefined || count - first >= NAMES_WITHOUT_SET) {
       output.cut(chunk, position);
-      return addToSet(set ?? moveToSet(level, first), start, end);
+      return addToSet(level, set ?? moveToSet(level, first), start, end);
     }
     const hash = hashOf(start, end, chunk, position);
     for (let index = first; index < count; index += 1) {
@@ -64,15 +72,20 @@ export function createNameIndex(output: TextOutput): NameIndex {
     return bytes.compare(bytes, starts[index], ends[index], start, end) === 0;
   }
 
-  function addToSet(names: Set<string>, start: number, end: number): boolean {
+  function addToSet(level: number, names: Set<string>, start: number, end: number): boolean {
     const before = names.size;
     names.add(output.bytes.toString('latin1', start, end));
+    const bytes = SET_MEMBER_BYTES + end - start;
+    setBytes[level] = (setBytes[level] as number) + bytes;
+    heldBytes += bytes;
     return names.size > before;
   }
 
   function moveToSet(level: number, first: number): Set<string> {
     const names = new Set<string>();
-    for (let index = first; index < count; index += 1) addToSet(names, starts[index] as number, ends[index] as number);
+    for (let index = first; index < count; index += 1) {
+      addToSet(level, names, starts[index] as number, ends[index] as number);
+    }
     sets[level] = names;
     return names;
   }
@@ -82,15 +95,20 @@ export function createNameIndex(output: TextOutput): NameIndex {
     enter() {
       firsts.push(count);
       sets.push(undefined);
+      setBytes.push(0);
     },
     leave() {
       sets.pop();
+      heldBytes -= setBytes.pop() ?? 0;
       count = firsts.pop() ?? 0;
     },
     reset() {
       firsts.length = 0;
       sets.length = 0;
+      setBytes.length = 0;
+      heldBytes = 0;
       count = 0;
     },
+    heldBytes: () => heldBytes,
   };
 }

@@ -23,6 +23,8 @@ export interface JsonScanner {
   end(): void;
   /** Number of bytes taken so far. */
   readonly offset: number;
+  /** Returns the approximate memory in use, in bytes. */
+  heldBytes(): number;
 }
 
 // Each state names the next part of the text:
@@ -213,7 +215,8 @@ export function createJsonScanner(root: Visit): JsonScanner {
     current = undefined;
     if (visit.kind === 'skip') return;
     const canonicalBytes = output.length + output.extra;
-    visit.onValue({ text: output.take(), type: currentType, canonicalBytes, offset: captureOffset });
+    const text = output.take(visit.borrows);
+    visit.onValue({ text, type: currentType, canonicalBytes, offset: captureOffset });
   }
 
   function beginName(byte: number, position: number): number {
@@ -338,11 +341,10 @@ export function createJsonScanner(root: Visit): JsonScanner {
       base += chunk.length;
       chunk = EMPTY;
     },
-    end() {
-      guarded(endInput);
-    },
+    end: () => guarded(endInput),
     get offset() {
       return base;
     },
+    heldBytes: () => output.heldBytes() + captured.heldBytes(),
   };
 }

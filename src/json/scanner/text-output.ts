@@ -15,9 +15,11 @@ export class TextOutput {
   /** Position in the current chunk where the open span began; -1 when no span is open. */
   spanStart = -1;
   private keeping = true;
+  private usedBytes = 0;
 
   /** Begins a new text. Without `keep`, for skipped values, collects nothing. */
   reset(keep: boolean): void {
+    this.heldBytes();
     this.length = 0;
     this.extra = 0;
     this.spanStart = -1;
@@ -75,8 +77,19 @@ export class TextOutput {
     return this.textPosition(position) + this.extra;
   }
 
-  take(): Buffer {
-    return Buffer.from(this.bytes.subarray(0, this.length));
+  /** Returns the text. With `borrow`, it is not a copy, and valid until the next text begins. */
+  take(borrow = false): Buffer {
+    const text = this.bytes.subarray(0, this.length);
+    return borrow ? text : Buffer.from(text);
+  }
+
+  /**
+   * Returns the memory in use. Pages of the buffer that were never written to cost nothing. The smaller buffers before
+   * it, with as many bytes together, remain until the next garbage collection.
+   */
+  heldBytes(): number {
+    this.usedBytes = Math.max(this.usedBytes, this.length);
+    return 2 * this.usedBytes;
   }
 
   private reserve(size: number): void {

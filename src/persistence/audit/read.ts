@@ -1,9 +1,11 @@
-// persistence/audit/ reads and verifies the audit trail. It imports domain and, of persistence, activity/, connection/,
-// read/ and state/. It never writes: commit/ and restore/ append entries.
+// persistence/audit/ reads and verifies the audit trail. It imports domain, limits and, of persistence, activity/,
+// connection/, read/ and state/. It never writes: commit/ and restore/ append entries.
 
 import type { Readable } from 'node:stream';
-import type { AuditLine, AuditQuery } from '../../domain/audit.ts';
-import type { AuditPage } from '../../domain/store.ts';
+import type { AuditQuery } from '../../domain/audit.ts';
+import type { MemoryBudget } from '../../domain/memory.ts';
+import type { Admit, AuditPage } from '../../domain/store.ts';
+import { limits } from '../../limits.ts';
 import type { Database } from '../connection/database.ts';
 import { openStream } from '../read/stream.ts';
 import { readStateHead, selectStateKey } from '../state/state-row.ts';
@@ -38,21 +40,62 @@ function changesDocument(key: string, name: string): string {
     else entry -> 'changes' @> jsonb_build_array(jsonb_build_object('name', ${name})) end`;
 }
 
-/** Reads one page of entries, in the order of their seqs. */
-export async function readAudit(database: Database, stateKey: string, query: AuditQuery): Promise<AuditPage> {
-  const { after = 0, before = Number.MAX_SAFE_INTEGER, action = null, document = null, limit, order } = query;
-  const rows = await database.rows<AuditLine>(
-    `select seq, ${LINE} as text from loom_audit
-      where state_key = $1 and seq > $2 and seq < $3
-        and ($4::text is null or action = $4)
-        and ($5::text is null or ${changesDocument('$1', '$5::text')})
-      order by seq ${directions[order]} limit $6`,
-    [stateKey, after, before, action, document, limit + 1],
-  );
-  const entries = rows.slice(0, limit);
-  const next = rows.length > limit ? (entries.at(-1)?.seq ?? null) : null;
-  const { head } = await readStateHead(database, stateKey);
-  return { entries, next, head };
+/**
+ * Reads one page of entries, in the order of their seqs. A page ends before the entry that would make it longer than
+ * `limits.maxPageBytes`, but has at least one. Reads a long page only after `admit` has returned.
+ */
+export async function readAudit(
+  database: Database,
+  stateKey: string,
+  { after = 0, before = Number.MAX_SAFE_INTEGER, action, document, limit, order }: AuditQuery,
+  admit: Admit = () => undefined,
+): Promise<AuditPage> {
+  const values = [stateKey, after, before, action ?? null, document ?? null, limit];
+  let maxPageBytes: number = limits.maxPageBytes;
+  // A restore can remove entries between the queries. Each attempt reads at most what was admitted.
+  for (let maxTextBytes: number = limits.smallTextBytes; ; maxTextBytes = maxPageBytes) {
+    const rows = await database.rows<PageRow>(pageQueries[order], [...values, maxPageBytes, maxTextBytes]);
+    const entries = rows.flatMap(({ seq, text, included }) => (included && text !== null ? [{ seq, text }] : []));
+    const found = rows.filter(({ included }) => included);
+    if (entries.length === found.length) {
+      const { head } = await readStateHead(database, stateKey);
+      return { entries, next: rows.length > found.length ? (entries.at(-1)?.seq ?? null) : null, head };
+    }
+    maxPageBytes = found.at(-1)?.total ?? 0;
+    admit(maxPageBytes);
+  }
+}
+
+interface PageRow {
+  seq: number;
+  /** Null if the page has more bytes than the last parameter allows. */
+  text: string | null;
+  /** Bytes of the page up to this entry. */
+  total: number;
+  /** False for the first entry after the page, which shows that there is one. */
+  included: boolean;
+}
+
+const pageQueries = { asc: pageQuery('seq > page.seq', 'asc'), desc: pageQuery('seq < page.seq', 'desc') };
+
+/** Returns the query of a page. It goes from entry to entry, because only their texts say where the page ends. */
+function pageQuery(isNext: string, direction: string): string {
+  const selected = `seq > $2 and seq < $3
+    and ($4::text is null or action = $4)
+    and ($5::text is null or ${changesDocument('$1', '$5::text')})`;
+  const one = (condition: string) => `select seq, octet_length(${LINE})::bigint as bytes from loom_audit
+    where state_key = $1 and ${selected} and ${condition} order by seq ${direction} limit 1`;
+  return `with recursive page (seq, total, position) as (
+      select first.seq, first.bytes, 1 from (${one('true')}) first
+      union all
+      select next.seq, page.total + next.bytes, page.position + 1 from page cross join lateral (${one(isNext)}) next
+       where page.position <= $6 and (page.position = 1 or page.total <= $7)
+    ), bounded as (
+      select seq, total, position, position = 1 or (position <= $6 and total <= $7) as included from page)
+    select seq, total, included,
+           case when included and (select max(total) from bounded where included) <= $8
+                then (select ${LINE} from loom_audit a where a.state_key = $1 and a.seq = bounded.seq) end as text
+      from bounded order by position`;
 }
 
 /** Streams the selected entries of one transaction snapshot, one JSON text a line. */
@@ -60,8 +103,10 @@ export async function openAudit(
   database: Database,
   stateKey: string,
   { after = 0, before = Number.MAX_SAFE_INTEGER, action = '', document, order }: Omit<AuditQuery, 'limit'>,
+  memory?: MemoryBudget,
 ): Promise<Readable> {
   const { body } = await openStream(database, {
+    memory,
     prepare: async (connection) => {
       await selectStateKey(connection, stateKey);
       // Without the state, or with hidden entries, the stream would look whole.
@@ -73,7 +118,7 @@ export async function openAudit(
       );
     },
     write: async (connection, _head, sink) => {
-      for await (const lines of connection.copyOut(selectedEntries(order))) {
+      for await (const lines of connection.copyOut(selectedEntries(order), sink)) {
         await sink.write(Buffer.concat(lines.flatMap((line) => [line, NEWLINE])));
       }
     },

@@ -2,6 +2,7 @@
 // domain and, of persistence, activity/, connection/, read/, schema/ and state/. It must not know restores.
 
 import type { BackupOptions } from '../../domain/backup.ts';
+import type { MemoryBudget } from '../../domain/memory.ts';
 import type { BackupStream, OperationContext } from '../../domain/store.ts';
 import type { ChainChecks } from '../activity/chain-checks.ts';
 import type { Operations } from '../activity/operations.ts';
@@ -18,6 +19,8 @@ export interface BackupSource {
   stateKey: string;
   operations: Operations;
   chainChecks: ChainChecks;
+  /** The memory of all answers of the node. */
+  memory?: MemoryBudget | undefined;
 }
 
 /**
@@ -25,7 +28,7 @@ export interface BackupSource {
  * backup is recognizably incomplete. Resolves when the snapshot has been taken. Format: docs/backup-format.md.
  */
 export async function openBackup(
-  { database, stateKey, operations, chainChecks }: BackupSource,
+  { database, stateKey, operations, chainChecks, memory }: BackupSource,
   options: BackupOptions,
   { requestId, signal }: OperationContext,
 ): Promise<BackupStream> {
@@ -43,6 +46,7 @@ export async function openBackup(
     },
     write: async (connection, head, sink) => {
       const countingSink: Sink = {
+        ...sink,
         write: (bytes) => {
           operation.count({ bytes: bytes.length });
           return sink.write(bytes);
@@ -56,6 +60,7 @@ export async function openBackup(
     },
     signal,
     lane: 'operator',
+    memory,
     onClose: operation.finish,
   });
   // A backup with a broken chain is not restorable, and one of a scratch state does not protect the live state.

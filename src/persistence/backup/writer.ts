@@ -78,7 +78,7 @@ async function writeDocuments(
     written.bytes += text.length;
     return encoder.document(name, text);
   };
-  for await (const lines of connection.copyOut(ALL_DOCUMENTS)) {
+  for await (const lines of connection.copyOut(ALL_DOCUMENTS, sink)) {
     progress.count({ documents: lines.length });
     await sink.write(Buffer.concat(lines.map(encode)));
   }
@@ -115,7 +115,7 @@ async function writeAudit(
   // A backup contains the entry without its column. If their seqs differ, seq 0 makes the chain broken.
   const query = `select case when entry -> 'seq' = to_jsonb(seq) then seq else 0 end, encode(hash, 'hex'), entry::text from loom_audit
     where state_key = current_setting('loom.state_key') and seq > current_setting('loom.after')::bigint order by seq`;
-  for await (const lines of connection.copyOut(query)) {
+  for await (const lines of connection.copyOut(query, sink)) {
     progress.count({ entries: lines.length });
     await sink.write(Buffer.concat(lines.map(toEntry)));
   }

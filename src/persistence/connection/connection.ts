@@ -27,7 +27,7 @@ export interface Connection extends Queries {
    */
   watched(timeoutMs: number): Queries;
   /** Streams the lines of `copy (query) to stdout`, see `copyLines`. */
-  copyOut(query: string): AsyncGenerator<Buffer[]>;
+  copyOut(query: string, options?: { onLongLine?: (bytes: number) => Promise<void> }): AsyncGenerator<Buffer[]>;
   /** Opens `copy target from stdin`. Call no other verb until the copy has ended or was aborted. */
   openCopyIn(target: string): CopyIn;
   /** Closes the connection at once. Pending verbs reject, and PostgreSQL rolls back the transaction. */
@@ -40,7 +40,7 @@ export function createConnection(client: Client | PoolClient, watch?: Watch): Co
     within: (timeoutMs = limits.queryTimeoutMs) =>
       createQueries(watch?.over(client, { eager: false }) ?? client, timeoutMs),
     watched: (timeoutMs) => createQueries(watch?.over(client, { eager: true }) ?? client, timeoutMs),
-    copyOut: (query) => copyLines(client, query),
+    copyOut: (query, { onLongLine } = {}) => copyLines(client, query, onLongLine),
     openCopyIn: (target) => openCopyIn(client, target),
     cut: () => cutClient(client),
   };

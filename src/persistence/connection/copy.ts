@@ -15,6 +15,9 @@ const COPY_OPTIONS = `(format csv, delimiter E'\\x02', quote E'\\x01', encoding 
 const FIELD_SEPARATOR = 0x02;
 const LINE_END = 0x0a;
 
+/** Bytes by which an incomplete line grows between two reports of its size. Buffers hold shorter lines anyway. */
+const LONG_LINE_BYTES = 1024 * 1024;
+
 /** Bytes to gather before a write: enough to make the cost of a call negligible, and less than a large document. */
 const COPY_CHUNK_BYTES = 128 * 1024;
 
@@ -22,8 +25,13 @@ const COPY_CHUNK_BYTES = 128 * 1024;
  * Streams the lines of `copy (query) to stdout` without their line ends, in groups as they arrive. Each line is
  * complete, whatever its length. Backpressure reaches PostgreSQL. Leaving the loop early cuts the connection, because
  * the next borrower would read the rest of the COPY.
+ * Calls `onLongLine` with the size of the open line so far, each time that it has grown by `LONG_LINE_BYTES`.
  */
-export async function* copyLines(client: Client | PoolClient, query: string): AsyncGenerator<Buffer[]> {
+export async function* copyLines(
+  client: Client | PoolClient,
+  query: string,
+  onLongLine?: (bytes: number) => Promise<void>,
+): AsyncGenerator<Buffer[]> {
   const stream = client.query(copyTo(`copy (${query}) to stdout ${COPY_OPTIONS}`, { highWaterMark: COPY_CHUNK_BYTES }));
   // The loop throws its errors itself. This listener is for an error after the loop has ended.
   stream.on('error', () => undefined);
@@ -31,10 +39,19 @@ export async function* copyLines(client: Client | PoolClient, query: string): As
   try {
     const yieldAfter = createYielder();
     let parts: Buffer[] = [];
+    let openBytes = 0;
+    let reportedBytes = 0;
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       const { lines, rest } = splitLines(parts, chunk);
       parts = rest;
-      if (lines.length > 0) yield lines;
+      openBytes = lines.length > 0 ? (rest[0]?.length ?? 0) : openBytes + chunk.length;
+      if (lines.length > 0) {
+        reportedBytes = 0;
+        yield lines;
+      } else if (openBytes - reportedBytes >= LONG_LINE_BYTES) {
+        reportedBytes = openBytes;
+        await onLongLine?.(openBytes);
+      }
       await yieldAfter(chunk.length);
     }
     complete = true;

@@ -2,8 +2,10 @@
 // limits and, of persistence, connection/ and state/. It never writes.
 
 import type { StoredDocument } from '../../domain/document.ts';
+import type { MemoryBudget } from '../../domain/memory.ts';
 import type { StateHead } from '../../domain/state.ts';
-import type { DocumentPage, DocumentQuery, StateStream } from '../../domain/store.ts';
+import type { Admit, DocumentPage, DocumentQuery, StateStream } from '../../domain/store.ts';
+import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import { splitFields } from '../connection/copy.ts';
 import type { Database } from '../connection/database.ts';
@@ -14,22 +16,46 @@ import { openStream, type Sink } from './stream.ts';
 
 type Filter = { isFiltered: boolean };
 
-/** Reads one document. Returns undefined when it does not exist, and throws `starting` when the state does not. */
+/**
+ * Reads one document. Returns undefined when it does not exist, and throws `starting` when the state does not. Reads a
+ * long document only after `admit` has returned.
+ */
 export async function readDocument(
   database: Database,
   stateKey: string,
   name: string,
+  admit: Admit = () => undefined,
 ): Promise<StoredDocument | undefined> {
-  const row = await database.firstRow<Filter & { [Name in keyof StoredDocument]: StoredDocument[Name] | null }>(
-    `select d.value::text as text, d.revision, s.epoch, ${rfc3339('d.updated_at')} as "updatedAt", ${IS_FILTERED}
+  // The document can grow between the queries. Each attempt reads at most what was admitted.
+  for (let maxBytes: number = limits.smallTextBytes; ; ) {
+    const row = await readDocumentUpTo(database, stateKey, name, maxBytes);
+    if (row === undefined) return undefined;
+    const { text, bytes, ...rest } = row;
+    if (text !== null) return { text, ...rest };
+    admit(bytes);
+    maxBytes = bytes;
+  }
+}
+
+type LimitedDocument = Omit<StoredDocument, 'text'> & { text: string | null; bytes: number };
+
+async function readDocumentUpTo(
+  database: Database,
+  stateKey: string,
+  name: string,
+  maxBytes: number,
+): Promise<LimitedDocument | undefined> {
+  const row = await database.firstRow<Filter & { [Name in keyof LimitedDocument]: LimitedDocument[Name] | null }>(
+    `select case when d.bytes <= $3 then d.value::text end as text, d.bytes, d.revision, s.epoch,
+            ${rfc3339('d.updated_at')} as "updatedAt", ${IS_FILTERED}
        from loom_state s left join loom_document d on d.state_key = s.state_key and d.name = $2
       where s.state_key = $1`,
-    [stateKey, name],
+    [stateKey, name, maxBytes],
   );
-  const { text, revision, epoch, updatedAt, isFiltered } = requireState(row);
+  const { text, bytes, revision, epoch, updatedAt, isFiltered } = requireState(row);
   assertUnfiltered(isFiltered);
-  if (text === null || revision === null || epoch === null || updatedAt === null) return undefined;
-  return { text, revision, epoch, updatedAt };
+  if (bytes === null || revision === null || epoch === null || updatedAt === null) return undefined;
+  return { text, bytes, revision, epoch, updatedAt };
 }
 
 /** Reads one page of the documents, in byte order of their names. */
@@ -55,8 +81,9 @@ export async function listDocuments(database: Database, stateKey: string, query:
 }
 
 /** Streams all documents of one transaction snapshot as the text of one JSON object. */
-export async function openState(database: Database, stateKey: string): Promise<StateStream> {
+export async function openState(database: Database, stateKey: string, memory?: MemoryBudget): Promise<StateStream> {
   const { head, body } = await openStream(database, {
+    memory,
     prepare: async (connection) => {
       await selectStateKey(connection, stateKey);
       const head = await readStateHead(connection.within(), stateKey);
@@ -76,7 +103,7 @@ export const ALL_DOCUMENTS = `select name, value::text from loom_document
 async function writeState(connection: Connection, head: StateHead, sink: Sink): Promise<void> {
   const written = { documents: 0, bytes: 0 };
   let separator = '{';
-  for await (const lines of connection.copyOut(ALL_DOCUMENTS)) {
+  for await (const lines of connection.copyOut(ALL_DOCUMENTS, sink)) {
     const parts: Buffer[] = [];
     for (const line of lines) {
       const [name, value] = splitFields(line);

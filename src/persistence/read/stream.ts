@@ -1,5 +1,7 @@
 import { once } from 'node:events';
 import { PassThrough, type Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { MemoryBudget, MemoryShare } from '../../domain/memory.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
@@ -9,6 +11,8 @@ import { boundTransaction } from '../connection/session-bounds.ts';
 /** Accepts the bytes of a stream. `write` resolves when the next write may follow, and rejects after a disconnect. */
 export interface Sink {
   write(bytes: Buffer | string): Promise<void> | undefined;
+  /** Reports the bytes of a line that is still arriving, see `Connection.copyOut`. Waits for memory if there is none. */
+  readonly onLongLine: (bytes: number) => Promise<void>;
 }
 
 export interface StreamPlan<Head> {
@@ -21,13 +25,25 @@ export interface StreamPlan<Head> {
   signal?: AbortSignal;
   /** The share of the pool that the stream uses. */
   lane: 'client' | 'operator';
+  /** The memory of all answers of the node. Without it, nothing bounds the memory of this stream. */
+  memory?: MemoryBudget | undefined;
 }
 
 const BODY_BUFFER_BYTES = 512 * 1024;
 
+/** Bounds one write. A client that takes a long line slowly then shows progress, and the buffer stays small. */
+const SLICE_BYTES = 64 * 1024;
+
+/** Memory of a long line for each of its bytes: the pieces or the line itself, and the output made of it. */
+const LINE_MEMORY_FACTOR = 2;
+
+/** Pause between two attempts to get memory. Other streams free theirs at their own speed. */
+const MEMORY_PAUSE_MS = 50;
+
 /**
  * Streams what one `REPEATABLE READ READ ONLY` transaction reads: all of one instant, without delaying commits. The
- * body ends only after the transaction has committed. If the reader disconnects, only its connection is closed.
+ * body ends only after the transaction has committed. If the reader disconnects, only its connection is closed. Rejects
+ * with `node_busy` if no memory is free for its buffers. When others need the memory, the slowest stream fails with it.
  */
 export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Promise<{ head: Head; body: Readable }> {
   const body = new PassThrough({ highWaterMark: BODY_BUFFER_BYTES });
@@ -37,13 +53,19 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
   if (plan.signal?.aborted === true) abort();
   plan.signal?.addEventListener('abort', abort, { once: true });
   const closed = new AbortController();
-  body.once('close', () => closed.abort());
+  const share = plan.memory?.open();
+  body.once('close', () => {
+    closed.abort();
+    share?.close();
+  });
   return new Promise((resolve, reject) => {
     const read = async (connection: Connection): Promise<void> => {
       await boundTransaction(connection);
       const head = await plan.prepare(connection);
+      share?.resize(BODY_BUFFER_BYTES);
+      share?.makeReclaimable((error) => body.destroy(error));
       resolve({ head, body });
-      await plan.write(connection, head, createSink(body, closed.signal));
+      await plan.write(connection, head, createSink(body, closed.signal, share));
     };
     database
       .transaction('snapshot', read, { signal: closed.signal, lane: plan.lane })
@@ -62,14 +84,42 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
   });
 }
 
-function createSink(body: PassThrough, closed: AbortSignal): Sink {
+function createSink(body: PassThrough, closed: AbortSignal, share: MemoryShare | undefined): Sink {
+  const writeOne = (bytes: Buffer | string): Promise<void> | undefined => {
+    if (body.destroyed) return Promise.reject(goneOrBusy(body));
+    share?.countMoved(bytes.length);
+    return body.write(bytes) ? undefined : drained(body, closed);
+  };
   return {
-    write: (bytes) => {
-      if (body.destroyed) return Promise.reject(readerGone());
-      if (body.write(bytes)) return undefined;
-      return drained(body, closed);
+    write: (bytes) =>
+      bytes.length <= SLICE_BYTES ? writeOne(bytes) : writeSlices(Buffer.from(bytes), writeOne, share),
+    onLongLine: async (bytes) => {
+      if (share !== undefined) await reserve(share, BODY_BUFFER_BYTES + LINE_MEMORY_FACTOR * bytes, closed);
     },
   };
+}
+
+async function writeSlices(
+  bytes: Buffer,
+  writeOne: (slice: Buffer) => Promise<void> | undefined,
+  share: MemoryShare | undefined,
+): Promise<void> {
+  for (let start = 0; start < bytes.length; start += SLICE_BYTES) {
+    await writeOne(bytes.subarray(start, start + SLICE_BYTES));
+  }
+  share?.resize(BODY_BUFFER_BYTES);
+}
+
+/** Charges the bytes. While they do not fit, waits for other requests to free memory. */
+async function reserve(share: MemoryShare, bytes: number, closed: AbortSignal): Promise<void> {
+  for (let waitedMs = 0; ; waitedMs += MEMORY_PAUSE_MS) {
+    try {
+      return share.resize(bytes);
+    } catch (error) {
+      if (waitedMs >= limits.memoryWaitMs || closed.aborted) throw error;
+    }
+    await sleep(MEMORY_PAUSE_MS);
+  }
 }
 
 /**
@@ -81,10 +131,15 @@ async function drained(body: PassThrough, closed: AbortSignal): Promise<void> {
   try {
     await once(body, 'drain', { signal: closed });
   } catch {
-    throw readerGone();
+    throw goneOrBusy(body);
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Returns the error that destroyed the body, such as `node_busy`; otherwise the reader has disconnected. */
+function goneOrBusy(body: PassThrough): Error {
+  return body.errored ?? readerGone();
 }
 
 function readerGone(): LoomError {

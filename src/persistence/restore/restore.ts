@@ -64,10 +64,11 @@ export async function restore(database: Database, body: Readable, run: RestoreRu
 }
 
 /** Stages the body as it arrives, then checks the request and the staged backup. */
-async function receive(connection: Connection, body: Readable, { stateKey, progress }: RestoreRun) {
+async function receive(connection: Connection, body: Readable, { stateKey, progress, memory }: RestoreRun) {
   progress.enter('receiving');
   const decoded = await stageBackup(connection, body, {
     progress,
+    memory,
     onBegin: async (members) => {
       if (members.dry_run === true) progress.becomePlan();
       await lockTarget(connection, stateKey, members);

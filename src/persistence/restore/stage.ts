@@ -1,6 +1,8 @@
 import type { Readable } from 'node:stream';
 import { entryForms } from '../../backup/check/entry-forms.ts';
 import { type BackupItem, createRestoreDecoder, type Decoded } from '../../backup/format/decoder.ts';
+import type { OperationContext } from '../../domain/store.ts';
+import { limits } from '../../limits.ts';
 import type { Progress } from '../activity/operations.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { CopyIn } from '../connection/copy.ts';
@@ -48,9 +50,14 @@ export async function analyzeStage(queries: Queries): Promise<void> {
 
 export interface StageOptions {
   progress: Progress;
+  /** The memory of the body. Without it, nothing bounds the memory of this restore. */
+  memory?: OperationContext['memory'];
   /** Called once, before anything is staged, with the members of the request that the first chunk contains. */
   onBegin(request: Record<string, unknown>): Promise<void>;
 }
+
+/** Memory of an item for each of its bytes: its text, and the line for PostgreSQL. */
+const ITEM_MEMORY_FACTOR = 2;
 
 /**
  * Decodes the body as it arrives, and copies its documents, digests and entries into the staging tables. `connection`
@@ -59,7 +66,7 @@ export interface StageOptions {
 export async function stageBackup(
   connection: Connection,
   body: Readable,
-  { progress, onBegin }: StageOptions,
+  { progress, memory, onBegin }: StageOptions,
 ): Promise<Decoded> {
   await createStage(connection);
   const decoder = createRestoreDecoder();
@@ -70,6 +77,8 @@ export async function stageBackup(
     for await (const chunk of body as AsyncIterable<Buffer>) {
       progress.count({ bytes: chunk.length });
       const items = decoder.write(chunk);
+      const itemBytes = items.reduce((sum, item) => sum + (item.kind === 'digest' ? 0 : item.text.length), 0);
+      memory?.resize(limits.openBodyBytes + decoder.heldBytes() + ITEM_MEMORY_FACTOR * itemBytes);
       if (isFirst) await onBegin(decoder.whole.request);
       isFirst = false;
       for (const item of items) {

@@ -2,6 +2,7 @@ import { PassThrough } from 'node:stream';
 import type { InjectOptions } from 'fastify';
 import type { Pool } from 'pg';
 import { type Config, parseConfig } from '../../../src/config/config.ts';
+import { createMemoryBudgets } from '../../../src/domain/memory.ts';
 import { type Readiness, readinessOf } from '../../../src/domain/readiness.ts';
 import type { Store } from '../../../src/domain/store.ts';
 import { createServer, type HttpServer, type ServerOptions } from '../../../src/http/server.ts';
@@ -51,11 +52,14 @@ export interface BareServer extends HttpServer {
   setReadiness(readiness: Readiness): void;
 }
 
+/** Names the bounds that a test may set. Those of a node take too long to reach. */
+type ServerBounds = 'paceWindowMs' | 'headersTimeoutMs' | 'maxConnections' | 'memory';
+
 /** Creates the HTTP server on any store. */
 export function createBareServer(
   store: Store,
   config: Config,
-  more: Partial<Pick<ServerOptions, 'bodyIdleTimeoutMs' | 'metrics'>> = {},
+  more: Partial<Pick<ServerOptions, ServerBounds | 'metrics'>> = {},
 ): BareServer {
   let readiness = readyNow;
   const stream = new PassThrough();
@@ -111,7 +115,7 @@ export interface TestResponse {
 /** Creates a node without its probe: HTTP server and store on a new database. */
 export async function createTestServer(
   env: Record<string, string> = {},
-  more: Partial<Pick<ServerOptions, 'bodyIdleTimeoutMs'>> = {},
+  more: Partial<Pick<ServerOptions, ServerBounds>> = {},
 ): Promise<TestServer> {
   const database = await createTestDatabase();
   const config = testConfig(database.url, env);
@@ -121,15 +125,17 @@ export async function createTestServer(
     applicationName: 'loom test',
   });
   await ensureState(nodeDatabase, config.postgres.stateKey);
+  const memory = more.memory ?? createMemoryBudgets(() => performance.now());
   const store = createStore({
     database: nodeDatabase,
+    memory: memory.answers,
     stateKey: config.postgres.stateKey,
     maxDocumentBytes: config.maxDocumentBytes,
     migrations: await loadMigrations(),
     operations: createOperations(),
     onBatch: metrics.countBatch,
   });
-  const server = createBareServer(store, config, { ...more, metrics });
+  const server = createBareServer(store, config, { ...more, memory, metrics });
   return {
     ...server,
     store,

@@ -1,0 +1,117 @@
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, test } from 'vitest';
+import { chooseMaxConnections } from '../../src/http/connections.ts';
+import { limits } from '../../src/limits.ts';
+import { openHostile, requestHead } from '../setup/faults/hostile.ts';
+import { asAdmin, asClient, createTestServer, json, type TestServer } from '../setup/node/http.ts';
+
+let server: TestServer;
+let port: number;
+const sockets: Socket[] = [];
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy();
+  await server.close({ timeoutMs: 100 });
+});
+
+async function start(bounds: Parameters<typeof createTestServer>[1]): Promise<void> {
+  server = await createTestServer({}, bounds);
+  ({ port } = await server.listen());
+}
+
+function open(bytes = '', reads = true) {
+  const client = openHostile({ port, bytes, reads });
+  sockets.push(client.socket);
+  return client;
+}
+
+/** Sends one request on a new connection. Resolves with everything that the node answers until it closes. */
+async function ask(path: string, headers: Record<string, string> = {}): Promise<string> {
+  const client = open(requestHead('GET', path, { connection: 'close', ...headers }));
+  await client.closed;
+  return client.received();
+}
+
+const count = () => server.request('GET', '/v1/admin/status', { headers: asAdmin }).then((answer) => answer.json());
+
+async function eventually(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await sleep(10);
+}
+
+describe('a connection without a request', () => {
+  test('is closed after the time for headers: silent ones, and those that send a head byte by byte', async () => {
+    await start({ headersTimeoutMs: 400 });
+    const silent = Array.from({ length: 50 }, () => open());
+    const slow = openHostile({
+      port,
+      bytes: 'GET /live HTTP/1.1\r\nx: ',
+      reads: true,
+      drip: { bytes: 'x', everyMs: 20 },
+    });
+    await Promise.all([...silent, slow].map(({ closed }) => closed));
+    expect(slow.received()).toMatch(/^HTTP\/1.1 408 /);
+    await eventually(async () => (await count()).connections.open === 0);
+  });
+});
+
+describe('at the maximum of connections', () => {
+  test('the oldest silent connection makes room, then the one that has been idle for the longest time', async () => {
+    await start({ maxConnections: 3 });
+    const idle = open(requestHead('GET', '/live', {}));
+    await eventually(() => idle.received().includes('"ok":true'));
+    const [first, second] = [open(), open()];
+    await eventually(async () => (await count()).connections.open === 3);
+    expect(await ask('/live')).toContain('200 OK');
+    await first.closed;
+    open();
+    await eventually(async () => (await count()).connections.open === 3);
+    open();
+    await second.closed;
+    expect(idle.socket.destroyed).toBe(false);
+  });
+
+  test('a probe is answered although all connections have a request in flight, and any other request gets 503', async () => {
+    await start({ maxConnections: 3 });
+    const upload = requestHead('PUT', '/v1/documents/x', { ...asClient, ...json, 'content-length': '100' });
+    for (let index = 0; index < 3; index += 1) open(upload);
+    await eventually(async () => (await count()).connections.open === 3 && (await count()).connections.idle === 0);
+    for (const path of ['/live', '/ready', '/metrics']) {
+      expect(await ask(path, asAdmin)).toMatch(/^HTTP\/1.1 200 [\s\S]*connection: close/i);
+    }
+    expect(await ask('/v1/documents', asAdmin)).toMatch(/^HTTP\/1.1 503 [\s\S]*retry-after: \d[\s\S]*node_busy/i);
+    // A flood of connections beyond them does not keep a probe out either: silent ones give way to it.
+    for (let index = 0; index < 2 * limits.maxProbeConnections; index += 1) open();
+    expect(await ask('/ready')).toContain('200 OK');
+  });
+
+  test('comes from the limit of open files, without what the pool, the log and probes need', () => {
+    const choose = (openFiles: number, configured?: number) =>
+      chooseMaxConnections({ configured, poolMax: 10 }, openFiles);
+    expect(choose(400)).toBe(400 - 10 - limits.reservedFiles - limits.maxProbeConnections);
+    expect(choose(1_000_000)).toBe(limits.maxConnections);
+    expect(choose(1_000_000, 50_000)).toBe(50_000);
+    expect(choose(400, 5_000)).toBe(choose(400));
+    expect(choose(1)).toBe(limits.minConnections);
+    expect(chooseMaxConnections({ configured: undefined, poolMax: 10 })).toBeGreaterThanOrEqual(limits.minConnections);
+  });
+});
+
+test('an answer that waits behind another one is given up when the connection closes', async () => {
+  await start({});
+  // Larger than the buffers on the way, so that the backup waits for its client.
+  await server.request('PUT', '/v1/documents/large', { body: JSON.stringify('x'.repeat(3_000_000)) });
+  const upload = requestHead('PUT', '/v1/documents/x', { ...asClient, ...json, 'content-length': '5' });
+  // The second request is complete, and its answer waits for the first, whose commit is held up.
+  const lock = await server.pool.connect();
+  await lock.query('begin; select from loom_state for update');
+  const client = open(`${upload}"abc"${requestHead('GET', '/v1/admin/persistence/backup', asAdmin)}`);
+  await eventually(() => server.store.observe().operations.length === 1);
+  client.socket.destroy();
+  await eventually(() => server.store.observe().operations.length === 0);
+  await lock.query('rollback');
+  lock.release();
+  await eventually(async () => {
+    const { memory } = await count();
+    return memory.bodies_bytes === 0 && memory.answers_bytes === 0;
+  });
+});
