@@ -100,19 +100,6 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
 
   watchPace(server, clients, options);
 
-  const isUnused = (socket: Socket): boolean => (clients.get(socket)?.requests ?? 0) === 0;
-
-  /** Ends the sending side of idle connections. To close both at once would reset a request that arrives now. */
-  function endIdle(): void {
-    for (const socket of clients.keys()) {
-      if (!isUnused(socket)) continue;
-      socket.end();
-      setTimeout(() => {
-        if (isUnused(socket)) socket.destroy();
-      }, limits.idleLingerMs).unref();
-    }
-  }
-
   /** Resolves when no connection is open, or after `timeoutMs`. Without a timeout, waits for ever. */
   const empty = async (timeoutMs?: number): Promise<void> => {
     if (clients.size > 0) await emptied.wait(timeoutMs);
@@ -126,7 +113,7 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
       // The `close` of an HTTP server would also destroy the idle connections.
       NetServer.prototype.close.call(server);
       await empty(limits.idleLingerMs);
-      endIdle();
+      endUnused(clients);
     },
     empty,
     openResponses: (): ServerResponse[] => [...responses],
@@ -139,6 +126,18 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
       max: maxConnections,
     }),
   };
+}
+
+/** Ends the sending side of unused connections. To close both at once would reset a request that arrives now. */
+function endUnused(clients: ReadonlyMap<Socket, Client>): void {
+  const isUnused = (socket: Socket): boolean => (clients.get(socket)?.requests ?? 0) === 0;
+  for (const socket of clients.keys()) {
+    if (!isUnused(socket)) continue;
+    socket.end();
+    setTimeout(() => {
+      if (isUnused(socket)) socket.destroy();
+    }, limits.idleLingerMs).unref();
+  }
 }
 
 /** Creates an event that may happen again and again, with waits for its next time. */
