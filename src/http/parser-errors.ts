@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { codeOf, LoomError } from '../errors.ts';
+import { limits } from '../limits.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { toProblem } from './reply/problem.ts';
@@ -29,6 +30,11 @@ export function createParserErrorHandler({ order, log, metrics }: Parts): (error
   }
 
   return (error, socket) => {
+    const discardFrom = lingering.get(socket);
+    if (discardFrom !== undefined) {
+      if (socket.bytesRead - discardFrom > limits.lingerBytes) socket.destroy();
+      return;
+    }
     if (codeOf(error) === 'ECONNRESET' || !socket.writable) {
       socket.destroy();
       return;
@@ -50,6 +56,13 @@ export function createParserErrorHandler({ order, log, metrics }: Parts): (error
   };
 }
 
+/**
+ * Maps each connection whose input was refused to the bytes that it had received by then. Closing it at once would reset
+ * the connection of a client that still sends, and the client would lose the answer. So the node discards the rest, as
+ * `plugins/linger.ts` does for bodies. Node reports each further chunk as another error.
+ */
+const lingering = new WeakMap<Socket, number>();
+
 function sendProblem(
   socket: Socket,
   problem: ReturnType<typeof toProblem>,
@@ -66,7 +79,11 @@ function sendProblem(
     'connection: close',
   ];
   const body = request?.method === 'HEAD' ? '' : problem.body;
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
+  lingering.set(socket, socket.bytesRead);
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+  socket.resume();
+  const timer = setTimeout(() => socket.destroy(), limits.lingerMs);
+  socket.once('close', () => clearTimeout(timer));
 }
 
 function parserError(error: Error): LoomError {

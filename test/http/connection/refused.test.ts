@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { asAdmin, createTestServer, inject, type TestServer } from '../../setup/node/http.ts';
-import { exchange, toAnswers } from '../../setup/node/raw.ts';
+import { exchange, openSocket, receive, toAnswers } from '../../setup/node/raw.ts';
 
 let server: TestServer;
 let port: number;
@@ -155,6 +155,21 @@ test('an upgrade to another protocol is ignored', async () => {
   expect(toAnswers(await exchange(port, bytes))[0]).toMatchObject({ status: 200, body: '{"ok":true}\n' });
 });
 
+test('a client that still sends receives the answer, and is cut off soon', async () => {
+  for (const start of ['GET /live HTTP/1.1\r\nhost: x\r\na: ', 'NONSENSE\r\n\r\n']) {
+    const text = await exchange(port, start + 'a'.repeat(4_000_000));
+    expect(toAnswers(text)[0]?.status).toBe(start.startsWith('GET') ? 431 : 400);
+  }
+  const socket = await openSocket(port);
+  const answered = receive(socket, (text) => text.endsWith('}\n'));
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.write('NONSENSE\r\n\r\n');
+  await answered;
+  const sending = setInterval(() => socket.write('a'), 20);
+  await closed;
+  clearInterval(sending);
+});
+
 test('a precondition behind many headers is not lost', async () => {
   const headers = `${token}content-type: application/json\r\ncontent-length: 1\r\n${'a:\r\n'.repeat(1_200)}if-match: "other"\r\n`;
   const [answer] = toAnswers(await exchange(port, `PUT /v1/documents/b HTTP/1.1\r\nhost: x\r\n${headers}${close}1`));
@@ -180,5 +195,6 @@ test('a faulty body is answered under the id of its request', async () => {
   const head = `PUT /v1/documents/a HTTP/1.1\r\nhost: x\r\n${token}content-type: application/json\r\nx-request-id: chunk.1\r\n`;
   const [answer] = toAnswers(await exchange(port, `${head}transfer-encoding: chunked\r\n\r\nnonsense\r\n`));
   expect(answer).toMatchObject({ status: 400, headers: { 'x-request-id': 'chunk.1' } });
-  expect(server.logged.text()).toMatch(/"id":"chunk\.1"[^\n]*"status":400/);
+  // The node logs the request when its side of the connection is closed, too.
+  await expect.poll(() => server.logged.text(), { timeout: 20_000 }).toMatch(/"id":"chunk\.1"[^\n]*"status":400/);
 });
