@@ -122,8 +122,8 @@ export const limits = {
   /** Bounds a node's waiting commits. At 1,000 commits a second, the last waits about as long as a client does. */
   maxQueueCommits: 4_096,
 
-  /** Bounds the memory for a node's waiting commits, with room for two bodies of the maximum size. */
-  maxQueueBytes: 96 * MiB,
+  /** Bounds the text of a node's waiting commits. `maxBodiesBytes` covers it, and has room for the largest change. */
+  maxQueueBytes: 44 * MiB,
 
   /**
    * Bound the memory of a node for the requests in flight on all connections. With the node's own 60 MiB and the streams,

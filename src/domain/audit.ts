@@ -23,6 +23,7 @@ export const auditActions = [
   'restore',
   'undo',
   'audit.import',
+  'epoch',
 ] as const;
 
 /**

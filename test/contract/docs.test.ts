@@ -142,7 +142,8 @@ describe('docs/operations.md', () => {
     `time out after ${limits.queryTimeoutMs / 1000} s, commits after ${limits.commitTimeoutMs / 1000} s`,
     `sends the commit again for up to ${limits.commitTimeoutMs / 1000} s`,
     `no answer within ${limits.probeDeadlineMs / 1000} s`,
-    `aborts a backup whose client reads nothing for ${limits.readerIdleTimeoutMs / 1000} s`,
+    `reads fewer than ${limits.minClientBytesPerSecond.toLocaleString('en')} bytes a second over ${limits.clientPaceWindowMs / 1000} s`,
+    `use at most ${limits.maxBodiesBytes / 2 ** 20} MiB, and all answers at most ${limits.maxAnswersBytes / 2 ** 20} MiB`,
   ])('states the limit: %s', (words) => {
     expect(page('docs/operations.md').replace(/\s+/g, ' ')).toContain(words);
   });

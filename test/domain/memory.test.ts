@@ -93,6 +93,8 @@ test('the budgets have room for the largest change, page and document, and toget
   const largestChange =
     2 * limits.openBodyBytes + 2 * limits.maxDocumentBytes + limits.commitMemoryFactor * limits.maxStateBodyBytes;
   expect(limits.maxBodiesBytes).toBeGreaterThanOrEqual(largestChange);
+  expect(limits.commitMemoryFactor * limits.maxQueueBytes).toBeLessThanOrEqual(limits.maxBodiesBytes);
+  expect(limits.maxQueueBytes).toBeGreaterThan(limits.maxStateBodyBytes);
   expect(limits.maxAnswersBytes).toBeGreaterThanOrEqual(limits.answerMemoryFactor * limits.maxPageBytes);
   expect(limits.maxAnswersBytes).toBeGreaterThanOrEqual(limits.answerMemoryFactor * limits.maxDocumentBytes);
   // Buffers that wait for the garbage collector take up to as much again: `test/e2e/hostile-memory.test.ts` measures it.
