@@ -75,6 +75,7 @@ describe('of two states in one database, no verb of one shows or touches the oth
     ['openBackup', (node) => node.backup()],
     ['openBackup and recordTaken', (node) => node.takeBackup()],
     ['readUndoRecords', (node) => node.store.readUndoRecords()],
+    ['readSizes', async (node) => (await node.store.readSizes()).undoBytes],
     ['readScratchStates', (node) => node.store.readScratchStates()],
     ['restore', async (node) => node.restore(await node.backup())],
     ['restore and undo', async (node) => [await node.restore(await node.backup()), await node.undo()]],
