@@ -88,6 +88,10 @@ export function trackConnections(server: Server, isDraining: () => boolean) {
       endIdle();
     },
     empty,
+    /** Also closes connections that have left HTTP, which Node's `closeAllConnections` skips. */
+    destroyAll: (): void => {
+      for (const socket of requestsOf.keys()) socket.destroy();
+    },
     openResponses: (): ServerResponse[] => [...responses],
     isEmpty: (): boolean => requestsOf.size === 0,
   };

@@ -69,7 +69,7 @@ export function createServer(options: ServerOptions) {
   });
   registerRoutes(app, { ...parts, metricsPublic: http.metricsPublic, bodyIdleTimeoutMs, peekHead });
 
-  /** Returns the time for the last answers: thousands of waiting commits take seconds, and the process must end on time. */
+  /** Returns the time that the last answers take, so that the process ends on time even if thousands of commits wait. */
   function answersMs(timeoutMs: number): number {
     return Math.min(timeoutMs / 2, connections.openResponses().length * limits.lastAnswerMs);
   }
@@ -107,7 +107,7 @@ export function createServer(options: ServerOptions) {
       await connections.empty(timeoutMs === undefined ? undefined : timeLeft() - answersMs(timeoutMs));
       if (!connections.isEmpty()) {
         await Promise.race([answerRest(abandon), connections.empty(timeLeft() + limits.lateAnswersMs)]);
-        app.server.closeAllConnections();
+        connections.destroyAll();
       }
       await app.close();
     },
