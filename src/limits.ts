@@ -427,7 +427,7 @@ export const limits = {
   lastAnswersMs: 500,
 
   /** Bounds what the last answers add to the timeout of a closing node. Then it closes the connections. */
-  lateAnswersMs: 800,
+  lateAnswersMs: 700,
 
   /** Reserves this part of the timeout for each answer to a request that still waits at its end. */
   lastAnswerMs: 1,

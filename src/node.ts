@@ -88,13 +88,10 @@ export async function startNode(
     draining = true;
     log.info('shutting down: open requests finish first');
     await sleep(shutdown.delayMs);
-    const timeLeft = startCountdown(shutdown.timeoutMs);
-    await server.close({ timeoutMs: timeLeft(), abandon: parts.abandon });
-    // A part that waits for a frozen database must not keep the process alive.
-    const givenUp = new AbortController();
-    const deadline = sleep(timeLeft() + limits.lastCloseMs, undefined, { signal: givenUp.signal });
-    await Promise.race([closeParts(), deadline]);
-    givenUp.abort();
+    await within(shutdown.timeoutMs + limits.lateAnswersMs + limits.lastCloseMs, async () => {
+      await server.close({ timeoutMs: shutdown.timeoutMs, abandon: parts.abandon });
+      await closeParts();
+    });
     operations.endAll(shutdownError());
     log.info('stopped');
   }
@@ -166,10 +163,11 @@ function connectDatabase(
   };
 }
 
-/** Returns a function that returns the milliseconds left, at least 0. The clock is monotonic. */
-function startCountdown(totalMs: number): () => number {
-  const startedMs = performance.now();
-  return () => Math.max(0, totalMs - (performance.now() - startedMs));
+/** Waits for `run`, at most `maxMs`: a part that waits for a frozen database must not keep the process alive. */
+async function within(maxMs: number, run: () => Promise<void>): Promise<void> {
+  const done = new AbortController();
+  const deadline = sleep(maxMs, undefined, { signal: done.signal });
+  await Promise.race([run(), deadline]).finally(() => done.abort());
 }
 
 function listenFault(error: unknown, { host, port }: Config['http']): unknown {

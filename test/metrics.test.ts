@@ -51,13 +51,20 @@ test('the series that alarms watch exist with 0 before the first failure', async
 
 test('answers count by class, except those of probes and scrapes', async () => {
   const counting = start();
-  for (const [
-    route,
-    status,
-  ] of [['/v1/state', 200], ['/v1/state', 503], ['/ready', 503], ['/metrics', 200], ['none', 404]] as const) // biome-ignore format: one line reads better
+  for (const [route, status] of [
+    ['/v1/state', 200],
+    ['/v1/state', 503],
+    ['/ready', 503],
+    ['/metrics', 200],
+    ['none', 404],
+  ] as const)
     counting.countRequest({ method: 'GET', route, status, durationMs: 1 });
   const text = await scrape(counting);
-  for (const [kind, count] of [['2xx', 1], ['4xx', 1], ['5xx', 1]]) // biome-ignore format: one line reads better
+  for (const [kind, count] of [
+    ['2xx', 1],
+    ['4xx', 1],
+    ['5xx', 1],
+  ])
     expect(text).toContain(`loom_http_responses_total{class="${kind}"} ${count}\n`);
 });
 

@@ -116,6 +116,10 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
       endUnused(clients);
     },
     empty,
+    /** Also closes connections that have left HTTP, which Node's `closeAllConnections` skips. */
+    destroyAll: (): void => {
+      for (const socket of clients.keys()) socket.destroy();
+    },
     openResponses: (): ServerResponse[] => [...responses],
     isEmpty: (): boolean => clients.size === 0,
     /** Returns whether the connection was accepted beyond the maximum. */

@@ -27,7 +27,7 @@ export async function closeServer(
   const startedMs = performance.now();
   const timeLeft = (): number => Math.max(0, (timeoutMs ?? 0) - (performance.now() - startedMs));
 
-  /** Returns the time for the last answers: thousands of waiting commits take seconds, and the process must end on time. */
+  /** Returns the time that the last answers take, so that the process ends on time even if thousands of commits wait. */
   function answersMs(totalMs: number): number {
     return Math.min(totalMs / 2, connections.openResponses().length * limits.lastAnswerMs);
   }
@@ -44,7 +44,7 @@ export async function closeServer(
   await connections.empty(timeoutMs === undefined ? undefined : timeLeft() - answersMs(timeoutMs));
   if (!connections.isEmpty()) {
     await Promise.race([answerRest(), connections.empty(timeLeft() + limits.lateAnswersMs)]);
-    app.server.closeAllConnections();
+    connections.destroyAll();
   }
   await app.close();
 }

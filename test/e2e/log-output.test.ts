@@ -43,7 +43,11 @@ async function startWith(stdout: number | 'pipe', env: Record<string, string> = 
   const ended = once(child, 'exit');
   const url = `http://127.0.0.1:${port}`;
   await waitUntil(
-    () => fetch(`${url}/ready`).then(({ status }) => status, () => 0), // biome-ignore format: one line reads better
+    () =>
+      fetch(`${url}/ready`).then(
+        ({ status }) => status,
+        () => 0,
+      ),
     (status) => status === 200,
   );
   return {
@@ -168,7 +172,11 @@ describe('a node whose log cannot be written', () => {
       },
       (seen) => seen,
     );
-    const lines = text.slice(text.indexOf('{')).split('\n').slice(0, -1).map((line) => JSON.parse(line)); // biome-ignore format: one line reads better
+    const lines = text
+      .slice(text.indexOf('{'))
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line));
     expect(lines.filter(({ msg }) => msg === 'listening')).toHaveLength(1);
     expect(lines.find(({ dropped: count }) => count !== undefined)).toMatchObject({
       level: 'error',

@@ -169,6 +169,22 @@ test('no request on a kept connection is reset or lost when the node closes', as
   }
 });
 
+test('a restore whose upload has not ended is aborted at the timeout, and counts as such', async () => {
+  database = await createTestDatabase();
+  const { url, stop, output } = await startOn(database.url, { LOOM_SHUTDOWN_TIMEOUT_MS: '500' });
+  const upload = request(`${url}/v1/admin/persistence/restore`, { method: 'POST', agent: false, headers: asAdmin });
+  upload.on('error', () => undefined);
+  upload.write('{"confirm":"restore","backup":{"state":{"a":');
+  await waitUntil(
+    () => readStatus(url),
+    ({ operations }) => operations.length === 1,
+  );
+  expect(await stop()).toBe(0);
+  expect(output()).toContain('restore aborted');
+  expect(output()).not.toContain('restore failed');
+  expect((await database.pool.query('select from loom_document')).rowCount).toBe(0);
+});
+
 describe('with a frozen database', () => {
   let server: PrivateServer;
 

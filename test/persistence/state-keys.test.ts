@@ -77,6 +77,7 @@ describe('of two states in one database, no verb of one shows or touches the oth
     ['openBackup and recordTaken', (node) => node.takeBackup()],
     ['readUndoRecords', (node) => node.store.readUndoRecords()],
     ['readLocks', (node) => node.store.readLocks()],
+    ['readSizes', async (node) => (await node.store.readSizes()).undoBytes],
     ['readScratchStates', (node) => node.store.readScratchStates()],
     ['restore', async (node) => node.restore(await node.backup())],
     ['restore and undo', async (node) => [await node.restore(await node.backup()), await node.undo()]],
