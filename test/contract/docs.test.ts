@@ -175,6 +175,14 @@ describe('docs/restore.md', () => {
   });
 });
 
+test('docs/errors.md and docs/http-api.md state the work of one commit', () => {
+  const workMiB = limits.maxCommitWorkBytes / 2 ** 20;
+  const errors = page('docs/errors.md');
+  expect(errors).toContain(`more than ${workMiB} MiB, or the merge took more than ${limits.maxCommitMergeMs / 1000} s`);
+  expect(errors).toContain(`would have more than ${limits.maxAuditEntryBytes / 2 ** 20} MiB`);
+  expect(page('docs/http-api.md')).toContain(`at most ${workMiB} MiB in total`);
+});
+
 test('docs/restore.md explains every member of a restore, and no other', async () => {
   const source = await read('src/domain/request.ts');
   const schema = /restore(?:Members)?Schema = z\.strictObject\(\{\n([\s\S]*?)\n\}\)/.exec(source)?.[1] ?? '';

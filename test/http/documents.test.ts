@@ -1,6 +1,6 @@
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createTestServer, mergePatch, type TestServer } from '../setup/node/http.ts';
+import { asAdmin, createTestServer, mergePatch, type TestServer } from '../setup/node/http.ts';
 import { mergePatchExamples } from '../setup/values/merge-patch.ts';
 
 let server: TestServer;
@@ -276,6 +276,23 @@ describe('an idempotency key', () => {
     await server.request('PUT', documentUrl('used'), { body: '1', headers });
     const refused = await server.request('PUT', documentUrl('used'), { body: '2', headers });
     expect(refused.json()).toMatchObject({ status: 422, code: 'idempotency_key_reused' });
+  });
+
+  test('from before a restore gets 409 without an entity tag, and the document stays as restored', async () => {
+    const own = await createTestServer();
+    try {
+      const backup = (await own.request('GET', '/v1/admin/persistence/backup', { headers: asAdmin })).text;
+      const send = () => own.request('PUT', documentUrl('lost'), { body: '1', headers: { 'idempotency-key': 'key' } });
+      expect((await send()).status).toBe(201);
+      const body = `{"confirm":"restore","backup":${backup}}`;
+      expect((await own.request('POST', '/v1/admin/persistence/restore', { headers: asAdmin, body })).status).toBe(200);
+      const refused = await send();
+      expect(refused.json()).toMatchObject({ status: 409, code: 'idempotency_key_outdated' });
+      expect(refused.headers).not.toHaveProperty('etag');
+      expect((await own.request('GET', documentUrl('lost'))).status).toBe(404);
+    } finally {
+      await own.close();
+    }
   });
 
   test.each(['has space', 'é', 'x'.repeat(256)])(

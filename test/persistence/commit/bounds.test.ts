@@ -230,5 +230,10 @@ describe('a node of schema version 2', () => {
     expect(tally(statuses(await call(patches.slice(0, 8), optionsOfVersion2)))).toEqual({ committed: 8 });
     const costly = { ...optionsOfVersion2, max_work_bytes: 1_000 };
     expect(statuses(await call(patches.slice(0, 1), costly))).toEqual(['too_many_changes']);
+    const keyed = [{ ...put('keyed', 1), idempotency_key: 'key' }];
+    expect(statuses(await call(keyed, optionsOfVersion2))).toEqual(['committed']);
+    await node.restore(await node.backup());
+    expect(statuses(await call(keyed, optionsOfVersion2))).toEqual(['idempotency_key_reused']);
+    expect(statuses(await call(keyed))).toEqual(['idempotency_key_outdated']);
   });
 });
