@@ -129,7 +129,7 @@ create type loom_merge_level as (positions text[], pieces text[]);
 -- pieces, and parsed once. A position is the path of the object: for each level the length and the digits of its number there. "z"
 -- sorts after these, so it closes the object.
 create function loom_merge(p_target jsonb, p_patch jsonb, p_until timestamptz) returns jsonb
-language plpgsql volatile parallel safe as $$
+language plpgsql volatile parallel safe set jit = off set enable_nestloop = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   v_targets jsonb[] := array[case when jsonb_typeof(p_target) = 'object' then p_target end];
@@ -191,12 +191,15 @@ begin
     end loop;
     v_targets := v_next_targets;
     v_patches := v_next_patches;
-    select array_agg(position order by ordinal),
+    -- A join, because a query takes time in proportion to n for the element n of an array.
+    select array_agg(position || length(to_hex(ordinal)) || to_hex(ordinal) order by ordinal),
            array_agg(case when first and empty then '' else ',' end || to_json(key) || ':{' order by ordinal)
       into v_positions, v_opens
-      from (select ordinal, key, v_members[parent] is null as empty, v_positions[parent] || length(to_hex(ordinal)) || to_hex(ordinal) as position,
-                   parent is distinct from lag(parent) over (order by ordinal) as first
-              from (select unnest(v_parents) as parent, unnest(v_keys) as key, generate_series(1, cardinality(v_keys)) as ordinal offset 0) k) c;
+      from (select ordinal, key, position, empty, parent is distinct from lag(parent) over (order by ordinal) as first
+              from (select unnest(v_parents) as parent, unnest(v_keys) as key, generate_series(1, cardinality(v_keys)) as ordinal offset 0) k
+              join (select n, position, members is null as empty
+                      from (select unnest(v_positions) as position, unnest(v_members) as members,
+                                   generate_series(1, cardinality(v_positions)) as n offset 0) o offset 0) p on n = parent) c;
   end loop;
   return (
     select string_agg(piece, '' order by position collate "C")
@@ -238,9 +241,10 @@ $$;
 -- other nodes get their turn. Much work needs a transaction with a statement_timeout (timed).
 --
 -- With another isolation than READ COMMITTED, the snapshot would be older than the lock, so nodes of schema version 3 get null.
--- The settings keep plans from the time when a table was empty from being used when it is large.
+-- The settings keep a plan from the time when a table was empty from being slow when it is large. A custom plan would copy every document
+-- that it has as a parameter, so plans are generic.
 create or replace function loom_commit(p_state_key text, p_commits jsonb, p_options jsonb) returns jsonb
-language plpgsql set jit = off set enable_seqscan = off set enable_nestloop = off as $$
+language plpgsql set jit = off set enable_seqscan = off set enable_nestloop = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   v_max_document_bytes constant bigint := (p_options ->> 'max_document_bytes')::bigint;
