@@ -100,12 +100,14 @@ export const limits = {
    * they fit into `--max-old-space-size=256` and a container of 512 MiB. The first covers each body from its first byte
    * to its answer, so it also covers the queue of commits. The second covers answers, pages and lines of streams.
    */
-  maxBodiesBytes: 88 * MiB,
-  maxAnswersBytes: 56 * MiB,
+  maxBodiesBytes: 68 * MiB,
+  maxAnswersBytes: 40 * MiB,
 
   /**
-   * Convert a text to memory. A commit exists as a string and as the text for PostgreSQL. An answer exists as PostgreSQL's bytes, as a string, and as the bytes for the socket.
+   * Convert a text to memory. A body that is being read exists as strings of one or two bytes for each character. A
+   * commit exists as strings and as the text for PostgreSQL. An answer exists as PostgreSQL's bytes, as a string, and as the bytes for the socket.
    */
+  bodyMemoryFactor: 1.5,
   commitMemoryFactor: 2,
   answerMemoryFactor: 3,
 

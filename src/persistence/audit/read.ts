@@ -7,7 +7,7 @@ import type { MemoryBudget } from '../../domain/memory.ts';
 import type { Admit, AuditPage } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import type { Database } from '../connection/database.ts';
-import { openStream } from '../read/stream.ts';
+import { openStream, writeParts } from '../read/stream.ts';
 import { readStateHead, selectStateKey } from '../state/state-row.ts';
 
 /**
@@ -98,7 +98,10 @@ export async function openAudit(
     },
     write: async (connection, _head, sink) => {
       for await (const lines of connection.copyOut(selectedEntries(order), sink)) {
-        await sink.write(Buffer.concat(lines.flatMap((line) => [line, NEWLINE])));
+        await writeParts(
+          sink,
+          lines.flatMap((line) => [line, NEWLINE]),
+        );
       }
     },
   });

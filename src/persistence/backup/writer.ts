@@ -8,7 +8,7 @@ import type { Connection, Queries } from '../connection/connection.ts';
 import { splitFields } from '../connection/copy.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { ALL_DOCUMENTS } from '../read/documents.ts';
-import type { Sink } from '../read/stream.ts';
+import { type Sink, writeParts } from '../read/stream.ts';
 import { CURRENT_SCHEMA_VERSION } from '../schema/schema.ts';
 
 /** Holds what a backup reads before its first byte. */
@@ -68,7 +68,10 @@ export async function writeBackup(
 async function writeDocuments({ connection, sink, progress }: BackupOutput, encoder: BackupEncoder): Promise<void> {
   for await (const lines of connection.copyOut(ALL_DOCUMENTS, sink)) {
     progress.count({ documents: lines.length });
-    await sink.write(Buffer.concat(lines.map((line) => encoder.document(...splitFields(line)))));
+    await writeParts(
+      sink,
+      lines.map((line) => encoder.document(...splitFields(line))),
+    );
   }
 }
 
@@ -104,7 +107,7 @@ async function writeAudit(
     where state_key = current_setting('loom.state_key') and seq > current_setting('loom.after')::bigint order by seq`;
   for await (const lines of connection.copyOut(query, sink)) {
     progress.count({ entries: lines.length });
-    await sink.write(Buffer.concat(lines.map(toEntry)));
+    await writeParts(sink, lines.map(toEntry));
   }
   return previous;
 }

@@ -10,7 +10,7 @@ import { splitFields } from '../connection/copy.ts';
 import type { Database } from '../connection/database.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { readStateHead, requireState, selectStateKey } from '../state/state-row.ts';
-import { openStream, type Sink } from './stream.ts';
+import { openStream, type Sink, writeParts } from './stream.ts';
 
 /** Reads one document. Returns undefined when it does not exist. Reads a long one only after `admit` has returned. */
 export async function readDocument(
@@ -86,7 +86,7 @@ async function writeState(connection: Connection, sink: Sink): Promise<void> {
       parts.push(Buffer.from(`${separator}${JSON.stringify(name.toString('utf8'))}:`), value);
       separator = ',\n';
     }
-    await sink.write(Buffer.concat(parts));
+    await writeParts(sink, parts);
   }
   await sink.write(separator === '{' ? '{}\n' : '}\n');
 }

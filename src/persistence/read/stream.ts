@@ -31,6 +31,9 @@ const BODY_BUFFER_BYTES = 512 * 1024;
 /** Bounds one write. A client that takes a long line slowly then shows progress, and the buffer stays small. */
 const SLICE_BYTES = 64 * 1024;
 
+/** Bounds the parts that are copied into one. COPY yields as much at a time unless a line is longer. */
+const MAX_JOINED_BYTES = 512 * 1024;
+
 /** Memory of a long line for each of its bytes: the pieces or the line itself, and the output made of it. */
 const LINE_MEMORY_FACTOR = 2;
 
@@ -78,6 +81,13 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
       )
       .finally(() => plan.signal?.removeEventListener('abort', abort));
   });
+}
+
+/** Writes the parts in order. Joins them unless they are long, because a copy of a long line doubles its memory. */
+export async function writeParts(sink: Sink, parts: Buffer[]): Promise<void> {
+  const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+  if (bytes <= MAX_JOINED_BYTES) await sink.write(Buffer.concat(parts));
+  else for (const part of parts) await sink.write(part);
 }
 
 function createSink(body: PassThrough, closed: AbortSignal, share: MemoryShare | undefined): Sink {
