@@ -117,8 +117,8 @@ export const limits = {
   /** Protects a body or answer from losing its memory to another one during this time. A fast client needs no more. */
   minMemoryHoldMs: 1_000,
 
-  /** Bounds how long a stream waits for memory for one large document or entry. */
-  memoryWaitMs: 10_000,
+  /** Bounds how long a read waits for memory for a large document, page or entry. Other reads free theirs in less. */
+  memoryWaitMs: 5_000,
 
   /**
    * Refuses a client that sends a body or takes an answer more slowly than this, averaged over the window. Time in which

@@ -10,7 +10,7 @@ import { splitFields } from '../connection/copy.ts';
 import type { Database } from '../connection/database.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { readStateHead, requireState, selectStateKey } from '../state/state-row.ts';
-import { openStream, type Sink, writeParts } from './stream.ts';
+import { openStream, type Sink, waitForMemory, writeParts } from './stream.ts';
 
 /** Reads one document. Returns undefined when it does not exist. Reads a long one only after `admit` has returned. */
 export async function readDocument(
@@ -25,7 +25,7 @@ export async function readDocument(
     if (row === undefined) return undefined;
     const { text, bytes, ...rest } = row;
     if (text !== null) return { text, ...rest };
-    admit(bytes);
+    await waitForMemory(() => admit(bytes));
     maxBytes = bytes;
   }
 }

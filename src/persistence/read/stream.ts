@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { PassThrough, type Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MemoryBudget, MemoryShare } from '../../domain/memory.ts';
-import { LoomError } from '../../errors.ts';
+import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
@@ -100,7 +100,7 @@ function createSink(body: PassThrough, closed: AbortSignal, share: MemoryShare |
     write: (bytes) =>
       bytes.length <= SLICE_BYTES ? writeOne(bytes) : writeSlices(Buffer.from(bytes), writeOne, share),
     onLongLine: async (bytes) => {
-      if (share !== undefined) await reserve(share, BODY_BUFFER_BYTES + LINE_MEMORY_FACTOR * bytes, closed);
+      await waitForMemory(() => share?.resize(BODY_BUFFER_BYTES + LINE_MEMORY_FACTOR * bytes), closed);
     },
   };
 }
@@ -116,13 +116,18 @@ async function writeSlices(
   share?.resize(BODY_BUFFER_BYTES);
 }
 
-/** Charges the bytes. While they do not fit, waits for other requests to free memory. */
-async function reserve(share: MemoryShare, bytes: number, closed: AbortSignal): Promise<void> {
+/**
+ * Calls `charge` until it no longer throws `node_busy`, for at most `limits.memoryWaitMs`. Other requests free their
+ * memory meanwhile. Call it without a connection, unless the stream has one anyway.
+ */
+export async function waitForMemory(charge: () => void, closed?: AbortSignal): Promise<void> {
   for (let waitedMs = 0; ; waitedMs += MEMORY_PAUSE_MS) {
     try {
-      return share.resize(bytes);
+      charge();
+      return;
     } catch (error) {
-      if (waitedMs >= limits.memoryWaitMs || closed.aborted) throw error;
+      const isBusy = isLoomError(error) && error.code === 'node_busy';
+      if (!isBusy || waitedMs >= limits.memoryWaitMs || closed?.aborted === true) throw error;
     }
     await sleep(MEMORY_PAUSE_MS);
   }
