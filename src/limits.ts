@@ -130,12 +130,14 @@ export const limits = {
    * they fit into `--max-old-space-size=256` and a container of 512 MiB. The first covers each body from its first byte
    * to its answer, so it also covers the queue of commits. The second covers answers, pages and lines of streams.
    */
-  maxBodiesBytes: 88 * MiB,
-  maxAnswersBytes: 56 * MiB,
+  maxBodiesBytes: 68 * MiB,
+  maxAnswersBytes: 40 * MiB,
 
   /**
-   * Convert a text to memory. A commit exists as a string and as the text for PostgreSQL. An answer exists as PostgreSQL's bytes, as a string, and as the bytes for the socket.
+   * Convert a text to memory. A body that is being read exists as strings of one or two bytes for each character. A
+   * commit exists as strings and as the text for PostgreSQL. An answer exists as PostgreSQL's bytes, as a string, and as the bytes for the socket.
    */
+  bodyMemoryFactor: 1.5,
   commitMemoryFactor: 2,
   answerMemoryFactor: 3,
 
@@ -145,8 +147,8 @@ export const limits = {
   /** Protects a body or answer from losing its memory to another one during this time. A fast client needs no more. */
   minMemoryHoldMs: 1_000,
 
-  /** Bounds how long a stream waits for memory for one large document or entry. */
-  memoryWaitMs: 10_000,
+  /** Bounds how long a read waits for memory for a large document, page or entry. Other reads free theirs in less. */
+  memoryWaitMs: 5_000,
 
   /**
    * Refuses a client that sends a body or takes an answer more slowly than this, averaged over the window. Time in which

@@ -53,7 +53,12 @@ test('the log has the code on each line of a failed request, and the cause once'
   expect(failed.filter(({ code }) => code === 'database_unavailable')).toHaveLength(31);
   const causes = lines.filter(({ cause }) => cause !== undefined);
   expect(causes).toMatchObject([
-    { level: 'warn', code: 'database_unavailable', cause: '53100', msg: expect.stringContaining('No space left') },
+    {
+      level: 'warn',
+      code: 'database_unavailable',
+      cause: '53100',
+      msg: expect.stringContaining("the server's disk is full (53100)"),
+    },
   ]);
   expect(output()).not.toContain(ADMIN_TOKEN);
   expect(output()).not.toContain('a-wrong-token-of-a-test');

@@ -75,7 +75,7 @@ export function createBackupEncoder(): BackupEncoder {
     entry: (seq, hash, text) => {
       enter('audit', 'audit');
       chain.add(seq, hash, text);
-      return Buffer.concat([Buffer.from(`${separator(entries++)}{"hash":"${hash}"`), membersOf(text)]);
+      return Buffer.concat([Buffer.from(`${separator(entries++)}{"hash":"${hash}"`), ...membersOf(text)]);
     },
     end: (head) => {
       const auditIncluded = section === 'audit';
@@ -104,10 +104,10 @@ export function createBackupEncoder(): BackupEncoder {
  * Returns the rest of an entry's object after its hash. After tampering with the table, an entry may be empty or not an
  * object. The chain is then broken, but the file must still be valid JSON.
  */
-function membersOf(entry: Buffer): Buffer {
-  if (entry[0] !== OPENING_BRACE) return Buffer.concat([Buffer.from(',"entry":'), entry, Buffer.from('}')]);
+function membersOf(entry: Buffer): Buffer[] {
+  if (entry[0] !== OPENING_BRACE) return [Buffer.from(',"entry":'), entry, Buffer.from('}')];
   const members = entry.subarray(1);
-  return members[0] === CLOSING_BRACE ? members : Buffer.concat([Buffer.from(','), members]);
+  return members[0] === CLOSING_BRACE ? [members] : [Buffer.from(','), members];
 }
 
 const OPENING_BRACE = 0x7b;

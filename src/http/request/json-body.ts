@@ -84,14 +84,13 @@ async function scanBody(
   const scanner = createJsonScanner(root);
   const { body: share } = request.memory;
   const bufferBytes = openBodyBytes(request);
-  const charge = (bytes: number): void => share.resize(bytes + limits.commitMemoryFactor * keptBytes());
   try {
     await readChunks(body, (chunk) => {
       scanner.write(chunk);
-      charge(bufferBytes + scanner.heldBytes());
+      share.resize(bufferBytes + scanner.heldBytes() + limits.bodyMemoryFactor * keptBytes());
     });
     scanner.end();
-    charge(0);
+    share.resize(limits.commitMemoryFactor * keptBytes());
   } catch (error) {
     share.resize(0);
     throw error;

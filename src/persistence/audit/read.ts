@@ -7,7 +7,7 @@ import type { MemoryBudget } from '../../domain/memory.ts';
 import type { Admit, AuditPage } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import type { Database } from '../connection/database.ts';
-import { openStream } from '../read/stream.ts';
+import { openStream, waitForMemory, writeParts } from '../read/stream.ts';
 import { readStateHead, selectStateKey } from '../state/state-row.ts';
 
 /**
@@ -62,7 +62,8 @@ export async function readAudit(
       return { entries, next: rows.length > found.length ? (entries.at(-1)?.seq ?? null) : null, head };
     }
     maxPageBytes = found.at(-1)?.total ?? 0;
-    admit(maxPageBytes);
+    const bytes = maxPageBytes;
+    await waitForMemory(() => admit(bytes));
   }
 }
 
@@ -119,7 +120,10 @@ export async function openAudit(
     },
     write: async (connection, _head, sink) => {
       for await (const lines of connection.copyOut(selectedEntries(order), sink)) {
-        await sink.write(Buffer.concat(lines.flatMap((line) => [line, NEWLINE])));
+        await writeParts(
+          sink,
+          lines.flatMap((line) => [line, NEWLINE]),
+        );
       }
     },
     lane: 'client',

@@ -8,7 +8,7 @@ import type { Connection, Queries } from '../connection/connection.ts';
 import { splitFields } from '../connection/copy.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { ALL_DOCUMENTS } from '../read/documents.ts';
-import type { Sink } from '../read/stream.ts';
+import { type Sink, writeParts } from '../read/stream.ts';
 import { CURRENT_SCHEMA_VERSION } from '../schema/schema.ts';
 import { assertTotals } from '../state/consistency.ts';
 
@@ -80,7 +80,7 @@ async function writeDocuments(
   };
   for await (const lines of connection.copyOut(ALL_DOCUMENTS, sink)) {
     progress.count({ documents: lines.length });
-    await sink.write(Buffer.concat(lines.map(encode)));
+    await writeParts(sink, lines.map(encode));
   }
   assertTotals(state, written);
 }
@@ -117,7 +117,7 @@ async function writeAudit(
     where state_key = current_setting('loom.state_key') and seq > current_setting('loom.after')::bigint order by seq`;
   for await (const lines of connection.copyOut(query, sink)) {
     progress.count({ entries: lines.length });
-    await sink.write(Buffer.concat(lines.map(toEntry)));
+    await writeParts(sink, lines.map(toEntry));
   }
   return previous;
 }

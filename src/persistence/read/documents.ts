@@ -12,7 +12,7 @@ import type { Database } from '../connection/database.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { assertConsistent, assertTotals, assertUnfiltered, IS_FILTERED } from '../state/consistency.ts';
 import { readStateHead, requireState, selectStateKey } from '../state/state-row.ts';
-import { openStream, type Sink } from './stream.ts';
+import { openStream, type Sink, waitForMemory, writeParts } from './stream.ts';
 
 type Filter = { isFiltered: boolean };
 
@@ -32,7 +32,7 @@ export async function readDocument(
     if (row === undefined) return undefined;
     const { text, bytes, ...rest } = row;
     if (text !== null) return { text, ...rest };
-    admit(bytes);
+    await waitForMemory(() => admit(bytes));
     maxBytes = bytes;
   }
 }
@@ -112,7 +112,7 @@ async function writeState(connection: Connection, head: StateHead, sink: Sink): 
       parts.push(Buffer.from(`${separator}${JSON.stringify(name.toString('utf8'))}:`), value);
       separator = ',\n';
     }
-    await sink.write(Buffer.concat(parts));
+    await writeParts(sink, parts);
   }
   // The table has these totals, so a difference means that its index does not lead to every row.
   assertTotals(head, written);

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { PassThrough, type Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { MemoryBudget, MemoryShare } from '../../domain/memory.ts';
-import { LoomError } from '../../errors.ts';
+import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
@@ -33,6 +33,9 @@ const BODY_BUFFER_BYTES = 512 * 1024;
 
 /** Bounds one write. A client that takes a long line slowly then shows progress, and the buffer stays small. */
 const SLICE_BYTES = 64 * 1024;
+
+/** Bounds the parts that are copied into one. COPY yields as much at a time unless a line is longer. */
+const MAX_JOINED_BYTES = 512 * 1024;
 
 /** Memory of a long line for each of its bytes: the pieces or the line itself, and the output made of it. */
 const LINE_MEMORY_FACTOR = 2;
@@ -84,6 +87,13 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
   });
 }
 
+/** Writes the parts in order. Joins them unless they are long, because a copy of a long line doubles its memory. */
+export async function writeParts(sink: Sink, parts: Buffer[]): Promise<void> {
+  const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+  if (bytes <= MAX_JOINED_BYTES) await sink.write(Buffer.concat(parts));
+  else for (const part of parts) await sink.write(part);
+}
+
 function createSink(body: PassThrough, closed: AbortSignal, share: MemoryShare | undefined): Sink {
   const writeOne = (bytes: Buffer | string): Promise<void> | undefined => {
     if (body.destroyed) return Promise.reject(goneOrBusy(body));
@@ -94,7 +104,7 @@ function createSink(body: PassThrough, closed: AbortSignal, share: MemoryShare |
     write: (bytes) =>
       bytes.length <= SLICE_BYTES ? writeOne(bytes) : writeSlices(Buffer.from(bytes), writeOne, share),
     onLongLine: async (bytes) => {
-      if (share !== undefined) await reserve(share, BODY_BUFFER_BYTES + LINE_MEMORY_FACTOR * bytes, closed);
+      await waitForMemory(() => share?.resize(BODY_BUFFER_BYTES + LINE_MEMORY_FACTOR * bytes), closed);
     },
   };
 }
@@ -110,13 +120,18 @@ async function writeSlices(
   share?.resize(BODY_BUFFER_BYTES);
 }
 
-/** Charges the bytes. While they do not fit, waits for other requests to free memory. */
-async function reserve(share: MemoryShare, bytes: number, closed: AbortSignal): Promise<void> {
+/**
+ * Calls `charge` until it no longer throws `node_busy`, for at most `limits.memoryWaitMs`. Other requests free their
+ * memory meanwhile. Call it without a connection, unless the stream has one anyway.
+ */
+export async function waitForMemory(charge: () => void, closed?: AbortSignal): Promise<void> {
   for (let waitedMs = 0; ; waitedMs += MEMORY_PAUSE_MS) {
     try {
-      return share.resize(bytes);
+      charge();
+      return;
     } catch (error) {
-      if (waitedMs >= limits.memoryWaitMs || closed.aborted) throw error;
+      const isBusy = isLoomError(error) && error.code === 'node_busy';
+      if (!isBusy || waitedMs >= limits.memoryWaitMs || closed?.aborted === true) throw error;
     }
     await sleep(MEMORY_PAUSE_MS);
   }

@@ -6,7 +6,7 @@ import type { TestStore } from '../../setup/node/store.ts';
 
 const MiB = 2 ** 20;
 const refuse = (): never => {
-  throw new LoomError('node_busy', 'No memory.');
+  throw new LoomError('client_gone', 'The client disconnected.');
 };
 
 let nodes: TestNodes;
@@ -55,7 +55,9 @@ describe('a page of the audit trail', () => {
   });
 
   test('that is long is not read when there is no memory for it, and a short one needs none', async () => {
-    await expect(node.store.readAudit({ order: 'asc', limit: 1 }, refuse)).rejects.toMatchObject({ code: 'node_busy' });
+    await expect(node.store.readAudit({ order: 'asc', limit: 1 }, refuse)).rejects.toMatchObject({
+      code: 'client_gone',
+    });
     expect((await node.store.readAudit({ order: 'asc', limit: 9, after: 5 }, refuse)).entries).toHaveLength(2);
     expect((await node.store.readAudit({ order: 'asc', limit: 9, after: 7 }, refuse)).entries).toEqual([]);
   });
@@ -65,7 +67,15 @@ test('a long document is not read when there is no memory for it, and a short on
   const admitted: number[] = [];
   const document = await node.store.readDocument('large', (bytes) => void admitted.push(bytes));
   expect(admitted).toEqual([Buffer.byteLength(document?.text ?? '')]);
-  await expect(node.store.readDocument('large', refuse)).rejects.toMatchObject({ code: 'node_busy' });
+  await expect(node.store.readDocument('large', refuse)).rejects.toMatchObject({ code: 'client_gone' });
   expect((await node.store.readDocument('small', refuse))?.text).toBe('7');
+  // While other requests use the memory, the read waits for it.
+  let attempts = 0;
+  const admitThird = (): void => {
+    attempts += 1;
+    if (attempts < 3) throw new LoomError('node_busy', 'No memory.');
+  };
+  expect((await node.store.readDocument('large', admitThird))?.text).toBe(document?.text);
+  expect(attempts).toBe(3);
   expect(await node.store.readDocument('missing', refuse)).toBeUndefined();
 });
