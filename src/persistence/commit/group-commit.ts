@@ -91,7 +91,8 @@ async function commitAll(batch: Waiting[], options: GroupCommitOptions): Promise
   try {
     const outcomes = await commitOrFindOut(batch, options);
     const deferred = batch.filter((one, index) => !settle(one, outcomes[index]));
-    options.onBatch?.({ commits: batch.length - deferred.length, durationMs: now() - startedMs });
+    const commits = batch.length - deferred.length;
+    if (commits > 0) options.onBatch?.({ commits, durationMs: now() - startedMs });
     return deferred;
   } catch (error) {
     if (batch.length > 1 && isOneCommitsFault(error)) {
