@@ -128,15 +128,22 @@ create type loom_merge_level as (positions text[], pieces text[]);
 -- cost more than its work, and a copy of the result at each level would cost depth times size. So the result is built as text, from
 -- pieces, and parsed once. A position is the path of the object: for each level the length and the digits of its number there. "z"
 -- sorts after these, so it closes the object.
+--
+-- First goes down the path of objects with a single member in the patch, and no other in the target. Nothing is merged there, and
+-- #> copies a large object less often than a level does.
 create function loom_merge(p_target jsonb, p_patch jsonb, p_until timestamptz) returns jsonb
 language plpgsql volatile parallel safe set jit = off set enable_nestloop = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
-  v_targets jsonb[] := array[case when jsonb_typeof(p_target) = 'object' then p_target end];
-  v_patches jsonb[] := array[p_patch];
+  -- Concatenation reads a compressed value once, and not again at each use.
+  v_target jsonb := case when jsonb_typeof(p_target) = 'object' then p_target || '{}' end;
+  v_path text[] := '{}';
+  v_key text;
+  v_targets jsonb[];
+  v_patches jsonb[];
   v_next_targets jsonb[];
   v_next_patches jsonb[];
-  v_opens text[] := array['{'];
+  v_opens text[];
   v_positions text[] := array[''];
   v_members text[];
   v_parents int[];
@@ -147,6 +154,22 @@ begin
   if jsonb_typeof(p_patch) is distinct from 'object' then
     return p_patch;
   end if;
+  loop
+    select min(key) into v_key
+      from (select patch, jsonb_object_keys(patch) as key from (select p_patch #> v_path as patch offset 0) p) k
+    having count(*) = 1 and bool_and(patch @> jsonb_build_object(key, '{}'::jsonb));
+    exit when v_key is null or clock_timestamp() > p_until;
+    if jsonb_typeof(v_target #> v_path) <> 'object' then
+      v_target := null;
+    elsif exists (select from jsonb_object_keys(v_target #> v_path) as k (key) where key <> v_key) then
+      exit;
+    end if;
+    v_path := v_path || v_key;
+  end loop;
+  v_targets := array[case when jsonb_typeof(v_target #> v_path) = 'object' then v_target #> v_path end];
+  v_patches := array[p_patch #> v_path];
+  v_opens := array[coalesce((select string_agg('{' || to_json(key) || ':', '' order by n)
+                               from unnest(v_path) with ordinality as u (key, n)), '') || '{'];
   loop
     if clock_timestamp() > p_until then
       return null;
@@ -201,9 +224,10 @@ begin
                       from (select unnest(v_positions) as position, unnest(v_members) as members,
                                    generate_series(1, cardinality(v_positions)) as n offset 0) o offset 0) p on n = parent) c;
   end loop;
-  return (
+  return ((
     select string_agg(piece, '' order by position collate "C")
-      from (select unnest((l).positions) as position, unnest((l).pieces) as piece from (select unnest(v_levels) as l offset 0) s) p)::jsonb;
+      from (select unnest((l).positions) as position, unnest((l).pieces) as piece from (select unnest(v_levels) as l offset 0) s) p)
+    || repeat('}', cardinality(v_path)))::jsonb;
 end
 $$;
 

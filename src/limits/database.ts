@@ -32,7 +32,7 @@ export const databaseLimits = {
   maxCommitHoldMs: 4_000,
 
   /** Bounds the merges of one commit. Below `commitLockTimeoutMs`, so that other nodes wait and succeed. */
-  maxCommitMergeMs: 5_000,
+  maxCommitMergeMs: 4_000,
 
   /** Sets `statement_timeout` of a large batch. Below `commitTimeoutMs`, so that its outcome is never unknown. */
   commitStatementTimeoutMs: 20_000,
