@@ -70,6 +70,13 @@ const refusals: Refusal[] = [
     `PUT /v1/documents/a HTTP/1.1\r\nhost: x\r\nexpect: other\r\n${close}`,
     /Expect: 100-continue/,
   ],
+  [
+    'another transfer coding',
+    400,
+    'malformed_request',
+    `PUT /v1/documents/a HTTP/1.1\r\nhost: x\r\n${token}transfer-encoding: gzip, chunked\r\n${close}0\r\n\r\n`,
+    /Content-Encoding: gzip/,
+  ],
   ['a broken path', 400, 'malformed_request', `GET /%zz HTTP/1.1\r\nhost: x\r\n${close}`, /percent-encoding/],
   [
     'a path that is not UTF-8',
