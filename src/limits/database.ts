@@ -56,7 +56,7 @@ export const databaseLimits = {
 
   /**
    * Bounds how long a restore's transaction may be idle before PostgreSQL ends it. Between two statements, a restore
-   * waits for its body, of which no byte may arrive for `bodyIdleTimeoutMs`, several times.
+   * waits for its body, which a slow client may send at `minClientBytesPerSecond`.
    */
   operationIdleTimeoutMs: 300_000,
 
