@@ -59,7 +59,8 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
     if (unused === undefined) return clients.size < maxConnections + limits.maxProbeConnections || 'refused';
     forget(unused);
     unused.destroy();
-    return false;
+    // An unused connection beyond the maximum makes room only for another one beyond it.
+    return clients.size >= maxConnections;
   }
 
   function forget(socket: Socket): void {

@@ -29,6 +29,13 @@ declare module 'fastify' {
   }
 }
 
+const probes: ReadonlySet<string | undefined> = new Set(['/live', '/ready', '/metrics']);
+
+/** Returns whether a request is a probe or a scrape, which tools send every few seconds. */
+export function isProbe({ routeOptions }: FastifyRequest): boolean {
+  return probes.has(routeOptions.url);
+}
+
 /** Returns a function that charges the memory for reading a text of the given bytes and sending it. */
 export function admitAnswer(request: FastifyRequest): Admit {
   return (bytes) => {

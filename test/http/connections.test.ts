@@ -84,6 +84,21 @@ describe('at the maximum of connections', () => {
     expect(await ask('/ready')).toContain('200 OK');
   });
 
+  test('requests keep no place that is for probes, even if they take the places of silent connections', async () => {
+    await start({ maxConnections: 3 });
+    const upload = requestHead('PUT', '/v1/documents/x', { ...asClient, ...json, 'content-length': '100' });
+    for (let index = 0; index < 3; index += 1) open(upload);
+    await eventually(async () => (await count()).connections.open === 3 && (await count()).connections.idle === 0);
+    for (let index = 0; index <= limits.maxProbeConnections; index += 1) {
+      const silent = open();
+      await eventually(async () => (await count()).connections.idle === 1);
+      const late = open(upload);
+      await Promise.all([silent.closed, late.closed]);
+      expect(late.received()).toMatch(/^HTTP\/1.1 503 [\s\S]*node_busy/);
+    }
+    expect(await ask('/ready')).toContain('200 OK');
+  });
+
   test('comes from the limit of open files, without what the pool, the log and probes need', () => {
     const choose = (openFiles: number, configured?: number) =>
       chooseMaxConnections({ configured, poolMax: 10 }, openFiles);
@@ -96,22 +111,22 @@ describe('at the maximum of connections', () => {
   });
 });
 
-test('an answer that waits behind another one is given up when the connection closes', async () => {
+test('a request that waits behind another one is never begun if its client disconnects, and keeps no memory', async () => {
   await start({});
-  // Larger than the buffers on the way, so that the backup waits for its client.
-  await server.request('PUT', '/v1/documents/large', { body: JSON.stringify('x'.repeat(3_000_000)) });
   const upload = requestHead('PUT', '/v1/documents/x', { ...asClient, ...json, 'content-length': '5' });
-  // The second request is complete, and its answer waits for the first, whose commit is held up.
+  // The second request is complete, and waits for the first, whose commit waits for the row.
   const lock = await server.pool.connect();
   await lock.query('begin; select from loom_state for update');
   const client = open(`${upload}"abc"${requestHead('GET', '/v1/admin/persistence/backup', asAdmin)}`);
-  await eventually(() => server.store.observe().operations.length === 1);
+  await eventually(() => server.store.observe().queueDepth === 1);
   client.socket.destroy();
-  await eventually(() => server.store.observe().operations.length === 0);
+  await eventually(async () => (await count()).connections.open === 0);
   await lock.query('rollback');
   lock.release();
   await eventually(async () => {
     const { memory } = await count();
     return memory.bodies_bytes === 0 && memory.answers_bytes === 0;
   });
+  expect(server.logged.text()).toContain('"path":"/v1/documents/x"');
+  expect(server.logged.text()).not.toContain('"path":"/v1/admin/persistence/backup"');
 });

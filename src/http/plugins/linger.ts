@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import { limits } from '../../limits.ts';
+import type { Connections } from '../connections.ts';
 import { hasBody } from '../request/body.ts';
 import { isUninvited } from '../request/invitation.ts';
 
@@ -9,12 +10,13 @@ import { isUninvited } from '../request/invitation.ts';
  * Delivers the answer to a request whose body was not read to its end. Closing the socket right after the answer would
  * reset the connection of a client that still sends, and the client would lose the answer. Reading everything would let
  * a refused client send for ever. So the node sends the whole answer at once. Then it reads and discards the rest of
- * the body, within limits of time and size.
+ * the body, within limits of time and size. A connection beyond the maximum closes at once, to leave its place to probes.
  */
-export function registerLinger(app: FastifyInstance): void {
+export function registerLinger(app: FastifyInstance, { isExtra }: Pick<Connections, 'isExtra'>): void {
   app.addHook('onSend', async (request, reply, payload) => {
     const { raw } = request;
     if (!hasBody(raw) || raw.complete || raw.readableEnded || raw.destroyed) return payload;
+    if (isExtra(raw.socket)) return payload;
     // A client that waits for an invitation sends nothing more after a final answer.
     if (!isUninvited(raw) && (await isSmallRestRead(raw))) return payload;
     reply.header('connection', 'close');

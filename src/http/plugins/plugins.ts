@@ -44,7 +44,7 @@ export function registerPlugins(app: FastifyInstance, parts: PluginParts): Route
   registerMemory(app, parts.memory);
   registerConnectionLimit(app, parts.connections);
   registerHeadCheck(app);
-  registerLinger(app);
+  registerLinger(app, parts.connections);
   registerAuthentication(app, parts.tokens);
   registerGate(app, parts);
   return { ...registerRouteTable(app), ...openRequests };

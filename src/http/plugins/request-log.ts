@@ -2,6 +2,7 @@ import { finished } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Log } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
+import { isProbe } from '../route-config.ts';
 
 /** Logs and measures each request once, however it ends. A line never contains a query, a header or a body. */
 export function registerRequestLog(
@@ -31,9 +32,8 @@ function statusOf({ raw }: FastifyReply, complete: boolean): number {
   return complete || raw.headersSent || raw.statusCode !== 200 ? raw.statusCode : 499;
 }
 
-/** Returns `debug` for probes and scrapes: they arrive every few seconds and would bury the other requests. */
+/** Returns `debug` for probes and scrapes, which would bury the other requests. */
 function levelOf(request: FastifyRequest, reply: FastifyReply): 'debug' | 'info' | 'warn' {
-  const route = request.routeOptions.url;
-  if (route === '/live' || route === '/ready' || route === '/metrics') return 'debug';
+  if (isProbe(request)) return 'debug';
   return reply.raw.statusCode >= 500 ? 'warn' : 'info';
 }
