@@ -55,7 +55,7 @@ export function createLogOutput(options: LogOutputOptions = {}): LogOutput {
     queuedBytes -= written;
     retryMs = limits.minLogRetryMs;
     if (dropped > reported && queuedBytes <= maxBufferBytes / 2) reportDropped();
-    if (queue.length === 0) for (const done of waiting.splice(0)) done();
+    if (queuedBytes === 0) for (const done of waiting.splice(0)) done();
     start();
   }
 

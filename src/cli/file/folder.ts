@@ -6,8 +6,8 @@ import { codeOf } from '../../errors.ts';
 const OWNER_ONLY = 0o700;
 
 /**
- * Creates a folder and its parents for this user alone, unless they exist. It does not use the `recursive` option of `mkdir`. Where no
- * folder can exist, such as below /proc, that option retries forever, and no signal ends the process.
+ * Creates a folder and its parents for this user alone, unless they exist. It does not use the `recursive` option of
+ * `mkdir`. Where no folder can exist, such as below /proc, that option retries forever, and no signal ends the process.
  */
 export async function makeFolder(path: string, makesParents = true): Promise<void> {
   try {

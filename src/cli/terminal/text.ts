@@ -2,8 +2,6 @@
 import type { ErrorPlace } from '../../errors.ts';
 import { oneLine } from '../../json/printable.ts';
 
-export { printable } from '../../json/printable.ts';
-
 /** Quotes a name as a JSON string, with every control character escaped. */
 export function quoted(name: string): string {
   return oneLine(JSON.stringify(name));

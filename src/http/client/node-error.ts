@@ -2,7 +2,7 @@ import { codeOf, type ErrorPlace } from '../../errors.ts';
 
 /**
  * Reports why a request to a node failed. `code` comes from the node's answer (docs/errors.md) or is one of the
- * client's own: `unreachable`, `connection_cut`, `timeout`, `interrupted`, `unexpected_answer`.
+ * client's own: `unreachable`, `connection_cut`, `timeout`, `interrupted`, `unexpected_answer`, `instance_mismatch`.
  */
 export class NodeError extends Error {
   readonly code: string;

@@ -18,7 +18,7 @@ export function registerAuthentication(app: FastifyInstance, tokens: Config['tok
   app.decorateRequest('actor', undefined);
   app.addHook('onRequest', async (request) => {
     assertNoTokenInQuery(request.raw.url ?? '', findActor);
-    const access = request.routeOptions.config.access;
+    const { access = 'admin' } = request.routeOptions.config;
     // An unknown path needs no token: the answer is 404.
     if (request.is404 || access === 'none') return;
     const token = readToken(request.raw.rawHeaders);
@@ -31,7 +31,7 @@ export function registerAuthentication(app: FastifyInstance, tokens: Config['tok
       throw new LoomError('forbidden', 'The token is not valid for this node.');
     }
     if (actor !== 'admin' && actor !== access) {
-      const needed = access === 'client' ? 'a client or admin token' : 'an admin token';
+      const needed = access === 'admin' ? 'an admin token' : `a ${access} or admin token`;
       throw new LoomError('forbidden', `This route needs ${needed}.`);
     }
     if (actor !== 'metrics') request.actor = actor;

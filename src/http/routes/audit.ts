@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { type AuditQuery, auditActions } from '../../domain/audit.ts';
-import type { AuditPage, Store } from '../../domain/store.ts';
+import type { Admit, AuditPage, Store } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { sendJsonText } from '../reply/json.ts';
@@ -22,14 +22,15 @@ export function registerAudit(
     ...dataRoute('client', parameters),
     handler: async (request, reply) => {
       const query = readAuditQuery(request);
-      await assertKnownAction(query, store);
+      const admit = admitAnswer(request);
+      await assertKnownAction(query, store, admit);
       reply.header('vary', 'accept');
       if (acceptsType(request, NDJSON)) {
         reply.type(NDJSON);
         if (request.method === 'HEAD') return reply.send();
         return await sendStream(reply, await store.openAudit(query));
       }
-      const page = await store.readAudit({ ...query, limit: limitParameter(request) }, admitAnswer(request));
+      const page = await store.readAudit({ ...query, limit: limitParameter(request) }, admit);
       return sendJsonText(reply, toText(page));
     },
   });
@@ -65,10 +66,11 @@ function readAuditQuery(request: FastifyRequest): Omit<AuditQuery, 'limit'> {
 async function assertKnownAction(
   { action }: Pick<AuditQuery, 'action'>,
   store: Pick<Store, 'readAudit'>,
+  admit: Admit,
 ): Promise<void> {
   if (action === undefined || auditActions.some((known) => known === action)) return;
   const isPossible = action.length <= limits.maxActionCharacters && /^[a-z_.]+$/.test(action);
-  if (isPossible && (await store.readAudit({ action, limit: 1, order: 'asc' })).entries.length > 0) return;
+  if (isPossible && (await store.readAudit({ action, limit: 1, order: 'asc' }, admit)).entries.length > 0) return;
   const detail = `No audit entry has the action in the query. LOOM's actions are ${auditActions.join(', ')}.`;
   throw new LoomError('invalid_parameter', detail);
 }

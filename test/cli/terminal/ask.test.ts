@@ -2,7 +2,8 @@ import { PassThrough } from 'node:stream';
 import { expect, it } from 'vitest';
 import { createAsk } from '../../../src/cli/terminal/ask.ts';
 import { createProgress } from '../../../src/cli/terminal/progress.ts';
-import { jsonLine, placeText, printable, quoted, shellQuoted, sizeText } from '../../../src/cli/terminal/text.ts';
+import { jsonLine, placeText, quoted, shellQuoted, sizeText } from '../../../src/cli/terminal/text.ts';
+import { printable } from '../../../src/json/printable.ts';
 
 function terminal(isTTY = true) {
   const controller = new AbortController();
