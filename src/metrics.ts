@@ -88,10 +88,10 @@ const operationKinds = Object.keys({
   verify: true,
 } satisfies Record<RunningOperation['kind'], true>);
 
-/** Exist from the start: an alarm on the increase of a series misses the request that creates it. */
+/** Lists classes whose series exist from the start: an alarm on an increase misses the request that creates a series. */
 const statusClasses = ['2xx', '3xx', '4xx', '5xx'];
 
-/** Arrive every few seconds. `/ready` answers 503 by design, so it would hide failing requests. */
+/** Lists routes that tools call every few seconds. `/ready` answers 503 by design, so it would hide failing requests. */
 const frequentRoutes = new Set(['/live', '/ready', '/metrics']);
 
 /** Doubles each boundary, roughly, because a commit takes milliseconds and a restore minutes. */

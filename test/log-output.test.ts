@@ -105,3 +105,28 @@ test('a flush ends although nobody reads', async () => {
   await flush(output);
   expect(output.droppedLines()).toBe(0);
 });
+
+test('a flush waits for every line, also for the one about dropped lines', async () => {
+  const { readEnd, writeEnd } = openPipe();
+  const output = createLogOutput({
+    fd: writeEnd,
+    maxBufferBytes: 200_000,
+    onResume: (dropped) => output.write(`${dropped} dropped\n`),
+  });
+  // Longer than the buffer of a pipe: the line about dropped lines goes out with the rest, in the second write.
+  const line = `${'x'.repeat(119_999)}\n`;
+  output.write(line);
+  output.write(line);
+  let isDone = false;
+  output.flush(() => {
+    isDone = true;
+  });
+  let text = '';
+  while (!isDone) {
+    text += readSome(readEnd, 65_536);
+    await sleep(1);
+  }
+  for (let more = readSome(readEnd, 65_536); more !== ''; more = readSome(readEnd, 65_536)) text += more;
+  expect(text.length).toBe(line.length + '1 dropped\n'.length);
+  expect(text.endsWith('x\n1 dropped\n')).toBe(true);
+});

@@ -32,11 +32,15 @@ const dev = createPlainCommand({
     try {
       const defaults = { LOOM_LOG_LEVEL: 'warn', LOOM_ADMIN_TOKEN: randomBytes(24).toString('base64url') };
       const config = parseConfig({ ...defaults, ...withoutDatabase(env), LOOM_PG_URL: postgres.url }, { readFile });
-      const { log, droppedLines } = openProcessLog({ level: config.log.level, secrets: configSecrets(config) });
-      const node = await startNode(config, { log, droppedLines });
-      write(firstSteps(node.url, config.tokens.admin[0] ?? ''));
-      await Promise.race([stopRequested(stop), postgres.ended]);
-      await node.close();
+      const { log, droppedLines, flush } = openProcessLog({ level: config.log.level, secrets: configSecrets(config) });
+      try {
+        const node = await startNode(config, { log, droppedLines });
+        write(firstSteps(node.url, config.tokens.admin[0] ?? ''));
+        await Promise.race([stopRequested(stop), postgres.ended]);
+        await node.close();
+      } finally {
+        await flush();
+      }
     } finally {
       await postgres.stop({ keepData: true });
     }

@@ -69,6 +69,11 @@ describe('every route', () => {
     }
   });
 
+  test('answers 403 to the client token on the route of metrics, and names the tokens that open it', async () => {
+    const refused = await send('GET', '/metrics', asClient);
+    expect([refused.status, refused.json().detail]).toEqual([403, 'This route needs a metrics or admin token.']);
+  });
+
   test('opens to the admin token', async () => {
     for (const { method, url } of server.routes()) {
       const answer = await send(method, urlOf(url), asAdmin);
