@@ -2,11 +2,21 @@ import type { IncomingMessage } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createMemoryBudget } from '../../src/domain/memory.ts';
+import type { Store } from '../../src/domain/store.ts';
 import { createPace } from '../../src/http/pace.ts';
 import { openRawBody } from '../../src/http/request/raw-body.ts';
 import { limits } from '../../src/limits.ts';
 import { bodyChunk, openHostile, requestHead } from '../setup/faults/hostile.ts';
-import { asAdmin, asClient, createTestServer, json, type TestServer } from '../setup/node/http.ts';
+import {
+  asAdmin,
+  asClient,
+  createBareServer,
+  createTestServer,
+  json,
+  type TestServer,
+  testConfig,
+} from '../setup/node/http.ts';
 
 const RATE = limits.minClientBytesPerSecond;
 
@@ -33,6 +43,31 @@ describe('the pace of a client', () => {
     fast.isTooSlow(100, 1_000 * RATE);
     expect(Array.from({ length: 12 }, () => fast.isTooSlow(100, 0)).at(-1)).toBe(true);
   });
+});
+
+test('an answer that loses its memory to others is logged and reported with its code', async () => {
+  const bounds = { purpose: 'tests', minHoldMs: 0, now: () => performance.now() };
+  const answers = createMemoryBudget({ ...bounds, maxBytes: 20_000_000 });
+  const memory = { answers, bodies: createMemoryBudget({ ...bounds, maxBytes: 1_000 }) };
+  const text = JSON.stringify('x'.repeat(15_000_000));
+  const store = { readDocument: async () => ({ text, epoch: 'e', revision: 1, updatedAt: '2026-01-01T00:00:00Z' }) };
+  const node = createBareServer(store as unknown as Store, testConfig('postgres://x@localhost/x'), { memory });
+  try {
+    const { port } = await node.listen();
+    const client = openHostile({ port, bytes: requestHead('GET', '/v1/documents/a', asClient), reads: false });
+    await expect.poll(answers.usedBytes, { timeout: 20_000 }).toBeGreaterThan(text.length);
+    await sleep(1);
+    answers.open().resize(10_000_000);
+    const line = (): string | undefined =>
+      node.logged
+        .text()
+        .split('\n')
+        .find((one) => one.includes('"complete":false'));
+    await expect.poll(line, { timeout: 20_000 }).toMatch(/"status":200.*"code":"node_busy"/);
+    client.socket.destroy();
+  } finally {
+    await node.close({ timeoutMs: 100 });
+  }
 });
 
 test('a body does not time out while its reader is the slow side, and does when its client is', async () => {

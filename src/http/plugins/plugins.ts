@@ -40,8 +40,9 @@ export function registerPlugins(app: FastifyInstance, parts: PluginParts): Route
   registerRequestHead(app, parts.readAddress);
   registerRequestLog(app, parts);
   const openRequests = registerOpenRequests(app);
-  registerErrorHandler(app, parts.reportFailure);
   registerMemory(app, parts.memory);
+  // After the memory, which turns long answers into streams that can fail.
+  registerErrorHandler(app, parts.reportFailure);
   registerConnectionLimit(app, parts.connections);
   registerHeadCheck(app);
   registerLinger(app, parts.connections);
