@@ -70,7 +70,10 @@ async function assertKnownAction(
 ): Promise<void> {
   if (action === undefined || auditActions.some((known) => known === action)) return;
   const isPossible = action.length <= limits.maxActionCharacters && /^[a-z_.]+$/.test(action);
-  if (isPossible && (await store.readAudit({ action, limit: 1, order: 'asc' }, admit)).entries.length > 0) return;
+  const found = isPossible && (await store.readAudit({ action, limit: 1, order: 'asc' }, admit)).entries.length > 0;
+  // A stream that follows must not keep the memory of this entry.
+  admit(0);
+  if (found) return;
   const detail = `No audit entry has the action in the query. LOOM's actions are ${auditActions.join(', ')}.`;
   throw new LoomError('invalid_parameter', detail);
 }
