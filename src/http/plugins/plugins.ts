@@ -1,8 +1,8 @@
 /**
  * Acts on every request: identifies, logs, authenticates and gates it, and answers its errors.
  *
- * May import `domain`, `errors`, `limits`, its neighbours `request/` and `reply/`, and the types of `config`, `log` and
- * `metrics`. Must not know any single route: `route-config.ts` describes what differs between routes.
+ * May import `domain`, `errors`, `limits`, its neighbours `request/`, `reply/` and `route-config.ts`, and the types of
+ * `config`, `log`, `metrics` and `connections.ts`. Must not know any single route: `route-config.ts` says what differs.
  */
 import type { FastifyInstance } from 'fastify';
 import type { Config } from '../../config/config.ts';

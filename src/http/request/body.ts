@@ -1,7 +1,8 @@
 /**
  * Reads requests: tokens, headers, query parameters and bodies. Every fault becomes a `LoomError`.
  *
- * May import `domain`, `json`, `errors`, `limits`, and the types of `config`. Must not know a route or the store.
+ * May import `domain`, `json`, `errors`, `limits`, `pace.ts`, and the types of `config`. Must not know a route or the
+ * store.
  */
 import type { IncomingMessage } from 'node:http';
 import type { Readable } from 'node:stream';
