@@ -55,12 +55,15 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
   /** Makes room for one more connection. Returns whether the new one may only send a probe, or `refused`. */
   function makeRoom(): boolean | 'refused' {
     if (clients.size < maxConnections) return false;
-    const [unused] = silent.size > 0 ? silent : idle;
-    if (unused === undefined) return clients.size < maxConnections + limits.maxProbeConnections || 'refused';
+    const hasExtraRoom = clients.size < maxConnections + limits.maxProbeConnections;
+    const ordinary = firstOrdinary(silent, clients) ?? firstOrdinary(idle, clients);
+    const [silentExtra] = hasExtraRoom ? [] : silent;
+    const unused = ordinary ?? silentExtra;
+    if (unused === undefined) return hasExtraRoom || 'refused';
     forget(unused);
     unused.destroy();
     // An unused connection beyond the maximum makes room only for another one beyond it.
-    return clients.size >= maxConnections;
+    return ordinary === undefined;
   }
 
   function forget(socket: Socket): void {
@@ -131,6 +134,12 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
       max: maxConnections,
     }),
   };
+}
+
+/** Returns the first connection that is not beyond the maximum. */
+function firstOrdinary(sockets: ReadonlySet<Socket>, clients: ReadonlyMap<Socket, Client>): Socket | undefined {
+  for (const socket of sockets) if (clients.get(socket)?.isExtra === false) return socket;
+  return undefined;
 }
 
 /** Ends the sending side of unused connections. To close both at once would reset a request that arrives now. */

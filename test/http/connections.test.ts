@@ -89,14 +89,40 @@ describe('at the maximum of connections', () => {
     const upload = requestHead('PUT', '/v1/documents/x', { ...asClient, ...json, 'content-length': '100' });
     for (let index = 0; index < 3; index += 1) open(upload);
     await eventually(async () => (await count()).connections.open === 3 && (await count()).connections.idle === 0);
-    for (let index = 0; index <= limits.maxProbeConnections; index += 1) {
-      const silent = open();
-      await eventually(async () => (await count()).connections.idle === 1);
+    const silent = Array.from({ length: limits.maxProbeConnections }, () => open());
+    await eventually(async () => (await count()).connections.idle === limits.maxProbeConnections);
+    for (let index = 0; index < silent.length; index += 1) {
       const late = open(upload);
-      await Promise.all([silent.closed, late.closed]);
+      await late.closed;
       expect(late.received()).toMatch(/^HTTP\/1.1 503 [\s\S]*node_busy/);
     }
     expect(await ask('/ready')).toContain('200 OK');
+  });
+
+  test('a probe that is slow to begin keeps its place while there is room for others', async () => {
+    await start({ maxConnections: 3 });
+    const upload = requestHead('PUT', '/v1/documents/x', { ...asClient, ...json, 'content-length': '100' });
+    for (let index = 0; index < 3; index += 1) open(upload);
+    await eventually(async () => (await count()).connections.open === 3 && (await count()).connections.idle === 0);
+    const probe = open();
+    await eventually(async () => (await count()).connections.idle === 1);
+    for (let index = 1; index < limits.maxProbeConnections; index += 1) open();
+    await eventually(async () => (await count()).connections.idle === limits.maxProbeConnections);
+    probe.socket.write(requestHead('GET', '/live', {}));
+    await probe.closed;
+    expect(probe.received()).toContain('200 OK');
+  });
+
+  test('an idle connection gives its place to a new one, whatever is beyond the maximum', async () => {
+    await start({ maxConnections: 3 });
+    const upload = requestHead('PUT', '/v1/documents/x', { ...asClient, ...json, 'content-length': '3' });
+    const uploads = Array.from({ length: 3 }, () => open(upload));
+    await eventually(async () => (await count()).connections.open === 3 && (await count()).connections.idle === 0);
+    open();
+    await eventually(async () => (await count()).connections.open === 4);
+    uploads[0]?.socket.write('"a"');
+    await eventually(async () => (await count()).connections.idle === 2);
+    expect(await ask('/v1/documents', asAdmin)).toContain('200 OK');
   });
 
   test('comes from the limit of open files, without what the pool, the log and probes need', () => {
