@@ -237,8 +237,9 @@ $$;
 -- that they know, and no commit of theirs is deferred.
 --
 -- Work is counted in bytes of documents that a commit rewrites. A document of 8 MiB costs a merge patch of eight bytes as much as a
--- large one. A deletion counts a sixteenth, and each change 512 bytes. A batch ends when its work or its time is used up, so that
--- other nodes get their turn. Much work needs a transaction with a statement_timeout (timed).
+-- large one. A deletion counts a sixteenth, and each change 512 bytes. A merge takes some statements for each level, so each object of a
+-- patch counts 1,024 bytes, up to the 128 levels that a patch can have. A batch ends when its work or its time is used up, so that other
+-- nodes get their turn. Much work needs a transaction with a statement_timeout (timed).
 --
 -- With another isolation than READ COMMITTED, the snapshot would be older than the lock, so nodes of schema version 3 get null.
 -- The settings keep a plan from the time when a table was empty from being slow when it is large. A custom plan would copy every document
@@ -369,7 +370,9 @@ begin
     v_fault := null;
     v_delete_count := 0;
     select coalesce(array_agg(change), '{}'), coalesce(array_agg(old_bytes), '{}'),
-           coalesce(sum(512 + case change ->> 'op' when 'merge' then pg_column_size(change) + coalesce(old_bytes, 0)
+           coalesce(sum(512 + case change ->> 'op' when 'merge' then pg_column_size(change) + coalesce(old_bytes, 0) + 1024 * least(128,
+                                    case when pg_column_size(change) > 131072 then 128
+                                         else cardinality(string_to_array(change::text, '{')) - 1 end)
                                   when 'put' then pg_column_size(change) + coalesce(old_bytes, 0) / 16
                                   else coalesce(old_bytes, 0) / 16 end), 0)
       into v_change_list, v_old_bytes, v_cost
