@@ -179,18 +179,31 @@ begin
     ) p;
     v_levels := v_levels || v_level;
     exit when v_keys is null;
-    -- A loop copies a large object half as often as a query with array_agg.
-    v_next_targets := '{}';
-    v_next_patches := '{}';
-    for i in 1 .. cardinality(v_keys) loop
-      v_next_targets[i] := v_targets[v_parents[i]] -> v_keys[i];
-      if jsonb_typeof(v_next_targets[i]) <> 'object' then
-        v_next_targets[i] := null;
+    if cardinality(v_keys) = 1 then
+      -- In place, because each copy of an array copies its objects.
+      v_targets[1] := v_targets[v_parents[1]] -> v_keys[1];
+      if jsonb_typeof(v_targets[1]) <> 'object' then
+        v_targets[1] := null;
       end if;
-      v_next_patches[i] := v_patches[v_parents[i]] -> v_keys[i];
-    end loop;
-    v_targets := v_next_targets;
-    v_patches := v_next_patches;
+      v_patches[1] := v_patches[v_parents[1]] -> v_keys[1];
+      if cardinality(v_patches) > 1 then
+        v_targets := v_targets[1:1];
+        v_patches := v_patches[1:1];
+      end if;
+    else
+      -- A loop copies a large object half as often as a query with array_agg.
+      v_next_targets := '{}';
+      v_next_patches := '{}';
+      for i in 1 .. cardinality(v_keys) loop
+        v_next_targets[i] := v_targets[v_parents[i]] -> v_keys[i];
+        if jsonb_typeof(v_next_targets[i]) <> 'object' then
+          v_next_targets[i] := null;
+        end if;
+        v_next_patches[i] := v_patches[v_parents[i]] -> v_keys[i];
+      end loop;
+      v_targets := v_next_targets;
+      v_patches := v_next_patches;
+    end if;
     -- A join, because a query takes time in proportion to n for the element n of an array.
     select array_agg(position || length(to_hex(ordinal)) || to_hex(ordinal) order by ordinal),
            array_agg(case when first and empty then '' else ',' end || to_json(key) || ':{' order by ordinal)
