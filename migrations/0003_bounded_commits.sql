@@ -128,15 +128,22 @@ create type loom_merge_level as (positions text[], pieces text[]);
 -- cost more than its work, and a copy of the result at each level would cost depth times size. So the result is built as text, from
 -- pieces, and parsed once. A position is the path of the object: for each level the length and the digits of its number there. "z"
 -- sorts after these, so it closes the object.
+--
+-- First goes down the path of objects with a single member in the patch, and no other in the target. Nothing is merged there, and
+-- #> copies a large object less often than a level does.
 create function loom_merge(p_target jsonb, p_patch jsonb, p_until timestamptz) returns jsonb
 language plpgsql volatile parallel safe set jit = off set enable_nestloop = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
-  v_targets jsonb[] := array[case when jsonb_typeof(p_target) = 'object' then p_target end];
-  v_patches jsonb[] := array[p_patch];
+  -- Concatenation reads a compressed value once, and not again at each use.
+  v_target jsonb := case when jsonb_typeof(p_target) = 'object' then p_target || '{}' end;
+  v_path text[] := '{}';
+  v_key text;
+  v_targets jsonb[];
+  v_patches jsonb[];
   v_next_targets jsonb[];
   v_next_patches jsonb[];
-  v_opens text[] := array['{'];
+  v_opens text[];
   v_positions text[] := array[''];
   v_members text[];
   v_parents int[];
@@ -147,6 +154,22 @@ begin
   if jsonb_typeof(p_patch) is distinct from 'object' then
     return p_patch;
   end if;
+  loop
+    select min(key) into v_key
+      from (select patch, jsonb_object_keys(patch) as key from (select p_patch #> v_path as patch offset 0) p) k
+    having count(*) = 1 and bool_and(patch @> jsonb_build_object(key, '{}'::jsonb));
+    exit when v_key is null or clock_timestamp() > p_until;
+    if jsonb_typeof(v_target #> v_path) <> 'object' then
+      v_target := null;
+    elsif exists (select from jsonb_object_keys(v_target #> v_path) as k (key) where key <> v_key) then
+      exit;
+    end if;
+    v_path := v_path || v_key;
+  end loop;
+  v_targets := array[case when jsonb_typeof(v_target #> v_path) = 'object' then v_target #> v_path end];
+  v_patches := array[p_patch #> v_path];
+  v_opens := array[coalesce((select string_agg('{' || to_json(key) || ':', '' order by n)
+                               from unnest(v_path) with ordinality as u (key, n)), '') || '{'];
   loop
     if clock_timestamp() > p_until then
       return null;
@@ -179,31 +202,18 @@ begin
     ) p;
     v_levels := v_levels || v_level;
     exit when v_keys is null;
-    if cardinality(v_keys) = 1 then
-      -- In place, because each copy of an array copies its objects.
-      v_targets[1] := v_targets[v_parents[1]] -> v_keys[1];
-      if jsonb_typeof(v_targets[1]) <> 'object' then
-        v_targets[1] := null;
+    -- A loop copies a large object half as often as a query with array_agg.
+    v_next_targets := '{}';
+    v_next_patches := '{}';
+    for i in 1 .. cardinality(v_keys) loop
+      v_next_targets[i] := v_targets[v_parents[i]] -> v_keys[i];
+      if jsonb_typeof(v_next_targets[i]) <> 'object' then
+        v_next_targets[i] := null;
       end if;
-      v_patches[1] := v_patches[v_parents[1]] -> v_keys[1];
-      if cardinality(v_patches) > 1 then
-        v_targets := v_targets[1:1];
-        v_patches := v_patches[1:1];
-      end if;
-    else
-      -- A loop copies a large object half as often as a query with array_agg.
-      v_next_targets := '{}';
-      v_next_patches := '{}';
-      for i in 1 .. cardinality(v_keys) loop
-        v_next_targets[i] := v_targets[v_parents[i]] -> v_keys[i];
-        if jsonb_typeof(v_next_targets[i]) <> 'object' then
-          v_next_targets[i] := null;
-        end if;
-        v_next_patches[i] := v_patches[v_parents[i]] -> v_keys[i];
-      end loop;
-      v_targets := v_next_targets;
-      v_patches := v_next_patches;
-    end if;
+      v_next_patches[i] := v_patches[v_parents[i]] -> v_keys[i];
+    end loop;
+    v_targets := v_next_targets;
+    v_patches := v_next_patches;
     -- A join, because a query takes time in proportion to n for the element n of an array.
     select array_agg(position || length(to_hex(ordinal)) || to_hex(ordinal) order by ordinal),
            array_agg(case when first and empty then '' else ',' end || to_json(key) || ':{' order by ordinal)
@@ -214,9 +224,10 @@ begin
                       from (select unnest(v_positions) as position, unnest(v_members) as members,
                                    generate_series(1, cardinality(v_positions)) as n offset 0) o offset 0) p on n = parent) c;
   end loop;
-  return (
+  return ((
     select string_agg(piece, '' order by position collate "C")
-      from (select unnest((l).positions) as position, unnest((l).pieces) as piece from (select unnest(v_levels) as l offset 0) s) p)::jsonb;
+      from (select unnest((l).positions) as position, unnest((l).pieces) as piece from (select unnest(v_levels) as l offset 0) s) p)
+    || repeat('}', cardinality(v_path)))::jsonb;
 end
 $$;
 
@@ -271,7 +282,7 @@ declare
   v_max_batch_work constant bigint := (p_options ->> 'max_batch_work_bytes')::bigint;
   v_max_untimed_work constant bigint := (p_options ->> 'max_untimed_work_bytes')::bigint;
   v_max_hold constant interval := coalesce((p_options ->> 'max_hold_ms')::bigint, 4000) * interval '1 millisecond';
-  v_max_merge constant interval := coalesce((p_options ->> 'max_merge_ms')::bigint, 8000) * interval '1 millisecond';
+  v_max_merge constant interval := coalesce((p_options ->> 'max_merge_ms')::bigint, 5000) * interval '1 millisecond';
   v_timed constant boolean := coalesce((p_options ->> 'timed')::boolean, false);
   v_seen constant jsonb := p_options -> 'seen';
   v_until timestamptz;

@@ -27,7 +27,8 @@ export const migrate = createPlainCommand({
     try {
       const applied = await migrateDatabase(database, await loadMigrations());
       for (const name of applied) write(`applied ${name}\n`);
-      write(`The schema is at version ${CURRENT_SCHEMA_VERSION} or newer.\n`);
+      const found = applied.length === 0 ? ' or newer: there was nothing to migrate' : '';
+      write(`The schema is at version ${CURRENT_SCHEMA_VERSION}${found}.\n`);
       return 0;
     } catch (error) {
       const known = toDatabaseError(error);

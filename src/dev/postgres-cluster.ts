@@ -106,7 +106,7 @@ async function claim(baseDirectory: string): Promise<() => Promise<void>> {
     const ownerMark = await readFile(path, 'utf8').catch(() => '');
     const ownerPid = Number.parseInt(ownerMark, 10);
     if (ownerPid > 0 && ownerMark === `${ownerPid} ${await startOfProcess(ownerPid)}`) {
-      throw new Error(`The data in ${baseDirectory} is in use by process ${ownerPid}.`);
+      throw new Error(`The data in ${baseDirectory} is in use by process ${ownerPid}. Stop that process first.`);
     }
     await rm(path, { force: true });
   }

@@ -97,11 +97,38 @@ function parserError(error: Error): LoomError {
   }
 }
 
-/** Recognizes the first bytes of the protocols that clients send by mistake. */
+/** Says what is wrong with the request, as far as the first bytes or Node's code show it. */
 function hintFor(error: Error): string {
   const packet: unknown = Reflect.get(error, 'rawPacket');
-  if (!Buffer.isBuffer(packet)) return '';
-  if (packet[0] === 0x16 && packet[1] === 0x03) return 'The client sent TLS, but this port speaks plain HTTP.';
-  if (packet.subarray(0, 4).toString('latin1') === 'PRI ') return 'The client sent HTTP/2. Use HTTP/1.1.';
-  return '';
+  if (Buffer.isBuffer(packet)) {
+    // Clients send these protocols by mistake.
+    if (packet[0] === 0x16 && packet[1] === 0x03) return 'The client sent TLS, but this port speaks plain HTTP.';
+    if (packet.subarray(0, 4).toString('latin1') === 'PRI ') return 'The client sent HTTP/2. Use HTTP/1.1.';
+  }
+  return hints[codeOf(error) ?? ''] ?? '';
 }
+
+const lineEnds = 'A line or a chunk of the body does not end with CR and LF.';
+const lengths = 'Send either one Content-Length, as a number of bytes, or Transfer-Encoding: chunked.';
+
+/** Maps the codes of Node's parser to sentences. The text of the request is left out, because it can have a secret. */
+const hints: Record<string, string> = {
+  HPE_INVALID_METHOD: 'It does not begin with a known method in capital letters, such as GET.',
+  HPE_INVALID_URL:
+    'The path does not begin with a slash, or has a character that is not printable ASCII. ' +
+    'Percent-encode document names as UTF-8.',
+  HPE_INVALID_CONSTANT: 'The path is not followed by HTTP/1.1. Write each space in the path as %20.',
+  HPE_INVALID_VERSION: 'Use HTTP/1.1 or HTTP/1.0, and end each line with CR and LF.',
+  HPE_INVALID_HEADER_TOKEN:
+    'A header is malformed. Write it as "name: value", on one line, without control characters.',
+  HPE_LF_EXPECTED: lineEnds,
+  HPE_CR_EXPECTED: lineEnds,
+  HPE_STRICT: lineEnds,
+  HPE_INVALID_CONTENT_LENGTH: lengths,
+  HPE_UNEXPECTED_CONTENT_LENGTH: lengths,
+  HPE_INVALID_TRANSFER_ENCODING: lengths,
+  HPE_INVALID_CHUNK_SIZE: 'A chunk of the body does not begin with its size in hexadecimal.',
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: 'The chunks of the body have more than 16 KiB of extensions. Leave them out.',
+  HPE_INVALID_EOF_STATE: 'The client ended the connection before the request was complete.',
+  HPE_CLOSED_CONNECTION: 'It follows a request with Connection: close. Use another connection.',
+};

@@ -122,6 +122,14 @@ const requests: HeavyRequest[] = [
       ),
     ),
   ]),
+  merge(
+    'PATCH of 7.5 MB at depth 126 on 7.5 MB, with a second member at each level',
+    nested(126, members(380_000, String)).replaceAll('{"a":', '{"0":0,"a":'),
+    nested(
+      126,
+      members(380_000, () => '12345'),
+    ).replaceAll('{"a":', '{"0":1,"a":'),
+  ),
   {
     name: '100 patches of 8 bytes on one document of 8 MiB, at once',
     prepare: (node) => put(node, 'doc', fillText),

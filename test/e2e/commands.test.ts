@@ -14,6 +14,9 @@ afterAll(() => database.drop());
 it('migrate needs only the URL of the database, and healthcheck only the address of the node', async () => {
   const migrated = await runProgramToEnd(['migrate'], { LOOM_PG_URL: database.url });
   expect(migrated).toMatchObject({ code: 0, output: expect.stringContaining('applied 0001_first_schema.sql') });
+  expect(migrated.output).toMatch(/^The schema is at version \d+\.$/m);
+  const again = await runProgramToEnd(['migrate'], { LOOM_PG_URL: database.url });
+  expect(again).toMatchObject({ code: 0, output: expect.stringContaining('nothing to migrate') });
   const away = await runProgramToEnd(['migrate'], { LOOM_PG_URL: 'postgres://u:a-password@127.0.0.1:1/x' });
   expect(away).toMatchObject({ code: 1, output: expect.stringContaining('ECONNREFUSED') });
   expect(away.output).not.toContain('a-password');

@@ -34,7 +34,9 @@ function assertUsable({ reason, checks: { database, schema } }: Readiness, closi
     throw new LoomError('starting', 'The node is still preparing its database.', retry);
   }
   if (schema === 'behind') {
-    throw new LoomError('schema_behind', 'The database needs migrations before this node can use it.', retry);
+    const detail =
+      'The database needs migrations. Run node dist/main.js migrate, or start a node with LOOM_MIGRATE=auto.';
+    throw new LoomError('schema_behind', detail, retry);
   }
   if (schema === 'ahead') {
     const detail = 'The schema of the database is newer than this node supports. Deploy a newer LOOM.';

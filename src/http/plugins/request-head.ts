@@ -71,6 +71,12 @@ function assertHead({ headers, rawHeaders, httpVersion }: IncomingMessage): void
   }
   const hosts = rawHeaders.filter((text, index) => index % 2 === 0 && text.toLowerCase() === 'host').length;
   if (hosts > 1) throw new LoomError('malformed_request', 'The request has several Host headers. Send only one.');
+  // Node decodes only the chunks, so a body with another coding would look like damaged JSON.
+  const coding = headers['transfer-encoding']?.trim().toLowerCase();
+  if (coding !== undefined && coding !== 'chunked') {
+    const detail = 'The header Transfer-Encoding must be chunked. To compress a body, use Content-Encoding: gzip.';
+    throw new LoomError('malformed_request', detail);
+  }
   if (httpVersion !== '1.1') return;
   if (hosts === 0) throw new LoomError('malformed_request', 'The request has no Host header. Add one.');
   const expected = headers.expect;

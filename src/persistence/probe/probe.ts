@@ -34,7 +34,7 @@ export interface ProbeOptions {
   badChecks?: number;
   /** A monotonic clock, in milliseconds. */
   now?: () => number;
-  /** Called after `ok`, `reason` or `detail` has changed. */
+  /** Called after `ok` or `reason` has changed, or the `detail` of a server that answers. */
   onChange?: (verdict: ProbeVerdict) => void;
 }
 
@@ -59,7 +59,7 @@ export function createProbe(options: ProbeOptions) {
       if (closed) break;
       const before = state.verdict;
       state = nextProbeState(state, outcome, { badChecks });
-      reportChange(before, state.verdict, checker.lastFault(), options);
+      reportChange(before, state.verdict, options);
       await pause.wait(probePauseMs(state.badInARow, pauses));
     }
     checker.close();
@@ -82,17 +82,17 @@ export function createProbe(options: ProbeOptions) {
   };
 }
 
-function reportChange(before: ProbeVerdict, after: ProbeVerdict, lastFault: string, options: ProbeOptions): void {
+function reportChange(before: ProbeVerdict, after: ProbeVerdict, options: ProbeOptions): void {
   const { log, onChange } = options;
   const { ok, reason, detail } = after;
-  if (before.ok === ok && before.reason === reason && before.detail === detail) return;
+  // The faults of a server that does not answer can alternate: status shows the last one, the log only the first.
+  const isAnswered = after.database !== 'unreachable' && after.database !== 'slow';
+  if (before.ok === ok && before.reason === reason && (before.detail === detail || !isAnswered)) return;
   if (ok) log.info({ latencyMs: after.latencyMs }, 'the database is ready');
   else {
     // The node sets up a new database or a new state next, so this needs no warning.
     const isNew = reason === 'starting' || (before.reason === 'starting' && reason === 'schema_behind');
-    const isAnswered = after.database !== 'unreachable' && after.database !== 'slow';
-    const cause = isAnswered ? (detail ?? reason) : lastFault;
-    log[isNew ? 'info' : 'warn']({ reason }, `the database is not ready: ${cause}`);
+    log[isNew ? 'info' : 'warn']({ reason }, `the database is not ready: ${detail ?? reason}`);
   }
   onChange?.(after);
 }
@@ -102,7 +102,6 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
   const commitWatch = createCommitWatch({ now, failures: options.commitFailures });
   const connection = createProbeConnection(postgres, { applicationName, hosts: options.hosts, deadlineMs });
   let hadState = false;
-  let lastFault = '';
 
   async function readServing(queries: Queries): Promise<ServingVerdict> {
     const facts = await readServingFacts(queries, postgres.stateKey);
@@ -126,12 +125,11 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
       return { kind: 'answered', latencyMs: elapsedMs(), serving };
     } catch (error) {
       connection.drop();
-      lastFault = describeFault(error);
+      const detail = describeFault(error);
       const refusal = refusalOf(error);
-      if (refusal !== undefined)
-        return { kind: 'answered', latencyMs: elapsedMs(), serving: { ...refusal, detail: lastFault } };
-      if (!connection.isClosed()) log.debug({ err: originalOf(error) }, `a check of the database failed: ${lastFault}`);
-      return { kind: error instanceof DeadlineError && connected ? 'slow' : 'unreachable' };
+      if (refusal !== undefined) return { kind: 'answered', latencyMs: elapsedMs(), serving: { ...refusal, detail } };
+      if (!connection.isClosed()) log.debug({ err: originalOf(error) }, `a check of the database failed: ${detail}`);
+      return { kind: error instanceof DeadlineError && connected ? 'slow' : 'unreachable', detail };
     } finally {
       deadline.clear();
     }
@@ -139,8 +137,6 @@ function createChecker({ postgres, applicationName, log, ...options }: ProbeOpti
 
   return {
     check,
-    /** Describes why the last bad check failed. */
-    lastFault: () => lastFault,
     /** Cuts the connection. A check in flight fails. */
     close: connection.close,
   };

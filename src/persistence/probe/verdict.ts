@@ -4,9 +4,9 @@ import type { ServingVerdict } from '../schema/serving.ts';
 export type CheckOutcome =
   | { kind: 'answered'; latencyMs: number; serving: ServingVerdict }
   /** The connection was open, but no answer came before the deadline. */
-  | { kind: 'slow' }
+  | { kind: 'slow'; detail?: string }
   /** No connection could be opened or kept before the deadline. */
-  | { kind: 'unreachable' };
+  | { kind: 'unreachable'; detail?: string };
 
 export interface ProbeState {
   verdict: ProbeVerdict;
@@ -32,7 +32,9 @@ export function nextProbeState(state: ProbeState, outcome: CheckOutcome, rules: 
   const badInARow = state.badInARow + 1;
   if (badInARow < rules.badChecks) return { verdict: state.verdict, badInARow };
   const reason = outcome.kind === 'slow' ? 'db_slow' : 'db_unreachable';
-  return { verdict: { ok: false, database: outcome.kind, schema: 'unknown', reason, latencyMs: null }, badInARow };
+  const { kind, detail } = outcome;
+  const verdict: ProbeVerdict = { ok: false, database: kind, schema: 'unknown', reason, latencyMs: null };
+  return { verdict: detail === undefined ? verdict : { ...verdict, detail }, badInARow };
 }
 
 /** Returns the pause before the next check: regular while the database answers, otherwise doubling up to a bound. */

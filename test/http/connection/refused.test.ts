@@ -29,7 +29,18 @@ const refusals: Refusal[] = [
   ['bytes that are not HTTP', 400, 'malformed_request', 'HELLO\r\n\r\n', /not a valid HTTP\/1\.1 request/],
   ['a TLS handshake', 400, 'malformed_request', '\x16\x03\x01\x02\x00\x01\x00', /sent TLS/],
   ['the preface of HTTP/2', 400, 'malformed_request', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', /sent HTTP\/2/],
-  ['an unknown method', 400, 'malformed_request', `BREW /live HTTP/1.1\r\nhost: x\r\n${close}`, /HTTP\/1\.1/],
+  ['an unknown method', 400, 'malformed_request', `BREW /live HTTP/1.1\r\nhost: x\r\n${close}`, /known method/],
+  ['a space in the path', 400, 'malformed_request', `GET /a b HTTP/1.1\r\nhost: x\r\n${close}`, /as %20/],
+  ['a raw byte in the path', 400, 'malformed_request', `GET /\0 HTTP/1.1\r\nhost: x\r\n${close}`, /Percent-encode/],
+  ['another version', 400, 'malformed_request', `GET /live HTTP/1.2\r\nhost: x\r\n${close}`, /Use HTTP\/1\.1/],
+  ['a header without a colon', 400, 'malformed_request', `GET /live HTTP/1.1\r\nhost\r\n${close}`, /"name: value"/],
+  [
+    'two lengths',
+    400,
+    'malformed_request',
+    `PUT /v1/state HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n${close}`,
+    /one Content-Length/,
+  ],
   [
     'a head above 16 KiB',
     431,
@@ -58,6 +69,13 @@ const refusals: Refusal[] = [
     'expectation_failed',
     `PUT /v1/documents/a HTTP/1.1\r\nhost: x\r\nexpect: other\r\n${close}`,
     /Expect: 100-continue/,
+  ],
+  [
+    'another transfer coding',
+    400,
+    'malformed_request',
+    `PUT /v1/documents/a HTTP/1.1\r\nhost: x\r\n${token}transfer-encoding: gzip, chunked\r\n${close}0\r\n\r\n`,
+    /Content-Encoding: gzip/,
   ],
   ['a broken path', 400, 'malformed_request', `GET /%zz HTTP/1.1\r\nhost: x\r\n${close}`, /percent-encoding/],
   [
@@ -191,10 +209,26 @@ test('a path is taken as it is: neither "//" nor ".." nor a matrix parameter is 
   }
 });
 
+test('a client that ends its side in the middle of a request learns that it was too early', async () => {
+  const head = `PUT /v1/documents/a HTTP/1.1\r\nhost: x\r\n${token}content-type: application/json\r\n`;
+  for (const bytes of [head, `${head}content-length: 9\r\n\r\n{`]) {
+    const socket = await openSocket(port);
+    const answered = receive(socket, () => false);
+    socket.end(bytes);
+    const [answer] = toAnswers(await answered);
+    expect(answer?.status).toBe(400);
+    expect(JSON.parse(answer?.body ?? '')).toMatchObject({
+      code: 'malformed_request',
+      detail: expect.stringContaining('ended the connection before the request was complete'),
+    });
+  }
+});
+
 test('a faulty body is answered under the id of its request', async () => {
   const head = `PUT /v1/documents/a HTTP/1.1\r\nhost: x\r\n${token}content-type: application/json\r\nx-request-id: chunk.1\r\n`;
   const [answer] = toAnswers(await exchange(port, `${head}transfer-encoding: chunked\r\n\r\nnonsense\r\n`));
   expect(answer).toMatchObject({ status: 400, headers: { 'x-request-id': 'chunk.1' } });
+  expect(answer?.body).toMatch(/a chunk of the body does not begin with its size/i);
   // The node logs the request when its side of the connection is closed, too.
   await expect.poll(() => server.logged.text(), { timeout: 20_000 }).toMatch(/"id":"chunk\.1"[^\n]*"status":400/);
 });

@@ -39,6 +39,11 @@ describe('a merge patch', () => {
     );
   });
 
+  it('takes the name of a member for no place in an array', async () => {
+    await nodes.node.commit({ changes: [{ op: 'put', name: 'array', json: '{"a":[{"b":1}]}' }] });
+    expect(await merge('array', '{"a":{"0":{"c":{"d":2}}}}')).toEqual({ a: { 0: { c: { d: 2 } } } });
+  });
+
   it('reaches the deepest level that a document may have, and keeps the members beside it', async () => {
     const nested = (leaf: string, beside: string) => `${`{${beside}"a":`.repeat(127)}{${leaf}}${'}'.repeat(127)}`;
     await nodes.node.commit({ changes: [{ op: 'put', name: 'deep', json: nested('"x":1,"y":1', '"b":1,') }] });
@@ -60,7 +65,7 @@ describe('the function loom_merge_patch', () => {
       { maxDepth: 6, depthSize: 'medium' },
       fc.constantFrom('null', '1', '1.50', '"x"', '{}', '[]', '[{"a":null}]', 'true'),
       fc
-        .uniqueArray(fc.tuple(fc.constantFrom('a', 'b', 'c', '', '__proto__', '"\\\u0001'), tie('value')), {
+        .uniqueArray(fc.tuple(fc.constantFrom('a', 'b', 'c', '', '0', '__proto__', '"\\\u0001'), tie('value')), {
           selector: ([name]) => name,
           maxLength: 5,
         })

@@ -121,6 +121,15 @@ describe('a role without rights', () => {
   });
 });
 
+test('the status says why the database cannot be reached, and the log says it once', async () => {
+  const node = await start('postgres://u:secret@127.0.0.1:1/x');
+  await node.untilReason('db_unreachable');
+  expect(await node.detail()).toBe('the connection failed with ECONNREFUSED');
+  expect(node.messages('warn').filter((message) => message.includes('is not ready'))).toEqual([
+    'the database is not ready: the connection failed with ECONNREFUSED',
+  ]);
+});
+
 test('a node whose commits all fail turns unready, and ready with the first that succeeds', async () => {
   const node = await start(database.url);
   await node.untilReason(undefined);

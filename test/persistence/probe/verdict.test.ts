@@ -68,6 +68,9 @@ describe('the verdict', () => {
   test('names the last bad check if they differ', () => {
     expect(stateAfter(good, slow, slow).verdict.reason).toBe('db_slow');
     expect(stateAfter(good, slow, unreachable).verdict.reason).toBe('db_unreachable');
+    const refused: CheckOutcome = { kind: 'unreachable', detail: 'refused' };
+    expect(stateAfter(good, refused, { ...refused, detail: 'wrong password' }).verdict.detail).toBe('wrong password');
+    expect(stateAfter(good, refused, refused, good).verdict.detail).toBeUndefined();
     expect(stateAfter(good, slow, slow, unreachable, slow).verdict.reason).toBe('db_slow');
   });
 
