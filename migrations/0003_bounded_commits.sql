@@ -39,8 +39,10 @@ select s.state_key, coalesce((
  where s.last_restore_at is not null;
 
 -- Identifies this copy of the database: the cluster, its timeline, and the database in it. A promotion or a point-in-time recovery
--- starts a new timeline; a dump restored elsewhere is in another database. Null if the server does not say.
-create function loom_current_lineage() returns text language plpgsql as $$
+-- starts a new timeline; a dump restored elsewhere is in another database. Null if the server does not say. It runs as its owner, so
+-- that nodes with different roles get the same answer.
+create function loom_current_lineage() returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_system text := '-';
 begin
