@@ -350,11 +350,17 @@ export const limits = {
   maxAddressBuckets: 4_096,
 
   /**
-   * Bounds the time from the opening of a connection, or from the first byte of a later request, to the end of the
-   * headers. A silent client or a slow sender occupies a socket. The node checks in intervals.
+   * Bounds the time from the first byte of a request to the end of its headers. A slow sender occupies a socket. The
+   * node checks in intervals.
    */
   headersTimeoutMs: 20_000,
   headersCheckMs: 2_000,
+
+  /**
+   * Bounds the time until the first byte of a connection. Longer than the 60 s after which common load balancers close
+   * connections that they opened in advance, so that no request meets the end of its connection.
+   */
+  silentTimeoutMs: 65_000,
 
   /**
    * Bound the connections of clients, unless `LOOM_MAX_CONNECTIONS` is set: the limit of open files, without the reserve

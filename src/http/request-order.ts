@@ -39,6 +39,12 @@ export class RequestOrder {
       const line = this.#lineOf(socket);
       // Bytes that arrive after the connection's last request belong to no request.
       if (line.last !== undefined || socket.destroyed) return;
+      // The node has closed its side, because the client was silent or the node shuts down. No answer can reach the
+      // client, so the request must change nothing.
+      if (!socket.writable) {
+        socket.pause();
+        return;
+      }
       const exchange = { request, response };
       if (line.current === undefined) this.#begin(line, exchange, handle);
       else this.#wait(line, exchange);

@@ -1,7 +1,9 @@
-import type { Socket } from 'node:net';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
-import { chooseMaxConnections } from '../../src/http/connections.ts';
+import { chooseMaxConnections, trackConnections } from '../../src/http/connections.ts';
 import { limits } from '../../src/limits.ts';
 import { openHostile, requestHead } from '../setup/faults/hostile.ts';
 import { asAdmin, asClient, createTestServer, json, type TestServer } from '../setup/node/http.ts';
@@ -39,8 +41,8 @@ async function eventually(holds: () => boolean | Promise<boolean>): Promise<void
 }
 
 describe('a connection without a request', () => {
-  test('is closed after the time for headers: silent ones, and those that send a head byte by byte', async () => {
-    await start({ headersTimeoutMs: 400 });
+  test('is closed in time: silent ones without an answer, and those that send a head byte by byte with one', async () => {
+    await start({ headersTimeoutMs: 400, silentTimeoutMs: 700 });
     const silent = Array.from({ length: 50 }, () => open());
     const slow = openHostile({
       port,
@@ -50,8 +52,60 @@ describe('a connection without a request', () => {
     });
     await Promise.all([...silent, slow].map(({ closed }) => closed));
     expect(slow.received()).toMatch(/^HTTP\/1.1 408 /);
+    expect(silent.map(({ received }) => received()).join('')).toBe('');
     await eventually(async () => (await count()).connections.open === 0);
   });
+
+  test('that a load balancer opened in advance serves a request after the time for headers', async () => {
+    await start({ headersTimeoutMs: 100 });
+    const early = open();
+    const slow = open('GET');
+    await slow.closed;
+    await sleep(100);
+    early.socket.write(requestHead('GET', '/live', {}));
+    await eventually(() => early.received().includes('"ok":true'));
+    early.socket.write('GET /live HTTP/1.1\r\n');
+    await early.closed;
+    expect(early.received()).toMatch(/\n\{"ok":true\}\nHTTP\/1.1 408 /);
+  });
+});
+
+describe('a write that arrives after the node has closed its side', () => {
+  const write = `${requestHead('PUT', '/v1/documents/late', { ...asClient, ...json, 'content-length': '1' })}1`;
+
+  test('is not made: behind a 408, and during a shutdown', async () => {
+    await start({ headersTimeoutMs: 100 });
+    const slow = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    sockets.push(slow);
+    slow.write('PUT /v1/documents/late HTTP/1.1\r\n');
+    await once(slow.resume(), 'end');
+    slow.on('error', () => undefined).end(`host: x\r\n${write.slice(write.indexOf('\n') + 1)}${write}`);
+    await once(slow, 'close');
+    const idle = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    sockets.push(idle);
+    await eventually(async () => (await count()).connections.open === 1);
+    const closed = server.close({ timeoutMs: 5_000 });
+    await once(idle.resume(), 'end');
+    idle.on('error', () => undefined).end(write);
+    await Promise.all([once(idle, 'close'), closed]);
+    const made = server.logged.text().match(/"path":"\/v1\/documents\/late"/g) ?? [];
+    expect(made).toEqual([]);
+  });
+});
+
+test('the responses to pipelined requests are forgotten when their client disconnects', async () => {
+  const held = createServer(() => undefined).listen(0, '127.0.0.1');
+  await once(held, 'listening');
+  const never = { silentTimeoutMs: 60_000, paceWindowMs: 60_000, onSlowClient: () => undefined };
+  const connections = trackConnections(held, { maxConnections: 10, isDraining: () => false, ...never });
+  const address = held.address();
+  port = typeof address === 'object' ? (address?.port ?? 0) : 0;
+  const client = open(requestHead('GET', '/', {}).repeat(20));
+  await eventually(() => connections.openResponses().length === 20);
+  client.socket.destroy();
+  await eventually(() => connections.isEmpty());
+  expect(connections.openResponses()).toEqual([]);
+  held.close();
 });
 
 describe('at the maximum of connections', () => {
