@@ -93,6 +93,23 @@ describe('a write that arrives after the node has closed its side', () => {
   });
 });
 
+test('an answer that has begun is cut off at the end of a shutdown, and logged with its status', async () => {
+  await start({});
+  // Larger than the buffers on the way, so that the backup waits for its client.
+  for (const name of ['a', 'b', 'c']) {
+    await server.request('PUT', `/v1/documents/${name}`, { body: JSON.stringify('x'.repeat(7_000_000)) });
+  }
+  const client = open(requestHead('GET', '/v1/admin/persistence/backup', asAdmin), false);
+  await once(client.socket, 'readable');
+  await server.close({ timeoutMs: 100 });
+  const line = server.logged
+    .text()
+    .split('\n')
+    .find((text) => text.includes('"path":"/v1/admin/persistence/backup"'));
+  expect(JSON.parse(line ?? '{}')).toMatchObject({ status: 200, complete: false });
+  expect(server.logged.text()).not.toContain('already sent');
+});
+
 test('the responses to pipelined requests are forgotten when their client disconnects', async () => {
   const held = createServer(() => undefined).listen(0, '127.0.0.1');
   await once(held, 'listening');
