@@ -255,7 +255,7 @@ declare
   v_max_batch_work constant bigint := (p_options ->> 'max_batch_work_bytes')::bigint;
   v_max_untimed_work constant bigint := (p_options ->> 'max_untimed_work_bytes')::bigint;
   v_max_hold constant interval := coalesce((p_options ->> 'max_hold_ms')::bigint, 4000) * interval '1 millisecond';
-  v_max_merge constant interval := coalesce((p_options ->> 'max_merge_ms')::bigint, 8000) * interval '1 millisecond';
+  v_max_merge constant interval := coalesce((p_options ->> 'max_merge_ms')::bigint, 5000) * interval '1 millisecond';
   v_timed constant boolean := coalesce((p_options ->> 'timed')::boolean, false);
   v_seen constant jsonb := p_options -> 'seen';
   v_until timestamptz;

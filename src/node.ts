@@ -209,7 +209,8 @@ function outcomeOf(error: unknown): OperationOutcome {
   if (error === undefined) return 'ok';
   if (!isLoomError(error)) return 'failed';
   if (error.code === 'client_gone') return 'aborted';
-  return error.status < 500 ? 'refused' : 'failed';
+  // A node at its limit of memory is no fault of the node or the database.
+  return error.status < 500 || error.code === 'node_busy' ? 'refused' : 'failed';
 }
 
 function reportOperation(operation: RunningOperation, error: unknown, log: Log, metrics: Metrics): void {

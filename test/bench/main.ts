@@ -1,5 +1,6 @@
 import { benchmarkCommit } from './commit.ts';
 import { benchmarkLockHold } from './lock-hold.ts';
+import { benchmarkMerge } from './merge.ts';
 import { benchmarkFailover, benchmarkFairness } from './outage.ts';
 import { benchmarkTransfer } from './transfer.ts';
 
@@ -9,6 +10,7 @@ const benchmarks: Record<string, () => Promise<void>> = {
   fairness: benchmarkFairness,
   failover: benchmarkFailover,
   'lock-hold': benchmarkLockHold,
+  merge: benchmarkMerge,
 };
 
 /** Runs the named benchmarks, or all. Compare only figures of the same run, because machines and their loads differ. */

@@ -7,7 +7,8 @@ import { configVariables } from '../../src/config/config.ts';
 import { GENESIS_HASH } from '../../src/domain/audit.ts';
 import type { ObservedHead } from '../../src/domain/state.ts';
 import { errorCodes } from '../../src/errors.ts';
-import { limits, maxEarlierEntryBytes } from '../../src/limits.ts';
+import { maxEarlierEntryBytes } from '../../src/limits/data.ts';
+import { limits } from '../../src/limits.ts';
 import { createMetrics } from '../../src/metrics.ts';
 
 import { createdTables } from './migration-rules.ts';

@@ -25,7 +25,7 @@ export function importsOf(text: string): string[] {
   return [...text.matchAll(statement)].map((match) => match[1] ?? match[2] ?? '');
 }
 
-const isPure = (path: string): boolean => /^src\/(?:domain|json)\/|^src\/(?:errors|limits)\.ts$/.test(path);
+const isPure = (path: string): boolean => /^src\/(?:domain|json|limits)\/|^src\/(?:errors|limits)\.ts$/.test(path);
 const isSource = (path: string): boolean => path.startsWith('src/');
 
 /**

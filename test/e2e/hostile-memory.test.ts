@@ -53,9 +53,11 @@ async function status(): Promise<StatusReport> {
   return (await answer.json()) as StatusReport;
 }
 
+/** Returns the memory of the process, from the kernel if it tells, since status itself uses memory. */
 async function residentBytes(): Promise<number> {
-  const text = await readFile(`/proc/${node.pid}/status`, 'utf8');
-  return Number(/^VmRSS:\s+(\d+) kB/m.exec(text)?.[1]) * 1024;
+  const text = await readFile(`/proc/${node.pid}/status`, 'utf8').catch(() => '');
+  const kibibytes = /^VmRSS:\s+(\d+) kB/m.exec(text)?.[1];
+  return kibibytes === undefined ? (await status()).memory.rss_bytes : Number(kibibytes) * 1024;
 }
 
 const stateText = (): string => {

@@ -4,17 +4,19 @@ import { connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { asAdmin, asClient, createTestServer, type TestServer } from '../setup/node/http.ts';
 
+const DOCUMENTS = 500;
+
 let server: TestServer;
 let port: number;
 const stuck: Socket[] = [];
 beforeAll(async () => {
   server = await createTestServer({ LOOM_PG_CONNECT_TIMEOUT_MS: '1000', LOOM_LOG_LEVEL: 'silent' });
   ({ port } = await server.listen());
-  // More than all buffers between the database and a reader that stands still.
-  for (const name of ['a', 'b', 'c', 'd']) {
-    const body = JSON.stringify(randomBytes(4_500_000).toString('base64'));
-    expect((await server.request('PUT', `/v1/documents/${name}`, { body })).status).toBe(201);
-  }
+  // More than all buffers between the database and a reader that stands still. No document is large: the node takes the
+  // memory for a large one from a reader that stands still, and the connection with it.
+  const text = (): string => randomBytes(36_000).toString('base64');
+  const state = Object.fromEntries(Array.from({ length: DOCUMENTS }, (_, index) => [`document-${index}`, text()]));
+  expect((await server.request('PUT', '/v1/state', { body: JSON.stringify(state) })).status).toBe(200);
 });
 afterEach(async () => {
   for (const socket of stuck.splice(0)) socket.destroy();
@@ -70,7 +72,7 @@ describe('with all connections for streams taken', () => {
     const backup = await server.request('GET', '/v1/admin/persistence/backup?include_audit=false', {
       headers: asAdmin,
     });
-    expect(backup.json()).toMatchObject({ manifest: { documents: 14 } });
+    expect(backup.json()).toMatchObject({ manifest: { documents: DOCUMENTS + 10 } });
     const metrics = await server.request('GET', '/metrics', { headers: asAdmin });
     expect(metrics.text).toContain('loom_pool_streams{condition="used"} 4');
   });

@@ -134,7 +134,8 @@ async function commitAll(batch: Waiting[], options: GroupCommitOptions, flight: 
     const outcomes = await commitOrFindOut(batch, options, flight);
     const deferred = batch.filter((one, index) => !settle(one, outcomes[index]));
     for (const one of deferred) one.sent = false;
-    options.onBatch?.({ commits: batch.length - deferred.length, durationMs: now() - startedMs });
+    const commits = batch.length - deferred.length;
+    if (commits > 0) options.onBatch?.({ commits, durationMs: now() - startedMs });
     return deferred;
   } catch (error) {
     if (batch.length > 1 && !flight.abandoned && isOneCommitsFault(error)) {

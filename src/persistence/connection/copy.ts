@@ -24,8 +24,8 @@ const COPY_CHUNK_BYTES = 128 * 1024;
 /**
  * Streams the lines of `copy (query) to stdout` without their line ends, in groups as they arrive. Each line is
  * complete, whatever its length. Backpressure reaches PostgreSQL. Leaving the loop early cuts the connection, because
- * the next borrower would read the rest of the COPY.
- * Calls `onLongLine` with the size of the open line so far, each time that it has grown by `LONG_LINE_BYTES`.
+ * the next borrower would read the rest of the COPY. Calls `onLongLine` with the size of an incomplete line, each time
+ * that it has grown by `LONG_LINE_BYTES`.
  */
 export async function* copyLines(
   client: Client | PoolClient,

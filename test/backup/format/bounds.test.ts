@@ -3,7 +3,8 @@ import { entryForms } from '../../../src/backup/check/entry-forms.ts';
 import { createBackupDecoder, createRestoreDecoder } from '../../../src/backup/format/decoder.ts';
 import { GENESIS_HASH } from '../../../src/domain/audit.ts';
 import { canonicalText } from '../../../src/json/canonical.ts';
-import { limits, maxEarlierEntryBytes } from '../../../src/limits.ts';
+import { maxEarlierEntryBytes } from '../../../src/limits/data.ts';
+import { limits } from '../../../src/limits.ts';
 
 // What a writer may make, a reader must take. Each test compares the bound of a reader with the largest thing that the
 // writers may make, computed from the bounds of the writers.

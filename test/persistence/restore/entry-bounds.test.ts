@@ -1,7 +1,8 @@
 import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { verifyBackup } from '../../../src/backup/offline/verifier.ts';
-import { limits, maxEarlierEntryBytes } from '../../../src/limits.ts';
+import { maxEarlierEntryBytes } from '../../../src/limits/data.ts';
+import { limits } from '../../../src/limits.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import { append, backupOf, type Entry, put } from '../../setup/backup/trails.ts';
 import { depth } from '../../setup/depth.ts';

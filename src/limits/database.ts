@@ -1,0 +1,127 @@
+const MiB = 1024 * 1024;
+
+/** Bounds the work with the database: commits, statements, streams and the probe. */
+export const databaseLimits = {
+  /** Bounds one batch. Beyond this, sharing an fsync saves less time than the last commit spends waiting. */
+  maxBatchCommits: 128,
+
+  /** Bounds the text of the commits in one batch. A larger commit is a batch of its own. */
+  maxBatchBytes: 8 * MiB,
+
+  /** Bounds a node's waiting commits. At 1,000 commits a second, the last waits about as long as a client does. */
+  maxQueueCommits: 4_096,
+
+  /** Bounds the text of a node's waiting commits. `maxBodiesBytes` covers it, and has room for the largest change. */
+  maxQueueBytes: 44 * MiB,
+
+  /** Bounds the wait for a commit. After this time, its outcome is unknown. A healthy fsync takes far less. */
+  commitTimeoutMs: 30_000,
+
+  /**
+   * Bound the documents that one commit or one batch rewrites, in bytes; a deletion counts a sixteenth, and each change
+   * 512 bytes. The state row is locked meanwhile, and other nodes wait. One PATCH with an 8-byte body can rewrite 8 MiB.
+   */
+  maxCommitWorkBytes: 96 * MiB,
+  maxBatchWorkBytes: 32 * MiB,
+
+  /** Bounds the work of a batch without a `statement_timeout`, which needs a transaction of four round trips. */
+  maxUntimedWorkBytes: 8 * MiB,
+  maxUntimedBatchBytes: 1 * MiB,
+
+  /** Bounds the time in which a batch begins commits, so that other nodes get the lock of the state row in turn. */
+  maxCommitHoldMs: 4_000,
+
+  /** Bounds the merges of one commit. Below `commitLockTimeoutMs`, so that other nodes wait and succeed. */
+  maxCommitMergeMs: 5_000,
+
+  /** Sets `statement_timeout` of a large batch. Below `commitTimeoutMs`, so that its outcome is never unknown. */
+  commitStatementTimeoutMs: 20_000,
+
+  /** Bounds the wait for a short read. After this time, the database counts as down or frozen. */
+  queryTimeoutMs: 10_000,
+
+  /**
+   * Set when a commit without an answer makes the node ask the server about it, how long the node waits for that answer,
+   * and how much longer for the commit's own answer if the server knows nothing of it. Together they stay below 5 s.
+   */
+  suspectAfterMs: 2_500,
+  suspectLookMs: 1_000,
+  suspectGraceMs: 250,
+
+  /** Bounds a commit's wait for the state row. Only another node's batch or a restore's last step locks the row. */
+  commitLockTimeoutMs: 10_000,
+
+  /** Bounds a restore's wait for the state row. A batch in flight ends within this time. */
+  restoreLockTimeoutMs: 30_000,
+
+  /**
+   * Bounds how long a restore's transaction may be idle before PostgreSQL ends it. Between two statements, a restore
+   * waits for its body, of which no byte may arrive for `bodyIdleTimeoutMs`, several times.
+   */
+  operationIdleTimeoutMs: 300_000,
+
+  /**
+   * Bounds the same once the state row is locked. The node then waits for nothing, so an idle transaction has lost its
+   * node. Commits wait longer (`commitLockTimeoutMs`), so they survive.
+   */
+  lockedIdleTimeoutMs: 5_000,
+
+  /** Bound the time, and the probes, until PostgreSQL notices that the node of a restore is lost. */
+  lostNodeTimeoutMs: 30_000,
+  lostNodeProbes: 4,
+
+  /** Set the probe's pause, its deadline, and the failed checks that change its verdict. Outages show within 10 s. */
+  probeIntervalMs: 1_000,
+  probeDeadlineMs: 2_000,
+  probeBadChecks: 2,
+
+  /** Bounds the checks of the probe's connection. A new session follows a failover and changed settings of the role. */
+  maxProbeConnectionChecks: 30,
+
+  /** Bounds the wait of a commit for a synchronous standby. A healthy standby confirms within milliseconds. */
+  maxCommitStallMs: 2_000,
+
+  /** Set when failed commits turn the verdict: several in a row, and the last one this recent. */
+  minFailedCommitBatches: 3,
+  maxCommitFailureAgeMs: 15_000,
+
+  /** Sets `Retry-After` while the database is down. A node detects a recovery within 5 s, and usually sooner. */
+  databaseRetrySeconds: 2,
+
+  /** Bounds a rollback, which is immediate unless the connection is stuck. Closing the connection also rolls back. */
+  rollbackTimeoutMs: 2_000,
+
+  /**
+   * Set how often the node asks the server of a quiet stream whether it is still there, how long it waits for the answer,
+   * and after how many failures in a row it ends the stream: about half a minute, which a busy server survives.
+   */
+  streamCheckMs: 10_000,
+  streamLookMs: 5_000,
+  maxServerMisses: 3,
+
+  /** Bounds the hosts of `LOOM_PG_URL`, which share the time to connect. */
+  maxDatabaseHosts: 8,
+
+  /** Sets `Retry-After` when the share for streams is used up. Most reads of the state end within a second. */
+  streamsRetrySeconds: 2,
+
+  /** Starts TCP keep-alive after this idle time, before common firewalls and load balancers time out. */
+  keepAliveDelayMs: 10_000,
+
+  /** Bound the growing pause between attempts to reconnect the probe, so that a recovery shows within 5 s. */
+  minProbeBackoffMs: 250,
+  maxProbeBackoffMs: 1_000,
+
+  /** Bound the growing pause between connection attempts at start, so that a recovery shows within 5 s. */
+  minStartBackoffMs: 100,
+  maxStartBackoffMs: 2_000,
+
+  /** Bounds how long a closing node waits for connections in use before it cuts them off. */
+  poolCloseMs: 5_000,
+
+  /** Bounds how long status and metrics wait for the database. They must also answer when it does not. */
+  observeTimeoutMs: 1_000,
+
+  /** Bounds how often metrics ask for the size of the database, because PostgreSQL then looks at each of its files. */
+  sizesIntervalMs: 60_000,
+} as const;
