@@ -89,7 +89,7 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
     if (silent.delete(socket)) socket.setTimeout(0);
     idle.delete(socket);
     const client = clients.get(socket);
-    if (client === undefined) return;
+    if (client === undefined || socket.destroyed) return;
     client.responses.add(response);
     response.once('close', () => {
       client.responses.delete(response);

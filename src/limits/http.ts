@@ -90,7 +90,7 @@ export const httpLimits = {
    * Bounds the requests that wait on all connections, beyond `maxPipelinedRequests` on each. Node keeps about 2 KB for
    * one, and a single read can contain 2,600 of them. Connections with more waiting requests are then cut off.
    */
-  maxWaitingRequests: 16_384,
+  maxWaitingRequests: 8_192,
 
   /** Bounds the headers of a request. Browsers and proxies together send about 50. */
   maxRequestHeaders: 200,

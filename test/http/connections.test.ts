@@ -93,6 +93,25 @@ describe('a write that arrives after the node has closed its side', () => {
   });
 });
 
+test('a read that waits for its share of the pool ends when its client disconnects', async () => {
+  server = await createTestServer({ LOOM_PG_POOL_MAX: '3', LOOM_PG_CONNECT_TIMEOUT_MS: '60000' });
+  ({ port } = await server.listen());
+  for (const name of ['a', 'b', 'c']) {
+    await server.request('PUT', `/v1/documents/${name}`, { body: JSON.stringify('x'.repeat(7_000_000)) });
+  }
+  const unread = open(requestHead('GET', '/v1/state', asAdmin), false);
+  await once(unread.socket, 'readable');
+  for (const [path, headers] of [
+    ['/v1/state', asAdmin],
+    ['/v1/audit', { ...asAdmin, accept: 'application/x-ndjson' }],
+  ] as const) {
+    const waits = open(requestHead('GET', path, headers));
+    await eventually(() => server.store.observe().pool.waiting === 1);
+    waits.socket.destroy();
+    await eventually(() => server.store.observe().pool.waiting === 0);
+  }
+});
+
 test('an answer that has begun is cut off at the end of a shutdown, and logged with its status', async () => {
   await start({});
   // Larger than the buffers on the way, so that the backup waits for its client.
