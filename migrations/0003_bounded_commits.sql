@@ -39,8 +39,10 @@ select s.state_key, coalesce((
  where s.last_restore_at is not null;
 
 -- Identifies this copy of the database: the cluster, its timeline, and the database in it. A promotion or a point-in-time recovery
--- starts a new timeline; a dump restored elsewhere is in another database. Null if the server does not say.
-create function loom_current_lineage() returns text language plpgsql as $$
+-- starts a new timeline; a dump restored elsewhere is in another database. Null if the server does not say. It runs as its owner, so
+-- that nodes with different roles get the same answer.
+create function loom_current_lineage() returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   v_system text := '-';
 begin
@@ -261,14 +263,17 @@ $$;
 -- that they know, and no commit of theirs is deferred.
 --
 -- Work is counted in bytes of documents that a commit rewrites. A document of 8 MiB costs a merge patch of eight bytes as much as a
--- large one. A deletion counts a sixteenth, and each change 512 bytes. A batch ends when its work or its time is used up, so that
--- other nodes get their turn. Much work needs a transaction with a statement_timeout (timed).
+-- large one. A deletion counts a sixteenth, and each change 512 bytes. A merge takes some statements for each level, so each object of a
+-- patch counts 1,024 bytes, up to the 128 levels that a patch can have. A batch ends when its work or its time is used up, so that other
+-- nodes get their turn. Much work needs a transaction with a statement_timeout (timed).
 --
 -- With another isolation than READ COMMITTED, the snapshot would be older than the lock, so nodes of schema version 3 get null.
 -- The settings keep a plan from the time when a table was empty from being slow when it is large. A custom plan would copy every document
--- that it has as a parameter, so plans are generic.
+-- that it has as a parameter, so plans are generic. Where a policy may hide rows, PostgreSQL refuses the commit: a hidden document would
+-- look like one that does not exist.
 create or replace function loom_commit(p_state_key text, p_commits jsonb, p_options jsonb) returns jsonb
-language plpgsql set jit = off set enable_seqscan = off set enable_nestloop = off set plan_cache_mode = force_generic_plan as $$
+language plpgsql set jit = off set enable_seqscan = off set enable_nestloop = off set plan_cache_mode = force_generic_plan
+set row_security = off as $$
 #variable_conflict use_column
 declare
   v_max_document_bytes constant bigint := (p_options ->> 'max_document_bytes')::bigint;
@@ -359,8 +364,9 @@ begin
         where state_key = p_state_key and idempotency_key = v_key;
     end if;
     if found then
-      -- A restore may have undone the change, or have brought an entry that was never made here.
-      if v_known_seq <= v_restored_seq or loom_commit_receipt(v_entry) is null then
+      -- A restore may have undone the change, or have brought an entry that was never made here. Only the node that created an event id
+      -- knows it, and sends it again for an answer that was lost, so the answer is still right.
+      if loom_commit_receipt(v_entry) is null or (v_request_hash is not null and v_known_seq <= v_restored_seq) then
         v_results := v_results || (case when v_is_new then '{"status": "idempotency_key_outdated"}'::jsonb
                                         else '{"status": "idempotency_key_reused"}' end);
       elsif v_request_hash is null then
@@ -390,7 +396,9 @@ begin
     v_fault := null;
     v_delete_count := 0;
     select coalesce(array_agg(change), '{}'), coalesce(array_agg(old_bytes), '{}'),
-           coalesce(sum(512 + case change ->> 'op' when 'merge' then pg_column_size(change) + coalesce(old_bytes, 0)
+           coalesce(sum(512 + case change ->> 'op' when 'merge' then pg_column_size(change) + coalesce(old_bytes, 0) + 1024 * least(128,
+                                    case when pg_column_size(change) > 131072 then 128
+                                         else cardinality(string_to_array(change::text, '{')) - 1 end)
                                   when 'put' then pg_column_size(change) + coalesce(old_bytes, 0) / 16
                                   else coalesce(old_bytes, 0) / 16 end), 0)
       into v_change_list, v_old_bytes, v_cost

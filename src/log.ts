@@ -1,6 +1,7 @@
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino';
 import type { LogLevel } from './config/config.ts';
 import { printable } from './json/printable.ts';
+import { limits } from './limits.ts';
 import { createLogOutput } from './log-output.ts';
 
 export type Log = Logger;
@@ -69,9 +70,15 @@ function requestForLog(request: LoggableRequest): Record<string, unknown> {
   return {
     id: request.id,
     method: request.method,
-    path: request.url?.split(/[?#]/, 1)[0],
+    path: shortened(request.url?.split(/[?#]/, 1)[0]),
     remoteAddress: request.ip,
   };
+}
+
+/** Cuts a path to `limits.maxLoggedPathCharacters`: any client could fill the log with paths of 16 KiB. */
+function shortened(path: string | undefined): string | undefined {
+  const max = limits.maxLoggedPathCharacters;
+  return path === undefined || path.length <= max ? path : `${path.slice(0, max)}…`;
 }
 
 /**

@@ -209,9 +209,11 @@ function outcomeOf(error: unknown): OperationOutcome {
   if (error === undefined) return 'ok';
   if (!isLoomError(error)) return 'failed';
   if (error.code === 'client_gone') return 'aborted';
-  // A node at its limit of memory is no fault of the node or the database.
-  return error.status < 500 || error.code === 'node_busy' ? 'refused' : 'failed';
+  return error.status < 500 || busyCodes.has(error.code) ? 'refused' : 'failed';
 }
+
+/** Contains the codes of a node at its limits. Clients decide how often it is, and `LoomStreamsFull` shows it. */
+const busyCodes: ReadonlySet<string> = new Set(['streams_busy', 'node_busy', 'draining']);
 
 function reportOperation(operation: RunningOperation, error: unknown, log: Log, metrics: Metrics): void {
   const { kind } = operation;

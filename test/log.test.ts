@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { LoomError } from '../src/errors.ts';
+import { limits } from '../src/limits.ts';
 import { createLogger } from '../src/log.ts';
 import { captureLog } from './setup/node/log.ts';
 
@@ -121,6 +122,13 @@ describe('the filter of finished lines', () => {
     const { text } = lineOf((log) => log.child({ who: SECRET }).info({ password: SECRET }, SECRET), [SECRET]);
     expect(text).not.toContain('hunter2');
   });
+});
+
+test('the path of a request is cut off in the log beyond a length that no route needs', () => {
+  const pathOf = (url: string): string => lineOf((log) => log.info({ req: { url } }, 'request')).line.req.path;
+  const longest = `/v1/documents/${'%41'.repeat(limits.maxDocumentNameBytes)}`;
+  expect(pathOf(`${longest}?a=b`)).toBe(longest);
+  expect(pathOf(`/${'x'.repeat(16_000)}`)).toBe(`/${'x'.repeat(limits.maxLoggedPathCharacters - 1)}…`);
 });
 
 test('a request is logged by method, path, address and id, without query and headers', () => {

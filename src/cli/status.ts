@@ -1,6 +1,6 @@
 import type { StatusReport } from '../domain/status.ts';
 import { createClientCommand } from './client/client-command.ts';
-import { counted, durationText, labelled, quoted, type Row, sizeText, table } from './terminal/text.ts';
+import { ageText, counted, durationText, labelled, quoted, type Row, sizeText, table } from './terminal/text.ts';
 
 /** Shows the status of a node. The exit code is 0 when the node is ready, and 1 when it is not. */
 export const status = createClientCommand({
@@ -8,7 +8,8 @@ export const status = createClientCommand({
   help: {
     summary: 'show the status of a node',
     synopsis: '[options]',
-    about: 'Shows readiness, versions, state, audit trail, the last backup and restore, and what can be undone.',
+    about:
+      'Shows readiness, versions, state, audit trail, the last backup and restore, load, locks, and what can be undone.',
     succeeds: 'the node is ready',
     fails: 'the node is not ready, or did not answer',
     examples: ['node dist/main.js status', 'node dist/main.js status --json | jq .state.revision'],
@@ -24,7 +25,7 @@ export const status = createClientCommand({
 function textOf(report: StatusReport): string {
   const { ready, state, audit, schema, database } = report;
   return table([
-    ['ready', ready.ok ? 'yes' : `NO: ${shown(ready.reason ?? null)}`],
+    ...labelled('ready', ready.ok ? ['yes'] : [`NO: ${shown(ready.reason ?? null)}`, ...present(report.ready_detail)]),
     ['node', `version ${report.version}, up for ${durationText(report.uptime_seconds)}`],
     [
       'database',
@@ -34,10 +35,13 @@ function textOf(report: StatusReport): string {
     ],
     ['schema', `version ${shown(schema.version)}; this node supports up to ${schema.supported}`],
     ['state', `${quoted(report.state_key)} at revision ${shown(state.revision)}, epoch ${shown(state.epoch)}`],
+    ...labelled('', present(epochChangeText(state))),
     ['documents', `${shown(state.documents)}, ${state.bytes === null ? '?' : sizeText(state.bytes)}`],
     ['audit', `${shown(audit.entries)} entries; ${checkText(audit.last_check)}`],
-    ['last backup', sinceText(report, report.last_backup_at)],
-    ['last restore', sinceText(report, report.last_restore_at)],
+    ['last backup', sinceText(report, 'last_backup_at')],
+    ['last restore', sinceText(report, 'last_restore_at')],
+    ...labelled('load', present(loadText(report))),
+    ...labelled('locks', locksText(report.locks)),
     ...listed('in progress', report.operations, operationText, 'nothing'),
     ...listed('can be undone', report.undo?.kept?.filter(isWorthShowing), keptText, 'nothing'),
     ...listed('scratch states', report.scratch_states, scratchText, 'none'),
@@ -62,8 +66,50 @@ function checkText(check: StatusReport['audit']['last_check']): string {
 }
 
 /** Returns `never` for null only if the database answered. */
-function sinceText({ state }: StatusReport, at: string | null): string {
-  return at ?? (state.revision === null ? '?' : 'never');
+function sinceText(report: StatusReport, member: 'last_backup_at' | 'last_restore_at'): string {
+  const at = report[member];
+  if (at === null) return report.state.revision === null ? '?' : 'never';
+  // The client's clock may differ, so the node says whether the time is ahead of the database's clock.
+  const isAhead = report.future_times?.includes(member) === true;
+  return `${at}, ${isAhead ? 'in the FUTURE: the clock of the database has gone back' : ageText(at)}`;
+}
+
+/** Returns a list of one text, or an empty list if there is none. A node of an earlier version lacks some members. */
+function present(text: string | null | undefined): string[] {
+  return text === null || text === undefined ? [] : [text];
+}
+
+function epochChangeText({ epoch_changes, last_epoch_change }: StatusReport['state']): string | undefined {
+  if (last_epoch_change === undefined || last_epoch_change === null) return undefined;
+  const { at, reason } = last_epoch_change;
+  const times = counted(epoch_changes ?? 1, 'new epoch');
+  return `${times} because the database had LOST COMMITS, the last at ${at} (${reason})`;
+}
+
+/** Says which shares are used up, so that an operator sees why requests wait or are refused. */
+function loadText({ connections, pool, queue }: Partial<StatusReport>): string | undefined {
+  if (connections === undefined || pool === undefined || queue === undefined) return undefined;
+  const { total, idle, waiting, max, streams } = pool;
+  return [
+    `connections of clients: ${connections.open} of ${connections.max}`,
+    `database: ${total - idle} of ${max} in use, ${waiting} waiting`,
+    `streams: ${streams.used} of ${streams.max}`,
+    `commits waiting: ${queue.depth} of ${queue.max}`,
+  ].join('; ');
+}
+
+function locksText(locks: StatusReport['locks'] | undefined): string[] {
+  if (locks === undefined || locks === null) return ['?'];
+  const held = [
+    ['state row', locks.state],
+    ['restore lock', locks.restore],
+  ] as const;
+  const texts = held.flatMap(([name, holder]) => {
+    if (holder === null) return [];
+    const { pid, application_name, since } = holder;
+    return `${name} held since ${shown(since)} by process ${pid} of PostgreSQL (${shown(application_name)})`;
+  });
+  return texts.length === 0 ? ['none'] : texts;
 }
 
 function operationText({ kind, phase, started_at, documents, bytes }: StatusReport['operations'][number]): string {

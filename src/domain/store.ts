@@ -73,10 +73,10 @@ export interface Store {
   observeHead(): Promise<ObservedHead>;
   readDocument(name: string, admit?: Admit): Promise<StoredDocument | undefined>;
   listDocuments(query: DocumentQuery): Promise<DocumentPage>;
-  openState(): Promise<StateStream>;
+  openState(signal?: AbortSignal): Promise<StateStream>;
   readAudit(query: AuditQuery, admit?: Admit): Promise<AuditPage>;
   /** Streams the selected entries as newline-delimited JSON, without a limit. */
-  openAudit(query: Omit<AuditQuery, 'limit'>): Promise<Readable>;
+  openAudit(query: Omit<AuditQuery, 'limit'>, signal?: AbortSignal): Promise<Readable>;
   /** Verifies the chain of the state, or of its scratch state `scratch`. */
   verifyAudit(context: OperationContext, scratch?: string): Promise<AuditVerdict>;
   /** Resolves when the transaction snapshot has been taken. */

@@ -23,13 +23,15 @@ async function acceptWaiting(): Promise<void> {
 
 export interface ConnectionOptions extends PaceOptions {
   maxConnections: number;
+  /** Milliseconds until a connection on which no byte has arrived is closed. */
+  silentTimeoutMs: number;
   /** While it returns true, each answer has `Connection: close`, also the answers that Fastify writes without hooks. */
   isDraining(): boolean;
 }
 
 interface Client extends Paced {
-  /** Number of its requests in flight. */
-  requests: number;
+  /** Responses to its requests in flight. Node never closes a response that waits behind another one. */
+  responses: Set<ServerResponse>;
   /** Whether it was accepted beyond the maximum, so that it may only send a probe. */
   isExtra: boolean;
 }
@@ -37,18 +39,17 @@ interface Client extends Paced {
 export type Connections = ReturnType<typeof trackConnections>;
 
 /**
- * Bounds the connections of a server, and the time for which a slow client uses one. Node's headers timeout covers
- * connections without a request. Counts the requests in flight on each connection, so that a shutdown resets none of
- * them. Node's own `closeIdleConnections` destroys a connection whose next request is on its way. It also skips
- * connections that have had no request, which browsers and load balancers open in advance.
+ * Bounds the connections of a server, and the time for which a silent or slow client uses one. Node's headers timeout
+ * covers connections with a part of a request. Keeps the requests in flight on each connection, so that a shutdown
+ * resets none of them. Node's own `closeIdleConnections` destroys a connection whose next request is on its way. It also
+ * skips connections that have had no request, which browsers and load balancers open in advance.
  */
 export function trackConnections(server: Server, options: ConnectionOptions) {
-  const { maxConnections, paceWindowMs, isDraining } = options;
+  const { maxConnections, silentTimeoutMs, paceWindowMs, isDraining } = options;
   const clients = new Map<Socket, Client>();
   // A Set keeps the order of insertion, so the first element has been silent or idle for the longest time.
   const silent = new Set<Socket>();
   const idle = new Set<Socket>();
-  const responses = new Set<ServerResponse>();
   const emptied = createEvent();
   let closing = false;
 
@@ -78,8 +79,10 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
       socket.destroy();
       return;
     }
-    clients.set(socket, { requests: 0, isExtra, ...createPaced(paceWindowMs) });
+    clients.set(socket, { responses: new Set(), isExtra, ...createPaced(paceWindowMs) });
     silent.add(socket);
+    // Node destroys the socket after this time without a byte.
+    socket.setTimeout(silentTimeoutMs);
     socket.once('close', () => {
       forget(socket);
       if (clients.size === 0) emptied.happen();
@@ -87,16 +90,14 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
   });
   server.prependListener('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
     if (closing || isDraining()) response.shouldKeepAlive = false;
-    responses.add(response);
-    const client = clients.get(socket);
-    silent.delete(socket);
+    if (silent.delete(socket)) socket.setTimeout(0);
     idle.delete(socket);
-    if (client !== undefined) client.requests += 1;
+    const client = clients.get(socket);
+    if (client === undefined || socket.destroyed) return;
+    client.responses.add(response);
     response.once('close', () => {
-      responses.delete(response);
-      if (client === undefined) return;
-      client.requests -= 1;
-      if (client.requests > 0 || !clients.has(socket)) return;
+      client.responses.delete(response);
+      if (client.responses.size > 0 || !clients.has(socket)) return;
       idle.add(socket);
       if (closing) socket.destroySoon();
     });
@@ -110,10 +111,14 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
   };
 
   return {
-    /** Stops accepting connections. Closes each connection after its next answer, or after a short wait if it is idle. */
-    closeWhenIdle: async (): Promise<void> => {
+    /**
+     * Stops accepting connections, also on `further` listening sockets. Closes each connection after its next answer, or
+     * after a short wait if it is idle.
+     */
+    closeWhenIdle: async (further: readonly NetServer[]): Promise<void> => {
       closing = true;
       await acceptWaiting();
+      for (const one of further) one.close();
       // The `close` of an HTTP server would also destroy the idle connections.
       NetServer.prototype.close.call(server);
       await empty(limits.idleLingerMs);
@@ -124,7 +129,7 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
     destroyAll: (): void => {
       for (const socket of clients.keys()) socket.destroy();
     },
-    openResponses: (): ServerResponse[] => [...responses],
+    openResponses: (): ServerResponse[] => [...clients.values()].flatMap(({ responses }) => [...responses]),
     isEmpty: (): boolean => clients.size === 0,
     /** Returns whether the connection was accepted beyond the maximum. */
     isExtra: (socket: Socket): boolean => clients.get(socket)?.isExtra === true,
@@ -144,7 +149,7 @@ function firstOrdinary(sockets: ReadonlySet<Socket>, clients: ReadonlyMap<Socket
 
 /** Ends the sending side of unused connections. To close both at once would reset a request that arrives now. */
 function endUnused(clients: ReadonlyMap<Socket, Client>): void {
-  const isUnused = (socket: Socket): boolean => (clients.get(socket)?.requests ?? 0) === 0;
+  const isUnused = (socket: Socket): boolean => (clients.get(socket)?.responses.size ?? 0) === 0;
   for (const socket of clients.keys()) {
     if (!isUnused(socket)) continue;
     socket.end();

@@ -31,6 +31,7 @@ export function createNodeServer(
   // Node silently drops headers beyond a count, perhaps a precondition. The size of a head is bounded anyway.
   server.maxHeadersCount = 0;
   server.on('connection', rememberAddress);
+  server.on('connection', (socket: Socket) => order.add(socket));
   const expecting = (request: IncomingMessage, response: ServerResponse): void => {
     awaitInvitation(request, response);
     server.emit('request', request, response);

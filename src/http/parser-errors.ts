@@ -35,6 +35,8 @@ export function createParserErrorHandler({ order, log, metrics }: Parts): (error
       if (socket.bytesRead - discardFrom > limits.lingerBytes) socket.destroy();
       return;
     }
+    // The client has sent nothing yet. `connections.ts` bounds that time, and a 408 could meet its first request.
+    if (codeOf(error) === 'ERR_HTTP_REQUEST_TIMEOUT' && socket.bytesRead === 0) return;
     if (codeOf(error) === 'ECONNRESET' || !socket.writable) {
       socket.destroy();
       return;

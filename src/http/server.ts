@@ -40,6 +40,8 @@ export interface ServerOptions
   memory?: MemoryBudgets;
   /** Milliseconds for the headers of a request; by default `limits.headersTimeoutMs`. */
   headersTimeoutMs?: number;
+  /** Milliseconds until a connection without a byte is closed; by default `limits.silentTimeoutMs`. */
+  silentTimeoutMs?: number;
   /** See `chooseMaxConnections`. */
   maxConnections?: number;
 }
@@ -56,6 +58,7 @@ export function createServer(options: ServerOptions) {
     memory = createMemoryBudgets(() => performance.now()),
     maxConnections = limits.maxConnections,
     headersTimeoutMs = limits.headersTimeoutMs,
+    silentTimeoutMs = limits.silentTimeoutMs,
     ...parts
   } = options;
   const { store, readiness, log, metrics } = parts;
@@ -67,6 +70,7 @@ export function createServer(options: ServerOptions) {
   const isDraining = () => closing || readiness().checks.http === 'draining';
   const connections = trackConnections(app.server, {
     maxConnections,
+    silentTimeoutMs,
     paceWindowMs,
     onSlowClient: (remoteAddress) =>
       log.warn({ remoteAddress }, `client too slow, connection reset: it took ${describePace(paceWindowMs)}`),
@@ -114,8 +118,7 @@ export function createServer(options: ServerOptions) {
     /** Stops accepting connections, and closes the open ones, see `closeServer`. */
     close: async (closeOptions: CloseOptions = {}): Promise<void> => {
       closing = true;
-      for (const one of further) one.close();
-      await closeServer(app, { connections, refuse, ...closeOptions });
+      await closeServer(app, { connections, further, refuse, ...closeOptions });
     },
   };
 }

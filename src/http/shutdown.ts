@@ -1,3 +1,4 @@
+import type { Server as NetServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import { limits } from '../limits.ts';
@@ -13,6 +14,8 @@ export interface CloseOptions {
 
 interface ServerParts extends CloseOptions {
   connections: Connections;
+  /** Listening sockets beside the server's own. */
+  further: readonly NetServer[];
   refuse: OpenRequests['refuse'];
 }
 
@@ -22,7 +25,7 @@ interface ServerParts extends CloseOptions {
  */
 export async function closeServer(
   app: FastifyInstance,
-  { connections, refuse, timeoutMs, abandon = async () => undefined }: ServerParts,
+  { connections, further, refuse, timeoutMs, abandon = async () => undefined }: ServerParts,
 ): Promise<void> {
   const startedMs = performance.now();
   const timeLeft = (): number => Math.max(0, (timeoutMs ?? 0) - (performance.now() - startedMs));
@@ -40,7 +43,7 @@ export async function closeServer(
     await connections.empty(limits.lastAnswersMs);
   }
 
-  await connections.closeWhenIdle();
+  await connections.closeWhenIdle(further);
   await connections.empty(timeoutMs === undefined ? undefined : timeLeft() - answersMs(timeoutMs));
   if (!connections.isEmpty()) {
     await Promise.race([answerRest(), connections.empty(timeLeft() + limits.lateAnswersMs)]);

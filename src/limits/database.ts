@@ -18,8 +18,9 @@ export const databaseLimits = {
   commitTimeoutMs: 30_000,
 
   /**
-   * Bound the documents that one commit or one batch rewrites, in bytes; a deletion counts a sixteenth, and each change
-   * 512 bytes. The state row is locked meanwhile, and other nodes wait. One PATCH with an 8-byte body can rewrite 8 MiB.
+   * Bound the documents that one commit or one batch rewrites, in bytes; a deletion counts a sixteenth, each change 512
+   * bytes, and each object of a merge patch 1,024. The state row is locked meanwhile, and other nodes wait. One PATCH
+   * with an 8-byte body can rewrite 8 MiB.
    */
   maxCommitWorkBytes: 96 * MiB,
   maxBatchWorkBytes: 32 * MiB,

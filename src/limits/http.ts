@@ -90,7 +90,7 @@ export const httpLimits = {
    * Bounds the requests that wait on all connections, beyond `maxPipelinedRequests` on each. Node keeps about 2 KB for
    * one, and a single read can contain 2,600 of them. Connections with more waiting requests are then cut off.
    */
-  maxWaitingRequests: 16_384,
+  maxWaitingRequests: 8_192,
 
   /** Bounds the headers of a request. Browsers and proxies together send about 50. */
   maxRequestHeaders: 200,
@@ -112,11 +112,17 @@ export const httpLimits = {
   maxAddressBuckets: 4_096,
 
   /**
-   * Bounds the time from the opening of a connection, or from the first byte of a later request, to the end of the
-   * headers. A silent client or a slow sender occupies a socket. The node checks in intervals.
+   * Bounds the time from the first byte of a request to the end of its headers. A slow sender occupies a socket. The
+   * node checks in intervals.
    */
   headersTimeoutMs: 20_000,
   headersCheckMs: 2_000,
+
+  /**
+   * Bounds the time until the first byte of a connection. Longer than the 60 s after which common load balancers close
+   * connections that they opened in advance, so that no request meets the end of its connection.
+   */
+  silentTimeoutMs: 65_000,
 
   /**
    * Bound the connections of clients, unless `LOOM_MAX_CONNECTIONS` is set: the limit of open files, without the reserve

@@ -35,6 +35,9 @@ export const programLimits = {
   /** Bounds the log lines that wait for standard output, some 10,000. The node drops further lines and counts them. */
   maxLogBufferBytes: 4 * MiB,
 
+  /** Bounds the path of a request in the log. The longest path of a document has 1,550 characters. */
+  maxLoggedPathCharacters: 2_048,
+
   /** Bounds one write of log lines, to the usual capacity of a pipe. */
   maxLogWriteBytes: 64 * KiB,
 

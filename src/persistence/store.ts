@@ -70,9 +70,9 @@ export function createStore(options: StoreOptions): StoreHandle {
     observeHead: async () => note(await observeStateHead(database, stateKey)),
     readDocument: async (name, admit) => note(await readDocument(database, stateKey, name, admit)),
     listDocuments: async (query) => note(await listDocuments(database, stateKey, query)),
-    openState: async () => note(await openState(database, stateKey, memory)),
+    openState: async (signal) => note(await openState(database, stateKey, { memory, signal })),
     readAudit: (query, admit) => readAudit(database, stateKey, query, admit),
-    openAudit: (query) => openAudit(database, stateKey, query, memory),
+    openAudit: (query, signal) => openAudit(database, stateKey, query, { memory, signal }),
     verifyAudit: ({ requestId }, scratch) =>
       operations.track('verify', requestId, () => verifyAudit({ database, stateKey, chainChecks }, scratch)),
     openBackup: (backup, context) =>

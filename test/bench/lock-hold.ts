@@ -62,6 +62,17 @@ function touch(count: number): HeavyRequest {
   };
 }
 
+/** Patches many absent documents with small patches of this depth, in one commit. */
+function mergeMany(count: number, depth: number): HeavyRequest {
+  const changes = Array.from({ length: count }, (_, index) => {
+    return { op: 'merge' as const, name: `doc${index}`, json: nested(depth, '1') };
+  });
+  return {
+    name: `PATCH of the state, ${count} small patches of depth ${depth}`,
+    send: async (node) => [await outcomeOf(node.commit({ action: 'state.patch', changes }))],
+  };
+}
+
 function replaceAll(name: string, count: number, bytes: number, prepare?: HeavyRequest['prepare']): HeavyRequest {
   const json = JSON.stringify('x'.repeat(bytes));
   const changes = Array.from({ length: count }, (_, index) => ({ op: 'put' as const, name: `new${index}`, json }));
@@ -127,6 +138,8 @@ const requests: HeavyRequest[] = [
   },
   touch(11),
   touch(40),
+  ...[8, 20, 126].map((depth) => mergeMany(limits.maxChangesPerCommit, depth)),
+  mergeMany(700, 126),
   replaceAll('PUT of the state, 10,000 documents, 32 MiB', 10_000, 3_200),
   replaceAll('PUT of the state that replaces 9,990 documents', 9_990, 3_000, (node) =>
     insertDocuments(node, 9_990, 3_000),

@@ -96,6 +96,9 @@ const attacks: Record<string, () => string | Buffer> = {
   'unread backups': () => get('/v1/admin/persistence/backup'),
   'unread backups in gzip': () => get('/v1/admin/persistence/backup', { 'accept-encoding': 'gzip' }),
   'pipelined reads': () => get('/v1/documents/b').repeat(10),
+  // One read of a socket has at most 64 KiB.
+  'pipelined floods': () => requestHead('GET', '/live', {}).repeat(4_000),
+  'pipelined floods behind a state': () => get('/v1/state') + requestHead('GET', '/live', {}).repeat(4_000),
 };
 
 /** At quick depth, one attack by bodies and one by answers. */

@@ -1,3 +1,4 @@
+import { request } from 'node:http';
 import { afterEach, expect, test } from 'vitest';
 import { type Program, startProgram, waitUntil, waitUntilReady } from '../setup/node/program.ts';
 import { createTestDatabase, type TestDatabase } from '../setup/server/database.ts';
@@ -64,8 +65,32 @@ test('the log has the code on each line of a failed request, and the cause once'
   expect(output()).not.toContain('a-wrong-token-of-a-test');
 });
 
-async function startHere(databaseUrl: string): Promise<Program> {
-  program = await startProgram({ env: { LOOM_PG_URL: databaseUrl, LOOM_ADMIN_TOKEN: ADMIN_TOKEN } });
+test('a backup that a busy node refuses does not count as failed, because an alarm would call somebody', async () => {
+  database = await createTestDatabase();
+  const { url, output } = await startHere(database.url, {
+    LOOM_PG_POOL_MAX: '3',
+    LOOM_PG_STREAMS_MAX: '1',
+    LOOM_PG_CONNECT_TIMEOUT_MS: '300',
+  });
+  const slow = request(`${url}/v1/admin/persistence/restore`, { method: 'POST', headers: asAdmin });
+  slow.on('error', () => undefined);
+  slow.write('{"confirm":"restore","backup":{');
+  const metrics = async () => (await fetch(`${url}/metrics`, { headers: asAdmin })).text();
+  try {
+    await waitUntil(metrics, (text) => text.includes('loom_pool_streams{condition="used"} 1'));
+    const refused = await fetch(`${url}/v1/admin/persistence/backup`, { headers: asAdmin });
+    expect([refused.status, await refused.json()]).toMatchObject([503, { code: 'streams_busy' }]);
+    const counted = await metrics();
+    expect(counted).toContain('loom_operations_total{kind="backup",outcome="refused"} 1');
+    expect(counted).toContain('loom_operations_total{kind="backup",outcome="failed"} 0');
+    expect(linesOf(output()).filter(({ level }) => level === 'error')).toEqual([]);
+  } finally {
+    slow.destroy();
+  }
+});
+
+async function startHere(databaseUrl: string, more: Record<string, string> = {}): Promise<Program> {
+  program = await startProgram({ env: { LOOM_PG_URL: databaseUrl, LOOM_ADMIN_TOKEN: ADMIN_TOKEN, ...more } });
   await waitUntilReady(program.url);
   return program;
 }

@@ -1,7 +1,9 @@
-import type { Socket } from 'node:net';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
-import { chooseMaxConnections } from '../../src/http/connections.ts';
+import { chooseMaxConnections, trackConnections } from '../../src/http/connections.ts';
 import { limits } from '../../src/limits.ts';
 import { openHostile, requestHead } from '../setup/faults/hostile.ts';
 import { asAdmin, asClient, createTestServer, json, type TestServer } from '../setup/node/http.ts';
@@ -39,8 +41,8 @@ async function eventually(holds: () => boolean | Promise<boolean>): Promise<void
 }
 
 describe('a connection without a request', () => {
-  test('is closed after the time for headers: silent ones, and those that send a head byte by byte', async () => {
-    await start({ headersTimeoutMs: 400 });
+  test('is closed in time: silent ones without an answer, and those that send a head byte by byte with one', async () => {
+    await start({ headersTimeoutMs: 400, silentTimeoutMs: 700 });
     const silent = Array.from({ length: 50 }, () => open());
     const slow = openHostile({
       port,
@@ -50,8 +52,96 @@ describe('a connection without a request', () => {
     });
     await Promise.all([...silent, slow].map(({ closed }) => closed));
     expect(slow.received()).toMatch(/^HTTP\/1.1 408 /);
+    expect(silent.map(({ received }) => received()).join('')).toBe('');
     await eventually(async () => (await count()).connections.open === 0);
   });
+
+  test('that a load balancer opened in advance serves a request after the time for headers', async () => {
+    await start({ headersTimeoutMs: 100 });
+    const early = open();
+    const slow = open('GET');
+    await slow.closed;
+    await sleep(100);
+    early.socket.write(requestHead('GET', '/live', {}));
+    await eventually(() => early.received().includes('"ok":true'));
+    early.socket.write('GET /live HTTP/1.1\r\n');
+    await early.closed;
+    expect(early.received()).toMatch(/\n\{"ok":true\}\nHTTP\/1.1 408 /);
+  });
+});
+
+describe('a write that arrives after the node has closed its side', () => {
+  const write = `${requestHead('PUT', '/v1/documents/late', { ...asClient, ...json, 'content-length': '1' })}1`;
+
+  test('is not made: behind a 408, and during a shutdown', async () => {
+    await start({ headersTimeoutMs: 100 });
+    const slow = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    sockets.push(slow);
+    slow.write('PUT /v1/documents/late HTTP/1.1\r\n');
+    await once(slow.resume(), 'end');
+    slow.on('error', () => undefined).end(`host: x\r\n${write.slice(write.indexOf('\n') + 1)}${write}`);
+    await once(slow, 'close');
+    const idle = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    sockets.push(idle);
+    await eventually(async () => (await count()).connections.open === 1);
+    const closed = server.close({ timeoutMs: 5_000 });
+    await once(idle.resume(), 'end');
+    idle.on('error', () => undefined).end(write);
+    await Promise.all([once(idle, 'close'), closed]);
+    const made = server.logged.text().match(/"path":"\/v1\/documents\/late"/g) ?? [];
+    expect(made).toEqual([]);
+  });
+});
+
+test('a read that waits for its share of the pool ends when its client disconnects', async () => {
+  server = await createTestServer({ LOOM_PG_POOL_MAX: '3', LOOM_PG_CONNECT_TIMEOUT_MS: '60000' });
+  ({ port } = await server.listen());
+  for (const name of ['a', 'b', 'c']) {
+    await server.request('PUT', `/v1/documents/${name}`, { body: JSON.stringify('x'.repeat(7_000_000)) });
+  }
+  const unread = open(requestHead('GET', '/v1/state', asAdmin), false);
+  await once(unread.socket, 'readable');
+  for (const [path, headers] of [
+    ['/v1/state', asAdmin],
+    ['/v1/audit', { ...asAdmin, accept: 'application/x-ndjson' }],
+  ] as const) {
+    const waits = open(requestHead('GET', path, headers));
+    await eventually(() => server.store.observe().pool.waiting === 1);
+    waits.socket.destroy();
+    await eventually(() => server.store.observe().pool.waiting === 0);
+  }
+});
+
+test('an answer that has begun is cut off at the end of a shutdown, and logged with its status', async () => {
+  await start({});
+  // Larger than the buffers on the way, so that the backup waits for its client.
+  for (const name of ['a', 'b', 'c']) {
+    await server.request('PUT', `/v1/documents/${name}`, { body: JSON.stringify('x'.repeat(7_000_000)) });
+  }
+  const client = open(requestHead('GET', '/v1/admin/persistence/backup', asAdmin), false);
+  await once(client.socket, 'readable');
+  await server.close({ timeoutMs: 100 });
+  const line = server.logged
+    .text()
+    .split('\n')
+    .find((text) => text.includes('"path":"/v1/admin/persistence/backup"'));
+  expect(JSON.parse(line ?? '{}')).toMatchObject({ status: 200, complete: false });
+  expect(server.logged.text()).not.toContain('already sent');
+});
+
+test('the responses to pipelined requests are forgotten when their client disconnects', async () => {
+  const held = createServer(() => undefined).listen(0, '127.0.0.1');
+  await once(held, 'listening');
+  const never = { silentTimeoutMs: 60_000, paceWindowMs: 60_000, onSlowClient: () => undefined };
+  const connections = trackConnections(held, { maxConnections: 10, isDraining: () => false, ...never });
+  const address = held.address();
+  port = typeof address === 'object' ? (address?.port ?? 0) : 0;
+  const client = open(requestHead('GET', '/', {}).repeat(20));
+  await eventually(() => connections.openResponses().length === 20);
+  client.socket.destroy();
+  await eventually(() => connections.isEmpty());
+  expect(connections.openResponses()).toEqual([]);
+  held.close();
 });
 
 describe('at the maximum of connections', () => {

@@ -77,6 +77,19 @@ describe('the state', () => {
     expect(Object.keys(await readState())).toHaveLength(limits.maxChangesPerCommit);
   });
 
+  test('refuses documents whose names and values have more bytes than one commit may have', async () => {
+    const value = JSON.stringify('x'.repeat(2_850));
+    const members = Array.from(
+      { length: limits.maxChangesPerCommit },
+      (_, n) => `"${'\u6587'.repeat(168)}${n}":${value}`,
+    );
+    const body = `{${members.join()}}`;
+    // Each of these letters has three bytes, and is one character.
+    expect(body.length).toBeLessThan(limits.maxStateBodyBytes);
+    const refused = await server.request('PUT', '/v1/state', { body });
+    expect(refused.json()).toMatchObject({ status: 413, code: 'body_too_large' });
+  });
+
   test('evaluates preconditions on reads and writes', async () => {
     const etag = String((await server.request('PUT', '/v1/state', { body: '{"a":1}' })).headers.etag);
     expect((await server.request('GET', '/v1/state', { headers: { 'if-none-match': etag } })).status).toBe(304);

@@ -4,7 +4,7 @@ import { LoomError } from '../../errors.ts';
 
 export interface OpenRequests {
   /**
-   * Answers the requests of these responses with `draining`, unless they have been answered. Call it when nothing more
+   * Answers the requests of these responses with `draining`, unless their answers have begun. Call it when nothing more
    * is done for them. An upload that has not ended gets no answer, because its client reads none.
    */
   refuse(responses: Iterable<ServerResponse>): void;
@@ -22,7 +22,8 @@ export function registerOpenRequests(app: FastifyInstance): OpenRequests {
       const detail = 'The node shut down before it began this request.';
       for (const response of responses) {
         const reply = replies.get(response);
-        if (reply === undefined || reply.sent || !reply.request.raw.complete) continue;
+        // Fastify counts a stream as sent only at its end.
+        if (reply === undefined || reply.sent || response.headersSent || !reply.request.raw.complete) continue;
         reply.send(new LoomError('draining', detail, { retryAfterSeconds: 1 }));
       }
     },

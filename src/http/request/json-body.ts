@@ -43,7 +43,7 @@ export async function readStateBody(
       throw new LoomError('too_many_changes', `One commit can change at most ${limits.maxChangesPerCommit} documents.`);
     }
     return captureDocument(options.maxDocumentBytes, (value) => {
-      bytes += value.canonicalBytes + name.length;
+      bytes += value.canonicalBytes + Buffer.byteLength(name);
       if (bytes > limits.maxStateBodyBytes) {
         const detail = `The documents of one commit can have at most ${limits.maxStateBodyBytes} bytes in total.`;
         throw new LoomError('body_too_large', detail);

@@ -28,7 +28,7 @@ export function registerAudit(
       if (acceptsType(request, NDJSON)) {
         reply.type(NDJSON);
         if (request.method === 'HEAD') return reply.send();
-        return await sendStream(reply, await store.openAudit(query));
+        return await sendStream(reply, await store.openAudit(query, abortSignalOf(reply)));
       }
       const page = await store.readAudit({ ...query, limit: limitParameter(request) }, admit);
       return sendJsonText(reply, toText(page));

@@ -3,7 +3,7 @@ import type { Change } from '../../domain/commit.ts';
 import type { Store } from '../../domain/store.ts';
 import type { CapturedValue } from '../../json/visit.ts';
 import { sendReceipt } from '../reply/receipt.ts';
-import { sendStream } from '../reply/stream.ts';
+import { abortSignalOf, sendStream } from '../reply/stream.ts';
 import { JSON_TYPES, PATCH_TYPES } from '../request/body.ts';
 import { readCommitBase } from '../request/commit.ts';
 import { isNotModified, readPrecondition } from '../request/entity-tags.ts';
@@ -48,7 +48,7 @@ async function sendState(request: FastifyRequest, reply: FastifyReply, store: St
     if (isNotModified(reply, precondition, await store.readHead())) return reply.code(304).send();
     if (request.method === 'HEAD') return reply.send();
   }
-  const stream = await store.openState();
+  const stream = await store.openState(abortSignalOf(reply));
   try {
     // The state may have changed since the head was read.
     if (isNotModified(reply, precondition, stream)) {

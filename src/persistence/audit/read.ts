@@ -3,11 +3,10 @@
 
 import type { Readable } from 'node:stream';
 import type { AuditQuery } from '../../domain/audit.ts';
-import type { MemoryBudget } from '../../domain/memory.ts';
 import type { Admit, AuditPage } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import type { Database } from '../connection/database.ts';
-import { openStream, waitForMemory, writeParts } from '../read/stream.ts';
+import { openStream, type StreamContext, waitForMemory, writeParts } from '../read/stream.ts';
 import { readStateHead, selectStateKey } from '../state/state-row.ts';
 
 /**
@@ -104,10 +103,11 @@ export async function openAudit(
   database: Database,
   stateKey: string,
   { after = 0, before = Number.MAX_SAFE_INTEGER, action = '', document, order }: Omit<AuditQuery, 'limit'>,
-  memory?: MemoryBudget,
+  { memory, signal }: StreamContext,
 ): Promise<Readable> {
   const { body } = await openStream(database, {
     memory,
+    signal,
     prepare: async (connection) => {
       await selectStateKey(connection, stateKey);
       // Without the state, or with hidden entries, the stream would look whole.

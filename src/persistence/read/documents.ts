@@ -2,7 +2,6 @@
 // limits and, of persistence, connection/ and state/. It never writes.
 
 import type { StoredDocument } from '../../domain/document.ts';
-import type { MemoryBudget } from '../../domain/memory.ts';
 import type { StateHead } from '../../domain/state.ts';
 import type { Admit, DocumentPage, DocumentQuery, StateStream } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
@@ -12,7 +11,7 @@ import type { Database } from '../connection/database.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { assertConsistent, assertTotals, assertUnfiltered, IS_FILTERED } from '../state/consistency.ts';
 import { readStateHead, requireState, selectStateKey } from '../state/state-row.ts';
-import { openStream, type Sink, waitForMemory, writeParts } from './stream.ts';
+import { openStream, type Sink, type StreamContext, waitForMemory, writeParts } from './stream.ts';
 
 type Filter = { isFiltered: boolean };
 
@@ -81,9 +80,14 @@ export async function listDocuments(database: Database, stateKey: string, query:
 }
 
 /** Streams all documents of one transaction snapshot as the text of one JSON object. */
-export async function openState(database: Database, stateKey: string, memory?: MemoryBudget): Promise<StateStream> {
+export async function openState(
+  database: Database,
+  stateKey: string,
+  { memory, signal }: StreamContext,
+): Promise<StateStream> {
   const { head, body } = await openStream(database, {
     memory,
+    signal,
     prepare: async (connection) => {
       await selectStateKey(connection, stateKey);
       const head = await readStateHead(connection.within(), stateKey);

@@ -22,12 +22,15 @@ export interface StreamPlan<Head> {
   write(connection: Connection, head: Head, sink: Sink): Promise<void>;
   /** Called once, when the body has ended (undefined) or failed. */
   onClose?(error: unknown): void;
-  signal?: AbortSignal;
+  /** Aborts when the client disconnects, also while the stream waits for its share of the pool. */
+  signal?: AbortSignal | undefined;
   /** The share of the pool that the stream uses. */
   lane: 'client' | 'operator';
   /** The memory of all answers of the node. Without it, nothing bounds the memory of this stream. */
   memory?: MemoryBudget | undefined;
 }
+
+export type StreamContext = Pick<StreamPlan<never>, 'memory' | 'signal'>;
 
 const BODY_BUFFER_BYTES = 512 * 1024;
 

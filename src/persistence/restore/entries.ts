@@ -59,28 +59,31 @@ export async function adoptEntries(queries: Queries, stateKey: string, live: Aud
 
 /**
  * Reads the truncating restores among the entries after `seq`, and those that these list in turn, newest first. A
- * restore that removes these entries lists them, to explain the gaps that they left. Entries of another form than
+ * restore that removes these entries lists them, to explain the gaps that they left. A later entry lists only earlier
+ * restores, so its position gives the order; the clock may have been set back. Entries of another form than
  * LOOM's are skipped, because a copy of them could make the list too large for a backup.
  */
 export async function readTruncations(queries: Queries, stateKey: string, seq: number): Promise<unknown[]> {
   const rows = await queries.rows<{ truncation: unknown }>(
     `with removed as (
-       select entry from loom_audit
+       select seq, entry from loom_audit
         where state_key = $1 and seq > $2 and action = 'restore' and entry #> '{restore,replaced_entries}' > '0'
      )
      select truncation from (
-       select jsonb_build_object('seq', entry -> 'seq', 'recorded_at', entry -> 'recorded_at',
+       select seq as listed_by, 0 as place, jsonb_build_object('seq', entry -> 'seq', 'recorded_at', entry -> 'recorded_at',
                 'request_id', entry -> 'request_id', 'replaced_entries', entry #> '{restore,replaced_entries}',
                 'previous_head', entry #> '{restore,previous_head}') as truncation
          from removed
-        union
-       select jsonb_array_elements(entry #> '{restore,replaced_restores}')
-         from removed where jsonb_typeof(entry #> '{restore,replaced_restores}') = 'array'
+        union all
+       select seq, place, truncation
+         from removed, jsonb_array_elements(entry #> '{restore,replaced_restores}') with ordinality as listed (truncation, place)
+        where jsonb_typeof(entry #> '{restore,replaced_restores}') = 'array'
      ) truncations
       where octet_length(truncation::text) <= $4 and not truncation @? '$.**{3}'
         and truncation @? '$ ? (@.recorded_at.type() == "string" && @.request_id.type() == "string" &&
               @.previous_head.seq.type() == "number" && @.previous_head.hash.type() == "string")'
-      order by truncation ->> 'recorded_at' desc limit $3`,
+      group by truncation
+      order by max(listed_by) desc, min(place) limit $3`,
     [stateKey, seq, limits.maxReplacedRestores, limits.maxReplacedRestoreBytes],
   );
   return rows.map(({ truncation }) => truncation);

@@ -13,7 +13,7 @@ import type { Database } from '../connection/database.ts';
 import { boundTransaction, detectLostNode } from '../connection/session-bounds.ts';
 import { assertSchemaServes } from '../schema/serves.ts';
 import { createEventId } from '../state/identifiers.ts';
-import { lockState, readStateHead, startEpochIfLost } from '../state/state-row.ts';
+import { isLineageChanged, lockState, readStateHead, startEpochIfLost } from '../state/state-row.ts';
 import { applyDocuments, type DocumentsPlan } from './documents.ts';
 import { adoptEntries, type ImportOrigin, importEntries, readTruncations, removeEntries } from './entries.ts';
 import { type AppendedEntry, appendOperationEntry } from './operation-entry.ts';
@@ -112,21 +112,25 @@ const PLAN_ATTEMPTS = 3;
 
 /**
  * Plans at one revision of the live state. An operation that is carried out locks the state row first. A dry run plans
- * without a lock, and again after a commit. If the state keeps changing, the last attempt locks it.
+ * without a lock, and again after a commit. If the state keeps changing, the last attempt locks it. On another copy of
+ * the database, a dry run also locks, and starts the new epoch for the plan only: the operation will be based on it.
  */
 async function planAtOneRevision<Plan extends OperationPlan>(
   connection: Connection,
   { stateKey, requestId, dryRun, expectRevision, plan }: StagedOperation<Plan>,
 ): Promise<Plan> {
-  for (let attempt = dryRun ? 1 : PLAN_ATTEMPTS; ; attempt += 1) {
+  const plansUnlocked = dryRun && !(await isLineageChanged(connection, stateKey));
+  for (let attempt = plansUnlocked ? 1 : PLAN_ATTEMPTS; ; attempt += 1) {
     const locks = attempt >= PLAN_ATTEMPTS;
+    if (locks && dryRun) await connection.execute('savepoint plan');
     let live = await (locks ? lockState(connection, stateKey) : readStateHead(connection, stateKey));
-    if (locks && !dryRun && (await startEpochIfLost(connection, stateKey, requestId)))
+    if (locks && (await startEpochIfLost(connection, stateKey, requestId)))
       live = await lockState(connection, stateKey);
     // The body may have taken hours to arrive, and another node may have migrated meanwhile.
     await assertSchemaServes(connection);
     assertRevision(live, expectRevision);
     const planned = await plan(live);
+    if (locks && dryRun) await connection.execute('rollback to savepoint plan');
     if (locks) return planned;
     const after = await readStateHead(connection, stateKey);
     if (after.revision === live.revision && after.head.hash === live.head.hash) return planned;

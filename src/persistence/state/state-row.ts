@@ -89,6 +89,15 @@ export async function startEpochIfLost(queries: Queries, stateKey: string, reque
   return row?.started === true;
 }
 
+/** Returns whether the next commit or restore starts a new epoch, because this is another copy of the database. */
+export async function isLineageChanged(queries: Queries, stateKey: string): Promise<boolean> {
+  const row = await queries.firstRow<{ changed: boolean }>(
+    'select lineage <> loom_current_lineage() as changed from loom_lineage where state_key = $1',
+    [stateKey],
+  );
+  return row?.changed === true;
+}
+
 /** Selects the times ahead of the clock. The minute of tolerance covers the clocks of two servers around a failover. */
 const FUTURE_TIMES = `array(
   select name from (values ('last_backup_at', last_backup_at), ('last_restore_at', last_restore_at),

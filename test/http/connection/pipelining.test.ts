@@ -125,6 +125,32 @@ describe('pipelined requests of one connection', () => {
     expect(waitingMost).toBeLessThanOrEqual(limits.maxPipelinedRequests + Math.ceil((64 * 1024) / one.length) + 1);
   });
 
+  test('are handled in different turns of the event loop, so that other clients are served between them', async () => {
+    let calls = 0;
+    let turns = 0;
+    let counting = true;
+    const readDocument = async () => {
+      calls += 1;
+      return undefined;
+    };
+    const node = createBareServer({ ...server.store, readDocument }, testConfig(server.database.url));
+    const countTurn = (): void => {
+      if (calls > 0) turns += 1;
+      if (counting) setImmediate(countTurn);
+    };
+    try {
+      const { port: nodePort } = await node.listen();
+      countTurn();
+      const flood = requestOf('GET', '/v1/documents/a').repeat(300);
+      expect(toAnswers(await exchange(nodePort, flood + lastRequest))).toHaveLength(301);
+      expect(calls).toBe(300);
+      expect(turns).toBeGreaterThanOrEqual(calls);
+    } finally {
+      counting = false;
+      await node.close({ timeoutMs: 100 });
+    }
+  });
+
   test('of many connections together wait in a bounded number', async () => {
     const unanswered = { ...server.store, readDocument: () => new Promise(() => undefined) } as unknown as Store;
     const node = createBareServer(unanswered, testConfig(server.database.url));

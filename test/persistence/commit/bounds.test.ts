@@ -141,6 +141,19 @@ describe('the work of a batch', () => {
     expect(await node.store.readHead()).toMatchObject({ revision: 0 });
   });
 
+  it('counts the levels of merge patches, because many small deep ones take longer than many bytes', async () => {
+    const patchAll = (count: number, depth: number) => {
+      const json = `${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}`;
+      const changes = Array.from({ length: count }, (_, n) => ({ op: 'merge' as const, name: `doc-${n}`, json }));
+      return outcomeOf(node.commit({ action: 'state.patch', changes }));
+    };
+    expect(await patchAll(5_000, 20)).toBe('commit_too_costly');
+    expect(await patchAll(800, 128)).toBe('commit_too_costly');
+    expect(await node.store.readHead()).toMatchObject({ revision: 0 });
+    expect(await patchAll(10, 128)).toBe('made');
+    expect(await patchAll(5_000, 1)).toBe('made');
+  });
+
   it('asks for a transaction with a timeout if it is large', async () => {
     await call([put('large', 'x'.repeat(100_000))]);
     const small = { ...options, max_untimed_work_bytes: 50_000 };

@@ -72,6 +72,27 @@ describe('a lost answer', () => {
     expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: 3 });
   });
 
+  it('before a restore is still answered, because only the node of the commit knows its event id', async () => {
+    const proxy = await startProxy(nodes.database.url);
+    const far = await openTestStore(proxy.url, { poolMax: 1 });
+    try {
+      const backup = await nodes.node.backup();
+      await far.put('before', 0);
+      proxy.loseAnswers();
+      const receipt = far.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'a', json: '1' }] });
+      await expect.poll(async () => (await nodes.node.store.readHead()).revision, { timeout: 10_000 }).toBe(2);
+      const { epoch } = await nodes.node.store.readHead();
+      await nodes.node.restore(backup);
+      proxy.heal();
+      expect(await receipt).toMatchObject({ revision: 2, epoch, replayed: false });
+      const retry = far.commit({ idempotencyKey: 'key', changes: [{ op: 'put', name: 'a', json: '1' }] });
+      expect(await outcomeOf(retry)).toBe('idempotency_key_outdated');
+    } finally {
+      await far.close();
+      await proxy.close();
+    }
+  });
+
   it('from a server that was never reached proves that nothing was committed', async () => {
     const proxy = await startProxy(nodes.database.url);
     const far = await openTestStore(proxy.url, { poolMax: 1 });

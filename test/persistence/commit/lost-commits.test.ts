@@ -77,18 +77,37 @@ describe('on another copy of the database', () => {
       await changeLineage();
       const plan = await node.restore(backup, { replace_state: replaceState, dry_run: true });
       expect(await node.store.observeHead()).toMatchObject({ revision: 2, epoch, epochChanges: 0 });
-      expect(plan.based_on_revision).toBe(2);
-      const report = await node.restore(backup, { replace_state: replaceState });
+      // The restore begins with the entry of the new epoch, so its plan counts it.
+      expect(plan.based_on_revision).toBe(3);
+      const planned = { replace_state: replaceState, expect_revision: plan.based_on_revision };
+      const report = await node.restore(backup, planned);
       expect(report.epoch).not.toBe(epoch);
       expect(report).toMatchObject({ based_on_revision: 3, revision: 4 });
       expect((await lastEntries(2)).map(({ action }) => action)).toEqual(['epoch', 'restore']);
       await node.put('c', 1);
       expect(await node.store.observeHead()).toMatchObject({ revision: 5, epochChanges: 1 });
       expect(await verify(node)).toMatchObject({ ok: true });
-      await node.undo();
+      await changeLineage();
+      const undoPlan = await node.undo({ dryRun: true });
+      expect(undoPlan.based_on_revision).toBe(6);
+      await node.undo({ expectRevision: undoPlan.based_on_revision });
       expect(await verify(node)).toMatchObject({ ok: true });
     },
   );
+
+  it('a plan counts the entries that its restore removes, with the entry of the new epoch', async () => {
+    await node.put('a', 1);
+    const backup = await node.backup();
+    await node.put('b', 1);
+    await changeLineage();
+    const plan = await node.restore(backup, { truncate_audit: true, dry_run: true });
+    expect(plan.audit).toMatchObject({ replaced: 2 });
+    // A commit does not wait for a plan, and the epoch of the plan is gone.
+    expect(await node.put('c', 1)).toMatchObject({ revision: 4 });
+    expect((await lastEntries(2)).map(({ action }) => action)).toEqual(['epoch', 'document.put']);
+    const late = node.restore(backup, { truncate_audit: true, expect_revision: plan.based_on_revision });
+    expect(await outcomeOf(late)).toBe('revision_mismatch');
+  });
 
   it('a plan that was made before does not apply', async () => {
     await node.put('a', 1);

@@ -162,12 +162,16 @@ describe('a policy that hides documents from the role of the node', () => {
       visible: await outcomeOf(limited.store.readDocument('b')),
       page: await outcomeOf(limited.store.listDocuments({ limit: 10 })),
       restore: await outcomeOf(limited.restore(await node.backup())),
+      deletion: await outcomeOf(limited.commit({ action: 'document.delete', changes: [{ op: 'delete', name: 'a' }] })),
+      creation: await outcomeOf(limited.put('c', 1)),
     }).toEqual({
       ...allRefused,
       hidden: 'state_inconsistent',
       visible: 'state_inconsistent',
       page: 'state_inconsistent',
       restore: 'state_inconsistent',
+      deletion: 'state_inconsistent',
+      creation: 'state_inconsistent',
     });
     await expect(limited.state()).rejects.toThrow('Row-level security applies');
     expect(await lastBackup()).toBeNull();

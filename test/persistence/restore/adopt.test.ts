@@ -156,6 +156,25 @@ describe('a backup that is forged with correct digests', () => {
     expect(await fresh.restore(await fresh.backup())).toMatchObject({ verified: true });
   });
 
+  it('lists removed restores in their order, even if the clock was set back between them', async () => {
+    const { node } = nodes;
+    const backup = await node.backup();
+    for (const recorded_at of ['2099-01-01T00:00:00.000000Z', '2001-01-01T00:00:00.000000Z', undefined]) {
+      await node.put('a', 1);
+      await node.restore(backup, { truncate_audit: true });
+      if (recorded_at === undefined) continue;
+      await node.pool.query(
+        `set session_replication_role = replica;
+         update loom_audit set entry = entry || '${JSON.stringify({ recorded_at })}' where action = 'restore'`,
+      );
+    }
+    const { restore } = JSON.parse((await entriesOf(node)).at(-1) ?? '');
+    expect(restore.replaced_restores.map((one: { recorded_at: string }) => one.recorded_at.slice(0, 4))).toEqual([
+      '2001',
+      '2099',
+    ]);
+  });
+
   it('is refused for digits of another script, whatever the locale of the database', async () => {
     await nodes.node.put('a', 1);
     const backup: ParsedBackup = JSON.parse(await nodes.node.backup());

@@ -53,7 +53,7 @@ export interface BareServer extends HttpServer {
 }
 
 /** Names the bounds that a test may set. Those of a node take too long to reach. */
-type ServerBounds = 'paceWindowMs' | 'headersTimeoutMs' | 'maxConnections' | 'memory';
+type ServerBounds = 'paceWindowMs' | 'headersTimeoutMs' | 'silentTimeoutMs' | 'maxConnections' | 'memory';
 
 /** Creates the HTTP server on any store. */
 export function createBareServer(
