@@ -244,7 +244,7 @@ create or replace function loom_commit_receipt(p_entry jsonb) returns jsonb lang
     'created', coalesce(p_entry -> 'changes' @> '[{"created": true}]', false))
   where p_entry ->> 'action' in ('document.put', 'document.patch', 'document.delete', 'state.put', 'state.patch')
     and (p_entry ->> 'epoch') collate "C" ~ '^[0-9A-Za-z_-]{1,64}$'
-    and jsonb_typeof(p_entry -> 'revision') = 'number' and (p_entry ->> 'revision') collate "C" ~ '^[0-9]{1,15}$'
+    and jsonb_typeof(p_entry -> 'revision') = 'number' and (p_entry ->> 'revision') collate "C" ~ '^[0-9]{1,16}$'
 $$;
 
 -- Makes a batch of commits in one transaction, in order, each with exactly one audit entry. A commit that is refused leaves nothing, and
