@@ -569,7 +569,7 @@ begin
      where p.oid = 'loom_commit(text, jsonb, jsonb)'::regprocedure and acl.grantee <> p.proowner
   loop
     foreach v_function in array array['loom_current_lineage()', 'loom_check_lineage(text, jsonb, text)', 'loom_merge(jsonb, jsonb, timestamptz)',
-                                      'loom_audit_note_restore()']::regprocedure[]
+                                      'loom_audit_note_restore()', 'loom_share_rights()']::regprocedure[]
     loop
       execute format('grant execute on function %s to %s', v_function, v_right.grantee);
     end loop;
