@@ -12,8 +12,6 @@ export interface TestProxy {
   silence(direction?: 'both' | 'answers'): number;
   /** Passes statements on at this rate, as a thin line does. */
   slowDown(bytesPerSecond: number): void;
-  /** Returns the number of connections so far. */
-  opened(): number;
   /** Leads new connections to another server, as an address does that moves. Open connections stay where they are. */
   moveTo(url: string): void;
   /** Lets answers pass again. */
@@ -30,10 +28,8 @@ export async function startProxy(databaseUrl: string): Promise<TestProxy> {
   const links = new Set<{ silent: 'none' | 'both' | 'answers' }>();
   let losing = false;
   let lost = 0;
-  let opened = 0;
   let bytesPerSecond = Number.POSITIVE_INFINITY;
   const server = createServer((client) => {
-    opened += 1;
     const upstream = connect(Number(target.port), target.hostname);
     const link: { silent: 'none' | 'both' | 'answers' } = { silent: 'none' };
     links.add(link);
@@ -83,7 +79,6 @@ export async function startProxy(databaseUrl: string): Promise<TestProxy> {
     slowDown: (rate) => {
       bytesPerSecond = rate;
     },
-    opened: () => opened,
     moveTo: (other) => {
       target = new URL(other);
     },
