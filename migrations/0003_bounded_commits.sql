@@ -246,7 +246,7 @@ create or replace function loom_commit_receipt(p_entry jsonb) returns jsonb lang
     'created', coalesce(p_entry -> 'changes' @> '[{"created": true}]', false))
   where p_entry ->> 'action' in ('document.put', 'document.patch', 'document.delete', 'state.put', 'state.patch')
     and (p_entry ->> 'epoch') collate "C" ~ '^[0-9A-Za-z_-]{1,64}$'
-    and jsonb_typeof(p_entry -> 'revision') = 'number' and (p_entry ->> 'revision') collate "C" ~ '^[0-9]{1,15}$'
+    and jsonb_typeof(p_entry -> 'revision') = 'number' and (p_entry ->> 'revision') collate "C" ~ '^[0-9]{1,16}$'
 $$;
 
 -- Makes a batch of commits in one transaction, in order, each with exactly one audit entry. A commit that is refused leaves nothing, and
@@ -577,7 +577,7 @@ begin
      where p.oid = 'loom_commit(text, jsonb, jsonb)'::regprocedure and acl.grantee <> p.proowner
   loop
     foreach v_function in array array['loom_current_lineage()', 'loom_check_lineage(text, jsonb, text)', 'loom_merge(jsonb, jsonb, timestamptz)',
-                                      'loom_audit_note_restore()']::regprocedure[]
+                                      'loom_audit_note_restore()', 'loom_share_rights()']::regprocedure[]
     loop
       execute format('grant execute on function %s to %s', v_function, v_right.grantee);
     end loop;

@@ -49,6 +49,12 @@ export const databaseLimits = {
   suspectLookMs: 1_000,
   suspectGraceMs: 250,
 
+  /**
+   * Gives a large statement time to reach the server before the node asks about it: at this rate, the largest commit
+   * arrives within 22 s. It must not look lost on the way, because the node would send all of it again.
+   */
+  minDatabaseBytesPerSecond: 2 * MiB,
+
   /** Bounds a commit's wait for the state row. Only another node's batch or a restore's last step locks the row. */
   commitLockTimeoutMs: 10_000,
 

@@ -150,7 +150,7 @@ function commitInTransaction(database: Database, call: unknown[], options: CallO
     await connection.within().execute(`select set_config('statement_timeout', $1, true)`, [statementTimeout]);
     return await callCommit(connection, call, options);
   };
-  return database.transaction('write', run, { lane: 'commit' });
+  return database.transaction('write', run, { lane: 'commit', timeoutMs: options.timeoutMs });
 }
 
 async function callCommit(

@@ -8,7 +8,7 @@ const INT8 = 20;
 /** Describes the part of pg's `Client` and `Pool` that runs a statement. */
 export interface Runner {
   // biome-ignore format: one line reads better
-  query(query: { text: string; values: unknown[]; query_timeout?: number }): Promise<{ rows: unknown[]; rowCount: number | null }>;
+  query(query: { text: string; values: unknown[]; query_timeout?: number }): Promise<{ rows: unknown[]; rowCount: number | null; command: string }>;
 }
 
 /**

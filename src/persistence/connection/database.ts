@@ -33,12 +33,13 @@ export interface Database extends Queries {
   /**
    * Runs `run` in one transaction and commits. If `run` rejects, rolls back and rejects with the same error. Rejects
    * with `commit_outcome_unknown` when the connection breaks during the commit of a `write`, and with `client_gone`
-   * when `signal` aborts. By default, the transaction is a stream of an operator.
+   * when `signal` aborts. By default, the transaction is a stream of an operator. `timeoutMs` bounds the wait for its
+   * begin and commit: others wait for this transaction.
    */
   transaction<T>(
     mode: TransactionMode,
     run: (connection: Connection) => Promise<T>,
-    options?: { signal?: AbortSignal; lane?: Lane },
+    options?: { signal?: AbortSignal; lane?: Lane; timeoutMs?: number },
   ): Promise<T>;
   /**
    * Closes the idle connections, and each lent one when it comes back. Call it when the server may have changed: the
@@ -69,8 +70,12 @@ export function openDatabase(config: PostgresConfig, options: DatabaseOptions): 
       limits.queryTimeoutMs,
     ),
     withConnection: (use, { lane = 'read' } = {}) => lend(lane, (client) => use(createConnection(client, watch))),
-    transaction: (mode, run, { signal, lane = 'operator' } = {}) => {
-      const use = (client: PoolClient) => runTransaction(client, createConnection(client, watch), mode, run, signal);
+    transaction: (mode, run, { signal, lane = 'operator', timeoutMs } = {}) => {
+      const use = (client: PoolClient) => {
+        const watched =
+          timeoutMs === undefined ? undefined : { runner: watch.over(client, { eager: true }), timeoutMs };
+        return runTransaction(client, createConnection(client, watch), mode, run, { signal, watched });
+      };
       return lend(lane, use, signal);
     },
     reset: door.reset,

@@ -146,9 +146,11 @@ export function sqlStateOf(error: unknown): string | undefined {
   return original instanceof pg.DatabaseError ? original.code : undefined;
 }
 
-/** Returns the error of PostgreSQL or the network that a LoomError wraps. */
+/** Returns the error of PostgreSQL or the network that a LoomError wraps, even if another LoomError is between them. */
 export function originalOf(error: unknown): unknown {
-  return isLoomError(error) && error.cause !== undefined ? error.cause : error;
+  let original = error;
+  while (isLoomError(original) && original.cause !== undefined) original = original.cause;
+  return original;
 }
 
 /**

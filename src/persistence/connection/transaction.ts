@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { PoolClient } from 'pg';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
+import type { Runner } from './client.ts';
 import type { Connection } from './connection.ts';
 import { isConnectionFault, isInStep, throwDatabaseError } from './faults.ts';
 
@@ -17,18 +18,24 @@ const beginStatements: Record<TransactionMode, string> = {
   snapshot: `begin isolation level repeatable read read only; ${SEE_ALL_ROWS}`,
 };
 
+export interface TransactionOptions {
+  signal?: AbortSignal | undefined;
+  /** Sends `begin` and `commit`, with a deadline. By default, nothing but `signal` ends the wait for them. */
+  watched?: { runner: Runner; timeoutMs: number } | undefined;
+}
+
 /** Runs `run` in one transaction on `client`, see `Database.transaction`. */
 export async function runTransaction<T>(
   client: PoolClient,
   connection: Connection,
   mode: TransactionMode,
   run: (connection: Connection) => Promise<T>,
-  signal: AbortSignal | undefined,
+  { signal, watched }: TransactionOptions,
 ): Promise<T> {
   signal?.addEventListener('abort', connection.cut, { once: true });
   try {
     if (signal?.aborted === true) connection.cut();
-    return await commitAfter(client, mode, async () => run(connection));
+    return await commitAfter(client, mode, async () => run(connection), createSend(client, watched));
   } catch (error) {
     throw signal?.aborted === true ? toClientGone(error) : error;
   } finally {
@@ -36,13 +43,18 @@ export async function runTransaction<T>(
   }
 }
 
-async function commitAfter<T>(client: PoolClient, mode: TransactionMode, run: () => Promise<T>): Promise<T> {
-  await client.query(beginStatements[mode]).catch(throwDatabaseError);
+async function commitAfter<T>(
+  client: PoolClient,
+  mode: TransactionMode,
+  run: () => Promise<T>,
+  send: Send,
+): Promise<T> {
+  await send(beginStatements[mode]);
   const result = await run().catch(async (error: unknown) => {
     if (isInStep(error)) await rollback(client);
     throw error;
   });
-  await commit(client, mode);
+  await commit(send, mode);
   return result;
 }
 
@@ -53,12 +65,25 @@ function toClientGone(error: unknown): unknown {
 }
 
 /** Sends a statement, and returns the command that the server reports, such as `COMMIT`. */
-async function send(client: PoolClient, statement: string): Promise<string> {
-  return (await client.query(statement).catch(throwDatabaseError)).command;
+type Send = (statement: string) => Promise<string>;
+
+function createSend(client: PoolClient, watched: TransactionOptions['watched']): Send {
+  if (watched === undefined) {
+    return async (statement) => (await client.query(statement).catch(throwDatabaseError)).command;
+  }
+  const { runner, timeoutMs } = watched;
+  const startedMs = performance.now();
+  return async (text) => {
+    // The last statement has time for one round trip, whatever the others took.
+    const leftMs = Math.max(MIN_STATEMENT_MS, timeoutMs - (performance.now() - startedMs));
+    return (await runner.query({ text, values: [], query_timeout: leftMs }).catch(throwDatabaseError)).command;
+  };
 }
 
-async function commit(client: PoolClient, mode: TransactionMode): Promise<void> {
-  const command = await send(client, 'commit').catch((error: unknown) => {
+const MIN_STATEMENT_MS = 1_000;
+
+async function commit(send: Send, mode: TransactionMode): Promise<void> {
+  const command = await send('commit').catch((error: unknown) => {
     if (mode !== 'write' || !isConnectionFault(error)) throw error;
     throw new LoomError('commit_outcome_unknown', 'The connection broke during the commit.', { cause: error });
   });

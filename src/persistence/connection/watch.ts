@@ -29,8 +29,8 @@ interface Pending {
 
 /**
  * Watches statements that may take long. A silent connection looks like a slow statement: TCP reports a lost peer only
- * after minutes, and Node cannot set TCP_USER_TIMEOUT. So after `limits.suspectAfterMs` without an answer, the watch
- * asks the same server over a new connection whether it still executes the statement. If not, it cuts the old one. If
+ * after minutes, and Node cannot set TCP_USER_TIMEOUT. So after `limits.suspectAfterMs` without an answer, and the time
+ * in which a large statement arrives, the watch asks the same server over a new connection whether it still executes the statement. If not, it cuts the old one. If
  * the server has been away twice, it cuts all that wait for this server. Once proves too little for reads, which are not
  * sent again: a busy server may be slow to accept a connection.
  */
@@ -110,7 +110,7 @@ export function createWatch(
         const answered = new AbortController();
         const one: Pending = { client, marker: randomUUID(), answered: answered.signal, eager };
         pending.add(one);
-        const suspicion = setTimeout(() => void supervise(one), limits.suspectAfterMs);
+        const suspicion = setTimeout(() => void supervise(one), limits.suspectAfterMs + sendingMs(query.values));
         try {
           return await client.query({ ...query, text: `${markerOf(one.marker)} ${query.text}` });
         } catch (error) {
@@ -124,6 +124,12 @@ export function createWatch(
       },
     }),
   };
+}
+
+/** Returns the time in which these values reach the server even over a slow line. */
+function sendingMs(values: unknown[]): number {
+  const characters = values.reduce((sum: number, one) => sum + (typeof one === 'string' ? one.length : 0), 0);
+  return Math.round((1_000 * characters) / limits.minDatabaseBytesPerSecond);
 }
 
 function serverOf({ host, port }: Client): string {

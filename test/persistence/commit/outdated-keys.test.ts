@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { limits } from '../../../src/limits.ts';
 import { migrate } from '../../../src/persistence/schema/migrate.ts';
 import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
 import type { ParsedBackup } from '../../setup/backup/chain.ts';
@@ -36,6 +37,12 @@ describe('an Idempotency-Key', () => {
     await create('key');
     await node.undo();
     expect(await outcomeOf(create('key'))).toBe('idempotency_key_outdated');
+  });
+
+  it('repeats its answer at the largest revision that a restore can lead to', async () => {
+    await node.pool.query(`update loom_state set revision = ${limits.maxRestoredRevision}`);
+    await create('key');
+    expect(await create('key')).toMatchObject({ revision: limits.maxRestoredRevision + 1, replayed: true });
   });
 
   it('of an entry that a truncating restore has removed is free again', async () => {

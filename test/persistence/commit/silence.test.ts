@@ -37,6 +37,38 @@ describe('a connection that has gone silent', () => {
     expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: 2 });
   });
 
+  it('in the commit of a large batch holds no later commit up, and leads to no second one', async () => {
+    const { pool } = nodes.database;
+    await pool.query(`
+      create function wait_at_commit() returns trigger language plpgsql as $$
+        begin perform pg_advisory_xact_lock_shared(1); return null; end $$;
+      create constraint trigger wait_at_commit after insert on loom_audit deferrable initially deferred
+        for each row execute function wait_at_commit()`);
+    const locker = await pool.connect();
+    try {
+      await locker.query('select pg_advisory_lock(1)');
+      const large = far.put('large', 'x'.repeat(limits.maxUntimedBatchBytes));
+      const waiting = `select from pg_stat_activity where wait_event = 'advisory' and query ~ 'commit$'`;
+      await expect.poll(async () => (await pool.query(waiting)).rowCount, { timeout: 10_000 }).toBe(1);
+      proxy.silence('answers');
+      const later = far.put('later', 1);
+      await locker.query('select pg_advisory_unlock(1)');
+      expect(await large).toMatchObject({ revision: 2, created: true, replayed: false });
+      expect((await later).revision).toBe(3);
+      expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: 3 });
+    } finally {
+      locker.release(true);
+    }
+  });
+
+  it('is told from a thin line: a large commit is not sent again while it is on its way', async () => {
+    const bytes = limits.maxDocumentBytes - 2;
+    // Without an allowance for its size, the commit would look lost before it has arrived.
+    const neededMs = limits.suspectAfterMs + limits.suspectGraceMs + 500;
+    proxy.slowDown((1_000 * bytes) / neededMs);
+    expect((await far.put('large', 'x'.repeat(bytes))).revision).toBe(2);
+  });
+
   it('is told from a server that works: a commit that waits for a lock is not sent again', async () => {
     const locker = await nodes.database.pool.connect();
     try {

@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { migrate } from '../../../src/persistence/schema/migrate.ts';
 import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
+import { readServingFacts } from '../../../src/persistence/schema/serving-facts.ts';
 import { openTestStore, verify } from '../../setup/node/store.ts';
 import { createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
 
@@ -34,6 +35,14 @@ const commitAsVersion2 = (name: string) => `
            'actor', 'admin', 'request_id', 'test', 'changes', '[{"op": "put", "name": "${name}", "value": 1}]'::jsonb)),
          '{"max_document_bytes": 1000, "max_deletes": 10, "lock_timeout_ms": 1000}') as results`;
 
+/** Returns the rights without which a node of this role would not serve. */
+async function rightsLackedBy(name: string): Promise<string[]> {
+  return database.door().transaction('write', async (connection) => {
+    await connection.execute(`set local role ${name}`);
+    return (await readServingFacts(connection, 'default')).rights;
+  });
+}
+
 describe('the migration to schema version 3', () => {
   it('leaves a role that may only serve the rights that it needs', async () => {
     await database.pool.query(`create role ${role}`);
@@ -49,6 +58,7 @@ describe('the migration to schema version 3', () => {
       expect(before).toHaveLength(4);
       await migrate(database.door(), migrations);
       await database.pool.query(`begin; set local role ${role}; ${commitAsVersion2('after')}; commit`);
+      expect(await rightsLackedBy(role)).toEqual([]);
       await database.pool.query(
         `begin; set local role ${role};
          insert into loom_audit (state_key, seq, event_id, recorded_at, action, entry, hash)

@@ -162,6 +162,13 @@ test('the name of a database that does not exist is explained', async () => {
   expect(describeFault(toDatabaseError(error))).toBe(describeFault(error));
 });
 
+test('the cause of an unknown outcome is that of the broken connection', () => {
+  const broken = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' });
+  const error = new LoomError('commit_outcome_unknown', 'The connection broke.', { cause: toDatabaseError(broken) });
+  expect(describeFault(error)).toBe('the connection failed with ECONNRESET');
+  expect(isInStep(error)).toBe(false);
+});
+
 test('a LoomError is returned unchanged', () => {
   const error = new LoomError('queue_full', 'Too many commits are waiting.');
   expect(toDatabaseError(error)).toBe(error);

@@ -10,6 +10,8 @@ export interface TestProxy {
    * nobody is told. New connections pass. Returns the number of silent ones.
    */
   silence(direction?: 'both' | 'answers'): number;
+  /** Passes statements on at this rate, as a thin line does. */
+  slowDown(bytesPerSecond: number): void;
   /** Leads new connections to another server, as an address does that moves. Open connections stay where they are. */
   moveTo(url: string): void;
   /** Lets answers pass again. */
@@ -26,6 +28,7 @@ export async function startProxy(databaseUrl: string): Promise<TestProxy> {
   const links = new Set<{ silent: 'none' | 'both' | 'answers' }>();
   let losing = false;
   let lost = 0;
+  let bytesPerSecond = Number.POSITIVE_INFINITY;
   const server = createServer((client) => {
     const upstream = connect(Number(target.port), target.hostname);
     const link: { silent: 'none' | 'both' | 'answers' } = { silent: 'none' };
@@ -43,7 +46,11 @@ export async function startProxy(databaseUrl: string): Promise<TestProxy> {
       });
     }
     client.on('data', (bytes) => {
-      if (link.silent !== 'both') upstream.write(bytes);
+      if (link.silent === 'both') return;
+      upstream.write(bytes);
+      if (bytesPerSecond === Number.POSITIVE_INFINITY) return;
+      client.pause();
+      setTimeout(() => client.resume(), (1_000 * bytes.length) / bytesPerSecond);
     });
     upstream.on('data', (bytes) => {
       if (link.silent !== 'none') return;
@@ -68,6 +75,9 @@ export async function startProxy(databaseUrl: string): Promise<TestProxy> {
     silence: (direction = 'both') => {
       for (const link of links) link.silent = direction;
       return links.size;
+    },
+    slowDown: (rate) => {
+      bytesPerSecond = rate;
     },
     moveTo: (other) => {
       target = new URL(other);

@@ -1,3 +1,6 @@
+// persistence/restore/undo/ keeps what restores replace, and undoes restores. It imports ../ for the steps of an
+// operation. Only undo-record.ts and undo-digest.ts know the tables of undo records, except for staging them.
+
 import type { UndoOptions } from '../../../domain/request.ts';
 import type { StateHead } from '../../../domain/state.ts';
 import type { OperationContext } from '../../../domain/store.ts';
@@ -14,9 +17,6 @@ import { stageMissing, unchangedTrail } from '../trail.ts';
 import { damaged, readAnchor, verifyUndoRecords } from './undo-digest.ts';
 import { readUndoRecords } from './undo-record.ts';
 import { describeUndo, reportUndo, type UndoPlan } from './undo-report.ts';
-
-// persistence/restore/undo/ keeps what restores replace, and undoes restores. It imports ../ for the steps of an
-// operation. Only undo-record.ts and undo-digest.ts know the tables of undo records, except for staging them.
 
 /**
  * Undoes the last restore or undo, or all from a named one on, in one commit. Each document that they changed gets the
