@@ -98,10 +98,14 @@ function drain(fd: number): string {
 }
 
 /** Makes the node write log lines of 15 KB each, more than its buffer holds. */
+/** Exceeds `limits.maxLogBufferBytes` with lines of 2 KiB. */
+const MANY_LINES = 2_500;
+
 async function writeLongLines(url: string, count: number): Promise<void> {
-  const path = `/${'x'.repeat(15_000)}`;
-  for (let sent = 0; sent < count; sent += 20) {
-    const answers = await Promise.all(Array.from({ length: 20 }, () => fetch(url + path)));
+  // The log cuts longer paths.
+  const path = `/${'x'.repeat(2_040)}`;
+  for (let sent = 0; sent < count; sent += 50) {
+    const answers = await Promise.all(Array.from({ length: 50 }, () => fetch(url + path)));
     await Promise.all(answers.map((answer) => answer.arrayBuffer()));
     for (const { status } of answers) expect(status).toBe(404);
   }
@@ -124,7 +128,7 @@ describe('a node whose log cannot be written', () => {
     const fd = openSync(path, 'w');
     cleanUps.push(() => closeSync(fd));
     const node = await startWith(fd, { LOOM_LOG_LEVEL: 'trace' });
-    await writeLongLines(node.url, 400);
+    await writeLongLines(node.url, MANY_LINES);
     await expectService(node);
     expect(await countDropped(node.url)).toBeGreaterThan(0);
     const { code, ms } = await node.stop();
@@ -134,7 +138,7 @@ describe('a node whose log cannot be written', () => {
 
   test('serves and stops while nobody reads its pipe', async () => {
     const node = await startWith(openFullPipe().writeEnd, { LOOM_LOG_LEVEL: 'trace' });
-    await writeLongLines(node.url, 400);
+    await writeLongLines(node.url, MANY_LINES);
     await expectService(node);
     expect(await countDropped(node.url)).toBeGreaterThan(0);
     const { code, ms } = await node.stop();
@@ -144,7 +148,7 @@ describe('a node whose log cannot be written', () => {
 
   test('serves and stops while nobody reads its socket', async () => {
     const node = await startWith('pipe', { LOOM_LOG_LEVEL: 'trace' });
-    await writeLongLines(node.url, 400);
+    await writeLongLines(node.url, MANY_LINES);
     await expectService(node);
     expect(await countDropped(node.url)).toBeGreaterThan(0);
     expect((await node.stop()).code).toBe(0);
@@ -161,7 +165,7 @@ describe('a node whose log cannot be written', () => {
   test('writes the kept lines when the reader resumes, then says how many lines were dropped', async () => {
     const { readEnd, writeEnd } = openFullPipe();
     const node = await startWith(writeEnd);
-    await writeLongLines(node.url, 400);
+    await writeLongLines(node.url, MANY_LINES);
     const dropped = await countDropped(node.url);
     expect(dropped).toBeGreaterThan(0);
     let text = '';
@@ -183,7 +187,7 @@ describe('a node whose log cannot be written', () => {
       dropped,
       msg: `${dropped} log lines were dropped: they could not be written in time`,
     });
-    expect(lines.filter(({ status }) => status === 404)).toHaveLength(400 - dropped);
+    expect(lines.filter(({ status }) => status === 404)).toHaveLength(MANY_LINES - dropped);
     const stopped = node.stop();
     await waitUntil(
       async () => {

@@ -17,6 +17,8 @@ export function createTokenBook(tokens: Config['tokens']): FindActor {
     (tokens[actor] ?? []).map((token) => ({ actor, digest: digestOf(token) })),
   );
   return (token) => {
+    // Everyone may send a long text, and no token is that long.
+    if (token.length > limits.maxTokenCharacters) return undefined;
     const digest = digestOf(token);
     let actor: TokenKind | undefined;
     // No early return: comparing every entry keeps the time constant.
