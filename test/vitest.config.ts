@@ -27,7 +27,7 @@ export default defineConfig(({ mode }) => {
     setupFiles: ['test/setup/run/property-seed.ts'],
     pool: 'forks' as const,
     isolate: false,
-    maxWorkers: 2,
+    maxWorkers: 4,
     testTimeout: 30_000,
     hookTimeout: 120_000,
     teardownTimeout: 60_000,

@@ -47,7 +47,8 @@ describe('with each spoiled backup of the corpus', () => {
     },
   );
 
-  it.each(sampleByKind(corpus.spoiled, verdictKind, { purpose: 'drill of an answer' }))(
+  // The node's answer takes the same way after its download, so a few files suffice at quick depth.
+  it.each(sampleByKind(corpus.spoiled, () => 'any', { purpose: 'drill of an answer', perKind: 6 }))(
     'answered by the node, $file: $why',
     async (spoiled) => {
       const bytes = await readCorpusFile(spoiled.file);

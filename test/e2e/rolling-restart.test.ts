@@ -136,7 +136,7 @@ test('each answer has Connection: close from SIGTERM on, whoever writes it', asy
 
 test('no request on a kept connection is reset or lost when the node closes', async () => {
   database = await createTestDatabase();
-  for (let round = 0; round < rounds({ quick: 2, full: 20 }); round += 1) {
+  for (let round = 0; round < rounds({ quick: 1, full: 20 }); round += 1) {
     const { url, terminate, stop } = await startOn(database.url, {});
     const outcomes: string[] = [];
     const made: string[] = [];

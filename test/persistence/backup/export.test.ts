@@ -44,7 +44,7 @@ async function fillWithLargeDocuments(): Promise<void> {
   );
 }
 
-const BACKUPS = rounds({ quick: 20, full: 200 });
+const BACKUPS = rounds({ quick: 10, full: 200 });
 /** A multiple of ten: two ways to disconnect at each of five moments. */
 const READERS = rounds({ quick: 10, full: 50 });
 

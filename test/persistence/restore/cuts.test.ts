@@ -9,10 +9,10 @@ import { digestTables } from '../../setup/server/digest.ts';
 import { oddDocument } from '../../setup/values/odd-documents.ts';
 
 const RESTORE = '/v1/admin/persistence/restore';
-const CUTS = rounds({ quick: 60, full: 500 });
+const CUTS = rounds({ quick: 30, full: 500 });
 /** Number of consecutive cuts at the beginning and at the end of a body. */
 const FIRST = rounds({ quick: 8, full: 20 });
-const LAST = rounds({ quick: 20, full: 60 });
+const LAST = rounds({ quick: 12, full: 60 });
 const BREAKS = rounds({ quick: 5, full: 20 });
 const POLL = { interval: 2, timeout: 10_000 };
 
