@@ -9,7 +9,7 @@ export const httpLimits = {
    * to its answer, so it also covers the queue of commits. The second covers answers, pages and lines of streams.
    */
   maxBodiesBytes: 68 * MiB,
-  maxAnswersBytes: 40 * MiB,
+  maxAnswersBytes: 32 * MiB,
 
   /**
    * Convert a text to memory. A body that is being read exists as strings of one or two bytes for each character. A

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { StatusReport } from '../../src/domain/status.ts';
 import { depth, rounds, sampleByKind } from '../setup/depth.ts';
 import { bodyChunk, type HostileClient, openHostile, requestHead, unfinishedBomb } from '../setup/faults/hostile.ts';
@@ -23,6 +23,19 @@ let port: number;
 let freshBytes: number;
 beforeAll(async () => {
   database = await createTestDatabase();
+  await startNode();
+  // One change of the largest size: its entry has 31 MiB. Then a page of further large entries.
+  const large = JSON.stringify('x'.repeat(7.75 * MiB));
+  await send('PUT', '/v1/state', `{"a":${large},"b":${large},"c":${large},"d":${large}}`);
+  for (const name of ['a', 'b', 'c']) await send('PUT', `/v1/documents/${name}`, JSON.stringify('y'.repeat(7 * MiB)));
+  await node.stop();
+});
+beforeEach(startNode);
+afterEach(() => node.stop());
+afterAll(() => database.drop());
+
+/** Starts a fresh node for each attack: the bound is for the attack alone. */
+async function startNode(): Promise<void> {
   node = await startProgram({
     env: {
       LOOM_PG_URL: database.url,
@@ -33,15 +46,7 @@ beforeAll(async () => {
   port = Number(new URL(node.url).port);
   await waitUntilReady(node.url);
   freshBytes = await residentBytes();
-  // One change of the largest size: its entry has 31 MiB. Then a page of further large entries.
-  const large = JSON.stringify('x'.repeat(7.75 * MiB));
-  await send('PUT', '/v1/state', `{"a":${large},"b":${large},"c":${large},"d":${large}}`);
-  for (const name of ['a', 'b', 'c']) await send('PUT', `/v1/documents/${name}`, JSON.stringify('y'.repeat(7 * MiB)));
-});
-afterAll(async () => {
-  await node.stop();
-  await database.drop();
-});
+}
 
 async function send(method: string, path: string, body: string): Promise<void> {
   const answer = await fetch(`${node.url}${path}`, { method, headers: json, body });
