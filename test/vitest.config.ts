@@ -27,7 +27,7 @@ export default defineConfig(({ mode }) => {
     setupFiles: ['test/setup/run/property-seed.ts'],
     pool: 'forks' as const,
     isolate: false,
-    maxWorkers: 4,
+    maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 120_000,
     teardownTimeout: 60_000,
@@ -37,6 +37,8 @@ export default defineConfig(({ mode }) => {
     ...options,
     name: 'postgres',
     include: postgresFiles,
+    // Many of these tests wait for a server or a deadline.
+    maxWorkers: 3,
     globalSetup: ['test/setup/run/postgres.ts'],
     sequence: { groupOrder: 1 },
   };

@@ -84,7 +84,8 @@ describe('no regular expression takes more than linear time', () => {
   });
 
   test.each([/[ \t,]+$/, /(?:postgres:\/\/)?[^@]*@/])('the attacks find that %s backtracks', (expression) => {
-    expect(slowInput(expression)).toBeDefined();
+    // A busy machine can make the linear expressions look slow, and this one not slower.
+    expect(slowInput(expression) ?? slowInput(expression) ?? slowInput(expression)).toBeDefined();
   });
 
   test.each(found)('$path: $expression', ({ expression }) => {

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { Agent, type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { rounds } from '../setup/depth.ts';
 import { tally } from '../setup/node/nodes.ts';
@@ -185,6 +186,29 @@ test('a restore whose upload has not ended is aborted at the timeout, and counts
   expect((await database.pool.query('select from loom_document')).rowCount).toBe(0);
 });
 
+/** Locks the state row from outside the node. */
+async function lockState(databaseUrl: string) {
+  const client = new pg.Client(databaseUrl);
+  client.on('error', () => undefined);
+  await client.connect();
+  await client.query('begin');
+  await client.query('select from loom_state for update');
+  // A transaction sees the activity as of its first look, unless it forgets that look.
+  const waiting = `select from pg_stat_activity
+                    where wait_event_type = 'Lock' and query like '%loom_commit%'`;
+  return {
+    untilOneWaits: () =>
+      waitUntil(
+        async () => {
+          await client.query('select pg_stat_clear_snapshot()');
+          return (await client.query(waiting)).rowCount;
+        },
+        (count) => count === 1,
+      ),
+    release: () => client.end(),
+  };
+}
+
 describe('with a frozen database', () => {
   let server: PrivateServer;
 
@@ -203,9 +227,14 @@ describe('with a frozen database', () => {
     expect((await put(url, 'before')).status).toBeLessThan(300);
     // The status takes up to five connections, and one must be left for a batch.
     await Promise.all(Array.from({ length: 50 }, () => call(url, { path: '/v1/documents/before' })));
-    await server.freeze();
     const names = Array.from({ length: count }, (_, index) => `waiting-${index}`);
-    const commits = names.map((name) => put(url, name));
+    const [first = '', ...others] = names;
+    // The first commit is sent, and waits for the state row. The others are not sent.
+    const holder = await lockState(server.url);
+    const firstCommit = put(url, first);
+    await holder.untilOneWaits();
+    await server.freeze();
+    const commits = [firstCommit, ...others.map((name) => put(url, name))];
     await waitUntil(
       () => readStatus(url),
       ({ queue }) => queue.depth === count,
@@ -223,14 +252,15 @@ describe('with a frozen database', () => {
 
     const answers = await Promise.all(commits);
     const codes = tally(answers.map(({ status, code }) => `${status} ${code}`));
-    const { '503 draining': unsent = 0, '503 commit_outcome_unknown': unknown = 0, ...others } = codes;
-    expect(others).toEqual({});
+    const { '503 draining': unsent = 0, '503 commit_outcome_unknown': unknown = 0, ...rest } = codes;
+    expect(rest).toEqual({});
     expect(unsent).toBeGreaterThan(0);
     expect(unknown).toBeGreaterThan(0);
     expect(unsent + unknown).toBe(count);
     expect(tally((await Promise.all(reads)).map(({ status }) => String(status)))).toEqual({ 503: 20 });
 
     await server.thaw();
+    await holder.release();
     const check = await startOn(server.url, {});
     // The backend of the lost batch ends before the row lock is free, so this commit comes after it.
     expect((await put(check.url, 'after')).status).toBe(201);
