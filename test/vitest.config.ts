@@ -38,7 +38,7 @@ export default defineConfig(({ mode }) => {
     name: 'postgres',
     include: postgresFiles,
     // Many of these tests wait for a server or a deadline.
-    maxWorkers: 3,
+    maxWorkers: 4,
     globalSetup: ['test/setup/run/postgres.ts'],
     sequence: { groupOrder: 1 },
   };
