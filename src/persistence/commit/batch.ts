@@ -105,14 +105,32 @@ export function createCommitBatch(
     }),
   ];
 
+  /** Commits, and reports a connection that broke after the batch was sent: only the database knows the outcome. */
+  async function send(commits: PreparedCommit[], timeoutMs: number, timed: boolean): Promise<Results> {
+    let sent = false;
+    const options = {
+      timeoutMs,
+      beforeSend: () => {
+        beforeSend();
+        sent = true;
+      },
+    };
+    const commit = timed ? commitInTransaction : commitInOneStatement;
+    return await commit(database, callFor(commits, timed), options).catch((error: unknown) => {
+      if (!sent || !isConnectionFault(error)) throw error;
+      const detail = 'The connection to the database broke before the database answered.';
+      throw new LoomError('commit_outcome_unknown', detail, { cause: error, retryAfterSeconds: 1 });
+    });
+  }
+
   return async (commits, timeoutMs) => {
     const timed = isTimedNext || commits.reduce((sum, one) => sum + one.bytes, 0) > limits.maxUntimedBatchBytes;
     let results: Results = null;
     if (!timed && !needsIsolation) {
-      results = await commitInOneStatement(database, callFor(commits, false), { timeoutMs, beforeSend });
+      results = await send(commits, timeoutMs, false);
       needsIsolation = results === null;
     }
-    results ??= await commitInTransaction(database, callFor(commits, true), { timeoutMs, beforeSend });
+    results ??= await send(commits, timeoutMs, true);
     if (results === null) throw new Error('loom_commit refused the isolation of its own transaction');
     isTimedNext = results.some((row) => row.status === 'deferred' && row.timed);
     const outcomes = results.map((row, index) => toOutcome(commits[index], row, maxDocumentBytes));
@@ -130,17 +148,8 @@ interface CallOptions {
 }
 
 /** Returns null, without a commit, if the default isolation is not READ COMMITTED. */
-async function commitInOneStatement(database: Database, call: unknown[], options: CallOptions): Promise<Results> {
-  let sent = false;
-  const send = async (connection: Connection) => {
-    sent = true;
-    return await callCommit(connection, call, options);
-  };
-  return await database.withConnection(send, { lane: 'commit' }).catch((error: unknown) => {
-    if (!sent || !isConnectionFault(error)) throw error;
-    const detail = 'The connection to the database broke before the database answered.';
-    throw new LoomError('commit_outcome_unknown', detail, { cause: error, retryAfterSeconds: 1 });
-  });
+function commitInOneStatement(database: Database, call: unknown[], options: CallOptions): Promise<Results> {
+  return database.withConnection((connection) => callCommit(connection, call, options), { lane: 'commit' });
 }
 
 /** Commits within `limits.commitStatementTimeoutMs`, or not at all. */

@@ -61,6 +61,24 @@ describe('a connection that has gone silent', () => {
     }
   });
 
+  it('that breaks before a large batch is committed leads to one commit: the node sends the batch again', async () => {
+    const { pool } = nodes.database;
+    const locker = await pool.connect();
+    try {
+      await locker.query('begin');
+      await locker.query('select from loom_state for update');
+      const large = far.put('large', 'x'.repeat(limits.maxUntimedBatchBytes));
+      const waiting = `select pid from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'loom_commit'`;
+      await expect.poll(async () => (await pool.query(waiting)).rowCount, { timeout: 10_000 }).toBe(1);
+      await pool.query(`select pg_terminate_backend(pid) from (${waiting}) one`);
+      await locker.query('rollback');
+      expect(await large).toMatchObject({ revision: 2, created: true });
+      expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: 2 });
+    } finally {
+      locker.release(true);
+    }
+  });
+
   it('is told from a thin line: a large commit is not sent again while it is on its way', async () => {
     const bytes = limits.maxDocumentBytes - 2;
     // Without an allowance for its size, the commit would look lost before it has arrived.
