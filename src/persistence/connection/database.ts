@@ -95,15 +95,16 @@ export function openDatabase(config: PostgresConfig, options: DatabaseOptions): 
 
 /** Creates the pool and lends its connections, without a regard for lanes. */
 function createDoor(config: PostgresConfig, { log, applicationName, hosts }: DatabaseOptions & { hosts: Hosts }) {
-  const pool = createPool(config, { applicationName, hosts });
-  /** Maps each open connection to the number of resets before it. */
-  const clients = new Map<Client, number>();
+  /** Maps each connection to the number of resets before it began to open. */
+  const resetsBefore = new WeakMap<Client, number>();
+  const pool = createPool(config, { applicationName, hosts, onCreate: (client) => resetsBefore.set(client, resets) });
+  const clients = new Set<Client>();
   const lent = new Set<Client>();
   const guard = createGuard(config, lent, { hosts, log, applicationName });
   const cut = new WeakSet<Client>();
   let resets = 0;
   pool.on('connect', (client) => {
-    clients.set(client, resets);
+    clients.add(client);
     // pg-pool listens only while a client is idle. Without a listener, a connection that breaks between two statements
     // of a transaction would end the process. The next statement reports the fault anyway.
     client.on('error', (error) => log.debug({ err: error }, `a database connection broke: ${describeFault(error)}`));
@@ -113,11 +114,11 @@ function createDoor(config: PostgresConfig, { log, applicationName, hosts }: Dat
     const level = cut.has(client) ? 'debug' : 'warn';
     log[level]({ err: error }, `an idle database connection broke: ${describeFault(error)}`);
   });
-  const isStale = (client: Client): boolean => clients.get(client) !== resets;
+  const isStale = (client: Client): boolean => resetsBefore.get(client) !== resets;
 
   function reset(): void {
     resets += 1;
-    for (const client of clients.keys()) {
+    for (const client of clients) {
       if (lent.has(client)) continue;
       cut.add(client);
       cutClient(client);
@@ -161,13 +162,14 @@ function createDoor(config: PostgresConfig, { log, applicationName, hosts }: Dat
 
 function createPool(
   config: PostgresConfig,
-  { applicationName, hosts }: { applicationName: string; hosts: Hosts },
+  { applicationName, hosts, onCreate }: { applicationName: string; hosts: Hosts; onCreate: (client: Client) => void },
 ): Pool {
   const { connectTimeoutMs } = config;
   // pg-pool calls the class without arguments of ours, so each new connection asks for the current host.
   class HostClient extends pg.Client {
     constructor() {
       super(hostOptions(config, hosts, { host: hosts.current(), applicationName, connectTimeoutMs }));
+      onCreate(this);
     }
   }
   return new pg.Pool({
@@ -183,10 +185,10 @@ function createPool(
   });
 }
 
-async function closePool(pool: Pool, clients: ReadonlyMap<Client, unknown>, deadlineMs: number): Promise<void> {
+async function closePool(pool: Pool, clients: ReadonlySet<Client>, deadlineMs: number): Promise<void> {
   if (pool.ending) return;
   const timer = setTimeout(() => {
-    for (const client of clients.keys()) cutClient(client);
+    for (const client of clients) cutClient(client);
   }, deadlineMs);
   await pool.end().finally(() => clearTimeout(timer));
 }

@@ -39,6 +39,8 @@ export function createWatch(
   { hosts, applicationName, log, onLost }: { hosts: Hosts; applicationName: string; log: Log; onLost: () => void },
 ): Watch {
   const pending = new Set<Pending>();
+  const name = randomUUID();
+  let statements = 0;
   /** Counts the findings in a row that a server is away. Findings of the same moment count once. */
   const misses = new Map<string, { count: number; atMs: number }>();
   let looking = 0;
@@ -108,7 +110,8 @@ export function createWatch(
     over: (client, { eager }) => ({
       query: async (query) => {
         const answered = new AbortController();
-        const one: Pending = { client, marker: randomUUID(), answered: answered.signal, eager };
+        statements += 1;
+        const one: Pending = { client, marker: `${name}.${statements}`, answered: answered.signal, eager };
         pending.add(one);
         const suspicion = setTimeout(() => void supervise(one), limits.suspectAfterMs + sendingMs(query.values));
         try {
