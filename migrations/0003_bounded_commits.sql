@@ -318,6 +318,7 @@ declare
   v_created boolean;
   v_fault jsonb;
   v_tag text;
+  v_now text;
   v_request_hash text;
   v_known_seq bigint;
   v_entry jsonb;
@@ -328,6 +329,8 @@ begin
   if v_is_new and current_setting('transaction_isolation') <> 'read committed' then
     return null;
   end if;
+  -- Before the lock: the server reads its control file for the answer.
+  v_now := loom_current_lineage();
   perform set_config('lock_timeout', p_options ->> 'lock_timeout_ms', true);
   select epoch, revision, audit_seq, audit_hash, documents, bytes
     into v_epoch, v_revision, v_seq, v_hash, v_documents, v_bytes
@@ -337,7 +340,7 @@ begin
   end if;
   v_until := clock_timestamp() + v_max_hold;
   select lineage, restored_seq into v_lineage, v_restored_seq from loom_lineage where state_key = p_state_key;
-  if not found or v_lineage is distinct from loom_current_lineage()
+  if not found or v_lineage is distinct from v_now
     or (v_seen ->> 'epoch' = v_epoch and (v_seen ->> 'revision')::bigint > v_revision) then
     if loom_check_lineage(p_state_key, v_seen, p_commits #>> '{0,request_id}') then
       select epoch, revision, audit_seq, audit_hash into v_epoch, v_revision, v_seq, v_hash
