@@ -56,7 +56,7 @@ describe('on a healthy node', () => {
   });
 
   it('removes the report of an earlier drill first', async () => {
-    await writeFile(join(site.out, 'report.json'), '{"ok":true}');
+    await writeFile(join(site.out, 'report.json'), '{"drill_report_version":1,"ok":true}');
     let reports: string[] | undefined;
     site.proxy.intercept(() => {
       reports ??= readdirSync(site.out).filter((name) => !name.startsWith('.'));

@@ -114,7 +114,7 @@ async function isAbsentOr(path: string, isOwn: (start: string) => boolean): Prom
 /** Every report of a drill has the member `ok`. */
 function isReport(text: string): boolean {
   try {
-    return typeof Reflect.get(Object(JSON.parse(text)), 'ok') === 'boolean';
+    return typeof Reflect.get(Object(JSON.parse(text)), 'drill_report_version') === 'number';
   } catch {
     return false;
   }
