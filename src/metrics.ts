@@ -22,6 +22,8 @@ export interface RequestMeasure {
   route: string;
   status: number;
   durationMs: number;
+  /** Whether a tool sends it every few seconds. `/ready` answers 503 by design, so it would hide failing requests. */
+  isProbe: boolean;
 }
 
 /** Describes the program, as labels of `loom_build_info`. */
@@ -91,9 +93,6 @@ const operationKinds = Object.keys({
 /** Lists classes whose series exist from the start: an alarm on an increase misses the request that creates a series. */
 const statusClasses = ['2xx', '3xx', '4xx', '5xx'];
 
-/** Lists routes that tools call every few seconds. `/ready` answers 503 by design, so it would hide failing requests. */
-const frequentRoutes = new Set(['/live', '/ready', '/metrics']);
-
 /** Doubles each boundary, roughly, because a commit takes milliseconds and a restore minutes. */
 const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60];
 const batchBuckets = [1, 2, 4, 8, 16, 32, 64, 128];
@@ -146,9 +145,9 @@ function createCounters(
     for (const outcome of ['ok', 'refused', 'aborted', 'failed']) operations.inc({ kind, outcome }, 0);
   }
   return {
-    countRequest: ({ method, route, status, durationMs }) => {
+    countRequest: ({ method, route, status, durationMs, isProbe }) => {
       requests.observe({ method, route, status: String(status) }, durationMs / 1000);
-      if (!frequentRoutes.has(route)) responses.inc({ class: `${Math.floor(status / 100)}xx` });
+      if (!isProbe) responses.inc({ class: `${Math.floor(status / 100)}xx` });
     },
     recordBackup: (bytes) => backupBytes.set(bytes),
     countBatch: ({ commits: size, durationMs }) => {

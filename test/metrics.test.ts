@@ -58,7 +58,7 @@ test('answers count by class, except those of probes and scrapes', async () => {
     ['/metrics', 200],
     ['none', 404],
   ] as const)
-    counting.countRequest({ method: 'GET', route, status, durationMs: 1 });
+    counting.countRequest({ method: 'GET', route, status, durationMs: 1, isProbe: /ready|metrics/.test(route) });
   const text = await scrape(counting);
   for (const [kind, count] of [
     ['2xx', 1],
@@ -122,7 +122,7 @@ const hasPromtool = spawnSync('promtool', ['--version']).status === 0;
 describe.each(hasPromtool ? ['promtool'] : [])('%s, where it is installed', (promtool) => {
   test('finds no fault in the metrics', async () => {
     const counting = start({ build });
-    counting.countRequest({ method: 'GET', route: '/v1/state', status: 200, durationMs: 1 });
+    counting.countRequest({ method: 'GET', route: '/v1/state', status: 200, durationMs: 1, isProbe: false });
     counting.countBatch({ commits: 3, durationMs: 2 });
     expect(execFileSync(promtool, ['check', 'metrics'], { input: await scrape(counting), encoding: 'utf8' })).toBe('');
   });

@@ -25,7 +25,7 @@ export function createParserErrorHandler({ order, log, metrics }: Parts): (error
     const problem = toProblem(parserError(error), id);
     const req = { id, ip: socket.remoteAddress };
     log.info({ req, status: problem.status, code: problem.code, reason: codeOf(error) }, 'request refused');
-    metrics.countRequest({ method: 'none', route: 'none', status: problem.status, durationMs: 0 });
+    metrics.countRequest({ method: 'none', route: 'none', status: problem.status, durationMs: 0, isProbe: false });
     sendProblem(socket, problem, id);
   }
 

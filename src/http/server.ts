@@ -86,6 +86,7 @@ export function createServer(options: ServerOptions) {
     tokens,
     readiness,
     isClosing: () => closing,
+    isDraining,
     log,
     metrics,
     readAddress: createAddressReader(http.trustProxy),

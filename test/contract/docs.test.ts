@@ -123,7 +123,7 @@ describe('docs/operations.md', () => {
       readiness: () => ({ ok: true, checks: { http: 'ok', database: 'ok', schema: 'ok' } }),
       readHead: () => Promise.resolve(head),
     });
-    metrics.countRequest({ method: 'GET', route: '/ready', status: 200, durationMs: 1 });
+    metrics.countRequest({ method: 'GET', route: '/ready', status: 200, durationMs: 1, isProbe: true });
     const { text } = await metrics.scrape();
     metrics.close();
     const alarms = tableRows(page('docs/operations.md'), 'alarm').map(([, expression = '']) => expression);

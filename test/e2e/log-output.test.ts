@@ -126,35 +126,29 @@ async function expectService({ url }: QuietNode): Promise<void> {
   expect((await fetch(`${url}/live`)).status).toBe(200);
 }
 
+/** Fills the log of a node, which then serves and ends in time. */
+async function expectServiceAndStop(output: number | 'pipe'): Promise<void> {
+  const node = await startWith(output, { LOOM_LOG_LEVEL: 'trace' });
+  await writeLongLines(node.url, LINES);
+  await expectService(node);
+  if (LINES === MANY_LINES) expect(await countDropped(node.url)).toBeGreaterThan(0);
+  const { code, ms } = await node.stop();
+  expect(code).toBe(0);
+  expect(ms).toBeLessThan(10_000);
+}
+
 describe('a node whose log cannot be written', () => {
   test.each(fullDisks)('serves and stops with a full disk (%s, where it exists)', async (path) => {
     const fd = openSync(path, 'w');
     cleanUps.push(() => closeSync(fd));
-    const node = await startWith(fd, { LOOM_LOG_LEVEL: 'trace' });
-    await writeLongLines(node.url, LINES);
-    await expectService(node);
-    if (LINES === MANY_LINES) expect(await countDropped(node.url)).toBeGreaterThan(0);
-    const { code, ms } = await node.stop();
-    expect(code).toBe(0);
-    expect(ms).toBeLessThan(10_000);
+    await expectServiceAndStop(fd);
   });
 
-  test('serves and stops while nobody reads its pipe', async () => {
-    const node = await startWith(openFullPipe().writeEnd, { LOOM_LOG_LEVEL: 'trace' });
-    await writeLongLines(node.url, LINES);
-    await expectService(node);
-    if (LINES === MANY_LINES) expect(await countDropped(node.url)).toBeGreaterThan(0);
-    const { code, ms } = await node.stop();
-    expect(code).toBe(0);
-    expect(ms).toBeLessThan(10_000);
-  });
-
-  test('serves and stops while nobody reads its socket', async () => {
-    const node = await startWith('pipe', { LOOM_LOG_LEVEL: 'trace' });
-    await writeLongLines(node.url, LINES);
-    await expectService(node);
-    if (LINES === MANY_LINES) expect(await countDropped(node.url)).toBeGreaterThan(0);
-    expect((await node.stop()).code).toBe(0);
+  test.each([
+    ['pipe', () => openFullPipe().writeEnd],
+    ['socket', () => 'pipe' as const],
+  ])('serves and stops while nobody reads its %s', async (_kind, open) => {
+    await expectServiceAndStop(open());
   });
 
   test('serves and stops after the reader of its pipe has gone', async () => {

@@ -12,7 +12,11 @@ import { parseQuery } from '../request/query-string.ts';
  */
 export function registerGate(
   app: FastifyInstance,
-  { readiness, isClosing }: { readiness: () => Readiness; isClosing: () => boolean },
+  {
+    readiness,
+    isClosing,
+    isDraining,
+  }: Record<'isClosing' | 'isDraining', () => boolean> & { readiness: () => Readiness },
 ): void {
   app.addHook('onRequest', (request, _reply, done) => {
     const { gated, query } = request.routeOptions.config;
@@ -21,8 +25,8 @@ export function registerGate(
     done();
   });
   app.addHook('onSend', (_request, reply, payload, done) => {
-    // A client on a kept-alive connection must send its next request to another node.
-    if (isClosing() || readiness().checks.http === 'draining') reply.header('connection', 'close');
+    // The request may have arrived before, so `connections.ts` did not mark its answer.
+    if (isDraining()) reply.header('connection', 'close');
     done(null, payload);
   });
 }

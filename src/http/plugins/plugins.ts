@@ -27,6 +27,8 @@ interface PluginParts {
   tokens: Config['tokens'];
   readiness: () => Readiness;
   isClosing: () => boolean;
+  /** Whether clients should send their next requests to another node. */
+  isDraining: () => boolean;
   log: Log;
   metrics: Pick<Metrics, 'countRequest'>;
   readAddress: ReadAddress;

@@ -16,7 +16,7 @@ export function registerRequestLog(
       const complete = reply.raw.writableFinished;
       const status = statusOf(reply, complete);
       const route = request.routeOptions.url ?? 'none';
-      metrics.countRequest({ method: request.method, route, status, durationMs });
+      metrics.countRequest({ method: request.method, route, status, durationMs, isProbe: isProbe(request) });
       const { actor, problemCode: code } = request;
       const line = { req: request, status, durationMs: Math.round(durationMs * 10) / 10, actor, code };
       const level = levelOf(request, reply);
