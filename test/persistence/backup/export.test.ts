@@ -69,7 +69,8 @@ describe('a backup', () => {
     });
     const revisions = new Set<number>();
     try {
-      for (let taken = 0; taken < BACKUPS; taken += 1) {
+      // A fast machine takes several backups of one revision, which show nothing.
+      for (let taken = 0; taken < BACKUPS || revisions.size < 5; taken += 1) {
         const from = nodes.at(taken);
         const backup = JSON.parse(await from.backup(taken % 10 === 0 ? {} : { auditLimit: 2 }));
         expect(backup.state.left).toEqual(backup.state.right);
@@ -83,7 +84,6 @@ describe('a backup', () => {
       stop = true;
       await Promise.all(writers);
     }
-    expect(revisions.size).toBeGreaterThan(BACKUPS / 10);
     expect(await verify(node)).toMatchObject({ ok: true, entries: commits });
   });
 
