@@ -90,7 +90,9 @@ const operationKinds = Object.keys({
   verify: true,
 } satisfies Record<RunningOperation['kind'], true>);
 
-/** Lists classes whose series exist from the start: an alarm on an increase misses the request that creates a series. */
+/**
+ * Lists classes whose series exist from the start: an alarm on an increase misses the request that creates a series.
+ */
 const statusClasses = ['2xx', '3xx', '4xx', '5xx'];
 
 /** Doubles each boundary, roughly, because a commit takes milliseconds and a restore minutes. */

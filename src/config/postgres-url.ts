@@ -33,7 +33,9 @@ const URL_FORM =
 const tlsParameters = ['ssl', 'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'sslnegotiation', 'uselibpqcompat'];
 const urlParameters = ['application_name', 'host', 'options', 'port', 'target_session_attrs'];
 
-/** Describes a fault as a predicate for the variable's name. It never repeats a part of the URL, which has a password. */
+/**
+ * Describes a fault as a predicate for the variable's name. It never repeats a part of the URL, which has a password.
+ */
 interface Fault {
   fault: string;
 }
@@ -144,7 +146,9 @@ function splitOnce(text: string, separator: string): [string, string] {
   return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at + 1)];
 }
 
-/** Decodes percent-encoding. Returns undefined if it is not valid, or encodes a NUL, which PostgreSQL cannot receive. */
+/**
+ * Decodes percent-encoding. Returns undefined if it is not valid, or encodes a NUL, which PostgreSQL cannot receive.
+ */
 function decode(text: string): string | undefined {
   try {
     const decoded = decodeURIComponent(text);

@@ -41,8 +41,8 @@ export interface MemoryBudgetOptions {
 
 /**
  * Creates a budget of memory that all requests share. If new bytes do not fit, it takes back the shares with the most
- * bytes for the least progress. If the rest is in use by faster clients, it refuses the new bytes. A share that is alone
- * may exceed the budget, so that everything within the other limits can be done.
+ * bytes for the least progress. If the rest is in use by faster clients, it refuses the new bytes. A share that is
+ * alone may exceed the budget, so that everything within the other limits can be done.
  */
 export function createMemoryBudget(options: MemoryBudgetOptions): MemoryBudget {
   const holders = new Set<Holder>();

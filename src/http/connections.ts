@@ -41,8 +41,8 @@ export type Connections = ReturnType<typeof trackConnections>;
 /**
  * Bounds the connections of a server, and the time for which a silent or slow client uses one. Node's headers timeout
  * covers connections with a part of a request. Keeps the requests in flight on each connection, so that a shutdown
- * resets none of them. Node's own `closeIdleConnections` destroys a connection whose next request is on its way. It also
- * skips connections that have had no request, which browsers and load balancers open in advance.
+ * resets none of them. Node's own `closeIdleConnections` destroys a connection whose next request is on its way. It
+ * also skips connections that have had no request, which browsers and load balancers open in advance.
  */
 export function trackConnections(server: Server, options: ConnectionOptions) {
   const { maxConnections, silentTimeoutMs, paceWindowMs, isDraining } = options;
@@ -112,8 +112,8 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
 
   return {
     /**
-     * Stops accepting connections, also on `further` listening sockets. Closes each connection after its next answer, or
-     * after a short wait if it is idle.
+     * Stops accepting connections, also on `further` listening sockets. Closes each connection after its next answer,
+     * or after a short wait if it is idle.
      */
     closeWhenIdle: async (further: readonly NetServer[]): Promise<void> => {
       closing = true;

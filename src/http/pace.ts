@@ -41,7 +41,8 @@ export function createPace(windowMs: number): Pace {
 }
 
 /**
- * Limits the time of one sample. If the node itself was busy and samples late, the client's bytes may wait in the socket.
+ * Limits the time of one sample. If the node itself was busy and samples late, the client's bytes may wait in the
+ * socket.
  */
 export function fairWaitMs(elapsedMs: number, sampleMs: number): number {
   return Math.min(elapsedMs, sampleMs * 2);

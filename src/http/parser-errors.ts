@@ -59,9 +59,9 @@ export function createParserErrorHandler({ order, log, metrics }: Parts): (error
 }
 
 /**
- * Maps each connection whose input was refused to the bytes that it had received by then. Closing it at once would reset
- * the connection of a client that still sends, and the client would lose the answer. So the node discards the rest, as
- * `plugins/linger.ts` does for bodies. Node reports each further chunk as another error.
+ * Maps each connection whose input was refused to the bytes that it had received by then. Closing it at once would
+ * reset the connection of a client that still sends, and the client would lose the answer. So the node discards the
+ * rest, as `plugins/linger.ts` does for bodies. Node reports each further chunk as another error.
  */
 const lingering = new WeakMap<Socket, number>();
 

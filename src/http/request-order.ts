@@ -20,9 +20,9 @@ interface Line {
 
 /**
  * Handles the requests of one connection one after another. Node emits all pipelined requests of a connection at once,
- * so a DELETE could overtake the PUT before it. A request behind an answer with `Connection: close`, or of a client that
- * has disconnected, is never handled. The node stops reading from a connection with many waiting requests, and cuts it off
- * if too many wait on all connections together.
+ * so a DELETE could overtake the PUT before it. A request behind an answer with `Connection: close`, or of a client
+ * that has disconnected, is never handled. The node stops reading from a connection with many waiting requests, and
+ * cuts it off if too many wait on all connections together.
  */
 export class RequestOrder {
   readonly #lines = new WeakMap<Socket, Line>();
@@ -122,8 +122,8 @@ export class RequestOrder {
   }
 
   /**
-   * Reads from no connection until the one that was cut off is closed. Node parses a read to its end, and reads from all
-   * connections before it frees anything: in one turn of the event loop, 100 connections create 200,000 requests.
+   * Reads from no connection until the one that was cut off is closed. Node parses a read to its end, and reads from
+   * all connections before it frees anything: in one turn of the event loop, 100 connections create 200,000 requests.
    */
   #rest(): void {
     if (this.#resting) return;

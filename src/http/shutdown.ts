@@ -30,7 +30,9 @@ export async function closeServer(
   const startedMs = performance.now();
   const timeLeft = (): number => Math.max(0, (timeoutMs ?? 0) - (performance.now() - startedMs));
 
-  /** Returns the time that the last answers take, so that the process ends on time even if thousands of commits wait. */
+  /**
+   * Returns the time that the last answers take, so that the process ends on time even if thousands of commits wait.
+   */
   function answersMs(totalMs: number): number {
     return Math.min(totalMs / 2, connections.openResponses().length * limits.lastAnswerMs);
   }

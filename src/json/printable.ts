@@ -1,6 +1,7 @@
 /**
  * Matches characters that move the cursor, hide text or change its direction. JSON does not escape all of them: C0, DEL
- * and C1 controls, invisible and bidirectional ones, line and paragraph separators, tags, and halves of surrogate pairs.
+ * and C1 controls, invisible and bidirectional ones, line and paragraph separators, tags, and halves of surrogate
+ * pairs.
  */
 const UNSAFE =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters

@@ -1,4 +1,5 @@
-// src/limits/ has the bounds by topic. `src/limits.ts` lists them together. It imports nothing, so any room may import it.
+// src/limits/ has the bounds by topic. `src/limits.ts` lists them together. It imports nothing, so any room may import
+// it.
 
 const KiB = 1024;
 const MiB = 1024 * KiB;

@@ -42,8 +42,9 @@ export const databaseLimits = {
   queryTimeoutMs: 10_000,
 
   /**
-   * Set when a commit without an answer makes the node ask the server about it, how long the node waits for that answer,
-   * and how much longer for the commit's own answer if the server knows nothing of it. Together they stay below 5 s.
+   * Set when a commit without an answer makes the node ask the server about it, how long the node waits for that
+   * answer, and how much longer for the commit's own answer if the server knows nothing of it. Together they stay below
+   * 5 s.
    */
   suspectAfterMs: 2_500,
   suspectLookMs: 1_000,
@@ -99,8 +100,8 @@ export const databaseLimits = {
   rollbackTimeoutMs: 2_000,
 
   /**
-   * Set how often the node asks the server of a quiet stream whether it is still there, how long it waits for the answer,
-   * and after how many failures in a row it ends the stream: about half a minute, which a busy server survives.
+   * Set how often the node asks the server of a quiet stream whether it is still there, how long it waits for the
+   * answer, and after how many failures in a row it ends the stream: about half a minute, which a busy server survives.
    */
   streamCheckMs: 10_000,
   streamLookMs: 5_000,

@@ -4,16 +4,18 @@ const MiB = 1024 * KiB;
 /** Bounds requests, answers and connections. */
 export const httpLimits = {
   /**
-   * Bound the memory of a node for the requests in flight on all connections. With the node's own 60 MiB and the streams,
-   * they fit into `--max-old-space-size=256` and a container of 512 MiB. The first covers each body from its first byte
-   * to its answer, so it also covers the queue of commits. The second covers answers, pages and lines of streams.
+   * Bound the memory of a node for the requests in flight on all connections. With the node's own 60 MiB and the
+   * streams, they fit into `--max-old-space-size=256` and a container of 512 MiB. The first covers each body from its
+   * first byte to its answer, so it also covers the queue of commits. The second covers answers, pages and lines of
+   * streams.
    */
   maxBodiesBytes: 68 * MiB,
   maxAnswersBytes: 32 * MiB,
 
   /**
    * Convert a text to memory. A body that is being read exists as strings of one or two bytes for each character. A
-   * commit exists as strings and as the text for PostgreSQL. An answer exists as PostgreSQL's bytes, as a string, and as the bytes for the socket.
+   * commit exists as strings and as the text for PostgreSQL. An answer exists as PostgreSQL's bytes, as a string, and
+   * as the bytes for the socket.
    */
   bodyMemoryFactor: 1.5,
   commitMemoryFactor: 2,
@@ -29,8 +31,8 @@ export const httpLimits = {
   memoryWaitMs: 5_000,
 
   /**
-   * Refuses a client that sends a body or takes an answer more slowly than this, averaged over the window. Time in which
-   * the node or the database is the slow side does not count. A line of 256 kbit/s carries twice as much.
+   * Refuses a client that sends a body or takes an answer more slowly than this, averaged over the window. Time in
+   * which the node or the database is the slow side does not count. A line of 256 kbit/s carries twice as much.
    */
   minClientBytesPerSecond: 16 * KiB,
   clientPaceWindowMs: 30_000,
@@ -125,9 +127,9 @@ export const httpLimits = {
   silentTimeoutMs: 65_000,
 
   /**
-   * Bound the connections of clients, unless `LOOM_MAX_CONNECTIONS` is set: the limit of open files, without the reserve
-   * for the pool, the log and probes, and at most the first number. Beyond it, the node closes the connection that has
-   * been idle for the longest time. If all are in use, a few more can still send a probe.
+   * Bound the connections of clients, unless `LOOM_MAX_CONNECTIONS` is set: the limit of open files, without the
+   * reserve for the pool, the log and probes, and at most the first number. Beyond it, the node closes the connection
+   * that has been idle for the longest time. If all are in use, a few more can still send a probe.
    */
   maxConnections: 10_000,
   minConnections: 16,

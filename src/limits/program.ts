@@ -16,7 +16,9 @@ export const programLimits = {
   maxClientAnswerBytes: 64 * MiB,
   maxClientErrorBytes: 1 * MiB,
 
-  /** Bounds a page of audit entries that a client command reads but does not keep. PostgreSQL limits a text to 1 GiB. */
+  /**
+   * Bounds a page of audit entries that a client command reads but does not keep. PostgreSQL limits a text to 1 GiB.
+   */
   maxClientPageBytes: 1_024 * MiB,
 
   /** Bounds a report of a drill that the next drill recognizes and replaces. A report has some KiB. */

@@ -157,8 +157,8 @@ const requests: HeavyRequest[] = [
 
 /**
  * Measures how long each request keeps the state row locked. A second node commits one small document after another
- * meanwhile: its longest wait is the longest hold, and the turn that other nodes get. The target is below 5 s on an idle
- * machine. On a busy one, compare the CPU time of the request's server process.
+ * meanwhile: its longest wait is the longest hold, and the turn that other nodes get. The target is below 5 s on an
+ * idle machine. On a busy one, compare the CPU time of the request's server process.
  */
 export async function benchmarkLockHold(): Promise<void> {
   await withBenchServer(async (server) => {

@@ -45,8 +45,9 @@ const shapes: { name: string; sizes: number[]; shape: Shape }[] = [
 ];
 
 /**
- * Measures merge patches: the time for each byte of document and patch. Linear time means that a shape has about the same
- * time for each byte at all sizes. The last column is the largest time for a byte of the shape, compared with the smallest.
+ * Measures merge patches: the time for each byte of document and patch. Linear time means that a shape has about the
+ * same time for each byte at all sizes. The last column is the largest time for a byte of the shape, compared with the
+ * smallest.
  */
 export async function benchmarkMerge(): Promise<void> {
   await withBenchServer(async (server) => {

@@ -17,7 +17,9 @@ const LARGE_BYTES = 4_500_000;
 const REQUESTS = 200;
 const CLIENTS = 10;
 
-/** Measures commits and reads of other clients while readers of the whole state stand still. The bound is 1 s at p99. */
+/**
+ * Measures commits and reads of other clients while readers of the whole state stand still. The bound is 1 s at p99.
+ */
 export async function benchmarkFairness(): Promise<void> {
   await withBenchServer(async (server) => {
     const node = await server.startNode(await server.createDatabase('bench_fairness'));

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 
-// Everyone may send LOOM a header, a query or a body. So no regular expression may take more than linear time. This test
-// finds every one in `src/` and attacks it with repetitions of its own characters.
+// Everyone may send LOOM a header, a query or a body. So no regular expression may take more than linear time. This
+// test finds every one in `src/` and attacks it with repetitions of its own characters.
 
 const src = fileURLToPath(new URL('../../src', import.meta.url));
 

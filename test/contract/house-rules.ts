@@ -105,6 +105,7 @@ const patterns: { where: (path: string) => boolean; pattern: RegExp; fault: stri
     pattern: /\bDate\.now\b|\bnew Date\(\)\.getTime\b|\+new Date\b/,
     fault: 'reads the wall clock, which may jump: count waits with performance.now()',
   },
+  { where: () => true, pattern: /^(?=.{121})\s*(?:\/\*\*|\*|\/\/)/m, fault: 'has a comment past 120 characters' },
   { where: (path) => !path.endsWith('.config.ts'), pattern: /^export default\b/m, fault: 'has a default export' },
   { where: () => true, pattern: /^export \*/m, fault: 'is a barrel' },
   // The linter refuses the type itself. This rule refuses the comment that would switch the linter off.

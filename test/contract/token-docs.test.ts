@@ -3,7 +3,9 @@ import { expect, test } from 'vitest';
 
 const root = new URL('../../', import.meta.url);
 
-/** Returns the lines of a page's shell blocks that pass a token to `curl`, directly or in a variable. `printf` is safe. */
+/**
+ * Returns the lines of a page's shell blocks that pass a token to `curl`, directly or in a variable. `printf` is safe.
+ */
 function exposedTokens(markdown: string): string[] {
   const blocks = [...markdown.matchAll(/^```sh\n([\s\S]*?)^```/gm)].map(([, block = '']) =>
     block.replaceAll('\\\n', ' '),

@@ -21,7 +21,9 @@ const UNSAFE =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
   /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\u{e0000}-\u{e007f}]/u;
 
-/** Asserts that a text can neither move the cursor nor imitate a line. A progress line may begin with its own sequence. */
+/**
+ * Asserts that a text can neither move the cursor nor imitate a line. A progress line may begin with its own sequence.
+ */
 function expectHarmless(text: string): void {
   const shown = text.replaceAll('\r\u001b[2K', '');
   expect(shown).not.toMatch(UNSAFE);

@@ -26,7 +26,9 @@ afterAll(async () => {
   await database.drop();
 });
 
-/** Asks for readiness on a new connection, as a probe does. Resolves with the time in milliseconds; rejects if not 200. */
+/**
+ * Asks for readiness on a new connection, as a probe does. Resolves with the time in milliseconds; rejects if not 200.
+ */
 function probe(): Promise<number> {
   const startedMs = performance.now();
   return new Promise((resolve, reject) => {

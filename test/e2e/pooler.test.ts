@@ -29,7 +29,9 @@ async function standStill({ url }: LoomNode): Promise<Socket> {
   return socket;
 }
 
-/** Lets a commit wait for the lock of the state's row, and returns the server processes that waited, before and after. */
+/**
+ * Lets a commit wait for the lock of the state's row, and returns the server processes that waited, before and after.
+ */
 async function waitForLock(node: LoomNode, pool: Pool): Promise<[before: number[], after: number[], status: number]> {
   const waiting = async (): Promise<number[]> => {
     const { rows } = await pool.query<{ pid: number }>(

@@ -66,7 +66,9 @@ export async function identifyBackup(
 /** A node of an older version does not report where the backup comes from, nor its own instance. */
 type MaybeIdentified = Partial<Pick<RestoreReport, 'backup' | 'live' | 'instance_differs'>>;
 
-/** Returns what is to be restored where: from the file itself and, if it could not be verified, from the node's report. */
+/**
+ * Returns what is to be restored where: from the file itself and, if it could not be verified, from the node's report.
+ */
 export function identify(report: RestoreReport, node: NodeIdentity, verified: BackupIdentity | undefined) {
   const { backup: told, live, instance_differs: differs }: MaybeIdentified = report;
   const backup = verified ?? {

@@ -4,7 +4,9 @@ import { ageText, counted, labelled, quoted, type Row, table } from '../terminal
 import { foreignText, type Identities, identityRows, type NodeIdentity } from './identity.ts';
 import type { Question } from './plan-ask-act.ts';
 
-/** Limit the names in the text, for each kind of change, so that the plan fits on a screen. The counts cover all names. */
+/**
+ * Limit the names in the text, for each kind of change, so that the plan fits on a screen. The counts cover all names.
+ */
 const MAX_NAMES = 5;
 const MAX_NAME_CHARACTERS = 64;
 

@@ -11,8 +11,8 @@ type Members = Record<string, unknown>;
 const SKIP: SkipVisit = { kind: 'skip', maxDepth: limits.maxAuditEntryDepth };
 
 /**
- * Creates a reader of a page of audit entries. It keeps the members of `ListedEntry` and skips all others, so its memory
- * does not depend on the size of an entry.
+ * Creates a reader of a page of audit entries. It keeps the members of `ListedEntry` and skips all others, so its
+ * memory does not depend on the size of an entry.
  */
 export function createPageReader(): AnswerReader<AuditPage<ListedEntry>> {
   const page: Members = {};

@@ -1,8 +1,8 @@
 /**
  * Calls a node over HTTP, for the client commands.
  *
- * May import `domain`, `errors`, `json`, `limits` and undici. Must not know the server, a file or a terminal. Requests and
- * answers have the types of the routes. Every call rejects with a `NodeError`.
+ * May import `domain`, `errors`, `json`, `limits` and undici. Must not know the server, a file or a terminal. Requests
+ * and answers have the types of the routes. Every call rejects with a `NodeError`.
  */
 import { Readable } from 'node:stream';
 import type { AuditVerdict, ListedEntry } from '../../domain/audit.ts';

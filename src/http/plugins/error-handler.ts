@@ -9,7 +9,10 @@ const headersOfSuccess = ['etag', 'last-modified', 'location', 'content-disposit
 /** Logs the cause of a failed request, once for many requests. */
 export type ReportFailure = (error: LoomError) => void;
 
-/** Lists codes without a line about their cause: each `internal` error is logged in full, the operator causes `draining`. */
+/**
+ * Lists codes without a line about their cause: each `internal` error is logged in full, the operator causes
+ * `draining`.
+ */
 const unreported: ReadonlySet<string> = new Set(['internal', 'draining']);
 
 /** Answers every error with a problem body, and logs unexpected errors in full under the request id. */

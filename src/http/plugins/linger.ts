@@ -10,7 +10,8 @@ import { isUninvited } from '../request/invitation.ts';
  * Delivers the answer to a request whose body was not read to its end. Closing the socket right after the answer would
  * reset the connection of a client that still sends, and the client would lose the answer. Reading everything would let
  * a refused client send for ever. So the node sends the whole answer at once. Then it reads and discards the rest of
- * the body, within limits of time and size. A connection beyond the maximum closes at once, to leave its place to probes.
+ * the body, within limits of time and size. A connection beyond the maximum closes at once, to leave its place to
+ * probes.
  */
 export function registerLinger(app: FastifyInstance, { isExtra }: Pick<Connections, 'isExtra'>): void {
   app.addHook('onSend', async (request, reply, payload) => {

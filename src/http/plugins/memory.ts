@@ -5,8 +5,9 @@ import { limits } from '../../limits.ts';
 import { onceDone } from '../reply/done.ts';
 
 /**
- * Gives each request a share of both budgets, and frees it when the answer has been sent or the client has disconnected.
- * Sends every answer that is one long text in slices, and charges it. A stream of the store charges its own lines.
+ * Gives each request a share of both budgets, and frees it when the answer has been sent or the client has
+ * disconnected. Sends every answer that is one long text in slices, and charges it. A stream of the store charges its
+ * own lines.
  */
 export function registerMemory(app: FastifyInstance, { bodies, answers }: MemoryBudgets): void {
   app.decorateRequest('memory');
@@ -28,7 +29,9 @@ export function registerMemory(app: FastifyInstance, { bodies, answers }: Memory
   });
 }
 
-/** Streams the bytes in slices, so that a slow client is told from a fast one. If the share is lost, the stream fails. */
+/**
+ * Streams the bytes in slices, so that a slow client is told from a fast one. If the share is lost, the stream fails.
+ */
 function sliced(bytes: Buffer, share: MemoryShare): Readable {
   let start = 0;
   const stream = new Readable({

@@ -42,7 +42,9 @@ export function acceptsType(request: FastifyRequest, mediaType: string): boolean
   return listOf(request.headers.accept ?? '').some((element) => isAccepted(element, [mediaType]));
 }
 
-/** Returns the first elements of a header that is a list. The node reads no more, because everyone may send thousands. */
+/**
+ * Returns the first elements of a header that is a list. The node reads no more, because everyone may send thousands.
+ */
 function listOf(header: string): string[] {
   return header.split(',', limits.maxHeaderElements);
 }

@@ -21,8 +21,8 @@ const directions = { asc: 'asc', desc: 'desc' };
 
 /**
  * Selects the entries that changed a document, as SQL. `key` and `name` are the expressions of the state key and the
- * name. A restore or undo lists the names that it changed, up to a bound. Beyond that, its undo record has them, as long
- * as it is kept. Without one, the restore may have changed the document, so its entry is selected.
+ * name. A restore or undo lists the names that it changed, up to a bound. Beyond that, its undo record has them, as
+ * long as it is kept. Without one, the restore may have changed the document, so its entry is selected.
  */
 function changesDocument(key: string, name: string): string {
   const lists = ['added', 'changed', 'removed'];

@@ -9,8 +9,8 @@ import { findScratchKey } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
 
 /**
- * Verifies the chain of the state, or of its scratch state `scratch`. Records the verdict on the state only. If the chain
- * is valid, throws `state_inconsistent` unless the documents add up to the totals of the state row.
+ * Verifies the chain of the state, or of its scratch state `scratch`. Records the verdict on the state only. If the
+ * chain is valid, throws `state_inconsistent` unless the documents add up to the totals of the state row.
  */
 export async function verifyAudit(
   { database, stateKey, chainChecks }: { database: Database; stateKey: string; chainChecks: ChainChecks },

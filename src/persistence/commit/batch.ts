@@ -19,7 +19,9 @@ export interface PreparedCommit {
   bytes: number;
 }
 
-/** Reports a commit. A deferred commit was not made, because the batch was used up: send it again, before later ones. */
+/**
+ * Reports a commit. A deferred commit was not made, because the batch was used up: send it again, before later ones.
+ */
 export type CommitOutcome = { receipt: CommitReceipt } | { error: LoomError } | { deferred: true };
 
 type ResultRow =

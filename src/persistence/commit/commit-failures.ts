@@ -27,7 +27,8 @@ export function createCommitFailures(now: () => number = () => performance.now()
 
 /**
  * Returns whether the server would fail every commit. Faults that one client could cause with its documents, such as
- * exhausted memory or a timeout, do not count: no client may turn a node unready. An unreachable server has its own reason.
+ * exhausted memory or a timeout, do not count: no client may turn a node unready. An unreachable server has its own
+ * reason.
  */
 function isServersFault(error: unknown): boolean {
   const state = sqlStateOf(error) ?? '';

@@ -11,8 +11,8 @@ export interface SeenRevision {
 }
 
 /**
- * Creates the memory of a node. If the database later has a smaller revision in the same epoch, it is an older copy, and
- * `loom_commit` starts a new epoch. A late answer of an earlier epoch only delays this until the next answer.
+ * Creates the memory of a node. If the database later has a smaller revision in the same epoch, it is an older copy,
+ * and `loom_commit` starts a new epoch. A late answer of an earlier epoch only delays this until the next answer.
  */
 export function createSeenRevision(): SeenRevision {
   let seen: StateRevision | undefined;

@@ -12,8 +12,8 @@ export interface Runner {
 }
 
 /**
- * Returns the options that all servers share. They contain no session settings and no unusual startup parameters: behind
- * PgBouncer in transaction mode, the next transaction may run in another session.
+ * Returns the options that all servers share. They contain no session settings and no unusual startup parameters:
+ * behind PgBouncer in transaction mode, the next transaction may run in another session.
  */
 export function connectionOptions(
   config: PostgresConfig,

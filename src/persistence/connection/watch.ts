@@ -30,9 +30,9 @@ interface Pending {
 /**
  * Watches statements that may take long. A silent connection looks like a slow statement: TCP reports a lost peer only
  * after minutes, and Node cannot set TCP_USER_TIMEOUT. So after `limits.suspectAfterMs` without an answer, and the time
- * in which a large statement arrives, the watch asks the same server over a new connection whether it still executes the statement. If not, it cuts the old one. If
- * the server has been away twice, it cuts all that wait for this server. Once proves too little for reads, which are not
- * sent again: a busy server may be slow to accept a connection.
+ * in which a large statement arrives, the watch asks the same server over a new connection whether it still executes
+ * the statement. If not, it cuts the old one. If the server has been away twice, it cuts all that wait for this server.
+ * Once proves too little for reads, which are not sent again: a busy server may be slow to accept a connection.
  */
 export function createWatch(
   config: PostgresConfig,

@@ -50,8 +50,9 @@ export function createProbeConnection(
   }
 
   /**
-   * Replaces the connection. A setting of the database or the role, such as `default_transaction_read_only`, applies only
-   * to new sessions. Keeps the old connection if the server has no room for another, because the node still serves then.
+   * Replaces the connection. A setting of the database or the role, such as `default_transaction_read_only`, applies
+   * only to new sessions. Keeps the old connection if the server has no room for another, because the node still serves
+   * then.
    */
   async function renew(old: SoleConnection, deadline: Promise<never>): Promise<SoleConnection> {
     const opened = open();

@@ -1,6 +1,6 @@
 // persistence/probe/ watches the database for `/ready` over its own connection. It imports config, domain, limits, log
-// and, of persistence, connection/ and schema/. Of a state it knows only the key: whether its row exists decides whether
-// a node can serve. It must not know what the rows contain.
+// and, of persistence, connection/ and schema/. Of a state it knows only the key: whether its row exists decides
+// whether a node can serve. It must not know what the rows contain.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PostgresConfig } from '../../config/config.ts';

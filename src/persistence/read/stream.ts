@@ -11,7 +11,9 @@ import { boundTransaction } from '../connection/session-bounds.ts';
 /** Accepts the bytes of a stream. `write` resolves when the next write may follow, and rejects after a disconnect. */
 export interface Sink {
   write(bytes: Buffer | string): Promise<void> | undefined;
-  /** Reports the bytes of a line that is still arriving, see `Connection.copyOut`. Waits for memory if there is none. */
+  /**
+   * Reports the bytes of a line that is still arriving, see `Connection.copyOut`. Waits for memory if there is none.
+   */
   readonly onLongLine: (bytes: number) => Promise<void>;
 }
 

@@ -74,7 +74,10 @@ async function checkDigests(queries: Queries): Promise<void> {
   if (wrong !== undefined) throw digestMismatch(BACKUP, wrong.name, wrong.fault);
 }
 
-/** Checks the members that become columns or parts of answers when entries are adopted. The offline verifier uses the same forms. */
+/**
+ * Checks the members that become columns or parts of answers when entries are adopted. The offline verifier uses the
+ * same forms.
+ */
 async function checkEntryForms(queries: Queries): Promise<void> {
   const bad = await queries.firstRow<{ position: number; seq: number | null; member: string }>(
     `select position, seq, member

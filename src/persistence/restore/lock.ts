@@ -41,8 +41,8 @@ async function readHolderSince(queries: Queries, stateKey: string, seed: number)
 }
 
 /**
- * Selects the processes with the advisory lock of the key $1 and the seed $2. The page on pg_locks in PostgreSQL's manual
- * describes how a 64-bit advisory lock appears there.
+ * Selects the processes with the advisory lock of the key $1 and the seed $2. The page on pg_locks in PostgreSQL's
+ * manual describes how a 64-bit advisory lock appears there.
  */
 const ADVISORY = `select l.pid
   from (select hashtextextended($1, $2) as key) k

@@ -168,7 +168,9 @@ export async function stageMissing(queries: Queries, stateKey: string, action: '
   return missing;
 }
 
-/** Bounds the entries of imports. An undo may go further than a restore, because it must bring back what one removed. */
+/**
+ * Bounds the entries of imports. An undo may go further than a restore, because it must bring back what one removed.
+ */
 const importBounds = {
   restore: { bytes: limits.maxImportedEntryBytes, depth: limits.maxAuditEntryDepth },
   undo: { bytes: limits.maxReadableEntryBytes, depth: limits.maxReadableEntryDepth },
@@ -191,8 +193,8 @@ async function assertImportable(queries: Queries, action: keyof typeof importBou
 }
 
 /**
- * Throws if an undo could not import one of the live entries after `seq`. A truncating restore removes them and promises
- * that an undo brings them back, so it must not begin.
+ * Throws if an undo could not import one of the live entries after `seq`. A truncating restore removes them and
+ * promises that an undo brings them back, so it must not begin.
  */
 async function assertRecoverable(queries: Queries, stateKey: string, seq: number): Promise<void> {
   const large = await queries.firstRow<{ seq: number }>(
@@ -211,8 +213,8 @@ async function assertRecoverable(queries: Queries, stateKey: string, seq: number
 const HASH_MEMBER = `"hash": "${GENESIS_HASH}", `;
 
 /**
- * Returns the condition for an entry in `column` whose import would exceed $1 bytes or the path $2. Only a long text can
- * be deep, and the path is the expensive part.
+ * Returns the condition for an entry in `column` whose import would exceed $1 bytes or the path $2. Only a long text
+ * can be deep, and the path is the expensive part.
  */
 function isTooLargeToImport(column: 'line' | 'entry'): string {
   // The original inside an import has its hash, which an entry in the table has not.

@@ -112,8 +112,8 @@ const OBJECTS = `(
   ) privileges`;
 
 /**
- * The statement stays read-only if the server is promoted while it runs, which is no setting. Other roles' sessions show
- * no wait event, unless this role may read all statistics.
+ * The statement stays read-only if the server is promoted while it runs, which is no setting. Other roles' sessions
+ * show no wait event, unless this role may read all statistics.
  */
 const CATALOG = `
     case when current_setting('default_transaction_read_only')::bool and not pg_is_in_recovery() then 'setting'

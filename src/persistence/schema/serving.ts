@@ -14,7 +14,8 @@ export interface ServingRules {
 
 /**
  * Returns what keeps a node from serving, the cause before its consequences: a read-only server cannot be migrated, and
- * a schema of another version lacks objects. The detail names objects and roles, so it is for the log and for operators.
+ * a schema of another version lacks objects. The detail names objects and roles, so it is for the log and for
+ * operators.
  */
 export function judgeServing(facts: ServingFacts, rules: ServingRules): ServingVerdict {
   const schema = judgeSchema(facts.schemaVersion, facts.compatibleFrom, rules.supportedSchemaVersion);

@@ -6,7 +6,9 @@ import { rowsFiltered } from '../connection/faults.ts';
 /** Counts documents and the bytes of their canonical texts. */
 export type DocumentTotals = Pick<StateHead, 'documents' | 'bytes'>;
 
-/** Selects whether row-level security applies to the role, so that a statement may not see all documents and entries. */
+/**
+ * Selects whether row-level security applies to the role, so that a statement may not see all documents and entries.
+ */
 export const IS_FILTERED = `row_security_active('loom_document') or row_security_active('loom_audit') as "isFiltered"`;
 
 /** Throws `state_inconsistent` if `IS_FILTERED` is true. A hidden row would look like one that does not exist. */

@@ -35,8 +35,8 @@ export async function ensureState(queries: Queries, stateKey: string): Promise<v
 }
 
 /**
- * Reads the head of the state. Throws `starting` if its row does not exist, and `state_inconsistent` if a policy can hide
- * its documents or entries: nothing that is read with this head would be whole.
+ * Reads the head of the state. Throws `starting` if its row does not exist, and `state_inconsistent` if a policy can
+ * hide its documents or entries: nothing that is read with this head would be whole.
  */
 export function readStateHead(queries: Queries, stateKey: string): Promise<StateHead> {
   return readRow(queries, stateKey, '');
@@ -44,8 +44,8 @@ export function readStateHead(queries: Queries, stateKey: string): Promise<State
 
 /**
  * Reads the head of the state and locks its row. Commits wait until the transaction ends. PostgreSQL ends it if it is
- * idle for `limits.lockedIdleTimeoutMs`. Throws `starting` if the row does not exist, and `state_busy` if the lock is not
- * free within `limits.restoreLockTimeoutMs`.
+ * idle for `limits.lockedIdleTimeoutMs`. Throws `starting` if the row does not exist, and `state_busy` if the lock is
+ * not free within `limits.restoreLockTimeoutMs`.
  */
 export async function lockState(queries: Queries, stateKey: string): Promise<StateHead> {
   await boundTransaction(queries, { idleMs: limits.lockedIdleTimeoutMs, lockMs: limits.restoreLockTimeoutMs });

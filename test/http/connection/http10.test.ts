@@ -102,7 +102,9 @@ test('short answers over HTTP/1.0 end regularly, one after another', async () =>
   expect(Buffer.concat(chunks).toString().split('{"ok":true}')).toHaveLength(4);
 });
 
-/** Starts nginx before the node, which it asks with HTTP/1.0 by default. Returns undefined if nginx is not installed. */
+/**
+ * Starts nginx before the node, which it asks with HTTP/1.0 by default. Returns undefined if nginx is not installed.
+ */
 async function startNginx(target: number): Promise<{ port: number; stop: () => Promise<unknown> } | undefined> {
   const folder = await mkdtemp(join(tmpdir(), 'loom-nginx-'));
   const proxyPort = await freePort();

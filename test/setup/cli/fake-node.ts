@@ -89,8 +89,8 @@ export interface FakeNode {
 type Answer = object | string | ((body: string, question: IncomingMessage) => object | Promise<object>);
 
 /**
- * Starts a server that answers as a node does. `answers` maps the start of a path to the answer; the first match counts.
- * An object is sent with status 200. Other paths get a problem.
+ * Starts a server that answers as a node does. `answers` maps the start of a path to the answer; the first match
+ * counts. An object is sent with status 200. Other paths get a problem.
  */
 export async function startFakeNode(answers: Record<string, Answer>): Promise<FakeNode> {
   const asked: FakeNode['asked'] = [];

@@ -6,8 +6,8 @@ export interface TestProxy {
   /** Drops the server's next answers and closes the client's connection instead. */
   loseAnswers(): void;
   /**
-   * Makes the open connections silent, as a firewall does that has forgotten them: no byte passes in this direction, and
-   * nobody is told. New connections pass. Returns the number of silent ones.
+   * Makes the open connections silent, as a firewall does that has forgotten them: no byte passes in this direction,
+   * and nobody is told. New connections pass. Returns the number of silent ones.
    */
   silence(direction?: 'both' | 'answers'): number;
   /** Passes statements on at this rate, as a thin line does. */

@@ -64,8 +64,8 @@ export function undo(
 type Selected = Pick<UndoPlan, 'undone' | 'older' | 'verified'>;
 
 /**
- * Selects the newest record, or all from the newest to the named one, and verifies them. The lock keeps other nodes from
- * changing the records.
+ * Selects the newest record, or all from the newest to the named one, and verifies them. The lock keeps other nodes
+ * from changing the records.
  */
 async function selectUndoRecords(
   connection: Connection,
