@@ -4,7 +4,7 @@ import { manifestDigest } from '../../src/backup/format/digests.ts';
 import { verifyBackup } from '../../src/backup/offline/verifier.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema/schema.ts';
 import { openNodes } from '../setup/node/nodes.ts';
-import { codesIn, tableRows } from './tables.ts';
+import { codesIn, tableRows } from './rules/tables.ts';
 
 const parts = ['state', 'document_sha256', 'audit_entries', 'manifest'];
 

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { runProgramToEnd } from '../setup/node/program.ts';
-import { codesIn, tableRows } from './tables.ts';
+import { codesIn, tableRows } from './rules/tables.ts';
 
 const page = (name: string): Promise<string> => readFile(new URL(`../../docs/${name}`, import.meta.url), 'utf8');
 

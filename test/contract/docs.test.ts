@@ -11,8 +11,8 @@ import { maxEarlierEntryBytes } from '../../src/limits/data.ts';
 import { limits } from '../../src/limits.ts';
 import { createMetrics } from '../../src/metrics.ts';
 
-import { createdTables } from './migration-rules.ts';
-import { codesIn, tableRows } from './tables.ts';
+import { createdTables } from './rules/migration-rules.ts';
+import { codesIn, tableRows } from './rules/tables.ts';
 
 const root = new URL('../../', import.meta.url);
 const read = (path: string): Promise<string> => readFile(new URL(path, root), 'utf8');

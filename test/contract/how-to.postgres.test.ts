@@ -4,12 +4,12 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Program, startProgram, waitUntilReady } from '../setup/node/program.ts';
 import { createEmptyDatabase, type TestDatabase } from '../setup/server/database.ts';
-import { jsonOf, openShell, type PageStep, readPage, type Shell } from './page.ts';
+import { jsonOf, openShell, type PageStep, readPage, type Shell } from './rules/page.ts';
 
 const TOKEN = 'admin-token-of-the-how-to-pages';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const database = {
-  'psql ': `node --import ${import.meta.resolve('tsx')} ${root}test/contract/psql.ts `,
+  'psql ': `node --import ${import.meta.resolve('tsx')} ${root}test/contract/rules/psql.ts `,
   'docs/verify-chain.sql': `${root}docs/verify-chain.sql`,
 };
 

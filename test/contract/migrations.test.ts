@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { loadMigrations } from '../../src/persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../src/persistence/schema/schema.ts';
-import { controlsTransaction, createdTables, destructiveStatements } from './migration-rules.ts';
+import { controlsTransaction, createdTables, destructiveStatements } from './rules/migration-rules.ts';
 
 const migrations = await loadMigrations();
 

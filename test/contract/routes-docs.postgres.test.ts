@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createTestServer, type TestServer } from '../setup/node/http.ts';
-import { codesIn, tableRows } from './tables.ts';
+import { codesIn, tableRows } from './rules/tables.ts';
 
 let server: TestServer;
 beforeAll(async () => {

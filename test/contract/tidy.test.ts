@@ -17,7 +17,7 @@ import {
   type SourceFile,
   statesStayApart,
   strangeRootEntries,
-} from './house-rules.ts';
+} from './rules/house-rules.ts';
 import {
   arrowLines,
   crowdedFolders,
@@ -28,7 +28,7 @@ import {
   roomOf,
   sentencesAreShort,
   wordsArePlain,
-} from './rooms.ts';
+} from './rules/rooms.ts';
 
 const root = new URL('../../', import.meta.url);
 const rootNames = await readdir(root);
@@ -102,7 +102,7 @@ describe('the repository follows its rules', () => {
     expect(foldersWithoutHeader(source)).toEqual([]);
   });
 
-  test('no folder of src or test/setup holds too many files', () => {
+  test('no folder holds too many files', () => {
     expect(crowdedFolders(code)).toEqual([]);
   });
 

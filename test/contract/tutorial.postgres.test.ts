@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { plainEnvironment } from '../../src/dev/processes.ts';
 import { waitUntilReady } from '../setup/node/program.ts';
-import { openShell, readPage, type Shell } from './page.ts';
+import { openShell, readPage, type Shell } from './rules/page.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const START = 'npm ci && npm run dev\n';

@@ -98,8 +98,8 @@ test('the budgets have room for the largest change, page and document, and toget
   expect(limits.maxQueueBytes).toBeGreaterThan(limits.maxStateBodyBytes);
   expect(limits.maxAnswersBytes).toBeGreaterThanOrEqual(limits.answerMemoryFactor * limits.maxPageBytes);
   expect(limits.maxAnswersBytes).toBeGreaterThanOrEqual(limits.answerMemoryFactor * limits.maxDocumentBytes);
-  // Buffers that wait for the garbage collector take up to as much again: `test/e2e/hostile-memory.test.ts` measures
-  // it.
+  // Buffers that wait for the garbage collector take up to as much again: `test/e2e/service/hostile-memory.test.ts`
+  // measures it.
   expect(limits.maxBodiesBytes + limits.maxAnswersBytes).toBeLessThanOrEqual(100 * MiB);
   // A page of document names is short without a bound of its own: a quoted name and some hundred bytes for each.
   expect(limits.maxPageEntries * (2 * limits.maxDocumentNameBytes + 300)).toBeLessThan(limits.maxPageBytes);

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { jsonOf, openShell, readPage, type Shell } from '../contract/page.ts';
+import { jsonOf, openShell, readPage, type Shell } from '../contract/rules/page.ts';
 import { type Program, startProgram, waitUntilReady } from '../setup/node/program.ts';
 import { createEmptyDatabase, type TestDatabase } from '../setup/server/database.ts';
 

@@ -6,6 +6,7 @@ import type { CommitReceipt, CommitRequest } from '../../../src/domain/commit.ts
 import type { UndoOptions } from '../../../src/domain/request.ts';
 import type { UndoReport } from '../../../src/domain/undo.ts';
 import { limits } from '../../../src/limits.ts';
+import type { Log } from '../../../src/log.ts';
 import { createOperations } from '../../../src/persistence/activity/operations.ts';
 import type { Database } from '../../../src/persistence/connection/database.ts';
 import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
@@ -40,6 +41,7 @@ export interface TestStoreOptions {
   stateKey?: string;
   poolMax?: number;
   maxDocumentBytes?: number;
+  log?: Log;
 }
 
 const numbersForInt8 = new pg.TypeOverrides();
@@ -48,7 +50,7 @@ numbersForInt8.setTypeParser(pg.types.builtins.INT8, Number);
 /** Opens the store of one node on a database, without HTTP. */
 export async function openTestStore(url: string, options: TestStoreOptions = {}): Promise<TestStore> {
   const { stateKey = 'default', poolMax = 5, maxDocumentBytes = limits.maxDocumentBytes } = options;
-  const database = openDoor(url, poolMax);
+  const database = openDoor(url, poolMax, options.log);
   const pool = new pg.Pool({ connectionString: url, max: 3, types: numbersForInt8 });
   pool.on('error', () => undefined);
   await ensureState(database, stateKey);

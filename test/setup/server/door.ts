@@ -1,8 +1,8 @@
-import { createLogger } from '../../../src/log.ts';
+import { createLogger, type Log } from '../../../src/log.ts';
 import { type Database, openDatabase } from '../../../src/persistence/connection/database.ts';
 
 /** Opens LOOM's connections to a database, as a node does. */
-export function openDoor(url: string, poolMax = 4): Database {
+export function openDoor(url: string, poolMax = 4, log: Log = createLogger({ level: 'silent' })): Database {
   return openDatabase(
     {
       url,
@@ -13,6 +13,6 @@ export function openDoor(url: string, poolMax = 4): Database {
       connectTimeoutMs: 5_000,
       ssl: false,
     },
-    { log: createLogger({ level: 'silent' }), applicationName: 'loom-test' },
+    { log, applicationName: 'loom-test' },
   );
 }

@@ -7,15 +7,15 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
-import { rounds } from '../setup/depth.ts';
-import { tally } from '../setup/node/nodes.ts';
-import { type Program, portOrAnother, startProgram, waitUntil, waitUntilReady } from '../setup/node/program.ts';
-import { createTestDatabase, type TestDatabase } from '../setup/server/database.ts';
+import { rounds } from '../../setup/depth.ts';
+import { tally } from '../../setup/node/nodes.ts';
+import { type Program, portOrAnother, startProgram, waitUntil, waitUntilReady } from '../../setup/node/program.ts';
+import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
 
 const ADMIN_TOKEN = 'admin-token-of-the-balancer-test';
 const asAdmin = { 'x-loom-admin-token': ADMIN_TOKEN, 'content-type': 'application/json' };
 
-const page = readFileSync(fileURLToPath(new URL('../../docs/load-balancers.md', import.meta.url)), 'utf8');
+const page = readFileSync(fileURLToPath(new URL('../../../docs/load-balancers.md', import.meta.url)), 'utf8');
 
 function blockOf(language: string): string {
   const block = new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``).exec(page)?.[1];

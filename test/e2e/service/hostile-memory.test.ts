@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { StatusReport } from '../../src/domain/status.ts';
-import { depth, rounds, sampleByKind } from '../setup/depth.ts';
-import { bodyChunk, type HostileClient, openHostile, requestHead, unfinishedBomb } from '../setup/faults/hostile.ts';
-import { type Program, startProgram, waitUntil, waitUntilReady } from '../setup/node/program.ts';
-import { createTestDatabase, type TestDatabase } from '../setup/server/database.ts';
+import type { StatusReport } from '../../../src/domain/status.ts';
+import { depth, rounds, sampleByKind } from '../../setup/depth.ts';
+import { bodyChunk, type HostileClient, openHostile, requestHead, unfinishedBomb } from '../../setup/faults/hostile.ts';
+import { type Program, startProgram, waitUntil, waitUntilReady } from '../../setup/node/program.ts';
+import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
 
 const MiB = 2 ** 20;
 const ADMIN_TOKEN = 'admin-token-of-the-hostile-test';

@@ -93,7 +93,7 @@ const maxFilesInFolder = 15;
 /** Finds folders of `src/` and `test/setup/` that hold too many files. */
 export function crowdedFolders(files: SourceFile[]): string[] {
   const counts = new Map<string, number>();
-  for (const { path } of files.filter(({ path }) => /^(?:src|test\/setup)\//.test(path)))
+  for (const { path } of files.filter(({ path }) => /^(?:src|test\/(?:setup|e2e|contract))\//.test(path)))
     counts.set(dirname(path), (counts.get(dirname(path)) ?? 0) + 1);
   return [...counts]
     .filter(([, count]) => count > maxFilesInFolder)

@@ -4,9 +4,9 @@ import { createServer, type Server } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { afterEach, expect, inject, it } from 'vitest';
-import { loadCommand } from '../../src/cli/loaders.ts';
-import { importsOf } from '../contract/house-rules.ts';
-import { runCommandLine } from '../setup/node/program.ts';
+import { loadCommand } from '../../../src/cli/loaders.ts';
+import { importsOf } from '../../contract/rules/house-rules.ts';
+import { runCommandLine } from '../../setup/node/program.ts';
 
 const tiny = join(dirname(inject('programEntry')), 'healthcheck.js');
 const closers: (() => void)[] = [];
@@ -78,17 +78,17 @@ it('a port without a node is not alive, and neither is a program that does not s
 });
 
 it('the health check of the image loads its own two files and nothing else', async () => {
-  const source = (path: string): Promise<string> => readFile(new URL(`../../src/${path}`, import.meta.url), 'utf8');
+  const source = (path: string): Promise<string> => readFile(new URL(`../../../src/${path}`, import.meta.url), 'utf8');
   expect(importsOf(await source('healthcheck.ts')).toSorted()).toEqual(['./cli/client/live.ts', 'node:process']);
   expect(importsOf(await source('cli/client/live.ts'))).toEqual(['node:http']);
 });
 
 it('a command loads its own modules, and not those of the others', async () => {
-  const source = await readFile(new URL('../../src/cli/program.ts', import.meta.url), 'utf8');
+  const source = await readFile(new URL('../../../src/cli/program.ts', import.meta.url), 'utf8');
   expect(importsOf(source)).not.toContain('./serve.ts');
   // Only the list of all commands loads all of them, and only when the help shows it.
   expect(source.match(/^import .*commands\.ts/m)).toBeNull();
-  const list = await readFile(new URL('../../src/cli/commands.ts', import.meta.url), 'utf8');
+  const list = await readFile(new URL('../../../src/cli/commands.ts', import.meta.url), 'utf8');
   const names = importsOf(list).filter((path) => !/command\.ts$|loaders\.ts$/.test(path));
   for (const path of names) {
     const name = path.replace(/^\.\/|\.ts$/g, '');

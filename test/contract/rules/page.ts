@@ -2,7 +2,7 @@ import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, inject } from 'vitest';
-import { runCommandLine } from '../setup/node/program.ts';
+import { runCommandLine } from '../../setup/node/program.ts';
 
 /** Describes one `sh` block of a page, with its heading and the `text` block that shows its output. */
 export interface PageStep {
@@ -14,7 +14,7 @@ export interface PageStep {
 
 /** Reads a page of `docs/` as the steps that a reader takes, in the order of the page. */
 export async function readPage(name: string): Promise<PageStep[]> {
-  const markdown = await readFile(new URL(`../../docs/${name}`, import.meta.url), 'utf8');
+  const markdown = await readFile(new URL(`../../../docs/${name}`, import.meta.url), 'utf8');
   const steps: PageStep[] = [];
   for (const section of markdown.split(/^##+ /m)) {
     for (const [, language, text = ''] of section.matchAll(/^```(sh|text)\n([\s\S]*?)^```/gm)) {

@@ -3,10 +3,10 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { drill } from '../../src/cli/drill.ts';
-import { runCommand } from '../setup/cli/command.ts';
-import { BACKUP, failedSteps, outcomes, put, runDrill, scratchKeys, useDrillSite } from '../setup/cli/drill.ts';
-import { ADMIN_TOKEN, asAdmin, createTestServer } from '../setup/node/http.ts';
+import { drill } from '../../../src/cli/drill.ts';
+import { runCommand } from '../../setup/cli/command.ts';
+import { BACKUP, failedSteps, outcomes, put, runDrill, scratchKeys, useDrillSite } from '../../setup/cli/drill.ts';
+import { ADMIN_TOKEN, asAdmin, createTestServer } from '../../setup/node/http.ts';
 
 const RESTORE = '/v1/admin/persistence/restore';
 const site = useDrillSite();
@@ -108,7 +108,7 @@ describe('on a healthy node', () => {
   });
 
   it('a file of another node passes, and the report says that the live trail does not have its last entry', async () => {
-    const other = fileURLToPath(new URL('../fixtures/backups/schema-1.json', import.meta.url));
+    const other = fileURLToPath(new URL('../../fixtures/backups/schema-1.json', import.meta.url));
     const { code, report, summary } = await runDrill(site, ['--file', other]);
     expect([code, failedSteps(report)]).toEqual([0, []]);
     expect(report.steps.find(({ step }) => step === 'live_chain')?.detail).toMatch(

@@ -2,11 +2,11 @@ import { lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, inject, it } from 'vitest';
-import { drill } from '../../src/cli/drill.ts';
-import { runCommand } from '../setup/cli/command.ts';
-import { runDrill, useDrillSite } from '../setup/cli/drill.ts';
-import { ADMIN_TOKEN } from '../setup/node/http.ts';
-import { runCommandLine } from '../setup/node/program.ts';
+import { drill } from '../../../src/cli/drill.ts';
+import { runCommand } from '../../setup/cli/command.ts';
+import { runDrill, useDrillSite } from '../../setup/cli/drill.ts';
+import { ADMIN_TOKEN } from '../../setup/node/http.ts';
+import { runCommandLine } from '../../setup/node/program.ts';
 
 const site = useDrillSite();
 const env = () => ({ LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_URL: site.proxy.url });

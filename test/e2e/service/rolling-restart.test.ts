@@ -3,11 +3,11 @@ import { Agent, type IncomingMessage, type OutgoingHttpHeaders, request } from '
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { rounds } from '../setup/depth.ts';
-import { tally } from '../setup/node/nodes.ts';
-import { type Program, startProgram, waitUntil, waitUntilReady } from '../setup/node/program.ts';
-import { createTestDatabase, type TestDatabase } from '../setup/server/database.ts';
-import { type PrivateServer, startPrivateServer } from '../setup/server/private-server.ts';
+import { rounds } from '../../setup/depth.ts';
+import { tally } from '../../setup/node/nodes.ts';
+import { type Program, startProgram, waitUntil, waitUntilReady } from '../../setup/node/program.ts';
+import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
+import { type PrivateServer, startPrivateServer } from '../../setup/server/private-server.ts';
 
 const ADMIN_TOKEN = 'admin-token-of-the-restart-test';
 const asAdmin = { 'x-loom-admin-token': ADMIN_TOKEN, 'content-type': 'application/json' };

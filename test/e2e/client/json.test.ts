@@ -1,17 +1,17 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { backup } from '../../src/cli/backup.ts';
-import type { Command } from '../../src/cli/command.ts';
-import { drill } from '../../src/cli/drill.ts';
-import { inspect } from '../../src/cli/inspect.ts';
-import { restore } from '../../src/cli/restore.ts';
-import { status } from '../../src/cli/status.ts';
-import { undo } from '../../src/cli/undo.ts';
-import { verify } from '../../src/cli/verify.ts';
-import { useClientSite } from '../setup/cli/client-site.ts';
-import type { CommandOptions } from '../setup/cli/command.ts';
-import { ADMIN_TOKEN } from '../setup/node/http.ts';
+import { backup } from '../../../src/cli/backup.ts';
+import type { Command } from '../../../src/cli/command.ts';
+import { drill } from '../../../src/cli/drill.ts';
+import { inspect } from '../../../src/cli/inspect.ts';
+import { restore } from '../../../src/cli/restore.ts';
+import { status } from '../../../src/cli/status.ts';
+import { undo } from '../../../src/cli/undo.ts';
+import { verify } from '../../../src/cli/verify.ts';
+import { useClientSite } from '../../setup/cli/client-site.ts';
+import type { CommandOptions } from '../../setup/cli/command.ts';
+import { ADMIN_TOKEN } from '../../setup/node/http.ts';
 
 const site = useClientSite();
 const { run, state, revision } = site;

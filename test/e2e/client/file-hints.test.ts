@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { inspect } from '../../src/cli/inspect.ts';
-import { restore } from '../../src/cli/restore.ts';
-import { verify } from '../../src/cli/verify.ts';
-import { writeBackup } from '../setup/backup/written-backup.ts';
-import { runCommand } from '../setup/cli/command.ts';
-import { ADMIN_TOKEN } from '../setup/node/http.ts';
+import { inspect } from '../../../src/cli/inspect.ts';
+import { restore } from '../../../src/cli/restore.ts';
+import { verify } from '../../../src/cli/verify.ts';
+import { writeBackup } from '../../setup/backup/written-backup.ts';
+import { runCommand } from '../../setup/cli/command.ts';
+import { ADMIN_TOKEN } from '../../setup/node/http.ts';
 
 const text = writeBackup({ documents: [['a', '1']] });
 const utf16 = Buffer.from(`\ufeff${text}`, 'utf16le');

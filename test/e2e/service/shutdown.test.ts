@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { afterEach, describe, expect, test } from 'vitest';
-import { type Program, runProgramToEnd, startProgram, waitUntil, waitUntilReady } from '../setup/node/program.ts';
-import { createTestDatabase, type TestDatabase } from '../setup/server/database.ts';
-import { type PrivateServer, startPrivateServer } from '../setup/server/private-server.ts';
+import { type Program, runProgramToEnd, startProgram, waitUntil, waitUntilReady } from '../../setup/node/program.ts';
+import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
+import { type PrivateServer, startPrivateServer } from '../../setup/server/private-server.ts';
 
 const ADMIN_TOKEN = 'admin-token-of-the-shutdown-test';
 const asAdmin = { 'x-loom-admin-token': ADMIN_TOKEN, 'content-type': 'application/json' };

@@ -1,9 +1,9 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { corpusFolder, readCorpus, readCorpusFile, verdictKind } from '../setup/backup/corpus.ts';
-import { BACKUP, type Drilled, failedSteps, runDrill, scratchKeys, useDrillSite } from '../setup/cli/drill.ts';
-import { sampleByKind } from '../setup/depth.ts';
-import { digestTables } from '../setup/server/digest.ts';
+import { corpusFolder, readCorpus, readCorpusFile, verdictKind } from '../../setup/backup/corpus.ts';
+import { BACKUP, type Drilled, failedSteps, runDrill, scratchKeys, useDrillSite } from '../../setup/cli/drill.ts';
+import { sampleByKind } from '../../setup/depth.ts';
+import { digestTables } from '../../setup/server/digest.ts';
 
 const corpus = await readCorpus();
 const site = useDrillSite();

@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, inject, test } from 'vitest';
-import { plainEnvironment } from '../../src/dev/processes.ts';
-import { rounds } from '../setup/depth.ts';
-import { portOrAnother, waitUntil } from '../setup/node/program.ts';
-import { createTestDatabase, type TestDatabase } from '../setup/server/database.ts';
+import { plainEnvironment } from '../../../src/dev/processes.ts';
+import { rounds } from '../../setup/depth.ts';
+import { portOrAnother, waitUntil } from '../../setup/node/program.ts';
+import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
 
 const ADMIN_TOKEN = 'admin-token-of-the-log-test';
 const asAdmin = { 'x-loom-admin-token': ADMIN_TOKEN, 'content-type': 'application/json' };

@@ -3,8 +3,8 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import { ADMIN_TOKEN, createTestServer, type TestServer } from '../setup/node/http.ts';
-import { runCommandLine, runProgramToEnd } from '../setup/node/program.ts';
+import { ADMIN_TOKEN, createTestServer, type TestServer } from '../../setup/node/http.ts';
+import { runCommandLine, runProgramToEnd } from '../../setup/node/program.ts';
 
 let server: TestServer;
 let url: string;

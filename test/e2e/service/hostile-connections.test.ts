@@ -1,12 +1,12 @@
 import { request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { StatusReport } from '../../src/domain/status.ts';
-import { limits } from '../../src/limits.ts';
-import { depth, rounds } from '../setup/depth.ts';
-import { type HostileClient, openHostile } from '../setup/faults/hostile.ts';
-import { type Program, startProgram, waitUntilReady } from '../setup/node/program.ts';
-import { createTestDatabase, type TestDatabase } from '../setup/server/database.ts';
+import type { StatusReport } from '../../../src/domain/status.ts';
+import { limits } from '../../../src/limits.ts';
+import { depth, rounds } from '../../setup/depth.ts';
+import { type HostileClient, openHostile } from '../../setup/faults/hostile.ts';
+import { type Program, startProgram, waitUntilReady } from '../../setup/node/program.ts';
+import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
 
 const ADMIN_TOKEN = 'admin-token-of-the-hostile-test';
 const MAX_CONNECTIONS = 300;

@@ -2,9 +2,9 @@ import { readdirSync } from 'node:fs';
 import { readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { backup } from '../../src/cli/backup.ts';
-import { useClientSite } from '../setup/cli/client-site.ts';
-import { ADMIN_TOKEN } from '../setup/node/http.ts';
+import { backup } from '../../../src/cli/backup.ts';
+import { useClientSite } from '../../setup/cli/client-site.ts';
+import { ADMIN_TOKEN } from '../../setup/node/http.ts';
 
 const site = useClientSite();
 const { run, state } = site;
