@@ -12,6 +12,7 @@ export const tableRights: Record<string, readonly string[]> = {
   loom_snapshot_document: ['select', 'insert', 'delete'],
   loom_snapshot_audit: ['select', 'insert', 'delete'],
   loom_lineage: ['select', 'insert', 'update', 'delete'],
+  loom_change: ['select', 'insert', 'delete'],
 };
 
 /** Lists LOOM's functions and aggregates by name, because a migration may change the arguments of one. */
@@ -25,9 +26,13 @@ export const functionNames: readonly string[] = [
   'loom_commit',
   'loom_commit_receipt',
   'loom_current_lineage',
+  'loom_entry_changes',
+  'loom_entry_is_told',
+  'loom_index_changes',
   'loom_merge',
   'loom_merge_patch',
   'loom_precondition_holds',
+  'loom_rebuild_changes',
   'loom_share_rights',
   'loom_value_sha256',
 ];
