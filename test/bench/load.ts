@@ -79,7 +79,9 @@ async function hasWrk(): Promise<boolean> {
 async function startWrk({ url, clients, seconds, requests }: LoadOptions): Promise<RunningLoad> {
   const directory = await mkdtemp(join(tmpdir(), 'loom-wrk-'));
   const script = join(directory, 'requests.lua');
-  await writeFile(script, luaScript(requests));
+  const texts = requests.map((request) => requestText(url, request));
+  await writeFile(join(directory, 'requests'), texts.map((text) => `${Buffer.byteLength(text)}\n${text}`).join(''));
+  await writeFile(script, luaScript(join(directory, 'requests')));
   const child = spawn('wrk', ['-t1', `-c${clients}`, `-d${seconds}s`, '--timeout', '30s', '-s', script, url]);
   const kill = (): void => void child.kill('SIGKILL');
   process.once('exit', kill);
@@ -94,16 +96,22 @@ async function startWrk({ url, clients, seconds, requests }: LoadOptions): Promi
   return { stop: () => void child.kill('SIGINT'), result };
 }
 
-function luaScript(requests: LoadRequest[]): string {
-  const formats = requests.map(({ method = 'GET', path, headers = {}, body }) => {
-    const members = Object.entries(headers).map(([name, value]) => `[${luaString(name)}]=${luaString(value)}`);
-    const text = body === undefined ? 'nil' : luaString(body);
-    return `wrk.format(${luaString(method)}, ${luaString(path)}, {${members.join()}}, ${text})`;
+function requestText(url: string, { method = 'GET', path, headers = {}, body = '' }: LoadRequest): string {
+  const length = method === 'GET' ? {} : { 'content-length': Buffer.byteLength(body) };
+  const lines = Object.entries({ host: new URL(url).host, ...headers, ...length }).map(([name, value]) => {
+    return `${name}: ${value}\r\n`;
   });
+  return `${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n${body}`;
+}
+
+/** Lua reads the requests from a file, because a script may have only 65,536 constants. */
+function luaScript(requestsFile: string): string {
   return `
 local requests, turn = {}, 0
-init = function(args)
-${formats.map((format) => `  requests[#requests + 1] = ${format}`).join('\n')}
+init = function()
+  local file = assert(io.open('${requestsFile}', 'rb'))
+  for length in file:lines() do requests[#requests + 1] = file:read(tonumber(length)) end
+  file:close()
 end
 request = function()
   turn = turn % #requests + 1
@@ -116,12 +124,6 @@ done = function(summary, latency, requests)
     e.status + e.connect + e.read + e.write + e.timeout))
 end
 `;
-}
-
-function luaString(text: string): string {
-  const escapeCharacter = (character: string): string => `\\${String(character.charCodeAt(0)).padStart(3, '0')}`;
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters that Lua requires to be escaped.
-  return `"${text.replace(/["\\\u0000-\u001f\u007f]/g, escapeCharacter)}"`;
 }
 
 function outputOf(child: ChildProcess): Promise<string> {

@@ -3,13 +3,18 @@ import { benchmarkLockHold } from './bounds/lock-hold.ts';
 import { benchmarkMerge } from './bounds/merge.ts';
 import { benchmarkFailover, benchmarkFairness } from './bounds/outage.ts';
 import { benchmarkCommit } from './commit.ts';
-import { combineRuns, type Figure, type FigureSeries, showMarkdown, showResults, writeResults } from './results.ts';
+import {
+  type BenchOptions,
+  combineRuns,
+  type Figure,
+  type FigureSeries,
+  showMarkdown,
+  showResults,
+  writeResults,
+} from './results.ts';
+import { benchmarkFlat } from './size/flat.ts';
+import { benchmarkPatch } from './size/patch.ts';
 import { benchmarkTransfer } from './transfer.ts';
-
-export interface BenchOptions {
-  /** Use the sizes of the goals, which take minutes, instead of sizes for trying a change. */
-  full: boolean;
-}
 
 /** A benchmark returns figures, which are combined over the runs, or prints its own tables. */
 type Benchmark = (options: BenchOptions) => Promise<Figure[] | undefined> | Promise<void>;
@@ -21,6 +26,8 @@ const benchmarks: Record<string, Benchmark> = {
   failover: benchmarkFailover,
   'lock-hold': benchmarkLockHold,
   merge: benchmarkMerge,
+  flat: benchmarkFlat,
+  patch: benchmarkPatch,
 };
 
 const usage = `npm run bench -- [NAME ...] [--runs N] [--json FILE] [--full]

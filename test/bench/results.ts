@@ -2,6 +2,11 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { cpus, totalmem } from 'node:os';
 import { quantile, showTable } from './figures.ts';
 
+export interface BenchOptions {
+  /** Use the sizes of the goals, which take minutes, instead of sizes for trying a change. */
+  full: boolean;
+}
+
 /** One measurement of a run. A goal can be judged only by a ratio of one run, or by a bound that the project promises. */
 export interface Figure {
   /** What was measured, such as `commits, 32 clients`. A name occurs once in a run. */
