@@ -13,7 +13,9 @@ import {
   writeResults,
 } from './results.ts';
 import { benchmarkFlat } from './size/flat.ts';
+import { benchmarkMemory } from './size/memory.ts';
 import { benchmarkPatch } from './size/patch.ts';
+import { benchmarkWaits } from './size/waits.ts';
 import { benchmarkTransfer } from './transfer.ts';
 
 /** A benchmark returns figures, which are combined over the runs, or prints its own tables. */
@@ -28,6 +30,8 @@ const benchmarks: Record<string, Benchmark> = {
   merge: benchmarkMerge,
   flat: benchmarkFlat,
   patch: benchmarkPatch,
+  memory: benchmarkMemory,
+  waits: benchmarkWaits,
 };
 
 const usage = `npm run bench -- [NAME ...] [--runs N] [--json FILE] [--full]

@@ -1,10 +1,11 @@
 import type { Program } from '../../setup/node/program.ts';
+import { filledName, fillState, type StateSize } from '../../setup/server/filled-state.ts';
 import { createRandom } from '../../setup/values/random.ts';
 import { quantile } from '../figures.ts';
 import { type LoadRequest, loadWithoutErrors } from '../load.ts';
 import type { BenchOptions, Figure } from '../results.ts';
-import { type BenchServer, TOKEN, withBenchServer } from '../server.ts';
-import { fillState, nameOf, type StateSize, tableBytes } from './fill.ts';
+import { type BenchServer, query, TOKEN, withBenchServer } from '../server.ts';
+
 import { readProgress, walBytesOfCommit } from './progress.ts';
 
 const MiB = 2 ** 20;
@@ -78,7 +79,7 @@ async function openSide(server: BenchServer, database: string, size: StateSize):
 
 function namesOf({ documents }: Side, count: number): string[] {
   const random = createRandom(1);
-  return Array.from({ length: count }, () => nameOf(random.integer(0, documents - 1)));
+  return Array.from({ length: count }, () => filledName(random.integer(0, documents - 1)));
 }
 
 function changesOf(names: string[]): LoadRequest[] {
@@ -136,6 +137,12 @@ async function sizes(url: string): Promise<Figure[]> {
     figures.push({ name: `size of the indexes of ${table}`, value: indexes / MiB, unit: 'MiB' });
   }
   return figures;
+}
+
+/** Returns the size of a table with its indexes and TOAST, and of its indexes alone. */
+async function tableBytes(url: string, table: string): Promise<{ total: number; indexes: number }> {
+  const size = async (measure: string): Promise<number> => Number(await query(url, `select ${measure}('${table}')`));
+  return { total: await size('pg_total_relation_size'), indexes: await size('pg_indexes_size') };
 }
 
 function median(values: number[]): number {

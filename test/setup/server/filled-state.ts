@@ -1,5 +1,5 @@
-import { applyMigrations } from '../../setup/server/migrations.ts';
-import { execute, query } from '../server.ts';
+import pg from 'pg';
+import { applyMigrations } from './migrations.ts';
 
 /** The size of a state. */
 export interface StateSize {
@@ -13,7 +13,7 @@ export interface StateSize {
 /** Entries of one insert. Sorting them fits in `work_mem`. */
 const BATCH = 50_000;
 
-export function nameOf(index: number): string {
+export function filledName(index: number): string {
   return `document-${index}`;
 }
 
@@ -24,30 +24,31 @@ export function nameOf(index: number): string {
  */
 export async function fillState(url: string, { documents, documentBytes, entries }: StateSize): Promise<void> {
   await applyMigrations(url);
-  await execute(url, `insert into loom_state (state_key, epoch) values ('default', 'benchmark1')`);
-  await execute(url, fillFunctions(documents, documentBytes));
-  for (let after = 0; after < entries; after += BATCH) {
-    await execute(url, insertEntries(after, Math.min(after + BATCH, entries), documents));
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    await client.query(`set work_mem = '128MB'; set maintenance_work_mem = '256MB'`);
+    await client.query(`insert into loom_state (state_key, epoch) values ('default', 'filled')`);
+    await client.query(fillFunctions(documents, documentBytes));
+    for (let after = 0; after < entries; after += BATCH) {
+      await client.query(insertEntries(after, Math.min(after + BATCH, entries), documents));
+    }
+    await client.query(insertDocuments(documents, entries));
+    await client.query(insertChanges);
+    await client.query(setCounters);
+    await client.query('drop function filled_value(bigint, bigint); drop function filled_name(bigint)');
+    await client.query('vacuum analyze');
+  } finally {
+    await client.end();
   }
-  await execute(url, insertDocuments(documents, entries));
-  await execute(url, insertChanges);
-  await execute(url, setCounters);
-  await execute(url, 'drop function bench_value(bigint, bigint); drop function bench_name(bigint)');
-  await execute(url, 'vacuum analyze');
-}
-
-/** Returns the size of a table with its indexes and TOAST, and of its indexes alone. */
-export async function tableBytes(url: string, table: string): Promise<{ total: number; indexes: number }> {
-  const size = async (measure: string): Promise<number> => Number(await query(url, `select ${measure}('${table}')`));
-  return { total: await size('pg_total_relation_size'), indexes: await size('pg_indexes_size') };
 }
 
 /** The value of a document after the entry `seq` of a put or patch; `seq` is null after its put. */
 function fillFunctions(documents: number, documentBytes: number): string {
   const textBytes = Math.max(32, documentBytes - 64);
   return `
-create function bench_name(n bigint) returns text language sql immutable as $$ select 'document-' || n $$;
-create function bench_value(n bigint, seq bigint) returns jsonb language sql immutable as $$
+create function filled_name(n bigint) returns text language sql immutable as $$ select 'document-' || n $$;
+create function filled_value(n bigint, seq bigint) returns jsonb language sql immutable as $$
   select jsonb_build_object('text', left(repeat(md5(n::text), ${Math.ceil(textBytes / 32)}), ${textBytes}), 'count', ${documents})
          || case when seq is null then '{}'::jsonb else jsonb_build_object('seen', seq) end
 $$`;
@@ -63,12 +64,12 @@ with e as (
   select seq, event_id, at, is_patch, jsonb_build_object(
            'seq', seq, 'event_id', event_id, 'recorded_at', to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
            'action', case when is_patch then 'document.patch' else 'document.put' end, 'actor', 'client',
-           'request_id', 'bench-' || seq, 'revision', seq, 'epoch', 'benchmark1',
+           'request_id', 'filled-' || seq, 'revision', seq, 'epoch', 'filled',
            'changes', jsonb_build_array(case
-             when is_patch then jsonb_build_object('op', 'merge', 'name', bench_name(n), 'value', jsonb_build_object('seen', seq),
-                                  'sha256', encode(loom_value_sha256(bench_value(n, seq)), 'hex'))
-             else jsonb_build_object('op', 'put', 'name', bench_name(n), 'value', bench_value(n, null), 'created', true,
-                    'sha256', encode(loom_value_sha256(bench_value(n, null)), 'hex')) end)) as entry
+             when is_patch then jsonb_build_object('op', 'merge', 'name', filled_name(n), 'value', jsonb_build_object('seen', seq),
+                                  'sha256', encode(loom_value_sha256(filled_value(n, seq)), 'hex'))
+             else jsonb_build_object('op', 'put', 'name', filled_name(n), 'value', filled_value(n, null), 'created', true,
+                    'sha256', encode(loom_value_sha256(filled_value(n, null)), 'hex')) end)) as entry
     from e
 ), linked as (
   select *, loom_chain_after((select audit_hash from loom_state where state_key = 'default'), entry) over (order by seq) as hash from built
@@ -86,10 +87,10 @@ update loom_state set audit_seq = ${until}, revision = ${until},
 function insertDocuments(documents: number, entries: number): string {
   return `
 insert into loom_document (state_key, name, value, revision)
-select 'default', bench_name(n), bench_value(n, nullif(last, n + 1)), last
+select 'default', filled_name(n), filled_value(n, nullif(last, n + 1)), last
   from (select n, n + 1 + (${entries} - n - 1) / ${documents} * ${documents} as last
           from generate_series(0::bigint, ${documents - 1}) n) d
- order by bench_name(n) collate "C"`;
+ order by filled_name(n) collate "C"`;
 }
 
 const insertChanges = `
