@@ -1,7 +1,7 @@
 -- loom: compatible
 -- Why: the trail alone makes the state. Each change in an entry has the digest of its result, and loom_change is an index of all changes.
--- Locks: loom_audit for an instant, against writers only, after the index of the entries so far has been made without a lock. A restore
--- in its last step delays it, and the commits after it.
+-- Locks: loom_audit against writers only, for one pass over its rows (about a second for three million entries), after the index of the
+-- changes so far has been made without a lock. A restore in its last step delays it, and the commits after it.
 
 -- One row for each change of a document, derived from the entries alone (loom_entry_changes). A row with the name '' stands for a restore
 -- or undo by a node of an earlier schema version, which may have changed any document without saying so.
@@ -39,8 +39,8 @@ $$;
 
 -- Whether an entry is of a restore or undo that recorded its changes of documents in the entries that follow it, if any.
 create function loom_entry_is_told(p_entry jsonb) returns boolean language sql immutable parallel safe as $$
-  select coalesce(p_entry ->> 'action' not in ('restore', 'undo')
-    or jsonb_typeof(p_entry -> (p_entry ->> 'action') -> 'recorded_changes') = 'number', true)
+  select coalesce(p_entry ->> 'action', '') not in ('restore', 'undo')
+    or coalesce(jsonb_typeof(p_entry -> (p_entry ->> 'action') -> 'recorded_changes'), '') = 'number'
 $$;
 
 -- Rows of loom_change for the entries of a state after p_after. The caller has made sure that there are none yet.
@@ -446,6 +446,9 @@ lock table loom_audit in share row exclusive mode;
 
 create trigger loom_audit_changed after insert on loom_audit
   for each row when (coalesce(current_setting('loom.changes', true), '') <> 'kept') execute function loom_audit_note_changes();
+
+-- Finds the restores and undos, which may have changed any document.
+create index loom_audit_restores on loom_audit (state_key, seq) where action in ('restore', 'undo');
 
 create temporary table loom_left on commit drop as
 select s.state_key, case when exists (

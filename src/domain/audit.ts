@@ -28,11 +28,17 @@ export const auditActions = [
   'epoch',
 ] as const;
 
+/** Selects by time, in RFC 3339 with UTC. `since` is inclusive, `until` exclusive. */
+export interface TimeRange {
+  since?: string | undefined;
+  until?: string | undefined;
+}
+
 /**
  * Selects entries with `after` < seq < `before`. `document` selects the entries that change this document,
  * and the restores and undos that may have changed it.
  */
-export interface AuditQuery {
+export interface AuditQuery extends TimeRange {
   after?: number | undefined;
   before?: number | undefined;
   limit: number;
