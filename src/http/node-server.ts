@@ -62,6 +62,8 @@ function responseOn(socket: Socket, request: IncomingMessage): ServerResponse {
   response.once('finish', () => {
     response.detachSocket(socket);
     socket.destroySoon();
+    // Node does it for the responses that it creates.
+    response.emit('close');
   });
   return response;
 }

@@ -14,6 +14,7 @@ import { createMemoryBudgets, type MemoryBudgets } from '../domain/memory.ts';
 import { limits } from '../limits.ts';
 import { trackConnections } from './connections.ts';
 import { listenOnFurtherAddresses } from './further-addresses.ts';
+import { LazyLog } from './lazy-log.ts';
 import { createNodeServer } from './node-server.ts';
 import { describePace } from './pace.ts';
 import { createParserErrorHandler } from './parser-errors.ts';
@@ -138,6 +139,7 @@ function createApp({ log, metrics, headersTimeoutMs }: AppOptions): FastifyInsta
     serverFactory: (handle) => createNodeServer(handle, { order, headersTimeoutMs }),
     // `plugins/request-log.ts` logs requests, without their queries.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
+    childLoggerFactory: (logger, bindings) => new LazyLog(logger, bindings),
     genReqId: requestIdOf,
     rewriteUrl: toOriginForm,
     // Closing ends idle connections at once, and lets requests in flight finish.
