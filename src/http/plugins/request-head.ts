@@ -70,6 +70,18 @@ export function registerHeadCheck(app: FastifyInstance): void {
   });
 }
 
+/** Returns whether a request announces no body and `registerHeadCheck` finds no fault in its head. */
+export function hasPlainHead({ headers, rawHeaders, httpVersion }: IncomingMessage): boolean {
+  return (
+    httpVersion === '1.1' &&
+    rawHeaders.length / 2 <= limits.maxRequestHeaders &&
+    headers['transfer-encoding'] === undefined &&
+    headers['content-length'] === undefined &&
+    headers.expect === undefined &&
+    countHosts(rawHeaders) === 1
+  );
+}
+
 function countHosts(rawHeaders: readonly string[]): number {
   let hosts = 0;
   for (let index = 0; index < rawHeaders.length; index += 2) {
