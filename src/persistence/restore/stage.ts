@@ -13,7 +13,8 @@ import { createEntryStager, type EntryStager, entryColumns, type StagedEntries }
  * of each entry, and PostgreSQL checks that the entry's own text has its hash: only that text is canonical. In
  * `loom_stage_audit`, a null `seq` or `hash` is malformed, a null `action` was left to PostgreSQL, and so was a change
  * without `change_op`. `entry` lacks a well-formed hash. `loom_stage_missing` lists the entries that the live trail
- * lacks, `loom_stage_change` the changes of documents.
+ * lacks, `loom_stage_change` the changes of documents. last-changes.ts fills `loom_stage_last`, and recorded-changes.ts
+ * `loom_stage_recorded`.
  */
 const STAGE = `
   create temporary table loom_stage_document (
@@ -39,7 +40,14 @@ const STAGE = `
     is_linked boolean generated always as (loom_chain_hash(previous_hash, entry) = hash) stored
   ) on commit drop;
   create temporary table loom_stage_missing (position bigint primary key) on commit drop;
-  create temporary table loom_stage_change (name text collate "C" primary key, kind text not null) on commit drop`;
+  create temporary table loom_stage_change (name text collate "C" primary key, kind text not null) on commit drop;
+  create temporary table loom_stage_last (
+    name text collate "C" primary key, revision bigint, op text, sha256 bytea
+  ) on commit drop;
+  create temporary table loom_stage_recorded (
+    chunk bigint not null, name text collate "C" not null, op text not null, revision bigint, sha256 bytea,
+    primary key (chunk, name)
+  ) on commit drop`;
 
 /** Returns the idempotency key of a row of `loom_stage_audit`. */
 export const STAGED_KEY = `case when action is null then entry ->> 'idempotency_key' else idempotency_key end`;
