@@ -39,8 +39,8 @@ $$;
 
 -- Whether an entry is of a restore or undo that recorded its changes of documents in the entries that follow it, if any.
 create function loom_entry_is_told(p_entry jsonb) returns boolean language sql immutable parallel safe as $$
-  select coalesce(p_entry ->> 'action' not in ('restore', 'undo')
-    or jsonb_typeof(p_entry -> (p_entry ->> 'action') -> 'recorded_changes') = 'number', true)
+  select coalesce(p_entry ->> 'action', '') not in ('restore', 'undo')
+    or coalesce(jsonb_typeof(p_entry -> (p_entry ->> 'action') -> 'recorded_changes') = 'number', false)
 $$;
 
 -- Rows of loom_change for the entries of a state after p_after. The caller has made sure that there are none yet.

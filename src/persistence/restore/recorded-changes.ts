@@ -47,7 +47,7 @@ export async function appendRecordedChanges(
      ), entries as (
        select seq, event_id, jsonb_build_object('seq', seq, 'event_id', event_id, 'recorded_at', $4::text,
                 'action', $5 || '.changes', 'actor', $6::text, 'request_id', $7::text, 'revision', $8::bigint, 'epoch', $9::text,
-                $5, jsonb_build_object('event_id', $10::text), 'changes', (
+                'operation_event_id', $10::text, 'changes', (
                   select jsonb_agg(case when d.name is null then jsonb_build_object('op', 'delete', 'name', r.name)
                                         when d.revision = $8 then jsonb_build_object('op', 'put', 'name', r.name,
                                           'value', d.value, 'sha256', encode(d.sha256, 'hex'))
