@@ -21,7 +21,9 @@ export const auditActions = [
   'state.put',
   'state.patch',
   'restore',
+  'restore.changes',
   'undo',
+  'undo.changes',
   'audit.import',
   'epoch',
 ] as const;
