@@ -89,7 +89,7 @@ $$;
 -- Makes a batch of commits in one transaction, in order, each with exactly one audit entry. A commit that is refused leaves nothing, and
 -- the rest go on: everything that can fail is found out before anything changes.
 --
--- p_commits: [{event_id, action, actor, request_id, idempotency_key?, precondition?: {document, if_match?, if_none_match?},
+-- p_commits: [{event_id, action, actor, actor_name?, request_id, idempotency_key?, precondition?: {document, if_match?, if_none_match?},
 --              changes: [{op: put | merge | delete, name, value?}, ...]}, ...]; names differ within one commit.
 -- p_options: {max_document_bytes, max_deletes, lock_timeout_ms}, and from nodes of schema version 3 also {max_entry_bytes, max_work_bytes,
 --            max_batch_work_bytes, max_untimed_work_bytes, max_hold_ms, max_merge_ms, timed, seen: {epoch, revision}?}
@@ -342,6 +342,9 @@ begin
         'revision', v_revision + 1,
         'epoch', v_epoch,
         'changes', to_jsonb(v_recorded));
+      if v_commit ? 'actor_name' then
+        v_entry := v_entry || jsonb_build_object('actor_name', v_commit -> 'actor_name');
+      end if;
       if v_key is not null then
         v_entry := v_entry || jsonb_build_object('idempotency_key', v_key, 'request_sha256', v_request_hash);
       end if;

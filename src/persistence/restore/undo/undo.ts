@@ -3,7 +3,7 @@
 
 import type { UndoOptions } from '../../../domain/request.ts';
 import type { StateHead } from '../../../domain/state.ts';
-import type { OperationContext } from '../../../domain/store.ts';
+import type { ChangeContext } from '../../../domain/store.ts';
 import type { UndoRecord, UndoReport } from '../../../domain/undo.ts';
 import { LoomError } from '../../../errors.ts';
 import type { Connection, Queries } from '../../connection/connection.ts';
@@ -27,7 +27,7 @@ import { describeUndo, reportUndo, type UndoPlan } from './undo-report.ts';
 export function undo(
   database: Database,
   { dryRun, expectRevision, eventId }: UndoOptions,
-  { stateKey, requestId, signal }: OperationContext & { stateKey: string },
+  { stateKey, requestId, caller, signal }: ChangeContext & { stateKey: string },
 ): Promise<UndoReport> {
   return openOperation(database, signal, async (connection) => {
     await lockRestores(connection, stateKey);
@@ -40,6 +40,7 @@ export function undo(
       action: 'undo',
       stateKey,
       requestId,
+      caller,
       dryRun,
       expectRevision,
       compared: { comparedTo: head.seq, keptTo: head.seq },
