@@ -123,8 +123,8 @@ async function stageUndoRecords(queries: Queries, stateKey: string, first: numbe
     [stateKey, first],
   );
   await queries.execute(
-    `insert into loom_stage_audit (line)
-     select entry || jsonb_build_object('hash', encode(hash, 'hex'))
+    `insert into loom_stage_audit (position, seq, hash, entry)
+     select row_number() over (order by revision, seq), seq, hash, entry
        from loom_snapshot_audit where state_key = $1 and revision >= $2 order by revision, seq`,
     [stateKey, first],
   );
