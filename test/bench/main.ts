@@ -10,6 +10,7 @@ import {
   type FigureSeries,
   showMarkdown,
   showResults,
+  updatePage,
   writeResults,
 } from './results.ts';
 import { benchmarkFlat } from './size/flat.ts';
@@ -35,7 +36,7 @@ const benchmarks: Record<string, Benchmark> = {
 };
 
 const usage = `npm run bench -- [NAME ...] [--runs N] [--json FILE] [--full]
-npm run bench -- --markdown FILE    prints the tables of a JSON file
+npm run bench -- --markdown FILE ... [--page PAGE]    prints the tables of JSON files, or replaces those of the page
 Benchmarks: ${Object.keys(benchmarks).join(', ')}. Without a name, all run.
 `;
 
@@ -47,13 +48,15 @@ async function main(args: string[]): Promise<void> {
     options: {
       runs: { type: 'string', default: '1' },
       json: { type: 'string' },
-      markdown: { type: 'string' },
+      markdown: { type: 'boolean', default: false },
+      page: { type: 'string' },
       full: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
   if (values.help) return void process.stdout.write(usage);
-  if (values.markdown !== undefined) return void process.stdout.write(await showMarkdown(values.markdown));
+  if (values.markdown && values.page !== undefined) return updatePage(values.page, positionals);
+  if (values.markdown) return void process.stdout.write(await showMarkdown(positionals));
   const runs = Number(values.runs);
   if (!Number.isInteger(runs) || runs < 1) throw new Error(`--runs is "${values.runs}". Give a number from 1.`);
   const results: Record<string, FigureSeries[]> = {};
