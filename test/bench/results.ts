@@ -5,6 +5,14 @@ import { quantile, showTable } from './figures.ts';
 export interface BenchOptions {
   /** Use the sizes of the goals, which take minutes, instead of sizes for trying a change. */
   full: boolean;
+  /** Replaces the number of entries of the large state. */
+  entries: number | undefined;
+}
+
+/** Returns the numbers of entries at which the project promises bounds on memory and latency. */
+export function entryCounts({ full, entries }: BenchOptions): number[] {
+  if (entries !== undefined) return [entries];
+  return full ? [200_000, 3_000_000] : [20_000];
 }
 
 /** One measurement of a run. A goal can be judged only by a ratio of one run, or by a bound that the project promises. */
