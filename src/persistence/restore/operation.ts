@@ -14,12 +14,12 @@ import { boundTransaction, detectLostNode } from '../connection/session-bounds.t
 import { assertSchemaServes } from '../schema/serves.ts';
 import { createEventId } from '../state/identifiers.ts';
 import { isLineageChanged, lockState, readStateHead, startEpochIfLost } from '../state/state-row.ts';
+import { digestReplaced, type NamedUndoRecord, readNamedRecords, readUndoRecords } from '../state/undo-digest.ts';
 import { applyDocuments, type DocumentsPlan } from './documents.ts';
 import { adoptEntries, type ImportOrigin, importEntries, readTruncations, removeEntries } from './entries.ts';
 import { type AppendedEntry, appendOperationEntry } from './operation-entry.ts';
 import type { TrailPlan } from './trail.ts';
-import { digestReplaced, type NamedUndoRecord, readNamedRecords } from './undo/undo-digest.ts';
-import { keepDocuments, keepEntries, readUndoRecords, sealUndoRecord } from './undo/undo-record.ts';
+import { keepDocuments, keepEntries, sealUndoRecord } from './undo/undo-record.ts';
 
 /** Describes what a restore or undo changes, at one revision of the live state. */
 export interface OperationPlan {
