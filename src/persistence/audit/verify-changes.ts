@@ -34,6 +34,8 @@ export interface CheckedChanges {
   index: Mismatches;
   /** Seqs of the restores and undos by nodes of an earlier version, which did not say what they changed. */
   untoldSeqs: number[];
+  /** Seq of the last restore or undo; 0 if there is none. */
+  lastOperationSeq: number;
   /** Whether an entry claims the digest of a merge. */
   hasMerges: boolean;
   /**
@@ -56,12 +58,13 @@ export async function checkChanges(connection: Connection, stateKey: string): Pr
   const operations = await checkOperations(connection, stateKey);
   const found = await connection.firstRow<{ unproven: number; merges: number; indexed: boolean }>(SURVEY, [stateKey]);
   const { unproven = 0, merges = 0, indexed = false } = found ?? {};
-  const index = indexed && operations.indexed ? NO_MISMATCHES : await listIndexFaults(connection, stateKey);
+  const index = indexed && operations.isIndexed ? NO_MISMATCHES : await listIndexFaults(connection, stateKey);
   return {
     digests: unproven === 0 ? NO_MISMATCHES : await listUnproven(connection, stateKey),
     recorded: operations.recorded,
     index,
     untoldSeqs: operations.untoldSeqs,
+    lastOperationSeq: operations.lastSeq,
     hasMerges: merges > 0,
     changes: index.count === 0 ? INDEXED : DERIVED,
   };
@@ -122,54 +125,68 @@ export function describeUnproven({ seq, name }: UnprovenRow): AuditMismatch {
   return { reason: 'digest_mismatch', seq, document: name, detail };
 }
 
-/** Selects the rows that the index has for the untold operations of a state. */
-const UNTOLD_ROWS = `select array_agg(concat_ws(' ', seq, revision, op, sha256) order by seq) from loom_change
-    where state_key = $1 and name = ''`;
-
 interface Operations {
   recorded: Mismatches;
   untoldSeqs: number[];
   /** Whether the index has one row for each untold operation, and no other. */
-  indexed: boolean;
+  isIndexed: boolean;
+  lastSeq: number;
 }
 
 /** Holds restores and undos to the entries that follow them, and finds the untold ones. */
 async function checkOperations(connection: Connection, stateKey: string): Promise<Operations> {
-  const rows = await connection.rows<{ count: number; seq: number; claimed: string; recorded: number }>(
-    `select least(seq, ${MAX_SEQ}) as seq, claimed, recorded, ${COUNTED} from (${OPERATIONS}) o where is_wrong
-      order by 1 ${LIST_LIMIT}`,
-    [stateKey],
-  );
-  const untold = await connection.firstRow<{ seqs: number[] | null; indexed: boolean }>(
-    `select to_jsonb(array_agg(seq order by seq)) as seqs,
-            array_agg(concat_ws(' ', seq, 0, 'unknown') order by seq) is not distinct from (${UNTOLD_ROWS}) as indexed
-       from loom_audit where state_key = $1 and action in ('restore', 'undo') and not loom_entry_is_told(entry)`,
-    [stateKey],
-  );
+  const row = await connection.firstRow<{
+    wrong: { seq: number; claimed: string; recorded: number }[];
+    wrong_count: number;
+    untold: number[];
+    is_indexed: boolean;
+    last_seq: number;
+  }>(OPERATIONS, [stateKey]);
+  if (row === undefined) throw new Error('an aggregate returns one row');
   return {
-    recorded: toMismatches(rows, ({ seq, claimed, recorded }) => ({
-      reason: 'changes_mismatch',
-      seq,
-      detail: `Entry ${seq} claims ${claimed} recorded changes, and the entries that follow it have ${recorded}.`,
-    })),
-    untoldSeqs: untold?.seqs ?? [],
-    indexed: untold?.indexed ?? false,
+    recorded: {
+      count: row.wrong_count,
+      listed: row.wrong.map(({ seq, claimed, recorded }) => ({
+        reason: 'changes_mismatch',
+        seq,
+        detail: `Entry ${seq} claims ${claimed} recorded changes, and the entries that follow it have ${recorded}.`,
+      })),
+    },
+    untoldSeqs: row.untold,
+    isIndexed: row.is_indexed,
+    lastSeq: row.last_seq,
   };
 }
 
-/** Selects each restore and undo with the changes in the entries directly after it; and such entries without one. */
+/**
+ * Finds each restore and undo with another number of changes in the entries directly after it than it claims, and such
+ * entries without a restore or undo. Reads the trail once.
+ */
 const OPERATIONS = `
-  select coalesce(origin, min(seq)) as seq, coalesce(max(claimed), '0') as claimed, sum(changes)::bigint as recorded,
-         origin is null or coalesce(max(claimed), '0') <> sum(changes)::text or max(seq) <> origin + count(*) - 1
-           or count(distinct operation) > 1 as is_wrong
-    from (select seq, changes, operation, case when action = operation then claimed end as claimed,
-                 max(seq) filter (where action = operation) over (order by seq) as origin
-            from (select seq, action, split_part(action, '.', 1) as operation,
-                         entry -> action ->> 'recorded_changes' as claimed,
-                         case when jsonb_typeof(entry -> 'changes') = 'array' then jsonb_array_length(entry -> 'changes') else 0 end as changes
-                    from loom_audit
-                   where state_key = $1 and action in ('restore', 'restore.changes', 'undo', 'undo.changes')) e) o
-   group by origin`;
+  with entries as materialized (
+    select least(seq, ${MAX_SEQ}) as seq, split_part(action, '.', 1) as operation, action in ('restore', 'undo') as is_first,
+           loom_entry_is_told(entry) as is_told, entry -> action ->> 'recorded_changes' as claimed,
+           case when jsonb_typeof(entry -> 'changes') = 'array' then jsonb_array_length(entry -> 'changes') else 0 end as changes
+      from loom_audit
+     where state_key = $1 and action in ('restore', 'restore.changes', 'undo', 'undo.changes')
+  ), operations as (
+    select coalesce(first_seq, min(seq)) as seq, coalesce(max(claimed) filter (where is_first), '0') as claimed,
+           sum(changes)::bigint as recorded,
+           first_seq is null or max(seq) <> first_seq + count(*) - 1 or count(distinct operation) > 1 as is_misplaced
+      from (select *, max(seq) filter (where is_first) over (order by seq) as first_seq from entries) e
+     group by first_seq
+  ), wrong as (
+    select seq, claimed, recorded from operations where is_misplaced or claimed <> recorded::text
+  ), untold as (
+    select seq from entries where is_first and not is_told
+  )
+  select (select count(*) from wrong) as wrong_count,
+         (select coalesce(jsonb_agg(w), '[]') from (select * from wrong order by seq ${LIST_LIMIT}) w) as wrong,
+         (select coalesce(jsonb_agg(seq order by seq), '[]') from untold) as untold,
+         (select array_agg(concat_ws(' ', seq, 0, 'unknown') order by seq) from untold) is not distinct from
+         (select array_agg(concat_ws(' ', seq, revision, op, sha256) order by seq)
+            from loom_change where state_key = $1 and name = '') as is_indexed,
+         (select coalesce(max(seq), 0) from entries where is_first) as last_seq`;
 
 async function listIndexFaults(connection: Connection, stateKey: string): Promise<Mismatches> {
   const rows = await connection.rows<{ count: number; seq: number; name: string; how: keyof typeof indexFaults }>(

@@ -3,18 +3,23 @@ import type { UndoRecord } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import { findRecordFault, type NamedUndoRecord, readUndoRecords } from '../state/undo-digest.ts';
-import type { Mismatches } from './verify-changes.ts';
+import type { CheckedChanges, Mismatches } from './verify-changes.ts';
 
 /**
  * Holds the undo records to the digests that the newest restore or undo names, and their other columns to what they
  * keep. A record without a digest, of a node of an older version, is left out.
  */
-export async function checkUndoRecords(connection: Connection, stateKey: string): Promise<Mismatches> {
+export async function checkUndoRecords(
+  connection: Connection,
+  stateKey: string,
+  { lastOperationSeq }: CheckedChanges,
+): Promise<Mismatches> {
   const records = await readUndoRecords(connection, stateKey);
   const newest = await connection.firstRow<{ named: NamedUndoRecord[] | null }>(
-    `select case when jsonb_typeof(entry -> action -> 'undo_records') = 'array' then entry -> action -> 'undo_records' end as named
-       from loom_audit where state_key = $1 and action in ('restore', 'undo') order by seq desc limit 1`,
-    [stateKey],
+    `select case when jsonb_typeof(entry -> action -> 'undo_records') = 'array'
+                 then jsonb_path_query_array(entry -> action -> 'undo_records', '$[*] ? (@.event_id.type() == "string")') end as named
+       from loom_audit where state_key = $1 and seq = $2`,
+    [stateKey, lastOperationSeq],
   );
   const named = newest === undefined ? [] : (newest.named ?? undefined);
   const listed: AuditMismatch[] = [];

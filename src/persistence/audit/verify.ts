@@ -54,7 +54,7 @@ async function verifyState(connection: Connection, stateKey: string): Promise<Au
     changes.index,
     documents.mismatches,
     await checkStateRow(connection, state, documents.totals),
-    await checkUndoRecords(connection, stateKey),
+    await checkUndoRecords(connection, stateKey, changes),
   ]);
   const checked = {
     entries: chain.entries,
