@@ -29,6 +29,8 @@ export const functionNames: readonly string[] = [
   'loom_current_lineage',
   'loom_entry_changes',
   'loom_entry_is_told',
+  'loom_fold',
+  'loom_fold_step',
   'loom_index_changes',
   'loom_merge',
   'loom_merge_patch',
