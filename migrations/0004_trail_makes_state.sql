@@ -1,7 +1,7 @@
 -- loom: compatible
 -- Why: the trail alone makes the state. Each change in an entry has the digest of its result, and loom_change is an index of all changes.
--- Locks: loom_audit for an instant, against writers only, after the index of the entries so far has been made without a lock. A restore
--- in its last step delays it, and the commits after it.
+-- Locks: loom_audit against writers only, for one pass over its rows (about a second for three million entries), after the index of the
+-- changes so far has been made without a lock. A restore in its last step delays it, and the commits after it.
 
 -- One row for each change of a document, derived from the entries alone (loom_entry_changes). A row with the name '' stands for a restore
 -- or undo by a node of an earlier schema version, which may have changed any document without saying so.
@@ -39,8 +39,8 @@ $$;
 
 -- Whether an entry is of a restore or undo that recorded its changes of documents in the entries that follow it, if any.
 create function loom_entry_is_told(p_entry jsonb) returns boolean language sql immutable parallel safe as $$
-  select coalesce(p_entry ->> 'action' not in ('restore', 'undo')
-    or jsonb_typeof(p_entry -> (p_entry ->> 'action') -> 'recorded_changes') = 'number', true)
+  select coalesce(p_entry ->> 'action', '') not in ('restore', 'undo')
+    or coalesce(jsonb_typeof(p_entry -> (p_entry ->> 'action') -> 'recorded_changes'), '') = 'number'
 $$;
 
 -- Rows of loom_change for the entries of a state after p_after. The caller has made sure that there are none yet.
@@ -59,6 +59,17 @@ $$;
 create function loom_rebuild_changes(p_state_key text) returns void language sql as $$
   delete from loom_change where state_key = p_state_key;
   select loom_index_changes(p_state_key, 0)
+$$;
+
+-- Indexes an entry that another function than loom_commit of this version has written: a call of the earlier one that began before the
+-- migration, a restore by a node of an earlier schema version, or someone by SQL.
+create function loom_audit_note_changes() returns trigger language plpgsql as $$
+begin
+  insert into loom_change (state_key, name, seq, revision, op, sha256)
+  select new.state_key, c.name, new.seq, c.revision, c.op, c.sha256 from loom_entry_changes(new.entry) c
+  on conflict (state_key, name, seq) do nothing;
+  return null;
+end
 $$;
 
 -- Remembers the last restore or undo, whichever version of a node makes it. A node of an earlier schema version does not keep the index,
@@ -153,7 +164,7 @@ $$;
 -- look like one that does not exist.
 create or replace function loom_commit(p_state_key text, p_commits jsonb, p_options jsonb) returns jsonb
 language plpgsql set jit = off set enable_seqscan = off set enable_nestloop = off set plan_cache_mode = force_generic_plan
-set row_security = off as $$
+set row_security = off set loom.changes = 'kept' as $$
 #variable_conflict use_column
 declare
   -- A node of schema version 3 or later.
@@ -486,6 +497,7 @@ begin
   loop
     foreach v_object in array array[
       'loom_current_lineage()', 'loom_check_lineage(text, jsonb, text)', 'loom_merge(jsonb, jsonb, timestamptz)', 'loom_audit_note_restore()',
+      'loom_audit_note_changes()',
       'loom_share_rights()', 'loom_entry_changes(jsonb)', 'loom_entry_is_told(jsonb)', 'loom_index_changes(text, bigint)',
       'loom_rebuild_changes(text)', 'loom_merge_flat(jsonb, jsonb)', 'loom_change_work(jsonb, integer)',
       'loom_earlier_answer(text, uuid, text, text, bigint)']
@@ -506,6 +518,12 @@ select loom_index_changes(state_key, 0) from loom_indexed;
 
 lock table loom_audit in share row exclusive mode;
 
+create trigger loom_audit_changed after insert on loom_audit
+  for each row when (coalesce(current_setting('loom.changes', true), '') <> 'kept') execute function loom_audit_note_changes();
+
+-- Finds the restores and undos, which may have changed any document.
+create index loom_audit_restores on loom_audit (state_key, seq) where action in ('restore', 'undo');
+
 create temporary table loom_left on commit drop as
 select s.state_key, case when exists (
          select from loom_audit a where a.state_key = i.state_key and a.seq = i.audit_seq and a.hash = i.audit_hash
@@ -513,6 +531,8 @@ select s.state_key, case when exists (
   from loom_state s left join loom_indexed i using (state_key);
 
 delete from loom_change c using loom_left l where c.state_key = l.state_key and c.seq > l.after;
+
+delete from loom_change c where not exists (select from loom_state s where s.state_key = c.state_key);
 
 select loom_index_changes(state_key, after) from loom_left;
 

@@ -21,16 +21,24 @@ export const auditActions = [
   'state.put',
   'state.patch',
   'restore',
+  'restore.changes',
   'undo',
+  'undo.changes',
   'audit.import',
   'epoch',
 ] as const;
+
+/** Selects by time, in RFC 3339 with UTC. `since` is inclusive, `until` exclusive. */
+export interface TimeRange {
+  since?: string | undefined;
+  until?: string | undefined;
+}
 
 /**
  * Selects entries with `after` < seq < `before`. `document` selects the entries that change this document,
  * and the restores and undos that may have changed it.
  */
-export interface AuditQuery {
+export interface AuditQuery extends TimeRange {
   after?: number | undefined;
   before?: number | undefined;
   limit: number;

@@ -3,6 +3,7 @@ import type { AuditHead, AuditLine, AuditQuery, AuditVerdict } from './audit.ts'
 import type { BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentSummary, StoredDocument } from './document.ts';
+import type { DocumentHistory, HistoryQuery } from './history.ts';
 import type { MemoryShare } from './memory.ts';
 import type { UndoOptions } from './request.ts';
 import type { DroppedScratch, ObservedHead, SchemaStatus, ScratchState, StateHead, StateLocks } from './state.ts';
@@ -73,6 +74,8 @@ export interface Store {
   observeHead(): Promise<ObservedHead>;
   readDocument(name: string, admit?: Admit): Promise<StoredDocument | undefined>;
   listDocuments(query: DocumentQuery): Promise<DocumentPage>;
+  /** Returns the changes of a document, newest first; undefined if the audit trail has none. */
+  readHistory(name: string, query: HistoryQuery): Promise<DocumentHistory | undefined>;
   openState(signal?: AbortSignal): Promise<StateStream>;
   readAudit(query: AuditQuery, admit?: Admit): Promise<AuditPage>;
   /** Streams the selected entries as newline-delimited JSON, without a limit. */

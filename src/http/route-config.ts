@@ -25,7 +25,9 @@ declare module 'fastify' {
     /** Set when the request is answered with a problem, for the log. */
     problemCode: string | undefined;
     /** The request's shares of the node's memory, see `plugins/memory.ts`. */
-    memory: { body: MemoryShare; answer: MemoryShare };
+    memory: { readonly body: MemoryShare; readonly answer: MemoryShare };
+    /** The address of the client, behind the proxies that the node trusts. */
+    readonly clientAddress: string;
   }
 }
 

@@ -130,6 +130,21 @@ export const databaseLimits = {
   /** Bounds how long status and metrics wait for the database. They must also answer when it does not. */
   observeTimeoutMs: 1_000,
 
+  /**
+   * Bounds how far the database's clock may have gone back, for a selection of audit entries by time: the node also
+   * looks at the entries of this time before and after. A clock that a time server corrects goes back by seconds.
+   */
+  maxClockStepMs: 600_000,
+
+  /**
+   * Bounds the stored bytes of the audit entries that a page of a document's history reads. PostgreSQL decompresses an
+   * entry to read its actor, up to 90 times as many bytes. A page then takes at most some seconds.
+   */
+  maxHistoryEntryBytes: 32 * MiB,
+
+  /** Bounds the actor and the action in a history. Those that LOOM writes are never longer. */
+  maxHistoryTextCharacters: 128,
+
   /** Bounds how often metrics ask for the size of the database, because PostgreSQL then looks at each of its files. */
   sizesIntervalMs: 60_000,
 } as const;

@@ -103,7 +103,7 @@ export const httpLimits = {
   /** Bounds the name of an audit action in a query. LOOM's own have at most 15. */
   maxActionCharacters: 128,
 
-  /** Bounds the parameters of a query. A route supports at most six. */
+  /** Bounds the parameters of a query. A route supports at most eight. */
   maxQueryParameters: 32,
 
   /** Bound the addresses that the node reads of `X-Forwarded-For`. An IPv6 address with zone and port has about 70. */

@@ -16,25 +16,30 @@ export function registerAuthentication(app: FastifyInstance, tokens: Config['tok
   const findActor = createTokenBook(tokens);
   const countWrongToken = createFloodGuard();
   app.decorateRequest('actor', undefined);
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', (request, _reply, done) => {
     assertNoTokenInQuery(request.raw.url ?? '', findActor);
     const { access = 'admin' } = request.routeOptions.config;
     // An unknown path needs no token: the answer is 404.
-    if (request.is404 || access === 'none') return;
+    if (request.is404 || access === 'none') {
+      done();
+      return;
+    }
     const token = readToken(request.raw.rawHeaders);
     if (token === undefined) {
       throw new LoomError('unauthenticated', 'Send a token as x-loom-admin-token or as Authorization: Bearer.');
     }
     const actor = findActor(token);
     if (actor === undefined) {
-      await countWrongToken(request.ip);
-      throw new LoomError('forbidden', 'The token is not valid for this node.');
+      const refuse = () => done(new LoomError('forbidden', 'The token is not valid for this node.'));
+      countWrongToken(request.clientAddress).then(refuse, done);
+      return;
     }
     if (actor !== 'admin' && actor !== access) {
       const needed = access === 'admin' ? 'an admin token' : `a ${access} or admin token`;
       throw new LoomError('forbidden', `This route needs ${needed}.`);
     }
     if (actor !== 'metrics') request.actor = actor;
+    done();
   });
 }
 

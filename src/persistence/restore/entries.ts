@@ -10,6 +10,7 @@ export interface ImportEntry {
   revision: number;
   epoch: string;
   requestId: string;
+  actor: string;
   origin: ImportOrigin;
 }
 
@@ -30,7 +31,7 @@ export async function importEntries(queries: Queries, { after, ...entry }: Impor
      ), imports as (
        select seq, event_id, at, jsonb_build_object('seq', seq, 'event_id', event_id,
                 'recorded_at', ${rfc3339('at')},
-                'action', 'audit.import', 'actor', 'admin', 'request_id', $4::text, 'revision', $5::bigint, 'epoch', $6::text,
+                'action', 'audit.import', 'actor', $8::text, 'request_id', $4::text, 'revision', $5::bigint, 'epoch', $6::text,
                 'changes', '[]'::jsonb, 'import', $7::jsonb || jsonb_build_object('position', position,
                   'sha256', encode(loom_value_sha256(line), 'hex'), 'original', line)) as entry
          from missing
@@ -41,12 +42,21 @@ export async function importEntries(queries: Queries, { after, ...entry }: Impor
        returning seq, hash
      )
      select seq, encode(hash, 'hex') as hash from appended order by seq desc limit 1`,
-    [entry.stateKey, after.seq, after.hash, entry.requestId, entry.revision, entry.epoch, JSON.stringify(entry.origin)],
+    [
+      entry.stateKey,
+      after.seq,
+      after.hash,
+      entry.requestId,
+      entry.revision,
+      entry.epoch,
+      JSON.stringify(entry.origin),
+      entry.actor,
+    ],
   );
   return head ?? after;
 }
 
-/** Adopts the backup's entries after the live head unchanged, with seq and hash. */
+/** Adopts the backup's entries after the live head unchanged, with seq and hash, and indexes their changes. */
 export async function adoptEntries(queries: Queries, stateKey: string, live: AuditHead): Promise<void> {
   await queries.execute(
     `insert into loom_audit (state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash)
@@ -55,6 +65,15 @@ export async function adoptEntries(queries: Queries, stateKey: string, live: Aud
        from loom_stage_audit where seq > $2 order by seq`,
     [stateKey, live.seq],
   );
+  await queries.execute('select loom_index_changes($1, $2)', [stateKey, live.seq]);
+}
+
+/**
+ * Tells the triggers of `loom_audit`, until the transaction ends, that this transaction keeps `loom_change` itself.
+ * PostgreSQL would otherwise index entry by entry.
+ */
+export async function keepIndex(queries: Queries): Promise<void> {
+  await queries.execute(`select set_config('loom.changes', 'kept', true)`);
 }
 
 /**
@@ -89,9 +108,13 @@ export async function readTruncations(queries: Queries, stateKey: string, seq: n
   return rows.map(({ truncation }) => truncation);
 }
 
-/** Removes the entries after `seq`. Only a truncating restore and the drop of a scratch state do this. */
+/**
+ * Removes the entries after `seq`, and their rows in the index. Only a truncating restore and the drop of a scratch
+ * state do this.
+ */
 export async function removeEntries(queries: Queries, stateKey: string, seq: number): Promise<void> {
   await queries.execute(`select set_config('loom.audit_rewrite', 'restore', true)`);
   await queries.execute('delete from loom_audit where state_key = $1 and seq > $2', [stateKey, seq]);
+  await queries.execute('delete from loom_change where state_key = $1 and seq > $2', [stateKey, seq]);
   await queries.execute(`select set_config('loom.audit_rewrite', '', true)`);
 }

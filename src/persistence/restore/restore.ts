@@ -109,6 +109,7 @@ async function carryOutRestore(connection: Connection, { stateKey, requestId, re
     requestId,
     dryRun: options.dryRun,
     expectRevision: options.expectRevision,
+    compared,
     importOrigin: { verified: backup.verified, instance_id: instanceId, state_key: originKey },
     keepsUndoRecord: options.intoScratch === undefined,
     plan: async (live) => {

@@ -12,6 +12,7 @@ import { createYielder } from '../connection/yielder.ts';
  * Creates temporary tables that end with the transaction: the only DDL outside `migrations/`. PostgreSQL derives their
  * columns as it derives those of the real tables. A malformed member of an entry becomes null, and `checkStage` reports
  * it. `loom_stage_missing` lists the entries that the live trail lacks, `loom_stage_change` the changes of documents.
+ * last-changes.ts fills `loom_stage_last`, and recorded-changes.ts `loom_stage_recorded`.
  */
 const STAGE = `
   create temporary table loom_stage_document (
@@ -29,7 +30,14 @@ const STAGE = `
       case when line ->> 'hash' ~ '${entryForms.hash}' then decode(line ->> 'hash', 'hex') end) stored
   ) on commit drop;
   create temporary table loom_stage_missing (position bigint primary key) on commit drop;
-  create temporary table loom_stage_change (name text collate "C" primary key, kind text not null) on commit drop`;
+  create temporary table loom_stage_change (name text collate "C" primary key, kind text not null) on commit drop;
+  create temporary table loom_stage_last (
+    name text collate "C" primary key, revision bigint, op text, sha256 bytea
+  ) on commit drop;
+  create temporary table loom_stage_recorded (
+    chunk bigint not null, name text collate "C" not null, op text not null, revision bigint, sha256 bytea,
+    primary key (chunk, name)
+  ) on commit drop`;
 
 const targets: Record<BackupItem['kind'], string> = {
   document: 'loom_stage_document (name, value)',

@@ -30,6 +30,8 @@ export interface TrailTarget {
 export interface TrailComparison {
   /** Seq of the live head at the time of the comparison. */
   comparedTo: number;
+  /** Seq up to which the live trail would stay, if nothing is committed until the operation locks the state row. */
+  keptTo: number;
   /** The first seq at which the trails differ. */
   different: number | undefined;
   /** Number of entries that the live trail lacks; undefined when they were not counted. */
@@ -46,13 +48,15 @@ export async function compareTrails(
   backup: CheckedBackup,
 ): Promise<TrailComparison> {
   const { head } = await readStateHead(queries, stateKey);
-  if (!backup.hasAudit) return { comparedTo: head.seq, different: undefined, missing: undefined };
+  const comparedTo = head.seq;
+  if (!backup.hasAudit) return { comparedTo, keptTo: comparedTo, different: undefined, missing: undefined };
   const different = backup.verified ? await firstDifference(queries, stateKey, 0, head.seq) : undefined;
   const imports = isImported(head, backup, different);
   const missing = imports ? await stageMissing(queries, stateKey, 'restore') : undefined;
-  if (truncate && backup.verified && !imports)
-    await assertRecoverable(queries, stateKey, backup.manifest.audit_head.seq);
-  return { comparedTo: head.seq, different, missing };
+  if (!truncate || !backup.verified || imports) return { comparedTo, keptTo: comparedTo, different, missing };
+  const lastSeq = backup.manifest.audit_head.seq;
+  await assertRecoverable(queries, stateKey, lastSeq);
+  return { comparedTo, keptTo: Math.min(lastSeq, comparedTo), different, missing };
 }
 
 /** Plans the change of the trail at the head `live`. Throws `audit_entry_too_large`. */

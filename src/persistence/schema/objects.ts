@@ -17,6 +17,7 @@ export const tableRights: Record<string, readonly string[]> = {
 
 /** Lists LOOM's functions and aggregates by name, because a migration may change the arguments of one. */
 export const functionNames: readonly string[] = [
+  'loom_audit_note_changes',
   'loom_audit_note_restore',
   'loom_audit_refuse_rewrite',
   'loom_chain_after',

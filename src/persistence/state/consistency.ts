@@ -16,6 +16,14 @@ export function assertUnfiltered(isFiltered: boolean): void {
   if (isFiltered) throw rowsFiltered();
 }
 
+/** Throws `state_inconsistent` if a policy can hide changes of documents from the index. */
+export async function assertIndexUnfiltered(queries: Queries): Promise<void> {
+  const row = await queries.firstRow<{ isFiltered: boolean }>(
+    `select row_security_active('loom_change') as "isFiltered"`,
+  );
+  assertUnfiltered(row?.isFiltered === true);
+}
+
 /**
  * Throws `state_inconsistent` unless the documents in the table add up to the totals of the state row. Call it in the
  * snapshot transaction that has read `head`.

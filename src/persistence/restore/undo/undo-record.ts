@@ -40,7 +40,7 @@ export async function sealUndoRecord(
        from (select count(*), coalesce(sum(pg_column_size(value)), 0) as bytes
                from loom_snapshot_document where state_key = $1 and revision = $2) d,
             (select count(*), coalesce(sum(pg_column_size(entry)), 0) as bytes,
-                    count(*) filter (where entry ->> 'action' not in ('restore', 'undo')) as commits
+                    count(*) filter (where entry ->> 'action' not in ('restore', 'restore.changes', 'undo', 'undo.changes')) as commits
                from loom_snapshot_audit where state_key = $1 and revision = $2) a`,
     [stateKey, revision, event_id, kind, taken_at, previous_revision, replaced_state],
   );

@@ -9,6 +9,7 @@ import { LoomError } from '../../../errors.ts';
 import type { Connection, Queries } from '../../connection/connection.ts';
 import type { Database } from '../../connection/database.ts';
 import { createEpoch } from '../../state/identifiers.ts';
+import { readStateHead } from '../../state/state-row.ts';
 import { type DocumentsPlan, readStagedChanges } from '../documents.ts';
 import { lockRestores } from '../lock.ts';
 import { carryOut, openOperation } from '../operation.ts';
@@ -34,12 +35,14 @@ export function undo(
     const selected = await selectUndoRecords(connection, stateKey, eventId);
     await stageUndoRecords(connection, stateKey, firstRevision(selected));
     const missing = await stageMissing(connection, stateKey, 'undo');
+    const { head } = await readStateHead(connection, stateKey);
     const outcome = await carryOut<UndoPlan>(connection, {
       action: 'undo',
       stateKey,
       requestId,
       dryRun,
       expectRevision,
+      compared: { comparedTo: head.seq, keptTo: head.seq },
       importOrigin: { verified: true, instance_id: null, state_key: stateKey },
       keepsUndoRecord: true,
       plan: async (live) => {
