@@ -2,12 +2,10 @@ import { type AuditHead, EMPTY_HEAD } from '../../domain/audit.ts';
 import type { BackupManifest } from '../../domain/backup.ts';
 import type { LoomError } from '../../errors.ts';
 import { canonicalWithout } from '../../json/canonical.ts';
-import type { BackupItem } from '../format/decoder.ts';
+import type { EntryItem } from '../format/decoder.ts';
 import { chainHash } from '../format/digests.ts';
 import { type EntryMembers, malformedMember, seqOf } from './entry-forms.ts';
 import { brokenLink, entryCountMismatch, headMismatch, malformedEntry } from './faults.ts';
-
-type EntryItem = Extract<BackupItem, { kind: 'entry' }>;
 
 export interface CheckedEntry {
   members: EntryMembers;
