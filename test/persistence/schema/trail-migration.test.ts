@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { migrate } from '../../../src/persistence/schema/migrate.ts';
@@ -42,12 +41,13 @@ afterEach(async () => {
   await database.drop();
 });
 
-/** Resolves when as many sessions as this wait for a lock on a table. */
-async function waiting(sessions: number): Promise<void> {
+/** Resolves when as many sessions as this wait for a lock of this type: on a table, or an advisory one. */
+async function waiting(type: 'relation' | 'advisory', sessions: number): Promise<void> {
   const count = async () => {
     const { rows } = await database.pool.query<{ waiting: number }>(
-      `select count(*)::int as waiting from pg_locks l join pg_class c on c.oid = l.relation
-        where not l.granted and c.relname = 'loom_audit' and l.database = (select oid from pg_database where datname = current_database())`,
+      `select count(*)::int as waiting from pg_locks
+        where not granted and locktype = $1 and database = (select oid from pg_database where datname = current_database())`,
+      [type],
     );
     return rows[0]?.waiting ?? 0;
   };
@@ -106,10 +106,10 @@ describe('the migration that indexes the trail', () => {
     // Commits take this lock, too. The migration waits for it with its first pass done.
     await holder.query('begin; lock table loom_audit in row exclusive mode');
     const migrated = migrate(database.door(), migrations);
-    await waiting(1);
+    await waiting('relation', 1);
     // A commit that has begun before the migration ends runs the earlier function to its end.
     const late = Promise.all([earlier.put('late', 1), other.put('late', 1)]);
-    await waiting(3);
+    await waiting('relation', 3);
     await holder.query('commit');
     expect(await migrated).toEqual(migrations.slice(3).map(({ name }) => name));
     await late;
@@ -120,21 +120,30 @@ describe('the migration that indexes the trail', () => {
     const early = await earlier.backup();
     await earlier.put('later', 1);
     await earlier.put('later', 2);
-    // The first pass of the migration finds these entries, and the restore has replaced them when it ends.
-    await holder.query(`begin; select from loom_state where state_key = 'default' for no key update`);
+    await holdAtCommit();
+    await holder.query('select pg_advisory_lock(1)');
     const restored = earlier.restore(early, { truncate_audit: true });
-    await sleep(0);
-    const blocked = new pg.Client({ connectionString: database.url });
-    await blocked.connect();
-    await blocked.query('begin; lock table loom_audit in row exclusive mode');
+    await waiting('advisory', 1);
+    // The first pass of the migration finds the entries that the restore has removed, and then waits for it.
     const migrated = migrate(database.door(), migrations);
-    await waiting(1);
-    await holder.query('commit');
-    await blocked.query('commit');
-    await blocked.end();
+    await waiting('relation', 1);
+    await holder.query('select pg_advisory_unlock(1)');
     await Promise.all([migrated, restored]);
+    expect((await database.pool.query(`select from loom_change where name = 'later'`)).rowCount).toBe(0);
     await expectMigrated();
   });
+
+  /** Makes a restore wait before it commits, while another session holds the advisory lock 1. */
+  async function holdAtCommit(): Promise<void> {
+    await database.pool.query(`
+      create function test_hold() returns trigger language plpgsql as $$
+      begin
+        perform pg_advisory_xact_lock(1);
+        return null;
+      end $$;
+      create constraint trigger test_hold after update on loom_state deferrable initially deferred
+        for each row when (old.last_restore_at is distinct from new.last_restore_at) execute function test_hold()`);
+  }
 
   it('goes on under load, with commits and truncating restores by an earlier node', async () => {
     const early = await earlier.backup();
