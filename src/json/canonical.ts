@@ -67,8 +67,10 @@ function rewrite(text: string, omit?: string): string {
     level += 1;
     while (text[index] !== '}' && text[index + 1] !== '}') {
       index += 1;
+      skipSpace();
       const name = string();
       index += 1;
+      skipSpace();
       members.set(name, value());
     }
     index += text[index] === '}' ? 1 : 2;
@@ -79,10 +81,16 @@ function rewrite(text: string, omit?: string): string {
       .join(', ')}}`;
   }
 
+  /** Skips the space after a separator, which a captured value has if it kept its canonical form. */
+  function skipSpace(): void {
+    if (text[index] === ' ') index += 1;
+  }
+
   function array(): string {
     const elements: string[] = [];
     while (text[index] !== ']' && text[index + 1] !== ']') {
       index += 1;
+      skipSpace();
       elements.push(value());
     }
     index += text[index] === ']' ? 1 : 2;

@@ -21,6 +21,11 @@ export interface CaptureVisit {
   /** For duplicate names: `refuse` (default) throws `duplicate_member`, `keep` keeps all members. */
   duplicates?: 'refuse' | 'keep';
   place?: VisitPlace;
+  /**
+   * Whether a value that is in canonical form keeps it, which is faster. With `after`, an object that begins with a
+   * member of this name, a string without spaces around it, and is in canonical form from its second member on.
+   */
+  canonical?: 'whole' | { after: string };
   /** Whether the text is only valid during `onValue`, which saves a copy. By default, the receiver owns it. */
   borrows?: boolean;
   onValue(value: CapturedValue): void;
@@ -66,6 +71,11 @@ export interface CapturedValue {
    * characters. See `borrows` for its owner.
    */
   text: Buffer;
+  /**
+   * Set if the text kept its canonical form (`CaptureVisit.canonical`), with spaces between tokens. It is 0, or where
+   * the second member of an object begins, the first that is in canonical form.
+   */
+  canonicalFrom?: number;
   type: JsonType;
   /** Length of PostgreSQL's `jsonb::text` of the value. */
   canonicalBytes: number;

@@ -14,11 +14,14 @@ import { limits } from '../../limits.ts';
 // domain, json, errors and limits. It must not know databases, HTTP, files, or the rules for a valid backup.
 // docs/backup-format.md is the specification.
 
-/** Contains one item of a backup. `CapturedValue` describes `text` and `canonicalBytes`. */
+/**
+ * Contains one item of a backup. `CapturedValue` describes `text`, `canonicalBytes` and `canonicalFrom`. An entry with
+ * `canonicalFrom` begins with its hash.
+ */
 export type BackupItem =
-  | { kind: 'document'; name: string; text: Buffer; canonicalBytes: number }
+  | { kind: 'document'; name: string; text: Buffer; canonicalBytes: number; canonicalFrom: number | undefined }
   | { kind: 'digest'; name: string; sha256: string }
-  | { kind: 'entry'; text: Buffer };
+  | { kind: 'entry'; text: Buffer; canonicalFrom: number | undefined };
 
 /** Contains the rest of a backup. Header and manifest are parsed; `checkFrame` checks them. */
 export interface BackupFrame {
@@ -65,7 +68,7 @@ export function createRestoreDecoder(): Decoder<Decoded> {
         return captureMember(decoded.request, name, pointerToken(name));
       }
       decoded.backup = emptyFrame();
-      return backupVisit(decoded.backup, '/backup', emit);
+      return backupVisit(decoded.backup, '/backup', { emit, borrows: false });
     },
     onOther: (type) => {
       throw new LoomError('invalid_restore_request', `The body is ${withArticle(type)}; expected a JSON object.`);
@@ -76,20 +79,48 @@ export function createRestoreDecoder(): Decoder<Decoded> {
 /** Decodes a backup from a file. Throws `backup_malformed` if the file is a restore request. */
 export function createBackupDecoder(): Decoder<BackupFrame> {
   const frame = emptyFrame();
-  return createDecoder(frame, (emit) => {
-    const visit = backupVisit(frame, '', emit);
-    return {
-      ...visit,
-      onMember: (name, offset) => {
-        if (name !== 'backup') return visit.onMember(name, offset);
-        throw malformed(
-          'The file is a restore request: its member "backup" contains the backup. Pass the backup itself.',
-          '/backup',
-          offset,
-        );
-      },
-    };
-  });
+  return createDecoder(frame, (emit) => fileVisit(frame, { emit, borrows: false }));
+}
+
+/** Passes on each item as soon as it is complete. */
+export interface BackupReader {
+  write(chunk: Uint8Array): void;
+  /** Ends the input, as in `Decoder`. */
+  end(): BackupFrame;
+}
+
+/** Reads a backup from a file as `createBackupDecoder` does, without a copy: items are valid only during `onItem`. */
+export function createBackupReader(onItem: (item: BackupItem) => void): BackupReader {
+  const frame = emptyFrame();
+  const scanner = createJsonScanner(fileVisit(frame, { emit: onItem, borrows: true }));
+  return {
+    write: scanner.write,
+    end: () => {
+      endScan(scanner);
+      return frame;
+    },
+  };
+}
+
+/** Receives the items. With `borrows`, their texts are valid only during the call. */
+interface Receiver {
+  emit(item: BackupItem): void;
+  borrows: boolean;
+}
+
+function fileVisit(frame: BackupFrame, receiver: Receiver): ObjectVisit {
+  const visit = backupVisit(frame, '', receiver);
+  return {
+    ...visit,
+    onMember: (name, offset) => {
+      if (name !== 'backup') return visit.onMember(name, offset);
+      throw malformed(
+        'The file is a restore request: its member "backup" contains the backup. Pass the backup itself.',
+        '/backup',
+        offset,
+      );
+    },
+  };
 }
 
 function emptyFrame(): BackupFrame {
@@ -145,7 +176,7 @@ function endScan(scanner: { end(): void; offset: number }): void {
 }
 
 /** Creates the visit of one backup. `pointer` leads to it. */
-function backupVisit(frame: BackupFrame, pointer: string, emit: (item: BackupItem) => void): ObjectVisit {
+function backupVisit(frame: BackupFrame, pointer: string, receiver: Receiver): ObjectVisit {
   let members = 0;
   return {
     kind: 'object',
@@ -158,15 +189,15 @@ function backupVisit(frame: BackupFrame, pointer: string, emit: (item: BackupIte
       switch (name) {
         case 'state':
           frame.hasState = true;
-          return stateVisit(at, emit, () => {
+          return stateVisit(at, receiver, () => {
             frame.hasState = false;
           });
         case 'document_sha256':
           frame.hasDigests = true;
-          return digestsVisit(at, emit);
+          return digestsVisit(at, receiver);
         case 'audit_entries':
           frame.hasAudit = true;
-          return entriesVisit(at, frame, emit);
+          return entriesVisit(at, frame, receiver);
         case 'manifest':
           return captureInto(at, (value) => {
             frame.manifest = value;
@@ -181,7 +212,7 @@ function backupVisit(frame: BackupFrame, pointer: string, emit: (item: BackupIte
   };
 }
 
-function stateVisit(pointer: string, emit: (item: BackupItem) => void, onNull: () => void): Visit {
+function stateVisit(pointer: string, { emit, borrows }: Receiver, onNull: () => void): Visit {
   return {
     kind: 'object',
     uniqueNames: 'caller',
@@ -195,15 +226,18 @@ function stateVisit(pointer: string, emit: (item: BackupItem) => void, onNull: (
         kind: 'capture',
         maxBytes: limits.maxConfigurableDocumentBytes,
         maxDepth: limits.maxDocumentDepth,
+        canonical: 'whole',
+        borrows,
         place: { document: name, pointer: `${pointer}${pointerToken(name)}` },
-        onValue: ({ text, canonicalBytes }) => emit({ kind: 'document', name, text, canonicalBytes }),
+        onValue: ({ text, canonicalBytes, canonicalFrom }) =>
+          emit({ kind: 'document', name, text, canonicalBytes, canonicalFrom }),
       };
     },
     onOther: (type, offset) => nullOrMalformed('state', 'an object', type, pointer, offset, onNull),
   };
 }
 
-function digestsVisit(pointer: string, emit: (item: BackupItem) => void): Visit {
+function digestsVisit(pointer: string, { emit }: Receiver): Visit {
   return {
     kind: 'object',
     uniqueNames: 'caller',
@@ -227,21 +261,23 @@ function digestsVisit(pointer: string, emit: (item: BackupItem) => void): Visit 
   };
 }
 
-function entriesVisit(pointer: string, frame: BackupFrame, emit: (item: BackupItem) => void): Visit {
+function entriesVisit(pointer: string, frame: BackupFrame, { emit, borrows }: Receiver): Visit {
   return {
     kind: 'array',
     onElement: (index) => ({
       kind: 'capture',
       maxBytes: limits.maxReadableEntryBytes,
       maxDepth: limits.maxReadableEntryDepth,
+      canonical: { after: 'hash' },
+      borrows,
       place: { pointer: `${pointer}/${index}` },
-      onValue: ({ text, type, offset }) => {
+      onValue: ({ text, type, offset, canonicalFrom }) => {
         if (type !== 'object') {
           const detail = `Audit entry ${index + 1} of the backup is ${withArticle(type)}; expected an object.`;
           throw malformed(detail, `${pointer}/${index}`, offset);
         }
         frame.auditEntries += 1;
-        emit({ kind: 'entry', text });
+        emit({ kind: 'entry', text, canonicalFrom });
       },
     }),
     onOther: (type, offset) =>

@@ -45,7 +45,7 @@ async function* readWindows({ open, manifest }: Trail, from: number, size: numbe
   for await (const text of readEntries(open)) {
     const { seq, hash } = JSON.parse(text.toString('utf8')) as EntryMembers;
     if (Number(seq) < from) continue;
-    window.set(String(hash), { seq: Number(seq), sha256: canonicalSha256(text).toString('hex') });
+    window.set(String(hash), { seq: Number(seq), sha256: canonicalSha256({ text }).toString('hex') });
     if (window.size < size) continue;
     yield window;
     window = new Map();

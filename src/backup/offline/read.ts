@@ -1,5 +1,5 @@
 import { canonicalOfCaptured } from '../../json/canonical.ts';
-import { type BackupFrame, type BackupItem, createBackupDecoder } from '../format/decoder.ts';
+import { type BackupFrame, type BackupItem, createBackupDecoder, createBackupReader } from '../format/decoder.ts';
 import { sha256 } from '../format/digests.ts';
 
 // src/backup/offline/ verifies and summarizes a backup file without a database, and compares it with an earlier backup.
@@ -9,18 +9,18 @@ import { sha256 } from '../format/digests.ts';
 /** Opens the backup at its start; may be called repeatedly. The bytes are decompressed JSON. */
 export type OpenBackup = () => AsyncIterable<Uint8Array>;
 
-/** Reads the whole backup and passes each item to `onItem`. */
+/** Reads the whole backup and passes each item to `onItem`, which must not keep its text. */
 export async function decodeAll(
   open: OpenBackup,
   onItem: (item: BackupItem) => void,
 ): Promise<{ frame: BackupFrame; bytes: number }> {
-  const decoder = createBackupDecoder();
+  const reader = createBackupReader(onItem);
   let bytes = 0;
   for await (const chunk of open()) {
     bytes += chunk.length;
-    for (const item of decoder.write(chunk)) onItem(item);
+    reader.write(chunk);
   }
-  return { frame: decoder.end(), bytes };
+  return { frame: reader.end(), bytes };
 }
 
 /** Yields the captured texts of the audit entries in order. Stops reading when the caller stops. */
@@ -32,7 +32,7 @@ export async function* readEntries(open: OpenBackup): AsyncGenerator<Buffer> {
   decoder.end();
 }
 
-/** Returns the sha256 of a captured value's canonical text. */
-export function canonicalSha256(captured: Buffer): Buffer {
-  return sha256(Buffer.from(canonicalOfCaptured(captured)));
+/** Returns the sha256 of a captured value's canonical text. `canonicalFrom` is that of `CapturedValue`. */
+export function canonicalSha256({ text, canonicalFrom }: { text: Buffer; canonicalFrom?: number | undefined }): Buffer {
+  return sha256(canonicalFrom === 0 ? text : Buffer.from(canonicalOfCaptured(text)));
 }

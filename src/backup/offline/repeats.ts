@@ -1,45 +1,60 @@
 import { createHash } from 'node:crypto';
 import type { EntryMembers } from '../check/entry-forms.ts';
 import { repeatedMember } from '../check/faults.ts';
+import { createFingerprints, fingerprintOf } from './fingerprints.ts';
 import { decodeAll, type OpenBackup } from './read.ts';
 
 const uniqueMembers = ['event_id', 'idempotency_key'] as const;
 
 /** Finds two entries with the same event id or the same idempotency key. */
 export interface RepeatCheck {
-  /** Adds the next entry. It must be well-formed, which bounds the memory for its members. */
+  /** Adds the next entry. It must be well-formed. */
   add(entry: EntryMembers): void;
-  /** Throws an error for the first entry that repeats a member. Rereads a backup of more than `window` entries. */
+  /** Throws an error for the first entry that repeats a member. Rereads the backup only if fingerprints repeat. */
   assertNone(open: OpenBackup): Promise<void>;
 }
 
+/** Creates a check with fingerprints of all values. A second reading holds at most about `window` values in memory. */
 export function createRepeatCheck(window: number): RepeatCheck {
-  let finder: RepeatFinder | undefined = createRepeatFinder(() => true);
-  let entries = 0;
+  const fingerprints = { event_id: createFingerprints(), idempotency_key: createFingerprints() };
   return {
     add: (entry) => {
-      entries += 1;
-      if (entries > window) finder = undefined;
-      finder?.add(entry);
+      for (const member of uniqueMembers) {
+        const value = entry[member];
+        if (typeof value === 'string') fingerprints[member].add(fingerprintOf(value));
+      }
     },
     assertNone: async (open) => {
-      const first = finder === undefined ? await findByPartitions(open, Math.ceil(entries / window)) : finder.first();
+      const suspects = {
+        event_id: fingerprints.event_id.repeated(),
+        idempotency_key: fingerprints.idempotency_key.repeated(),
+      };
+      const count = suspects.event_id.size + suspects.idempotency_key.size;
+      const first = await findByPartitions(open, suspects, Math.ceil(count / window));
       if (first !== undefined) throw repeatedMember('', first.position, first.seq, first.member);
     },
   };
 }
 
+type Member = (typeof uniqueMembers)[number];
+
 interface Repeat {
   position: number;
   seq: number;
-  member: string;
+  member: Member;
 }
 
-/** Reads the backup once for each partition of the values, and keeps only the values of that partition in memory. */
-async function findByPartitions(open: OpenBackup, partitions: number): Promise<Repeat | undefined> {
+/** Reads the backup once for each partition of the values, and keeps only the suspects of that partition in memory. */
+async function findByPartitions(
+  open: OpenBackup,
+  suspects: Record<Member, Set<number>>,
+  partitions: number,
+): Promise<Repeat | undefined> {
   let first: Repeat | undefined;
   for (let partition = 0; partition < partitions; partition += 1) {
-    const finder = createRepeatFinder((value) => partitionOf(value, partitions) === partition);
+    const finder = createRepeatFinder((member, value) => {
+      return suspects[member].has(fingerprintOf(value)) && partitionOf(value, partitions) === partition;
+    });
     await decodeAll(open, (item) => {
       if (item.kind === 'entry') finder.add(JSON.parse(item.text.toString('utf8')) as EntryMembers);
     });
@@ -54,7 +69,7 @@ interface RepeatFinder {
   first(): Repeat | undefined;
 }
 
-function createRepeatFinder(isIncluded: (value: string) => boolean): RepeatFinder {
+function createRepeatFinder(isIncluded: (member: Member, value: string) => boolean): RepeatFinder {
   const seen = { event_id: new Set<string>(), idempotency_key: new Set<string>() };
   let position = 0;
   let first: Repeat | undefined;
@@ -64,7 +79,7 @@ function createRepeatFinder(isIncluded: (value: string) => boolean): RepeatFinde
       if (first !== undefined) return;
       for (const member of uniqueMembers) {
         const value = entry[member];
-        if (typeof value !== 'string' || !isIncluded(value)) continue;
+        if (typeof value !== 'string' || !isIncluded(member, value)) continue;
         if (seen[member].has(value)) first ??= { position, seq: Number(entry.seq), member };
         seen[member].add(value);
       }

@@ -37,14 +37,15 @@ export async function verifyBackup(
   const digests = createOrderedDigest();
   const entries = createEntryCheck();
   const repeats = createRepeatCheck(window);
-  const addEntry = (text: Buffer): void => {
-    const members = entries.add(text);
-    if (members !== undefined) repeats.add(members);
-  };
   const { frame, bytes } = await decodeAll(open, (item) => {
-    if (item.kind === 'document') documents.add(item.name, canonicalSha256(item.text));
-    else if (item.kind === 'digest') digests.add(item.name, Buffer.from(item.sha256, 'hex'));
-    else addEntry(item.text);
+    if (item.kind === 'document') {
+      documents.add(item.name, canonicalSha256(item));
+    } else if (item.kind === 'digest') {
+      digests.add(item.name, Buffer.from(item.sha256, 'hex'));
+    } else {
+      const entry = entries.add(item);
+      if (entry !== undefined) repeats.add(entry.members);
+    }
   });
   const backup = checkFrame(frame, '', { schemaVersion, acceptUnverified: false });
   if (!backup.verified) throw manifestMissing();

@@ -74,7 +74,7 @@ async function readWindow(
     if (pair === undefined) return;
     if (item.kind === 'document') {
       pair.documents += 1;
-      pair.document = canonicalSha256(item.text).toString('hex');
+      pair.document = canonicalSha256(item).toString('hex');
     } else {
       pair.digests += 1;
       pair.digest = item.sha256;

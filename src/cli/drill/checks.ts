@@ -58,7 +58,9 @@ function assertPlanKept(plan: RestoreReport, report: RestoreReport): void {
 export function assertChainValid(verdict: AuditVerdict): string {
   if (!verdict.ok) {
     const { first_bad_seq: seq, reason, detail } = verdict;
-    throw new DrillFault(`The audit chain is broken at entry ${seq} (${reason}): ${detail}`);
+    const where =
+      seq === null ? 'The audit trail does not match the state' : `The audit chain is broken at entry ${seq}`;
+    throw new DrillFault(`${where} (${reason}): ${detail}`);
   }
   return `${counted(verdict.entries, 'valid entry')}, up to entry ${verdict.head.seq}, ${verdict.head.hash}`;
 }

@@ -3,6 +3,7 @@ import { limits } from '../../limits.ts';
 import { BYTE, showByte, typeOf, WHITESPACE } from '../bytes.ts';
 import { shortPointer } from '../pointer.ts';
 import type { CaptureVisit, JsonType, SkipVisit, Visit } from '../visit.ts';
+import { readCanonical } from './canonical-reader.ts';
 import { createCaptureStack } from './capture-stack.ts';
 import { JsonTruncatedError } from './fault.ts';
 import { createLiteralReader } from './literal-reader.ts';
@@ -49,7 +50,7 @@ const NOTHING = 9;
 const EMPTY: Buffer = Buffer.alloc(0);
 
 /**
- * Creates a scanner that treats the text according to `root`. Results and errors do not depend on the chunks.
+ * Creates a scanner that treats the text according to `root`. The chunks matter only for `CapturedValue.canonicalFrom`.
  *
  * Throws LoomErrors with `offset` and `pointer`: `invalid_json`, `invalid_utf8`, `invalid_string`, `invalid_number`,
  * `duplicate_member`, `nested_too_deeply`, `document_too_large`, and `body_too_large` for too much whitespace. Passes
@@ -155,6 +156,11 @@ export function createJsonScanner(root: Visit): JsonScanner {
         state = visit.kind === 'object' ? NAME_OR_END : VALUE_OR_END;
         return position + 1;
       }
+      const end = readCanonical(visit, type, chunk, position, base);
+      if (end >= 0) {
+        endValue(end);
+        return end;
+      }
       beginCapture(visit, type, position);
     }
     if (type === 'object' || type === 'array') return enterContainer(type, position);
@@ -240,15 +246,11 @@ export function createJsonScanner(root: Visit): JsonScanner {
 
   function readString(from: number): number {
     const position = strings.read(chunk, from, base);
-    if (strings.closed) endString(position);
+    if (strings.closed) (stringIsName ? endName : endValue)(position);
     return position;
   }
 
-  function endString(position: number): void {
-    if (!stringIsName) {
-      endValue(position);
-      return;
-    }
+  function endName(position: number): void {
     if (current === undefined) endVisitedName(position);
     else if (current.kind === 'capture') endCapturedName(current, position);
     state = COLON;
@@ -282,10 +284,8 @@ export function createJsonScanner(root: Visit): JsonScanner {
   }
 
   function endInput(): void {
-    if (state === IN_NUMBER) {
-      const isOutermost = visits.depth === 0 && captured.depth === 0;
-      if (numbers.endInput(isOutermost)) endValue(0);
-    }
+    const isOutermost = visits.depth === 0 && captured.depth === 0;
+    if (state === IN_NUMBER && numbers.endInput(isOutermost)) endValue(0);
     if (state === NOTHING) return;
     if (state === VALUE && visits.depth === 0 && current === undefined) {
       fail('invalid_json', 'Expected a JSON value, found an empty text', 0);

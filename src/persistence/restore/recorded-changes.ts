@@ -38,7 +38,7 @@ export async function stageRecordedChanges(queries: Queries, stateKey: string): 
  */
 export async function appendRecordedChanges(
   queries: Queries,
-  { action, stateKey, revision, epoch, requestId, actor }: OperationEntry,
+  { action, stateKey, revision, epoch, requestId, caller }: OperationEntry,
   { eventId, head, recordedAt }: AppendedEntry,
 ): Promise<AuditHead> {
   const last = await queries.firstRow<AuditHead>(
@@ -46,8 +46,8 @@ export async function appendRecordedChanges(
        select chunk, $2::bigint + row_number() over (order by chunk) as seq, gen_random_uuid() as event_id
          from (select distinct chunk from loom_stage_recorded) c
      ), entries as (
-       select seq, event_id, jsonb_build_object('seq', seq, 'event_id', event_id, 'recorded_at', $4::text,
-                'action', $5 || '.changes', 'actor', $6::text, 'request_id', $7::text, 'revision', $8::bigint, 'epoch', $9::text,
+       select seq, event_id, $6::jsonb || jsonb_build_object('seq', seq, 'event_id', event_id, 'recorded_at', $4::text,
+                'action', $5 || '.changes', 'request_id', $7::text, 'revision', $8::bigint, 'epoch', $9::text,
                 'operation_event_id', $10::text, 'changes', (
                   select jsonb_agg(change)
                     from (select case when r.op = 'delete' then jsonb_build_object('op', r.op, 'name', r.name)
@@ -72,7 +72,7 @@ export async function appendRecordedChanges(
          from loom_stage_recorded r join chunks c using (chunk)
      )
      select seq, encode(hash, 'hex') as hash from appended order by seq desc limit 1`,
-    [stateKey, head.seq, head.hash, recordedAt, action, actor, requestId, revision, epoch, eventId],
+    [stateKey, head.seq, head.hash, recordedAt, action, caller, requestId, revision, epoch, eventId],
   );
   return last ?? head;
 }

@@ -6,6 +6,7 @@ import { chainHash, createStateDigest, sha256 } from '../../../src/backup/format
 import { createBackupEncoder } from '../../../src/backup/format/encoder.ts';
 import { GENESIS_HASH } from '../../../src/domain/audit.ts';
 import type { BackupHeader } from '../../../src/domain/backup.ts';
+import { canonicalOfCaptured } from '../../../src/json/canonical.ts';
 
 const header: BackupHeader = {
   loom_backup_version: 1,
@@ -53,10 +54,11 @@ function decode(...pieces: Buffer[]) {
   return { items: items.map(flat), decoded: decoder.end() };
 }
 
+/** Texts are compared in canonical form, because an item that is complete in a chunk may have kept it. */
 function flat(item: BackupItem): string[] {
-  if (item.kind === 'document') return [item.kind, item.name, Buffer.from(item.text).toString()];
   if (item.kind === 'digest') return [item.kind, item.name, item.sha256];
-  return [item.kind, Buffer.from(item.text).toString()];
+  const canonical = canonicalOfCaptured(Buffer.from(item.text));
+  return item.kind === 'document' ? [item.kind, item.name, canonical] : [item.kind, canonical];
 }
 
 const body = (backup: string) => Buffer.from(`{"confirm":"restore","backup":${backup},"dry_run":true}`);
