@@ -151,7 +151,7 @@ describe('the changes that a restore writes into the trail', () => {
 });
 
 describe('a restore', () => {
-  it.each(['schema-1', 'schema-2', 'schema-3'])('makes the trail of an older node complete: %s', async (name) => {
+  it.each(['schema-1', 'schema-2', 'schema-3', 'schema-4'])('makes the trail of an older node complete: %s', async (name) => {
     const text = await readFile(`test/fixtures/backups/${name}.json`, 'utf8');
     const options = { accept_state_key: JSON.parse(text).state_key };
     await node.restore(text, options);
