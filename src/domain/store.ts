@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { Caller } from './actor.ts';
-import type { AuditHead, AuditLine, AuditQuery, AuditVerdict } from './audit.ts';
+import type { AuditHead, AuditLine, AuditQuery, AuditVerdict, ChainFault, StateFault } from './audit.ts';
 import type { BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentSummary, StoredDocument } from './document.ts';
@@ -118,6 +118,8 @@ export interface ChainCheckRecord {
   from_seq: number;
   to_seq: number;
   first_bad_seq: number | null;
+  /** The fault that was found. Nodes of version 0.2 and later set it, after a verification. */
+  reason?: ChainFault | StateFault | undefined;
 }
 
 /** Describes a backup that is being streamed. */

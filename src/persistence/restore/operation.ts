@@ -15,6 +15,7 @@ import { boundTransaction, detectLostNode } from '../connection/session-bounds.t
 import { assertSchemaServes } from '../schema/serves.ts';
 import { createEventId } from '../state/identifiers.ts';
 import { isLineageChanged, lockState, readStateHead, startEpochIfLost } from '../state/state-row.ts';
+import { digestReplaced, type NamedUndoRecord, readNamedRecords, readUndoRecords } from '../state/undo-digest.ts';
 import { applyDocuments, type DocumentsPlan } from './documents.ts';
 import {
   adoptEntries,
@@ -28,8 +29,7 @@ import { refreshLastChanges, stageLastChanges } from './last-changes.ts';
 import { type AppendedEntry, advanceState, appendOperationEntry } from './operation-entry.ts';
 import { appendRecordedChanges, stageRecordedChanges } from './recorded-changes.ts';
 import type { TrailComparison, TrailPlan } from './trail.ts';
-import { digestReplaced, type NamedUndoRecord, readNamedRecords } from './undo/undo-digest.ts';
-import { keepDocuments, keepEntries, readUndoRecords, sealUndoRecord } from './undo/undo-record.ts';
+import { keepDocuments, keepEntries, sealUndoRecord } from './undo/undo-record.ts';
 
 /** Describes what a restore or undo changes, at one revision of the live state. */
 export interface OperationPlan {

@@ -79,7 +79,7 @@ async function receive(connection: Connection, body: Readable, { stateKey, progr
   if (decoded.request.dry_run === true) progress.becomePlan();
   progress.enter('checking');
   const request = checkRequest(decoded, { stateKey, schemaVersion: CURRENT_SCHEMA_VERSION });
-  const staged = await checkStage(connection, request.backup);
+  const staged = await checkStage(connection, request.backup, decoded.entries);
   await lockTarget(connection, stateKey, decoded.request);
   progress.enter(request.options.dryRun ? 'planning' : 'applying');
   return { request, staged };
