@@ -27,7 +27,8 @@ export async function fillState(url: string, { documents, documentBytes, entries
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {
-    await client.query(`set work_mem = '128MB'; set maintenance_work_mem = '256MB'`);
+    // The index of changes is written in one statement, after all entries.
+    await client.query(`set work_mem = '128MB'; set loom.changes = 'kept'`);
     await client.query(`insert into loom_state (state_key, epoch) values ('default', 'filled')`);
     await client.query(fillFunctions(documents, documentBytes));
     for (let after = 0; after < entries; after += BATCH) {

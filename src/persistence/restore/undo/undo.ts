@@ -3,7 +3,7 @@
 
 import type { UndoOptions } from '../../../domain/request.ts';
 import type { StateHead } from '../../../domain/state.ts';
-import type { OperationContext } from '../../../domain/store.ts';
+import type { ChangeContext } from '../../../domain/store.ts';
 import type { UndoRecord, UndoReport } from '../../../domain/undo.ts';
 import { LoomError } from '../../../errors.ts';
 import type { Connection, Queries } from '../../connection/connection.ts';
@@ -26,7 +26,7 @@ import { describeUndo, reportUndo, type UndoPlan } from './undo-report.ts';
 export function undo(
   database: Database,
   { dryRun, expectRevision, eventId }: UndoOptions,
-  { stateKey, requestId, signal }: OperationContext & { stateKey: string },
+  { stateKey, requestId, caller, signal }: ChangeContext & { stateKey: string },
 ): Promise<UndoReport> {
   return openOperation(database, signal, async (connection) => {
     await lockRestores(connection, stateKey);
@@ -39,6 +39,7 @@ export function undo(
       action: 'undo',
       stateKey,
       requestId,
+      caller,
       dryRun,
       expectRevision,
       compared: { comparedTo: head.seq, keptTo: head.seq },
@@ -121,8 +122,8 @@ async function stageUndoRecords(queries: Queries, stateKey: string, first: numbe
     [stateKey, first],
   );
   await queries.execute(
-    `insert into loom_stage_audit (line)
-     select entry || jsonb_build_object('hash', encode(hash, 'hex'))
+    `insert into loom_stage_audit (position, seq, hash, entry)
+     select row_number() over (order by revision, seq), seq, hash, entry
        from loom_snapshot_audit where state_key = $1 and revision >= $2 order by revision, seq`,
     [stateKey, first],
   );
