@@ -61,7 +61,11 @@ export async function openTestStore(url: string, options: TestStoreOptions = {})
     migrations: await loadMigrations(),
     operations: createOperations(),
   });
-  const context = () => ({ requestId: 'test', signal: new AbortController().signal });
+  const context = () => ({
+    requestId: 'test',
+    caller: { actor: 'admin' as const },
+    signal: new AbortController().signal,
+  });
   const commit: TestStore['commit'] = (request) =>
     store.submitCommit({ action: 'document.put', actor: 'client', requestId: 'test', ...request });
   const restoreBody: TestStore['restoreBody'] = (body) =>
