@@ -25,9 +25,9 @@ export type AnswerProbe = (request: IncomingMessage, response: ServerResponse) =
 
 /**
  * Creates a function that answers a plain `GET /live` or `GET /ready` without Fastify, and returns whether it did. The
- * answer is that of `routes/probes.ts`, byte for byte. Fastify gets every other form of a probe: with a query, a body or
- * an unusual head, on a connection that the answer closes, or while the log has a line for each probe. A plain probe
- * needs no hook. Without the hooks, it costs as little as a bare handler of Fastify.
+ * answer is that of `routes/probes.ts`, byte for byte. Fastify gets every other form of a probe: with a query, with a
+ * body or an unusual head, on a connection that the answer closes, or while the log has a line for each probe. A plain
+ * probe needs no hook. Without the hooks, it costs as little as a bare handler of Fastify.
  */
 export function createProbeLane({ readiness, isDraining, isExtra, log, metrics }: ProbeLaneParts): AnswerProbe {
   const live = toAnswer(200, { ok: true });

@@ -93,6 +93,19 @@ export const databaseLimits = {
   minFailedCommitBatches: 3,
   maxCommitFailureAgeMs: 15_000,
 
+  /**
+   * Set the parallel workers and the memory of each for a verification, unless the server's own settings are higher.
+   * Two workers use the cores of a small server, and each sorts or hashes some 200,000 changes in this memory.
+   */
+  verifyWorkers: 2,
+  verifyWorkMemoryBytes: 32 * MiB,
+
+  /** Sets the size from which a verification reads a table in parallel. Starting workers takes some milliseconds. */
+  minParallelVerifyBytes: 64 * 1024,
+
+  /** Bounds the mismatches that a verification lists. An operator looks at a few, then at the cause of all. */
+  maxListedMismatches: 100,
+
   /** Sets `Retry-After` while the database is down. A node detects a recovery within 5 s, and usually sooner. */
   databaseRetrySeconds: 2,
 

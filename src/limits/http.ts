@@ -100,6 +100,9 @@ export const httpLimits = {
   /** Bounds the elements that the node reads of a header that is a list, such as `Accept`. Browsers send about 10. */
   maxHeaderElements: 64,
 
+  /** Bounds the name in `x-loom-actor`, which each audit entry of the request contains. */
+  maxActorCharacters: 128,
+
   /** Bounds the name of an audit action in a query. LOOM's own have at most 15. */
   maxActionCharacters: 128,
 

@@ -19,13 +19,13 @@ import { readLocks } from './restore/lock.ts';
 import { restore } from './restore/restore.ts';
 import { dropScratch } from './restore/scratch.ts';
 import { undo } from './restore/undo/undo.ts';
-import { readUndoRecords } from './restore/undo/undo-record.ts';
 import type { Migration } from './schema/migrations.ts';
 import { readSchemaStatus } from './schema/schema.ts';
 import { createEventId } from './state/identifiers.ts';
 import { listScratchStates } from './state/scratch-states.ts';
 import { readSizes } from './state/sizes.ts';
 import { observeStateHead, readStateHead } from './state/state-row.ts';
+import { readUndoRecords } from './state/undo-digest.ts';
 
 export interface StoreOptions {
   database: Database;

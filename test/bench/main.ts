@@ -3,6 +3,7 @@ import { benchmarkLockHold } from './bounds/lock-hold.ts';
 import { benchmarkMerge } from './bounds/merge.ts';
 import { benchmarkFailover, benchmarkFairness } from './bounds/outage.ts';
 import { benchmarkCommit } from './commit.ts';
+import { benchmarkRead, benchmarkReady } from './requests/requests.ts';
 import {
   type BenchOptions,
   combineRuns,
@@ -10,6 +11,7 @@ import {
   type FigureSeries,
   showMarkdown,
   showResults,
+  updatePage,
   writeResults,
 } from './results.ts';
 import { benchmarkFlat } from './size/flat.ts';
@@ -23,6 +25,8 @@ type Benchmark = (options: BenchOptions) => Promise<Figure[] | undefined> | Prom
 
 const benchmarks: Record<string, Benchmark> = {
   commit: benchmarkCommit,
+  ready: benchmarkReady,
+  read: benchmarkRead,
   transfer: benchmarkTransfer,
   fairness: benchmarkFairness,
   failover: benchmarkFailover,
@@ -34,8 +38,8 @@ const benchmarks: Record<string, Benchmark> = {
   waits: benchmarkWaits,
 };
 
-const usage = `npm run bench -- [NAME ...] [--runs N] [--json FILE] [--full]
-npm run bench -- --markdown FILE    prints the tables of a JSON file
+const usage = `npm run bench -- [NAME ...] [--runs N] [--json FILE] [--full | --entries N]
+npm run bench -- --markdown FILE ... [--page PAGE]    prints the tables of JSON files, or replaces those of the page
 Benchmarks: ${Object.keys(benchmarks).join(', ')}. Without a name, all run.
 `;
 
@@ -47,15 +51,18 @@ async function main(args: string[]): Promise<void> {
     options: {
       runs: { type: 'string', default: '1' },
       json: { type: 'string' },
-      markdown: { type: 'string' },
+      markdown: { type: 'boolean', default: false },
+      page: { type: 'string' },
       full: { type: 'boolean', default: false },
+      entries: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   });
   if (values.help) return void process.stdout.write(usage);
-  if (values.markdown !== undefined) return void process.stdout.write(await showMarkdown(values.markdown));
-  const runs = Number(values.runs);
-  if (!Number.isInteger(runs) || runs < 1) throw new Error(`--runs is "${values.runs}". Give a number from 1.`);
+  if (values.markdown && values.page !== undefined) return updatePage(values.page, positionals);
+  if (values.markdown) return void process.stdout.write(await showMarkdown(positionals));
+  const runs = readCount('runs', values.runs);
+  const entries = values.entries === undefined ? undefined : readCount('entries', values.entries);
   const results: Record<string, FigureSeries[]> = {};
   for (const name of positionals.length > 0 ? positionals : Object.keys(benchmarks)) {
     const benchmark = benchmarks[name];
@@ -63,7 +70,7 @@ async function main(args: string[]): Promise<void> {
     const figures: Figure[][] = [];
     for (let run = 1; run <= runs; run += 1) {
       process.stdout.write(`== ${name}${runs > 1 ? `, run ${run} of ${runs}` : ''}\n`);
-      figures.push((await benchmark({ full: values.full })) ?? []);
+      figures.push((await benchmark({ full: values.full, entries })) ?? []);
       if (runs > 1) process.stdout.write(showResults(combineRuns(figures.slice(-1))));
     }
     const series = combineRuns(figures);
@@ -72,6 +79,12 @@ async function main(args: string[]): Promise<void> {
     // Written after each benchmark, so that an interrupted run keeps its figures.
     if (values.json !== undefined) await writeResults(values.json, results);
   }
+}
+
+function readCount(option: string, text: string): number {
+  const count = Number(text);
+  if (!Number.isInteger(count) || count < 1) throw new Error(`--${option} is "${text}". Give a number from 1.`);
+  return count;
 }
 
 await main(process.argv.slice(2));

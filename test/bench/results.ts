@@ -5,9 +5,17 @@ import { quantile, showTable } from './figures.ts';
 export interface BenchOptions {
   /** Use the sizes of the goals, which take minutes, instead of sizes for trying a change. */
   full: boolean;
+  /** Replaces the number of entries of the large state. */
+  entries: number | undefined;
 }
 
-/** One measurement of a run. A goal can be judged only by a ratio of one run, or by a bound that the project promises. */
+/** Returns the numbers of entries at which the project promises bounds on memory and latency. */
+export function entryCounts({ full, entries }: BenchOptions): number[] {
+  if (entries !== undefined) return [entries];
+  return full ? [200_000, 3_000_000] : [20_000];
+}
+
+/** One measurement of a run. Only a ratio of one run, or a promised bound, can have a goal. */
 export interface Figure {
   /** What was measured, such as `commits, 32 clients`. A name occurs once in a run. */
   name: string;
@@ -55,16 +63,34 @@ export function showResults(series: FigureSeries[]): string {
   return showTable([header, ...series.map(cellsOf)]);
 }
 
-/** Formats the results of a JSON file as tables for docs/performance.md. */
-export async function showMarkdown(path: string): Promise<string> {
-  const results = JSON.parse(await readFile(path, 'utf8')) as BenchResults;
-  const facts = Object.entries(results.environment).map(([name, value]) => `${name} ${value}`);
-  const tables = Object.entries(results.benchmarks).map(([name, series]) => {
+/** Formats the results of JSON files for docs/performance.md. A later file replaces benchmarks of earlier ones. */
+export async function showMarkdown(paths: string[]): Promise<string> {
+  const files = await Promise.all(paths.map(async (path) => JSON.parse(await readFile(path, 'utf8')) as BenchResults));
+  const facts = new Set(
+    files.map(
+      (file) =>
+        `${file.at.slice(0, 10)}: ${Object.entries(file.environment)
+          .map(([key, value]) => `${key} ${value}`)
+          .join(', ')}`,
+    ),
+  );
+  const benchmarks = Object.assign({}, ...files.map((file) => file.benchmarks)) as BenchResults['benchmarks'];
+  const tables = Object.entries(benchmarks).map(([name, series]) => {
     const line = (cells: string[]): string => `| ${cells.join(' | ')} |`;
     const rule = `|---|${'--:|'.repeat(header.length - 2)}---|`;
     return `### ${name}\n\n${[line(header), rule, ...series.map((one) => line(cellsOf(one)))].join('\n')}\n`;
   });
-  return `Measured on ${results.at.slice(0, 10)}: ${facts.join(', ')}.\n\n${tables.join('\n')}`;
+  return `${[...facts].map((fact) => `- ${fact}`).join('\n')}\n\n${tables.join('\n')}`;
+}
+
+const BEGIN = '<!-- The rest is written by npm run bench -- --markdown. -->\n';
+
+/** Replaces the end of a page, after the mark, with the tables of JSON files. */
+export async function updatePage(page: string, paths: string[]): Promise<void> {
+  const text = await readFile(page, 'utf8');
+  const end = text.indexOf(BEGIN);
+  if (end < 0) throw new Error(`${page} has no line "${BEGIN.trim()}"`);
+  await writeFile(page, `${text.slice(0, end + BEGIN.length)}\n${await showMarkdown(paths)}`);
 }
 
 export async function writeResults(path: string, benchmarks: BenchResults['benchmarks']): Promise<void> {

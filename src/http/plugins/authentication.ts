@@ -4,6 +4,7 @@ import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import type { Config } from '../../config/config.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
+import { readActorName } from '../request/actor.ts';
 import { networkOf } from '../request/client-address.ts';
 import { assertNoTokenInQuery, createTokenBook, readToken } from '../request/tokens.ts';
 
@@ -16,6 +17,7 @@ export function registerAuthentication(app: FastifyInstance, tokens: Config['tok
   const findActor = createTokenBook(tokens);
   const countWrongToken = createFloodGuard();
   app.decorateRequest('actor', undefined);
+  app.decorateRequest('actorName', undefined);
   app.addHook('onRequest', (request, _reply, done) => {
     assertNoTokenInQuery(request.raw.url ?? '', findActor);
     const { access = 'admin' } = request.routeOptions.config;
@@ -38,7 +40,10 @@ export function registerAuthentication(app: FastifyInstance, tokens: Config['tok
       const needed = access === 'admin' ? 'an admin token' : `a ${access} or admin token`;
       throw new LoomError('forbidden', `This route needs ${needed}.`);
     }
-    if (actor !== 'metrics') request.actor = actor;
+    if (actor !== 'metrics') {
+      request.actor = actor;
+      request.actorName = readActorName(request.raw, token);
+    }
     done();
   });
 }

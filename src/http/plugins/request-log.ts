@@ -13,15 +13,16 @@ export function registerRequestLog(
   app.addHook('onRequest', (request, reply, done) => {
     const startedAt = performance.now();
     onceDone(reply, () => {
-      const durationMs = performance.now() - startedAt;
+      const elapsedMs = performance.now() - startedAt;
       const complete = reply.raw.writableFinished;
       const status = statusOf(reply, complete);
       const route = request.routeOptions.url ?? 'none';
-      metrics.countRequest({ method: request.method, route, status, durationMs, isProbe: isProbe(request) });
+      metrics.countRequest({ method: request.method, route, status, durationMs: elapsedMs, isProbe: isProbe(request) });
       const level = levelOf(request, reply);
       if (!lines.isLevelEnabled(level)) return;
-      const { id, method, url, clientAddress: ip, actor, problemCode: code } = request;
-      const line = { req: { id, method, url, ip }, status, durationMs: Math.round(durationMs * 10) / 10, actor, code };
+      const { id, method, url, clientAddress: ip, actor, actorName, problemCode: code } = request;
+      const durationMs = Math.round(elapsedMs * 10) / 10;
+      const line = { req: { id, method, url, ip }, status, durationMs, actor, actorName, code };
       if (complete) lines[level](line, 'request answered');
       else lines[level]({ ...line, complete }, 'connection closed before the whole answer was sent');
     });

@@ -1,6 +1,6 @@
 import { hash, timingSafeEqual } from 'node:crypto';
 import type { Config } from '../../config/config.ts';
-import type { Actor } from '../../domain/commit.ts';
+import type { Actor } from '../../domain/actor.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { parseQuery } from './query-string.ts';

@@ -4,7 +4,7 @@ import type { Database } from '../connection/database.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { assertIndexUnfiltered } from '../state/consistency.ts';
 import { readStateHead } from '../state/state-row.ts';
-import { isWithin, mayHaveChanged } from './selection.ts';
+import { entryOf, isWithin, mayHaveChanged } from './selection.ts';
 
 /**
  * Reads one page of the changes of a document, newest first. Returns undefined if the audit trail has no change of it.
@@ -59,14 +59,15 @@ async function hasHistory(database: Database, stateKey: string, name: string): P
  * node of an earlier version, which recorded no changes. It counts if it may have changed the document.
  */
 function selectChanges(limit: string): string {
-  const parameters = { since: '$4::timestamptz', until: '$5::timestamptz' };
+  const isInTime = isWithin({ since: '$4::timestamptz', until: '$5::timestamptz' });
+  const mayCount = `${isInTime} and ${mayHaveChanged('$1', '$2')}`;
   const ordered = `order by seq desc limit ${limit}`;
-  return `(select seq, c.revision, c.op, c.sha256 from loom_change c join loom_audit using (state_key, seq)
-            where state_key = $1 and c.name = $2 and seq < $3 and ${isWithin(parameters)} ${ordered})
+  return `(select c.seq, c.revision, c.op, c.sha256 from loom_change c cross join lateral (${entryOf('$1', isInTime)}) entry
+            where c.state_key = $1 and c.name = $2 and c.seq < $3 ${ordered})
           union all
-          (select seq, c.revision, c.op, c.sha256 from loom_change c join loom_audit using (state_key, seq)
-            where state_key = $1 and c.name = '' and seq < $3 and ${isWithin(parameters)}
-              and ${mayHaveChanged('$1', '$2')}
+          (select c.seq, c.revision, c.op, c.sha256
+             from loom_change c cross join lateral (${entryOf('$1', mayCount)}) entry
+            where c.state_key = $1 and c.name = '' and c.seq < $3
               and not exists (select from loom_change n where n.state_key = $1 and n.name = $2 and n.seq = c.seq)
             ${ordered})
           ${ordered}`;

@@ -1,5 +1,5 @@
 // persistence/audit/ reads and verifies the audit trail. It imports domain, limits and, of persistence, activity/,
-// connection/, read/ and state/. It never writes: commit/ and restore/ append entries.
+// connection/, read/ and state/. It writes no entry, but rebuild.ts makes the index of the entries again.
 
 import type { Readable } from 'node:stream';
 import type { AuditQuery } from '../../domain/audit.ts';
@@ -9,7 +9,7 @@ import type { Database } from '../connection/database.ts';
 import { openStream, type StreamContext, waitForMemory, writeParts } from '../read/stream.ts';
 import { assertIndexUnfiltered } from '../state/consistency.ts';
 import { readStateHead, selectStateKey } from '../state/state-row.ts';
-import { selectSeqs } from './selection.ts';
+import { type Parameters, selectByDocument, selectInOrder } from './selection.ts';
 
 /**
  * Renders an entry as JSON text: `{"hash": "…", ` and its members. A tampered entry that is empty or no object becomes
@@ -63,21 +63,13 @@ interface PageRow {
  * the page ends.
  */
 function pageQuery(order: 'asc' | 'desc', hasDocument: boolean): string {
-  const { ctes, query } = selectSeqs(
-    {
-      key: '$1',
-      after: '$2',
-      before: '$3',
-      action: '$4::text',
-      since: '$5::timestamptz',
-      until: '$6::timestamptz',
-      document: '$10::text',
-    },
-    { order, limit: '$7::bigint + 1', hasDocument },
-  );
+  const limit = '$7::bigint + 1';
+  const { ctes, query } = hasDocument
+    ? { ctes: '', query: selectByDocument(PAGE_PARAMETERS, order, limit) }
+    : selectInOrder(PAGE_PARAMETERS, { column: 'seq', order, limit });
   const entryAt = (seq: string) =>
     `select seq, octet_length(${LINE})::bigint as bytes from loom_audit where state_key = $1 and seq = ${seq}`;
-  return `with recursive ${ctes} selected as materialized (
+  return `with recursive ${ctes === '' ? '' : `${ctes},`} selected as materialized (
       select array_agg(seq order by seq ${order}) as seqs from (${query}) found
     ), page (seq, total, position) as (
       select entry.seq, entry.bytes, 1 from selected cross join lateral (${entryAt('seqs[1]')}) entry
@@ -92,6 +84,16 @@ function pageQuery(order: 'asc' | 'desc', hasDocument: boolean): string {
                 then (select ${LINE} from loom_audit a where a.state_key = $1 and a.seq = bounded.seq) end as text
       from bounded order by position`;
 }
+
+const PAGE_PARAMETERS: Parameters = {
+  key: '$1',
+  after: '$2',
+  before: '$3',
+  action: '$4::text',
+  since: '$5::timestamptz',
+  until: '$6::timestamptz',
+  document: '$10::text',
+};
 
 /** Streams the selected entries of one transaction snapshot, one JSON text a line. */
 export async function openAudit(
@@ -129,25 +131,26 @@ export async function openAudit(
 
 const NEWLINE = Buffer.from('\n');
 
-/** Returns the query of all selected entries, with parameters in settings: a COPY takes none. */
 function selectedEntries(order: 'asc' | 'desc', hasDocument: boolean): string {
-  const setting = (name: string) => `nullif(current_setting('loom.${name}'), '')`;
-  const key = "current_setting('loom.state_key')";
-  const { ctes, query } = selectSeqs(
-    {
-      key,
-      after: `${setting('after')}::bigint`,
-      before: `${setting('before')}::bigint`,
-      action: setting('action'),
-      document: setting('document'),
-      since: `${setting('since')}::timestamptz`,
-      until: `${setting('until')}::timestamptz`,
-    },
-    { order, limit: 'all', hasDocument },
-  );
+  if (!hasDocument) {
+    const { ctes, query } = selectInOrder(STREAM_PARAMETERS, { column: LINE, order, limit: 'all' });
+    return `with recursive ${ctes} ${query}`;
+  }
   // "offset 0" makes PostgreSQL read entry by entry in the order of the seqs. It would otherwise sort the texts.
-  return `with recursive ${ctes} selected as (${query})
+  return `with selected as (${selectByDocument(STREAM_PARAMETERS, order, 'all')})
     select line from selected cross join lateral (
-        select ${LINE} as line from loom_audit a where a.state_key = ${key} and a.seq = selected.seq offset 0) entry
+        select ${LINE} as line from loom_audit a
+         where a.state_key = ${STREAM_PARAMETERS.key} and a.seq = selected.seq offset 0) entry
      order by selected.seq ${order}`;
 }
+
+/** Reads the parameters from settings, because a COPY takes none. */
+const STREAM_PARAMETERS: Parameters = {
+  key: "current_setting('loom.state_key')",
+  after: "current_setting('loom.after')::bigint",
+  before: "current_setting('loom.before')::bigint",
+  action: "nullif(current_setting('loom.action'), '')",
+  document: "current_setting('loom.document')",
+  since: "nullif(current_setting('loom.since'), '')::timestamptz",
+  until: "nullif(current_setting('loom.until'), '')::timestamptz",
+};

@@ -37,46 +37,59 @@ export function isWithin({ since, until }: Pick<Parameters, 'since' | 'until'>):
 }
 
 /**
- * Returns a query of the seqs of the selected entries, and the expressions that it needs in a `with recursive`. `limit`
- * is an SQL expression. A selection by document reads the index of changes (`loom_change`), and the entries of restores
- * and undos, which have an index of their own. A selection by time finds its place by bisection, and then compares each
- * time.
+ * Returns a query of the seqs of the entries of a document. It reads the index of changes (`loom_change`), and the
+ * entries of restores and undos, which have an index of their own. `limit` is an SQL expression.
  */
-export function selectSeqs(
-  parameters: Parameters,
-  { order, limit, hasDocument }: { order: Order; limit: string; hasDocument: boolean },
-): { ctes: string; query: string } {
-  const { key, after, before, action, document } = parameters;
+export function selectByDocument(parameters: Parameters, order: Order, limit: string): string {
+  const { key, after, before, document } = parameters;
   const ordered = `order by seq ${order} limit ${limit}`;
-  const range = `seq > ${after} and seq < ${before}`;
-  const isSelected = `(${action} is null or action = ${action}) and ${isWithin(parameters)}`;
-  if (hasDocument) {
-    return {
-      ctes: '',
-      query: `(select seq from loom_change c join loom_audit using (state_key, seq)
-                where state_key = ${key} and ${range} and c.name = ${document} and ${isSelected} ${ordered})
-              union
-              (select seq from loom_audit
-                where state_key = ${key} and ${range} and action in ('restore', 'undo') and ${isSelected}
-                  and ${mayHaveChanged(key, document)} ${ordered})
-              ${ordered}`,
-    };
-  }
+  return `(select c.seq from loom_change c cross join lateral (${entryOf(key, isSelected(parameters))}) entry
+            where c.state_key = ${key} and c.name = ${document} and c.seq > ${after} and c.seq < ${before} ${ordered})
+          union
+          (select seq from loom_audit
+            where state_key = ${key} and action in ('restore', 'undo') and ${isSelected(parameters)}
+              and ${mayHaveChanged(key, document)} ${ordered})
+          ${ordered}`;
+}
+
+/**
+ * Returns a query of `column` of the entries of any document, and the expressions that it needs in a `with recursive`.
+ * It finds the place of a time by bisection, and then compares each time.
+ */
+export function selectInOrder(
+  parameters: Parameters,
+  { column, order, limit }: { column: string; order: Order; limit: string },
+): { ctes: string; query: string } {
+  const { key, since, until } = parameters;
   const step = `interval '${limits.maxClockStepMs} milliseconds'`;
   return {
-    ctes: `${bisection('first', { key, range, time: `${parameters.since} - ${step}` })},
-           ${bisection('last', { key, range, time: `${parameters.until} + ${step}` })},`,
-    query: `select seq from loom_audit
-             where state_key = ${key} and ${range} and seq >= coalesce((select max(low) from first), 0)
-               and seq < coalesce((select max(low) from last), ${Number.MAX_SAFE_INTEGER}) and ${isSelected} ${ordered}`,
+    ctes: `${bisection('first', parameters, `${since} - ${step}`)}, ${bisection('last', parameters, `${until} + ${step}`)}`,
+    query: `select ${column} from loom_audit
+             where state_key = ${key} and seq >= coalesce((select max(low) from first), 0)
+               and seq < coalesce((select max(low) from last), ${Number.MAX_SAFE_INTEGER}) and ${isSelected(parameters)}
+             order by seq ${order} limit ${limit}`,
   };
+}
+
+/**
+ * Returns a query of one row if the entry of the row `c` of the index is selected. With "offset 0", PostgreSQL looks up entry
+ * by entry, even if it has no statistics: it would otherwise join the whole trail.
+ */
+export function entryOf(key: string, isSelected: string): string {
+  return `select from loom_audit
+    where state_key = ${key} and seq = c.seq and ${isSelected} offset 0`;
+}
+
+function isSelected({ after, before, action, ...times }: Parameters): string {
+  return `seq > ${after} and seq < ${before} and (${action} is null or action = ${action}) and ${isWithin(times)}`;
 }
 
 /**
  * Returns a recursive expression whose last `low` is the first seq of an entry from `time` on, as long as the clock of
  * the database did not go back. It has no row, or only nulls, if `time` is null or the range has no entry.
  */
-function bisection(name: string, { key, range, time }: Record<'key' | 'range' | 'time', string>): string {
+function bisection(name: string, { key, after, before }: Parameters, time: string): string {
+  const range = `seq > ${after} and seq < ${before}`;
   return `${name} (low, high) as (
       select min(seq), max(seq) + 1 from loom_audit where state_key = ${key} and ${range} and ${time} is not null
       union all

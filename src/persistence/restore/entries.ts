@@ -11,7 +11,8 @@ export interface ImportEntry {
   revision: number;
   epoch: string;
   requestId: string;
-  actor: string;
+  /** JSON of the members that name who requested the import. */
+  caller: string;
   origin: ImportOrigin;
 }
 
@@ -30,9 +31,9 @@ export async function importEntries(queries: Queries, { after, ...entry }: Impor
        select $2 + row_number() over (order by position) as seq, gen_random_uuid() as event_id, at, position, line
          from ${STAGED_LINES} staged join loom_stage_missing using (position), moment
      ), imports as (
-       select seq, event_id, at, jsonb_build_object('seq', seq, 'event_id', event_id,
+       select seq, event_id, at, $8::jsonb || jsonb_build_object('seq', seq, 'event_id', event_id,
                 'recorded_at', ${rfc3339('at')},
-                'action', 'audit.import', 'actor', $8::text, 'request_id', $4::text, 'revision', $5::bigint, 'epoch', $6::text,
+                'action', 'audit.import', 'request_id', $4::text, 'revision', $5::bigint, 'epoch', $6::text,
                 'changes', '[]'::jsonb, 'import', $7::jsonb || jsonb_build_object('position', position,
                   'sha256', encode(loom_value_sha256(line), 'hex'), 'original', line)) as entry
          from missing
@@ -51,7 +52,7 @@ export async function importEntries(queries: Queries, { after, ...entry }: Impor
       entry.revision,
       entry.epoch,
       JSON.stringify(entry.origin),
-      entry.actor,
+      entry.caller,
     ],
   );
   return head ?? after;

@@ -12,7 +12,8 @@ export interface OperationEntry {
   revision: number;
   epoch: string;
   requestId: string;
-  actor: string;
+  /** JSON of the members that name who requested the operation. */
+  caller: string;
   /** Describes the operation. The entry contains it in a member named like the action. */
   detail: Record<string, unknown>;
 }
@@ -25,7 +26,7 @@ export interface AppendedEntry {
 
 /** Appends the operation's own entry. */
 export async function appendOperationEntry(queries: Queries, entry: OperationEntry): Promise<AppendedEntry> {
-  const { action, stateKey, linkTo, eventId, revision, epoch, requestId, actor } = entry;
+  const { action, stateKey, linkTo, eventId, revision, epoch, requestId, caller } = entry;
   const detail = JSON.stringify(entry.detail);
   // All lists in it are bounded far below this.
   if (Buffer.byteLength(detail) > limits.maxAuditEntryBytes) throw new Error(`the entry of the ${action} is too large`);
@@ -35,8 +36,8 @@ export async function appendOperationEntry(queries: Queries, entry: OperationEnt
      ), entry as (
        select at, jsonb_build_object('seq', $2::bigint + 1, 'event_id', $4::text,
                 'recorded_at', ${rfc3339('at')},
-                'action', $9::text, 'actor', $10::text, 'request_id', $5::text, 'revision', $6::bigint, 'epoch', $7::text,
-                'changes', '[]'::jsonb, $9::text, $8::jsonb) as entry
+                'action', $9::text, 'request_id', $5::text, 'revision', $6::bigint, 'epoch', $7::text,
+                'changes', '[]'::jsonb, $9::text, $8::jsonb) || $10::jsonb as entry
          from moment
      ), appended as (
        insert into loom_audit (state_key, seq, event_id, recorded_at, action, entry, hash)
@@ -44,7 +45,7 @@ export async function appendOperationEntry(queries: Queries, entry: OperationEnt
        returning seq, hash, recorded_at, entry
      )
      select seq, encode(hash, 'hex') as hash, entry ->> 'recorded_at' as recorded_at from appended`,
-    [stateKey, linkTo.seq, linkTo.hash, eventId, requestId, revision, epoch, detail, action, actor],
+    [stateKey, linkTo.seq, linkTo.hash, eventId, requestId, revision, epoch, detail, action, caller],
   );
   if (row === undefined) throw new Error('an insert returns its row');
   const { seq, hash, recorded_at: recordedAt } = row;

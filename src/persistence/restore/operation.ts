@@ -5,6 +5,7 @@
 // restore.ts and undo.ts stage, plan and report. No step changes its input. The room imports backup, domain, errors,
 // limits and, of persistence, activity/, connection/, schema/ and state/. It must not know commit/.
 
+import type { Caller } from '../../domain/actor.ts';
 import type { AuditHead } from '../../domain/audit.ts';
 import type { StateHead } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
@@ -14,6 +15,7 @@ import { boundTransaction, detectLostNode } from '../connection/session-bounds.t
 import { assertSchemaServes } from '../schema/serves.ts';
 import { createEventId } from '../state/identifiers.ts';
 import { isLineageChanged, lockState, readStateHead, startEpochIfLost } from '../state/state-row.ts';
+import { digestReplaced, type NamedUndoRecord, readNamedRecords, readUndoRecords } from '../state/undo-digest.ts';
 import { applyDocuments, type DocumentsPlan } from './documents.ts';
 import {
   adoptEntries,
@@ -27,8 +29,7 @@ import { refreshLastChanges, stageLastChanges } from './last-changes.ts';
 import { type AppendedEntry, advanceState, appendOperationEntry } from './operation-entry.ts';
 import { appendRecordedChanges, stageRecordedChanges } from './recorded-changes.ts';
 import type { TrailComparison, TrailPlan } from './trail.ts';
-import { digestReplaced, type NamedUndoRecord, readNamedRecords } from './undo/undo-digest.ts';
-import { keepDocuments, keepEntries, readUndoRecords, sealUndoRecord } from './undo/undo-record.ts';
+import { keepDocuments, keepEntries, sealUndoRecord } from './undo/undo-record.ts';
 
 /** Describes what a restore or undo changes, at one revision of the live state. */
 export interface OperationPlan {
@@ -45,6 +46,7 @@ export interface StagedOperation<Plan extends OperationPlan> {
   action: 'restore' | 'undo';
   stateKey: string;
   requestId: string;
+  caller: Caller;
   dryRun: boolean;
   expectRevision: number | undefined;
   compared: Pick<TrailComparison, 'comparedTo' | 'keptTo'>;
@@ -56,9 +58,6 @@ export interface StagedOperation<Plan extends OperationPlan> {
   /** Describes the operation in its own audit entry. */
   describe(plan: Plan, replacedRestores: unknown[]): Record<string, unknown>;
 }
-
-/** Names the actor in the entries of an operation. */
-const OPERATION_ACTOR = 'admin';
 
 /**
  * Holds the plan of an operation, and its own entry with the head of the trail after the operation; a dry run appends
@@ -187,7 +186,7 @@ async function keepReplaced(
  */
 async function applyTrail(
   connection: Connection,
-  { stateKey, requestId, importOrigin, compared }: StagedOperation<OperationPlan>,
+  { stateKey, requestId, caller, importOrigin, compared }: StagedOperation<OperationPlan>,
   { trail, live, revision, epoch }: OperationPlan,
 ): Promise<AuditHead> {
   const { base } = trail;
@@ -198,8 +197,13 @@ async function applyTrail(
   if (trail.adopt > 0) await adoptEntries(connection, stateKey, live.head);
   if (!isStaged) await stageLastChanges(connection, stateKey, base.seq);
   if (trail.import === 0) return base;
-  const actor = OPERATION_ACTOR;
-  return importEntries(connection, { stateKey, after: base, revision, epoch, requestId, actor, origin: importOrigin });
+  const common = { stateKey, revision, epoch, requestId, caller: toMembers(caller) };
+  return importEntries(connection, { ...common, after: base, origin: importOrigin });
+}
+
+/** Returns the members of an entry that name who requested it, as JSON. */
+function toMembers({ actor, actorName }: Caller): string {
+  return JSON.stringify({ actor, actor_name: actorName });
 }
 
 /**
@@ -208,7 +212,7 @@ async function applyTrail(
  */
 async function appendEntries(
   connection: Connection,
-  { action, stateKey, requestId }: StagedOperation<OperationPlan>,
+  { action, stateKey, requestId, caller }: StagedOperation<OperationPlan>,
   { revision, epoch }: OperationPlan,
   { linkTo, eventId, detail }: { linkTo: AuditHead; eventId: string; detail: Record<string, unknown> },
 ): Promise<AppendedEntry> {
@@ -221,7 +225,7 @@ async function appendEntries(
     revision,
     epoch,
     requestId,
-    actor: OPERATION_ACTOR,
+    caller: toMembers(caller),
     detail: { ...detail, recorded_changes: recorded },
   };
   const own = await appendOperationEntry(connection, entry);

@@ -33,11 +33,12 @@ export async function stageRecordedChanges(queries: Queries, stateKey: string): 
 
 /**
  * Appends the staged changes after the operation's own entry, in entries of some MiB, and indexes them. Returns the new
- * head. A change has a revision of its own if that of the document is not the operation's.
+ * head. A change has a revision of its own if that of the document is not the operation's. PostgreSQL looks up each
+ * document, because a join would read all documents again for each entry.
  */
 export async function appendRecordedChanges(
   queries: Queries,
-  { action, stateKey, revision, epoch, requestId, actor }: OperationEntry,
+  { action, stateKey, revision, epoch, requestId, caller }: OperationEntry,
   { eventId, head, recordedAt }: AppendedEntry,
 ): Promise<AuditHead> {
   const last = await queries.firstRow<AuditHead>(
@@ -45,16 +46,19 @@ export async function appendRecordedChanges(
        select chunk, $2::bigint + row_number() over (order by chunk) as seq, gen_random_uuid() as event_id
          from (select distinct chunk from loom_stage_recorded) c
      ), entries as (
-       select seq, event_id, jsonb_build_object('seq', seq, 'event_id', event_id, 'recorded_at', $4::text,
-                'action', $5 || '.changes', 'actor', $6::text, 'request_id', $7::text, 'revision', $8::bigint, 'epoch', $9::text,
-                $5, jsonb_build_object('event_id', $10::text), 'changes', (
-                  select jsonb_agg(case when d.name is null then jsonb_build_object('op', 'delete', 'name', r.name)
-                                        when d.revision = $8 then jsonb_build_object('op', 'put', 'name', r.name,
-                                          'value', d.value, 'sha256', encode(d.sha256, 'hex'))
-                                        else jsonb_build_object('op', 'put', 'name', r.name, 'value', d.value,
-                                          'sha256', encode(d.sha256, 'hex'), 'revision', d.revision) end order by r.name)
-                    from loom_stage_recorded r left join loom_document d on d.state_key = $1 and d.name = r.name
-                   where r.chunk = chunks.chunk)) as entry
+       select seq, event_id, $6::jsonb || jsonb_build_object('seq', seq, 'event_id', event_id, 'recorded_at', $4::text,
+                'action', $5 || '.changes', 'request_id', $7::text, 'revision', $8::bigint, 'epoch', $9::text,
+                'operation_event_id', $10::text, 'changes', (
+                  select jsonb_agg(change)
+                    from (select case when r.op = 'delete' then jsonb_build_object('op', r.op, 'name', r.name)
+                                      when r.revision = $8 then jsonb_build_object('op', r.op, 'name', r.name,
+                                        'value', d.value, 'sha256', encode(r.sha256, 'hex'))
+                                      else jsonb_build_object('op', r.op, 'name', r.name, 'value', d.value,
+                                        'sha256', encode(r.sha256, 'hex'), 'revision', r.revision) end as change
+                            from loom_stage_recorded r
+                            left join lateral (
+                                   select value from loom_document d where d.state_key = $1 and d.name = r.name offset 0) d on true
+                           where r.chunk = chunks.chunk order by r.name) c)) as entry
          from chunks offset 0
      ), appended as (
        insert into loom_audit (state_key, seq, event_id, recorded_at, action, entry, hash)
@@ -68,7 +72,7 @@ export async function appendRecordedChanges(
          from loom_stage_recorded r join chunks c using (chunk)
      )
      select seq, encode(hash, 'hex') as hash from appended order by seq desc limit 1`,
-    [stateKey, head.seq, head.hash, recordedAt, action, actor, requestId, revision, epoch, eventId],
+    [stateKey, head.seq, head.hash, recordedAt, action, caller, requestId, revision, epoch, eventId],
   );
   return last ?? head;
 }

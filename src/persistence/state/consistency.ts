@@ -43,12 +43,17 @@ export async function countDocuments(queries: Queries, stateKey: string): Promis
 
 /** Throws `state_inconsistent` unless what was read has the totals of the state row. */
 export function assertTotals(head: StateHead, found: DocumentTotals): void {
-  if (found.documents === head.documents && found.bytes === head.bytes) return;
-  throw new LoomError(
-    'state_inconsistent',
+  const fault = describeTotalsFault(head, found);
+  if (fault !== undefined) throw new LoomError('state_inconsistent', fault);
+}
+
+/** Describes how the totals of the state row differ from what was found; undefined if they are the same. */
+export function describeTotalsFault(head: StateHead, found: DocumentTotals): string | undefined {
+  if (found.documents === head.documents && found.bytes === head.bytes) return undefined;
+  return (
     `The state row counts ${totalsText(head)}, and the node found ${totalsText(found)}. ` +
-      'Rows were changed by hand, are hidden by a policy, or were lost. Find the cause. ' +
-      'If the documents are right, correct the counts with docs/repair-state.sql.',
+    'Rows were changed by hand, are hidden by a policy, or were lost. Find the cause. ' +
+    'If the documents are right, correct the counts with docs/repair-state.sql.'
   );
 }
 

@@ -18,10 +18,10 @@ const SECONDS = 5;
 const NAMES_IN_TURN = 50_000;
 const HOT_NAMES = 32;
 
-const small: StateSize = { documents: 1_000, documentBytes: 1_000, entries: 1_000 };
-const large: StateSize = { documents: 1_000_000, documentBytes: 1_000, entries: 3_000_000 };
-/** Shows the shape of the result in seconds. */
-const largeEnoughToTry: StateSize = { documents: 50_000, documentBytes: 1_000, entries: 150_000 };
+const DOCUMENT_BYTES = 1_000;
+const small: StateSize = { documents: 1_000, documentBytes: DOCUMENT_BYTES, entries: 1_000 };
+const ENTRIES = { full: 3_000_000, small: 150_000 };
+const ENTRIES_OF_A_DOCUMENT = 3;
 
 /** A node on a filled state. */
 interface Side {
@@ -34,9 +34,12 @@ interface Side {
  * Measures whether commits cost the same in a large state as in a small one, on one server, in turns. Once the clients
  * change documents all over the state, and once always the same ones.
  */
-export async function benchmarkFlat({ full }: BenchOptions): Promise<Figure[]> {
+export async function benchmarkFlat({
+  full,
+  entries = full ? ENTRIES.full : ENTRIES.small,
+}: BenchOptions): Promise<Figure[]> {
   return withBenchServer(async (server) => {
-    const size = full ? large : largeEnoughToTry;
+    const size = { documents: Math.ceil(entries / ENTRIES_OF_A_DOCUMENT), documentBytes: DOCUMENT_BYTES, entries };
     const sides = [await openSide(server, 'bench_small', small), await openSide(server, 'bench_large', size)] as const;
     const what = `${size.documents / 1e6} million documents, ${size.entries / 1e6} million entries`;
     try {
@@ -84,7 +87,7 @@ function namesOf({ documents }: Side, count: number): string[] {
 
 function changesOf(names: string[]): LoadRequest[] {
   const headers = { 'x-loom-admin-token': TOKEN, 'content-type': 'application/json' };
-  const body = JSON.stringify({ text: 'x'.repeat(small.documentBytes - 50) });
+  const body = JSON.stringify({ text: 'x'.repeat(DOCUMENT_BYTES - 50) });
   return names.map((name) => ({ method: 'PUT', path: `/v1/documents/${name}`, headers, body }));
 }
 

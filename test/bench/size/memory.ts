@@ -2,7 +2,7 @@ import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fillState } from '../../setup/server/filled-state.ts';
 import { ask } from '../meanwhile.ts';
-import type { BenchOptions, Figure } from '../results.ts';
+import { type BenchOptions, entryCounts, type Figure } from '../results.ts';
 import { type BenchServer, TOKEN, withBenchServer } from '../server.ts';
 import { meterMemory, readMemoryMiB, run, sendRestore, takeBackup } from './transfers.ts';
 
@@ -15,9 +15,9 @@ const FINGERPRINT_BYTES = 8;
  * Measures by how much backup, restore and verification grow the memory of a process that has just started, at several
  * numbers of entries. Needs Linux.
  */
-export async function benchmarkMemory({ full }: BenchOptions): Promise<Figure[]> {
+export async function benchmarkMemory(options: BenchOptions): Promise<Figure[]> {
   const figures: Figure[] = [];
-  for (const entries of full ? [200_000, 3_000_000] : [20_000]) {
+  for (const entries of entryCounts(options)) {
     await withBenchServer(async (server) => void figures.push(...(await measure(server, entries))));
   }
   return figures;

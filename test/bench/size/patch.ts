@@ -2,51 +2,64 @@ import { createRandom } from '../../setup/values/random.ts';
 import { quantile, timed } from '../figures.ts';
 import { ask } from '../meanwhile.ts';
 import type { Figure } from '../results.ts';
-import { TOKEN, withBenchServer } from '../server.ts';
+import { type BenchServer, execute, TOKEN, withBenchServer } from '../server.ts';
 import { readProgress, walBytesOfCommit } from './progress.ts';
 
 const KB = 1_000;
-const sizes = [1 * KB, 10 * KB, 100 * KB, 1_000 * KB, 8_000 * KB];
+const sizes = [1 * KB, 100 * KB, 1_000 * KB, 8_000 * KB];
 const SECONDS = 3;
 const MIN_PATCHES = 5;
 const headers = { 'x-loom-admin-token': TOKEN, 'content-type': 'application/json' };
 
+/** How PostgreSQL compresses documents of more than 2 KB. */
+const compressions = ['pglz', 'lz4'];
+
 /**
  * Measures a small merge patch of documents of several sizes, by one client. PostgreSQL reads, hashes and writes the
- * whole document each time.
+ * whole document each time. Also measures it with lz4, if the server has it.
  */
 export async function benchmarkPatch(): Promise<Figure[]> {
   return withBenchServer(async (server) => {
-    const url = await server.createDatabase('bench_patch');
-    const node = await server.startNode(url);
     const figures: Figure[] = [];
-    let smallestMs: number | undefined;
-    try {
-      for (const bytes of sizes) {
-        const name = `document-${bytes}`;
-        await ask(`${node.url}/v1/documents/${name}`, { method: 'PUT', headers, body: documentOf(bytes) });
-        await patchFor(node.url, name, 1);
-        await server.checkpoint();
-        const before = await readProgress(url);
-        const ms = await patchFor(node.url, name, SECONDS);
-        const after = await readProgress(url);
-        smallestMs ??= ms;
-        const label = bytes < 1_000 * KB ? `${bytes / KB} KB` : `${(bytes / 1_000 / KB).toFixed(1)} MB`;
-        figures.push(
-          { name: `small patch of ${label}`, value: ms / smallestMs, unit: '×', comparedWith: 'a patch of 1 KB' },
-          { name: `time of a small patch of ${label}`, value: ms, unit: 'ms' },
-          {
-            name: `WAL of a small patch of ${label}`,
-            value: walBytesOfCommit(before, after),
-            unit: 'bytes',
-          },
-        );
+    for (const compression of compressions) {
+      const url = await server.createDatabase(`bench_patch_${compression}`);
+      const setting = `alter database bench_patch_${compression} set default_toast_compression = ${compression}`;
+      const exists = await execute(url, setting).then(
+        () => true,
+        () => false,
+      );
+      if (!exists) continue;
+      const node = await server.startNode(url);
+      try {
+        figures.push(...(await measure(server, url, node.url, compression === 'pglz' ? '' : `, ${compression}`)));
+      } finally {
+        await node.stop();
       }
-      return figures;
-    } finally {
-      await node.stop();
     }
+    return figures;
   });
+}
+
+async function measure(server: BenchServer, url: string, nodeUrl: string, suffix: string): Promise<Figure[]> {
+  const figures: Figure[] = [];
+  let smallestMs: number | undefined;
+  for (const bytes of sizes) {
+    const name = `document-${bytes}`;
+    await ask(`${nodeUrl}/v1/documents/${name}`, { method: 'PUT', headers, body: documentOf(bytes) });
+    await patchFor(nodeUrl, name, 1);
+    await server.checkpoint();
+    const before = await readProgress(url);
+    const ms = await patchFor(nodeUrl, name, SECONDS);
+    const wal = walBytesOfCommit(before, await readProgress(url));
+    smallestMs ??= ms;
+    const label = `small patch of ${bytes < 1_000 * KB ? `${bytes / KB} KB` : `${bytes / 1_000 / KB} MB`}${suffix}`;
+    figures.push(
+      { name: label, value: ms / smallestMs, unit: '×', comparedWith: 'a patch of 1 KB' },
+      { name: `time of a ${label}`, value: ms, unit: 'ms' },
+      { name: `WAL of a ${label}`, value: wal, unit: 'bytes' },
+    );
+  }
+  return figures;
 }
 
 /** Patches a document at least five times, and returns the median of the milliseconds. */

@@ -5,7 +5,7 @@ import { filledName, fillState } from '../../setup/server/filled-state.ts';
 import { quantile, timed } from '../figures.ts';
 import { type LoadRequest, loadWithoutErrors, startLoad } from '../load.ts';
 import { ask, commit } from '../meanwhile.ts';
-import type { BenchOptions, Figure } from '../results.ts';
+import { type BenchOptions, entryCounts, type Figure } from '../results.ts';
 import { type BenchServer, TOKEN, withBenchServer } from '../server.ts';
 import { sendRestore, takeBackup } from './transfers.ts';
 
@@ -31,12 +31,12 @@ interface Latencies {
 }
 
 /**
- * Measures what other clients notice of a backup and of a restore: the rate of commits of 32 clients during a backup, and
- * then the latencies of `/ready`, reads and commits of one client each.
+ * Measures what other clients notice of a backup and of a restore: the rate of commits of 32 clients during a backup,
+ * and then the latencies of `/ready`, reads and commits of one client each.
  */
-export async function benchmarkWaits({ full }: BenchOptions): Promise<Figure[]> {
+export async function benchmarkWaits(options: BenchOptions): Promise<Figure[]> {
   const figures: Figure[] = [];
-  for (const entries of full ? [200_000, 3_000_000] : [20_000]) {
+  for (const entries of entryCounts(options)) {
     await withBenchServer(async (server) => void figures.push(...(await measure(server, entries))));
   }
   return figures;

@@ -69,7 +69,12 @@ describe('the backup of a public LOOM node', () => {
     expect(await node.state()).toEqual(backup.state);
     const trail = await trailOf(node);
     expect(importedOf(trail)).toEqual(backup.audit_entries);
-    expect(trail.map(({ action }) => action)).toEqual(['document.put', ...Array(3).fill('audit.import'), 'restore']);
+    expect(trail.map(({ action }) => action)).toEqual([
+      'document.put',
+      ...Array(3).fill('audit.import'),
+      'restore',
+      'restore.changes',
+    ]);
     expect(trail[1]).toMatchObject({
       import: { verified: false, position: 1, state_key: 'default', instance_id: null },
     });
@@ -225,6 +230,6 @@ describe('an entry that an import would make too large for a backup', () => {
     await restore(backup);
     const own = await node.backup();
     expect(await node.restore(own)).toMatchObject({ verified: true });
-    expect((JSON.parse(own).audit_entries as Entry[]).length).toBe(4);
+    expect((JSON.parse(own).audit_entries as Entry[]).length).toBe(5);
   });
 });

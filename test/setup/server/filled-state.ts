@@ -19,15 +19,16 @@ export function filledName(index: number): string {
 
 /**
  * Fills a new database with a state as LOOM's commits would leave it, at a tenth of their cost: entries with a valid
- * chain, the index of changes, documents that equal what the entries make, and counters. Each patch sets one member of a
- * document. Resolves after vacuum and analyze.
+ * chain, the index of changes, documents that equal what the entries make, and counters. Each patch sets one member of
+ * a document. Resolves after vacuum and analyze.
  */
 export async function fillState(url: string, { documents, documentBytes, entries }: StateSize): Promise<void> {
   await applyMigrations(url);
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {
-    await client.query(`set work_mem = '128MB'; set maintenance_work_mem = '256MB'`);
+    // The index of changes is written in one statement, after all entries.
+    await client.query(`set work_mem = '128MB'; set loom.changes = 'kept'`);
     await client.query(`insert into loom_state (state_key, epoch) values ('default', 'filled')`);
     await client.query(fillFunctions(documents, documentBytes));
     for (let after = 0; after < entries; after += BATCH) {
