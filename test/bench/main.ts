@@ -4,6 +4,7 @@ import { benchmarkMerge } from './bounds/merge.ts';
 import { benchmarkFailover, benchmarkFairness } from './bounds/outage.ts';
 import { benchmarkCommit } from './commit.ts';
 import { benchmarkRead, benchmarkReady } from './requests/requests.ts';
+import { benchmarkRestore } from './restore.ts';
 import {
   type BenchOptions,
   combineRuns,
@@ -28,6 +29,7 @@ const benchmarks: Record<string, Benchmark> = {
   ready: benchmarkReady,
   read: benchmarkRead,
   transfer: benchmarkTransfer,
+  restore: benchmarkRestore,
   fairness: benchmarkFairness,
   failover: benchmarkFailover,
   'lock-hold': benchmarkLockHold,
