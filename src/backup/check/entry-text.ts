@@ -1,6 +1,7 @@
 import { documentNameFault } from '../../domain/document.ts';
 import { BYTE, typeOf } from '../../json/bytes.ts';
 import { readMembers, skipValue } from '../../json/members.ts';
+import { limits } from '../../limits.ts';
 import { type EntryMembers, entryForms } from './entry-forms.ts';
 
 /** Describes what the text of one audit entry says. */
@@ -37,8 +38,8 @@ const entryMembers = known(
 );
 const changeMembers = known('op', 'name', 'sha256', 'revision');
 
-/** Bounds the strings that are read. It exceeds every form, and an action is only required to be a string. */
-const MAX_STRING_BYTES = 1024;
+/** Bounds the strings that are read: the longest name with each byte escaped. An action is only required to be a string. */
+const MAX_STRING_BYTES = 6 * limits.maxDocumentNameBytes + 2;
 
 const hashForm = new RegExp(entryForms.hash);
 const revisionForm = new RegExp(entryForms.revision);
