@@ -38,8 +38,8 @@ export async function dumpTables(url: string, directory: string): Promise<void> 
 }
 
 /**
- * Copies the rows of these tables into tables of the same definition, in one committed transaction. As in a restore, the
- * trigger of `loom_audit` does not index the changes, because `loom_change` is copied, too.
+ * Copies the rows of these tables into tables of the same definition, in one committed transaction. As in a restore,
+ * the trigger of `loom_audit` does not index the changes, because `loom_change` is copied, too.
  */
 export async function copyIn(url: string, directory: string): Promise<void> {
   await withClient(url, async (client) => {

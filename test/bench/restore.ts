@@ -12,8 +12,8 @@ const DOCUMENT_BYTES = 2_000;
 
 /**
  * Measures a restore into an empty database against COPY of the same rows into the same tables with their indexes, in
- * one transaction. The rows are in files, in the order of the tables that they come from. Also measures the plan of that
- * restore. Autovacuum is off during the run.
+ * one transaction. The rows are in files, in the order of the tables that they come from. Also measures the plan of
+ * that restore. Autovacuum is off during the run.
  */
 export async function benchmarkRestore({ full, entries }: BenchOptions): Promise<Figure[]> {
   const count = entries ?? (full ? 200_000 : Math.max(...entryCounts({ full, entries })));

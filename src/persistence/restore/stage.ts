@@ -12,8 +12,8 @@ import { createEntryStager, type EntryStager, entryColumns, type StagedEntries }
 const SEQ_STATISTICS = 10;
 
 /**
- * Creates temporary tables that end with the transaction: the only DDL outside `migrations/`. The node reads the members
- * of each entry. It computes the hash of a text in canonical form, and PostgreSQL that of any other one. In
+ * Creates temporary tables that end with the transaction: the only DDL outside `migrations/`. The node reads the
+ * members of each entry. It computes the hash of a text in canonical form, and PostgreSQL that of any other one. In
  * `loom_stage_audit`, a null `seq` or `hash` is malformed, a null `action` was left to PostgreSQL, and so was a change
  * without `change_op`. `entry` lacks a well-formed hash. `loom_stage_missing` lists the entries that the live trail
  * lacks, `loom_stage_change` the changes of documents. last-changes.ts fills `loom_stage_last`, and recorded-changes.ts
