@@ -9,8 +9,8 @@ import { createYielder } from '../connection/yielder.ts';
 import { createEntryStager, type EntryStager, entryColumns, type StagedEntries } from './stage-entries.ts';
 
 /**
- * Creates temporary tables that end with the transaction: the only DDL outside `migrations/`. The node reads the members
- * of each entry, and PostgreSQL checks that the entry's own text has its hash: only that text is canonical. In
+ * Creates temporary tables that end with the transaction: the only DDL outside `migrations/`. The node reads the
+ * members of each entry, and PostgreSQL checks that the entry's own text has its hash: only that text is canonical. In
  * `loom_stage_audit`, a null `seq` or `hash` is malformed, a null `action` was left to PostgreSQL, and so was a change
  * without `change_op`. `entry` lacks a well-formed hash. `loom_stage_missing` lists the entries that the live trail
  * lacks, `loom_stage_change` the changes of documents. last-changes.ts fills `loom_stage_last`, and recorded-changes.ts

@@ -16,7 +16,9 @@ afterEach(() => nodes.close());
 
 const remove = (name: string) => node.commit({ action: 'document.delete', changes: [{ op: 'delete', name }] });
 
-/** Returns the entries after the last restore or undo, without the values of their changes, and its count of changes. */
+/**
+ * Returns the entries after the last restore or undo, without the values of their changes, and its count of changes.
+ */
 async function lastRecorded(action: 'restore' | 'undo') {
   const trail = await trailOf(node);
   const at = trail.findLastIndex((entry) => entry.action === action);
@@ -151,15 +153,18 @@ describe('the changes that a restore writes into the trail', () => {
 });
 
 describe('a restore', () => {
-  it.each(['schema-1', 'schema-2', 'schema-3', 'schema-4'])('makes the trail of an older node complete: %s', async (name) => {
-    const text = await readFile(`test/fixtures/backups/${name}.json`, 'utf8');
-    const options = { accept_state_key: JSON.parse(text).state_key };
-    await node.restore(text, options);
-    await expectTrailMakesState(node);
-    await node.restore(text, options);
-    expect(await lastRecorded('restore')).toMatchObject({ counted: 0 });
-    await expectTrailMakesState(node);
-  });
+  it.each(['schema-1', 'schema-2', 'schema-3', 'schema-4'])(
+    'makes the trail of an older node complete: %s',
+    async (name) => {
+      const text = await readFile(`test/fixtures/backups/${name}.json`, 'utf8');
+      const options = { accept_state_key: JSON.parse(text).state_key };
+      await node.restore(text, options);
+      await expectTrailMakesState(node);
+      await node.restore(text, options);
+      expect(await lastRecorded('restore')).toMatchObject({ counted: 0 });
+      await expectTrailMakesState(node);
+    },
+  );
 
   it('of the same state makes the trail complete, even if it changes no document and leaves the state alone', async () => {
     await node.put('a', 1);
