@@ -23,6 +23,8 @@ export type BackupItem =
   | { kind: 'digest'; name: string; sha256: string }
   | { kind: 'entry'; text: Buffer; canonicalFrom: number | undefined };
 
+export type EntryItem = Extract<BackupItem, { kind: 'entry' }>;
+
 /** Contains the rest of a backup. Header and manifest are parsed; `checkFrame` checks them. */
 export interface BackupFrame {
   /** All members except `state`, `document_sha256`, `audit_entries` and `manifest`. */
