@@ -16,6 +16,7 @@ import {
 import { benchmarkFlat } from './size/flat.ts';
 import { benchmarkMemory } from './size/memory.ts';
 import { benchmarkPatch } from './size/patch.ts';
+import { benchmarkVerifyFile } from './size/verify-file.ts';
 import { benchmarkWaits } from './size/waits.ts';
 import { benchmarkTransfer } from './transfer.ts';
 
@@ -33,6 +34,7 @@ const benchmarks: Record<string, Benchmark> = {
   patch: benchmarkPatch,
   memory: benchmarkMemory,
   waits: benchmarkWaits,
+  'verify-file': benchmarkVerifyFile,
 };
 
 const usage = `npm run bench -- [NAME ...] [--runs N] [--json FILE] [--full | --entries N]
