@@ -1,30 +1,35 @@
 import { BYTE } from './bytes.ts';
 
 /**
- * Calls `onMember` for each member of the object that begins at `from` of a captured text (`CapturedValue.text`), and
- * returns the position after the object. The name lies between two positions, without its quotes. `onMember` returns
- * the position after the value. The text is valid and compact.
+ * Calls `onMember` for each member of an object in a captured text (`CapturedValue.text`), which may be read as Latin-1, beginning with the name at
+ * `from`, and returns the position after the object. The name lies between two positions, without its quotes.
+ * `onMember` returns the position after the value.
  */
 export function readMembers(
-  text: Uint8Array,
+  text: string,
   from: number,
   onMember: (nameStart: number, nameEnd: number, valueStart: number) => number,
 ): number {
-  let position = from + 1;
-  while (text[position] === BYTE.quote) {
+  let position = from;
+  while (text.charCodeAt(position) === BYTE.quote) {
     const nameEnd = stringEnd(text, position) - 1;
-    position = onMember(position + 1, nameEnd, nameEnd + 2);
-    if (text[position] === BYTE.comma) position += 1;
+    position = onMember(position + 1, nameEnd, afterSeparator(text, nameEnd + 1));
+    if (text.charCodeAt(position) === BYTE.comma) position = afterSeparator(text, position);
   }
   return position + 1;
 }
 
+/** Returns the position after a separator and the space that it has in canonical form. */
+function afterSeparator(text: string, separator: number): number {
+  return text.charCodeAt(separator + 1) === BYTE.space ? separator + 2 : separator + 1;
+}
+
 /** Returns the position after the value that begins at `from` of a captured text. */
-export function skipValue(text: Uint8Array, from: number): number {
+export function skipValue(text: string, from: number): number {
   let level = 0;
   let position = from;
   for (;;) {
-    const byte = text[position] as number;
+    const byte = text.charCodeAt(position);
     if (byte === BYTE.quote) {
       position = stringEnd(text, position);
       if (level === 0) return position;
@@ -43,11 +48,16 @@ export function skipValue(text: Uint8Array, from: number): number {
 }
 
 /** Returns the position after the string whose opening quote is at `from`. */
-function stringEnd(text: Uint8Array, from: number): number {
-  let position = from + 1;
-  for (;;) {
-    const byte = text[position] as number;
-    if (byte === BYTE.quote) return position + 1;
-    position += byte === BYTE.backslash ? 2 : 1;
-  }
+function stringEnd(text: string, from: number): number {
+  let end = from;
+  do end = text.indexOf('"', end + 1);
+  while (isEscaped(text, end));
+  return end + 1;
+}
+
+/** Returns whether an odd number of backslashes precedes the position. */
+function isEscaped(text: string, position: number): boolean {
+  let start = position;
+  while (text.charCodeAt(start - 1) === BYTE.backslash) start -= 1;
+  return (position - start) % 2 === 1;
 }

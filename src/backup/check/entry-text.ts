@@ -3,16 +3,15 @@ import { BYTE, typeOf } from '../../json/bytes.ts';
 import { readMembers, skipValue } from '../../json/members.ts';
 import { type EntryMembers, entryForms } from './entry-forms.ts';
 
-/** Describes what the text of one audit entry says. Nothing is parsed but the members that LOOM checks. */
+/** Describes what the text of one audit entry says. */
 export interface EntryText {
   /** The checked members as `JSON.parse` returns them, except that an overlong string is read as an empty one. */
   members: EntryMembers;
-  /** Lower-case hex; undefined if it is malformed. */
-  hash: string | undefined;
-  /** The entry's text without a well-formed `hash`. It shares the memory of the captured text. */
-  text: Buffer;
   /** Its only change, if it has exactly one, in the form in which LOOM writes it now. */
   change: EntryChange | undefined;
+  /** Where the member `hash` begins, with its quote, and where its value ends. Both are 0 if there is none. */
+  hashStart: number;
+  hashEnd: number;
 }
 
 /** Describes one change of a document as a row of `loom_change`. */
@@ -44,56 +43,61 @@ const MAX_STRING_BYTES = 1024;
 const hashForm = new RegExp(entryForms.hash);
 const revisionForm = new RegExp(entryForms.revision);
 
-/** Reads the captured text of an object. May overwrite its `hash` with spaces. */
+/**
+ * Reads the members of an entry that LOOM checks or stores in columns. It skips the others instead of parsing them, which
+ * bounds its memory: an entry may have tens of MiB.
+ */
 export function readEntryText(captured: Buffer): EntryText {
-  const members: EntryMembers = {};
-  let hashStart = 0;
-  let hashEnd = 0;
-  let change: EntryChange | undefined;
-  readMembers(captured, 0, (nameStart, nameEnd, start) => {
-    const name = find(entryMembers, captured, nameStart, nameEnd);
+  const text = captured.toString('latin1');
+  const entry: EntryText = { members: {}, change: undefined, hashStart: 0, hashEnd: 0 };
+  readMembers(text, 1, (nameStart, nameEnd, start) => {
+    const name = find(entryMembers, text, nameStart, nameEnd);
     if (name === 'changes') {
-      const only = readOnlyChange(captured, start);
-      if (only === undefined) return skipValue(captured, start);
-      change = only.change;
-      return only.end;
+      const only = readOnlyChange(text, start);
+      entry.change = only?.change;
+      return only?.end ?? skipValue(text, start);
     }
-    const end = skipValue(captured, start);
-    if (name === undefined) return end;
-    members[name] = readScalar(captured, start, end);
+    const end = skipValue(text, start);
+    if (name !== undefined) entry.members[name] = readScalar(text, start, end);
     if (name === 'hash') {
-      hashStart = nameStart - 1;
-      hashEnd = end;
+      entry.hashStart = nameStart - 1;
+      entry.hashEnd = end;
     }
     return end;
   });
-  const hash = typeof members.hash === 'string' && hashForm.test(members.hash) ? members.hash : undefined;
-  const text = hash === undefined ? captured : removeMember(captured, hashStart, hashEnd);
-  return { members, hash, text, change };
+  return entry;
 }
 
-/** Removes a member that begins with its quote at `start`. A text that begins with it is cut, any other one blanked. */
-function removeMember(text: Buffer, start: number, end: number): Buffer {
-  const hasNext = text[end] === BYTE.comma;
-  if (start === 1 && hasNext) {
-    text[end] = BYTE.openBrace;
-    return text.subarray(end);
+export function hasWellFormedHash(members: EntryMembers): members is EntryMembers & { hash: string } {
+  return typeof members.hash === 'string' && hashForm.test(members.hash);
+}
+
+/**
+ * Returns the text of an entry without its `hash`. Changes the text in place: it cuts a hash at the beginning, where LOOM
+ * writes it, and blanks any other one.
+ */
+export function removeHash(text: Buffer, { hashStart, hashEnd }: EntryText): Buffer {
+  const hasNext = text[hashEnd] === BYTE.comma;
+  if (hashStart === 1 && hasNext) {
+    text[hashEnd] = BYTE.openBrace;
+    return text.subarray(hashEnd);
   }
-  text.fill(BYTE.space, hasNext || start === 1 ? start : start - 1, hasNext ? end + 1 : end);
+  const separator = hasNext || hashStart === 1 ? hashStart : text.lastIndexOf(BYTE.comma, hashStart);
+  text.fill(BYTE.space, separator, hasNext ? hashEnd + 1 : hashEnd);
   return text;
 }
 
 /** Returns the only element of `changes`; undefined if there are several, or if it has another form than LOOM's. */
-function readOnlyChange(text: Buffer, start: number): { change: EntryChange; end: number } | undefined {
-  if (text[start] !== BYTE.openBracket || text[start + 1] !== BYTE.openBrace) return undefined;
+function readOnlyChange(text: string, start: number): { change: EntryChange; end: number } | undefined {
+  if (!text.startsWith('[{', start)) return undefined;
   const members: Partial<Record<'op' | 'name' | 'sha256' | 'revision', string | number | null>> = {};
-  const end = readMembers(text, start + 1, (nameStart, nameEnd, valueStart) => {
+  const end = readMembers(text, start + 2, (nameStart, nameEnd, valueStart) => {
     const valueEnd = skipValue(text, valueStart);
     const name = find(changeMembers, text, nameStart, nameEnd);
     if (name !== undefined) members[name] = readScalar(text, valueStart, valueEnd);
     return valueEnd;
   });
-  if (text[end] !== BYTE.closeBracket) return undefined;
+  if (text[end] !== ']') return undefined;
   const { op, name, sha256, revision } = members;
   if (op !== 'put' && op !== 'merge' && op !== 'delete') return undefined;
   if (typeof name !== 'string' || documentNameFault(name) !== undefined) return undefined;
@@ -104,35 +108,30 @@ function readOnlyChange(text: Buffer, start: number): { change: EntryChange; end
   return { change: { op, name, revision: digits, sha256: op === 'delete' ? '' : String(sha256) }, end: end + 1 };
 }
 
-/** Returns the value of a string or number, and null for any other value. */
-function readScalar(text: Buffer, start: number, end: number): string | number | null {
-  const first = text[start] as number;
-  if (first !== BYTE.quote) return typeOf(first) === 'number' ? Number(text.toString('latin1', start, end)) : null;
+/** Returns the value of a string or number in a text that was read as Latin-1, and null for any other value. */
+function readScalar(text: string, start: number, end: number): string | number | null {
+  const first = text.charCodeAt(start);
+  if (first !== BYTE.quote) return typeOf(first) === 'number' ? Number(text.slice(start, end)) : null;
   if (end - start > MAX_STRING_BYTES) return '';
-  const value = text.toString('utf8', start + 1, end - 1);
-  return value.includes('\\') ? String(JSON.parse(`"${value}"`)) : value;
+  const value = text.slice(start + 1, end - 1);
+  if (PLAIN.test(value)) return value;
+  return String(JSON.parse(Buffer.from(text.slice(start, end), 'latin1').toString('utf8')));
 }
 
-type KnownName<Name extends string> = { name: Name; bytes: Buffer };
+/** Matches a string without escapes and of ASCII only. */
+const PLAIN = /^[ -[\]-~]*$/;
 
 /** Maps the length of a name to the known names of this length. */
-function known<Name extends string>(...names: Name[]): KnownName<Name>[][] {
-  const byLength: KnownName<Name>[][] = [];
+function known<Name extends string>(...names: Name[]): Name[][] {
+  const byLength: Name[][] = [];
   for (const name of names) {
     byLength[name.length] ??= [];
-    byLength[name.length]?.push({ name, bytes: Buffer.from(name) });
+    byLength[name.length]?.push(name);
   }
   return byLength;
 }
 
 /** Returns the known name between two positions without making a string of each name. */
-function find<Name extends string>(byLength: KnownName<Name>[][], text: Buffer, start: number, end: number) {
-  const names = byLength[end - start];
-  if (names === undefined) return undefined;
-  for (const { name, bytes } of names) {
-    let index = 0;
-    while (index < bytes.length && bytes[index] === text[start + index]) index += 1;
-    if (index === bytes.length) return name;
-  }
-  return undefined;
+function find<Name extends string>(byLength: Name[][], text: string, start: number, end: number): Name | undefined {
+  return byLength[end - start]?.find((name) => text.startsWith(name, start));
 }

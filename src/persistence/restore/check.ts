@@ -80,7 +80,7 @@ async function checkDigests(queries: Queries): Promise<void> {
 async function checkChain(queries: Queries, manifest: BackupManifest, entries: StagedEntries): Promise<void> {
   const previous = manifest.audit_first ?? { seq: 1, previous_hash: GENESIS_HASH };
   const misplaced = misplacedEntry(entries, previous.seq);
-  const altered = await firstAltered(queries, previous.previous_hash);
+  const altered = await firstAltered(queries, entries, previous.previous_hash);
   if (misplaced !== undefined && misplaced.position <= (altered?.position ?? misplaced.position))
     throw brokenLink(BACKUP, misplaced.position, misplaced.seq, misplaced.expectedSeq);
   if (altered !== undefined) throw brokenLink(BACKUP, altered.position, altered.seq, altered.seq);
@@ -99,17 +99,18 @@ function misplacedEntry(
 }
 
 /** Returns the first entry whose hash does not match its text and the hash of the entry before it. */
-function firstAltered(
+async function firstAltered(
   queries: Queries,
+  { altered }: StagedEntries,
   firstPreviousHash: string,
-): Promise<{ position: number; seq: number } | undefined> {
-  // The hash before the first entry is in the manifest, at the end of the backup.
-  return queries.firstRow<{ position: number; seq: number }>(
+): Promise<StagedEntries['altered']> {
+  const found = await queries.firstRow<{ position: number; seq: number }>(
     `select position, seq from loom_stage_audit
       where not case position when 1 then loom_chain_hash(decode($1, 'hex'), entry) = hash else is_linked end
       order by position limit 1`,
     [firstPreviousHash],
   );
+  return altered === undefined || (found !== undefined && found.position < altered.position) ? found : altered;
 }
 
 async function checkUniqueness(queries: Queries): Promise<void> {

@@ -63,7 +63,7 @@ export async function adoptEntries(queries: Queries, stateKey: string, live: Aud
   await queries.execute(
     `insert into loom_audit (state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash)
      select $1, seq, event_id, ${STAGED_KEY}, recorded_at, coalesce(action, entry ->> 'action'), entry, hash
-       from loom_stage_audit where seq > $2 order by seq`,
+       from loom_stage_audit s where seq > $2 order by seq`,
     [stateKey, live.seq],
   );
   // As loom_index_changes does, but without reading the entries whose changes the node has read. In the order of the

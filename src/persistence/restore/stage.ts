@@ -10,7 +10,7 @@ import { createEntryStager, type EntryStager, entryColumns, type StagedEntries }
 
 /**
  * Creates temporary tables that end with the transaction: the only DDL outside `migrations/`. The node reads the members
- * of each entry, and PostgreSQL checks that the entry's own text has its hash: only that text is canonical. In
+ * of each entry. It computes the hash of a text in canonical form, and PostgreSQL that of any other one. In
  * `loom_stage_audit`, a null `seq` or `hash` is malformed, a null `action` was left to PostgreSQL, and so was a change
  * without `change_op`. `entry` lacks a well-formed hash. `loom_stage_missing` lists the entries that the live trail
  * lacks, `loom_stage_change` the changes of documents. last-changes.ts fills `loom_stage_last`, and recorded-changes.ts
@@ -49,8 +49,8 @@ const STAGE = `
     primary key (chunk, name)
   ) on commit drop`;
 
-/** Returns the idempotency key of a row of `loom_stage_audit`. */
-export const STAGED_KEY = `case when action is null then entry ->> 'idempotency_key' else idempotency_key end`;
+/** Selects the idempotency key of a row `s` of `loom_stage_audit`. */
+export const STAGED_KEY = `case when s.action is null then s.entry ->> 'idempotency_key' else s.idempotency_key end`;
 
 /** Selects the staged entries with `line`, the entry as the backup has it. */
 export const STAGED_LINES = `(select position, seq, hash, entry,
@@ -148,7 +148,7 @@ function createCopier(connection: Connection, entries: EntryStager) {
   }
 
   function fieldsOf(item: BackupItem): (string | Buffer)[] {
-    if (item.kind === 'entry') return entries.add(item.text);
+    if (item.kind === 'entry') return entries.add(item);
     return [item.name, item.kind === 'document' ? item.text : item.sha256];
   }
 
