@@ -17,6 +17,7 @@ import {
 import { benchmarkFlat } from './size/flat.ts';
 import { benchmarkMemory } from './size/memory.ts';
 import { benchmarkPatch } from './size/patch.ts';
+import { benchmarkBackup, benchmarkVerify } from './size/streams.ts';
 import { benchmarkVerifyFile } from './size/verify-file.ts';
 import { benchmarkWaits } from './size/waits.ts';
 import { benchmarkTransfer } from './transfer.ts';
@@ -28,6 +29,9 @@ const benchmarks: Record<string, Benchmark> = {
   commit: benchmarkCommit,
   ready: benchmarkReady,
   read: benchmarkRead,
+  backup: benchmarkBackup,
+  verify: benchmarkVerify,
+  'verify-file': benchmarkVerifyFile,
   transfer: benchmarkTransfer,
   fairness: benchmarkFairness,
   failover: benchmarkFailover,
@@ -37,7 +41,6 @@ const benchmarks: Record<string, Benchmark> = {
   patch: benchmarkPatch,
   memory: benchmarkMemory,
   waits: benchmarkWaits,
-  'verify-file': benchmarkVerifyFile,
 };
 
 const usage = `npm run bench -- [NAME ...] [--runs N] [--json FILE] [--full | --entries N]
