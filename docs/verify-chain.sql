@@ -77,10 +77,11 @@ recorded as (
    group by first_seq
 ),
 untold as (
-  select coalesce(array_agg(seq order by seq) filter (where is_untold), '{}') as seqs,
-         coalesce(max(seq) filter (where is_untold), 0) as last_seq,
+  select coalesce(array_agg(seq order by seq) filter (where is_untold and is_indexed), '{}') as seqs,
+         coalesce(max(seq) filter (where is_untold and is_indexed), 0) as last_seq,
          coalesce(max(seq) filter (where is_first), 0) as last_operation
-    from operations
+    from (select o.*, exists (select from loom_change c join wanted using (state_key) where c.name = '' and c.seq = o.seq) as is_indexed
+            from operations o) o
 ),
 
 -- The index, row by row.

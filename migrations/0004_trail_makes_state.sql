@@ -17,7 +17,7 @@ create table loom_change (
 );
 
 -- The changes of documents in an entry, as rows of loom_change. If a name occurs twice, the last change counts. Elements of another
--- form than LOOM's are skipped: a backup made by hand may have them.
+-- form than LOOM's are skipped: a backup made by hand may have them. (PostgreSQL takes ten times as long to match '{64}'.)
 create function loom_entry_changes(p_entry jsonb) returns table (name text, revision bigint, op text, sha256 bytea)
 language sql immutable parallel safe as $$
   select distinct on (1) change ->> 'name',
@@ -28,7 +28,7 @@ language sql immutable parallel safe as $$
               else 0 end,
          change ->> 'op',
          case when change ->> 'op' = 'delete' then null
-              when (change ->> 'sha256') collate "C" ~ '^[0-9a-f]{64}$' then decode(change ->> 'sha256', 'hex')
+              when length(change ->> 'sha256') = 64 and (change ->> 'sha256') collate "C" !~ '[^0-9a-f]' then decode(change ->> 'sha256', 'hex')
               when change ->> 'op' = 'put' then loom_value_sha256(change -> 'value') end
     from jsonb_array_elements(case when jsonb_typeof(p_entry -> 'changes') = 'array' then p_entry -> 'changes' else '[]' end)
          with ordinality as element (change, place)

@@ -6,8 +6,9 @@ import { withHint } from './client/hints.ts';
 import { toBackupMembers } from './file/backup-members.ts';
 import { claimPartFile } from './file/part-file.ts';
 import { flag, UsageError, valued, wholeNumber } from './terminal/arguments.ts';
+import { describeMismatch } from './terminal/fold-text.ts';
 import { createProgress } from './terminal/progress.ts';
-import { counted, quoted, sizeText, table } from './terminal/text.ts';
+import { counted, quoted, type Row, sizeText, table } from './terminal/text.ts';
 
 /** Says what to do if the node's audit trail is broken: the documents still need a backup. */
 const ADVICE = {
@@ -85,5 +86,14 @@ function textOf(target: string, { header, manifest, ...verified }: VerifiedBacku
     ['size', `${sizeText(verified.bytes)}${packed}`],
     ['audit head', `entry ${head.seq}, ${head.hash}`],
     ['sha256', `${manifest.sha256} (of the manifest: keep it elsewhere)`],
+    ...attentionTo(verified.fold),
   ]);
+}
+
+/** A document that is not as the audit trail says is no reason to refuse the backup: it can be restored. */
+function attentionTo(fold: VerifiedBackup['fold']): Row[] {
+  const [first] = fold?.mismatches ?? [];
+  if (fold === undefined || first === undefined) return [];
+  const text = `${describeMismatch(first)} Mismatches in all: ${fold.mismatchCount}. Run verify on the file`;
+  return [['ATTENTION', text]];
 }

@@ -1,15 +1,24 @@
 import { type Continuity, checkAgainst } from '../backup/offline/against.ts';
 import { truncationText } from '../backup/offline/against-faults.ts';
+import type { Mismatch } from '../backup/offline/fold/compare.ts';
 import type { OpenBackup } from '../backup/offline/read.ts';
 import type { Trail } from '../backup/offline/trail.ts';
 import { type VerifiedBackup, verifyBackup } from '../backup/offline/verifier.ts';
 import { oneLine } from '../json/printable.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
 import { createCommand } from './command.ts';
-import { judged } from './failure.ts';
+import { failureMembers, judged } from './failure.ts';
 import { toBackupMembers } from './file/backup-members.ts';
 import { openNamedBackup, readableBytes } from './file/file-fault.ts';
 import { UsageError, valued } from './terminal/arguments.ts';
+import {
+  describeMismatch,
+  foldMembers,
+  MISMATCH_CODE,
+  mismatchLines,
+  placeOf,
+  toldLines,
+} from './terminal/fold-text.ts';
 import { createMeter, createProgress } from './terminal/progress.ts';
 import { counted, quoted } from './terminal/text.ts';
 
@@ -59,10 +68,17 @@ export const verify = createCommand({
     } finally {
       progress.end();
     }
+    const { fold } = file;
+    const mismatch = fold?.mismatches[0];
     const text = textOf([...verdictOf(file), ...lines, ...notChecked(file)]);
-    const auditFirst = file.manifest.audit_first?.seq ?? null;
-    const json = { ok: true, backup: toBackupMembers(file, path), audit_checked_from: auditFirst, against: members };
-    return { exitCode: 0, text, json };
+    const json = {
+      ...(mismatch === undefined ? { ok: true } : mismatchFailure(path, mismatch)),
+      backup: toBackupMembers(file, path),
+      audit_checked_from: file.manifest.audit_first?.seq ?? null,
+      against: members,
+      trail: foldMembers(fold),
+    };
+    return { exitCode: mismatch === undefined ? 0 : 1, text, json };
   },
 });
 
@@ -82,15 +98,27 @@ function continuityMembers(continuity: Continuity, { manifest: { audit_head } }:
   return { outcome: 'taken_out', audit_head, from, imported, restore };
 }
 
-function verdictOf({ header, manifest, documents, auditEntries, bytes }: VerifiedBackup): string[] {
+/** Returns the first mismatch as `--json` writes a failure. */
+function mismatchFailure(file: string, mismatch: Mismatch): object {
+  return failureMembers(MISMATCH_CODE, describeMismatch(mismatch), { file, ...placeOf(mismatch) });
+}
+
+function verdictOf({ header, manifest, documents, auditEntries, bytes, fold }: VerifiedBackup): string[] {
   const { audit_first: first } = manifest;
+  const faults = mismatchLines(fold);
   const lines = [
-    `ok: state ${quoted(header.state_key)} at revision ${header.revision}, exported ${header.exported_at}`,
+    ...faults,
+    `${faults.length === 0 ? 'ok: ' : ''}state ${quoted(header.state_key)} at revision ${header.revision}, exported ${header.exported_at}`,
     `${counted(documents, 'document')} and ${counted(auditEntries, 'audit entry')} in ${bytes} bytes; ` +
       'every digest, count and hash matches',
+    ...toldLines(fold),
   ];
   if (first === null) lines.push('not checked: the audit trail, which is not in the backup or is empty');
-  else if (first.seq > 1) lines.push(`not checked: the audit entries before ${first.seq}, which are not in the backup`);
+  else if (first.seq > 1)
+    lines.push(
+      `not checked: the audit entries before ${first.seq}, which are not in the backup, ` +
+        'and so whether the documents are as the audit trail says',
+    );
   return lines;
 }
 

@@ -136,4 +136,10 @@ export const dataLimits = {
 
   /** Bounds the names or ids in the offline verifier's memory: some 20 MB. It reads larger files repeatedly. */
   verifyWindow: 50_000,
+
+  /** Bounds the values that the offline verifier holds to compute merges. Their memory is part of its 64 MiB. */
+  maxFoldedValueBytes: 24 * MiB,
+
+  /** Bounds the mismatches that a verification names. More are only counted: nobody reads them one by one. */
+  maxNamedMismatches: 1000,
 } as const;

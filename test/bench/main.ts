@@ -3,6 +3,7 @@ import { benchmarkLockHold } from './bounds/lock-hold.ts';
 import { benchmarkMerge } from './bounds/merge.ts';
 import { benchmarkFailover, benchmarkFairness } from './bounds/outage.ts';
 import { benchmarkCommit } from './commit.ts';
+import { benchmarkRead, benchmarkReady } from './requests/requests.ts';
 import {
   type BenchOptions,
   combineRuns,
@@ -24,6 +25,8 @@ type Benchmark = (options: BenchOptions) => Promise<Figure[] | undefined> | Prom
 
 const benchmarks: Record<string, Benchmark> = {
   commit: benchmarkCommit,
+  ready: benchmarkReady,
+  read: benchmarkRead,
   transfer: benchmarkTransfer,
   fairness: benchmarkFairness,
   failover: benchmarkFailover,

@@ -15,7 +15,7 @@ export function entryCounts({ full, entries }: BenchOptions): number[] {
   return full ? [200_000, 3_000_000] : [20_000];
 }
 
-/** One measurement of a run. A goal can be judged only by a ratio of one run, or by a bound that the project promises. */
+/** One measurement of a run. Only a ratio of one run, or a promised bound, can have a goal. */
 export interface Figure {
   /** What was measured, such as `commits, 32 clients`. A name occurs once in a run. */
   name: string;
@@ -63,7 +63,7 @@ export function showResults(series: FigureSeries[]): string {
   return showTable([header, ...series.map(cellsOf)]);
 }
 
-/** Formats the results of JSON files as tables for docs/performance.md. A later file replaces benchmarks of earlier ones. */
+/** Formats the results of JSON files for docs/performance.md. A later file replaces benchmarks of earlier ones. */
 export async function showMarkdown(paths: string[]): Promise<string> {
   const files = await Promise.all(paths.map(async (path) => JSON.parse(await readFile(path, 'utf8')) as BenchResults));
   const facts = new Set(

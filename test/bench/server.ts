@@ -54,6 +54,7 @@ async function runOnServer<T>(
 ): Promise<T> {
   const server = await findServer(directory, settings);
   const databases = new Set<string>();
+  let nodes = 0;
   const drop = async (name: string): Promise<void> => {
     await execute(server.url, `drop database if exists ${name} with (force)`);
     databases.delete(name);
@@ -72,7 +73,8 @@ async function runOnServer<T>(
       dropDatabase: drop,
       startNode: async (databaseUrl, env = {}) => {
         const variables = { LOOM_PG_URL: databaseUrl, LOOM_ADMIN_TOKEN: TOKEN, LOOM_LOG_LEVEL: 'info', ...env };
-        const node = await startProgram({ env: variables, entry });
+        nodes += 1;
+        const node = await startProgram({ env: variables, entry, logFile: join(directory, `node-${nodes}.log`) });
         await waitUntilReady(node.url);
         return node;
       },

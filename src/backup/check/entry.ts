@@ -2,6 +2,7 @@ import { type AuditHead, EMPTY_HEAD } from '../../domain/audit.ts';
 import type { BackupManifest } from '../../domain/backup.ts';
 import type { LoomError } from '../../errors.ts';
 import { canonicalWithout } from '../../json/canonical.ts';
+import { MemberCursor } from '../../json/canonical-members.ts';
 import type { EntryItem } from '../format/decoder.ts';
 import { chainHash } from '../format/digests.ts';
 import { type EntryMembers, malformedMember, seqOf } from './entry-forms.ts';
@@ -12,6 +13,8 @@ export interface CheckedEntry {
   /** The canonical text of the entry without its hash, from `from` on, where the name of its first member begins. */
   text: Buffer;
   from: number;
+  /** Where the value of `changes` begins in the text; -1 without one. */
+  changesAt: number;
 }
 
 /** Checks the audit entries of a backup one by one, then against the manifest. */
@@ -34,19 +37,19 @@ export function createEntryCheck(): EntryCheck {
   return {
     add: (item) => {
       count += 1;
-      const members = JSON.parse(item.text.toString('utf8')) as EntryMembers;
+      const entry = readEntry(item);
+      const { members, text, from } = entry;
       const member = malformedMember(members);
       if (member !== undefined) malformed ??= malformedEntry('', count, member, seqOf(members));
       if (malformed !== undefined) return undefined;
-      const entry = { seq: Number(members.seq), hash: String(members.hash) };
-      const { text, from } = withoutHash(item);
+      const link = { seq: Number(members.seq), hash: String(members.hash) };
       // The first entry is linked to a hash in the manifest, which may come later in the file.
-      if (first === undefined) first = { ...entry, text: Buffer.from(text), from };
-      else if (entry.seq !== last.seq + 1 || chainHash(last.hash, text, from) !== entry.hash) {
-        broken ??= brokenLink('', count, entry.seq, last.seq + 1);
+      if (first === undefined) first = { ...link, text: Buffer.from(text), from };
+      else if (link.seq !== last.seq + 1 || chainHash(last.hash, text, from) !== link.hash) {
+        broken ??= brokenLink('', count, link.seq, last.seq + 1);
       }
-      last = entry;
-      return { members, text, from };
+      last = link;
+      return entry;
     },
     count: () => count,
     assertValid: (manifest) => {
@@ -66,8 +69,47 @@ export function createEntryCheck(): EntryCheck {
   };
 }
 
-/** Returns the canonical text of an entry without its hash. LOOM writes the hash first, and the rest in this form. */
-function withoutHash({ text, canonicalFrom }: EntryItem): { text: Buffer; from: number } {
-  if (canonicalFrom !== undefined) return { text, from: canonicalFrom };
-  return { text: Buffer.from(canonicalWithout(text, 'hash')), from: 1 };
+/** Where the text of the hash begins in an entry with `canonicalFrom`: after `{"hash":"`. */
+const HASH_START = 9;
+
+/** Returns an entry without checking it. */
+export function readEntry({ text, canonicalFrom }: EntryItem): CheckedEntry {
+  if (canonicalFrom !== undefined) {
+    return readMembers(text, canonicalFrom, text.toString('latin1', HASH_START, canonicalFrom - 2));
+  }
+  const { hash } = JSON.parse(text.toString('utf8')) as EntryMembers;
+  return readMembers(Buffer.from(canonicalWithout(text, 'hash')), 1, hash);
 }
+
+function readMembers(text: Buffer, from: number, hash: unknown): CheckedEntry {
+  const members: EntryMembers = { hash };
+  let changesAt = -1;
+  const cursor = new MemberCursor(text, from);
+  while (cursor.next()) {
+    if (cursor.isNamed('changes')) changesAt = cursor.valueStart;
+    const names = namesByLength[cursor.nameLength];
+    for (let index = 0; names !== undefined && index < names.length; index += 1) {
+      const name = names[index] as ReadName;
+      if (cursor.isNamed(name)) members[name] = cursor.readValue();
+    }
+  }
+  return { members, text, from, changesAt };
+}
+
+const readNames = [
+  'seq',
+  'epoch',
+  'action',
+  'restore',
+  'undo',
+  'event_id',
+  'revision',
+  'recorded_at',
+  'idempotency_key',
+] as const;
+
+type ReadName = (typeof readNames)[number];
+
+/** The names to read, by their length. */
+const namesByLength: ReadName[][] = [];
+for (const name of readNames) namesByLength[name.length] = [...(namesByLength[name.length] ?? []), name];

@@ -164,14 +164,14 @@ function assertRequestMember(name: string): void {
   );
 }
 
-function endScan(scanner: { end(): void; offset: number }): void {
+function endScan(scanner: { end(): void; offset(): number }): void {
   try {
     scanner.end();
   } catch (error) {
-    if (!(error instanceof JsonTruncatedError) || scanner.offset === 0) throw error;
+    if (!(error instanceof JsonTruncatedError) || scanner.offset() === 0) throw error;
     throw new LoomError(
       'backup_incomplete',
-      `The backup ends early, after ${scanner.offset} bytes. Use a complete copy.`,
+      `The backup ends early, after ${scanner.offset()} bytes. Use a complete copy.`,
       { ...error.place, cause: error },
     );
   }

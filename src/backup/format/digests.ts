@@ -84,3 +84,7 @@ export function manifestDigest(header: Record<string, unknown>, manifest: Omit<B
 export function sha256(bytes: Buffer): Buffer {
   return hash('sha256', bytes, 'buffer');
 }
+
+export function sha256Hex(bytes: Buffer): string {
+  return hash('sha256', bytes, 'hex');
+}

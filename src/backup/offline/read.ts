@@ -4,7 +4,8 @@ import { sha256 } from '../format/digests.ts';
 
 // src/backup/offline/ verifies and summarizes a backup file without a database, and compares it with an earlier backup.
 // It may import ../format/, ../check/, domain, errors, json, limits, zod and Node's file and zlib modules. It must not
-// know nodes, HTTP or the command line. Its memory does not grow: larger checks read the file repeatedly.
+// know nodes, HTTP or the command line. Its memory grows only by fingerprints of names and ids: larger
+// checks read the file repeatedly.
 
 /** Opens the backup at its start; may be called repeatedly. The bytes are decompressed JSON. */
 export type OpenBackup = () => AsyncIterable<Uint8Array>;

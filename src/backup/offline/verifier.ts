@@ -1,9 +1,10 @@
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import { createEntryCheck } from '../check/entry.ts';
+import { createEntryCheck, readEntry } from '../check/entry.ts';
 import { documentCountMismatch, stateDigestMismatch } from '../check/faults.ts';
 import { checkFrame, type VerifiableBackup } from '../check/frame.ts';
 import { createStateDigest } from '../format/digests.ts';
+import { createTrailFold, type FoldReport } from './fold/fold.ts';
 import { canonicalSha256, decodeAll, type OpenBackup } from './read.ts';
 import { createRepeatCheck } from './repeats.ts';
 import { checkByWindows } from './windows.ts';
@@ -13,6 +14,8 @@ export interface VerifiedBackup extends VerifiableBackup {
   bytes: number;
   documents: number;
   auditEntries: number;
+  /** How the documents compare with the trail. Undefined if the backup lacks the beginning of its trail. */
+  fold: FoldReport | undefined;
 }
 
 export interface VerifyOptions {
@@ -37,14 +40,19 @@ export async function verifyBackup(
   const digests = createOrderedDigest();
   const entries = createEntryCheck();
   const repeats = createRepeatCheck(window);
+  const fold = createTrailFold();
   const { frame, bytes } = await decodeAll(open, (item) => {
     if (item.kind === 'document') {
-      documents.add(item.name, canonicalSha256(item));
+      const digest = canonicalSha256(item);
+      documents.add(item.name, digest);
+      fold.addDocument(item.name, digest);
     } else if (item.kind === 'digest') {
       digests.add(item.name, Buffer.from(item.sha256, 'hex'));
     } else {
       const entry = entries.add(item);
-      if (entry !== undefined) repeats.add(entry.members);
+      if (entry === undefined) return;
+      repeats.add(entry.members);
+      fold.addEntry(entry);
     }
   });
   const backup = checkFrame(frame, '', { schemaVersion, acceptUnverified: false });
@@ -59,7 +67,18 @@ export async function verifyBackup(
     await repeats.assertNone(open);
     entries.assertHead(manifest);
   }
-  return { ...backup, bytes, documents: documents.count(), auditEntries: entries.count() };
+  return {
+    ...backup,
+    bytes,
+    documents: documents.count(),
+    auditEntries: entries.count(),
+    fold: await fold.compare((onDocument, onEntry) =>
+      decodeAll(open, (item) => {
+        if (item.kind === 'document') onDocument(item.name, canonicalSha256(item));
+        else if (item.kind === 'entry') onEntry(readEntry(item));
+      }),
+    ),
+  };
 }
 
 function manifestMissing(): LoomError {

@@ -93,7 +93,10 @@ async function takeBackup({ run, skip, facts, client, path, file, isFresh, progr
     const backup = await verifyFile(path, progress, stop);
     facts.backup = backup;
     const content = `${counted(backup.documents, 'document')}, ${counted(backup.auditEntries, 'audit entry')}`;
-    return `${content}, ${backup.bytes} bytes; every digest, count and hash matches`;
+    const count = backup.fold?.mismatchCount ?? 0;
+    const but =
+      count === 0 ? '' : `, BUT documents are not as the audit trail says (${count}): run verify on the backup`;
+    return `${content}, ${backup.bytes} bytes; every digest, count and hash matches${but}`;
   });
 }
 

@@ -1,5 +1,6 @@
 /**
- * The terminal: safe text, questions, progress, arguments, help. The room imports errors, json, file/ and http/client.
+ * The terminal: safe text, questions, progress, arguments, help. The room imports backup, errors, json, file/ and
+ * http/client.
  */
 import type { ErrorPlace } from '../../errors.ts';
 import { oneLine } from '../../json/printable.ts';

@@ -62,11 +62,11 @@ function selectChanges(limit: string): string {
   const isInTime = isWithin({ since: '$4::timestamptz', until: '$5::timestamptz' });
   const mayCount = `${isInTime} and ${mayHaveChanged('$1', '$2')}`;
   const ordered = `order by seq desc limit ${limit}`;
-  return `(select c.seq, c.revision, c.op, c.sha256 from loom_change c cross join lateral (${entryOf('c', isInTime)}) entry
+  return `(select c.seq, c.revision, c.op, c.sha256 from loom_change c cross join lateral (${entryOf('$1', isInTime)}) entry
             where c.state_key = $1 and c.name = $2 and c.seq < $3 ${ordered})
           union all
           (select c.seq, c.revision, c.op, c.sha256
-             from loom_change c cross join lateral (${entryOf('c', mayCount)}) entry
+             from loom_change c cross join lateral (${entryOf('$1', mayCount)}) entry
             where c.state_key = $1 and c.name = '' and c.seq < $3
               and not exists (select from loom_change n where n.state_key = $1 and n.name = $2 and n.seq = c.seq)
             ${ordered})

@@ -43,7 +43,7 @@ export function isWithin({ since, until }: Pick<Parameters, 'since' | 'until'>):
 export function selectByDocument(parameters: Parameters, order: Order, limit: string): string {
   const { key, after, before, document } = parameters;
   const ordered = `order by seq ${order} limit ${limit}`;
-  return `(select c.seq from loom_change c cross join lateral (${entryOf('c', isSelected(parameters))}) entry
+  return `(select c.seq from loom_change c cross join lateral (${entryOf(key, isSelected(parameters))}) entry
             where c.state_key = ${key} and c.name = ${document} and c.seq > ${after} and c.seq < ${before} ${ordered})
           union
           (select seq from loom_audit
@@ -72,12 +72,12 @@ export function selectInOrder(
 }
 
 /**
- * Returns a query of one row if the entry of a row of the index is selected. With "offset 0", PostgreSQL looks up entry
+ * Returns a query of one row if the entry of the row `c` of the index is selected. With "offset 0", PostgreSQL looks up entry
  * by entry, even if it has no statistics: it would otherwise join the whole trail.
  */
-export function entryOf(change: string, isSelected: string): string {
+export function entryOf(key: string, isSelected: string): string {
   return `select from loom_audit
-    where state_key = ${change}.state_key and seq = ${change}.seq and ${isSelected} offset 0`;
+    where state_key = ${key} and seq = c.seq and ${isSelected} offset 0`;
 }
 
 function isSelected({ after, before, action, ...times }: Parameters): string {

@@ -32,7 +32,10 @@ export interface CheckedChanges {
   recorded: Mismatches;
   /** Rows of `loom_change` that differ from the entries. */
   index: Mismatches;
-  /** Seqs of the restores and undos by nodes of an earlier version, which did not say what they changed. */
+  /**
+   * Seqs of the restores and undos by nodes of an earlier version, which did not say what they changed. If entry and
+   * index disagree about one, it is a fault, and hides nothing.
+   */
   untoldSeqs: number[];
   /** Seq of the last restore or undo; 0 if there is none. */
   lastOperationSeq: number;
@@ -179,13 +182,14 @@ const OPERATIONS = `
     select seq, claimed, recorded from operations where is_misplaced or claimed <> recorded::text
   ), untold as (
     select seq from entries where is_first and not is_told
+  ), indexed as (
+    select least(seq, ${MAX_SEQ}) as seq, revision, op, sha256 from loom_change where state_key = $1 and name = ''
   )
   select (select count(*) from wrong) as wrong_count,
          (select coalesce(jsonb_agg(w), '[]') from (select * from wrong order by seq ${LIST_LIMIT}) w) as wrong,
-         (select coalesce(jsonb_agg(seq order by seq), '[]') from untold) as untold,
+         (select coalesce(jsonb_agg(seq order by seq), '[]') from untold join indexed using (seq)) as untold,
          (select array_agg(concat_ws(' ', seq, 0, 'unknown') order by seq) from untold) is not distinct from
-         (select array_agg(concat_ws(' ', seq, revision, op, sha256) order by seq)
-            from loom_change where state_key = $1 and name = '') as is_indexed,
+         (select array_agg(concat_ws(' ', seq, revision, op, sha256) order by seq) from indexed) as is_indexed,
          (select coalesce(max(seq), 0) from entries where is_first) as last_seq`;
 
 async function listIndexFaults(connection: Connection, stateKey: string): Promise<Mismatches> {

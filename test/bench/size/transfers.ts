@@ -16,9 +16,12 @@ export async function meterMemory(pid: number): Promise<MemoryMeter> {
   return { growthMiB: async () => (await readMemoryMiB(pid, 'VmHWM')) - start };
 }
 
+/** Rejects if the process has ended. */
 export async function readMemoryMiB(pid: number, name: 'VmRSS' | 'VmHWM'): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  return Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]) / 1024;
+  const kibibytes = new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1];
+  if (kibibytes === undefined) throw new Error(`Process ${pid} has ended`);
+  return Number(kibibytes) / 1024;
 }
 
 /**

@@ -31,8 +31,8 @@ interface Latencies {
 }
 
 /**
- * Measures what other clients notice of a backup and of a restore: the rate of commits of 32 clients during a backup, and
- * then the latencies of `/ready`, reads and commits of one client each.
+ * Measures what other clients notice of a backup and of a restore: the rate of commits of 32 clients during a backup,
+ * and then the latencies of `/ready`, reads and commits of one client each.
  */
 export async function benchmarkWaits(options: BenchOptions): Promise<Figure[]> {
   const figures: Figure[] = [];

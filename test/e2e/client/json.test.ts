@@ -182,7 +182,14 @@ describe('status --json', () => {
 
 describe('verify --json', () => {
   it('describes the backup, and how it continues an earlier one', async () => {
-    const verified = { ok: true, backup: backupMembers(site.file), audit_checked_from: 1, against: null };
+    const trail = {
+      told_from_seq: expect.any(Number),
+      untold_documents: expect.any(Number),
+      unchecked_merges: 0,
+      mismatches: [],
+      mismatch_count: 0,
+    };
+    const verified = { ok: true, backup: backupMembers(site.file), audit_checked_from: 1, against: null, trail };
     const { code, json, stderr } = await runJson(verify, [site.file]);
     expect([code, stderr, json]).toEqual([0, '', verified]);
     const against = {

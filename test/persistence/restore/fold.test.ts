@@ -9,6 +9,7 @@ import { trailOf } from '../../setup/node/history.ts';
 import { outcomeOf } from '../../setup/node/nodes.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
 import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
+import { verifyBySql } from '../../setup/server/verify-sql.ts';
 import { documentName, jsonText } from '../../setup/values/arbitrary.ts';
 
 let database: TestDatabase;
@@ -121,7 +122,10 @@ async function live({ common, copied, steps }: Drawn<typeof history>): Promise<v
       await take(node, one, backups);
       await expectTrailMakesState(node);
     }
-    for (const node of [ours, theirs]) expect(await verify(node)).toMatchObject({ ok: true });
+    for (const node of [ours, theirs]) {
+      expect(await verify(node)).toMatchObject({ ok: true, told_from_seq: 1, untold_documents: 0 });
+      expect(await verifyBySql(node.pool, node.stateKey)).toMatchObject({ ok: true });
+    }
     // A restore that adopts the whole trail has nothing to add to it.
     const before = await trailOf(ours);
     await empty.restore(await ours.backup(), { accept_state_key: ours.stateKey });

@@ -151,15 +151,18 @@ describe('the changes that a restore writes into the trail', () => {
 });
 
 describe('a restore', () => {
-  it.each(['schema-1', 'schema-2', 'schema-3'])('makes the trail of an older node complete: %s', async (name) => {
-    const text = await readFile(`test/fixtures/backups/${name}.json`, 'utf8');
-    const options = { accept_state_key: JSON.parse(text).state_key };
-    await node.restore(text, options);
-    await expectTrailMakesState(node);
-    await node.restore(text, options);
-    expect(await lastRecorded('restore')).toMatchObject({ counted: 0 });
-    await expectTrailMakesState(node);
-  });
+  it.each(['schema-1', 'schema-2', 'schema-3', 'schema-4'])(
+    'makes the trail of an older node complete: %s',
+    async (name) => {
+      const text = await readFile(`test/fixtures/backups/${name}.json`, 'utf8');
+      const options = { accept_state_key: JSON.parse(text).state_key };
+      await node.restore(text, options);
+      await expectTrailMakesState(node);
+      await node.restore(text, options);
+      expect(await lastRecorded('restore')).toMatchObject({ counted: 0 });
+      await expectTrailMakesState(node);
+    },
+  );
 
   it('of the same state makes the trail complete, even if it changes no document and leaves the state alone', async () => {
     await node.put('a', 1);

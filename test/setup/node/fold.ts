@@ -68,15 +68,11 @@ const STORED = `
             union all
             (select 'only the index', * from indexed except select 'only the index', * from derived)) f) as index_faults`;
 
-/**
- * Asserts that the trail alone leads to the state: names, values, digests and revisions. Also asserts that the index
- * has what the entries say, and that the state row has the end of the trail and the right counts.
- */
-export async function expectTrailMakesState({ pool, stateKey }: Pick<TestStore, 'pool' | 'stateKey'>): Promise<void> {
-  const { rows } = await pool.query<StoredState>(STORED, [stateKey]);
-  const [stored] = rows;
-  if (stored === undefined) throw new Error('a query without a table returns one row');
-  const { row, last, counted, documents, index_faults: indexFaults } = stored;
+type StateOf = Pick<TestStore, 'pool' | 'stateKey'>;
+
+/** Asserts that the trail alone leads to the state: names, values, digests and revisions. Also calls `expectIndexed`. */
+export async function expectTrailMakesState({ pool, stateKey }: StateOf): Promise<void> {
+  const { documents } = await expectIndexed({ pool, stateKey });
   const trail = await pool.query<{ entry: RecordedEntry }>(
     'select entry from loom_audit where state_key = $1 order by seq',
     [stateKey],
@@ -86,10 +82,22 @@ export async function expectTrailMakesState({ pool, stateKey }: Pick<TestStore, 
     return { name, value, revision, sha256 };
   });
   expect(inOrder(folded)).toEqual(inOrder(documents));
+}
+
+/**
+ * Asserts that the index has what the entries say, and that the state row has the end of the trail and the right
+ * counts. A restore by an earlier node leaves it at that.
+ */
+export async function expectIndexed({ pool, stateKey }: StateOf): Promise<StoredState> {
+  const { rows } = await pool.query<StoredState>(STORED, [stateKey]);
+  const [stored] = rows;
+  if (stored === undefined) throw new Error('a query without a table returns one row');
+  const { row, last, counted, index_faults: indexFaults } = stored;
   expect(indexFaults).toEqual([]);
   const { documents: count, bytes, ...head } = row;
   expect({ documents: count, bytes }).toEqual(counted);
   if (last !== null) expect(head).toEqual(last);
+  return stored;
 }
 
 function inOrder<T extends { name: string }>(documents: T[]): T[] {

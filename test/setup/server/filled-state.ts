@@ -19,8 +19,8 @@ export function filledName(index: number): string {
 
 /**
  * Fills a new database with a state as LOOM's commits would leave it, at a tenth of their cost: entries with a valid
- * chain, the index of changes, documents that equal what the entries make, and counters. Each patch sets one member of a
- * document. Resolves after vacuum and analyze.
+ * chain, the index of changes, documents that equal what the entries make, and counters. Each patch sets one member of
+ * a document. Resolves after vacuum and analyze.
  */
 export async function fillState(url: string, { documents, documentBytes, entries }: StateSize): Promise<void> {
   await applyMigrations(url);

@@ -1,0 +1,70 @@
+import type { Mismatch } from '../../backup/offline/fold/compare.ts';
+import type { FoldReport } from '../../backup/offline/fold/fold.ts';
+import type { ErrorPlace } from '../../errors.ts';
+import { counted, placeText, quoted } from './text.ts';
+
+/** Bounds the mismatches that a text lists, one in each line. `--json` lists more. */
+const MAX_LINES = 20;
+
+/** The code that `verify` gives for a document that is not as the audit trail says. */
+export const MISMATCH_CODE = 'document_mismatch';
+
+/** Describes what the trail tells about the documents of a verified backup, as `--json` does. */
+export function foldMembers(fold: FoldReport | undefined): object {
+  if (fold === undefined) return { told_from_seq: null, mismatches: [], mismatch_count: 0 };
+  const { toldFrom, untoldDocuments, uncheckedMerges, mismatches, mismatchCount } = fold;
+  return {
+    told_from_seq: toldFrom,
+    untold_documents: untoldDocuments,
+    unchecked_merges: uncheckedMerges,
+    mismatches,
+    mismatch_count: mismatchCount,
+  };
+}
+
+/** Returns the lines on the documents that the trail tells, and on those that it does not. */
+export function toldLines(fold: FoldReport | undefined): string[] {
+  if (fold === undefined) return [];
+  const { toldFrom, untoldDocuments, uncheckedMerges, mismatchCount } = fold;
+  const lines: string[] = [];
+  if (mismatchCount === 0) {
+    lines.push(`${untoldDocuments === 0 ? 'every document is' : 'all other documents are'} as the audit trail says`);
+  }
+  if (untoldDocuments > 0) {
+    const since = toldFrom === 1 ? '' : ` A restore before entry ${toldFrom} did not record its changes`;
+    lines.push(`not checked: ${counted(untoldDocuments, 'document')} that the trail does not tell.${since}`);
+  }
+  if (uncheckedMerges > 0) {
+    lines.push(`not checked: the results of ${counted(uncheckedMerges, 'merge')}, whose earlier values are not known`);
+  }
+  return lines;
+}
+
+/** Returns the verdict on mismatches, and a sentence for each up to a bound. Empty without mismatches. */
+export function mismatchLines(fold: FoldReport | undefined): string[] {
+  const [first] = fold?.mismatches ?? [];
+  if (fold === undefined || first === undefined) return [];
+  const shown = fold.mismatches.slice(0, MAX_LINES);
+  const more = fold.mismatchCount - shown.length;
+  return [
+    `not ok: ${MISMATCH_CODE}${placeText(placeOf(first))}`,
+    ...shown.map(describeMismatch),
+    ...(more > 0 ? [`and ${counted(more, 'more mismatch', 'more mismatches')}`] : []),
+  ];
+}
+
+export function placeOf({ document, seq }: Mismatch): ErrorPlace {
+  return { document, ...(seq === null ? {} : { seq }) };
+}
+
+export function describeMismatch({ document, seq, how }: Mismatch): string {
+  const name = quoted(document);
+  const entry = seq === null ? '' : ` Entry ${seq} changed it last.`;
+  const texts = {
+    edited: `Document ${name} differs from what the audit trail says.${entry}`,
+    inserted: `Document ${name} is in the backup, but does not exist according to the audit trail.${entry}`,
+    removed: `Document ${name} is missing, but exists according to the audit trail.${entry}`,
+    change: `The digest of document ${name} in entry ${seq} does not match the change in that entry.`,
+  };
+  return texts[how];
+}

@@ -1,0 +1,123 @@
+import { BYTE } from './bytes.ts';
+
+// Reads the parts of a text that is known to be in canonical form. The functions rely on it and check nothing.
+
+/** Returns the end of the value that begins at `start`. */
+export function endOfPart(bytes: Buffer, start: number): number {
+  const first = bytes[start];
+  if (first === BYTE.quote) return endOfQuoted(bytes, start);
+  let position = start;
+  if (first !== BYTE.openBrace && first !== BYTE.openBracket) {
+    while (position < bytes.length && !endsScalar(bytes[position] as number)) position += 1;
+    return position;
+  }
+  let level = 0;
+  for (;;) {
+    const byte = bytes[position];
+    if (byte === BYTE.quote) {
+      position = endOfQuoted(bytes, position);
+      continue;
+    }
+    position += 1;
+    if (byte === BYTE.openBrace || byte === BYTE.openBracket) level += 1;
+    else if (byte === BYTE.closeBrace || byte === BYTE.closeBracket) level -= 1;
+    if (level === 0) return position;
+  }
+}
+
+function endsScalar(byte: number): boolean {
+  return byte === BYTE.comma || byte === BYTE.closeBrace || byte === BYTE.closeBracket;
+}
+
+function endOfQuoted(bytes: Buffer, start: number): number {
+  let position = start + 1;
+  for (let byte = bytes[position]; byte !== BYTE.quote; byte = bytes[position]) {
+    position += byte === BYTE.backslash ? 2 : 1;
+  }
+  return position + 1;
+}
+
+/** Moves over the members of an object. The fields are positions of the current member; the name is with quotes. */
+export class MemberCursor {
+  readonly bytes: Buffer;
+  nameStart = 0;
+  nameEnd = 0;
+  valueStart = 0;
+  valueEnd = 0;
+  private position: number;
+
+  /** `start` is where the name of the first member begins; -1 stands for an object without members. */
+  constructor(bytes: Buffer, start: number) {
+    this.bytes = bytes;
+    this.position = start;
+  }
+
+  /** Moves to the next member. Returns false after the last. */
+  next(): boolean {
+    const { bytes, position } = this;
+    if (position < 0 || bytes[position] !== BYTE.quote) return false;
+    this.nameStart = position;
+    this.nameEnd = endOfQuoted(bytes, position);
+    this.valueStart = this.nameEnd + 2;
+    this.valueEnd = endOfPart(bytes, this.valueStart);
+    this.position = bytes[this.valueEnd] === BYTE.comma ? this.valueEnd + 2 : -1;
+    return true;
+  }
+
+  /** Whether the current name has no escapes. */
+  get isPlain(): boolean {
+    const { bytes, nameStart, nameEnd } = this;
+    for (let index = nameStart; index < nameEnd; index += 1) if (bytes[index] === BYTE.backslash) return false;
+    return true;
+  }
+
+  /** Length of the current name in bytes, without quotes. */
+  get nameLength(): number {
+    return this.nameEnd - this.nameStart - 2;
+  }
+
+  /** Returns whether the current member has this name, which is plain ASCII. */
+  isNamed(name: string): boolean {
+    const { bytes, nameStart, nameEnd } = this;
+    if (nameEnd - nameStart !== name.length + 2) return false;
+    for (let index = 0; index < name.length; index += 1) {
+      if (bytes[nameStart + 1 + index] !== name.charCodeAt(index)) return false;
+    }
+    return true;
+  }
+
+  /** Returns the current value if it is a string. */
+  readString(): string | undefined {
+    const { bytes, valueStart, valueEnd } = this;
+    if (bytes[valueStart] !== BYTE.quote) return undefined;
+    const text = bytes.toString('utf8', valueStart + 1, valueEnd - 1);
+    return text.includes('\\') ? String(JSON.parse(`"${text}"`)) : text;
+  }
+
+  /** Returns the current value as `JSON.parse` does. */
+  readValue(): unknown {
+    const { bytes, valueStart, valueEnd } = this;
+    return this.readString() ?? JSON.parse(bytes.toString('utf8', valueStart, valueEnd));
+  }
+}
+
+/** Moves over the elements of the array that begins at `start`. */
+export class ElementCursor {
+  private readonly bytes: Buffer;
+  start = 0;
+  private position: number;
+
+  constructor(bytes: Buffer, start: number) {
+    this.bytes = bytes;
+    this.position = bytes[start + 1] === BYTE.closeBracket ? -1 : start + 1;
+  }
+
+  /** Moves to the next element. Returns false after the last. */
+  next(): boolean {
+    if (this.position < 0) return false;
+    this.start = this.position;
+    const end = endOfPart(this.bytes, this.start);
+    this.position = this.bytes[end] === BYTE.comma ? end + 2 : -1;
+    return true;
+  }
+}

@@ -1,0 +1,75 @@
+import { BYTE } from './bytes.ts';
+import { MemberCursor } from './canonical-members.ts';
+import { TextOutput } from './scanner/text-output.ts';
+
+/** Applies merge patches (RFC 7396) to values as canonical text. */
+export interface Merger {
+  /** Returns the text of the result in a buffer of its own. `base` is undefined if there is no value yet. */
+  merge(base: Buffer | undefined, patch: Buffer): Buffer;
+}
+
+const NO_MEMBERS = -1;
+const FIRST_OF_NULL = 0x6e;
+const NOTHING = Buffer.alloc(0);
+
+/** Creates a merger. Base and patch have their members in the same order, so each object is merged in one pass. */
+export function createMerger(): Merger {
+  const output = new TextOutput();
+
+  /** Merges two objects. A start of -1 stands for an object without members. */
+  function mergeObjects(base: Buffer, baseStart: number, patch: Buffer, patchStart: number): void {
+    const kept = new MemberCursor(base, baseStart);
+    const changed = new MemberCursor(patch, patchStart);
+    let hasKept = kept.next();
+    let hasChanged = changed.next();
+    let separator = '{';
+    const begin = (cursor: MemberCursor): void => {
+      output.push(separator);
+      separator = ', ';
+      output.open(cursor.nameStart);
+    };
+    while (hasKept || hasChanged) {
+      const order = !hasChanged ? -1 : !hasKept ? 1 : compareNames(kept, changed);
+      if (order < 0) {
+        begin(kept);
+        output.cut(base, kept.valueEnd);
+      } else if (patch[changed.valueStart] === BYTE.openBrace) {
+        begin(changed);
+        output.cut(patch, changed.valueStart);
+        const isObject = order === 0 && base[kept.valueStart] === BYTE.openBrace;
+        mergeObjects(base, isObject ? kept.valueStart + 1 : NO_MEMBERS, patch, changed.valueStart + 1);
+      } else if (patch[changed.valueStart] !== FIRST_OF_NULL) {
+        begin(changed);
+        output.cut(patch, changed.valueEnd);
+      }
+      if (order <= 0) hasKept = kept.next();
+      if (order >= 0) hasChanged = changed.next();
+    }
+    output.push(separator === '{' ? '{}' : '}');
+  }
+
+  return {
+    merge: (base = NOTHING, patch) => {
+      if (patch[0] !== BYTE.openBrace) return Buffer.from(patch);
+      output.reset(true);
+      mergeObjects(base, base[0] === BYTE.openBrace ? 1 : NO_MEMBERS, patch, 1);
+      return output.take();
+    },
+  };
+}
+
+/** Compares two names in PostgreSQL's order: decoded, by length in bytes, then byte by byte. */
+function compareNames(one: MemberCursor, other: MemberCursor): number {
+  if (one.isPlain && other.isPlain) {
+    const difference = one.nameEnd - one.nameStart - (other.nameEnd - other.nameStart);
+    if (difference !== 0) return difference;
+    return one.bytes.compare(other.bytes, other.nameStart, other.nameEnd, one.nameStart, one.nameEnd);
+  }
+  const name = nameOf(one);
+  const otherName = nameOf(other);
+  return name.length - otherName.length || Buffer.compare(name, otherName);
+}
+
+function nameOf({ bytes, nameStart, nameEnd }: MemberCursor): Buffer {
+  return Buffer.from(String(JSON.parse(bytes.toString('utf8', nameStart, nameEnd))));
+}
