@@ -18,6 +18,8 @@ import {
 import { benchmarkFlat } from './size/flat.ts';
 import { benchmarkMemory } from './size/memory.ts';
 import { benchmarkPatch } from './size/patch.ts';
+import { benchmarkBackup, benchmarkVerify } from './size/streams.ts';
+import { benchmarkVerifyFile } from './size/verify-file.ts';
 import { benchmarkWaits } from './size/waits.ts';
 import { benchmarkTransfer } from './transfer.ts';
 
@@ -28,6 +30,9 @@ const benchmarks: Record<string, Benchmark> = {
   commit: benchmarkCommit,
   ready: benchmarkReady,
   read: benchmarkRead,
+  backup: benchmarkBackup,
+  verify: benchmarkVerify,
+  'verify-file': benchmarkVerifyFile,
   transfer: benchmarkTransfer,
   restore: benchmarkRestore,
   fairness: benchmarkFairness,
