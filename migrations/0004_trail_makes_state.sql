@@ -1,7 +1,7 @@
 -- loom: compatible
 -- Why: the trail alone makes the state. Each change in an entry has the digest of its result, and loom_change is an index of all changes.
--- Locks: loom_audit for an instant, against writers only, after the index of the entries so far has been made without a lock. A restore
--- in its last step delays it, and the commits after it.
+-- Locks: loom_audit against writers only, for one pass over its rows (about a second for three million entries), after the index of the
+-- changes so far has been made without a lock. A restore in its last step delays it, and the commits after it.
 
 -- One row for each change of a document, derived from the entries alone (loom_entry_changes). A row with the name '' stands for a restore
 -- or undo by a node of an earlier schema version, which may have changed any document without saying so.
@@ -17,7 +17,7 @@ create table loom_change (
 );
 
 -- The changes of documents in an entry, as rows of loom_change. If a name occurs twice, the last change counts. Elements of another
--- form than LOOM's are skipped: a backup made by hand may have them.
+-- form than LOOM's are skipped: a backup made by hand may have them. (PostgreSQL takes ten times as long to match '{64}'.)
 create function loom_entry_changes(p_entry jsonb) returns table (name text, revision bigint, op text, sha256 bytea)
 language sql immutable parallel safe as $$
   select distinct on (1) change ->> 'name',
@@ -28,7 +28,7 @@ language sql immutable parallel safe as $$
               else 0 end,
          change ->> 'op',
          case when change ->> 'op' = 'delete' then null
-              when (change ->> 'sha256') collate "C" ~ '^[0-9a-f]{64}$' then decode(change ->> 'sha256', 'hex')
+              when length(change ->> 'sha256') = 64 and (change ->> 'sha256') collate "C" !~ '[^0-9a-f]' then decode(change ->> 'sha256', 'hex')
               when change ->> 'op' = 'put' then loom_value_sha256(change -> 'value') end
     from jsonb_array_elements(case when jsonb_typeof(p_entry -> 'changes') = 'array' then p_entry -> 'changes' else '[]' end)
          with ordinality as element (change, place)
@@ -39,8 +39,8 @@ $$;
 
 -- Whether an entry is of a restore or undo that recorded its changes of documents in the entries that follow it, if any.
 create function loom_entry_is_told(p_entry jsonb) returns boolean language sql immutable parallel safe as $$
-  select coalesce(p_entry ->> 'action' not in ('restore', 'undo')
-    or jsonb_typeof(p_entry -> (p_entry ->> 'action') -> 'recorded_changes') = 'number', true)
+  select coalesce(p_entry ->> 'action', '') not in ('restore', 'undo')
+    or coalesce(jsonb_typeof(p_entry -> (p_entry ->> 'action') -> 'recorded_changes'), '') = 'number'
 $$;
 
 -- Rows of loom_change for the entries of a state after p_after. The caller has made sure that there are none yet.
@@ -61,6 +61,34 @@ create function loom_rebuild_changes(p_state_key text) returns void language sql
   select loom_index_changes(p_state_key, 0)
 $$;
 
+-- One step of loom_fold. Most patches have neither null nor an object inside. PostgreSQL merges them itself, much faster.
+create function loom_fold_step(p_state jsonb, p_op text, p_value jsonb) returns jsonb language plpgsql immutable parallel safe as $$
+begin
+  if p_op = 'put' or (p_op = 'merge' and jsonb_typeof(p_value) <> 'object') then
+    return p_value;
+  elsif p_op <> 'merge' then
+    return null;
+  elsif not p_value @? 'strict $.* ? (@ == null || @.type() == "object")' then
+    return case when jsonb_typeof(p_state) = 'object' then p_state || p_value else p_value end;
+  end if;
+  return loom_merge(p_state, p_value, 'infinity');
+end
+$$;
+
+-- The document that successive changes make, from their op and value. Null: the document does not exist.
+create aggregate loom_fold(p_op text, p_value jsonb) (sfunc = loom_fold_step, stype = jsonb, parallel = safe);
+
+-- Indexes an entry that another function than loom_commit of this version has written: a call of the earlier one that began before the
+-- migration, a restore by a node of an earlier schema version, or someone by SQL.
+create function loom_audit_note_changes() returns trigger language plpgsql as $$
+begin
+  insert into loom_change (state_key, name, seq, revision, op, sha256)
+  select new.state_key, c.name, new.seq, c.revision, c.op, c.sha256 from loom_entry_changes(new.entry) c
+  on conflict (state_key, name, seq) do nothing;
+  return null;
+end
+$$;
+
 -- Remembers the last restore or undo, whichever version of a node makes it. A node of an earlier schema version does not keep the index,
 -- so it is made again. Among adopted entries, at most the last causes that.
 create or replace function loom_audit_note_restore() returns trigger language plpgsql as $$
@@ -75,10 +103,64 @@ begin
 end
 $$;
 
+-- As in the first schema. PostgreSQL cannot put the expression of an SQL function in place here, because convert_to is only stable, and
+-- starts an executor for each call instead. A function in PL/pgSQL takes less than half the time.
+create or replace function loom_value_sha256(value jsonb) returns bytea language plpgsql immutable strict parallel safe as $$
+begin
+  return sha256(convert_to(value::text, 'UTF8'));
+end
+$$;
+
+-- A merge patch that sets members to anything but objects, which most patches are. Answers null for any other patch: see loom_merge.
+-- Strict, so that the path does not look into arrays.
+create function loom_merge_flat(p_target jsonb, p_patch jsonb) returns jsonb language sql immutable parallel safe as $$
+  select case when jsonb_typeof(p_patch) = 'object' and not jsonb_path_exists(p_patch, 'strict $.* ? (@.type() == "object" || @ == null)')
+              then case when jsonb_typeof(p_target) = 'object' then p_target else '{}' end || p_patch end
+$$;
+
+-- The answer to a commit that was made before, or null if it was not. p_request_hash is the digest of the request, if it has a key.
+create function loom_earlier_answer(p_state_key text, p_event_id uuid, p_key text, p_request_hash text, p_restored_seq bigint)
+returns jsonb language plpgsql as $$
+declare
+  v_seq bigint;
+  v_entry jsonb;
+  v_receipt jsonb;
+begin
+  -- The node sends a commit again if its first answer was lost. Only that node knows the event id, so the answer is right even if a
+  -- restore has undone the change since.
+  select seq, entry into v_seq, v_entry from loom_audit where state_key = p_state_key and event_id = p_event_id;
+  if found then
+    return coalesce(loom_commit_receipt(v_entry), '{"status": "idempotency_key_outdated"}');
+  end if;
+  select seq, entry into v_seq, v_entry from loom_audit where state_key = p_state_key and idempotency_key = p_key;
+  if not found then
+    return null;
+  end if;
+  -- A restore may have undone the change, or have brought an entry that was never made here.
+  v_receipt := loom_commit_receipt(v_entry);
+  return case when v_receipt is null or v_seq <= p_restored_seq then '{"status": "idempotency_key_outdated"}'
+              when v_entry ->> 'request_sha256' = p_request_hash then v_receipt || '{"replayed": true}'
+              else '{"status": "idempotency_key_reused"}' end;
+end
+$$;
+
+-- The work of a change, see loom_commit. p_old_bytes is the size of the document, or null if there is none. It is stable, as
+-- pg_column_size is: otherwise PostgreSQL would call it instead of putting its expression in place.
+create function loom_change_work(p_change jsonb, p_old_bytes int) returns bigint language sql stable parallel safe as $$
+  select 512 + case p_change ->> 'op'
+    when 'merge' then pg_column_size(p_change) + coalesce(p_old_bytes, 0) + 1024 * least(128,
+      case when pg_column_size(p_change) > 131072 then 128 else cardinality(string_to_array(p_change::text, '{')) - 1 end)
+    when 'put' then pg_column_size(p_change) + coalesce(p_old_bytes, 0) / 16
+    else coalesce(p_old_bytes, 0) / 16 end
+$$;
+
 -- Makes a batch of commits in one transaction, in order, each with exactly one audit entry. A commit that is refused leaves nothing, and
 -- the rest go on: everything that can fail is found out before anything changes.
 --
--- p_commits: [{event_id, action, actor, request_id, idempotency_key?, precondition?: {document, if_match?, if_none_match?},
+-- One statement reads all that the batch names. The commits then change a copy of these documents, one after the other, and one statement
+-- writes what has become of them. So a batch costs few statements, and a document that many commits change is written once.
+--
+-- p_commits: [{event_id, action, actor, actor_name?, request_id, idempotency_key?, precondition?: {document, if_match?, if_none_match?},
 --              changes: [{op: put | merge | delete, name, value?}, ...]}, ...]; names differ within one commit.
 -- p_options: {max_document_bytes, max_deletes, lock_timeout_ms}, and from nodes of schema version 3 also {max_entry_bytes, max_work_bytes,
 --            max_batch_work_bytes, max_untimed_work_bytes, max_hold_ms, max_merge_ms, timed, seen: {epoch, revision}?}
@@ -99,58 +181,61 @@ $$;
 -- look like one that does not exist.
 create or replace function loom_commit(p_state_key text, p_commits jsonb, p_options jsonb) returns jsonb
 language plpgsql set jit = off set enable_seqscan = off set enable_nestloop = off set plan_cache_mode = force_generic_plan
-set row_security = off as $$
+set row_security = off set loom.changes = 'kept' as $$
 #variable_conflict use_column
 declare
-  v_max_document_bytes constant bigint := (p_options ->> 'max_document_bytes')::bigint;
-  v_max_deletes constant bigint := (p_options ->> 'max_deletes')::bigint;
+  -- A node of schema version 3 or later.
   v_is_new constant boolean := p_options ? 'max_entry_bytes';
-  v_max_entry_bytes constant bigint := coalesce((p_options ->> 'max_entry_bytes')::bigint, 41943040);
-  v_max_work constant bigint := coalesce((p_options ->> 'max_work_bytes')::bigint, 100663296);
-  v_max_batch_work constant bigint := (p_options ->> 'max_batch_work_bytes')::bigint;
-  v_max_untimed_work constant bigint := (p_options ->> 'max_untimed_work_bytes')::bigint;
-  v_max_hold constant interval := coalesce((p_options ->> 'max_hold_ms')::bigint, 4000) * interval '1 millisecond';
-  v_max_merge constant interval := coalesce((p_options ->> 'max_merge_ms')::bigint, 5000) * interval '1 millisecond';
   v_timed constant boolean := coalesce((p_options ->> 'timed')::boolean, false);
   v_seen constant jsonb := p_options -> 'seen';
+  v_now text;
+  v_locked_at timestamptz;
   v_until timestamptz;
-  v_epoch text;
-  v_revision bigint;
-  v_seq bigint;
-  v_hash bytea;
-  v_documents bigint;
-  v_bytes bigint;
+  v_merge_until timestamptz;
+  v_state loom_state;
   v_first_revision bigint;
   v_lineage text;
   v_restored_seq bigint;
+  -- The documents that the batch names, as the commits so far have left them, and their places in this array by name. One that does not
+  -- exist has no bytes. One that was put or merged, and not yet written, has its value.
+  v_documents loom_document[];
+  v_places jsonb;
+  -- The event ids and keys that the trail has already, or that the batch has twice.
+  v_known_events uuid[];
+  v_known_keys text[];
+  -- The names and rows of the commits that are not yet written, and the size of what is to be written.
+  v_deleted text[] := '{}';
+  v_entries loom_audit[] := '{}';
+  v_index loom_change[] := '{}';
+  v_unwritten bigint := 0;
   v_results jsonb[] := '{}';
   v_deferred jsonb;
   v_work bigint := 0;
-  v_cost bigint;
   v_commit jsonb;
-  v_change jsonb;
-  v_changes jsonb;
-  v_change_list jsonb[];
-  v_old_bytes int[];
-  v_recorded jsonb[];
-  v_names text[];
-  v_values jsonb[];
-  v_deletes text[];
-  v_delete_count bigint;
-  v_value jsonb;
-  v_size bigint;
-  v_delta_documents bigint;
-  v_delta_bytes bigint;
-  v_created boolean;
-  v_fault jsonb;
-  v_tag text;
-  v_now text;
-  v_request_hash text;
-  v_known_seq bigint;
-  v_entry jsonb;
-  v_entry_text text;
-  v_time timestamptz;
+  v_action text;
+  v_event_id uuid;
   v_key text;
+  v_may_be_known boolean;
+  v_request_hash text;
+  v_answer jsonb;
+  v_tag text;
+  v_cost bigint;
+  v_delete_count bigint;
+  v_changes jsonb;
+  v_change jsonb;
+  v_name text;
+  v_place int;
+  v_new loom_document;
+  v_target jsonb;
+  v_value jsonb;
+  v_text text;
+  v_digest bytea;
+  -- The changes of the commit as its entry records them, and the documents that they lead to.
+  v_recorded jsonb[];
+  v_made loom_document[];
+  v_created boolean;
+  v_entry jsonb;
+  v_time timestamptz;
 begin
   if v_is_new and current_setting('transaction_isolation') <> 'read committed' then
     return null;
@@ -158,63 +243,109 @@ begin
   -- Before the lock: the server reads its control file for the answer.
   v_now := loom_current_lineage();
   perform set_config('lock_timeout', p_options ->> 'lock_timeout_ms', true);
-  select epoch, revision, audit_seq, audit_hash, documents, bytes
-    into v_epoch, v_revision, v_seq, v_hash, v_documents, v_bytes
-    from loom_state where state_key = p_state_key for no key update;
+  select * into v_state from loom_state where state_key = p_state_key for no key update;
   if not found then
     raise exception 'state "%" does not exist', p_state_key using errcode = 'no_data_found';
   end if;
-  v_until := clock_timestamp() + v_max_hold;
-  select lineage, restored_seq into v_lineage, v_restored_seq from loom_lineage where state_key = p_state_key;
-  if not found or v_lineage is distinct from v_now
-    or (v_seen ->> 'epoch' = v_epoch and (v_seen ->> 'revision')::bigint > v_revision) then
+  v_locked_at := clock_timestamp();
+  v_until := v_locked_at + coalesce((p_options ->> 'max_hold_ms')::bigint, 4000) * interval '1 millisecond';
+
+  -- Each name, event id and key is one probe of an index, whatever the planner expects: a lateral query with an offset and a scalar
+  -- query cannot become a join.
+  select l.lineage, l.restored_seq, d.places, d.documents, e.ids, k.keys
+    into v_lineage, v_restored_seq, v_places, v_documents, v_known_events, v_known_keys
+    from (select coalesce(jsonb_object_agg(name, place), '{}') as places,
+                 coalesce(array_agg(row(p_state_key, name, null, revision, null, bytes, null)::loom_document order by place), '{}')
+                   as documents
+            from (select n.name, row_number() over () as place, d.revision, d.bytes
+                    from (select path #>> '{}' as name from jsonb_path_query(p_commits, '$[*].changes[*].name') as p (path)
+                          union
+                          select path #>> '{}' from jsonb_path_query(p_commits, '$[*].precondition.document') as p (path)) n
+                    left join lateral (select revision, bytes from loom_document
+                                        where state_key = p_state_key and name = n.name offset 0) d on true
+                   where n.name is not null) named) d
+   cross join (
+          select array_agg(id) as ids
+            from (select id from (select (path #>> '{}')::uuid as id from jsonb_path_query(p_commits, '$[*].event_id') as p (path)) sent
+                   group by id
+                  having count(*) > 1
+                      or (select seq from loom_audit where state_key = p_state_key and event_id = id) is not null) known) e
+   cross join (
+          select array_agg(key) as keys
+            from (select key from (select path #>> '{}' as key from jsonb_path_query(p_commits, '$[*].idempotency_key') as p (path)) sent
+                   group by key
+                  having count(*) > 1
+                      or (select seq from loom_audit where state_key = p_state_key and idempotency_key = key) is not null) known) k
+    left join loom_lineage l on l.state_key = p_state_key;
+  if v_restored_seq is null or v_lineage is distinct from v_now
+    or (v_seen ->> 'epoch' = v_state.epoch and (v_seen ->> 'revision')::bigint > v_state.revision) then
     if loom_check_lineage(p_state_key, v_seen, p_commits #>> '{0,request_id}') then
-      select epoch, revision, audit_seq, audit_hash into v_epoch, v_revision, v_seq, v_hash
-        from loom_state where state_key = p_state_key;
+      select * into v_state from loom_state where state_key = p_state_key;
     end if;
   end if;
-  v_first_revision := v_revision;
+  v_first_revision := v_state.revision;
 
-  for v_commit in select value from jsonb_array_elements(p_commits) loop
+  for v_position in 0 .. jsonb_array_length(p_commits) loop
+    v_commit := p_commits -> v_position;
+    v_action := v_commit ->> 'action';
+    v_event_id := (v_commit ->> 'event_id')::uuid;
+    v_key := v_commit ->> 'idempotency_key';
+    v_may_be_known := v_event_id = any (v_known_events) or v_key = any (v_known_keys);
+
+    -- Write what the commits so far have made: at the end, before a commit that reads the tables, and before it becomes much.
+    if (v_commit is null and v_state.revision > v_first_revision)
+      or (v_unwritten > 0 and (v_may_be_known or v_action = 'state.put' or v_unwritten > 1048576)) then
+      -- One by one: for "= any", PostgreSQL may read all names of the state. An upsert probes the index, too.
+      foreach v_name in array v_deleted loop
+        delete from loom_document where state_key = p_state_key and name = v_name;
+      end loop;
+      with written as (
+        insert into loom_document (state_key, name, value, revision, updated_at)
+        select state_key, name, value, revision, updated_at from unnest(v_documents) where value is not null
+        on conflict (state_key, name) do update
+          set value = excluded.value, revision = excluded.revision, updated_at = excluded.updated_at
+      ), recorded as (
+        insert into loom_audit (state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash)
+        select state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash from unnest(v_entries)
+      ), indexed as (
+        insert into loom_change (state_key, name, seq, revision, op, sha256)
+        select state_key, name, seq, revision, op, sha256 from unnest(v_index)
+      )
+      update loom_state
+        set revision = v_state.revision, audit_seq = v_state.audit_seq, audit_hash = v_state.audit_hash,
+            documents = v_state.documents, bytes = v_state.bytes, updated_at = v_state.updated_at
+        where state_key = p_state_key and v_commit is null;
+      exit when v_commit is null;
+      v_documents := array(select row(state_key, name, null, revision, null, bytes, null)::loom_document
+                             from unnest(v_documents) with ordinality order by ordinality);
+      v_deleted := '{}';
+      v_entries := '{}';
+      v_index := '{}';
+      v_unwritten := 0;
+    end if;
+    exit when v_commit is null;
+
     if v_deferred is not null then
       v_results := v_results || v_deferred;
       continue;
     end if;
     v_changes := v_commit -> 'changes';
-    v_key := v_commit ->> 'idempotency_key';
-    v_request_hash := null;
-
-    -- Sent again because the first answer was lost on the way: answer what was done.
-    select seq, entry into v_known_seq, v_entry from loom_audit
-      where state_key = p_state_key and event_id = (v_commit ->> 'event_id')::uuid;
-    if not found and v_key is not null then
-      v_request_hash := encode(sha256(convert_to((v_commit ->> 'action') || ' ' || v_changes::text, 'UTF8')), 'hex');
-      select seq, entry into v_known_seq, v_entry from loom_audit
-        where state_key = p_state_key and idempotency_key = v_key;
+    if v_key is not null then
+      v_request_hash := encode(sha256(convert_to(v_action || ' ' || v_changes::text, 'UTF8')), 'hex');
     end if;
-    if found then
-      -- A restore may have undone the change, or have brought an entry that was never made here. Only the node that created an event id
-      -- knows it, and sends it again for an answer that was lost, so the answer is still right.
-      if loom_commit_receipt(v_entry) is null or (v_request_hash is not null and v_known_seq <= v_restored_seq) then
-        v_results := v_results || (case when v_is_new then '{"status": "idempotency_key_outdated"}'::jsonb
+    if v_may_be_known then
+      v_answer := loom_earlier_answer(p_state_key, v_event_id, v_key, v_request_hash, v_restored_seq);
+      if v_answer is not null then
+        v_results := v_results || (case when v_is_new or v_answer ->> 'status' <> 'idempotency_key_outdated' then v_answer
                                         else '{"status": "idempotency_key_reused"}' end);
-      elsif v_request_hash is null then
-        v_results := v_results || loom_commit_receipt(v_entry);
-      elsif v_entry ->> 'request_sha256' = v_request_hash then
-        v_results := v_results || (loom_commit_receipt(v_entry) || '{"replayed": true}');
-      else
-        v_results := v_results || '{"status": "idempotency_key_reused"}'::jsonb;
+        continue;
       end if;
-      continue;
     end if;
 
     if v_commit ? 'precondition' then
-      if v_commit #>> '{precondition,document}' is null then
-        v_tag := v_epoch || '.' || v_revision;
-      else
-        select v_epoch || '.' || d.revision into v_tag from loom_document d
-          where d.state_key = p_state_key and d.name = v_commit #>> '{precondition,document}';
-      end if;
+      v_place := (v_places -> (v_commit #>> '{precondition,document}'))::int;
+      v_tag := v_state.epoch || '.' || case when v_commit #>> '{precondition,document}' is null then v_state.revision
+                                            when v_documents[v_place].bytes is not null then v_documents[v_place].revision end;
       if not loom_precondition_holds(v_commit -> 'precondition', v_tag) then
         v_results := v_results || jsonb_build_object('status', 'precondition_failed', 'current_tag', v_tag);
         continue;
@@ -222,170 +353,150 @@ begin
     end if;
 
     -- Weigh the work before any of it.
-    v_fault := null;
     v_delete_count := 0;
-    select coalesce(array_agg(change), '{}'), coalesce(array_agg(old_bytes), '{}'),
-           coalesce(sum(512 + case change ->> 'op' when 'merge' then pg_column_size(change) + coalesce(old_bytes, 0) + 1024 * least(128,
-                                    case when pg_column_size(change) > 131072 then 128
-                                         else cardinality(string_to_array(change::text, '{')) - 1 end)
-                                  when 'put' then pg_column_size(change) + coalesce(old_bytes, 0) / 16
-                                  else coalesce(old_bytes, 0) / 16 end), 0)
-      into v_change_list, v_old_bytes, v_cost
-      from (select change, (select d.bytes from loom_document d where d.state_key = p_state_key and d.name = change ->> 'name') as old_bytes
-              from jsonb_array_elements(v_changes) as c (change)) c;
-    if v_commit ->> 'action' = 'state.put' then
-      select v_documents - count(o), v_cost + 512 * (v_documents - count(o)) + greatest(v_bytes - coalesce(sum(o), 0), 0) / 16
-        into v_delete_count, v_cost from unnest(v_old_bytes) as u (o);
+    v_cost := 0;
+    for v_number in 0 .. jsonb_array_length(v_changes) - 1 loop
+      v_change := v_changes -> v_number;
+      v_cost := v_cost + loom_change_work(v_change, v_documents[(v_places -> (v_change ->> 'name'))::int].bytes);
+    end loop;
+    if v_action = 'state.put' then
+      select v_state.documents - count(bytes),
+             v_cost + 512 * (v_state.documents - count(bytes)) + greatest(v_state.bytes - coalesce(sum(bytes), 0), 0) / 16
+        into v_delete_count, v_cost
+        from (select v_documents[(v_places -> (change ->> 'name'))::int].bytes from jsonb_array_elements(v_changes) as c (change)) c;
     end if;
-    if v_delete_count > v_max_deletes then
-      v_fault := jsonb_build_object('status', 'too_many_changes', 'deletes', v_delete_count);
-    elsif v_cost > v_max_work then
-      v_fault := jsonb_build_object('status', 'commit_too_costly', 'bytes', v_cost);
-    elsif v_is_new and not v_timed and v_cost > v_max_untimed_work then
-      v_deferred := '{"status": "deferred", "timed": true}';
-    elsif v_is_new and v_work > 0 and (v_work + v_cost > v_max_batch_work or clock_timestamp() > v_until) then
-      v_deferred := jsonb_build_object('status', 'deferred', 'timed', v_timed);
-    end if;
-    if v_deferred is not null then
-      v_results := v_results || v_deferred;
-      continue;
+    v_answer := case
+      when v_delete_count > (p_options ->> 'max_deletes')::bigint
+        then jsonb_build_object('status', 'too_many_changes', 'deletes', v_delete_count)
+      when v_cost > coalesce((p_options ->> 'max_work_bytes')::bigint, 100663296)
+        then jsonb_build_object('status', 'commit_too_costly', 'bytes', v_cost)
+      when v_is_new and not v_timed and v_cost > (p_options ->> 'max_untimed_work_bytes')::bigint
+        then '{"status": "deferred", "timed": true}'
+      when v_is_new and v_work > 0 and (v_work + v_cost > (p_options ->> 'max_batch_work_bytes')::bigint or clock_timestamp() > v_until)
+        then jsonb_build_object('status', 'deferred', 'timed', v_timed)
+      end;
+    v_time := clock_timestamp();
+    if v_answer is null and v_action = 'state.put' then
+      -- It deletes all other documents. Their number may differ from the counter, if someone has inserted some by hand.
+      select v_changes || coalesce(jsonb_agg(jsonb_build_object('op', 'delete', 'name', name) order by name), '[]'),
+             v_places || coalesce(jsonb_object_agg(name, cardinality(v_documents) + place), '{}'),
+             v_documents
+               || coalesce(array_agg(row(p_state_key, name, null, revision, null, bytes, null)::loom_document order by place), '{}'),
+             case when count(*) > (p_options ->> 'max_deletes')::bigint
+                  then jsonb_build_object('status', 'too_many_changes', 'deletes', count(*)) end
+        into v_changes, v_places, v_documents, v_answer
+        from (select name, revision, bytes, row_number() over () as place from loom_document d
+               where state_key = p_state_key
+                 and not exists (select from jsonb_array_elements(v_changes) as c (change) where change ->> 'name' = d.name)) others;
     end if;
 
     -- First find out everything, then change: a commit that fails half-way must leave nothing.
     v_recorded := '{}';
-    v_names := '{}';
-    v_values := '{}';
-    v_deletes := '{}';
+    v_made := '{}';
     v_created := false;
-    v_delta_documents := 0;
-    v_delta_bytes := 0;
-    for i in 1 .. case when v_fault is null then cardinality(v_change_list) else 0 end loop
-      v_change := v_change_list[i];
+    for v_number in 0 .. case when v_answer is null then jsonb_array_length(v_changes) else 0 end - 1 loop
+      v_change := v_changes -> v_number;
+      v_place := (v_places -> (v_change ->> 'name'))::int;
       if v_change ->> 'op' = 'delete' then
-        if v_old_bytes[i] is null then
+        if v_documents[v_place].bytes is null then
           -- Merging null into a state removes what is there, and is no error when nothing is (RFC 7396).
-          continue when v_commit ->> 'action' = 'state.patch';
-          v_fault := jsonb_build_object('status', 'document_not_found', 'name', v_change ->> 'name');
+          continue when v_action = 'state.patch';
+          v_answer := jsonb_build_object('status', 'document_not_found', 'name', v_change -> 'name');
           exit;
         end if;
-        v_deletes := v_deletes || (v_change ->> 'name');
-        v_recorded := v_recorded || v_change;
-        continue;
-      end if;
-      v_value := v_change -> 'value';
-      if v_change ->> 'op' = 'merge' then
-        v_value := loom_merge(
-          (select d.value from loom_document d where d.state_key = p_state_key and d.name = v_change ->> 'name'), v_value,
-          case when v_work > 0 then v_until else v_until - v_max_hold + v_max_merge end);
-        if v_value is null then
-          if v_is_new and v_work > 0 then
-            v_deferred := jsonb_build_object('status', 'deferred', 'timed', v_timed);
-          else
-            v_fault := jsonb_build_object('status', 'commit_too_costly', 'bytes', v_cost);
-          end if;
-          exit;
-        end if;
-        v_size := octet_length(v_value::text);
-        if v_size > v_max_document_bytes then
-          v_fault := jsonb_build_object('status', 'document_too_large', 'name', v_change ->> 'name', 'bytes', v_size);
-          exit;
-        end if;
-      end if;
-      v_names := v_names || (v_change ->> 'name');
-      v_values := v_values || v_value;
-      v_change := v_change || jsonb_build_object('sha256', encode(loom_value_sha256(v_value), 'hex'));
-      if v_old_bytes[i] is null then
-        v_created := true;
-        v_delta_documents := v_delta_documents + 1;
-        v_recorded := v_recorded || (v_change || '{"created": true}');
+        v_made := v_made || row(p_state_key, v_change ->> 'name', null, v_state.revision + 1, null, null, v_time)::loom_document;
       else
-        v_delta_bytes := v_delta_bytes - v_old_bytes[i];
-        v_recorded := v_recorded || v_change;
-      end if;
-    end loop;
-    if v_deferred is not null then
-      v_results := v_results || v_deferred;
-      continue;
-    end if;
-    v_work := v_work + v_cost;
-
-    if v_fault is null then
-      if v_commit ->> 'action' = 'state.put' then
-        select coalesce(array_agg(d.name order by d.name), '{}') into v_deletes from loom_document d
-          where d.state_key = p_state_key and not exists (select from unnest(v_names) as u (name) where u.name = d.name);
-        v_recorded := v_recorded || array(
-          select jsonb_build_object('op', 'delete', 'name', n) from unnest(v_deletes) with ordinality as u (n, i) order by i);
-        -- The counter of the state may be wrong, if someone has inserted documents by hand.
-        if cardinality(v_deletes) > v_max_deletes then
-          v_fault := jsonb_build_object('status', 'too_many_changes', 'deletes', cardinality(v_deletes));
+        v_value := v_change -> 'value';
+        if v_change ->> 'op' = 'merge' then
+          v_target := v_documents[v_place].value;
+          if v_target is null and v_documents[v_place].bytes is not null then
+            select value into v_target from loom_document where state_key = p_state_key and name = v_change ->> 'name';
+          end if;
+          v_merge_until := case when v_work > 0 then v_until
+            else v_locked_at + coalesce((p_options ->> 'max_merge_ms')::bigint, 5000) * interval '1 millisecond' end;
+          v_value := coalesce(case when clock_timestamp() < v_merge_until then loom_merge_flat(v_target, v_value) end,
+            loom_merge(v_target, v_value, v_merge_until));
+          if v_value is null then
+            v_answer := case when v_is_new and v_work > 0 then jsonb_build_object('status', 'deferred', 'timed', v_timed)
+                             else jsonb_build_object('status', 'commit_too_costly', 'bytes', v_cost) end;
+            exit;
+          end if;
         end if;
+        v_text := v_value::text;
+        if v_change ->> 'op' = 'merge' and octet_length(v_text) > (p_options ->> 'max_document_bytes')::bigint then
+          v_answer := jsonb_build_object('status', 'document_too_large', 'name', v_change -> 'name', 'bytes', octet_length(v_text));
+          exit;
+        end if;
+        v_digest := sha256(convert_to(v_text, 'UTF8'));
+        v_made := v_made || row(p_state_key, v_change ->> 'name', v_value, v_state.revision + 1, v_digest, octet_length(v_text),
+          v_time)::loom_document;
+        v_created := v_created or v_documents[v_place].bytes is null;
+        v_change := v_change || case when v_documents[v_place].bytes is null
+                                     then jsonb_build_object('sha256', encode(v_digest, 'hex'), 'created', true)
+                                     else jsonb_build_object('sha256', encode(v_digest, 'hex')) end;
       end if;
-      v_time := clock_timestamp();
+      v_recorded := v_recorded || v_change;
+    end loop;
+    if v_answer is null then
       v_entry := jsonb_build_object(
-        'seq', v_seq + 1,
+        'seq', v_state.audit_seq + 1,
         'event_id', v_commit -> 'event_id',
         'recorded_at', to_char(v_time at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        'action', v_commit -> 'action',
+        'action', v_action,
         'actor', v_commit -> 'actor',
         'request_id', v_commit -> 'request_id',
-        'revision', v_revision + 1,
-        'epoch', v_epoch,
+        'revision', v_state.revision + 1,
+        'epoch', v_state.epoch,
         'changes', to_jsonb(v_recorded));
+      if v_commit ? 'actor_name' then
+        v_entry := v_entry || jsonb_build_object('actor_name', v_commit -> 'actor_name');
+      end if;
       if v_key is not null then
         v_entry := v_entry || jsonb_build_object('idempotency_key', v_key, 'request_sha256', v_request_hash);
       end if;
       -- The finished entry must fit in a backup: escapes, deletions and all.
-      v_entry_text := v_entry::text;
-      if v_fault is null and octet_length(v_entry_text) > v_max_entry_bytes then
-        v_fault := jsonb_build_object('status', 'audit_entry_too_large', 'bytes', octet_length(v_entry_text));
+      v_text := v_entry::text;
+      if octet_length(v_text) > coalesce((p_options ->> 'max_entry_bytes')::bigint, 41943040) then
+        v_answer := jsonb_build_object('status', 'audit_entry_too_large', 'bytes', octet_length(v_text));
       end if;
     end if;
-    if v_fault is not null then
+    if v_answer ->> 'status' = 'deferred' then
+      v_deferred := v_answer;
+    else
+      v_work := v_work + v_cost;
+    end if;
+    if v_answer is not null then
       v_results := v_results || (case
-        when v_is_new or v_fault ->> 'status' not in ('commit_too_costly', 'audit_entry_too_large') then v_fault
+        when v_is_new or v_answer ->> 'status' not in ('commit_too_costly', 'audit_entry_too_large') then v_answer
         else jsonb_build_object('status', 'too_many_changes', 'deletes', v_delete_count) end);
       continue;
     end if;
 
-    v_revision := v_revision + 1;
-    v_seq := v_seq + 1;
-    if v_deletes <> '{}' then
-      with gone as (
-        delete from loom_document where state_key = p_state_key and name = any (v_deletes) returning bytes
-      )
-      select v_delta_documents - count(*), v_delta_bytes - coalesce(sum(bytes), 0)
-        into v_delta_documents, v_delta_bytes from gone;
-    end if;
-    if v_names <> '{}' then
-      with written as (
-        insert into loom_document as d (state_key, name, value, revision, updated_at)
-        select p_state_key, u.name, u.value, v_revision, v_time from unnest(v_names, v_values) as u (name, value)
-        on conflict (state_key, name) do update
-          set value = excluded.value, revision = excluded.revision, updated_at = excluded.updated_at
-        returning d.bytes
-      )
-      select v_delta_bytes + sum(bytes) into v_delta_bytes from written;
-    end if;
+    v_state.revision := v_state.revision + 1;
+    v_state.audit_seq := v_state.audit_seq + 1;
+    v_state.updated_at := v_time;
     -- As loom_chain_hash does, from the text that is already there.
-    v_hash := sha256(v_hash || convert_to(v_entry_text, 'UTF8'));
-    insert into loom_audit (state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash)
-    values (p_state_key, v_seq, (v_commit ->> 'event_id')::uuid, v_key, v_time, v_commit ->> 'action', v_entry, v_hash);
-
-    insert into loom_change (state_key, name, seq, revision, op, sha256)
-    select p_state_key, c.name, v_seq, c.revision, c.op, c.sha256 from loom_entry_changes(v_entry) c;
-
-    v_documents := v_documents + v_delta_documents;
-    v_bytes := v_bytes + v_delta_bytes;
-    v_results := v_results || jsonb_build_object('status', 'committed', 'seq', v_seq, 'revision', v_revision,
-      'epoch', v_epoch, 'event_id', v_commit -> 'event_id', 'created', v_created);
+    v_state.audit_hash := sha256(v_state.audit_hash || convert_to(v_text, 'UTF8'));
+    v_entries := v_entries
+      || row(p_state_key, v_state.audit_seq, v_event_id, v_key, v_time, v_action, v_entry, v_state.audit_hash)::loom_audit;
+    v_unwritten := v_unwritten + octet_length(v_text);
+    for v_number in 1 .. cardinality(v_made) loop
+      v_new := v_made[v_number];
+      v_place := (v_places -> v_new.name)::int;
+      v_state.documents := v_state.documents + (v_new.bytes is not null)::int - (v_documents[v_place].bytes is not null)::int;
+      v_state.bytes := v_state.bytes + coalesce(v_new.bytes, 0) - coalesce(v_documents[v_place].bytes, 0);
+      v_documents[v_place] := v_new;
+      v_index := v_index
+        || row(p_state_key, v_new.name, v_state.audit_seq, v_state.revision, v_recorded[v_number] ->> 'op', v_new.sha256)::loom_change;
+      if v_new.bytes is null then
+        v_deleted := v_deleted || v_new.name;
+      else
+        v_unwritten := v_unwritten + v_new.bytes;
+      end if;
+    end loop;
+    v_results := v_results || jsonb_build_object('status', 'committed', 'seq', v_state.audit_seq, 'revision', v_state.revision,
+      'epoch', v_state.epoch, 'event_id', v_commit -> 'event_id', 'created', v_created);
   end loop;
-
-  if v_revision > v_first_revision then
-    update loom_state
-      set revision = v_revision, audit_seq = v_seq, audit_hash = v_hash, documents = v_documents, bytes = v_bytes,
-          updated_at = v_time
-      where state_key = p_state_key;
-  end if;
   return to_jsonb(v_results);
 end
 $$;
@@ -413,8 +524,10 @@ begin
   loop
     foreach v_object in array array[
       'loom_current_lineage()', 'loom_check_lineage(text, jsonb, text)', 'loom_merge(jsonb, jsonb, timestamptz)', 'loom_audit_note_restore()',
+      'loom_audit_note_changes()',
       'loom_share_rights()', 'loom_entry_changes(jsonb)', 'loom_entry_is_told(jsonb)', 'loom_index_changes(text, bigint)',
-      'loom_rebuild_changes(text)']
+      'loom_rebuild_changes(text)', 'loom_merge_flat(jsonb, jsonb)', 'loom_change_work(jsonb, integer)',
+      'loom_earlier_answer(text, uuid, text, text, bigint)', 'loom_fold_step(jsonb, text, jsonb)', 'loom_fold(text, jsonb)']
     loop
       execute format('grant execute on function %s to %s', v_object, v_right.grantee);
     end loop;
@@ -432,6 +545,12 @@ select loom_index_changes(state_key, 0) from loom_indexed;
 
 lock table loom_audit in share row exclusive mode;
 
+create trigger loom_audit_changed after insert on loom_audit
+  for each row when (coalesce(current_setting('loom.changes', true), '') <> 'kept') execute function loom_audit_note_changes();
+
+-- Finds the restores and undos, which may have changed any document.
+create index loom_audit_restores on loom_audit (state_key, seq) where action in ('restore', 'undo');
+
 create temporary table loom_left on commit drop as
 select s.state_key, case when exists (
          select from loom_audit a where a.state_key = i.state_key and a.seq = i.audit_seq and a.hash = i.audit_hash
@@ -439,6 +558,8 @@ select s.state_key, case when exists (
   from loom_state s left join loom_indexed i using (state_key);
 
 delete from loom_change c using loom_left l where c.state_key = l.state_key and c.seq > l.after;
+
+delete from loom_change c where not exists (select from loom_state s where s.state_key = c.state_key);
 
 select loom_index_changes(state_key, after) from loom_left;
 

@@ -33,11 +33,13 @@ export function createLogOutput(options: LogOutputOptions = {}): LogOutput {
   let fd: number | undefined;
   let queuedBytes = 0;
   let isWriting = false;
+  let isScheduled = false;
   let retryMs: number = limits.minLogRetryMs;
   let dropped = 0;
   let reported = 0;
 
   function start(): void {
+    isScheduled = false;
     if (isWriting || queue.length === 0) return;
     isWriting = true;
     fd ??= openWithoutBlocking(options.fd ?? STANDARD_OUTPUT);
@@ -85,7 +87,10 @@ export function createLogOutput(options: LogOutputOptions = {}): LogOutput {
       }
       queue.push(bytes);
       queuedBytes += bytes.length;
-      start();
+      // One write takes all lines of this turn of the event loop: a node under load logs dozens in one.
+      if (isWriting || isScheduled) return;
+      isScheduled = true;
+      setImmediate(start);
     },
     flush: (done) => {
       if (queuedBytes === 0) {

@@ -189,7 +189,7 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
   const databaseOk = gauge('loom_database_ok', '1 when the last checks of the database succeeded.');
   const chainOk = gauge(
     'loom_audit_chain_ok',
-    '1 when the last check by this node found a valid audit chain, 0 when it found a broken one, NaN before the first.',
+    '1 when the last check by this node found the audit trail valid, 0 when it found a fault, NaN before the first.',
   );
   const queueDepth = gauge('loom_commit_queue_depth', 'Commits that are waiting or in flight.');
   const running = gauge('loom_operations_running', 'Backups, restores, undos, plans and verifications in progress.');

@@ -50,7 +50,11 @@ export async function startNode(
   const memory = createMemoryBudgets(() => performance.now());
   const parts = connectDatabase(config, await loadMigrations(), { log, metrics, operations, memory });
   const { store, probe, initializer } = parts;
-  const readiness = () => readinessOf(startingUntil(initializer.done(), probe.verdict()), draining);
+  const readiness = createReadiness(() => ({
+    initialized: initializer.done(),
+    verdict: probe.verdict(),
+    draining,
+  }));
   const { http, tokens, maxDocumentBytes, shutdown } = config;
   const { stateKey } = config.postgres;
   const conditions = createConditionLog({ log, describeCause });
@@ -179,6 +183,25 @@ function listenFault(error: unknown, { host, port }: Config['http']): unknown {
   if (code !== undefined && ['EADDRNOTAVAIL', 'EAFNOSUPPORT', 'EINVAL', 'ENOTFOUND', 'EAI_AGAIN'].includes(code))
     return new Error(`LOOM_HOST "${host}" is not an address of this machine.`, { cause: error });
   return error;
+}
+
+interface ReadinessFacts {
+  initialized: boolean;
+  verdict: ProbeVerdict;
+  draining: boolean;
+}
+
+/** Returns a reader of the readiness. It returns the same object while the facts stay the same. */
+function createReadiness(readFacts: () => ReadinessFacts): () => Readiness {
+  let last: (ReadinessFacts & { readiness: Readiness }) | undefined;
+  return () => {
+    const facts = readFacts();
+    const { initialized, verdict, draining } = facts;
+    if (last?.verdict !== verdict || last.initialized !== initialized || last.draining !== draining) {
+      last = { ...facts, readiness: readinessOf(startingUntil(initialized, verdict), draining) };
+    }
+    return last.readiness;
+  };
 }
 
 /** Returns the verdict, but `starting` while the database is ready and the state has no row yet. */

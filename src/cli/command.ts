@@ -1,8 +1,8 @@
 /**
  * The commands, one file each. They share terminal/ (text, questions, progress), file/ (files on this machine), client/
- * (requests to a node) and drill/. They may import backup, config, domain, errors, http/client, json, limits, log,
- * node, version, persistence/connection and persistence/schema. A command must not touch the process: it gets
- * arguments, environment, streams and signals in its CommandContext.
+ * (requests to a node), drill/ and database/. They may import backup, config, domain, errors, http/client, json,
+ * limits, log, node, version, persistence/audit, persistence/connection and persistence/schema. A command must not
+ * touch the process: it gets arguments, environment, streams and signals in its CommandContext.
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';

@@ -1,10 +1,11 @@
 import { backup } from './backup.ts';
 import type { Command } from './command.ts';
+import { migrate } from './database/migrate.ts';
+import { reindex } from './database/reindex.ts';
 import { drill } from './drill.ts';
 import { healthcheck } from './healthcheck.ts';
 import { inspect } from './inspect.ts';
 import { dev, version } from './loaders.ts';
-import { migrate } from './migrate.ts';
 import { restore } from './restore.ts';
 import { serve } from './serve.ts';
 import { status } from './status.ts';
@@ -15,6 +16,7 @@ import { verify } from './verify.ts';
 export const commands: readonly Command[] = [
   serve,
   migrate,
+  reindex,
   backup,
   restore,
   undo,

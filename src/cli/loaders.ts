@@ -37,7 +37,8 @@ export const dev = createPlainCommand({
 
 const loaders: Readonly<Record<string, () => Promise<Command>>> = {
   serve: async () => (await import('./serve.ts')).serve,
-  migrate: async () => (await import('./migrate.ts')).migrate,
+  migrate: async () => (await import('./database/migrate.ts')).migrate,
+  reindex: async () => (await import('./database/reindex.ts')).reindex,
   backup: async () => (await import('./backup.ts')).backup,
   restore: async () => (await import('./restore.ts')).restore,
   undo: async () => (await import('./undo.ts')).undo,

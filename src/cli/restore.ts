@@ -1,7 +1,7 @@
 import type { RestoreReport } from '../domain/backup.ts';
 import type { RestoreMembers } from '../domain/request.ts';
 import { scratchKeyFault } from '../domain/state.ts';
-import { createClientCommand } from './client/client-command.ts';
+import { ACTOR_OPTION, createClientCommand } from './client/client-command.ts';
 import { identify, identifyBackup, readNodeIdentity, refuseForeign } from './client/identity.ts';
 import { assertCanAsk, PLAN_OPTIONS, planAskAct } from './client/plan-ask-act.ts';
 import { restoreQuestion, restoreText } from './client/plan-text.ts';
@@ -13,6 +13,7 @@ import { quoted, shellQuoted } from './terminal/text.ts';
 
 const options = {
   ...PLAN_OPTIONS,
+  ...ACTOR_OPTION,
   'keep-state': flag('leave the documents alone; add missing audit entries only'),
   'truncate-audit': flag('remove live audit entries after the last one of the backup'),
   'accept-state-key': valued('KEY', 'accept a backup that was made for this other state key'),

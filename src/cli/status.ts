@@ -59,10 +59,16 @@ function listed<T>(label: string, list: T[] | null | undefined, textOfOne: (one:
 
 function checkText(check: StatusReport['audit']['last_check']): string {
   if (check === null) return 'not checked by this node yet';
-  const { ok, by, checked_at: at, from_seq: from, to_seq: to, first_bad_seq: bad } = check;
-  const verdict = ok ? `found valid at ${at}` : `FOUND BROKEN at ${at}${bad === null ? '' : ` at entry ${bad}`}`;
+  const { ok, by, checked_at: at, from_seq: from, to_seq: to, first_bad_seq: bad, reason } = check;
+  const verdict = ok ? `found valid at ${at}` : `FOUND BROKEN at ${at}${brokenText(bad, reason)}`;
   const covered = to < from ? 'no entries' : from === to ? `entry ${to}` : `entries ${from} to ${to}`;
   return `${verdict} (${covered}, by a ${by === 'verify' ? 'verification' : 'backup'})`;
+}
+
+/** Says where the trail is broken. A node of an earlier version gives no reason. */
+function brokenText(seq: number | null, reason: string | undefined): string {
+  if (seq !== null) return ` at entry ${seq}`;
+  return reason === undefined ? '' : `: ${reason}`;
 }
 
 /** Returns `never` for null only if the database answered. */

@@ -1,4 +1,4 @@
-import { createClientCommand } from './client/client-command.ts';
+import { ACTOR_OPTION, createClientCommand } from './client/client-command.ts';
 import { readNodeIdentity } from './client/identity.ts';
 import { assertCanAsk, PLAN_OPTIONS, planAskAct } from './client/plan-ask-act.ts';
 import { undoQuestion, undoText } from './client/plan-text.ts';
@@ -17,6 +17,7 @@ export const undo = createClientCommand({
   },
   options: {
     ...PLAN_OPTIONS,
+    ...ACTOR_OPTION,
     'event-id': valued('ID', 'undo this restore or undo, which status lists, and all later ones'),
   },
   operandCount: 0,

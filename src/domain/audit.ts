@@ -21,16 +21,24 @@ export const auditActions = [
   'state.put',
   'state.patch',
   'restore',
+  'restore.changes',
   'undo',
+  'undo.changes',
   'audit.import',
   'epoch',
 ] as const;
+
+/** Selects by time, in RFC 3339 with UTC. `since` is inclusive, `until` exclusive. */
+export interface TimeRange {
+  since?: string | undefined;
+  until?: string | undefined;
+}
 
 /**
  * Selects entries with `after` < seq < `before`. `document` selects the entries that change this document,
  * and the restores and undos that may have changed it.
  */
-export interface AuditQuery {
+export interface AuditQuery extends TimeRange {
   after?: number | undefined;
   before?: number | undefined;
   limit: number;
@@ -53,16 +61,67 @@ export interface AuditLine {
   text: string;
 }
 
-/** Names the fault of a broken chain. */
-export type ChainFault =
-  | 'hash_mismatch'
-  | 'seq_gap'
-  | 'seq_mismatch'
-  | 'column_mismatch'
-  | 'head_mismatch'
-  | 'entries_missing';
+/** Lists the faults of a broken chain. */
+export const chainFaults = [
+  'hash_mismatch',
+  'seq_gap',
+  'seq_mismatch',
+  'column_mismatch',
+  'head_mismatch',
+  'entries_missing',
+] as const;
 
-/** Reports the result of checking the complete chain in the database. */
-export type AuditVerdict =
+export type ChainFault = (typeof chainFaults)[number];
+
+/**
+ * Names what does not match the trail: an entry's digest of a change, the changes that a restore claims, the index of
+ * changes, a document, the state row, or an undo record.
+ */
+export type StateFault =
+  | 'digest_mismatch'
+  | 'changes_mismatch'
+  | 'index_mismatch'
+  | 'document_mismatch'
+  | 'state_mismatch'
+  | 'undo_record_mismatch';
+
+export interface AuditMismatch {
+  reason: StateFault;
+  /** Seq of the entry, if the fault has one. */
+  seq?: number;
+  /** Name of the document, if the fault has one. */
+  document?: string;
+  /** Event id of the undo record, if the fault has one. */
+  event_id?: string;
+  detail: string;
+}
+
+/** Reports the result of checking only the chain in the database. */
+export type ChainVerdict =
   | { ok: true; entries: number; head: AuditHead }
   | { ok: false; entries: number; head: AuditHead; first_bad_seq: number; reason: ChainFault; detail: string };
+
+interface CheckedTrail {
+  entries: number;
+  head: AuditHead;
+  /** The first seq from which the trail alone makes the state. Before it, a node of an older version made a restore. */
+  told_from_seq: number;
+  /** Number of documents whose last change the trail does not tell, so that they cannot be checked. */
+  untold_documents: number;
+}
+
+/** Reports the result of checking the complete trail in the database, and the state against it. */
+export type AuditVerdict =
+  | (CheckedTrail & { ok: true })
+  | (CheckedTrail & {
+      ok: false;
+      /** Null if every entry is valid, and only what the trail makes was changed. */
+      first_bad_seq: number | null;
+      reason: ChainFault | StateFault;
+      detail: string;
+      /** The first document among the mismatches. */
+      document?: string;
+      /** What does not match, except for the chain: up to `limits.maxListedMismatches` of each reason. */
+      mismatches: AuditMismatch[];
+      mismatch_count: number;
+    });

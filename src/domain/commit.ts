@@ -1,5 +1,4 @@
-/** Names the kind of token that requested a change, as in the audit entry. */
-export type Actor = 'admin' | 'client';
+import type { Caller } from './actor.ts';
 
 /**
  * Changes one document. `json` is the text that the scanner captured, and PostgreSQL receives it unchanged. `merge` is
@@ -23,9 +22,8 @@ export interface Precondition {
 /** Names the action: `document.*` changes one document, `state.patch` several, `state.put` the whole state. */
 export type CommitAction = 'document.put' | 'document.patch' | 'document.delete' | 'state.put' | 'state.patch';
 
-export interface CommitRequest {
+export interface CommitRequest extends Caller {
   action: CommitAction;
-  actor: Actor;
   requestId: string;
   idempotencyKey?: string | undefined;
   precondition?: Precondition | undefined;

@@ -1,8 +1,10 @@
 import type { Readable } from 'node:stream';
-import type { AuditHead, AuditLine, AuditQuery, AuditVerdict } from './audit.ts';
+import type { Caller } from './actor.ts';
+import type { AuditHead, AuditLine, AuditQuery, AuditVerdict, ChainFault, StateFault } from './audit.ts';
 import type { BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentSummary, StoredDocument } from './document.ts';
+import type { DocumentHistory, HistoryQuery } from './history.ts';
 import type { MemoryShare } from './memory.ts';
 import type { UndoOptions } from './request.ts';
 import type { DroppedScratch, ObservedHead, SchemaStatus, ScratchState, StateHead, StateLocks } from './state.ts';
@@ -65,6 +67,11 @@ export interface OperationContext {
   memory?: Pick<MemoryShare, 'resize'>;
 }
 
+/** Adds who requests a restore or undo. */
+export interface ChangeContext extends OperationContext {
+  caller: Caller;
+}
+
 /** Defines the verbs that routes call, for the state of one key. Every verb rejects with a `LoomError`. */
 export interface Store {
   submitCommit: SubmitCommit;
@@ -73,6 +80,8 @@ export interface Store {
   observeHead(): Promise<ObservedHead>;
   readDocument(name: string, admit?: Admit): Promise<StoredDocument | undefined>;
   listDocuments(query: DocumentQuery): Promise<DocumentPage>;
+  /** Returns the changes of a document, newest first; undefined if the audit trail has none. */
+  readHistory(name: string, query: HistoryQuery): Promise<DocumentHistory | undefined>;
   openState(signal?: AbortSignal): Promise<StateStream>;
   readAudit(query: AuditQuery, admit?: Admit): Promise<AuditPage>;
   /** Streams the selected entries as newline-delimited JSON, without a limit. */
@@ -82,8 +91,8 @@ export interface Store {
   /** Resolves when the transaction snapshot has been taken. */
   openBackup(options: BackupOptions, context: OperationContext): Promise<BackupStream>;
   /** Restores from `body`, the request body after gzip decoding. */
-  restore(body: Readable, context: OperationContext): Promise<RestoreReport>;
-  undo(request: UndoOptions, context: OperationContext): Promise<UndoReport>;
+  restore(body: Readable, context: ChangeContext): Promise<RestoreReport>;
+  undo(request: UndoOptions, context: ChangeContext): Promise<UndoReport>;
   /** Returns the undo records, newest first. */
   readUndoRecords(): Promise<UndoRecord[]>;
   /** Returns which transactions hold the locks of this state, of any node. */
@@ -109,6 +118,8 @@ export interface ChainCheckRecord {
   from_seq: number;
   to_seq: number;
   first_bad_seq: number | null;
+  /** The fault that was found. Nodes of version 0.2 and later set it, after a verification. */
+  reason?: ChainFault | StateFault | undefined;
 }
 
 /** Describes a backup that is being streamed. */

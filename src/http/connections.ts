@@ -95,7 +95,7 @@ export function trackConnections(server: Server, options: ConnectionOptions) {
     const client = clients.get(socket);
     if (client === undefined || socket.destroyed) return;
     client.responses.add(response);
-    response.once('close', () => {
+    response.on('close', () => {
       client.responses.delete(response);
       if (client.responses.size > 0 || !clients.has(socket)) return;
       idle.add(socket);

@@ -1,8 +1,16 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { limits } from '../limits.ts';
+import type { AnswerProbe } from './probe-lane.ts';
 import { awaitInvitation } from './request/invitation.ts';
 import type { RequestOrder } from './request-order.ts';
+
+export interface NodeServerOptions {
+  order: RequestOrder;
+  headersTimeoutMs: number;
+  /** Answers a probe, or returns false. */
+  answerProbe: AnswerProbe;
+}
 
 /**
  * Creates the HTTP server below Fastify. It passes every request whose head Node can parse to `handle`, so that hooks
@@ -11,7 +19,7 @@ import type { RequestOrder } from './request-order.ts';
  */
 export function createNodeServer(
   handle: RequestListener,
-  { order, headersTimeoutMs }: { order: RequestOrder; headersTimeoutMs: number },
+  { order, headersTimeoutMs, answerProbe }: NodeServerOptions,
 ): Server {
   const server = createServer(
     {
@@ -25,7 +33,7 @@ export function createNodeServer(
     },
     order.wrap((request, response) => {
       if (request.httpVersion === '1.0') resetIfCutOff(request.socket, response);
-      handle(request, response);
+      if (!answerProbe(request, response)) handle(request, response);
     }),
   );
   // Node silently drops headers beyond a count, perhaps a precondition. The size of a head is bounded anyway.
@@ -62,6 +70,8 @@ function responseOn(socket: Socket, request: IncomingMessage): ServerResponse {
   response.once('finish', () => {
     response.detachSocket(socket);
     socket.destroySoon();
+    // Node does it for the responses that it creates.
+    response.emit('close');
   });
   return response;
 }

@@ -140,7 +140,8 @@ export class RequestOrder {
     const { request, response } = exchange;
     const { socket } = request;
     line.current = exchange;
-    response.once('close', () => {
+    // Emitted once. `on` costs less than `once` for each request.
+    response.on('close', () => {
       // Without a turn of the event loop, the 2,000 requests of one read would stop all other clients.
       if (line.waiting.length > 0) setImmediate(() => this.#next(line, socket, handle));
       else this.#next(line, socket, handle);

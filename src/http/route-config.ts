@@ -22,10 +22,14 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Set by authentication; `undefined` on public routes. */
     actor: 'admin' | 'client' | undefined;
+    /** The name in `x-loom-actor`, set by authentication. */
+    actorName: string | undefined;
     /** Set when the request is answered with a problem, for the log. */
     problemCode: string | undefined;
     /** The request's shares of the node's memory, see `plugins/memory.ts`. */
-    memory: { body: MemoryShare; answer: MemoryShare };
+    memory: { readonly body: MemoryShare; readonly answer: MemoryShare };
+    /** The address of the client, behind the proxies that the node trusts. */
+    readonly clientAddress: string;
   }
 }
 

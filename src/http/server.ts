@@ -14,12 +14,14 @@ import { createMemoryBudgets, type MemoryBudgets } from '../domain/memory.ts';
 import { limits } from '../limits.ts';
 import { trackConnections } from './connections.ts';
 import { listenOnFurtherAddresses } from './further-addresses.ts';
+import { LazyLog } from './lazy-log.ts';
 import { createNodeServer } from './node-server.ts';
 import { describePace } from './pace.ts';
 import { createParserErrorHandler } from './parser-errors.ts';
 import type { ReportFailure } from './plugins/error-handler.ts';
 import { registerPlugins } from './plugins/plugins.ts';
 import { answerFrameworkError, toOriginForm } from './plugins/request-head.ts';
+import { type AnswerProbe, createProbeLane } from './probe-lane.ts';
 import { toJsonLine } from './reply/json.ts';
 import { createAddressReader } from './request/client-address.ts';
 import { requestIdOf } from './request/request-id.ts';
@@ -64,7 +66,7 @@ export function createServer(options: ServerOptions) {
   const { store, readiness, log, metrics } = parts;
   const readHead = createTimedReader(() => store.observeHead());
   const peekHead = () => readHead().catch(() => undefined);
-  const app = createApp({ log, metrics, headersTimeoutMs });
+  const app = createApp({ log, metrics, headersTimeoutMs, answerProbe: (...probe) => answerProbe(...probe) });
   let closing = false;
   let further: NetServer[] = [];
   const isDraining = () => closing || readiness().checks.http === 'draining';
@@ -76,6 +78,7 @@ export function createServer(options: ServerOptions) {
       log.warn({ remoteAddress }, `client too slow, connection reset: it took ${describePace(paceWindowMs)}`),
     isDraining,
   });
+  const answerProbe = createProbeLane({ readiness, isDraining, isExtra: connections.isExtra, log, metrics });
   const readSizes = createSampledReader(
     createTimedReader(() => store.readSizes()),
     limits.sizesIntervalMs,
@@ -126,18 +129,20 @@ export function createServer(options: ServerOptions) {
 
 interface AppOptions extends Pick<RouteParts, 'log' | 'metrics'> {
   headersTimeoutMs: number;
+  answerProbe: AnswerProbe;
 }
 
-function createApp({ log, metrics, headersTimeoutMs }: AppOptions): FastifyInstance {
+function createApp({ log, metrics, headersTimeoutMs, answerProbe }: AppOptions): FastifyInstance {
   const loggerInstance: FastifyBaseLogger = log;
   const order = new RequestOrder((socket) => {
     log.warn({ req: { ip: socket.remoteAddress } }, 'connection cut off: too many pipelined requests are waiting');
   });
   const app = fastify({
     loggerInstance,
-    serverFactory: (handle) => createNodeServer(handle, { order, headersTimeoutMs }),
+    serverFactory: (handle) => createNodeServer(handle, { order, headersTimeoutMs, answerProbe }),
     // `plugins/request-log.ts` logs requests, without their queries.
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
+    childLoggerFactory: (logger, bindings) => new LazyLog(logger, bindings),
     genReqId: requestIdOf,
     rewriteUrl: toOriginForm,
     // Closing ends idle connections at once, and lets requests in flight finish.

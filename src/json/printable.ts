@@ -7,8 +7,12 @@ const UNSAFE =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\u{e0000}-\u{e007f}]/gu;
 
+/** Matches what is not printable ASCII. Most texts have none of it, and this search is cheap. */
+const NOT_ASCII = /[^\n -~]/;
+
 /** Escapes the control characters of an untrusted text, except line breaks. */
 export function printable(text: string): string {
+  if (!NOT_ASCII.test(text)) return text;
   return text.replace(UNSAFE, (character) => (character === '\n' ? character : escapeOf(character)));
 }
 

@@ -39,6 +39,12 @@ export const dataLimits = {
   /** Bounds the audit entry of a commit, a restore or an undo: the largest change and the entry's other members. */
   maxAuditEntryBytes: 40 * MiB,
 
+  /**
+   * Sets the size of an entry with changes of a restore or undo: few entries, and little memory for each. The entry
+   * also has room for the document that begins before this size, which is the largest one at most.
+   */
+  recordedChangesBytes: 4 * MiB,
+
   /** Bounds an entry that a restore imports. It has room for the largest entry and 32 imports of it, at least. */
   maxImportedEntryBytes: maxEarlierEntryBytes + 128 * KiB,
 

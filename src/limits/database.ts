@@ -93,6 +93,19 @@ export const databaseLimits = {
   minFailedCommitBatches: 3,
   maxCommitFailureAgeMs: 15_000,
 
+  /**
+   * Set the parallel workers and the memory of each for a verification, unless the server's own settings are higher.
+   * Two workers use the cores of a small server, and each sorts or hashes some 200,000 changes in this memory.
+   */
+  verifyWorkers: 2,
+  verifyWorkMemoryBytes: 32 * MiB,
+
+  /** Sets the size from which a verification reads a table in parallel. Starting workers takes some milliseconds. */
+  minParallelVerifyBytes: 64 * 1024,
+
+  /** Bounds the mismatches that a verification lists. An operator looks at a few, then at the cause of all. */
+  maxListedMismatches: 100,
+
   /** Sets `Retry-After` while the database is down. A node detects a recovery within 5 s, and usually sooner. */
   databaseRetrySeconds: 2,
 
@@ -129,6 +142,21 @@ export const databaseLimits = {
 
   /** Bounds how long status and metrics wait for the database. They must also answer when it does not. */
   observeTimeoutMs: 1_000,
+
+  /**
+   * Bounds how far the database's clock may have gone back, for a selection of audit entries by time: the node also
+   * looks at the entries of this time before and after. A clock that a time server corrects goes back by seconds.
+   */
+  maxClockStepMs: 600_000,
+
+  /**
+   * Bounds the stored bytes of the audit entries that a page of a document's history reads. PostgreSQL decompresses an
+   * entry to read its actor, up to 90 times as many bytes. A page then takes at most some seconds.
+   */
+  maxHistoryEntryBytes: 16 * MiB,
+
+  /** Bounds the actor and the action in a history. Those that LOOM writes are never longer. */
+  maxHistoryTextCharacters: 128,
 
   /** Bounds how often metrics ask for the size of the database, because PostgreSQL then looks at each of its files. */
   sizesIntervalMs: 60_000,

@@ -100,10 +100,13 @@ export const httpLimits = {
   /** Bounds the elements that the node reads of a header that is a list, such as `Accept`. Browsers send about 10. */
   maxHeaderElements: 64,
 
+  /** Bounds the name in `x-loom-actor`, which each audit entry of the request contains. */
+  maxActorCharacters: 128,
+
   /** Bounds the name of an audit action in a query. LOOM's own have at most 15. */
   maxActionCharacters: 128,
 
-  /** Bounds the parameters of a query. A route supports at most six. */
+  /** Bounds the parameters of a query. A route supports at most eight. */
   maxQueryParameters: 32,
 
   /** Bound the addresses that the node reads of `X-Forwarded-For`. An IPv6 address with zone and port has about 70. */

@@ -5,6 +5,7 @@ import type { MemoryBudget } from '../domain/memory.ts';
 import type { CommitFailures, Store } from '../domain/store.ts';
 import { createChainChecks } from './activity/chain-checks.ts';
 import type { Operations } from './activity/operations.ts';
+import { readHistory } from './audit/history.ts';
 import { openAudit, readAudit } from './audit/read.ts';
 import { verifyAudit } from './audit/verify.ts';
 import { openBackup } from './backup/backup.ts';
@@ -18,13 +19,13 @@ import { readLocks } from './restore/lock.ts';
 import { restore } from './restore/restore.ts';
 import { dropScratch } from './restore/scratch.ts';
 import { undo } from './restore/undo/undo.ts';
-import { readUndoRecords } from './restore/undo/undo-record.ts';
 import type { Migration } from './schema/migrations.ts';
 import { readSchemaStatus } from './schema/schema.ts';
 import { createEventId } from './state/identifiers.ts';
 import { listScratchStates } from './state/scratch-states.ts';
 import { readSizes } from './state/sizes.ts';
 import { observeStateHead, readStateHead } from './state/state-row.ts';
+import { readUndoRecords } from './state/undo-digest.ts';
 
 export interface StoreOptions {
   database: Database;
@@ -70,6 +71,7 @@ export function createStore(options: StoreOptions): StoreHandle {
     observeHead: async () => note(await observeStateHead(database, stateKey)),
     readDocument: async (name, admit) => note(await readDocument(database, stateKey, name, admit)),
     listDocuments: async (query) => note(await listDocuments(database, stateKey, query)),
+    readHistory: (name, query) => readHistory(database, stateKey, name, query),
     openState: async (signal) => note(await openState(database, stateKey, { memory, signal })),
     readAudit: (query, admit) => readAudit(database, stateKey, query, admit),
     openAudit: (query, signal) => openAudit(database, stateKey, query, { memory, signal }),

@@ -10,6 +10,7 @@ import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 const columns = {
   loom_document: 'state_key, name, value, revision, updated_at',
   loom_audit: 'state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash',
+  loom_change: 'state_key, name, seq, revision, op, sha256',
 } as const;
 
 const tables = Object.keys(columns) as (keyof typeof columns)[];
@@ -26,7 +27,7 @@ export async function copyOut(url: string): Promise<void> {
   });
 }
 
-/** Writes the rows of both tables into files that `copyIn` reads. */
+/** Writes the rows of these tables into files that `copyIn` reads. */
 export async function dumpTables(url: string, directory: string): Promise<void> {
   await withClient(url, async (client) => {
     for (const table of tables) {
@@ -36,10 +37,14 @@ export async function dumpTables(url: string, directory: string): Promise<void> 
   });
 }
 
-/** Copies the rows of both tables into tables of the same definition, in one committed transaction. */
+/**
+ * Copies the rows of these tables into tables of the same definition, in one committed transaction. As in a restore,
+ * the trigger of `loom_audit` does not index the changes, because `loom_change` is copied, too.
+ */
 export async function copyIn(url: string, directory: string): Promise<void> {
   await withClient(url, async (client) => {
     await client.query('begin');
+    await client.query(`select set_config('loom.changes', 'kept', true)`);
     for (const table of tables) {
       const target = client.query(copyFrom(`copy ${table} (${columns[table]}) from stdin`));
       await pipeline(createReadStream(fileOf(directory, table), { highWaterMark: CHUNK_BYTES }), target);

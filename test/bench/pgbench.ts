@@ -1,7 +1,8 @@
 import { execFile } from 'node:child_process';
-import { access, readdir } from 'node:fs/promises';
+import { access, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { type BenchServer, execute } from './server.ts';
 
 const run = promisify(execFile);
 
@@ -44,4 +45,42 @@ export async function runPgbench({ pgbench, url, scriptFile, clients, seconds }:
   const tps = /^tps = ([\d.]+)/m.exec(stdout)?.[1];
   if (tps === undefined) throw new Error(`pgbench printed no tps:\n${stdout}`);
   return Number(tps);
+}
+
+/** Tables for transactions like a commit of LOOM: each updates one row and inserts one row of an entry's size. */
+const baselineTables = `
+  create table bench_state (state_key text primary key, revision bigint not null, hash bytea not null) with (fillfactor = 50);
+  create table bench_audit (state_key text not null, seq bigint not null, entry jsonb not null, hash bytea not null, primary key (state_key, seq));
+  insert into bench_state values ('default', 0, decode(repeat('00', 32), 'hex'))`;
+
+const baselineEntry = JSON.stringify({
+  seq: 1_234_567,
+  event_id: '6f1b1b1a-0000-4000-8000-000000000000',
+  recorded_at: '2026-01-31T11:00:00.000000Z',
+  action: 'document.put',
+  actor: 'admin',
+  request_id: '6f1b1b1a-0000-4000-8000-000000000000',
+  revision: 1_234_567,
+  epoch: 'F95jjP9wui',
+  changes: [{ op: 'put', name: 'doc-17', value: { counter: 1, text: 'x'.repeat(100) }, sha256: '0'.repeat(64) }],
+});
+
+/** One statement, so one round trip and one flush, that does what the database must do for a commit. */
+const baselineStatement = `with s as (
+  update bench_state set revision = revision + 1, hash = decode(repeat('11', 32), 'hex')
+   where state_key = 'default' returning revision, hash)
+insert into bench_audit select 'default', revision, '${baselineEntry}', hash from s;`;
+
+/** Runs the baseline of a commit with this many clients, and returns statements per second. */
+export type Baseline = (clients: number, seconds: number) => Promise<number>;
+
+/** Prepares the baseline of a commit in a database of its own. Undefined without pgbench. */
+export async function prepareBaseline(server: BenchServer, database = 'bench_pgbench'): Promise<Baseline | undefined> {
+  const pgbench = await findPgbench();
+  if (pgbench === undefined) return undefined;
+  const scriptFile = join(server.directory, 'update-and-insert.sql');
+  await writeFile(scriptFile, `${baselineStatement}\n`);
+  const url = await server.createDatabase(database);
+  await execute(url, baselineTables);
+  return (clients, seconds) => runPgbench({ pgbench, url, scriptFile, clients, seconds });
 }

@@ -157,6 +157,9 @@ describe('docs/http-api.md', () => {
     `at most ${limits.maxQueryParameters} parameters`,
     `first ${limits.maxHeaderElements} elements of a list`,
     `after ${limits.maxWrongTokens} wrong tokens from one address`,
+    `has 1 to ${limits.maxActorCharacters} printable characters`,
+    `entries with more than ${limits.maxHistoryEntryBytes / 2 ** 20} MiB of stored bytes`,
+    `set back by more than ${limits.maxClockStepMs / 60_000} minutes`,
   ])('states the limit: %s', (words) => {
     expect(page('docs/http-api.md').replace(/\s+/g, ' ')).toContain(words);
   });

@@ -1,7 +1,8 @@
 import { createServer } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { runProgramToEnd, startProgram, waitUntilReady } from '../setup/node/program.ts';
-import { createEmptyDatabase, type TestDatabase } from '../setup/server/database.ts';
+import { openTestStore } from '../setup/node/store.ts';
+import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../setup/server/database.ts';
 
 const TOKEN = 'admin-token-of-the-commands';
 let database: TestDatabase;
@@ -22,6 +23,28 @@ it('migrate needs only the URL of the database, and healthcheck only the address
   expect(away.output).not.toContain('a-password');
   const dead = await runProgramToEnd(['healthcheck'], { LOOM_PORT: '1' });
   expect(dead).toMatchObject({ code: 1, output: expect.stringContaining('not live: ') });
+});
+
+it('reindex rebuilds the index of changes from the audit trail, for one state', async () => {
+  const indexed = await createTestDatabase();
+  try {
+    const store = await openTestStore(indexed.url);
+    await store.put('a', 1);
+    await store.put('b', 2);
+    const read = () => store.pool.query('select * from loom_change order by state_key, name').then(({ rows }) => rows);
+    const before = await read();
+    await store.pool.query(`insert into loom_change values ('default', 'c', 9, 9, 'delete', null), ('other', 'c', 9, 9, 'put', '');
+      delete from loom_change where name = 'a'`);
+    const rebuilt = await runProgramToEnd(['reindex'], { LOOM_PG_URL: indexed.url });
+    expect(rebuilt).toEqual({ code: 0, output: 'Rebuilt the index of the state "default": 2 changes.\n' });
+    expect((await read()).filter(({ state_key }) => state_key === 'default')).toEqual(before);
+    expect(await read()).toHaveLength(3);
+    const missing = await runProgramToEnd(['reindex'], { LOOM_PG_URL: indexed.url, LOOM_PG_STATE_KEY: 'none' });
+    expect(missing).toMatchObject({ code: 1, output: expect.stringContaining('does not exist') });
+    await store.close();
+  } finally {
+    await indexed.drop();
+  }
 });
 
 it('arguments of a command without options are refused, and --version prints the version', async () => {

@@ -23,6 +23,7 @@ export async function callsOfEveryRoute(server: TestServer, deleted = 'none'): P
     ['GET', '/v1/state'],
     ['GET', '/v1/documents'],
     ['GET', '/v1/documents/shared'],
+    ['GET', '/v1/documents/shared/history'],
     ['GET', '/v1/audit?limit=1000'],
     ['GET', '/v1/audit/verify'],
     ['GET', '/v1/admin/status'],

@@ -3,12 +3,10 @@ import type { BackupManifest } from '../../domain/backup.ts';
 import type { LoomError } from '../../errors.ts';
 import { canonicalWithout } from '../../json/canonical.ts';
 import { MemberCursor } from '../../json/canonical-members.ts';
-import type { BackupItem } from '../format/decoder.ts';
-import { chainHashOfMembers } from '../format/digests.ts';
+import type { EntryItem } from '../format/decoder.ts';
+import { chainHash } from '../format/digests.ts';
 import { type EntryMembers, malformedMember, seqOf } from './entry-forms.ts';
 import { brokenLink, entryCountMismatch, headMismatch, malformedEntry } from './faults.ts';
-
-type EntryItem = Extract<BackupItem, { kind: 'entry' }>;
 
 export interface CheckedEntry {
   members: EntryMembers;
@@ -33,7 +31,7 @@ export function createEntryCheck(): EntryCheck {
   let count = 0;
   let malformed: LoomError | undefined;
   let broken: LoomError | undefined;
-  let first: { seq: number; hash: string; members: Buffer } | undefined;
+  let first: { seq: number; hash: string; text: Buffer; from: number } | undefined;
   let last: AuditHead = EMPTY_HEAD;
 
   return {
@@ -46,8 +44,8 @@ export function createEntryCheck(): EntryCheck {
       if (malformed !== undefined) return undefined;
       const link = { seq: Number(members.seq), hash: String(members.hash) };
       // The first entry is linked to a hash in the manifest, which may come later in the file.
-      if (first === undefined) first = { ...link, members: Buffer.from(text.subarray(from)) };
-      else if (link.seq !== last.seq + 1 || chainHashOfMembers(last.hash, text.subarray(from)) !== link.hash) {
+      if (first === undefined) first = { ...link, text: Buffer.from(text), from };
+      else if (link.seq !== last.seq + 1 || chainHash(last.hash, text, from) !== link.hash) {
         broken ??= brokenLink('', count, link.seq, last.seq + 1);
       }
       last = link;
@@ -60,7 +58,7 @@ export function createEntryCheck(): EntryCheck {
       if (count !== manifest.audit_entries || !hasStart) throw entryCountMismatch('', manifest.audit_entries, count);
       if (first !== undefined && manifest.audit_first !== null) {
         const { seq, previous_hash: previousHash } = manifest.audit_first;
-        if (first.seq !== seq || chainHashOfMembers(previousHash, first.members) !== first.hash)
+        if (first.seq !== seq || chainHash(previousHash, first.text, first.from) !== first.hash)
           throw brokenLink('', 1, first.seq, seq);
       }
       if (broken !== undefined) throw broken;

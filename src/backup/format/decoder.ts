@@ -23,6 +23,8 @@ export type BackupItem =
   | { kind: 'digest'; name: string; sha256: string }
   | { kind: 'entry'; text: Buffer; canonicalFrom: number | undefined };
 
+export type EntryItem = Extract<BackupItem, { kind: 'entry' }>;
+
 /** Contains the rest of a backup. Header and manifest are parsed; `checkFrame` checks them. */
 export interface BackupFrame {
   /** All members except `state`, `document_sha256`, `audit_entries` and `manifest`. */
@@ -162,14 +164,14 @@ function assertRequestMember(name: string): void {
   );
 }
 
-function endScan(scanner: { end(): void; offset: number }): void {
+function endScan(scanner: { end(): void; offset(): number }): void {
   try {
     scanner.end();
   } catch (error) {
-    if (!(error instanceof JsonTruncatedError) || scanner.offset === 0) throw error;
+    if (!(error instanceof JsonTruncatedError) || scanner.offset() === 0) throw error;
     throw new LoomError(
       'backup_incomplete',
-      `The backup ends early, after ${scanner.offset} bytes. Use a complete copy.`,
+      `The backup ends early, after ${scanner.offset()} bytes. Use a complete copy.`,
       { ...error.place, cause: error },
     );
   }

@@ -81,24 +81,21 @@ export function createChainCheck(after: { seq: number; hash: string } = { seq: 0
   };
 }
 
-/** Returns `sha256(previous hash ‖ utf8(entry::text))`. Both hashes are lower-case hex. */
-export function chainHash(previousHash: string, text: Buffer): string {
-  const length = HASH_BYTES + text.length;
-  if (length > JOINED_BYTES) return createHash('sha256').update(previousHash, 'hex').update(text).digest('hex');
-  joined.write(previousHash, 0, 'hex');
-  text.copy(joined, HASH_BYTES);
-  return hash('sha256', joined.subarray(0, length), 'hex');
-}
-
-/** Returns the same hash for a text without its opening brace: `members` begins with the name of the first member. */
-export function chainHashOfMembers(previousHash: string, members: Buffer): string {
-  const length = HASH_BYTES + 1 + members.length;
+/**
+ * Returns `sha256(previous hash ‖ utf8(entry::text))`. Both hashes are lower-case hex. With `from`, the text of the
+ * entry is an opening brace and `text` from there on, where the name of its first member begins.
+ */
+export function chainHash(previousHash: string, text: Buffer, from?: number): string {
+  const rest = from === undefined ? text : text.subarray(from);
+  const start = from === undefined ? HASH_BYTES : HASH_BYTES + 1;
+  const length = start + rest.length;
   if (length > JOINED_BYTES) {
-    return createHash('sha256').update(previousHash, 'hex').update('{').update(members).digest('hex');
+    const whole = createHash('sha256').update(previousHash, 'hex');
+    return (from === undefined ? whole : whole.update('{')).update(rest).digest('hex');
   }
   joined.write(previousHash, 0, 'hex');
   joined[HASH_BYTES] = OPENING_BRACE;
-  members.copy(joined, HASH_BYTES + 1);
+  rest.copy(joined, start);
   return hash('sha256', joined.subarray(0, length), 'hex');
 }
 

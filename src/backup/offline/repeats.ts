@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { EntryMembers } from '../check/entry-forms.ts';
 import { repeatedMember } from '../check/faults.ts';
-import { createFingerprints, fingerprintOf } from './fingerprints.ts';
+import { createFingerprints, fingerprintOf } from '../check/fingerprints.ts';
 import { decodeAll, type OpenBackup } from './read.ts';
 
 const uniqueMembers = ['event_id', 'idempotency_key'] as const;
@@ -26,8 +27,8 @@ export function createRepeatCheck(window: number): RepeatCheck {
     },
     assertNone: async (open) => {
       const suspects = {
-        event_id: fingerprints.event_id.repeated(),
-        idempotency_key: fingerprints.idempotency_key.repeated(),
+        event_id: await fingerprints.event_id.repeated(nextTurn),
+        idempotency_key: await fingerprints.idempotency_key.repeated(nextTurn),
       };
       const count = suspects.event_id.size + suspects.idempotency_key.size;
       const first = await findByPartitions(open, suspects, Math.ceil(count / window));

@@ -1,6 +1,7 @@
 /** Requests of the client commands. The room knows the node's HTTP API, and of persistence only the schema version. */
 import { nodeUrlFault } from '../../config/checks.ts';
 import { type ClientConfig, parseClientConfig } from '../../config/config.ts';
+import { actorNameFault } from '../../domain/actor.ts';
 import { codeOf } from '../../errors.ts';
 import { createNodeClient, type NodeClient } from '../../http/client/client.ts';
 import { NodeError } from '../../http/client/node-error.ts';
@@ -25,6 +26,11 @@ interface ClientCommandDefinition<Given extends OptionTypes> extends Omit<Comman
   run(input: CommandInput<Given> & ClientTools): Promise<CommandResult>;
 }
 
+/** An option of commands that write an audit entry. */
+export const ACTOR_OPTION = {
+  actor: valued('NAME', 'name who does this, for the audit entry; by default, the entry names only the kind of token'),
+};
+
 const URL_OPTION = valued('URL', 'the address of the node; default: LOOM_URL, else LOOM_HOST and LOOM_PORT');
 
 /**
@@ -43,11 +49,13 @@ export function createClientCommand<Given extends OptionTypes>(definition: Clien
     },
     options: { ...definition.options, url: URL_OPTION } as Given,
     run: async (input) => {
-      const { url } = input.values as { url?: string };
+      const { url, actor } = input.values as { url?: string; actor?: string };
       const fault = url === undefined ? undefined : nodeUrlFault(url);
       if (fault !== undefined) throw new UsageError(`--url ${fault}.`);
+      const actorFault = actor === undefined ? undefined : actorNameFault(actor);
+      if (actorFault !== undefined) throw new UsageError(`--actor ${actorFault}.`);
       const config = parseClientConfig(input.context.env, { readFile, ...(url === undefined ? {} : { url }) });
-      const client = createNodeClient({ ...config, signal: input.context.stop });
+      const client = createNodeClient({ ...config, actor, signal: input.context.stop });
       try {
         return await definition.run({ ...input, client, config });
       } catch (error) {

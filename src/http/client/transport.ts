@@ -18,6 +18,8 @@ export interface TransportOptions {
   /** Base URL of the node. A path works only behind a proxy that removes it. */
   url: string;
   token: string;
+  /** Names the user on whose behalf the client sends its requests. The audit entries contain it. */
+  actor?: string | undefined;
   /** Aborts requests in flight. */
   signal?: AbortSignal;
 }
@@ -25,11 +27,13 @@ export interface TransportOptions {
 export type Transport = ReturnType<typeof createTransport>;
 
 /** Creates the transport of a client. Every failure becomes a `NodeError`, and no error contains the token. */
-export function createTransport({ url, token, signal }: TransportOptions) {
+export function createTransport({ url, token, actor, signal }: TransportOptions) {
   const agent = new Agent({
     connect: { timeout: limits.clientConnectTimeoutMs },
     bodyTimeout: limits.clientIdleTimeoutMs,
   });
+  // Node sends each character of a header as one byte.
+  const named = actor === undefined ? {} : { 'x-loom-actor': Buffer.from(actor, 'utf8').toString('latin1') };
   const base = url.replace(/\/+$/, '');
   /** Converts a connection error, for callers that read a body themselves. */
   const toError = (error: unknown): NodeError => toNodeError(error, base, signal?.aborted === true);
@@ -42,7 +46,7 @@ export function createTransport({ url, token, signal }: TransportOptions) {
     return await request(`${base}${path}`, {
       dispatcher: agent,
       method,
-      headers: { 'x-loom-admin-token': token, accept: 'application/json', ...headers },
+      headers: { 'x-loom-admin-token': token, accept: 'application/json', ...named, ...headers },
       body,
       headersTimeout: timeoutMs,
       ...(signal === undefined ? {} : { signal }),

@@ -4,6 +4,7 @@ import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import type { Config } from '../../config/config.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
+import { readActorName } from '../request/actor.ts';
 import { networkOf } from '../request/client-address.ts';
 import { assertNoTokenInQuery, createTokenBook, readToken } from '../request/tokens.ts';
 
@@ -16,25 +17,34 @@ export function registerAuthentication(app: FastifyInstance, tokens: Config['tok
   const findActor = createTokenBook(tokens);
   const countWrongToken = createFloodGuard();
   app.decorateRequest('actor', undefined);
-  app.addHook('onRequest', async (request) => {
+  app.decorateRequest('actorName', undefined);
+  app.addHook('onRequest', (request, _reply, done) => {
     assertNoTokenInQuery(request.raw.url ?? '', findActor);
     const { access = 'admin' } = request.routeOptions.config;
     // An unknown path needs no token: the answer is 404.
-    if (request.is404 || access === 'none') return;
+    if (request.is404 || access === 'none') {
+      done();
+      return;
+    }
     const token = readToken(request.raw.rawHeaders);
     if (token === undefined) {
       throw new LoomError('unauthenticated', 'Send a token as x-loom-admin-token or as Authorization: Bearer.');
     }
     const actor = findActor(token);
     if (actor === undefined) {
-      await countWrongToken(request.ip);
-      throw new LoomError('forbidden', 'The token is not valid for this node.');
+      const refuse = () => done(new LoomError('forbidden', 'The token is not valid for this node.'));
+      countWrongToken(request.clientAddress).then(refuse, done);
+      return;
     }
     if (actor !== 'admin' && actor !== access) {
       const needed = access === 'admin' ? 'an admin token' : `a ${access} or admin token`;
       throw new LoomError('forbidden', `This route needs ${needed}.`);
     }
-    if (actor !== 'metrics') request.actor = actor;
+    if (actor !== 'metrics') {
+      request.actor = actor;
+      request.actorName = readActorName(request.raw, token);
+    }
+    done();
   });
 }
 

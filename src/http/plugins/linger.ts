@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import { limits } from '../../limits.ts';
 import type { Connections } from '../connections.ts';
 import { hasBody } from '../request/body.ts';
@@ -14,17 +14,22 @@ import { isUninvited } from '../request/invitation.ts';
  * probes.
  */
 export function registerLinger(app: FastifyInstance, { isExtra }: Pick<Connections, 'isExtra'>): void {
-  app.addHook('onSend', async (request, reply, payload) => {
-    const { raw } = request;
-    if (!hasBody(raw) || raw.complete || raw.readableEnded || raw.destroyed) return payload;
-    if (isExtra(raw.socket)) return payload;
-    // A client that waits for an invitation sends nothing more after a final answer.
-    if (!isUninvited(raw) && (await isSmallRestRead(raw))) return payload;
-    reply.header('connection', 'close');
-    if (typeof payload !== 'string') return payload;
-    reply.header('content-length', String(Buffer.byteLength(payload)));
-    return Readable.from(answerThenRead(payload, raw), { objectMode: false });
+  app.addHook('onSend', ({ raw }, reply, payload, done) => {
+    // Most answers: without a promise, which every answer would pay for.
+    if (raw.complete || !hasBody(raw) || raw.readableEnded || raw.destroyed || isExtra(raw.socket)) done(null, payload);
+    else lingerAfter(reply, payload).then((sent) => done(null, sent), done);
   });
+}
+
+/** Returns what to send: the payload, or a stream that sends it and then reads the rest of the body. */
+async function lingerAfter(reply: FastifyReply, payload: unknown): Promise<unknown> {
+  const { raw } = reply.request;
+  // A client that waits for an invitation sends nothing more after a final answer.
+  if (!isUninvited(raw) && (await isSmallRestRead(raw))) return payload;
+  reply.header('connection', 'close');
+  if (typeof payload !== 'string') return payload;
+  reply.header('content-length', String(Buffer.byteLength(payload)));
+  return Readable.from(answerThenRead(payload, raw), { objectMode: false });
 }
 
 async function isSmallRestRead(request: IncomingMessage): Promise<boolean> {

@@ -1,32 +1,61 @@
 import { Readable } from 'node:stream';
-import type { FastifyInstance } from 'fastify';
-import type { MemoryBudgets, MemoryShare } from '../../domain/memory.ts';
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { MemoryBudget, MemoryBudgets, MemoryShare } from '../../domain/memory.ts';
 import { limits } from '../../limits.ts';
 import { onceDone } from '../reply/done.ts';
 
 /**
- * Gives each request a share of both budgets, and frees it when the answer has been sent or the client has
- * disconnected. Sends every answer that is one long text in slices, and charges it. A stream of the store charges its
- * own lines.
+ * Gives each request its shares of both budgets. Sends every answer that is one long text in slices, and charges it. A
+ * stream of the store charges its own lines.
  */
-export function registerMemory(app: FastifyInstance, { bodies, answers }: MemoryBudgets): void {
+export function registerMemory(app: FastifyInstance, budgets: MemoryBudgets): void {
   app.decorateRequest('memory');
   app.addHook('onRequest', (request, reply, done) => {
-    const memory = { body: bodies.open(), answer: answers.open() };
-    request.memory = memory;
-    onceDone(reply, () => {
-      memory.body.close();
-      memory.answer.close();
-    });
+    request.memory = new RequestMemory(reply, budgets);
     done();
   });
-  app.addHook('onSend', async ({ memory }, reply, payload) => {
-    if (typeof payload !== 'string' || payload.length <= limits.smallTextBytes) return payload;
+  app.addHook('onSend', ({ memory }, reply, payload, done) => {
+    if (typeof payload !== 'string' || payload.length <= limits.smallTextBytes) {
+      done(null, payload);
+      return;
+    }
     const bytes = Buffer.from(payload);
     memory.answer.resize(bytes.length);
     reply.header('content-length', String(bytes.length));
-    return sliced(bytes, memory.answer);
+    done(null, sliced(bytes, memory.answer));
   });
+}
+
+/**
+ * Opens the shares of one request when they are first used, because most requests use none. Closes them when the answer
+ * has been sent or the client has disconnected.
+ */
+class RequestMemory {
+  readonly #reply: FastifyReply;
+  readonly #budgets: MemoryBudgets;
+  #body: MemoryShare | undefined;
+  #answer: MemoryShare | undefined;
+
+  constructor(reply: FastifyReply, budgets: MemoryBudgets) {
+    this.#reply = reply;
+    this.#budgets = budgets;
+  }
+
+  get body(): MemoryShare {
+    this.#body ??= this.#open(this.#budgets.bodies);
+    return this.#body;
+  }
+
+  get answer(): MemoryShare {
+    this.#answer ??= this.#open(this.#budgets.answers);
+    return this.#answer;
+  }
+
+  #open(budget: MemoryBudget): MemoryShare {
+    const share = budget.open();
+    onceDone(this.#reply, share.close);
+    return share;
+  }
 }
 
 /**

@@ -16,6 +16,7 @@ const UNROUTED = '/';
  * form (RFC 9112 §3.2.2).
  */
 export function toOriginForm({ url = '' }: IncomingMessage): string {
+  if (url.startsWith('/')) return url;
   // `OPTIONS *` asks about the server as a whole. No route answers it.
   if (url === '*') return '/*';
   const schemeEnd = /^https?:\/\//i.exec(url)?.[0].length;
@@ -37,10 +38,14 @@ export function answerFrameworkError(error: Error, request: FastifyRequest, repl
   request.server.routing(raw, reply.raw);
 }
 
-/** Sets the address of each request. Refuses a request whose head is not valid, before it looks at the route. */
+/** Gives each request its address, and each answer the headers that all answers have. */
 export function registerRequestHead(app: FastifyInstance, readAddress: ReadAddress): void {
+  app.decorateRequest('clientAddress', {
+    getter(this: FastifyRequest) {
+      return readAddress(this.raw);
+    },
+  });
   app.addHook('onRequest', (request, reply, done) => {
-    Object.defineProperty(request, 'ip', { value: readAddress(request.raw) });
     const refusal = refused.get(request.raw);
     if (refusal !== undefined) request.raw.url = refusal.url ?? '';
     reply.header('x-request-id', request.id);
@@ -65,11 +70,32 @@ export function registerHeadCheck(app: FastifyInstance): void {
   });
 }
 
+/** Returns whether a request announces no body and `registerHeadCheck` finds no fault in its head. */
+export function hasPlainHead({ headers, rawHeaders, httpVersion }: IncomingMessage): boolean {
+  return (
+    httpVersion === '1.1' &&
+    rawHeaders.length / 2 <= limits.maxRequestHeaders &&
+    headers['transfer-encoding'] === undefined &&
+    headers['content-length'] === undefined &&
+    headers.expect === undefined &&
+    countHosts(rawHeaders) === 1
+  );
+}
+
+function countHosts(rawHeaders: readonly string[]): number {
+  let hosts = 0;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index] ?? '';
+    if (name.length === 'host'.length && name.toLowerCase() === 'host') hosts += 1;
+  }
+  return hosts;
+}
+
 function assertHead({ headers, rawHeaders, httpVersion }: IncomingMessage): void {
   if (rawHeaders.length / 2 > limits.maxRequestHeaders) {
     throw new LoomError('headers_too_large', `The request has more than ${limits.maxRequestHeaders} headers.`);
   }
-  const hosts = rawHeaders.filter((text, index) => index % 2 === 0 && text.toLowerCase() === 'host').length;
+  const hosts = countHosts(rawHeaders);
   if (hosts > 1) throw new LoomError('malformed_request', 'The request has several Host headers. Send only one.');
   // Node decodes only the chunks, so a body with another coding would look like damaged JSON.
   const coding = headers['transfer-encoding']?.trim().toLowerCase();

@@ -1,7 +1,7 @@
-import { finished } from 'node:stream';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { Log } from '../../log.ts';
+import { type Log, withoutRedaction } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
+import { onceDone } from '../reply/done.ts';
 import { isProbe } from '../route-config.ts';
 
 /** Logs and measures each request once, however it ends. A line never contains a query, a header or a body. */
@@ -9,19 +9,22 @@ export function registerRequestLog(
   app: FastifyInstance,
   { log, metrics }: { log: Log; metrics: Pick<Metrics, 'countRequest'> },
 ): void {
+  const lines = withoutRedaction(log);
   app.addHook('onRequest', (request, reply, done) => {
     const startedAt = performance.now();
-    finished(reply.raw, { readable: false }, () => {
-      const durationMs = performance.now() - startedAt;
+    onceDone(reply, () => {
+      const elapsedMs = performance.now() - startedAt;
       const complete = reply.raw.writableFinished;
       const status = statusOf(reply, complete);
       const route = request.routeOptions.url ?? 'none';
-      metrics.countRequest({ method: request.method, route, status, durationMs, isProbe: isProbe(request) });
-      const { actor, problemCode: code } = request;
-      const line = { req: request, status, durationMs: Math.round(durationMs * 10) / 10, actor, code };
+      metrics.countRequest({ method: request.method, route, status, durationMs: elapsedMs, isProbe: isProbe(request) });
       const level = levelOf(request, reply);
-      if (complete) log[level](line, 'request answered');
-      else log[level]({ ...line, complete }, 'connection closed before the whole answer was sent');
+      if (!lines.isLevelEnabled(level)) return;
+      const { id, method, url, clientAddress: ip, actor, actorName, problemCode: code } = request;
+      const durationMs = Math.round(elapsedMs * 10) / 10;
+      const line = { req: { id, method, url, ip }, status, durationMs, actor, actorName, code };
+      if (complete) lines[level](line, 'request answered');
+      else lines[level]({ ...line, complete }, 'connection closed before the whole answer was sent');
     });
     done();
   });

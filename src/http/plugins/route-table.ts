@@ -37,7 +37,7 @@ export function registerRouteTable(app: FastifyInstance): RouteTable {
     if (allowed.length === 0) throw new LoomError('not_found', `No route has this path.${slashHint(path)}`);
     const allow = [...new Set(allowed)].sort().join(', ');
     reply.header('allow', allow);
-    throw new LoomError('method_not_allowed', `This path supports ${allow}.`);
+    throw new LoomError('method_not_allowed', `This path supports ${allow}.${slashHint(path)}`);
   });
   return { routes: () => routes.map((route) => ({ ...route })) };
 }

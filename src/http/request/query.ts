@@ -1,4 +1,6 @@
 import type { FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import type { TimeRange } from '../../domain/audit.ts';
 import { documentNameFault } from '../../domain/document.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
@@ -65,6 +67,28 @@ export function choiceParameter<const Choice extends string>(
   if (choice === undefined) throw invalid(name, `must be one of ${choices.join(', ')}`);
   return choice;
 }
+
+/** Reads `since` and `until`, and returns them in UTC. Digits of a second beyond microseconds are ignored. */
+export function timeRangeParameters(request: FastifyRequest): TimeRange {
+  return { since: timeParameter(request, 'since'), until: timeParameter(request, 'until') };
+}
+
+const timeForm = z.iso.datetime({ offset: true });
+
+function timeParameter(request: FastifyRequest, name: string): string | undefined {
+  const text = textParameter(request, name)?.toUpperCase();
+  if (text === undefined) return undefined;
+  const time = timeForm.safeParse(text).success ? Date.parse(text) : Number.NaN;
+  const [, fraction = ''] = /\.(\d{1,6})/.exec(text) ?? [];
+  if (time >= FIRST_TIME && time < END_OF_TIMES)
+    return `${new Date(time).toISOString().slice(0, 19)}.${fraction.padEnd(6, '0')}Z`;
+  const example = '2026-11-25T22:57:28.451652Z or 2026-11-25T23:57:28%2B01:00';
+  throw invalid(name, `must be a time of RFC 3339 with the offset from UTC, such as ${example}`);
+}
+
+/** Bound the years to four digits, from 1. */
+const FIRST_TIME = Date.parse('0001-01-01T00:00:00Z');
+const END_OF_TIMES = Date.parse('+010000-01-01T00:00:00Z');
 
 /** Reads a parameter that is a document name. */
 export function nameParameter(request: FastifyRequest, name: string): string | undefined {

@@ -1,6 +1,6 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { hash, timingSafeEqual } from 'node:crypto';
 import type { Config } from '../../config/config.ts';
-import type { Actor } from '../../domain/commit.ts';
+import type { Actor } from '../../domain/actor.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { parseQuery } from './query-string.ts';
@@ -32,15 +32,16 @@ export function createTokenBook(tokens: Config['tokens']): FindActor {
  * header list, because Node drops a second `Authorization`. Throws `invalid_parameter` when two tokens differ.
  */
 export function readToken(rawHeaders: readonly string[]): string | undefined {
-  const found = new Set<string>();
+  let found: string | undefined;
   for (let index = 0; index + 1 < rawHeaders.length; index += 2) {
     const token = tokenIn(rawHeaders[index] ?? '', rawHeaders[index + 1] ?? '');
-    if (token !== undefined && token !== '') found.add(token);
+    if (token === undefined || token === '' || token === found) continue;
+    if (found !== undefined) {
+      throw new LoomError('invalid_parameter', 'The request has several different tokens. Send only one.');
+    }
+    found = token;
   }
-  if (found.size > 1) {
-    throw new LoomError('invalid_parameter', 'The request has several different tokens. Send only one.');
-  }
-  return found.values().next().value;
+  return found;
 }
 
 /** Returns the token in a header. Ignores other schemes of `Authorization`, which a proxy may use for itself. */
@@ -91,5 +92,5 @@ function hasTokenLength({ length }: string): boolean {
 }
 
 function digestOf(text: string): Buffer {
-  return createHash('sha256').update(text).digest();
+  return hash('sha256', text, 'buffer');
 }

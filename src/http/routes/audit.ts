@@ -5,11 +5,18 @@ import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { sendJsonText } from '../reply/json.ts';
 import { abortSignalOf, acceptsType, sendStream } from '../reply/stream.ts';
-import { choiceParameter, integerParameter, limitParameter, nameParameter, textParameter } from '../request/query.ts';
+import {
+  choiceParameter,
+  integerParameter,
+  limitParameter,
+  nameParameter,
+  textParameter,
+  timeRangeParameters,
+} from '../request/query.ts';
 import { assertScratchKey } from '../request/scratch-key.ts';
 import { admitAnswer, dataRoute } from '../route-config.ts';
 
-const parameters = ['after', 'before', 'limit', 'order', 'action', 'document'];
+const parameters = ['after', 'before', 'limit', 'order', 'action', 'document', 'since', 'until'];
 const NDJSON = 'application/x-ndjson';
 
 export function registerAudit(
@@ -59,6 +66,7 @@ function readAuditQuery(request: FastifyRequest): Omit<AuditQuery, 'limit'> {
     document: nameParameter(request, 'document'),
     action: textParameter(request, 'action'),
     order: choiceParameter(request, 'order', ['asc', 'desc']) ?? 'asc',
+    ...timeRangeParameters(request),
   };
 }
 

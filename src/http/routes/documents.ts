@@ -9,13 +9,19 @@ import { JSON_TYPES, type MediaTypes, PATCH_TYPES } from '../request/body.ts';
 import { readCommitBase } from '../request/commit.ts';
 import { isNotModified, readPrecondition } from '../request/entity-tags.ts';
 import { type BodyBounds, readDocumentBody } from '../request/json-body.ts';
-import { limitParameter, nameParameter, prefixParameter } from '../request/query.ts';
+import {
+  integerParameter,
+  limitParameter,
+  nameParameter,
+  prefixParameter,
+  timeRangeParameters,
+} from '../request/query.ts';
 import { admitAnswer, dataRoute } from '../route-config.ts';
 
 const DOCUMENT = '/v1/documents/:name';
 
 interface DocumentRouteParts {
-  store: Pick<Store, 'listDocuments' | 'readDocument' | 'submitCommit'>;
+  store: Pick<Store, 'listDocuments' | 'readDocument' | 'readHistory' | 'submitCommit'>;
   bodyBounds: BodyBounds;
 }
 
@@ -45,6 +51,18 @@ function registerReading(app: FastifyInstance, { store }: DocumentRouteParts): v
     if (isNotModified(reply, precondition, document)) return reply.code(304).send();
     reply.header('last-modified', new Date(document.updatedAt).toUTCString());
     return sendJsonText(reply, document.text);
+  });
+
+  app.get(`${DOCUMENT}/history`, dataRoute('client', ['before', 'limit', 'since', 'until']), async (request) => {
+    const name = readDocumentName(request);
+    const history = await store.readHistory(name, {
+      before: integerParameter(request, 'before', { min: 0 }),
+      limit: limitParameter(request),
+      ...timeRangeParameters(request),
+    });
+    if (history !== undefined) return history;
+    const detail = `The audit trail has no change of a document ${JSON.stringify(name)}.`;
+    throw new LoomError('document_not_found', detail, { document: name });
   });
 }
 

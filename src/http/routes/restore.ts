@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Store } from '../../domain/store.ts';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { abortSignalOf } from '../reply/stream.ts';
+import { callerOf } from '../request/actor.ts';
 import { JSON_TYPES, openBody } from '../request/body.ts';
 import { dataRoute } from '../route-config.ts';
 
@@ -14,7 +15,8 @@ export function registerRestore(
     // The body has no size limit: LOOM restores every backup that it exports.
     const body = openBody(request, { mediaTypes: JSON_TYPES, paceWindowMs, truncatedCode: 'backup_incomplete' });
     try {
-      return await store.restore(body, { requestId: request.id, signal, memory: request.memory.body });
+      const context = { requestId: request.id, caller: callerOf(request), signal, memory: request.memory.body };
+      return await store.restore(body, context);
     } catch (error) {
       throw withGzipHint(error);
     } finally {

@@ -3,6 +3,7 @@ import { checkUndoRequest } from '../../backup/check/request.ts';
 import type { Store } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import { abortSignalOf } from '../reply/stream.ts';
+import { callerOf } from '../request/actor.ts';
 import { JSON_TYPES } from '../request/body.ts';
 import { readDocumentBody } from '../request/json-body.ts';
 import { dataRoute } from '../route-config.ts';
@@ -15,6 +16,7 @@ export function registerUndo(
     const signal = abortSignalOf(reply);
     const bounds = { mediaTypes: JSON_TYPES, maxDocumentBytes: limits.maxUndoBodyBytes, paceWindowMs };
     const text = await readDocumentBody(request, bounds);
-    return await store.undo(checkUndoRequest(JSON.parse(text)), { requestId: request.id, signal });
+    const context = { requestId: request.id, caller: callerOf(request), signal };
+    return await store.undo(checkUndoRequest(JSON.parse(text)), context);
   });
 }

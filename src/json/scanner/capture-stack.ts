@@ -15,8 +15,8 @@ export interface CaptureStack {
   addName(chunk: Buffer, position: number): boolean;
   /** Returns the approximate memory for the names, in bytes. */
   heldBytes(): number;
-  readonly depth: number;
-  readonly inObject: boolean;
+  depth(): number;
+  inObject(): boolean;
   /** Returns the JSON pointer from the captured value to the current place. The output must have no open span. */
   pointer(): string;
 }
@@ -62,12 +62,8 @@ export function createCaptureStack(output: TextOutput): CaptureStack {
       return names.add(startsOrIndexes[depth - 1] as number, ends[depth - 1] as number, chunk, position);
     },
     heldBytes: names.heldBytes,
-    get depth() {
-      return depth;
-    },
-    get inObject() {
-      return objects[depth - 1] === true;
-    },
+    depth: () => depth,
+    inObject: () => objects[depth - 1] === true,
     pointer() {
       let pointer = '';
       for (let level = 0; level < depth && startsOrIndexes[level] !== -1; level += 1) {

@@ -6,7 +6,7 @@ export interface LiteralReader {
   begin(first: number): void;
   /** Reads up to the end of the literal or of the chunk. Returns the position after the last byte read. */
   read(chunk: Buffer, from: number): number;
-  readonly closed: boolean;
+  isClosed(): boolean;
 }
 
 /** Reads `true`, `false` and `null`. */
@@ -30,8 +30,6 @@ export function createLiteralReader(fail: Fail): LiteralReader {
       }
       return position;
     },
-    get closed() {
-      return index === literal.length;
-    },
+    isClosed: () => index === literal.length,
   };
 }

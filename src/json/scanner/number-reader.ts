@@ -14,7 +14,7 @@ export interface NumberReader {
   read(chunk: Buffer, from: number): number;
   /** Ends the input inside the number. Returns false if the number or a container around it is incomplete. */
   endInput(isOutermost: boolean): boolean;
-  readonly closed: boolean;
+  isClosed(): boolean;
 }
 
 /** Reads numbers and writes their normal form to `output`. Checks a number at its end, joined from all chunks. */
@@ -78,8 +78,6 @@ export function createNumberReader(output: TextOutput, fail: Fail): NumberReader
       take(carried, 0, undefined);
       return true;
     },
-    get closed() {
-      return closed;
-    },
+    isClosed: () => closed,
   };
 }

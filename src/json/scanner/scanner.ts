@@ -14,7 +14,8 @@ import { createVisitStack } from './visit-stack.ts';
 import { createWhitespaceReader } from './whitespace-reader.ts';
 
 // src/json/scanner/ is the incremental scanner. It may import the rest of src/json/, errors and limits. This file reads
-// the structure of a text, the readers read its tokens, and two stacks track the open containers.
+// the structure of a text, the readers read its tokens, and two stacks track the open containers. None of these
+// objects has a getter: V8 would keep a hidden class, and so the garbage, of each scanner until a full collection.
 
 /** Scans one JSON text in chunks: strict RFC 8259, in UTF-8 without a byte order mark. */
 export interface JsonScanner {
@@ -22,8 +23,8 @@ export interface JsonScanner {
   write(chunk: Uint8Array): void;
   /** Ends the input. Throws `JsonTruncatedError` when a value is still open. */
   end(): void;
-  /** Number of bytes taken so far. */
-  readonly offset: number;
+  /** Returns the number of bytes taken so far. */
+  offset(): number;
   /** Returns the approximate memory in use, in bytes. */
   heldBytes(): number;
 }
@@ -125,7 +126,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
   }
 
   function readAfterValue(byte: number, position: number): number {
-    const inObject = current === undefined ? visits.inObject : captured.inObject;
+    const inObject = current === undefined ? visits.inObject() : captured.inObject();
     if (byte === (inObject ? BYTE.closeBrace : BYTE.closeBracket)) return endContainer(position);
     if (byte !== BYTE.comma) failUnexpected(inObject ? "',' or '}'" : "',' or ']'", position);
     state = inObject ? NAME : VALUE;
@@ -186,7 +187,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
 
   function enterContainer(type: 'object' | 'array', position: number): number {
     const maxDepth = current?.maxDepth ?? 0;
-    if (captured.depth >= maxDepth) fail('nested_too_deeply', `The value has more than ${maxDepth} levels`, position);
+    if (captured.depth() >= maxDepth) fail('nested_too_deeply', `The value has more than ${maxDepth} levels`, position);
     output.open(position);
     captured.enter(type === 'object');
     state = type === 'object' ? NAME_OR_END : VALUE_OR_END;
@@ -206,13 +207,13 @@ export function createJsonScanner(root: Visit): JsonScanner {
 
   function endValue(position: number): void {
     if (current !== undefined) {
-      if (captured.depth > 0) {
+      if (captured.depth() > 0) {
         state = AFTER_VALUE;
         return;
       }
       endCapture(current, position);
     }
-    state = visits.depth > 0 ? AFTER_VALUE : NOTHING;
+    state = visits.depth() > 0 ? AFTER_VALUE : NOTHING;
   }
 
   function endCapture(visit: CaptureVisit | SkipVisit, position: number): void {
@@ -246,7 +247,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
 
   function readString(from: number): number {
     const position = strings.read(chunk, from, base);
-    if (strings.closed) (stringIsName ? endName : endValue)(position);
+    if (strings.isClosed()) (stringIsName ? endName : endValue)(position);
     return position;
   }
 
@@ -272,22 +273,22 @@ export function createJsonScanner(root: Visit): JsonScanner {
 
   function readNumber(from: number): number {
     const position = numbers.read(chunk, from);
-    if (numbers.closed) endValue(position);
+    if (numbers.isClosed()) endValue(position);
     return position;
   }
 
   function readLiteral(from: number): number {
     output.open(from);
     const position = literals.read(chunk, from);
-    if (literals.closed) endValue(position);
+    if (literals.isClosed()) endValue(position);
     return position;
   }
 
   function endInput(): void {
-    const isOutermost = visits.depth === 0 && captured.depth === 0;
+    const isOutermost = visits.depth() === 0 && captured.depth() === 0;
     if (state === IN_NUMBER && numbers.endInput(isOutermost)) endValue(0);
     if (state === NOTHING) return;
-    if (state === VALUE && visits.depth === 0 && current === undefined) {
+    if (state === VALUE && visits.depth() === 0 && current === undefined) {
       fail('invalid_json', 'Expected a JSON value, found an empty text', 0);
     }
     throw new JsonTruncatedError(`The text ends early, at byte ${base}.`, placeAt(base));
@@ -342,9 +343,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
       chunk = EMPTY;
     },
     end: () => guarded(endInput),
-    get offset() {
-      return base;
-    },
+    offset: () => base,
     heldBytes: () => output.heldBytes() + captured.heldBytes(),
   };
 }

@@ -9,7 +9,7 @@ export interface StringReader {
   begin(): void;
   /** Reads up to the closing quote or the end of the chunk. Returns the position after the last byte read. */
   read(chunk: Buffer, from: number, base: number): number;
-  readonly closed: boolean;
+  isClosed(): boolean;
 }
 
 const PLAIN = 0;
@@ -69,8 +69,6 @@ export function createStringReader(output: TextOutput, fail: Fail): StringReader
       mode = PLAIN;
       closed = false;
     },
-    get closed() {
-      return closed;
-    },
+    isClosed: () => closed,
   };
 }

@@ -15,8 +15,8 @@ export interface VisitStack {
   requestMember(offset: number): void;
   /** Returns the visit for the next value. Calls `onOther` until the visit fits the value's type. */
   visitOf(type: JsonType, offset: number): Visit;
-  readonly depth: number;
-  readonly inObject: boolean;
+  depth(): number;
+  inObject(): boolean;
   /** Merges the places of all open visits. The pointer is from the root, or from the last visit that sets one. */
   place(current: Visit | undefined): ErrorPlace & { pointer: string };
 }
@@ -83,12 +83,8 @@ export function createVisitStack(root: Visit): VisitStack {
       }
       return visit;
     },
-    get depth() {
-      return open.length;
-    },
-    get inObject() {
-      return open.at(-1)?.visit.kind === 'object';
-    },
+    depth: () => open.length,
+    inObject: () => open.at(-1)?.visit.kind === 'object',
     place(current) {
       let place: ErrorPlace & { pointer: string } = { pointer: '' };
       for (const { visit, name, index } of open) {

@@ -1,85 +1,152 @@
-import { type AuditHead, type AuditVerdict, type ChainFault, GENESIS_HASH } from '../../domain/audit.ts';
+import {
+  type AuditHead,
+  type AuditVerdict,
+  type ChainFault,
+  type ChainVerdict,
+  GENESIS_HASH,
+} from '../../domain/audit.ts';
+import { limits } from '../../limits.ts';
 import type { ChainChecks } from '../activity/chain-checks.ts';
-import type { Connection, Queries } from '../connection/connection.ts';
+import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { boundTransaction } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
-import { assertTotals, countDocuments } from '../state/consistency.ts';
 import { findScratchKey } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
+import { checkChanges, type Mismatches } from './verify-changes.ts';
+import { checkMerges } from './verify-merges.ts';
+import { joinByIndexOnly, planInParallel } from './verify-plan.ts';
+import { checkDocuments, checkStateRow } from './verify-state.ts';
+import { checkUndoRecords } from './verify-undo-records.ts';
 
 /**
- * Verifies the chain of the state, or of its scratch state `scratch`. Records the verdict on the state only. If the
- * chain is valid, throws `state_inconsistent` unless the documents add up to the totals of the state row.
+ * Verifies the trail of the state, or of its scratch state `scratch`, and holds the state to it. Records the verdict on
+ * the state only. All of it is of one snapshot.
  */
 export async function verifyAudit(
   { database, stateKey, chainChecks }: { database: Database; stateKey: string; chainChecks: ChainChecks },
   scratch: string | undefined,
 ): Promise<AuditVerdict> {
-  const { verdict, state, found } = await database.transaction('snapshot', async (connection) => {
+  const verdict = await database.transaction('snapshot', async (connection) => {
     await boundTransaction(connection);
     const verified = scratch === undefined ? stateKey : await findScratchKey(connection.within(), scratch, stateKey);
-    return {
-      verdict: await verifyChain(connection, verified),
-      state: await readStateHead(connection.within(), verified),
-      found: await countDocuments(connection, verified),
-    };
+    return verifyState(connection, verified);
   });
   if (scratch === undefined) {
     const { ok, head } = verdict;
-    const firstBadSeq = ok ? null : verdict.first_bad_seq;
-    chainChecks.record({ ok, by: 'verify', from_seq: 1, to_seq: head.seq, first_bad_seq: firstBadSeq });
+    const found = ok ? { first_bad_seq: null } : { first_bad_seq: verdict.first_bad_seq, reason: verdict.reason };
+    chainChecks.record({ ok, by: 'verify', from_seq: 1, to_seq: head.seq, ...found });
   }
-  if (verdict.ok) assertTotals(state, found);
   return verdict;
 }
 
-type BadEntry = { seq: number; reason: ChainFault };
+/** Verifies the chain, and everything that the trail makes. Call it in a snapshot transaction. */
+async function verifyState(connection: Connection, stateKey: string): Promise<AuditVerdict> {
+  const state = await readStateHead(connection.within(), stateKey);
+  const chain = await verifyChain(connection, stateKey);
+  const changes = await checkChanges(connection, stateKey);
+  const merges = await checkMerges(connection, stateKey, changes);
+  const documents = await checkDocuments(connection, stateKey, changes);
+  const mismatches = joinMismatches([
+    changes.digests,
+    merges,
+    changes.recorded,
+    changes.index,
+    documents.mismatches,
+    await checkStateRow(connection, state, documents.totals),
+    await checkUndoRecords(connection, stateKey, changes),
+  ]);
+  const checked = {
+    entries: chain.entries,
+    head: chain.head,
+    told_from_seq: (changes.untoldSeqs.at(-1) ?? 0) + 1,
+    untold_documents: documents.untold,
+  };
+  const [first] = mismatches.listed;
+  const document = mismatches.listed.find((one) => one.document !== undefined)?.document;
+  const lists = {
+    ...(document === undefined ? {} : { document }),
+    mismatches: mismatches.listed,
+    mismatch_count: mismatches.count,
+  };
+  if (!chain.ok) {
+    const { first_bad_seq, reason, detail } = chain;
+    return { ok: false, ...checked, first_bad_seq, reason, detail, ...lists };
+  }
+  if (first === undefined) return { ok: true, ...checked };
+  const { reason, detail, seq } = first;
+  const isEntryFault = reason === 'digest_mismatch' || reason === 'changes_mismatch';
+  return { ok: false, ...checked, first_bad_seq: isEntryFault ? (seq ?? null) : null, reason, detail, ...lists };
+}
+
+/** Joins the faults of all kinds, up to `limits.maxListedMismatches` of each. */
+function joinMismatches(kinds: Mismatches[]): Mismatches {
+  return {
+    count: kinds.reduce((sum, { count }) => sum + count, 0),
+    listed: kinds.flatMap(({ listed }) => listed.slice(0, limits.maxListedMismatches)),
+  };
+}
 
 /**
  * Recomputes every hash in the database, and checks links, seqs, columns and the head in the state row. Call it in a
  * snapshot transaction, so that row and chain are of one instant. A seq beyond 2^53 is reported as 2^53 - 1.
  */
-export async function verifyChain(connection: Connection, stateKey: string): Promise<AuditVerdict> {
+export async function verifyChain(connection: Connection, stateKey: string): Promise<ChainVerdict> {
   const { head } = await readStateHead(connection.within(), stateKey);
-  const chain = await connection.firstRow<{ entries: number; last_seq: number; last_hash: string | null }>(
-    `select count(*) as entries, least(coalesce(max(seq), 0), ${Number.MAX_SAFE_INTEGER}) as last_seq,
-            (select encode(hash, 'hex') from loom_audit where state_key = $1 order by seq desc limit 1) as last_hash
-       from loom_audit where state_key = $1`,
-    [stateKey],
-  );
-  const { entries = 0, last_seq: lastSeq = 0, last_hash: lastHash = null } = chain ?? {};
-  const bad = (await firstBadEntry(connection, stateKey)) ?? headFault(head, lastSeq, lastHash);
+  await planInParallel(connection);
+  await joinByIndexOnly(connection, true);
+  const found = await connection.firstRow<SurveyedChain>(SURVEY, [stateKey]);
+  await joinByIndexOnly(connection, false);
+  if (found === undefined) throw new Error('an aggregate returns one row');
+  const { entries, last_seq: lastSeq, last_hash: lastHash, bad_seq: badSeq, reason: badReason } = found;
+  const bad: BadEntry | undefined =
+    badSeq === null || badReason === null ? headFault(head, lastSeq, lastHash) : { seq: badSeq, reason: badReason };
   if (bad === undefined) return { ok: true, entries, head };
   const { seq, reason } = bad;
   return { ok: false, entries, head, first_bad_seq: seq, reason, detail: details[reason](seq) };
 }
 
-async function firstBadEntry(queries: Queries, stateKey: string): Promise<BadEntry | undefined> {
-  const row = await queries.firstRow<{ seq: number; reason: ChainFault; expected_seq: number }>(
-    `select least(seq, ${Number.MAX_SAFE_INTEGER}) as seq, expected_seq,
-            case when seq <> expected_seq then 'seq_gap'
-                 when hash <> expected_hash then 'hash_mismatch'
-                 when entry -> 'seq' is distinct from to_jsonb(seq) then 'seq_mismatch'
-                 else 'column_mismatch' end as reason
-       from (select seq, hash, entry, event_id, idempotency_key, recorded_at, action,
-                    coalesce(lag(seq) over chain, 0) + 1 as expected_seq,
-                    loom_chain_hash(coalesce(lag(hash) over chain, decode(repeat('00', 32), 'hex')), entry) as expected_hash
-               from loom_audit where state_key = $1
-             window chain as (order by seq)) linked
-      where seq <> expected_seq
-         or hash <> expected_hash
-         or entry -> 'seq' is distinct from to_jsonb(seq)
-         or entry ->> 'event_id' is distinct from event_id::text
-         or entry ->> 'idempotency_key' is distinct from idempotency_key
-         or entry ->> 'action' is distinct from action
-         or entry ->> 'recorded_at' is distinct from ${rfc3339('recorded_at')}
-      order by linked.seq limit 1`,
-    [stateKey],
-  );
-  if (row === undefined) return undefined;
-  return { seq: row.reason === 'seq_gap' ? row.expected_seq : row.seq, reason: row.reason };
+type BadEntry = { seq: number; reason: ChainFault };
+
+interface SurveyedChain {
+  entries: number;
+  last_seq: number;
+  last_hash: string | null;
+  bad_seq: number | null;
+  reason: ChainFault | null;
 }
+
+/** Selects whether the entry `a`, if `p` is the one before, contradicts its columns. */
+const CONTRADICTS = `a.entry -> 'seq' is distinct from to_jsonb(a.seq)
+           or a.entry ->> 'event_id' is distinct from a.event_id::text
+           or a.entry ->> 'idempotency_key' is distinct from a.idempotency_key
+           or a.entry ->> 'action' is distinct from a.action
+           or a.entry ->> 'recorded_at' is distinct from ${rfc3339('a.recorded_at')}`;
+
+const EXPECTED_HASH = `loom_chain_hash(coalesce(p.hash, decode(repeat('00', 32), 'hex')), a.entry)`;
+
+/**
+ * Finds the first bad entry in one parallel pass, and then what is wrong with it. Each hash depends only on the stored
+ * hash of the entry before, so the entries can be checked in any order.
+ */
+const SURVEY = `
+  select s.entries, least(s.last_seq, ${Number.MAX_SAFE_INTEGER}) as last_seq,
+         (select encode(hash, 'hex') from loom_audit where state_key = $1 and seq = s.last_seq) as last_hash,
+         least(case when b.reason = 'seq_gap' then b.expected_seq else s.bad_seq end, ${Number.MAX_SAFE_INTEGER}) as bad_seq, b.reason
+    from (select count(*) as entries, coalesce(max(a.seq), 0) as last_seq,
+                 min(a.seq) filter (where (p.seq is null and a.seq > 1) or a.hash <> ${EXPECTED_HASH} or ${CONTRADICTS}) as bad_seq
+            from loom_audit a left join loom_audit p on p.state_key = $1 and p.seq = a.seq - 1
+           where a.state_key = $1) s
+    left join lateral (
+      select coalesce(p.seq, 0) + 1 as expected_seq,
+             case when a.seq <> coalesce(p.seq, 0) + 1 then 'seq_gap'
+                  when a.hash <> ${EXPECTED_HASH} then 'hash_mismatch'
+                  when a.entry -> 'seq' is distinct from to_jsonb(a.seq) then 'seq_mismatch'
+                  else 'column_mismatch' end as reason
+        from loom_audit a
+        left join lateral (
+          select seq, hash from loom_audit where state_key = $1 and seq < a.seq order by seq desc limit 1) p on true
+       where a.state_key = $1 and a.seq = s.bad_seq) b on true`;
 
 function headFault(head: AuditHead, lastSeq: number, lastHash: string | null): BadEntry | undefined {
   if (lastSeq < head.seq) return { seq: lastSeq + 1, reason: 'entries_missing' };

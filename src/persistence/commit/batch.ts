@@ -47,6 +47,7 @@ export function prepareCommit(request: CommitRequest, eventId: string): Prepared
     event_id: eventId,
     action: request.action,
     actor: request.actor,
+    actor_name: request.actorName,
     request_id: request.requestId,
     idempotency_key: request.idempotencyKey,
     precondition: request.precondition && {

@@ -176,8 +176,12 @@ export interface CopyIn {
   abort(): Promise<void>;
 }
 
-const SEPARATOR = Buffer.from([FIELD_SEPARATOR]);
-const END_OF_LINE = Buffer.from([LINE_END]);
+/** Bytes that are kept free for the next line, so that most lines fit. */
+const COPY_SLACK_BYTES = 8 * 1024;
+
+const MAX_UTF8_BYTES_PER_UNIT = 3;
+const SEPARATOR = '\x02';
+const END_OF_LINE = '\n';
 
 /** Opens `copy target from stdin`, see `Connection.openCopyIn`. */
 export function openCopyIn(client: Client | PoolClient, target: string): CopyIn {
@@ -186,30 +190,51 @@ export function openCopyIn(client: Client | PoolClient, target: string): CopyIn 
   stream.on('error', (error) => {
     failure = error;
   });
-  let parts: Buffer[] = [];
-  let bytes = 0;
+  let chunk = Buffer.allocUnsafeSlow(COPY_CHUNK_BYTES);
+  /** Number of bytes in use of the chunk, and the text that follows them. */
+  let used = 0;
+  let text = '';
+
+  function append(part: Buffer): void {
+    appendText();
+    reserve(part.length);
+    used += part.copy(chunk, used);
+  }
+
+  function appendText(): void {
+    reserve(text.length * MAX_UTF8_BYTES_PER_UNIT);
+    used += chunk.write(text, used);
+    text = '';
+  }
+
+  function reserve(bytes: number): void {
+    if (used + bytes <= chunk.length) return;
+    const larger = Buffer.allocUnsafeSlow(used + bytes);
+    chunk.copy(larger, 0, 0, used);
+    chunk = larger;
+  }
 
   async function flush(): Promise<void> {
-    const chunk = Buffer.concat(parts);
-    parts = [];
-    bytes = 0;
+    const full = chunk.subarray(0, used);
+    chunk = Buffer.allocUnsafeSlow(COPY_CHUNK_BYTES);
+    used = 0;
     if (failure !== undefined) throwDatabaseError(failure);
-    if (!stream.write(chunk)) await once(stream, 'drain').catch(throwDatabaseError);
+    if (!stream.write(full)) await once(stream, 'drain').catch(throwDatabaseError);
   }
 
   return {
     write: (...fields) => {
       fields.forEach((field, index) => {
-        const part = typeof field === 'string' ? Buffer.from(field) : field;
-        if (index > 0) parts.push(SEPARATOR);
-        parts.push(part);
-        bytes += part.length + 1;
+        if (index > 0) text += SEPARATOR;
+        if (typeof field === 'string') text += field;
+        else append(field);
       });
-      parts.push(END_OF_LINE);
-      return bytes >= COPY_CHUNK_BYTES ? flush() : undefined;
+      text += END_OF_LINE;
+      appendText();
+      return used >= COPY_CHUNK_BYTES - COPY_SLACK_BYTES ? flush() : undefined;
     },
     end: async () => {
-      if (parts.length > 0) await flush();
+      if (used > 0) await flush();
       stream.end();
       await finished(stream).catch((error: unknown) => throwDatabaseError(failure ?? error));
     },

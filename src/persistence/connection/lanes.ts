@@ -45,6 +45,7 @@ export function createLanes({ poolMax, streamsMax, waitMs }: LanesOptions) {
 
   /** Admits those who have room now: operators first, because a restore is urgent, then in the order of arrival. */
   function admitWaiting(): void {
+    if (waiting.length === 0) return;
     const inOrder = [...waiting.filter(isOperator), ...waiting.filter((one) => !isOperator(one))];
     for (const one of inOrder) if (hasRoom(one.lane)) one.admit();
   }

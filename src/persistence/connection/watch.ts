@@ -23,7 +23,6 @@ export interface Watch {
 interface Pending {
   client: Client | PoolClient;
   marker: string;
-  answered: AbortSignal;
   eager: boolean;
 }
 
@@ -92,16 +91,16 @@ export function createWatch(
     for (const other of pending) if (serverOf(other.client) === serverOf(client)) cutClient(other.client);
   }
 
-  async function supervise(one: Pending): Promise<void> {
-    const pause = (ms: number) => sleep(ms, undefined, { signal: one.answered }).catch(() => undefined);
-    for (; !one.answered.aborted; await pause(limits.suspectAfterMs)) {
+  async function supervise(one: Pending, answered: AbortSignal): Promise<void> {
+    const pause = (ms: number) => sleep(ms, undefined, { signal: answered }).catch(() => undefined);
+    for (; !answered.aborted; await pause(limits.suspectAfterMs)) {
       if (looking > 0 && !one.eager) continue;
       const finding = await look(one);
       const count = note(serverOf(one.client), finding);
       if (finding.isWorking || (count === 1 && !one.eager)) continue;
       // The answer may be on its way.
       if (!finding.isAway) await pause(limits.suspectGraceMs);
-      if (!one.answered.aborted) leave(one, finding, count);
+      if (!answered.aborted) leave(one, finding, count);
       return;
     }
   }
@@ -109,11 +108,16 @@ export function createWatch(
   return {
     over: (client, { eager }) => ({
       query: async (query) => {
-        const answered = new AbortController();
         statements += 1;
-        const one: Pending = { client, marker: `${name}.${statements}`, answered: answered.signal, eager };
+        const one: Pending = { client, marker: `${name}.${statements}`, eager };
         pending.add(one);
-        const suspicion = setTimeout(() => void supervise(one), limits.suspectAfterMs + sendingMs(query.values));
+        // Hardly any statement is late, and a controller costs as much as the rest of a short one.
+        let answered: AbortController | undefined;
+        const suspect = (): void => {
+          answered = new AbortController();
+          void supervise(one, answered.signal);
+        };
+        const suspicion = setTimeout(suspect, limits.suspectAfterMs + sendingMs(query.values));
         try {
           return await client.query({ ...query, text: `${markerOf(one.marker)} ${query.text}` });
         } catch (error) {
@@ -122,7 +126,7 @@ export function createWatch(
         } finally {
           clearTimeout(suspicion);
           pending.delete(one);
-          answered.abort();
+          answered?.abort();
         }
       },
     }),

@@ -45,10 +45,7 @@ async function readDocumentUpTo(
   maxBytes: number,
 ): Promise<LimitedDocument | undefined> {
   const row = await database.firstRow<Filter & { [Name in keyof LimitedDocument]: LimitedDocument[Name] | null }>(
-    `select case when d.bytes <= $3 then d.value::text end as text, d.bytes, d.revision, s.epoch,
-            ${rfc3339('d.updated_at')} as "updatedAt", ${IS_FILTERED}
-       from loom_state s left join loom_document d on d.state_key = s.state_key and d.name = $2
-      where s.state_key = $1`,
+    READ_DOCUMENT,
     [stateKey, name, maxBytes],
   );
   const { text, bytes, revision, epoch, updatedAt, isFiltered } = requireState(row);
@@ -56,6 +53,13 @@ async function readDocumentUpTo(
   if (bytes === null || revision === null || epoch === null || updatedAt === null) return undefined;
   return { text, bytes, revision, epoch, updatedAt };
 }
+
+/** Selects one document by state key and name, with its text if it has at most as many bytes as the third value. */
+export const READ_DOCUMENT = `
+  select case when d.bytes <= $3 then d.value::text end as text, d.bytes, d.revision, s.epoch,
+         ${rfc3339('d.updated_at')} as "updatedAt", ${IS_FILTERED}
+    from loom_state s left join loom_document d on d.state_key = s.state_key and d.name = $2
+   where s.state_key = $1`;
 
 /** Reads one page of the documents, in byte order of their names. */
 export async function listDocuments(database: Database, stateKey: string, query: DocumentQuery): Promise<DocumentPage> {

@@ -1,4 +1,3 @@
-import { entryForms, idempotencyKeyBytes } from '../../backup/check/entry-forms.ts';
 import {
   brokenLink,
   digestMismatch,
@@ -12,10 +11,11 @@ import {
   stateDigestMismatch,
 } from '../../backup/check/faults.ts';
 import type { CheckedBackup } from '../../backup/check/frame.ts';
-import { type AuditHead, EMPTY_HEAD, GENESIS_HASH } from '../../domain/audit.ts';
+import { GENESIS_HASH } from '../../domain/audit.ts';
 import type { BackupManifest } from '../../domain/backup.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import { digestDocuments } from '../state/digest.ts';
+import type { StagedEntries } from './stage-entries.ts';
 
 /** Points to the backup in the body of a restore. */
 const BACKUP = '/backup';
@@ -29,20 +29,23 @@ export interface StagedBackup {
 /**
  * Checks the staged backup against its manifest: counts, digests, then the chain. Throws the first fault with its
  * document or seq. Without a manifest, it checks only for duplicates and the digests in the backup. It reads only the
- * staging tables.
+ * staging tables. `entries` is what the node found out about them.
  */
-export async function checkStage(connection: Connection, backup: CheckedBackup): Promise<StagedBackup> {
+export async function checkStage(
+  connection: Connection,
+  backup: CheckedBackup,
+  entries: StagedEntries,
+): Promise<StagedBackup> {
   const stateSha256 = await checkDocuments(connection, backup);
-  const counted = await connection.firstRow<{ entries: number }>('select count(*) as entries from loom_stage_audit');
-  const entries = counted?.entries ?? 0;
+  const { count, malformed } = entries;
   if (backup.verified && backup.hasAudit) {
-    await checkEntryForms(connection);
+    if (malformed !== undefined) throw malformedEntry(BACKUP, malformed.position, malformed.member, malformed.seq);
     const { manifest } = backup;
-    const isCountRight = entries === manifest.audit_entries && entries > 0 === (manifest.audit_first !== null);
-    if (!isCountRight) throw entryCountMismatch(BACKUP, manifest.audit_entries, entries);
-    await checkChain(connection, manifest);
+    const isCountRight = count === manifest.audit_entries && count > 0 === (manifest.audit_first !== null);
+    if (!isCountRight) throw entryCountMismatch(BACKUP, manifest.audit_entries, count);
+    await checkChain(connection, manifest, entries);
   }
-  return { stateSha256, entries };
+  return { stateSha256, entries: count };
 }
 
 async function checkDocuments(connection: Connection, backup: CheckedBackup): Promise<string> {
@@ -74,65 +77,48 @@ async function checkDigests(queries: Queries): Promise<void> {
   if (wrong !== undefined) throw digestMismatch(BACKUP, wrong.name, wrong.fault);
 }
 
-/**
- * Checks the members that become columns or parts of answers when entries are adopted. The offline verifier uses the
- * same forms.
- */
-async function checkEntryForms(queries: Queries): Promise<void> {
-  const bad = await queries.firstRow<{ position: number; seq: number | null; member: string }>(
-    `select position, seq, member
-       from (select position, seq, case
-               when seq is null then 'seq'
-               when hash is null then 'hash'
-               when coalesce(line ->> 'event_id' !~ $1, true) then 'event_id'
-               when coalesce(line ->> 'recorded_at' !~ $2, true) then 'recorded_at'
-               when coalesce(jsonb_typeof(line -> 'action') <> 'string', true) then 'action'
-               when jsonb_typeof(line -> 'idempotency_key') <> 'string'
-                 or octet_length(line ->> 'idempotency_key') not between $3 and $4 then 'idempotency_key'
-               when jsonb_typeof(line -> 'revision') <> 'number' or line ->> 'revision' !~ $5 then 'revision'
-               when jsonb_typeof(line -> 'epoch') <> 'string' or line ->> 'epoch' !~ $6 then 'epoch'
-             end as member from loom_stage_audit) judged
-      where member is not null order by position limit 1`,
-    [
-      entryForms.event_id,
-      entryForms.recorded_at,
-      idempotencyKeyBytes.min,
-      idempotencyKeyBytes.max,
-      entryForms.revision,
-      entryForms.epoch,
-    ],
-  );
-  if (bad !== undefined) throw malformedEntry(BACKUP, bad.position, bad.member, bad.seq);
-}
-
-async function checkChain(queries: Queries, manifest: BackupManifest): Promise<void> {
+async function checkChain(queries: Queries, manifest: BackupManifest, entries: StagedEntries): Promise<void> {
   const previous = manifest.audit_first ?? { seq: 1, previous_hash: GENESIS_HASH };
-  const broken = await queries.firstRow<{ position: number; seq: number; expected_seq: number }>(
-    `select position, seq, expected_seq
-       from (select position, seq, hash,
-                    coalesce(lag(seq) over chain + 1, $1) as expected_seq,
-                    loom_chain_hash(coalesce(lag(hash) over chain, decode($2, 'hex')), line - 'hash') as expected_hash
-               from loom_stage_audit window chain as (order by position)) linked
-      where seq <> expected_seq or hash <> expected_hash
-      order by position limit 1`,
-    [previous.seq, previous.previous_hash],
-  );
-  if (broken !== undefined) throw brokenLink(BACKUP, broken.position, broken.seq, broken.expected_seq);
-  await checkUniqueness(queries);
-  const last = await queries.firstRow<AuditHead>(
-    `select seq, encode(hash, 'hex') as hash from loom_stage_audit order by position desc limit 1`,
-  );
-  const { seq, hash } = last ?? EMPTY_HEAD;
+  const misplaced = misplacedEntry(entries, previous.seq);
+  const altered = await firstAltered(queries, entries, previous.previous_hash);
+  if (misplaced !== undefined && misplaced.position <= (altered?.position ?? misplaced.position))
+    throw brokenLink(BACKUP, misplaced.position, misplaced.seq, misplaced.expectedSeq);
+  if (altered !== undefined) throw brokenLink(BACKUP, altered.position, altered.seq, altered.seq);
+  if (entries.mayRepeat) await checkUniqueness(queries);
+  const { seq, hash } = entries.last;
   const { audit_head: expected } = manifest;
   if (seq !== expected.seq || hash !== expected.hash) throw headMismatch(BACKUP, seq, expected.seq);
+}
+
+/** Returns the first entry with another seq than the one before it lets expect. */
+function misplacedEntry(
+  { count, firstSeq, misplaced }: StagedEntries,
+  expectedSeq: number,
+): StagedEntries['misplaced'] {
+  return count > 0 && firstSeq !== expectedSeq ? { position: 1, seq: firstSeq, expectedSeq } : misplaced;
+}
+
+/** Returns the first entry whose hash does not match its text and the hash of the entry before it. */
+async function firstAltered(
+  queries: Queries,
+  { altered }: StagedEntries,
+  firstPreviousHash: string,
+): Promise<StagedEntries['altered']> {
+  const found = await queries.firstRow<{ position: number; seq: number }>(
+    `select position, seq from loom_stage_audit
+      where not case position when 1 then loom_chain_hash(decode($1, 'hex'), entry) = hash else is_linked end
+      order by position limit 1`,
+    [firstPreviousHash],
+  );
+  return altered === undefined || (found !== undefined && found.position < altered.position) ? found : altered;
 }
 
 async function checkUniqueness(queries: Queries): Promise<void> {
   const twice = await queries.firstRow<{ position: number; seq: number; member: string }>(
     `select position, seq, member
-       from (select position, seq, member, row_number() over (partition by member, line ->> member order by position) as nth
+       from (select position, seq, member, row_number() over (partition by member, entry ->> member order by position) as nth
                from loom_stage_audit, unnest(array['event_id', 'idempotency_key']) as member
-              where line ? member) numbered
+              where entry ? member) numbered
       where nth > 1 order by position, member limit 1`,
   );
   if (twice !== undefined) throw repeatedMember(BACKUP, twice.position, twice.seq, twice.member);
@@ -145,8 +131,9 @@ async function checkUniqueness(queries: Queries): Promise<void> {
 export async function firstUnlinked(queries: Queries): Promise<number | undefined> {
   const unlinked = await queries.firstRow<{ position: number }>(
     `select position
-       from (select position, line ->> 'prev_hash' as prev_hash, lag(line ->> 'hash') over (order by position) as hash
-               from loom_stage_audit where line ? 'prev_hash') linked
+       from (select position, entry ->> 'prev_hash' as prev_hash,
+                    lag(coalesce(encode(hash, 'hex'), entry ->> 'hash')) over (order by position) as hash
+               from loom_stage_audit where entry ? 'prev_hash') linked
       where position > 1 and prev_hash is distinct from hash
       order by position limit 1`,
   );

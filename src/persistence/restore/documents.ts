@@ -53,8 +53,15 @@ export async function readStagedChanges(queries: Queries, unchanged: number): Pr
 }
 
 /**
- * Applies the staged changes with the values of the staged documents. Equal documents are not rewritten. `updated_at`
- * is the time of the statement, because the transaction began before the body arrived.
+ * Selects the revision of a written document: the one that the trail gives its last change, if that has the document's
+ * digest. Then the trail alone already leads to the document. Otherwise it is `$2`, the revision of the operation.
+ */
+const REVISION = `case when t.sha256 = s.sha256 and t.revision between 1 and $2 then t.revision else $2 end`;
+
+/**
+ * Applies the staged changes with the values of the staged documents. Equal documents are not rewritten; if the trail
+ * gives their last change another revision, they get that. `updated_at` is the time of the statement, because the
+ * transaction began before the body arrived. Call it after `stageLastChanges`.
  */
 export async function applyDocuments(queries: Queries, stateKey: string, revision: number): Promise<void> {
   await queries.execute(
@@ -65,14 +72,21 @@ export async function applyDocuments(queries: Queries, stateKey: string, revisio
   // Commits wait for this statement. An upsert would derive digest and size of each changed document twice.
   await queries.execute(
     `with changed as (
-       update loom_document d set value = s.value, revision = $2, updated_at = statement_timestamp()
-         from loom_stage_document s join loom_stage_change c using (name)
+       update loom_document d set value = s.value, revision = ${REVISION}, updated_at = statement_timestamp()
+         from loom_stage_document s join loom_stage_change c using (name) left join loom_stage_last t using (name)
         where d.state_key = $1 and d.name = s.name and c.kind = 'changed'
      )
      insert into loom_document (state_key, name, value, revision, updated_at)
-     select $1, s.name, s.value, $2, statement_timestamp()
-       from loom_stage_document s join loom_stage_change c using (name)
+     select $1, s.name, s.value, ${REVISION}, statement_timestamp()
+       from loom_stage_document s join loom_stage_change c using (name) left join loom_stage_last t using (name)
       where c.kind = 'added'`,
+    [stateKey, revision],
+  );
+  await queries.execute(
+    `update loom_document d set revision = t.revision
+       from loom_stage_last t
+      where d.state_key = $1 and d.name = t.name and d.sha256 = t.sha256 and d.revision <> t.revision
+        and t.revision between 1 and $2`,
     [stateKey, revision],
   );
 }

@@ -2,6 +2,7 @@ import type { AuditHead } from '../../domain/audit.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
+import { STAGED_KEY, STAGED_LINES } from './stage.ts';
 
 export interface ImportEntry {
   stateKey: string;
@@ -10,6 +11,8 @@ export interface ImportEntry {
   revision: number;
   epoch: string;
   requestId: string;
+  /** JSON of the members that name who requested the import. */
+  caller: string;
   origin: ImportOrigin;
 }
 
@@ -26,11 +29,11 @@ export async function importEntries(queries: Queries, { after, ...entry }: Impor
        select clock_timestamp() as at
      ), missing as materialized (
        select $2 + row_number() over (order by position) as seq, gen_random_uuid() as event_id, at, position, line
-         from loom_stage_audit join loom_stage_missing using (position), moment
+         from ${STAGED_LINES} staged join loom_stage_missing using (position), moment
      ), imports as (
-       select seq, event_id, at, jsonb_build_object('seq', seq, 'event_id', event_id,
+       select seq, event_id, at, $8::jsonb || jsonb_build_object('seq', seq, 'event_id', event_id,
                 'recorded_at', ${rfc3339('at')},
-                'action', 'audit.import', 'actor', 'admin', 'request_id', $4::text, 'revision', $5::bigint, 'epoch', $6::text,
+                'action', 'audit.import', 'request_id', $4::text, 'revision', $5::bigint, 'epoch', $6::text,
                 'changes', '[]'::jsonb, 'import', $7::jsonb || jsonb_build_object('position', position,
                   'sha256', encode(loom_value_sha256(line), 'hex'), 'original', line)) as entry
          from missing
@@ -41,20 +44,56 @@ export async function importEntries(queries: Queries, { after, ...entry }: Impor
        returning seq, hash
      )
      select seq, encode(hash, 'hex') as hash from appended order by seq desc limit 1`,
-    [entry.stateKey, after.seq, after.hash, entry.requestId, entry.revision, entry.epoch, JSON.stringify(entry.origin)],
+    [
+      entry.stateKey,
+      after.seq,
+      after.hash,
+      entry.requestId,
+      entry.revision,
+      entry.epoch,
+      JSON.stringify(entry.origin),
+      entry.caller,
+    ],
   );
   return head ?? after;
 }
 
-/** Adopts the backup's entries after the live head unchanged, with seq and hash. */
+/**
+ * Adopts the backup's entries after the live head unchanged, with seq and hash, and indexes their changes. PostgreSQL
+ * reads the staged entries in the order in which they were copied, which is that of the trail, without sorting them.
+ */
 export async function adoptEntries(queries: Queries, stateKey: string, live: AuditHead): Promise<void> {
   await queries.execute(
     `insert into loom_audit (state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash)
-     select $1, seq, (line ->> 'event_id')::uuid, line ->> 'idempotency_key', (line ->> 'recorded_at')::timestamptz,
-            line ->> 'action', line - 'hash', hash
-       from loom_stage_audit where seq > $2 order by seq`,
+     select $1, seq, event_id, ${STAGED_KEY}, recorded_at, coalesce(action, entry ->> 'action'), entry, hash
+       from loom_stage_audit s where seq > $2`,
     [stateKey, live.seq],
   );
+  // As loom_index_changes does, but without reading the entries whose changes the node has read. In the order of the
+  // primary key, PostgreSQL fills each page of its index once.
+  await queries.execute(
+    `insert into loom_change (state_key, name, seq, revision, op, sha256)
+     select $1, name, seq, revision, op, sha256
+       from (select change_name as name, seq, change_revision as revision, change_op as op, change_sha256 as sha256
+               from loom_stage_audit where seq > $2 and change_op is not null
+              union all
+             select c.name, s.seq, c.revision, c.op, c.sha256
+               from loom_stage_audit s cross join lateral (
+                      select * from loom_entry_changes(s.entry)
+                       union all
+                      select '', 0, 'unknown', null where not loom_entry_is_told(s.entry)) c
+              where s.seq > $2 and s.change_op is null) changes
+      order by name, seq`,
+    [stateKey, live.seq],
+  );
+}
+
+/**
+ * Tells the triggers of `loom_audit`, until the transaction ends, that this transaction keeps `loom_change` itself.
+ * PostgreSQL would otherwise index entry by entry.
+ */
+export async function keepIndex(queries: Queries): Promise<void> {
+  await queries.execute(`select set_config('loom.changes', 'kept', true)`);
 }
 
 /**
@@ -89,9 +128,13 @@ export async function readTruncations(queries: Queries, stateKey: string, seq: n
   return rows.map(({ truncation }) => truncation);
 }
 
-/** Removes the entries after `seq`. Only a truncating restore and the drop of a scratch state do this. */
+/**
+ * Removes the entries after `seq`, and their rows in the index. Only a truncating restore and the drop of a scratch
+ * state do this.
+ */
 export async function removeEntries(queries: Queries, stateKey: string, seq: number): Promise<void> {
   await queries.execute(`select set_config('loom.audit_rewrite', 'restore', true)`);
   await queries.execute('delete from loom_audit where state_key = $1 and seq > $2', [stateKey, seq]);
+  await queries.execute('delete from loom_change where state_key = $1 and seq > $2', [stateKey, seq]);
   await queries.execute(`select set_config('loom.audit_rewrite', '', true)`);
 }

@@ -1,10 +1,11 @@
 // persistence/restore/ restores backups and undoes restores. This file has the steps that both share, in their order:
 //
-//   open → lock → stage → [ check the revision → plan ] → keep what is replaced → apply → append the entry → seal
+//   open → lock → stage → [ check the revision → plan ] → keep what is replaced → apply → append the entries → seal
 //
 // restore.ts and undo.ts stage, plan and report. No step changes its input. The room imports backup, domain, errors,
 // limits and, of persistence, activity/, connection/, schema/ and state/. It must not know commit/.
 
+import type { Caller } from '../../domain/actor.ts';
 import type { AuditHead } from '../../domain/audit.ts';
 import type { StateHead } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
@@ -14,12 +15,21 @@ import { boundTransaction, detectLostNode } from '../connection/session-bounds.t
 import { assertSchemaServes } from '../schema/serves.ts';
 import { createEventId } from '../state/identifiers.ts';
 import { isLineageChanged, lockState, readStateHead, startEpochIfLost } from '../state/state-row.ts';
+import { digestReplaced, type NamedUndoRecord, readNamedRecords, readUndoRecords } from '../state/undo-digest.ts';
 import { applyDocuments, type DocumentsPlan } from './documents.ts';
-import { adoptEntries, type ImportOrigin, importEntries, readTruncations, removeEntries } from './entries.ts';
-import { type AppendedEntry, appendOperationEntry } from './operation-entry.ts';
-import type { TrailPlan } from './trail.ts';
-import { digestReplaced, type NamedUndoRecord, readNamedRecords } from './undo/undo-digest.ts';
-import { keepDocuments, keepEntries, readUndoRecords, sealUndoRecord } from './undo/undo-record.ts';
+import {
+  adoptEntries,
+  type ImportOrigin,
+  importEntries,
+  keepIndex,
+  readTruncations,
+  removeEntries,
+} from './entries.ts';
+import { refreshLastChanges, stageLastChanges } from './last-changes.ts';
+import { type AppendedEntry, advanceState, appendOperationEntry } from './operation-entry.ts';
+import { appendRecordedChanges, stageRecordedChanges } from './recorded-changes.ts';
+import type { TrailComparison, TrailPlan } from './trail.ts';
+import { keepDocuments, keepEntries, sealUndoRecord } from './undo/undo-record.ts';
 
 /** Describes what a restore or undo changes, at one revision of the live state. */
 export interface OperationPlan {
@@ -36,8 +46,10 @@ export interface StagedOperation<Plan extends OperationPlan> {
   action: 'restore' | 'undo';
   stateKey: string;
   requestId: string;
+  caller: Caller;
   dryRun: boolean;
   expectRevision: number | undefined;
+  compared: Pick<TrailComparison, 'comparedTo' | 'keptTo'>;
   /** Origin that each imported entry records. */
   importOrigin: ImportOrigin;
   /** False for a scratch state, which has no earlier content. */
@@ -47,7 +59,10 @@ export interface StagedOperation<Plan extends OperationPlan> {
   describe(plan: Plan, replacedRestores: unknown[]): Record<string, unknown>;
 }
 
-/** Holds the plan of an operation and the entry that it appended; a dry run appends none. */
+/**
+ * Holds the plan of an operation, and its own entry with the head of the trail after the operation; a dry run appends
+ * none.
+ */
 export interface OperationOutcome<Plan extends OperationPlan> {
   plan: Plan;
   entry: AppendedEntry | undefined;
@@ -77,23 +92,17 @@ export async function carryOut<Plan extends OperationPlan>(
   operation: StagedOperation<Plan>,
 ): Promise<OperationOutcome<Plan>> {
   const { stateKey } = operation;
+  if (!operation.dryRun) await stageLastChanges(connection, stateKey, operation.compared.keptTo);
   const plan = await planAtOneRevision(connection, operation);
   if (operation.dryRun) return { plan, entry: undefined };
   const eventId = createEventId();
   const undoRecords = operation.keepsUndoRecord ? await keepReplaced(connection, operation, plan, eventId) : undefined;
-  const { revision, epoch, trail } = plan;
+  const { revision, trail } = plan;
   const replacedRestores = trail.replace > 0 ? await readTruncations(connection, stateKey, trail.base.seq) : [];
+  const linkTo = await applyTrail(connection, operation, plan);
   if (plan.replaceState) await applyDocuments(connection, stateKey, revision);
-  const entry = await appendOperationEntry(connection, {
-    action: operation.action,
-    stateKey,
-    linkTo: await applyTrail(connection, operation, plan),
-    eventId,
-    revision,
-    epoch,
-    requestId: operation.requestId,
-    detail: { ...operation.describe(plan, replacedRestores), undo_records: undoRecords },
-  });
+  const detail = { ...operation.describe(plan, replacedRestores), undo_records: undoRecords };
+  const entry = await appendEntries(connection, operation, plan, { linkTo, eventId, detail });
   if (operation.keepsUndoRecord) {
     await sealUndoRecord(connection, stateKey, {
       event_id: entry.eventId,
@@ -171,14 +180,56 @@ async function keepReplaced(
   return [{ event_id: eventId, sha256 }, ...older];
 }
 
-/** Removes, adopts or imports entries, and returns the head that the operation's own entry is linked to. */
+/**
+ * Removes, adopts or imports entries, and returns the head that the operation's own entry is linked to. Brings what
+ * `stageLastChanges` staged before the lock up to the entries that stay.
+ */
 async function applyTrail(
   connection: Connection,
-  { stateKey, requestId, importOrigin }: StagedOperation<OperationPlan>,
+  { stateKey, requestId, caller, importOrigin, compared }: StagedOperation<OperationPlan>,
   { trail, live, revision, epoch }: OperationPlan,
 ): Promise<AuditHead> {
-  if (trail.replace > 0) await removeEntries(connection, stateKey, trail.base.seq);
+  const { base } = trail;
+  await keepIndex(connection);
+  const isStaged = trail.adopt === 0 && compared.keptTo === Math.min(base.seq, compared.comparedTo);
+  if (isStaged) await refreshLastChanges(connection, stateKey, { after: compared.comparedTo, upTo: base.seq });
+  if (trail.replace > 0) await removeEntries(connection, stateKey, base.seq);
   if (trail.adopt > 0) await adoptEntries(connection, stateKey, live.head);
-  if (trail.import === 0) return trail.base;
-  return importEntries(connection, { stateKey, after: trail.base, revision, epoch, requestId, origin: importOrigin });
+  if (!isStaged) await stageLastChanges(connection, stateKey, base.seq);
+  if (trail.import === 0) return base;
+  const common = { stateKey, revision, epoch, requestId, caller: toMembers(caller) };
+  return importEntries(connection, { ...common, after: base, origin: importOrigin });
+}
+
+/** Returns the members of an entry that name who requested it, as JSON. */
+function toMembers({ actor, actorName }: Caller): string {
+  return JSON.stringify({ actor, actor_name: actorName });
+}
+
+/**
+ * Appends the operation's own entry and, after it, the changes of documents that the trail does not have yet. Then
+ * moves the state row to the last entry.
+ */
+async function appendEntries(
+  connection: Connection,
+  { action, stateKey, requestId, caller }: StagedOperation<OperationPlan>,
+  { revision, epoch }: OperationPlan,
+  { linkTo, eventId, detail }: { linkTo: AuditHead; eventId: string; detail: Record<string, unknown> },
+): Promise<AppendedEntry> {
+  const recorded = await stageRecordedChanges(connection, stateKey);
+  const entry = {
+    action,
+    stateKey,
+    linkTo,
+    eventId,
+    revision,
+    epoch,
+    requestId,
+    caller: toMembers(caller),
+    detail: { ...detail, recorded_changes: recorded },
+  };
+  const own = await appendOperationEntry(connection, entry);
+  const appended = { ...own, head: await appendRecordedChanges(connection, entry, own) };
+  await advanceState(connection, entry, appended);
+  return appended;
 }

@@ -1,7 +1,8 @@
 import type { Readable } from 'node:stream';
 import { type CheckedRequest, checkRequest } from '../../backup/check/request.ts';
+import type { Caller } from '../../domain/actor.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
-import type { OperationContext } from '../../domain/store.ts';
+import type { ChangeContext } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Progress } from '../activity/operations.ts';
@@ -19,7 +20,7 @@ import { assertScratchIsFree, createScratch, digestState } from './scratch.ts';
 import { stageBackup } from './stage.ts';
 import { compareTrails, planTrail } from './trail.ts';
 
-export interface RestoreRun extends OperationContext {
+export interface RestoreRun extends ChangeContext {
   stateKey: string;
   progress: Progress;
 }
@@ -28,6 +29,7 @@ interface StagedRestore {
   /** Stored key of the node's own state, or of the scratch state. */
   stateKey: string;
   requestId: string;
+  caller: Caller;
   request: CheckedRequest;
   staged: StagedBackup;
 }
@@ -77,7 +79,7 @@ async function receive(connection: Connection, body: Readable, { stateKey, progr
   if (decoded.request.dry_run === true) progress.becomePlan();
   progress.enter('checking');
   const request = checkRequest(decoded, { stateKey, schemaVersion: CURRENT_SCHEMA_VERSION });
-  const staged = await checkStage(connection, request.backup);
+  const staged = await checkStage(connection, request.backup, decoded.entries);
   await lockTarget(connection, stateKey, decoded.request);
   progress.enter(request.options.dryRun ? 'planning' : 'applying');
   return { request, staged };
@@ -97,7 +99,10 @@ async function lockTarget(
   await assertScratchIsFree(connection, scratch);
 }
 
-async function carryOutRestore(connection: Connection, { stateKey, requestId, request, staged }: StagedRestore) {
+async function carryOutRestore(
+  connection: Connection,
+  { stateKey, requestId, caller, request, staged }: StagedRestore,
+) {
   const { options, backup } = request;
   const { instanceId, stateKey: originKey } = backup.origin;
   const target = { stateKey, truncate: options.truncateAudit };
@@ -107,8 +112,10 @@ async function carryOutRestore(connection: Connection, { stateKey, requestId, re
     action: 'restore',
     stateKey,
     requestId,
+    caller,
     dryRun: options.dryRun,
     expectRevision: options.expectRevision,
+    compared,
     importOrigin: { verified: backup.verified, instance_id: instanceId, state_key: originKey },
     keepsUndoRecord: options.intoScratch === undefined,
     plan: async (live) => {

@@ -27,6 +27,8 @@ export async function createScratch(queries: Queries, name: string, owner: strin
     [stateKey, createEpoch(), owner],
   );
   if (created !== 1) throw scratchExists(name);
+  // A node of an older version drops a scratch state without its rows in the index.
+  await queries.execute('delete from loom_change where state_key = $1', [stateKey]);
   return stateKey;
 }
 

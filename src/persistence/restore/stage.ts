@@ -1,5 +1,4 @@
 import type { Readable } from 'node:stream';
-import { entryForms } from '../../backup/check/entry-forms.ts';
 import { type BackupItem, createRestoreDecoder, type Decoded } from '../../backup/format/decoder.ts';
 import type { OperationContext } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
@@ -7,11 +6,18 @@ import type { Progress } from '../activity/operations.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { CopyIn } from '../connection/copy.ts';
 import { createYielder } from '../connection/yielder.ts';
+import { createEntryStager, type EntryStager, entryColumns, type StagedEntries } from './stage-entries.ts';
+
+/** Makes an analysis read some thousand of the staged entries: the seqs have no gaps. */
+const SEQ_STATISTICS = 10;
 
 /**
- * Creates temporary tables that end with the transaction: the only DDL outside `migrations/`. PostgreSQL derives their
- * columns as it derives those of the real tables. A malformed member of an entry becomes null, and `checkStage` reports
- * it. `loom_stage_missing` lists the entries that the live trail lacks, `loom_stage_change` the changes of documents.
+ * Creates temporary tables that end with the transaction: the only DDL outside `migrations/`. The node reads the
+ * members of each entry. It computes the hash of a text in canonical form, and PostgreSQL that of any other one. In
+ * `loom_stage_audit`, a null `seq` or `hash` is malformed, a null `action` was left to PostgreSQL, and so was a change
+ * without `change_op`. `entry` lacks a well-formed hash. `loom_stage_missing` lists the entries that the live trail
+ * lacks, `loom_stage_change` the changes of documents. last-changes.ts fills `loom_stage_last`, and recorded-changes.ts
+ * `loom_stage_recorded`.
  */
 const STAGE = `
   create temporary table loom_stage_document (
@@ -21,20 +27,44 @@ const STAGE = `
   ) on commit drop;
   create temporary table loom_stage_digest (name text collate "C" not null, sha256 text not null) on commit drop;
   create temporary table loom_stage_audit (
-    position bigint generated always as identity,
-    line jsonb not null,
-    seq bigint generated always as (
-      case when jsonb_typeof(line -> 'seq') = 'number' and line ->> 'seq' ~ '${entryForms.seq}' then (line ->> 'seq')::bigint end) stored,
-    hash bytea generated always as (
-      case when line ->> 'hash' ~ '${entryForms.hash}' then decode(line ->> 'hash', 'hex') end) stored
+    position bigint not null,
+    seq bigint,
+    hash bytea,
+    previous_hash bytea,
+    event_id uuid,
+    idempotency_key text collate "C",
+    recorded_at timestamptz,
+    action text,
+    change_name text collate "C",
+    change_revision bigint,
+    change_op text,
+    change_sha256 bytea,
+    entry jsonb not null,
+    is_linked boolean generated always as (loom_chain_hash(previous_hash, entry) = hash) stored
   ) on commit drop;
+  alter table loom_stage_audit alter seq set statistics ${SEQ_STATISTICS};
   create temporary table loom_stage_missing (position bigint primary key) on commit drop;
-  create temporary table loom_stage_change (name text collate "C" primary key, kind text not null) on commit drop`;
+  create temporary table loom_stage_change (name text collate "C" primary key, kind text not null) on commit drop;
+  create temporary table loom_stage_last (
+    name text collate "C" primary key, revision bigint, op text, sha256 bytea
+  ) on commit drop;
+  create temporary table loom_stage_recorded (
+    chunk bigint not null, name text collate "C" not null, op text not null, revision bigint, sha256 bytea,
+    primary key (chunk, name)
+  ) on commit drop`;
+
+/** Selects the idempotency key of a row `s` of `loom_stage_audit`. */
+export const STAGED_KEY = `case when s.action is null then s.entry ->> 'idempotency_key' else s.idempotency_key end`;
+
+/** Selects the staged entries with `line`, the entry as the backup has it. */
+export const STAGED_LINES = `(select position, seq, hash, entry,
+       case when hash is null then entry else entry || jsonb_build_object('hash', encode(hash, 'hex')) end as line
+  from loom_stage_audit)`;
 
 const targets: Record<BackupItem['kind'], string> = {
   document: 'loom_stage_document (name, value)',
   digest: 'loom_stage_digest (name, sha256)',
-  entry: 'loom_stage_audit (line)',
+  entry: `loom_stage_audit (${entryColumns})`,
 };
 
 export async function createStage(queries: Queries): Promise<void> {
@@ -43,9 +73,18 @@ export async function createStage(queries: Queries): Promise<void> {
 
 /** Analyzes the staged rows, so that PostgreSQL plans with their actual number. */
 export async function analyzeStage(queries: Queries): Promise<void> {
-  await queries.execute('analyze loom_stage_document');
+  await queries.execute('analyze loom_stage_document (name)');
+  await queries.execute('analyze loom_stage_audit (seq)');
+}
+
+/** Prepares the staged entries for comparing them with those of a live trail. */
+export async function indexStage(queries: Queries): Promise<void> {
   await queries.execute('create index on loom_stage_audit (seq)');
-  await queries.execute('analyze loom_stage_audit');
+}
+
+/** Holds what the node found out about a backup while it staged it. */
+export interface Staged extends Decoded {
+  entries: StagedEntries;
 }
 
 export interface StageOptions {
@@ -67,10 +106,11 @@ export async function stageBackup(
   connection: Connection,
   body: Readable,
   { progress, memory, onBegin }: StageOptions,
-): Promise<Decoded> {
+): Promise<Staged> {
   await createStage(connection);
   const decoder = createRestoreDecoder();
-  const copier = createCopier(connection);
+  const entries = createEntryStager();
+  const copier = createCopier(connection, entries);
   const yieldAfter = createYielder();
   let isFirst = true;
   try {
@@ -78,20 +118,21 @@ export async function stageBackup(
       progress.count({ bytes: chunk.length });
       const items = decoder.write(chunk);
       const itemBytes = items.reduce((sum, item) => sum + (item.kind === 'digest' ? 0 : item.text.length), 0);
-      memory?.resize(limits.openBodyBytes + decoder.heldBytes() + ITEM_MEMORY_FACTOR * itemBytes);
+      memory?.resize(limits.openBodyBytes + decoder.heldBytes() + entries.heldBytes() + ITEM_MEMORY_FACTOR * itemBytes);
       if (isFirst) await onBegin(decoder.whole.request);
       isFirst = false;
       for (const item of items) {
         if (item.kind === 'document') progress.count({ documents: 1 });
         if (item.kind === 'entry') progress.count({ entries: 1 });
-        await copier.accept(item);
+        const written = copier.accept(item);
+        if (written !== undefined) await written;
       }
       await yieldAfter(chunk.length);
     }
     const decoded = decoder.end();
     await copier.close();
     await analyzeStage(connection);
-    return decoded;
+    return { ...decoded, entries: await entries.end() };
   } catch (error) {
     await copier.abort();
     throw error;
@@ -99,7 +140,7 @@ export async function stageBackup(
 }
 
 /** Copies items into their tables. One COPY is open at a time, because each member of a backup is contiguous. */
-function createCopier(connection: Connection) {
+function createCopier(connection: Connection, entries: EntryStager) {
   let open: { kind: BackupItem['kind']; copy: CopyIn } | undefined;
 
   async function close(): Promise<void> {
@@ -107,20 +148,25 @@ function createCopier(connection: Connection) {
     open = undefined;
   }
 
+  async function reopen(kind: BackupItem['kind']): Promise<CopyIn> {
+    await close();
+    const copy = connection.openCopyIn(targets[kind]);
+    open = { kind, copy };
+    return copy;
+  }
+
+  function fieldsOf(item: BackupItem): (string | Buffer)[] {
+    if (item.kind === 'entry') return entries.add(item);
+    return [item.name, item.kind === 'document' ? item.text : item.sha256];
+  }
+
   return {
-    accept: async (item: BackupItem): Promise<void> => {
-      if (item.kind !== open?.kind) {
-        await close();
-        open = { kind: item.kind, copy: connection.openCopyIn(targets[item.kind]) };
-      }
-      await open.copy.write(...fieldsOf(item));
+    accept: (item: BackupItem): Promise<void> | undefined => {
+      const fields = fieldsOf(item);
+      if (item.kind === open?.kind) return open.copy.write(...fields);
+      return reopen(item.kind).then((copy) => copy.write(...fields));
     },
     close,
     abort: async () => open?.copy.abort(),
   };
-}
-
-function fieldsOf(item: BackupItem): (string | Buffer)[] {
-  if (item.kind === 'entry') return [item.text];
-  return [item.name, item.kind === 'document' ? item.text : item.sha256];
 }

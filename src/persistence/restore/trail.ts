@@ -5,6 +5,7 @@ import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { readStateHead } from '../state/state-row.ts';
+import { indexStage, STAGED_KEY, STAGED_LINES } from './stage.ts';
 
 /** Describes what an operation does to the live audit trail. */
 export interface TrailPlan {
@@ -30,6 +31,8 @@ export interface TrailTarget {
 export interface TrailComparison {
   /** Seq of the live head at the time of the comparison. */
   comparedTo: number;
+  /** Seq up to which the live trail would stay, if nothing is committed until the operation locks the state row. */
+  keptTo: number;
   /** The first seq at which the trails differ. */
   different: number | undefined;
   /** Number of entries that the live trail lacks; undefined when they were not counted. */
@@ -46,13 +49,16 @@ export async function compareTrails(
   backup: CheckedBackup,
 ): Promise<TrailComparison> {
   const { head } = await readStateHead(queries, stateKey);
-  if (!backup.hasAudit) return { comparedTo: head.seq, different: undefined, missing: undefined };
+  const comparedTo = head.seq;
+  if (head.seq > 0) await indexStage(queries);
+  if (!backup.hasAudit) return { comparedTo, keptTo: comparedTo, different: undefined, missing: undefined };
   const different = backup.verified ? await firstDifference(queries, stateKey, 0, head.seq) : undefined;
   const imports = isImported(head, backup, different);
   const missing = imports ? await stageMissing(queries, stateKey, 'restore') : undefined;
-  if (truncate && backup.verified && !imports)
-    await assertRecoverable(queries, stateKey, backup.manifest.audit_head.seq);
-  return { comparedTo: head.seq, different, missing };
+  if (!truncate || !backup.verified || imports) return { comparedTo, keptTo: comparedTo, different, missing };
+  const lastSeq = backup.manifest.audit_head.seq;
+  await assertRecoverable(queries, stateKey, lastSeq);
+  return { comparedTo, keptTo: Math.min(lastSeq, comparedTo), different, missing };
 }
 
 /** Plans the change of the trail at the head `live`. Throws `audit_entry_too_large`. */
@@ -105,11 +111,11 @@ async function assertNotRepeated(queries: Queries, stateKey: string, live: Audit
   if (live.seq === 0) return;
   const first = await queries.firstRow<{ position: number; seq: number; member: string }>(
     `select position, s.seq, 'event_id' as member
-       from loom_stage_audit s join loom_audit a on a.state_key = $1 and a.seq <= $2 and a.event_id = (s.line ->> 'event_id')::uuid
+       from loom_stage_audit s join loom_audit a on a.state_key = $1 and a.seq <= $2 and a.event_id = s.event_id
       where s.seq > $2
       union all
      select position, s.seq, 'idempotency_key'
-       from loom_stage_audit s join loom_audit a on a.state_key = $1 and a.seq <= $2 and a.idempotency_key = s.line ->> 'idempotency_key'
+       from loom_stage_audit s join loom_audit a on a.state_key = $1 and a.seq <= $2 and a.idempotency_key = ${STAGED_KEY}
       where s.seq > $2
       order by position, member limit 1`,
     [stateKey, live.seq],
@@ -130,7 +136,7 @@ async function firstDifference(
   const row = await queries.firstRow<{ seq: number | null }>(
     `select min(s.seq) as seq
        from loom_stage_audit s left join loom_audit a on a.state_key = $1 and a.seq = s.seq
-      where s.seq > $2 and s.seq <= $3 and (a.hash is distinct from s.hash or a.entry is distinct from s.line - 'hash')`,
+      where s.seq > $2 and s.seq <= $3 and (a.hash is distinct from s.hash or a.entry is distinct from s.entry)`,
     [stateKey, after, upTo],
   );
   return row?.seq ?? undefined;
@@ -156,10 +162,10 @@ export async function stageMissing(queries: Queries, stateKey: string, action: '
        select distinct sha256 from held
      )
      insert into loom_stage_missing (position)
-     select position from loom_stage_audit s
+     select position from ${STAGED_LINES} s
       where not exists (
               select from loom_audit a
-               where a.state_key = $1 and a.seq = s.seq and a.hash = s.hash and a.entry = s.line - 'hash')
+               where a.state_key = $1 and a.seq = s.seq and a.hash = s.hash and a.entry = s.entry)
         and not exists (select from imported i where i.sha256 = encode(loom_value_sha256(s.line), 'hex'))`,
     [stateKey],
   );
@@ -179,7 +185,7 @@ const importBounds = {
 /** Throws if the import of a missing entry, which is larger and deeper than the entry, would exceed the bounds. */
 async function assertImportable(queries: Queries, action: keyof typeof importBounds): Promise<void> {
   const large = await queries.firstRow<{ position: number; seq: number | null }>(
-    `select position, seq from loom_stage_audit join loom_stage_missing using (position)
+    `select position, seq from ${STAGED_LINES} staged join loom_stage_missing using (position)
       where ${isTooLargeToImport('line')} order by position limit 1`,
     importParameters(action),
   );

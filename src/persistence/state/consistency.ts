@@ -16,6 +16,14 @@ export function assertUnfiltered(isFiltered: boolean): void {
   if (isFiltered) throw rowsFiltered();
 }
 
+/** Throws `state_inconsistent` if a policy can hide changes of documents from the index. */
+export async function assertIndexUnfiltered(queries: Queries): Promise<void> {
+  const row = await queries.firstRow<{ isFiltered: boolean }>(
+    `select row_security_active('loom_change') as "isFiltered"`,
+  );
+  assertUnfiltered(row?.isFiltered === true);
+}
+
 /**
  * Throws `state_inconsistent` unless the documents in the table add up to the totals of the state row. Call it in the
  * snapshot transaction that has read `head`.
@@ -35,12 +43,17 @@ export async function countDocuments(queries: Queries, stateKey: string): Promis
 
 /** Throws `state_inconsistent` unless what was read has the totals of the state row. */
 export function assertTotals(head: StateHead, found: DocumentTotals): void {
-  if (found.documents === head.documents && found.bytes === head.bytes) return;
-  throw new LoomError(
-    'state_inconsistent',
+  const fault = describeTotalsFault(head, found);
+  if (fault !== undefined) throw new LoomError('state_inconsistent', fault);
+}
+
+/** Describes how the totals of the state row differ from what was found; undefined if they are the same. */
+export function describeTotalsFault(head: StateHead, found: DocumentTotals): string | undefined {
+  if (found.documents === head.documents && found.bytes === head.bytes) return undefined;
+  return (
     `The state row counts ${totalsText(head)}, and the node found ${totalsText(found)}. ` +
-      'Rows were changed by hand, are hidden by a policy, or were lost. Find the cause. ' +
-      'If the documents are right, correct the counts with docs/repair-state.sql.',
+    'Rows were changed by hand, are hidden by a policy, or were lost. Find the cause. ' +
+    'If the documents are right, correct the counts with docs/repair-state.sql.'
   );
 }
 

@@ -1,4 +1,4 @@
-// persistence/state/ has the row of a state (`loom_state`), ids, state digests and the list of scratch states. It
+// persistence/state/ has the row of a state (`loom_state`), ids, digests and the list of scratch states. It
 // imports domain, errors, limits and, of persistence, connection/. It must not know commits, backups or restores.
 
 import type { EpochChange, ObservedHead, StateHead } from '../../domain/state.ts';

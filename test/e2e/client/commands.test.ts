@@ -82,6 +82,16 @@ describe('restore and undo', () => {
     expect((await run(restore, [site.file, '--yes', '--expect-revision', String(now)])).code).toBe(0);
   });
 
+  it('--actor names the user in the audit entry, and must be printable', async () => {
+    expect((await run(restore, [site.file, '--yes', '--actor', 'Zoë 🧵'])).code).toBe(0);
+    const { entries } = (await site.server.request('GET', '/v1/audit?action=restore&order=desc&limit=1')).json();
+    expect(entries).toMatchObject([{ actor: 'admin', actor_name: 'Zoë 🧵' }]);
+    for (const name of ['', ' ', 'a\tb', 'a\u202eb', 'x'.repeat(129)]) {
+      const refused = await run(restore, [site.file, '--yes', '--actor', name]);
+      expect(refused).toMatchObject({ code: 64, stderr: expect.stringContaining('--actor must have 1 to 128') });
+    }
+  });
+
   it('a gzip file is sent as gzip, and a spoiled one is refused with code and place', async () => {
     const packed = join(site.folder, 'backup.json.gz');
     const text = await readFile(site.file, 'utf8');

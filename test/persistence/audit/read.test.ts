@@ -36,6 +36,7 @@ describe('the audit trail', () => {
     const { entries, head } = await node.store.readAudit({ limit: 1, order: 'asc', after: 10 });
     const { epoch } = await node.store.readHead();
     const entry = JSON.parse(entries[0]?.text ?? '');
+    const sha256 = expect.stringMatching(/^[0-9a-f]{64}$/);
     expect(entry).toEqual({
       hash: expect.stringMatching(/^[0-9a-f]{64}$/),
       seq: 11,
@@ -47,8 +48,8 @@ describe('the audit trail', () => {
       revision: 11,
       epoch,
       changes: [
-        { op: 'put', name: 'odd', value: 'both' },
-        { op: 'merge', name: 'quote"d \\ 🧵', value: { a: null }, created: true },
+        { op: 'put', name: 'odd', value: 'both', sha256 },
+        { op: 'merge', name: 'quote"d \\ 🧵', value: { a: null }, created: true, sha256 },
       ],
     });
     expect(head).toEqual((await node.store.readHead()).head);
@@ -91,6 +92,8 @@ describe('the audit trail', () => {
     { order: 'desc', before: 8 },
     { document: 'quote"d \\ 🧵' },
     { action: 'document.put', document: 'odd', after: 4 },
+    { since: '2001-01-01T00:00:00Z', until: '2999-01-01T00:00:00Z', after: 2 },
+    { document: 'odd', until: '2999-01-01T00:00:00Z', order: 'desc' },
     { document: 'nothing' },
   ])('streams the same entries as it pages: %j', async (query) => {
     const { entries } = await node.store.readAudit({ limit: 100, order: 'asc', ...query });

@@ -186,7 +186,7 @@ it('two diverged copies of a database are told apart, until one has imported the
 it('entries that a restore removed and an undo brought back count as present', async () => {
   await onCopy(async (node) => {
     await node.restore(backupAt(4), { truncate_audit: true });
-    await node.store.undo({ dryRun: false }, { requestId: 'test', signal: new AbortController().signal });
+    await node.undo();
     const after = await node.backup();
     expect(await verify(node)).toMatchObject({ ok: true });
     expect(await against(after, backupAt(LENGTH))).toMatchObject({ kind: 'imported', from: 5, imported: LENGTH - 4 });

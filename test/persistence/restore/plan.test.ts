@@ -151,7 +151,8 @@ describe('a dry run reports what the restore or undo then does', () => {
           } else {
             expect(state).toEqual(before);
           }
-          expect(after.length).toBe(trail.length + deed.imported_audit_count - deed.replaced_audit_count + 1);
+          const own = deed.imported_audit_count - deed.replaced_audit_count + 1;
+          expect(after.findLastIndex(({ action }) => action === 'restore')).toBe(trail.length + own - 1);
           expect(lostOf(JSON.parse(backup).audit_entries ?? [], after)).toEqual([]);
           expect(await verify(node)).toMatchObject({ ok: true });
 

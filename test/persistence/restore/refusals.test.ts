@@ -289,17 +289,18 @@ describe('a backup is refused', () => {
 
   it('that is aborted while its sender is silent, and the pool serves at once', async () => {
     const abort = new AbortController();
+    const caller = { actor: 'admin' as const };
     const stalled = new Readable({ read: () => undefined });
     // The name of a document has a two-byte letter.
     stalled.push(body(backup).slice(0, 2_000));
-    const refused = outcomeOf(nodes.node.store.restore(stalled, { requestId: 'test', signal: abort.signal }));
+    const refused = outcomeOf(nodes.node.store.restore(stalled, { requestId: 'test', caller, signal: abort.signal }));
     await expect.poll(() => nodes.node.store.observe().operations[0]?.bytes).toBeGreaterThan(2_000);
     abort.abort();
     expect(await refused).not.toBe('made');
     await unchanged();
     await Promise.all(Array.from({ length: 5 }, () => nodes.node.database.execute('select pg_sleep(0.01)')));
     expect(nodes.node.store.observe()).toMatchObject({ pool: { waiting: 0 }, operations: [] });
-    const aborted = { requestId: 'test', signal: AbortSignal.abort() };
+    const aborted = { requestId: 'test', caller, signal: AbortSignal.abort() };
     expect(await outcomeOf(nodes.node.store.restore(Readable.from([body(backup)]), aborted))).not.toBe('made');
     await unchanged();
   });

@@ -85,7 +85,7 @@ describe('backup and restore', () => {
     });
     expect(report.revision).toBe(live.revision + 1);
     expect(await node.state()).toEqual(before);
-    expect(await verify(node)).toMatchObject({ ok: true, entries: live.head.seq + 1 });
+    expect(await verify(node)).toMatchObject({ ok: true, entries: live.head.seq + 2 });
     const after = await node.store.readHead();
     expect(after).toMatchObject({ revision: report.revision, epoch: report.epoch, documents: 8 });
     expect(after.epoch).not.toBe(live.epoch);

@@ -199,7 +199,7 @@ describe('dropping a scratch state', () => {
 
 /** Stores a scratch state under its plain name, as older versions did. */
 async function storeAsBefore(name: string): Promise<void> {
-  const tables = ['loom_state', 'loom_document', 'loom_audit', 'loom_scratch', 'loom_lineage'];
+  const tables = ['loom_state', 'loom_document', 'loom_audit', 'loom_change', 'loom_scratch', 'loom_lineage'];
   const renamed = tables.map(
     (table) => `update ${table} set state_key = '${name}' where state_key = '${toScratchKey(name)}'`,
   );

@@ -56,7 +56,7 @@ describe('an undo', () => {
       documents: { added: 1, changed: 1, removed: 1, unchanged: 1 },
       document_names: { added: ['added'], changed: ['changed'], removed: ['removed'], truncated: false },
       imported_audit_count: 0,
-      audit: { previous_head: head, imported: 0, head: { seq: head.seq + 1 } },
+      audit: { previous_head: head, imported: 0, head: { seq: head.seq + 2 } },
       warnings: [],
     });
     expect(undone.epoch).not.toBe(epoch);
@@ -67,7 +67,8 @@ describe('an undo', () => {
     await node.undo();
     expect(await node.state()).toEqual(before);
     await expectSound();
-    expect((await trailOf(node)).slice(-4).map(({ action }) => action)).toEqual(['restore', 'undo', 'undo', 'undo']);
+    const operations = ['restore', 'undo', 'undo', 'undo'].flatMap((action) => [action, `${action}.changes`]);
+    expect((await trailOf(node)).slice(-8).map(({ action }) => action)).toEqual(operations);
   });
 
   it('brings back the entries that a restore removed, and the trail says restore, then undo', async () => {
@@ -80,8 +81,13 @@ describe('an undo', () => {
     expect(undone).toMatchObject({ imported_audit_count: 3, audit: { imported: 3 } });
     const trail = await trailOf(node);
     expect(importedOf(trail)).toEqual(taken);
-    expect(trail.slice(3).map(({ action }) => action)).toEqual(['restore', ...Array(3).fill('audit.import'), 'undo']);
-    expect(trail.at(-1)).toMatchObject({ undo: { imported_entries: 3, undone: [{ kind: 'restore' }] } });
+    expect(trail.slice(3).map(({ action }) => action)).toEqual([
+      'restore',
+      ...Array(3).fill('audit.import'),
+      'undo',
+      'undo.changes',
+    ]);
+    expect(trail.at(-2)).toMatchObject({ undo: { imported_entries: 3, undone: [{ kind: 'restore' }] } });
     await expectSound();
 
     // Two more undos do not import them again.

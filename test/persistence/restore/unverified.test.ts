@@ -69,11 +69,16 @@ describe('the backup of a public LOOM node', () => {
     expect(await node.state()).toEqual(backup.state);
     const trail = await trailOf(node);
     expect(importedOf(trail)).toEqual(backup.audit_entries);
-    expect(trail.map(({ action }) => action)).toEqual(['document.put', ...Array(3).fill('audit.import'), 'restore']);
+    expect(trail.map(({ action }) => action)).toEqual([
+      'document.put',
+      ...Array(3).fill('audit.import'),
+      'restore',
+      'restore.changes',
+    ]);
     expect(trail[1]).toMatchObject({
       import: { verified: false, position: 1, state_key: 'default', instance_id: null },
     });
-    expect(trail.at(-1)).toMatchObject({ restore: { verified: false, backup: { head: null, sha256: null } } });
+    expect(trail.at(-2)).toMatchObject({ restore: { verified: false, backup: { head: null, sha256: null } } });
     expect(await verify(node)).toMatchObject({ ok: true, entries: 5 });
   });
 
@@ -225,6 +230,6 @@ describe('an entry that an import would make too large for a backup', () => {
     await restore(backup);
     const own = await node.backup();
     expect(await node.restore(own)).toMatchObject({ verified: true });
-    expect((JSON.parse(own).audit_entries as Entry[]).length).toBe(4);
+    expect((JSON.parse(own).audit_entries as Entry[]).length).toBe(5);
   });
 });

@@ -69,7 +69,7 @@ describe('the migrations', () => {
       expect(await node.state()).toEqual(state);
       await node.undo();
       expect(await node.state()).toEqual({ ...state, later: 2 });
-      expect(await verify(node)).toMatchObject({ ok: true, entries: 4 });
+      expect(await verify(node)).toMatchObject({ ok: true, entries: 6 });
     } finally {
       await node.close();
     }

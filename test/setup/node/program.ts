@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname } from 'node:path';
@@ -27,17 +28,20 @@ export interface Program {
  * Starts the real program in its own process, as an operator does, on a free port unless `env` has `LOOM_PORT`. The
  * program gets `env` without any variable of the tests, and its directory has no `.env`. Resolves when the program
  * listens. Rejects with its output if it ends before that. `entry` is its `main.js`, for callers outside a test run.
+ * With `logFile`, standard output goes to this new file, so that a benchmark need not read it.
  */
 export async function startProgram({
   env,
   command = 'serve',
   entry = inject('programEntry'),
+  logFile,
 }: {
   env: Environment;
   command?: string;
   entry?: string;
+  logFile?: string;
 }): Promise<Program> {
-  const { child, output, ended } = launch(entry, [command], { LOOM_PORT: '0', ...env });
+  const { child, output, ended } = launch(entry, [command], { LOOM_PORT: '0', ...env }, logFile);
   const url = await Promise.race([listening(child, output), ended.then(() => undefined)]);
   if (url === undefined) throw new Error(`The program ended before it listened: ${output()}`);
   return {
@@ -110,23 +114,26 @@ export function portOrAnother(port: number): Promise<number> {
   });
 }
 
-function launch(entry: string, args: string[], env: Environment) {
+function launch(entry: string, args: string[], env: Environment, logFile?: string) {
+  const file = logFile === undefined ? undefined : openSync(logFile, 'wx');
   const child = spawn(process.execPath, [entry, ...args], {
     cwd: tmpdir(),
     env: { ...plainEnvironment, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', file ?? 'pipe', 'pipe'],
   });
+  if (file !== undefined) closeSync(file);
   // End the process if the test run is aborted.
   const kill = (): void => void child.kill('SIGKILL');
   process.once('exit', kill);
-  const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];
+  const stdout = logFile === undefined ? collect(child.stdout) : () => readFileSync(logFile, 'utf8');
+  const stderr = collect(child.stderr);
   const ended = endOf(child).finally(() => process.off('exit', kill));
   return { child, output: () => stdout() + stderr(), ended };
 }
 
-function collect(stream: NodeJS.ReadableStream): () => string {
+function collect(stream: NodeJS.ReadableStream | null): () => string {
   const chunks: Buffer[] = [];
-  stream.on('data', (chunk: Buffer) => void chunks.push(chunk));
+  stream?.on('data', (chunk: Buffer) => void chunks.push(chunk));
   return () => Buffer.concat(chunks).toString('utf8');
 }
 
@@ -138,15 +145,22 @@ function endOf(child: ChildProcess): Promise<number> {
   });
 }
 
-/** Waits for the log line at `info` that contains the node's URL. */
+/** Waits for the log line at `info` that contains the node's URL. Never resolves if the program ends before. */
 function listening(child: ChildProcess, output: () => string): Promise<string> {
   return new Promise((resolve) => {
     const look = (): void => {
       const url = /"url":"([^"]+)"[^\n]*"msg":"listening"\}\n/.exec(output())?.[1];
       if (url === undefined) return;
-      child.stdout?.off('data', look);
+      stop();
       resolve(url);
     };
+    // A file tells nobody that it has grown.
+    const timer = child.stdout === null ? setInterval(look, 20) : undefined;
+    const stop = (): void => {
+      clearInterval(timer);
+      child.stdout?.off('data', look);
+    };
     child.stdout?.on('data', look);
+    child.once('close', stop);
   });
 }

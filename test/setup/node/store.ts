@@ -6,9 +6,9 @@ import type { CommitReceipt, CommitRequest } from '../../../src/domain/commit.ts
 import type { UndoOptions } from '../../../src/domain/request.ts';
 import type { UndoReport } from '../../../src/domain/undo.ts';
 import { limits } from '../../../src/limits.ts';
-import type { Log } from '../../../src/log.ts';
+import { createLogger, type Log } from '../../../src/log.ts';
 import { createOperations } from '../../../src/persistence/activity/operations.ts';
-import type { Database } from '../../../src/persistence/connection/database.ts';
+import { type Database, openDatabase } from '../../../src/persistence/connection/database.ts';
 import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
 import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { createStore, type StoreHandle } from '../../../src/persistence/store.ts';
@@ -42,26 +42,43 @@ export interface TestStoreOptions {
   poolMax?: number;
   maxDocumentBytes?: number;
   log?: Log;
+  /** The code of the node; this one by default. */
+  code?: StoreCode;
 }
+
+/** The functions that make a node's store. */
+export interface StoreCode {
+  createLogger: typeof createLogger;
+  createOperations: typeof createOperations;
+  createStore: typeof createStore;
+  ensureState: typeof ensureState;
+  openDatabase: typeof openDatabase;
+}
+
+const thisCode: StoreCode = { createLogger, createOperations, createStore, ensureState, openDatabase };
 
 const numbersForInt8 = new pg.TypeOverrides();
 numbersForInt8.setTypeParser(pg.types.builtins.INT8, Number);
 
 /** Opens the store of one node on a database, without HTTP. */
 export async function openTestStore(url: string, options: TestStoreOptions = {}): Promise<TestStore> {
-  const { stateKey = 'default', poolMax = 5, maxDocumentBytes = limits.maxDocumentBytes } = options;
-  const database = openDoor(url, poolMax, options.log);
+  const { stateKey = 'default', poolMax = 5, maxDocumentBytes = limits.maxDocumentBytes, code = thisCode } = options;
+  const database = openDoor(url, poolMax, options.log ?? code.createLogger({ level: 'silent' }), code.openDatabase);
   const pool = new pg.Pool({ connectionString: url, max: 3, types: numbersForInt8 });
   pool.on('error', () => undefined);
-  await ensureState(database, stateKey);
-  const store = createStore({
+  await code.ensureState(database, stateKey);
+  const store = code.createStore({
     database,
     stateKey,
     maxDocumentBytes,
     migrations: await loadMigrations(),
-    operations: createOperations(),
+    operations: code.createOperations(),
   });
-  const context = () => ({ requestId: 'test', signal: new AbortController().signal });
+  const context = () => ({
+    requestId: 'test',
+    caller: { actor: 'admin' as const },
+    signal: new AbortController().signal,
+  });
   const commit: TestStore['commit'] = (request) =>
     store.submitCommit({ action: 'document.put', actor: 'client', requestId: 'test', ...request });
   const restoreBody: TestStore['restoreBody'] = (body) =>

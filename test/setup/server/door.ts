@@ -2,8 +2,13 @@ import { createLogger, type Log } from '../../../src/log.ts';
 import { type Database, openDatabase } from '../../../src/persistence/connection/database.ts';
 
 /** Opens LOOM's connections to a database, as a node does. */
-export function openDoor(url: string, poolMax = 4, log: Log = createLogger({ level: 'silent' })): Database {
-  return openDatabase(
+export function openDoor(
+  url: string,
+  poolMax = 4,
+  log: Log = createLogger({ level: 'silent' }),
+  open: typeof openDatabase = openDatabase,
+): Database {
+  return open(
     {
       url,
       stateKey: 'default',

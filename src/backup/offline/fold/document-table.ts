@@ -1,4 +1,4 @@
-import { fingerprintOf } from '../fingerprints.ts';
+import { fingerprintOf } from '../../check/fingerprints.ts';
 
 const FIRST_CAPACITY = 4096;
 const MAX_LOAD = 0.7;

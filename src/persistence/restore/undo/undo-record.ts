@@ -1,7 +1,6 @@
 import type { UndoRecord } from '../../../domain/undo.ts';
 import { limits } from '../../../limits.ts';
 import type { Queries } from '../../connection/connection.ts';
-import { rfc3339 } from '../../connection/timestamp.ts';
 
 /** Keeps the live value of each document that is staged to change; null for a document that does not exist. */
 export async function keepDocuments(queries: Queries, stateKey: string, revision: number): Promise<void> {
@@ -40,7 +39,7 @@ export async function sealUndoRecord(
        from (select count(*), coalesce(sum(pg_column_size(value)), 0) as bytes
                from loom_snapshot_document where state_key = $1 and revision = $2) d,
             (select count(*), coalesce(sum(pg_column_size(entry)), 0) as bytes,
-                    count(*) filter (where entry ->> 'action' not in ('restore', 'undo')) as commits
+                    count(*) filter (where entry ->> 'action' not in ('restore', 'restore.changes', 'undo', 'undo.changes')) as commits
                from loom_snapshot_audit where state_key = $1 and revision = $2) a`,
     [stateKey, revision, event_id, kind, taken_at, previous_revision, replaced_state],
   );
@@ -59,15 +58,5 @@ export async function sealUndoRecord(
      )
      delete from loom_snapshot s using old where s.state_key = $1 and s.revision = old.revision`,
     [stateKey, limits.maxUndoRecords, limits.maxEmptyUndoRecords],
-  );
-}
-
-/** Reads the undo records of a state, newest first. */
-export function readUndoRecords(queries: Queries, stateKey: string): Promise<UndoRecord[]> {
-  return queries.rows<UndoRecord>(
-    `select event_id, kind, ${rfc3339('taken_at')} as taken_at, revision, previous_revision, replaced_state, documents,
-            audit_entries, bytes, substantial
-       from loom_snapshot where state_key = $1 order by revision desc`,
-    [stateKey],
   );
 }

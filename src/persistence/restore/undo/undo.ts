@@ -1,21 +1,21 @@
 // persistence/restore/undo/ keeps what restores replace, and undoes restores. It imports ../ for the steps of an
-// operation. Only undo-record.ts and undo-digest.ts know the tables of undo records, except for staging them.
+// operation. Only undo-record.ts and state/undo-digest.ts know the tables of undo records, except for staging them.
 
 import type { UndoOptions } from '../../../domain/request.ts';
 import type { StateHead } from '../../../domain/state.ts';
-import type { OperationContext } from '../../../domain/store.ts';
+import type { ChangeContext } from '../../../domain/store.ts';
 import type { UndoRecord, UndoReport } from '../../../domain/undo.ts';
 import { LoomError } from '../../../errors.ts';
 import type { Connection, Queries } from '../../connection/connection.ts';
 import type { Database } from '../../connection/database.ts';
 import { createEpoch } from '../../state/identifiers.ts';
+import { readStateHead } from '../../state/state-row.ts';
+import { damaged, readAnchor, readUndoRecords, verifyUndoRecords } from '../../state/undo-digest.ts';
 import { type DocumentsPlan, readStagedChanges } from '../documents.ts';
 import { lockRestores } from '../lock.ts';
 import { carryOut, openOperation } from '../operation.ts';
 import { analyzeStage, createStage } from '../stage.ts';
 import { stageMissing, unchangedTrail } from '../trail.ts';
-import { damaged, readAnchor, verifyUndoRecords } from './undo-digest.ts';
-import { readUndoRecords } from './undo-record.ts';
 import { describeUndo, reportUndo, type UndoPlan } from './undo-report.ts';
 
 /**
@@ -26,7 +26,7 @@ import { describeUndo, reportUndo, type UndoPlan } from './undo-report.ts';
 export function undo(
   database: Database,
   { dryRun, expectRevision, eventId }: UndoOptions,
-  { stateKey, requestId, signal }: OperationContext & { stateKey: string },
+  { stateKey, requestId, caller, signal }: ChangeContext & { stateKey: string },
 ): Promise<UndoReport> {
   return openOperation(database, signal, async (connection) => {
     await lockRestores(connection, stateKey);
@@ -34,12 +34,15 @@ export function undo(
     const selected = await selectUndoRecords(connection, stateKey, eventId);
     await stageUndoRecords(connection, stateKey, firstRevision(selected));
     const missing = await stageMissing(connection, stateKey, 'undo');
+    const { head } = await readStateHead(connection, stateKey);
     const outcome = await carryOut<UndoPlan>(connection, {
       action: 'undo',
       stateKey,
       requestId,
+      caller,
       dryRun,
       expectRevision,
+      compared: { comparedTo: head.seq, keptTo: head.seq },
       importOrigin: { verified: true, instance_id: null, state_key: stateKey },
       keepsUndoRecord: true,
       plan: async (live) => {
@@ -119,8 +122,8 @@ async function stageUndoRecords(queries: Queries, stateKey: string, first: numbe
     [stateKey, first],
   );
   await queries.execute(
-    `insert into loom_stage_audit (line)
-     select entry || jsonb_build_object('hash', encode(hash, 'hex'))
+    `insert into loom_stage_audit (position, seq, hash, entry)
+     select row_number() over (order by revision, seq), seq, hash, entry
        from loom_snapshot_audit where state_key = $1 and revision >= $2 order by revision, seq`,
     [stateKey, first],
   );

@@ -1,9 +1,9 @@
-import { migrate } from '../../src/persistence/schema/migrate.ts';
-import { loadMigrations } from '../../src/persistence/schema/migrations.ts';
-import { openTestStore, type TestStore } from '../setup/node/store.ts';
-import { openDoor } from '../setup/server/door.ts';
-import { showTable } from './figures.ts';
-import { withBenchServer } from './server.ts';
+import { migrate } from '../../../src/persistence/schema/migrate.ts';
+import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
+import { openTestStore, type TestStore } from '../../setup/node/store.ts';
+import { openDoor } from '../../setup/server/door.ts';
+import { showTable } from '../figures.ts';
+import { withBenchServer } from '../server.ts';
 
 const ROUNDS = 5;
 

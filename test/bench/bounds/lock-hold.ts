@@ -1,11 +1,11 @@
-import { limits } from '../../src/limits.ts';
-import { migrate } from '../../src/persistence/schema/migrate.ts';
-import { loadMigrations } from '../../src/persistence/schema/migrations.ts';
-import { outcomeOf, tally } from '../setup/node/nodes.ts';
-import { openTestStore, type TestStore } from '../setup/node/store.ts';
-import { openDoor } from '../setup/server/door.ts';
-import { timed } from './figures.ts';
-import { withBenchServer } from './server.ts';
+import { limits } from '../../../src/limits.ts';
+import { migrate } from '../../../src/persistence/schema/migrate.ts';
+import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
+import { outcomeOf, tally } from '../../setup/node/nodes.ts';
+import { openTestStore, type TestStore } from '../../setup/node/store.ts';
+import { openDoor } from '../../setup/server/door.ts';
+import { timed } from '../figures.ts';
+import { withBenchServer } from '../server.ts';
 
 const MiB = 2 ** 20;
 

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import type { UndoRecord } from '../../../domain/undo.ts';
-import { LoomError } from '../../../errors.ts';
-import type { Queries } from '../../connection/connection.ts';
+import type { UndoRecord } from '../../domain/undo.ts';
+import { LoomError } from '../../errors.ts';
+import type { Queries } from '../connection/connection.ts';
+import { rfc3339 } from '../connection/timestamp.ts';
 
 /** Names an undo record in the audit entry of an operation. The digest is null for a record of an older version. */
 export interface NamedUndoRecord {
@@ -112,6 +113,16 @@ function digestRecord(
   return createHash('sha256').update(text).digest('hex');
 }
 
+/** Reads the undo records of a state, newest first. */
+export function readUndoRecords(queries: Queries, stateKey: string): Promise<UndoRecord[]> {
+  return queries.rows<UndoRecord>(
+    `select event_id, kind, ${rfc3339('taken_at')} as taken_at, revision, previous_revision, replaced_state, documents,
+            audit_entries, bytes, substantial
+       from loom_snapshot where state_key = $1 order by revision desc`,
+    [stateKey],
+  );
+}
+
 /** Describes the audit entry of the operation that wrote the newest undo record. */
 export interface RecordAnchor {
   recordedAt: string;
@@ -178,15 +189,29 @@ export async function verifyUndoRecords(
   if (!anchor.isLinked) throw damaged(records[0], 'The audit chain is broken at its entry or the next one.');
   let verified: true | null = true;
   for (const record of records) {
-    const name = anchor.named?.find(({ event_id }) => event_id === record.event_id);
-    if (anchor.named !== undefined && name === undefined) throw damaged(record, 'The audit trail does not name it.');
-    const expected = name?.sha256 ?? null;
-    if (expected === null) verified = null;
-    else if ((await digestKept(queries, stateKey, record)) !== expected) {
-      throw damaged(record, 'Its content does not match the digest in the audit trail.');
-    }
+    const fault = await findRecordFault(queries, stateKey, anchor.named, record);
+    if (fault === null) verified = null;
+    else if (fault !== undefined) throw damaged(record, fault);
   }
   return verified;
+}
+
+/**
+ * Compares an undo record with its digest in `named`, the names of the newest operation. Returns the fault, undefined
+ * if the digest matches, and null if an older version wrote no digest.
+ */
+export async function findRecordFault(
+  queries: Queries,
+  stateKey: string,
+  named: NamedUndoRecord[] | undefined,
+  record: UndoRecord,
+): Promise<string | null | undefined> {
+  const name = named?.find(({ event_id }) => event_id === record.event_id);
+  if (named !== undefined && name === undefined) return 'The audit trail does not name it.';
+  const expected = name?.sha256 ?? null;
+  if (expected === null) return null;
+  if ((await digestKept(queries, stateKey, record)) === expected) return undefined;
+  return 'Its content does not match the digest in the audit trail.';
 }
 
 export function damaged(record: Pick<UndoRecord, 'event_id'> | undefined, fault: string): LoomError {

@@ -1,0 +1,43 @@
+import { LoomError } from '../../errors.ts';
+import type { Connection } from '../connection/connection.ts';
+import type { Database } from '../connection/database.ts';
+import { lockState } from '../state/state-row.ts';
+
+/** Describes the index of one state after it was rebuilt. */
+export interface RebuiltIndex {
+  /** Key under which the state is stored; that of a scratch state begins with a control character. */
+  stateKey: string;
+  changes: number;
+}
+
+/**
+ * Rebuilds the index of changes (`loom_change`) of a state and of its scratch states from their audit entries. Each
+ * state has its own transaction, during which its commits wait. Throws `schema_behind` before schema version 4.
+ */
+export async function rebuildIndex(database: Database, stateKey: string): Promise<RebuiltIndex[]> {
+  const row = await database.firstRow<{ known: boolean }>(
+    `select to_regprocedure('loom_rebuild_changes(text)') is not null as known`,
+  );
+  if (row?.known !== true) {
+    throw new LoomError('schema_behind', 'The database needs migrations. Run node dist/main.js migrate.');
+  }
+  const scratch = await database.rows<{ state_key: string }>(
+    'select state_key from loom_scratch where owner = $1 order by state_key',
+    [stateKey],
+  );
+  const rebuilt: RebuiltIndex[] = [];
+  for (const key of [stateKey, ...scratch.map(({ state_key }) => state_key)]) {
+    rebuilt.push(await database.transaction('write', (connection) => rebuildOne(connection, key)));
+  }
+  return rebuilt;
+}
+
+async function rebuildOne(connection: Connection, stateKey: string): Promise<RebuiltIndex> {
+  await lockState(connection, stateKey);
+  await connection.execute('select loom_rebuild_changes($1)', [stateKey]);
+  const row = await connection.firstRow<{ changes: number }>(
+    'select count(*) as changes from loom_change where state_key = $1',
+    [stateKey],
+  );
+  return { stateKey, changes: row?.changes ?? 0 };
+}
