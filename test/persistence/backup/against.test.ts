@@ -67,13 +67,14 @@ async function onCopy(act: (node: TestStore, database: TestDatabase) => Promise<
   }
 }
 
-/** Cuts off the tail and adjusts the state row, as a superuser can. */
+/** Cuts off the tail, and adjusts the state row and the index, as a superuser can. */
 async function cutTail(database: TestDatabase, to: number): Promise<void> {
   const client = await database.pool.connect();
   try {
     await client.query('begin');
     await client.query('alter table loom_audit disable trigger user');
     await client.query('delete from loom_audit where seq > $1', [to]);
+    await client.query('delete from loom_change where seq > $1', [to]);
     await client.query(
       `update loom_state s set audit_seq = $1, revision = $1,
               audit_hash = coalesce((select hash from loom_audit where seq = $1), decode(repeat('00', 32), 'hex'))`,
