@@ -19,6 +19,7 @@ import { benchmarkMemory } from './size/memory.ts';
 import { benchmarkPatch } from './size/patch.ts';
 import { benchmarkWaits } from './size/waits.ts';
 import { benchmarkTransfer } from './transfer.ts';
+import { benchmarkVerify } from './verify.ts';
 
 /** A benchmark returns figures, which are combined over the runs, or prints its own tables. */
 type Benchmark = (options: BenchOptions) => Promise<Figure[] | undefined> | Promise<void>;
@@ -28,6 +29,7 @@ const benchmarks: Record<string, Benchmark> = {
   ready: benchmarkReady,
   read: benchmarkRead,
   transfer: benchmarkTransfer,
+  verify: benchmarkVerify,
   fairness: benchmarkFairness,
   failover: benchmarkFailover,
   'lock-hold': benchmarkLockHold,
