@@ -78,6 +78,47 @@ $$;
 -- The document that successive changes make, from their op and value. Null: the document does not exist.
 create aggregate loom_fold(p_op text, p_value jsonb) (sfunc = loom_fold_step, stype = jsonb, parallel = safe);
 
+-- The merges whose entry claims another digest than that of the result of all changes since the last put or deletion: the first one after
+-- each of these, because the later ones build on it. After a merge without a digest, or one of the untold restores p_untold, the document
+-- is unknown until the next put or deletion. Before all, it does not exist.
+--
+-- A run is a change that does not depend on the document before, and the merges after it. Only the values of known runs with merges are
+-- read. p_derived: take the changes from the entries instead of the index. The names are divided into p_parts, a power of two, for
+-- parallel workers. A plpgsql function is never inlined: the window functions inside would not run in a worker.
+create function loom_wrong_merges(p_state_key text, p_untold bigint[], p_derived boolean, p_part int, p_parts int)
+returns table (name text, seq bigint) language plpgsql stable parallel safe cost 1000000 rows 100 as $$
+#variable_conflict use_column
+begin
+  return query
+  with changes as (
+    select c.name, c.seq, c.op, c.sha256 from loom_change c where c.state_key = p_state_key and c.name <> '' and not p_derived
+    union all
+    select c.name, a.seq, c.op, c.sha256
+      from loom_audit a cross join lateral loom_entry_changes(a.entry) c where a.state_key = p_state_key and p_derived
+  ), part as materialized (
+    select name, seq, op, sha256, op = 'merge' and sha256 is not null as is_told, width_bucket(seq, p_untold) as era
+      from changes where hashtext(name) & (p_parts - 1) = p_part
+  ), runs as (
+    select *, count(*) filter (where not is_told) over (partition by name, era order by seq) as run
+      from part where name in (select p.name from part p where p.is_told)
+  ), needed as materialized (
+    select * from (
+      select *, bool_or(is_told) over whole as has_merges,
+             case when run = 0 then era = 0 else first_value(op) over (whole order by seq) <> 'merge' end as is_known
+        from runs window whole as (partition by name, era, run)) r
+     where has_merges and is_known
+  )
+  select name, min(seq)
+    from (select n.*, loom_fold(op, value) over (partition by name, era, run order by seq) as document
+            from needed n
+            join (select a.seq, change ->> 'name' as name, change -> 'value' as value
+                    from loom_audit a cross join lateral jsonb_array_elements(a.entry -> 'changes') e (change)
+                   where a.state_key = p_state_key and a.seq in (select n.seq from needed n)) v using (name, seq)) folded
+   where is_told and sha256 is distinct from loom_value_sha256(document)
+   group by name, era, run;
+end
+$$;
+
 -- Indexes an entry that another function than loom_commit of this version has written: a call of the earlier one that began before the
 -- migration, a restore by a node of an earlier schema version, or someone by SQL.
 create function loom_audit_note_changes() returns trigger language plpgsql as $$
@@ -527,7 +568,8 @@ begin
       'loom_audit_note_changes()',
       'loom_share_rights()', 'loom_entry_changes(jsonb)', 'loom_entry_is_told(jsonb)', 'loom_index_changes(text, bigint)',
       'loom_rebuild_changes(text)', 'loom_merge_flat(jsonb, jsonb)', 'loom_change_work(jsonb, integer)',
-      'loom_earlier_answer(text, uuid, text, text, bigint)', 'loom_fold_step(jsonb, text, jsonb)', 'loom_fold(text, jsonb)']
+      'loom_earlier_answer(text, uuid, text, text, bigint)', 'loom_fold_step(jsonb, text, jsonb)', 'loom_fold(text, jsonb)',
+      'loom_wrong_merges(text, bigint[], boolean, integer, integer)']
     loop
       execute format('grant execute on function %s to %s', v_object, v_right.grantee);
     end loop;
