@@ -197,13 +197,14 @@ declare
   v_lineage text;
   v_restored_seq bigint;
   -- The documents that the batch names, as the commits so far have left them, and their places in this array by name. One that does not
-  -- exist has no bytes. One that was changed and not yet written has its value, unless it was deleted, and the time.
+  -- exist has no bytes. One that was put or merged, and not yet written, has its value.
   v_documents loom_document[];
   v_places jsonb;
   -- The event ids and keys that the trail has already, or that the batch has twice.
   v_known_events uuid[];
   v_known_keys text[];
-  -- The rows for the commits that are not yet written, and the size of what is to be written.
+  -- The names and rows of the commits that are not yet written, and the size of what is to be written.
+  v_deleted text[] := '{}';
   v_entries loom_audit[] := '{}';
   v_index loom_change[] := '{}';
   v_unwritten bigint := 0;
@@ -222,6 +223,7 @@ declare
   v_delete_count bigint;
   v_changes jsonb;
   v_change jsonb;
+  v_name text;
   v_place int;
   v_new loom_document;
   v_target jsonb;
@@ -293,11 +295,11 @@ begin
     -- Write what the commits so far have made: at the end, before a commit that reads the tables, and before it becomes much.
     if (v_commit is null and v_state.revision > v_first_revision)
       or (v_unwritten > 0 and (v_may_be_known or v_action = 'state.put' or v_unwritten > 1048576)) then
-      with gone as (
-        delete from loom_document
-         where state_key = p_state_key
-           and name = any (array(select name from unnest(v_documents) where updated_at is not null and value is null))
-      ), written as (
+      -- One by one: for "= any", PostgreSQL may read all names of the state. An upsert probes the index, too.
+      foreach v_name in array v_deleted loop
+        delete from loom_document where state_key = p_state_key and name = v_name;
+      end loop;
+      with written as (
         insert into loom_document (state_key, name, value, revision, updated_at)
         select state_key, name, value, revision, updated_at from unnest(v_documents) where value is not null
         on conflict (state_key, name) do update
@@ -316,6 +318,7 @@ begin
       exit when v_commit is null;
       v_documents := array(select row(state_key, name, null, revision, null, bytes, null)::loom_document
                              from unnest(v_documents) with ordinality order by ordinality);
+      v_deleted := '{}';
       v_entries := '{}';
       v_index := '{}';
       v_unwritten := 0;
@@ -485,7 +488,11 @@ begin
       v_documents[v_place] := v_new;
       v_index := v_index
         || row(p_state_key, v_new.name, v_state.audit_seq, v_state.revision, v_recorded[v_number] ->> 'op', v_new.sha256)::loom_change;
-      v_unwritten := v_unwritten + coalesce(v_new.bytes, 0);
+      if v_new.bytes is null then
+        v_deleted := v_deleted || v_new.name;
+      else
+        v_unwritten := v_unwritten + v_new.bytes;
+      end if;
     end loop;
     v_results := v_results || jsonb_build_object('status', 'committed', 'seq', v_state.audit_seq, 'revision', v_state.revision,
       'epoch', v_state.epoch, 'event_id', v_commit -> 'event_id', 'created', v_created);

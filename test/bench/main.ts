@@ -4,6 +4,7 @@ import { benchmarkMerge } from './bounds/merge.ts';
 import { benchmarkFailover, benchmarkFairness } from './bounds/outage.ts';
 import { benchmarkCommit } from './commit.ts';
 import { benchmarkRead, benchmarkReady } from './requests/requests.ts';
+import { benchmarkRestore } from './restore.ts';
 import {
   type BenchOptions,
   combineRuns,
@@ -33,6 +34,7 @@ const benchmarks: Record<string, Benchmark> = {
   verify: benchmarkVerify,
   'verify-file': benchmarkVerifyFile,
   transfer: benchmarkTransfer,
+  restore: benchmarkRestore,
   fairness: benchmarkFairness,
   failover: benchmarkFailover,
   'lock-hold': benchmarkLockHold,
