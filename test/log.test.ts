@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { LoomError } from '../src/errors.ts';
 import { limits } from '../src/limits.ts';
-import { createLogger } from '../src/log.ts';
+import { createLogger, withoutRedaction } from '../src/log.ts';
 import { captureLog } from './setup/node/log.ts';
 
 const SECRET = 'hunter2-hunter2-hunter2';
@@ -142,4 +142,48 @@ test('a request is logged by method, path, address and id, without query and hea
   const { line, text } = lineOf((log) => log.info({ req: request }));
   expect(line.req).toEqual({ id: 'req-1', method: 'GET', path: '/v1/state', remoteAddress: '10.0.0.9' });
   expect(text).not.toContain('hunter2');
+});
+
+describe('a log without redaction', () => {
+  const request = {
+    id: 'r1',
+    method: 'GET',
+    url: '/v1/documents/a?token=t',
+    ip: '192.0.2.1',
+    headers: { cookie: SECRET },
+  };
+  const harmless = { req: request, status: 200, durationMs: 1.5, actor: 'admin', code: undefined };
+
+  test('writes a line of harmless members exactly as the log with redaction does', () => {
+    const withTime = (text: string): string => text.replace(/"time":"[^"]+"/, '"time"');
+    const usual = lineOf((log) => log.info(harmless, 'request answered'));
+    const quick = lineOf((log) => withoutRedaction(log).info(harmless, 'request answered'));
+    expect(withTime(quick.text)).toBe(withTime(usual.text));
+    expect(quick.text).not.toContain('token');
+  });
+
+  test('still replaces known secrets, connection URLs and control characters, and reduces errors', () => {
+    const hostile = {
+      path: `/v1/${SECRET}`,
+      url: 'postgres://loom:pass@db/loom',
+      name: 'a\u009b31m',
+      err: new LoomError('internal', 'x'),
+    };
+    const { text, line } = lineOf((log) => withoutRedaction(log).info(hostile, 'something'), [SECRET]);
+    expect(text).not.toMatch(/hunter2|loom:pass/);
+    expect(text.trimEnd()).toMatch(/^[\x20-\x7e]*$/);
+    expect(line).toMatchObject({
+      path: '/v1/[redacted]',
+      name: hostile.name,
+      err: { type: 'LoomError', code: 'internal' },
+    });
+  });
+
+  test('leaves the redaction of the log and of its children as it is', () => {
+    const { text } = lineOf((log) => {
+      withoutRedaction(log);
+      log.child({ password: SECRET }).info({ token: SECRET }, 'something');
+    });
+    expect(text).not.toContain('hunter2');
+  });
 });

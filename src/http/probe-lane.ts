@@ -58,7 +58,9 @@ export function createProbeLane({ readiness, isDraining, isExtra, log, metrics }
       bytes,
     ]);
     response.end(body);
-    metrics.countRequest({ method, route, status, durationMs: performance.now() - startedMs, isProbe: true });
+    response.on('close', () =>
+      metrics.countRequest({ method, route, status, durationMs: performance.now() - startedMs, isProbe: true }),
+    );
     return true;
   };
 }

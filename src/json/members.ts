@@ -1,9 +1,9 @@
 import { BYTE } from './bytes.ts';
 
 /**
- * Calls `onMember` for each member of an object in a captured text (`CapturedValue.text`), which may be read as Latin-1, beginning with the name at
- * `from`, and returns the position after the object. The name lies between two positions, without its quotes.
- * `onMember` returns the position after the value.
+ * Calls `onMember` for each member of an object in a captured text (`CapturedValue.text`), which may be read as
+ * Latin-1, beginning with the name at `from`, and returns the position after the object. The name lies between two
+ * positions, without its quotes. `onMember` returns the position after the value.
  */
 export function readMembers(
   text: string,

@@ -40,8 +40,8 @@ export const dataLimits = {
   maxAuditEntryBytes: 40 * MiB,
 
   /**
-   * Sets the size of an entry with changes of a restore or undo: few entries, and little memory for each. The entry also
-   * has room for the document that begins before this size, which is the largest one at most.
+   * Sets the size of an entry with changes of a restore or undo: few entries, and little memory for each. The entry
+   * also has room for the document that begins before this size, which is the largest one at most.
    */
   recordedChangesBytes: 4 * MiB,
 

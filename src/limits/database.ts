@@ -153,7 +153,7 @@ export const databaseLimits = {
    * Bounds the stored bytes of the audit entries that a page of a document's history reads. PostgreSQL decompresses an
    * entry to read its actor, up to 90 times as many bytes. A page then takes at most some seconds.
    */
-  maxHistoryEntryBytes: 32 * MiB,
+  maxHistoryEntryBytes: 16 * MiB,
 
   /** Bounds the actor and the action in a history. Those that LOOM writes are never longer. */
   maxHistoryTextCharacters: 128,

@@ -34,7 +34,7 @@ export function nameOf(index: number): string {
   return `customer/${String(index).padStart(6, '0')}`;
 }
 
-export function recordOf(random: Random, index: number): Record<string, unknown> {
+function recordOf(random: Random, index: number): Record<string, unknown> {
   return {
     id: index,
     title: phrase(random, 4),
@@ -58,6 +58,6 @@ function patchText(random: Random, seq: number): string {
   return entryText(seq, { action: 'document.patch', changes: JSON.stringify([change]) });
 }
 
-export function phrase(random: Random, length: number): string {
+function phrase(random: Random, length: number): string {
   return Array.from({ length }, () => random.pick(words)).join(' ');
 }

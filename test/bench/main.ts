@@ -4,6 +4,7 @@ import { benchmarkMerge } from './bounds/merge.ts';
 import { benchmarkFailover, benchmarkFairness } from './bounds/outage.ts';
 import { benchmarkCommit } from './commit.ts';
 import { benchmarkRead, benchmarkReady } from './requests/requests.ts';
+import { benchmarkRestore } from './restore.ts';
 import {
   type BenchOptions,
   combineRuns,
@@ -17,6 +18,8 @@ import {
 import { benchmarkFlat } from './size/flat.ts';
 import { benchmarkMemory } from './size/memory.ts';
 import { benchmarkPatch } from './size/patch.ts';
+import { benchmarkBackup, benchmarkVerify } from './size/streams.ts';
+import { benchmarkVerifyFile } from './size/verify-file.ts';
 import { benchmarkWaits } from './size/waits.ts';
 import { benchmarkTransfer } from './transfer.ts';
 
@@ -27,7 +30,11 @@ const benchmarks: Record<string, Benchmark> = {
   commit: benchmarkCommit,
   ready: benchmarkReady,
   read: benchmarkRead,
+  backup: benchmarkBackup,
+  verify: benchmarkVerify,
+  'verify-file': benchmarkVerifyFile,
   transfer: benchmarkTransfer,
+  restore: benchmarkRestore,
   fairness: benchmarkFairness,
   failover: benchmarkFailover,
   'lock-hold': benchmarkLockHold,

@@ -31,14 +31,17 @@ it.each(files)('%s restores into an empty database, and the trail continues from
       documents: { added: backup.manifest.documents },
     });
     expect(await node.state()).toEqual(backup.state);
-    expect(await verify(node)).toMatchObject({ ok: true, entries: entries + 1 });
+    // Merges of earlier versions have no digest, so the restore records their documents in an entry of its own.
+    const recorded = report.audit.head?.seq === entries + 1 ? 0 : 1;
+    expect(recorded).toBe(['schema-2.json', 'schema-3.json'].includes(file) ? 1 : 0);
+    expect(await verify(node)).toMatchObject({ ok: true, entries: entries + 1 + recorded });
     const adopted = await node.store.readAudit({ limit: entries, order: 'asc' });
     expect(adopted.entries.map((one) => JSON.parse(one.text))).toEqual(backup.audit_entries);
 
     const again: ParsedBackup = JSON.parse(await node.backup());
     expect(again.manifest).toMatchObject({ state_sha256: backup.manifest.state_sha256, audit_verified: true });
     await node.put('after', 1);
-    expect(await verify(node)).toMatchObject({ ok: true, entries: entries + 2 });
+    expect(await verify(node)).toMatchObject({ ok: true, entries: entries + 2 + recorded });
   } finally {
     await nodes.close();
   }

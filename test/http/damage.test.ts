@@ -78,12 +78,34 @@ describe('a state whose documents were changed by hand', () => {
     await server.pool.query(
       `insert into loom_document (state_key, name, value, revision) values ('default', 'b', '1', 3)`,
     );
-    for (const answer of [await get('/v1/state'), await backup(), await get('/v1/audit/verify')]) {
+    for (const answer of [await get('/v1/state'), await backup()]) {
       expect([answer.status, answer.json().code]).toEqual([500, 'state_inconsistent']);
       expect(answer.json()).not.toHaveProperty('state');
     }
     expect((await status()).last_backup_at).toBeNull();
     expect((await get('/v1/documents/a')).status).toBe(200);
+  });
+
+  it('names the document in the verification, in status and in metrics, until the trail has it', async () => {
+    await server.pool.query(
+      `insert into loom_document (state_key, name, value, revision) values ('default', 'b', '1', 3)`,
+    );
+    const answer = await get('/v1/audit/verify');
+    expect([answer.status, answer.json()]).toMatchObject([
+      200,
+      { ok: false, entries: 3, first_bad_seq: null, reason: 'document_mismatch', document: 'b', mismatch_count: 2 },
+    ]);
+    const found = { ok: false, by: 'verify', first_bad_seq: null, reason: 'document_mismatch' };
+    expect((await status()).audit.last_check).toMatchObject(found);
+    expect((await get('/metrics')).text).toMatch(/^loom_audit_chain_ok 0$/m);
+    // A backup checks only the chain, so it does not clear the verdict.
+    await backup('?audit_limit=2');
+    await server.pool.query('update loom_state set documents = 2, bytes = (select sum(bytes) from loom_document)');
+    expect((await backup()).status).toBe(200);
+    expect((await status()).audit.last_check).toMatchObject(found);
+    await server.request('PUT', '/v1/documents/b', { body: '2' });
+    expect((await get('/v1/audit/verify')).json()).toMatchObject({ ok: true, told_from_seq: 1, untold_documents: 0 });
+    expect((await status()).audit.last_check).toMatchObject({ ok: true, first_bad_seq: null });
   });
 });
 

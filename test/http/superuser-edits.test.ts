@@ -3,6 +3,7 @@ import type { PoolClient } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { rounds, seededRandom, seedLabel } from '../setup/depth.ts';
 import { type Edit, edits, type Named, type Rows, readRows } from '../setup/faults/edits.ts';
+import { entryEdits } from '../setup/faults/entry-edits.ts';
 import { asAdmin, createTestServer, json, mergePatch, type TestServer } from '../setup/node/http.ts';
 import { digestTables } from '../setup/server/digest.ts';
 
@@ -126,7 +127,7 @@ function names(
 
 function draw(index: number): Edit[] {
   const random = seededRandom(`superuser edits ${index}`);
-  const kinds = Object.values(edits);
+  const kinds = Object.values({ ...edits, ...entryEdits });
   const first = (kinds[index % kinds.length] ?? random.pick(kinds))(rows, random);
   if (index % 2 === 0) return [first];
   for (;;) {

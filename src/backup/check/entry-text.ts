@@ -1,6 +1,7 @@
 import { documentNameFault } from '../../domain/document.ts';
 import { BYTE, typeOf } from '../../json/bytes.ts';
 import { readMembers, skipValue } from '../../json/members.ts';
+import { limits } from '../../limits.ts';
 import { type EntryMembers, entryForms } from './entry-forms.ts';
 
 /** Describes what the text of one audit entry says. */
@@ -37,15 +38,17 @@ const entryMembers = known(
 );
 const changeMembers = known('op', 'name', 'sha256', 'revision');
 
-/** Bounds the strings that are read. It exceeds every form, and an action is only required to be a string. */
-const MAX_STRING_BYTES = 1024;
+/**
+ * Bounds the strings that are read: the longest name with each byte escaped. An action is only required to be a string.
+ */
+const MAX_STRING_BYTES = 6 * limits.maxDocumentNameBytes + 2;
 
 const hashForm = new RegExp(entryForms.hash);
 const revisionForm = new RegExp(entryForms.revision);
 
 /**
- * Reads the members of an entry that LOOM checks or stores in columns. It skips the others instead of parsing them, which
- * bounds its memory: an entry may have tens of MiB.
+ * Reads the members of an entry that LOOM checks or stores in columns. It skips the others instead of parsing them,
+ * which bounds its memory: an entry may have tens of MiB.
  */
 export function readEntryText(captured: Buffer): EntryText {
   const text = captured.toString('latin1');
@@ -73,8 +76,8 @@ export function hasWellFormedHash(members: EntryMembers): members is EntryMember
 }
 
 /**
- * Returns the text of an entry without its `hash`. Changes the text in place: it cuts a hash at the beginning, where LOOM
- * writes it, and blanks any other one.
+ * Returns the text of an entry without its `hash`. Changes the text in place: it cuts a hash at the beginning, where
+ * LOOM writes it, and blanks any other one.
  */
 export function removeHash(text: Buffer, { hashStart, hashEnd }: EntryText): Buffer {
   const hasNext = text[hashEnd] === BYTE.comma;

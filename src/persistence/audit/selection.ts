@@ -72,8 +72,8 @@ export function selectInOrder(
 }
 
 /**
- * Returns a query of one row if the entry of the row `c` of the index is selected. With "offset 0", PostgreSQL looks up entry
- * by entry, even if it has no statistics: it would otherwise join the whole trail.
+ * Returns a query of one row if the entry of the row `c` of the index is selected. With "offset 0", PostgreSQL looks up
+ * entry by entry, even if it has no statistics: it would otherwise join the whole trail.
  */
 export function entryOf(key: string, isSelected: string): string {
   return `select from loom_audit

@@ -12,8 +12,8 @@ import {
 
 /**
  * Holds each merge to the digest that its entry claims: that of the result of all changes since the last put or
- * deletion. Names the first wrong merge after each of these, because the later ones build on it. After a merge without a
- * digest or an untold restore, the document is unknown until the next put or deletion.
+ * deletion. Names the first wrong merge after each of these, because the later ones build on it. After a merge without
+ * a digest or an untold restore, the document is unknown until the next put or deletion.
  */
 export async function checkMerges(
   connection: Connection,

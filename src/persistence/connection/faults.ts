@@ -235,7 +235,7 @@ export function faultOf(wrapped: unknown): Fault {
 
 /** Returns whether an entry exists where a new one belongs: the table or the state row was edited by hand. */
 function isTrailCollision({ code, constraint = '' }: pg.DatabaseError): boolean {
-  return code === '23505' && constraint.startsWith('loom_audit_');
+  return code === '23505' && (constraint.startsWith('loom_audit_') || constraint === 'loom_change_pkey');
 }
 
 /** Returns whether a count of the state row would become negative: documents were changed without it. */

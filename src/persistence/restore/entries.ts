@@ -58,12 +58,15 @@ export async function importEntries(queries: Queries, { after, ...entry }: Impor
   return head ?? after;
 }
 
-/** Adopts the backup's entries after the live head unchanged, with seq and hash, and indexes their changes. */
+/**
+ * Adopts the backup's entries after the live head unchanged, with seq and hash, and indexes their changes. PostgreSQL
+ * reads the staged entries in the order in which they were copied, which is that of the trail, without sorting them.
+ */
 export async function adoptEntries(queries: Queries, stateKey: string, live: AuditHead): Promise<void> {
   await queries.execute(
     `insert into loom_audit (state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash)
      select $1, seq, event_id, ${STAGED_KEY}, recorded_at, coalesce(action, entry ->> 'action'), entry, hash
-       from loom_stage_audit s where seq > $2 order by seq`,
+       from loom_stage_audit s where seq > $2`,
     [stateKey, live.seq],
   );
   // As loom_index_changes does, but without reading the entries whose changes the node has read. In the order of the
@@ -75,11 +78,11 @@ export async function adoptEntries(queries: Queries, stateKey: string, live: Aud
                from loom_stage_audit where seq > $2 and change_op is not null
               union all
              select c.name, s.seq, c.revision, c.op, c.sha256
-               from loom_stage_audit s cross join lateral loom_entry_changes(s.entry) c
-              where s.seq > $2 and s.change_op is null
-              union all
-             select '', seq, 0, 'unknown', null
-               from loom_stage_audit where seq > $2 and change_op is null and not loom_entry_is_told(entry)) changes
+               from loom_stage_audit s cross join lateral (
+                      select * from loom_entry_changes(s.entry)
+                       union all
+                      select '', 0, 'unknown', null where not loom_entry_is_told(s.entry)) c
+              where s.seq > $2 and s.change_op is null) changes
       order by name, seq`,
     [stateKey, live.seq],
   );

@@ -1,15 +1,15 @@
 import type { Queries } from '../connection/connection.ts';
 
 /**
- * Selects the last restore or undo up to the seq `$2` of which the trail does not tell the changes. A node of an earlier
- * schema version made it. For any document, an earlier change may not be the last one.
+ * Selects the last restore or undo up to the seq `$2` of which the trail does not tell the changes. A node of an
+ * earlier schema version made it. For any document, an earlier change may not be the last one.
  */
 const UNTOLD = `select coalesce(max(seq), 0) as seq from loom_change where state_key = $1 and name = '' and seq <= $2`;
 
 /**
  * Stages what the entries up to `upTo` say last of each document, if that is not what the document is: then its digest
- * or revision differs, or it is missing, or the trail does not tell its digest. Reads the whole index, so it runs before
- * the state row is locked, unless the operation adopts entries.
+ * or revision differs, or it is missing, or the trail does not tell its digest. Reads the whole index, so it runs
+ * before the state row is locked, unless the operation adopts entries.
  */
 export async function stageLastChanges(queries: Queries, stateKey: string, upTo: number): Promise<void> {
   await queries.execute('truncate loom_stage_last');

@@ -207,8 +207,8 @@ function toMembers({ actor, actorName }: Caller): string {
 }
 
 /**
- * Appends the operation's own entry and, after it, the changes of documents that the trail does not have yet. Then moves
- * the state row to the last entry.
+ * Appends the operation's own entry and, after it, the changes of documents that the trail does not have yet. Then
+ * moves the state row to the last entry.
  */
 async function appendEntries(
   connection: Connection,

@@ -11,7 +11,8 @@ const CHANGE_BYTES = 192;
  * entry names this number, and `appendRecordedChanges` writes the documents into the trail. So the trail alone leads to
  * the documents. Call it when trail and documents have changed.
  *
- * A document that is not staged in `loom_stage_last` was what the trail says. So it differs if the operation changed it.
+ * A document that is not staged in `loom_stage_last` was what the trail says. So it differs if the operation changed
+ * it.
  */
 export async function stageRecordedChanges(queries: Queries, stateKey: string): Promise<number> {
   const recorded = await queries.execute(

@@ -50,7 +50,9 @@ export function createEntryStager(): EntryStager {
     mayRepeat: false,
   };
 
-  /** Compares the entry with the one before it. Returns the hash from which PostgreSQL is to compute that of the entry. */
+  /**
+   * Compares the entry with the one before it. Returns the hash from which PostgreSQL is to compute that of the entry.
+   */
   function checkLink({ text, canonicalFrom }: EntryItem, { seq, hash }: AuditHead): string {
     const position = staged.count;
     const previous = staged.last;

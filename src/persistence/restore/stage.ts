@@ -8,9 +8,12 @@ import type { CopyIn } from '../connection/copy.ts';
 import { createYielder } from '../connection/yielder.ts';
 import { createEntryStager, type EntryStager, entryColumns, type StagedEntries } from './stage-entries.ts';
 
+/** Makes an analysis read some thousand of the staged entries: the seqs have no gaps. */
+const SEQ_STATISTICS = 10;
+
 /**
- * Creates temporary tables that end with the transaction: the only DDL outside `migrations/`. The node reads the members
- * of each entry. It computes the hash of a text in canonical form, and PostgreSQL that of any other one. In
+ * Creates temporary tables that end with the transaction: the only DDL outside `migrations/`. The node reads the
+ * members of each entry. It computes the hash of a text in canonical form, and PostgreSQL that of any other one. In
  * `loom_stage_audit`, a null `seq` or `hash` is malformed, a null `action` was left to PostgreSQL, and so was a change
  * without `change_op`. `entry` lacks a well-formed hash. `loom_stage_missing` lists the entries that the live trail
  * lacks, `loom_stage_change` the changes of documents. last-changes.ts fills `loom_stage_last`, and recorded-changes.ts
@@ -39,6 +42,7 @@ const STAGE = `
     entry jsonb not null,
     is_linked boolean generated always as (loom_chain_hash(previous_hash, entry) = hash) stored
   ) on commit drop;
+  alter table loom_stage_audit alter seq set statistics ${SEQ_STATISTICS};
   create temporary table loom_stage_missing (position bigint primary key) on commit drop;
   create temporary table loom_stage_change (name text collate "C" primary key, kind text not null) on commit drop;
   create temporary table loom_stage_last (
@@ -69,9 +73,13 @@ export async function createStage(queries: Queries): Promise<void> {
 
 /** Analyzes the staged rows, so that PostgreSQL plans with their actual number. */
 export async function analyzeStage(queries: Queries): Promise<void> {
-  await queries.execute('analyze loom_stage_document');
-  await queries.execute('create index on loom_stage_audit (seq)');
+  await queries.execute('analyze loom_stage_document (name)');
   await queries.execute('analyze loom_stage_audit (seq)');
+}
+
+/** Prepares the staged entries for comparing them with those of a live trail. */
+export async function indexStage(queries: Queries): Promise<void> {
+  await queries.execute('create index on loom_stage_audit (seq)');
 }
 
 /** Holds what the node found out about a backup while it staged it. */

@@ -5,7 +5,7 @@ import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { readStateHead } from '../state/state-row.ts';
-import { STAGED_KEY, STAGED_LINES } from './stage.ts';
+import { indexStage, STAGED_KEY, STAGED_LINES } from './stage.ts';
 
 /** Describes what an operation does to the live audit trail. */
 export interface TrailPlan {
@@ -50,6 +50,7 @@ export async function compareTrails(
 ): Promise<TrailComparison> {
   const { head } = await readStateHead(queries, stateKey);
   const comparedTo = head.seq;
+  if (head.seq > 0) await indexStage(queries);
   if (!backup.hasAudit) return { comparedTo, keptTo: comparedTo, different: undefined, missing: undefined };
   const different = backup.verified ? await firstDifference(queries, stateKey, 0, head.seq) : undefined;
   const imports = isImported(head, backup, different);

@@ -197,8 +197,8 @@ export async function verifyUndoRecords(
 }
 
 /**
- * Compares an undo record with its digest in `named`, the names of the newest operation. Returns the fault, undefined if
- * the digest matches, and null if an older version wrote no digest.
+ * Compares an undo record with its digest in `named`, the names of the newest operation. Returns the fault, undefined
+ * if the digest matches, and null if an older version wrote no digest.
  */
 export async function findRecordFault(
   queries: Queries,

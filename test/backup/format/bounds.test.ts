@@ -39,6 +39,16 @@ describe('the bounds of an audit entry', () => {
     expect(limits.maxDocumentDepth + 3).toBeLessThanOrEqual(limits.maxAuditEntryDepth);
   });
 
+  it('allow a restore to record any document after others of the usual size of an entry', () => {
+    const changes = [
+      { op: 'put', name: widestName, value: '', sha256: GENESIS_HASH, revision: Number.MAX_SAFE_INTEGER },
+    ];
+    const entry = { ...frame, action: 'restore.changes', operation_event_id: frame.event_id, changes };
+    expect(limits.recordedChangesBytes + limits.maxConfigurableDocumentBytes + bytesOf(entry)).toBeLessThan(
+      limits.maxAuditEntryBytes,
+    );
+  });
+
   it('allow readers what an earlier version could write, which counted values and UTF-16 units of names', () => {
     // No character has more bytes in JSON that were not counted, for each of its bytes in UTF-8, than a quote has.
     const uncounted = (character: string) => (bytesOf(character) - 2 - character.length) / Buffer.byteLength(character);

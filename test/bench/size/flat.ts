@@ -45,8 +45,8 @@ export async function benchmarkFlat({
     try {
       await server.checkpoint();
       const warmUp = full ? WARM_UP_FULL_SECONDS : WARM_UP_SECONDS;
-      const anywhere = await compare(sides, (side) => changesOf(namesOf(side, NAMES_IN_TURN)), warmUp);
-      const same = await compare(sides, (side) => changesOf(namesOf(side, HOT_NAMES)), WARM_UP_SECONDS);
+      const anywhere = await compare(sides, (side, turn) => changesOf(namesOf(side, NAMES_IN_TURN, turn)), warmUp);
+      const same = await compare(sides, (side) => changesOf(namesOf(side, HOT_NAMES, 0)), WARM_UP_SECONDS);
       const comparedWith = 'a state of 1 MB';
       return [
         {
@@ -80,8 +80,9 @@ async function openSide(server: BenchServer, database: string, size: StateSize):
   return { url, documents: size.documents, node: await server.startNode(url) };
 }
 
-function namesOf({ documents }: Side, count: number): string[] {
-  const random = createRandom(1);
+/** Returns other names for each turn, so that a turn changes pages that the one before has not changed. */
+function namesOf({ documents }: Side, count: number, turn: number): string[] {
+  const random = createRandom(turn + 1);
   return Array.from({ length: count }, () => filledName(random.integer(0, documents - 1)));
 }
 
@@ -101,14 +102,14 @@ interface Comparison {
 
 async function compare(
   sides: readonly Side[],
-  requestsOf: (side: Side) => LoadRequest[],
+  requestsOf: (side: Side, turn: number) => LoadRequest[],
   warmUp: number,
 ): Promise<Comparison> {
   const seen = sides.map(() => ({ rates: [] as number[], wal: [] as number[] }));
-  for (const side of sides) await measure(side, requestsOf(side), warmUp);
+  for (const side of sides) await measure(side, requestsOf(side, 0), warmUp);
   for (let pair = 0; pair < PAIRS; pair += 1) {
     for (const [index, side] of sides.entries()) {
-      const { rate, walBytes } = await measure(side, requestsOf(side), SECONDS);
+      const { rate, walBytes } = await measure(side, requestsOf(side, pair + 1), SECONDS);
       seen[index]?.rates.push(rate);
       seen[index]?.wal.push(walBytes);
     }

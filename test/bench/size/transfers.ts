@@ -37,9 +37,13 @@ export async function takeBackup(nodeUrl: string, path: string): Promise<void> {
   if (!end.includes('}')) throw new Error(`The backup in ${path} is incomplete`);
 }
 
-/** Restores a backup file and returns the report. */
-export async function sendRestore(nodeUrl: string, path: string): Promise<Record<string, unknown>> {
-  const script = `{ printf '{"confirm":"restore","dry_run":false,"backup":'; cat "$1"; printf '}'; } |
+/** Restores a backup file, or plans to, and returns the report. */
+export async function sendRestore(
+  nodeUrl: string,
+  path: string,
+  { dryRun = false } = {},
+): Promise<Record<string, unknown>> {
+  const script = `{ printf '{"confirm":"restore","dry_run":${dryRun},"backup":'; cat "$1"; printf '}'; } |
     curl -sS --fail-with-body -X POST -T - -H 'content-type: application/json' -H "x-loom-admin-token: ${TOKEN}" "$2"`;
   return JSON.parse(await run(script, [path, `${nodeUrl}/v1/admin/persistence/restore`])) as Record<string, unknown>;
 }

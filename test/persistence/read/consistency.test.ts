@@ -25,8 +25,18 @@ async function outcomes(of: TestStore): Promise<Record<string, string>> {
     state: await outcomeOf(of.state()),
     backup: await outcomeOf(of.takeBackup()),
     'backup without entries': await outcomeOf(of.backup({ includeAudit: false })),
-    verification: await outcomeOf(verify(of)),
+    verification: await verification(of),
   };
+}
+
+/** Returns `made` if everything matches the trail, the reason if not, or the code of an error. */
+async function verification(of: TestStore): Promise<string> {
+  try {
+    const verdict = await verify(of);
+    return verdict.ok ? 'made' : verdict.reason;
+  } catch (error) {
+    return outcomeOf(Promise.reject(error));
+  }
 }
 
 const allRefused = {
@@ -39,28 +49,48 @@ const allMade = { state: 'made', backup: 'made', 'backup without entries': 'made
 
 describe('a state whose documents were changed by hand', () => {
   test.each([
-    ['deleted', `delete from loom_document where state_key = 'default' and name = 'a'`],
-    ['inserted', `insert into loom_document (state_key, name, value, revision) values ('default', 'c', '1', 2)`],
-    ['replaced', `update loom_document set value = '"longer"' where state_key = 'default' and name = 'a'`],
-    ['miscounted', `update loom_state set documents = 3 where state_key = 'default'`],
+    ['deleted', 'a', `delete from loom_document where state_key = 'default' and name = 'a'`],
+    ['inserted', 'c', `insert into loom_document (state_key, name, value, revision) values ('default', 'c', '1', 2)`],
+    ['replaced', 'a', `update loom_document set value = '"longer"' where state_key = 'default' and name = 'a'`],
+    ['miscounted', undefined, `update loom_state set documents = 3 where state_key = 'default'`],
   ])(
     '(%s) is refused as a whole, and the time of the last backup stays, until its row is repaired',
-    async (_, spoil) => {
+    async (_, document, spoil) => {
+      const reason = document === undefined ? 'state_mismatch' : 'document_mismatch';
       await node.takeBackup();
       const before = await lastBackup();
       await nodes.database.pool.query(spoil);
-      expect(await outcomes(node)).toEqual(allRefused);
+      expect(await outcomes(node)).toEqual({ ...allRefused, verification: reason });
       expect(await lastBackup()).toBe(before);
-      expect(node.store.observe().lastChainCheck).toMatchObject({ ok: true, by: 'verify' });
+      const found = { ok: false, by: 'verify', first_bad_seq: null, reason };
+      expect(node.store.observe().lastChainCheck).toMatchObject(found);
       expect(await outcomeOf(node.put('d', 4))).toBe('made');
       await nodes.database.pool.query(repairSql);
-      expect(await outcomes(node)).toEqual(allMade);
+      const after = await outcomes(node);
       expect(await lastBackup()).not.toBe(before);
+      if (document === undefined) return expect(after).toEqual(allMade);
+      // The repair counts. It does not make the document what the trail says. The next change of it does.
+      expect(after).toEqual({ ...allMade, verification: reason });
+      expect(node.store.observe().lastChainCheck).toMatchObject(found);
+      await node.put(document, 'again');
+      expect(await outcomes(node)).toEqual(allMade);
     },
   );
 
-  test('says both totals', async () => {
+  test('says both totals, and the verification names the document as well', async () => {
     await nodes.database.pool.query(`delete from loom_document where state_key = 'default' and name = 'a'`);
+    const totals = 'The state row counts 2 documents with 10 bytes, and the node found 1 document with 5 bytes.';
+    expect(await verify(node)).toMatchObject({
+      ok: false,
+      first_bad_seq: null,
+      reason: 'document_mismatch',
+      document: 'a',
+      mismatches: [
+        { reason: 'document_mismatch', document: 'a' },
+        { reason: 'state_mismatch', detail: expect.stringContaining(totals) },
+      ],
+      mismatch_count: 2,
+    });
     await expect(node.state()).rejects.toThrow(
       'The state row counts 2 documents with 10 bytes, and the node found 1 document with 5 bytes.',
     );

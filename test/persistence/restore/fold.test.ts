@@ -5,7 +5,7 @@ import type { ParsedBackup } from '../../setup/backup/chain.ts';
 import { rounds } from '../../setup/depth.ts';
 import { copyState } from '../../setup/node/copy-state.ts';
 import { expectTrailMakesState } from '../../setup/node/fold.ts';
-import { trailOf } from '../../setup/node/history.ts';
+import { expectHistories, trailOf } from '../../setup/node/history.ts';
 import { outcomeOf } from '../../setup/node/nodes.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
 import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
@@ -125,6 +125,7 @@ async function live({ common, copied, steps }: Drawn<typeof history>): Promise<v
     for (const node of [ours, theirs]) {
       expect(await verify(node)).toMatchObject({ ok: true, told_from_seq: 1, untold_documents: 0 });
       expect(await verifyBySql(node.pool, node.stateKey)).toMatchObject({ ok: true });
+      await expectHistories(node);
     }
     // A restore that adopts the whole trail has nothing to add to it.
     const before = await trailOf(ours);

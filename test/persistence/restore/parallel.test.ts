@@ -6,6 +6,7 @@ import type { CommitReceipt } from '../../../src/domain/commit.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import type { ParsedBackup } from '../../setup/backup/chain.ts';
 import { rounds } from '../../setup/depth.ts';
+import { expectTrailMakesState } from '../../setup/node/fold.ts';
 import { asAdmin, type BareServer, createBareServer, inject, json, testConfig } from '../../setup/node/http.ts';
 import { openNodes, outcomeOf, type TestNodes, tally } from '../../setup/node/nodes.ts';
 import { type TestStore, verify } from '../../setup/node/store.ts';
@@ -214,5 +215,6 @@ describe('restores in a race over three nodes', () => {
     expect(receipts.filter(({ eventId }) => !committed.has(eventId))).toEqual([]);
     expect(trail.filter(({ action }) => action === 'document.put')).toHaveLength(receipts.length);
     for (const node of nodes.nodes) expect(await verify(node)).toMatchObject({ ok: true, entries: trail.length });
+    await expectTrailMakesState(nodes.node);
   }, 60_000);
 });

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { limits } from '../../../src/limits.ts';
+import { rounds } from '../../setup/depth.ts';
 import { expectTrailMakesState } from '../../setup/node/fold.ts';
 import { type Entry, trailOf } from '../../setup/node/history.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
@@ -16,7 +17,9 @@ afterEach(() => nodes.close());
 
 const remove = (name: string) => node.commit({ action: 'document.delete', changes: [{ op: 'delete', name }] });
 
-/** Returns the entries after the last restore or undo, without the values of their changes, and its count of changes. */
+/**
+ * Returns the entries after the last restore or undo, without the values of their changes, and its count of changes.
+ */
 async function lastRecorded(action: 'restore' | 'undo') {
   const trail = await trailOf(node);
   const at = trail.findLastIndex((entry) => entry.action === action);
@@ -117,10 +120,10 @@ describe('the changes that a restore writes into the trail', () => {
     const other = await openNodes(1, { maxDocumentBytes: limits.maxConfigurableDocumentBytes });
     node = other.node;
     try {
-      const json = `"${'x'.repeat(1024 * 1024)}"`;
+      const json = `"${'x'.repeat(limits.recordedChangesBytes / 4)}"`;
       for (const name of ['"', 'm', 'z']) await node.commit({ changes: [{ op: 'put', name, json }] });
       // Begins just before the second entry would.
-      const largest = `"${'y'.repeat(limits.maxStateBodyBytes - 1_024)}"`;
+      const largest = `"${'y'.repeat(rounds({ quick: limits.recordedChangesBytes, full: limits.maxStateBodyBytes - 1_024 }))}"`;
       await node.commit({ changes: [{ op: 'put', name: 'n', json: largest }] });
       const backup = await node.backup({ includeAudit: false });
       for (const name of ['"', 'm', 'n', 'z']) await remove(name);

@@ -78,7 +78,7 @@ describe('the backup of a public LOOM node', () => {
     expect(trail[1]).toMatchObject({
       import: { verified: false, position: 1, state_key: 'default', instance_id: null },
     });
-    expect(trail.at(-1)).toMatchObject({ restore: { verified: false, backup: { head: null, sha256: null } } });
+    expect(trail.at(-2)).toMatchObject({ restore: { verified: false, backup: { head: null, sha256: null } } });
     expect(await verify(node)).toMatchObject({ ok: true, entries: 5 });
   });
 

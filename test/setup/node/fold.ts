@@ -70,7 +70,9 @@ const STORED = `
 
 type StateOf = Pick<TestStore, 'pool' | 'stateKey'>;
 
-/** Asserts that the trail alone leads to the state: names, values, digests and revisions. Also calls `expectIndexed`. */
+/**
+ * Asserts that the trail alone leads to the state: names, values, digests and revisions. Also calls `expectIndexed`.
+ */
 export async function expectTrailMakesState({ pool, stateKey }: StateOf): Promise<void> {
   const { documents } = await expectIndexed({ pool, stateKey });
   const trail = await pool.query<{ entry: RecordedEntry }>(

@@ -27,8 +27,8 @@ export interface Program {
 /**
  * Starts the real program in its own process, as an operator does, on a free port unless `env` has `LOOM_PORT`. The
  * program gets `env` without any variable of the tests, and its directory has no `.env`. Resolves when the program
- * listens. Rejects with its output if it ends before that. `entry` is its `main.js`, for callers outside a test run. With
- * `logFile`, standard output goes to this new file, so that nobody has to read it while the program is measured.
+ * listens. Rejects with its output if it ends before that. `entry` is its `main.js`, for callers outside a test run.
+ * With `logFile`, standard output goes to this new file, so that a benchmark need not read it.
  */
 export async function startProgram({
   env,

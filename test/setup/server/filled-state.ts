@@ -58,7 +58,7 @@ $$`;
 function insertEntries(after: number, until: number, documents: number): string {
   return `
 with e as (
-  select seq, (seq - 1) % ${documents} as n, seq > ${documents} as is_patch, gen_random_uuid() as event_id,
+  select seq, (seq - 1) % ${documents} as n, seq > ${documents} as is_patch, ('019c1a00-0000-7000-8000-' || lpad(to_hex(seq), 12, '0'))::uuid as event_id,
          timestamptz '2026-01-01Z' + seq * interval '1 second' as at
     from generate_series(${after + 1}::bigint, ${until}) seq
 ), built as (

@@ -1,0 +1,103 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { type EntryMembers, malformedMember } from '../../../src/backup/check/entry-forms.ts';
+import { hasWellFormedHash, readEntryText, removeHash } from '../../../src/backup/check/entry-text.ts';
+import { createBackupDecoder, type EntryItem } from '../../../src/backup/format/decoder.ts';
+import { canonicalText, canonicalWithout } from '../../../src/json/canonical.ts';
+import { limits } from '../../../src/limits.ts';
+import { anyJson, spellOddly } from '../../setup/values/json-samples.ts';
+
+const HASH = 'ab'.repeat(32);
+
+const good = {
+  seq: 7,
+  event_id: '01234567-89ab-cdef-0123-456789abcdef',
+  recorded_at: '2026-01-31T23:59:59.123456Z',
+  action: 'document.put',
+  revision: 7,
+  epoch: 'F95jjP9wui',
+};
+
+const put = { op: 'put', name: 'a/é', value: { b: [1, '"}', {}] }, sha256: HASH };
+
+/** Returns the entry of a backup as the decoder passes it on. The chunk ends after the entry or inside it. */
+function decode(text: string, cut = text.length): EntryItem {
+  const bytes = Buffer.from(`{"audit_entries":[${text}]`);
+  const decoder = createBackupDecoder();
+  const at = Math.min(bytes.length, '{"audit_entries":['.length + cut);
+  const items = [...decoder.write(bytes.subarray(0, at)), ...decoder.write(bytes.subarray(at))];
+  const [item] = items;
+  if (item?.kind !== 'entry') throw new Error(`Expected an entry: ${text}`);
+  return item;
+}
+
+function read(entry: object, write: (entry: object) => string = JSON.stringify) {
+  return readEntryText(decode(write(entry)).text);
+}
+
+/** The entry as LOOM writes it: the hash, then the rest in canonical form. */
+function asLoom(entry: object): string {
+  return `{"hash":"${HASH}",${canonicalText(entry).slice(1)}`;
+}
+
+const anyMember = fc.oneof(anyJson, fc.constantFrom(HASH, put, [put], [put, put], 'x'.repeat(4000), '\u0001', 'é'));
+const anyEntry = fc.dictionary(
+  fc.constantFrom('seq', 'hash', 'event_id', 'action', 'idempotency_key', 'revision', 'epoch', 'changes', 'é', 'other'),
+  anyMember,
+);
+
+test('the members of any entry are those that JSON.parse returns, and the text without its hash has the others', () => {
+  fc.assert(
+    fc.property(anyEntry, fc.nat(), fc.nat(500), (some, seed, cut) => {
+      const entry = seed % 2 === 0 ? { ...good, hash: HASH, ...some } : some;
+      const { hash: _hash, ...rest } = entry as { hash?: unknown };
+      const text = seed % 4 === 0 ? asLoom(rest) : spellOddly(entry, seed);
+      const item = decode(text, cut);
+      const parsed = JSON.parse(text) as EntryMembers & Record<string, unknown>;
+      const expected = canonicalWithout(Buffer.from(item.text), 'hash');
+      const found = readEntryText(item.text);
+      expect(malformedMember(found.members)).toBe(malformedMember(parsed));
+      for (const [name, value] of Object.entries(found.members)) {
+        if (typeof value === 'number' || (typeof value === 'string' && value !== '')) {
+          expect(value).toBe((parsed as Record<string, unknown>)[name]);
+        }
+      }
+      if (hasWellFormedHash(parsed))
+        expect(canonicalText(JSON.parse(removeHash(item.text, found).toString()))).toBe(expected);
+    }),
+  );
+});
+
+test.each<[string, object, object]>([
+  ['a put', put, { name: 'a/é', op: 'put', sha256: HASH, revision: undefined }],
+  ['a merge with its own revision', { ...put, op: 'merge', revision: 5 }, { op: 'merge', revision: '5' }],
+  ['a deletion', { op: 'delete', name: 'a' }, { name: 'a', op: 'delete', sha256: '' }],
+  ['a name with quotes', { ...put, name: '"\\' }, { name: '"\\' }],
+])('the only change of an entry is read: %s', (_what, change, expected) => {
+  const entry = { ...good, changes: [change] };
+  for (const write of [asLoom, JSON.stringify, (one: object) => spellOddly(one, 3)]) {
+    expect(read(entry, write).change).toMatchObject(expected);
+  }
+});
+
+test.each<[string, unknown]>([
+  ['several changes', [put, put]],
+  ['no change', []],
+  ['a put without a digest', [{ op: 'put', name: 'a', value: 1 }]],
+  ['a digest of another form', [{ ...put, sha256: HASH.toUpperCase() }]],
+  ['a name that no document can have', [{ ...put, name: 'a\u0085' }]],
+  ['a name that is too long', [{ ...put, name: 'x'.repeat(limits.maxDocumentNameBytes + 1) }]],
+  ['an unknown operation', [{ ...put, op: 'move' }]],
+  ['a revision of another form', [{ ...put, revision: '5' }]],
+  ['another element', [[put]]],
+  ['another value', { put }],
+])('PostgreSQL reads the changes of an entry with %s', (_what, changes) => {
+  for (const write of [asLoom, JSON.stringify]) expect(read({ ...good, changes }, write).change).toBeUndefined();
+});
+
+test('a key or a name of the greatest length is read, even if each byte is escaped', () => {
+  const key = '\u0001'.repeat(limits.maxIdempotencyKeyBytes);
+  expect(read({ ...good, idempotency_key: key }).members.idempotency_key).toBe(key);
+  const name = '"'.repeat(limits.maxDocumentNameBytes);
+  expect(read({ ...good, changes: [{ ...put, name }] }).change?.name).toBe(name);
+});
