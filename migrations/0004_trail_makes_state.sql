@@ -160,6 +160,7 @@ $$;
 -- One statement reads all that the batch names: earlier commits with its event ids and keys, and size and revision of its documents. The
 -- commits then change this copy, one after the other. One statement writes the result. So the number of statements does not depend on the
 -- number of commits, and a document that many commits change is written once.
+-- The copy and the rows to write have the types of the tables: a migration that adds a column to one of them has to replace this function.
 --
 -- p_commits: [{event_id, action, actor, actor_name?, request_id, idempotency_key?, precondition?: {document, if_match?, if_none_match?},
 --              changes: [{op: put | merge | delete, name, value?}, ...]}, ...]; names differ within one commit.
