@@ -124,8 +124,8 @@ describe('with an older copy of the data in the same place', () => {
   /** Puts back the rows of an earlier time, as a copy of the data directory does. */
   async function putBack(revision: number): Promise<void> {
     await node.pool.query(`set session_replication_role = replica; delete from loom_audit where seq > ${revision};`);
-    await node.pool.query(`delete from loom_change where seq > ${revision}`);
     await node.pool.query(`delete from loom_document where revision > ${revision}`);
+    await node.pool.query(`delete from loom_change where seq > ${revision}`);
     await node.pool.query(
       `update loom_state set revision = ${revision}, audit_seq = ${revision},
               audit_hash = (select hash from loom_audit where seq = ${revision}),

@@ -145,7 +145,9 @@ describe('the changes that a restore writes into the trail', () => {
     }
   }, 600_000);
 
-  /** Asserts that a backup with such entries can be imported, that its import can be removed, and the removal undone. */
+  /**
+   * Asserts that a backup with such entries can be imported, that its import can be removed, and the removal undone.
+   */
   async function expectRestorable(origin: TestStore): Promise<void> {
     const whole = await origin.backup();
     const importing = await openNodes();
