@@ -48,6 +48,7 @@ function endOfQuoted(bytes: Buffer, start: number): number {
 /** Moves over the members of an object. The fields are positions of the current member; the name is with quotes. */
 export class MemberCursor {
   readonly bytes: Buffer;
+  private readonly start: number;
   nameStart = 0;
   nameEnd = 0;
   valueStart = 0;
@@ -57,6 +58,7 @@ export class MemberCursor {
   /** `start` is where the name of the first member begins; -1 stands for an object without members. */
   constructor(bytes: Buffer, start: number) {
     this.bytes = bytes;
+    this.start = start;
     this.position = start;
   }
 
@@ -70,6 +72,11 @@ export class MemberCursor {
     this.valueEnd = endOfPart(bytes, this.valueStart);
     this.position = bytes[this.valueEnd] === BYTE.comma ? this.valueEnd + 2 : -1;
     return true;
+  }
+
+  /** The end of the object, once `next` has returned false. */
+  get end(): number {
+    return Math.max(this.valueEnd, this.start) + 1;
   }
 
   /** Whether the current name has no escapes. */
@@ -106,26 +113,5 @@ export class MemberCursor {
   readValue(): unknown {
     const { bytes, valueStart, valueEnd } = this;
     return this.readString() ?? JSON.parse(bytes.toString('utf8', valueStart, valueEnd));
-  }
-}
-
-/** Moves over the elements of the array that begins at `start`. */
-export class ElementCursor {
-  private readonly bytes: Buffer;
-  start = 0;
-  private position: number;
-
-  constructor(bytes: Buffer, start: number) {
-    this.bytes = bytes;
-    this.position = bytes[start + 1] === BYTE.closeBracket ? -1 : start + 1;
-  }
-
-  /** Moves to the next element. Returns false after the last. */
-  next(): boolean {
-    if (this.position < 0) return false;
-    this.start = this.position;
-    const end = endOfPart(this.bytes, this.start);
-    this.position = this.bytes[end] === BYTE.comma ? end + 2 : -1;
-    return true;
   }
 }

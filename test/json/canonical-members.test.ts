@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { canonicalText } from '../../src/json/canonical.ts';
-import { ElementCursor, endOfPart, MemberCursor } from '../../src/json/canonical-members.ts';
+import { endOfPart, MemberCursor } from '../../src/json/canonical-members.ts';
 import { anyJson } from '../setup/values/json-samples.ts';
 
 const longString = fc
@@ -23,11 +23,7 @@ test('the parts of a canonical text are those of its value', () => {
         found.push([JSON.parse(object.toString('utf8', members.nameStart, members.nameEnd)), members.readValue()]);
       }
       expect(Object.fromEntries(found)).toEqual(value);
-      const array = Buffer.from(canonicalText(Object.values(value)));
-      const elements = new ElementCursor(array, 0);
-      const starts: string[] = [];
-      while (elements.next()) starts.push(array.toString('utf8', elements.start, endOfPart(array, elements.start)));
-      expect(starts).toEqual(Object.values(value).map(canonicalText));
+      expect(members.end).toBe(object.length);
     }),
   );
 });

@@ -1,4 +1,4 @@
-import { ElementCursor, MemberCursor } from '../../../json/canonical-members.ts';
+import { endOfPart, MemberCursor } from '../../../json/canonical-members.ts';
 import { limits } from '../../../limits.ts';
 import type { CheckedEntry } from '../../check/entry.ts';
 import { isSha256 } from '../../check/entry-forms.ts';
@@ -18,18 +18,28 @@ export interface Change {
  */
 export function readChanges({ text, changesAt }: CheckedEntry, onChange: (change: Change) => void): void {
   if (changesAt < 0 || text[changesAt] !== OPENING_BRACKET) return;
-  const elements = new ElementCursor(text, changesAt);
-  while (elements.next()) {
-    const change = text[elements.start] === OPENING_BRACE ? readChange(text, elements.start) : undefined;
-    if (change !== undefined) onChange(change);
+  let position = changesAt + 1;
+  while (text[position] !== CLOSING_BRACKET) {
+    let end: number;
+    if (text[position] === OPENING_BRACE) {
+      const members = new MemberCursor(text, position + 1);
+      const change = readChange(members);
+      if (change !== undefined) onChange(change);
+      end = members.end;
+    } else {
+      end = endOfPart(text, position);
+    }
+    position = text[end] === COMMA ? end + 2 : end;
   }
 }
 
 const OPENING_BRACKET = 0x5b;
+const CLOSING_BRACKET = 0x5d;
 const OPENING_BRACE = 0x7b;
+const COMMA = 0x2c;
 
-function readChange(text: Buffer, start: number): Change | undefined {
-  const members = new MemberCursor(text, start + 1);
+function readChange(members: MemberCursor): Change | undefined {
+  const { bytes } = members;
   let op: string | undefined;
   let name: string | undefined;
   let value: Buffer | undefined;
@@ -37,7 +47,7 @@ function readChange(text: Buffer, start: number): Change | undefined {
   while (members.next()) {
     if (members.isNamed('op')) op = members.readString();
     else if (members.isNamed('name')) name = members.readString();
-    else if (members.isNamed('value')) value = text.subarray(members.valueStart, members.valueEnd);
+    else if (members.isNamed('value')) value = bytes.subarray(members.valueStart, members.valueEnd);
     else if (members.isNamed('sha256')) sha256 = members.readString();
   }
   if (op !== 'put' && op !== 'merge' && op !== 'delete') return undefined;
