@@ -1,7 +1,6 @@
 import { fillState, type StateSize } from '../../setup/server/filled-state.ts';
 import { copyOut } from '../copy.ts';
 import { seriesOf, timed } from '../figures.ts';
-import { ask } from '../meanwhile.ts';
 import type { BenchOptions, Figure } from '../results.ts';
 import { TOKEN, withBenchServer } from '../server.ts';
 import { run } from './transfers.ts';
@@ -21,12 +20,6 @@ export function benchmarkBackup(options: BenchOptions): Promise<Figure[]> {
   const script = `curl -sS --fail-with-body -o /dev/null -H "x-loom-admin-token: ${TOKEN}" "$1"`;
   const work = (nodeUrl: string) => run(script, [`${nodeUrl}/v1/admin/persistence/backup`]);
   return compareWithCopy(options, { name: 'backup', work, goal: { atMost: 1.5 } });
-}
-
-/** Measures a verification of the whole state and trail over HTTP against COPY of the same rows. */
-export function benchmarkVerify(options: BenchOptions): Promise<Figure[]> {
-  const work = (nodeUrl: string) => ask(`${nodeUrl}/v1/audit/verify`, { headers: { 'x-loom-admin-token': TOKEN } });
-  return compareWithCopy(options, { name: 'GET /v1/audit/verify', work, goal: { atMost: 2 } });
 }
 
 async function compareWithCopy({ entries = 200_000 }: BenchOptions, { name, work, goal }: Stream): Promise<Figure[]> {
