@@ -28,7 +28,8 @@ language sql immutable parallel safe as $$
               else 0 end,
          change ->> 'op',
          case when change ->> 'op' = 'delete' then null
-              when length(change ->> 'sha256') = 64 and (change ->> 'sha256') collate "C" !~ '[^0-9a-f]' then decode(change ->> 'sha256', 'hex')
+              when length(change ->> 'sha256') = 64 and (change ->> 'sha256') collate "C" !~ '[^0-9a-f]'
+                then decode(change ->> 'sha256', 'hex')
               when change ->> 'op' = 'put' then loom_value_sha256(change -> 'value') end
     from jsonb_array_elements(case when jsonb_typeof(p_entry -> 'changes') = 'array' then p_entry -> 'changes' else '[]' end)
          with ordinality as element (change, place)
@@ -131,14 +132,21 @@ end
 $$;
 
 -- Remembers the last restore or undo, whichever version of a node makes it. A node of an earlier schema version does not keep the index,
--- so it is made again. Among adopted entries, at most the last causes that.
+-- so it is made again from the entries that the operation left as they were: those up to the head that it found, less what it removed.
+-- Among adopted entries, at most the last causes that.
 create or replace function loom_audit_note_restore() returns trigger language plpgsql as $$
+declare
+  v_operation jsonb := new.entry -> new.action;
+  v_after bigint := coalesce(substring(v_operation #>> '{previous_head,seq}' from '^[0-9]{1,15}$')::bigint, 0)
+    - coalesce(substring(v_operation ->> 'replaced_entries' from '^[0-9]{1,15}$')::bigint, 0);
 begin
   insert into loom_lineage as l (state_key, restored_seq) values (new.state_key, new.seq)
   on conflict (state_key) do update set restored_seq = excluded.restored_seq;
   if not loom_entry_is_told(new.entry) and coalesce(current_setting('loom.changes', true), '') <> 'kept'
     and new.seq = (select max(seq) from loom_audit where state_key = new.state_key) then
-    perform loom_rebuild_changes(new.state_key);
+    v_after := greatest(0, least(v_after, new.seq - 1));
+    delete from loom_change where state_key = new.state_key and seq > v_after;
+    perform loom_index_changes(new.state_key, v_after);
   end if;
   return null;
 end
@@ -198,8 +206,10 @@ $$;
 -- Makes a batch of commits in one transaction, in order, each with exactly one audit entry. A commit that is refused leaves nothing, and
 -- the rest go on: everything that can fail is found out before anything changes.
 --
--- One statement reads all that the batch names. The commits then change a copy of these documents, one after the other, and one statement
--- writes what has become of them. So a batch costs few statements, and a document that many commits change is written once.
+-- One statement reads all that the batch names: earlier commits with its event ids and keys, and size and revision of its documents. The
+-- commits then change this copy, one after the other. One statement writes the result. So the number of statements does not depend on the
+-- number of commits, and a document that many commits change is written once.
+-- The copy and the rows to write have the types of the tables: a migration that adds a column to one of them has to replace this function.
 --
 -- p_commits: [{event_id, action, actor, actor_name?, request_id, idempotency_key?, precondition?: {document, if_match?, if_none_match?},
 --              changes: [{op: put | merge | delete, name, value?}, ...]}, ...]; names differ within one commit.
@@ -225,7 +235,7 @@ language plpgsql set jit = off set enable_seqscan = off set enable_nestloop = of
 set row_security = off set loom.changes = 'kept' as $$
 #variable_conflict use_column
 declare
-  -- A node of schema version 3 or later.
+  -- Whether the node is of schema version 3 or later.
   v_is_new constant boolean := p_options ? 'max_entry_bytes';
   v_timed constant boolean := coalesce((p_options ->> 'timed')::boolean, false);
   v_seen constant jsonb := p_options -> 'seen';
@@ -291,8 +301,8 @@ begin
   v_locked_at := clock_timestamp();
   v_until := v_locked_at + coalesce((p_options ->> 'max_hold_ms')::bigint, 4000) * interval '1 millisecond';
 
-  -- Each name, event id and key is one probe of an index, whatever the planner expects: a lateral query with an offset and a scalar
-  -- query cannot become a join.
+  -- Each name, event id and key is one probe of an index, whatever the planner expects: a lateral query with an offset cannot become a
+  -- join, and neither can a scalar query.
   select l.lineage, l.restored_seq, d.places, d.documents, e.ids, k.keys
     into v_lineage, v_restored_seq, v_places, v_documents, v_known_events, v_known_keys
     from (select coalesce(jsonb_object_agg(name, place), '{}') as places,
@@ -333,10 +343,10 @@ begin
     v_key := v_commit ->> 'idempotency_key';
     v_may_be_known := v_event_id = any (v_known_events) or v_key = any (v_known_keys);
 
-    -- Write what the commits so far have made: at the end, before a commit that reads the tables, and before it becomes much.
+    -- Write what the commits so far have made: at the end, before a commit that reads the tables, and whenever it exceeds 1 MiB.
     if (v_commit is null and v_state.revision > v_first_revision)
       or (v_unwritten > 0 and (v_may_be_known or v_action = 'state.put' or v_unwritten > 1048576)) then
-      -- One by one: for "= any", PostgreSQL may read all names of the state. An upsert probes the index, too.
+      -- One by one: for "= any", PostgreSQL may read all names of the state. An upsert is a probe for each row, too.
       foreach v_name in array v_deleted loop
         delete from loom_document where state_key = p_state_key and name = v_name;
       end loop;
@@ -351,6 +361,9 @@ begin
       ), indexed as (
         insert into loom_change (state_key, name, seq, revision, op, sha256)
         select state_key, name, seq, revision, op, sha256 from unnest(v_index)
+        -- A row that somebody has inserted here by hand must not stop commits.
+        on conflict (state_key, name, seq) do update
+          set revision = excluded.revision, op = excluded.op, sha256 = excluded.sha256
       )
       update loom_state
         set revision = v_state.revision, audit_seq = v_state.audit_seq, audit_hash = v_state.audit_hash,
@@ -404,7 +417,7 @@ begin
       select v_state.documents - count(bytes),
              v_cost + 512 * (v_state.documents - count(bytes)) + greatest(v_state.bytes - coalesce(sum(bytes), 0), 0) / 16
         into v_delete_count, v_cost
-        from (select v_documents[(v_places -> (change ->> 'name'))::int].bytes from jsonb_array_elements(v_changes) as c (change)) c;
+        from (select v_documents[(v_places -> (name #>> '{}'))::int].bytes from jsonb_path_query(v_changes, '$[*].name') as p (name)) c;
     end if;
     v_answer := case
       when v_delete_count > (p_options ->> 'max_deletes')::bigint
@@ -428,7 +441,7 @@ begin
         into v_changes, v_places, v_documents, v_answer
         from (select name, revision, bytes, row_number() over () as place from loom_document d
                where state_key = p_state_key
-                 and not exists (select from jsonb_array_elements(v_changes) as c (change) where change ->> 'name' = d.name)) others;
+                 and not exists (select from jsonb_path_query(v_changes, '$[*].name') as p (path) where path #>> '{}' = d.name)) others;
     end if;
 
     -- First find out everything, then change: a commit that fails half-way must leave nothing.
@@ -564,8 +577,8 @@ begin
      where p.oid = 'loom_commit(text, jsonb, jsonb)'::regprocedure and acl.grantee <> p.proowner
   loop
     foreach v_object in array array[
-      'loom_current_lineage()', 'loom_check_lineage(text, jsonb, text)', 'loom_merge(jsonb, jsonb, timestamptz)', 'loom_audit_note_restore()',
-      'loom_audit_note_changes()',
+      'loom_current_lineage()', 'loom_check_lineage(text, jsonb, text)', 'loom_merge(jsonb, jsonb, timestamptz)',
+      'loom_audit_note_restore()', 'loom_audit_note_changes()',
       'loom_share_rights()', 'loom_entry_changes(jsonb)', 'loom_entry_is_told(jsonb)', 'loom_index_changes(text, bigint)',
       'loom_rebuild_changes(text)', 'loom_merge_flat(jsonb, jsonb)', 'loom_change_work(jsonb, integer)',
       'loom_earlier_answer(text, uuid, text, text, bigint)', 'loom_fold_step(jsonb, text, jsonb)', 'loom_fold(text, jsonb)',

@@ -49,6 +49,7 @@ async function measure(server: BenchServer, entries: number): Promise<Figure[]> 
   const node = await server.startNode(url);
   const file = join(server.directory, 'backup.json');
   try {
+    const idle = await during(node.url, () => sleep(SECONDS * 1_000));
     const backup = await during(node.url, () => takeBackup(node.url, file));
     const rates = await commitRates(server, node.url);
     // The clients have changed every document since that backup.
@@ -61,6 +62,11 @@ async function measure(server: BenchServer, entries: number): Promise<Figure[]> 
         unit: '×',
         comparedWith: 'their rate before',
         goal: { atLeast: 0.6 },
+      },
+      {
+        name: `/ready, p99 without a backup or restore, ${label}`,
+        value: quantile(idle.ready, 0.99),
+        unit: 'ms',
       },
       ...latenciesOf(`a backup, ${label}`, backup),
       ...latenciesOf(`a restore that changes every document, ${label}`, restore),
