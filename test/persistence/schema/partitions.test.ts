@@ -9,7 +9,7 @@ import { verifyBySql } from '../../setup/server/verify-sql.ts';
 
 const partitionByState = await readFile(new URL('../../../docs/partition-by-state.sql', import.meta.url), 'utf8');
 const tables = ['loom_document', 'loom_audit', 'loom_change', 'loom_snapshot_document', 'loom_snapshot_audit'];
-const stateKeys = ['default', 'orders', 'prices', 'stock'];
+const stateKeys = ['default', 'orders', 'prices'];
 
 let database: TestDatabase;
 let stores: TestStore[];
