@@ -53,7 +53,7 @@ async function definitionsOf(pool: Pool): Promise<string[]> {
   return rows.map(({ line }) => line);
 }
 
-test('docs/partition-by-state.sql moves every row, and everything works afterwards', { timeout: 60_000 }, async () => {
+test('docs/partition-by-state.sql moves every row, and everything works afterwards', { timeout: 120_000 }, async () => {
   const { pool } = database;
   const backups = await Promise.all(stores.map(makeHistory));
   await pool.query('grant select on loom_audit to public');
@@ -97,7 +97,7 @@ async function useState(store: TestStore, backup: string): Promise<void> {
 }
 
 test('after docs/partition-by-state.sql, the trail stays append-only and a node serves', {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   const { pool } = database;
   await stores[0]?.put('one', 1);
