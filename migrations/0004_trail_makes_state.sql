@@ -78,6 +78,47 @@ $$;
 -- The document that successive changes make, from their op and value. Null: the document does not exist.
 create aggregate loom_fold(p_op text, p_value jsonb) (sfunc = loom_fold_step, stype = jsonb, parallel = safe);
 
+-- The merges whose entry claims another digest than that of the result of all changes since the last put or deletion: the first one after
+-- each of these, because the later ones build on it. After a merge without a digest, or one of the untold restores p_untold, the document
+-- is unknown until the next put or deletion. Before all, it does not exist.
+--
+-- A run is a change that does not depend on the document before, and the merges after it. Only the values of known runs with merges are
+-- read. p_derived: take the changes from the entries instead of the index. The names are divided into p_parts, a power of two, for
+-- parallel workers. A plpgsql function is never inlined: the window functions inside would not run in a worker.
+create function loom_wrong_merges(p_state_key text, p_untold bigint[], p_derived boolean, p_part int, p_parts int)
+returns table (name text, seq bigint) language plpgsql stable parallel safe cost 1000000 rows 100 as $$
+#variable_conflict use_column
+begin
+  return query
+  with changes as (
+    select c.name, c.seq, c.op, c.sha256 from loom_change c where c.state_key = p_state_key and c.name <> '' and not p_derived
+    union all
+    select c.name, a.seq, c.op, c.sha256
+      from loom_audit a cross join lateral loom_entry_changes(a.entry) c where a.state_key = p_state_key and p_derived
+  ), part as materialized (
+    select name, seq, op, sha256, op = 'merge' and sha256 is not null as is_told, width_bucket(seq, p_untold) as era
+      from changes where hashtext(name) & (p_parts - 1) = p_part
+  ), runs as (
+    select *, count(*) filter (where not is_told) over (partition by name, era order by seq) as run
+      from part where name in (select p.name from part p where p.is_told)
+  ), needed as materialized (
+    select * from (
+      select *, bool_or(is_told) over whole as has_merges,
+             case when run = 0 then era = 0 else first_value(op) over (whole order by seq) <> 'merge' end as is_known
+        from runs window whole as (partition by name, era, run)) r
+     where has_merges and is_known
+  )
+  select name, min(seq)
+    from (select n.*, loom_fold(op, value) over (partition by name, era, run order by seq) as document
+            from needed n
+            join (select a.seq, change ->> 'name' as name, change -> 'value' as value
+                    from loom_audit a cross join lateral jsonb_array_elements(a.entry -> 'changes') e (change)
+                   where a.state_key = p_state_key and a.seq in (select n.seq from needed n)) v using (name, seq)) folded
+   where is_told and sha256 is distinct from loom_value_sha256(document)
+   group by name, era, run;
+end
+$$;
+
 -- Indexes an entry that another function than loom_commit of this version has written: a call of the earlier one that began before the
 -- migration, a restore by a node of an earlier schema version, or someone by SQL.
 create function loom_audit_note_changes() returns trigger language plpgsql as $$
@@ -157,8 +198,10 @@ $$;
 -- Makes a batch of commits in one transaction, in order, each with exactly one audit entry. A commit that is refused leaves nothing, and
 -- the rest go on: everything that can fail is found out before anything changes.
 --
--- One statement reads all that the batch names. The commits then change a copy of these documents, one after the other, and one statement
--- writes what has become of them. So a batch costs few statements, and a document that many commits change is written once.
+-- One statement reads all that the batch names: earlier commits with its event ids and keys, and size and revision of its documents. The
+-- commits then change this copy, one after the other. One statement writes the result. So the number of statements does not depend on the
+-- number of commits, and a document that many commits change is written once.
+-- The copy and the rows to write have the types of the tables: a migration that adds a column to one of them has to replace this function.
 --
 -- p_commits: [{event_id, action, actor, actor_name?, request_id, idempotency_key?, precondition?: {document, if_match?, if_none_match?},
 --              changes: [{op: put | merge | delete, name, value?}, ...]}, ...]; names differ within one commit.
@@ -184,7 +227,7 @@ language plpgsql set jit = off set enable_seqscan = off set enable_nestloop = of
 set row_security = off set loom.changes = 'kept' as $$
 #variable_conflict use_column
 declare
-  -- A node of schema version 3 or later.
+  -- Whether the node is of schema version 3 or later.
   v_is_new constant boolean := p_options ? 'max_entry_bytes';
   v_timed constant boolean := coalesce((p_options ->> 'timed')::boolean, false);
   v_seen constant jsonb := p_options -> 'seen';
@@ -250,8 +293,8 @@ begin
   v_locked_at := clock_timestamp();
   v_until := v_locked_at + coalesce((p_options ->> 'max_hold_ms')::bigint, 4000) * interval '1 millisecond';
 
-  -- Each name, event id and key is one probe of an index, whatever the planner expects: a lateral query with an offset and a scalar
-  -- query cannot become a join.
+  -- Each name, event id and key is one probe of an index, whatever the planner expects: a lateral query with an offset cannot become a
+  -- join, and neither can a scalar query.
   select l.lineage, l.restored_seq, d.places, d.documents, e.ids, k.keys
     into v_lineage, v_restored_seq, v_places, v_documents, v_known_events, v_known_keys
     from (select coalesce(jsonb_object_agg(name, place), '{}') as places,
@@ -292,10 +335,10 @@ begin
     v_key := v_commit ->> 'idempotency_key';
     v_may_be_known := v_event_id = any (v_known_events) or v_key = any (v_known_keys);
 
-    -- Write what the commits so far have made: at the end, before a commit that reads the tables, and before it becomes much.
+    -- Write what the commits so far have made: at the end, before a commit that reads the tables, and whenever it exceeds 1 MiB.
     if (v_commit is null and v_state.revision > v_first_revision)
       or (v_unwritten > 0 and (v_may_be_known or v_action = 'state.put' or v_unwritten > 1048576)) then
-      -- One by one: for "= any", PostgreSQL may read all names of the state. An upsert probes the index, too.
+      -- One by one: for "= any", PostgreSQL may read all names of the state. An upsert is a probe for each row, too.
       foreach v_name in array v_deleted loop
         delete from loom_document where state_key = p_state_key and name = v_name;
       end loop;
@@ -310,6 +353,9 @@ begin
       ), indexed as (
         insert into loom_change (state_key, name, seq, revision, op, sha256)
         select state_key, name, seq, revision, op, sha256 from unnest(v_index)
+        -- A row that somebody has inserted here by hand must not stop commits.
+        on conflict (state_key, name, seq) do update
+          set revision = excluded.revision, op = excluded.op, sha256 = excluded.sha256
       )
       update loom_state
         set revision = v_state.revision, audit_seq = v_state.audit_seq, audit_hash = v_state.audit_hash,
@@ -363,7 +409,7 @@ begin
       select v_state.documents - count(bytes),
              v_cost + 512 * (v_state.documents - count(bytes)) + greatest(v_state.bytes - coalesce(sum(bytes), 0), 0) / 16
         into v_delete_count, v_cost
-        from (select v_documents[(v_places -> (change ->> 'name'))::int].bytes from jsonb_array_elements(v_changes) as c (change)) c;
+        from (select v_documents[(v_places -> (name #>> '{}'))::int].bytes from jsonb_path_query(v_changes, '$[*].name') as p (name)) c;
     end if;
     v_answer := case
       when v_delete_count > (p_options ->> 'max_deletes')::bigint
@@ -387,7 +433,7 @@ begin
         into v_changes, v_places, v_documents, v_answer
         from (select name, revision, bytes, row_number() over () as place from loom_document d
                where state_key = p_state_key
-                 and not exists (select from jsonb_array_elements(v_changes) as c (change) where change ->> 'name' = d.name)) others;
+                 and not exists (select from jsonb_path_query(v_changes, '$[*].name') as p (path) where path #>> '{}' = d.name)) others;
     end if;
 
     -- First find out everything, then change: a commit that fails half-way must leave nothing.
@@ -527,7 +573,8 @@ begin
       'loom_audit_note_changes()',
       'loom_share_rights()', 'loom_entry_changes(jsonb)', 'loom_entry_is_told(jsonb)', 'loom_index_changes(text, bigint)',
       'loom_rebuild_changes(text)', 'loom_merge_flat(jsonb, jsonb)', 'loom_change_work(jsonb, integer)',
-      'loom_earlier_answer(text, uuid, text, text, bigint)', 'loom_fold_step(jsonb, text, jsonb)', 'loom_fold(text, jsonb)']
+      'loom_earlier_answer(text, uuid, text, text, bigint)', 'loom_fold_step(jsonb, text, jsonb)', 'loom_fold(text, jsonb)',
+      'loom_wrong_merges(text, bigint[], boolean, integer, integer)']
     loop
       execute format('grant execute on function %s to %s', v_object, v_right.grantee);
     end loop;

@@ -15,13 +15,14 @@ import {
   updatePage,
   writeResults,
 } from './results.ts';
+import { benchmarkBackup } from './size/backup.ts';
 import { benchmarkFlat } from './size/flat.ts';
 import { benchmarkMemory } from './size/memory.ts';
 import { benchmarkPatch } from './size/patch.ts';
-import { benchmarkBackup, benchmarkVerify } from './size/streams.ts';
 import { benchmarkVerifyFile } from './size/verify-file.ts';
 import { benchmarkWaits } from './size/waits.ts';
 import { benchmarkTransfer } from './transfer.ts';
+import { benchmarkVerify } from './verify.ts';
 
 /** A benchmark returns figures, which are combined over the runs, or prints its own tables. */
 type Benchmark = (options: BenchOptions) => Promise<Figure[] | undefined> | Promise<void>;

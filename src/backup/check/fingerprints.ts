@@ -1,7 +1,5 @@
 import { randomBytes } from 'node:crypto';
 
-const FIRST_CAPACITY = 4096;
-
 /** Makes fingerprints differ in each process, so that nobody can prepare values with the same fingerprint. */
 const seed = randomBytes(8);
 const [SEED_LOW, SEED_HIGH] = [seed.readUInt32LE(0) | 1, seed.readUInt32LE(4) | 1];
@@ -25,9 +23,10 @@ export function fingerprintOf(text: string): number {
   return ((high ^ (high >>> 14)) >>> 11) * 2 ** 32 + ((low ^ (low >>> 16)) >>> 0);
 }
 
-/** Number of groups that are stored and sorted alone: sorting all of 3 million at once would block the event loop. */
-const GROUPS = 64;
-const GROWTH = 1.25;
+/** Number of groups that are sorted alone: sorting all of 3 million at once would block the event loop. */
+const GROUPS = 256;
+/** Fingerprints of a block. A growing array would leave its smaller copies to the garbage collection. */
+const BLOCK = 256;
 
 /** Collects fingerprints, with 8 bytes for each. */
 export interface Fingerprints {
@@ -39,39 +38,42 @@ export interface Fingerprints {
 }
 
 export function createFingerprints(): Fingerprints {
-  const groups = Array.from({ length: GROUPS }, () => new Float64Array(FIRST_CAPACITY / GROUPS));
+  const groups: Float64Array[][] = Array.from({ length: GROUPS }, () => []);
+  /** By group: the number of fingerprints, and the block that is not full yet. */
   const counts = new Uint32Array(GROUPS);
-  let heldBytes = FIRST_CAPACITY * Float64Array.BYTES_PER_ELEMENT;
-
-  function grow(full: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
-    const larger = new Float64Array(Math.ceil(full.length * GROWTH));
-    larger.set(full);
-    heldBytes += larger.byteLength - full.byteLength;
-    return larger;
-  }
+  const open: Float64Array[] = [];
+  let blocks = 0;
 
   return {
     add: (fingerprint) => {
-      const place = fingerprint % GROUPS;
-      const count = counts[place] as number;
-      const full = groups[place] as Float64Array<ArrayBuffer>;
-      const group = count < full.length ? full : grow(full);
-      group[count] = fingerprint;
-      groups[place] = group;
-      counts[place] = count + 1;
+      const group = fingerprint % GROUPS;
+      const count = counts[group] as number;
+      if (count % BLOCK === 0) {
+        open[group] = new Float64Array(BLOCK);
+        groups[group]?.push(open[group]);
+        blocks += 1;
+      }
+      (open[group] as Float64Array)[count % BLOCK] = fingerprint;
+      counts[group] = count + 1;
     },
-    heldBytes: () => heldBytes,
+    heldBytes: () => blocks * BLOCK * Float64Array.BYTES_PER_ELEMENT,
     repeated: async (pause) => {
       const repeated = new Set<number>();
-      for (const [place, group] of groups.entries()) {
-        const sorted = group.subarray(0, counts[place]).sort();
+      for (const [group, parts] of groups.entries()) {
+        const sorted = join(parts, counts[group] as number).sort();
         for (let index = 1; index < sorted.length; index += 1) {
           if (sorted[index] === sorted[index - 1]) repeated.add(sorted[index] as number);
         }
-        groups[place] = new Float64Array(0);
+        groups[group] = [];
         await pause();
       }
       return repeated;
     },
   };
+}
+
+function join(blocks: Float64Array[], count: number): Float64Array {
+  const all = new Float64Array(blocks.length * BLOCK);
+  for (const [index, block] of blocks.entries()) all.set(block, index * BLOCK);
+  return all.subarray(0, count);
 }

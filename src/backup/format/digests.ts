@@ -3,6 +3,14 @@ import { GENESIS_HASH } from '../../domain/audit.ts';
 import type { BackupManifest } from '../../domain/backup.ts';
 import { canonicalText } from '../../json/canonical.ts';
 
+const HASH_BYTES = 32;
+const OPENING_BRACE = 0x7b;
+/** Bounds the input of a hash that is joined first, because one call of the library costs more than a short copy. */
+const JOINED_BYTES = 64 * 1024;
+const joined = Buffer.alloc(JOINED_BYTES);
+/** Number of documents whose digests are passed to the library together. */
+const BATCH_DOCUMENTS = 64;
+
 /**
  * Computes the digest of a state: sha256 over sha256(name) ‖ sha256(canonical text) of each document, in byte order of
  * the names. These digests have a fixed length, so two different states never produce the same input. PostgreSQL stores
@@ -10,17 +18,40 @@ import { canonicalText } from '../../json/canonical.ts';
  */
 export interface StateDigest {
   add(name: Buffer, valueSha256: Buffer): void;
+  /** As `add`, with the digest in hex. */
+  addHex(name: Buffer, valueSha256: string): void;
   /** Lower-case hex. */
   end(): string;
 }
 
 export function createStateDigest(): StateDigest {
   const digest = createHash('sha256');
+  const batch = Buffer.alloc(BATCH_DOCUMENTS * 2 * HASH_BYTES);
+  let length = 0;
+
+  function addName(name: Buffer): void {
+    if (length === batch.length) flush();
+    length += batch.write(sha256Hex(name), length, 'hex');
+  }
+
+  function flush(): void {
+    digest.update(batch.subarray(0, length));
+    length = 0;
+  }
+
   return {
     add: (name, valueSha256) => {
-      digest.update(sha256(name)).update(valueSha256);
+      addName(name);
+      length += valueSha256.copy(batch, length);
     },
-    end: () => digest.digest('hex'),
+    addHex: (name, valueSha256) => {
+      addName(name);
+      length += batch.write(valueSha256, length, 'hex');
+    },
+    end: () => {
+      flush();
+      return digest.digest('hex');
+    },
   };
 }
 
@@ -50,24 +81,21 @@ export function createChainCheck(after: { seq: number; hash: string } = { seq: 0
   };
 }
 
-const HASH_BYTES = 32;
-const OPENING_BRACE = 0x7b;
-/** Bounds the input of a hash that is joined first, because one call of the library costs more than a short copy. */
-const JOINED_BYTES = 64 * 1024;
-const joined = Buffer.alloc(JOINED_BYTES);
-
 /**
- * Returns `sha256(previous hash ‖ utf8(entry::text))`. Both hashes are lower-case hex. `text` is the canonical text of
- * the entry, from where the name of its first member begins.
+ * Returns `sha256(previous hash ‖ utf8(entry::text))`. Both hashes are lower-case hex. With `from`, the text of the
+ * entry is an opening brace and `text` from there on, where the name of its first member begins.
  */
-export function chainHash(previousHash: string, text: Buffer, from = 1): string {
-  const length = HASH_BYTES + 1 + text.length - from;
+export function chainHash(previousHash: string, text: Buffer, from?: number): string {
+  const rest = from === undefined ? text : text.subarray(from);
+  const start = from === undefined ? HASH_BYTES : HASH_BYTES + 1;
+  const length = start + rest.length;
   if (length > JOINED_BYTES) {
-    return createHash('sha256').update(previousHash, 'hex').update('{').update(text.subarray(from)).digest('hex');
+    const whole = createHash('sha256').update(previousHash, 'hex');
+    return (from === undefined ? whole : whole.update('{')).update(rest).digest('hex');
   }
   joined.write(previousHash, 0, 'hex');
   joined[HASH_BYTES] = OPENING_BRACE;
-  text.copy(joined, HASH_BYTES + 1, from);
+  rest.copy(joined, start);
   return hash('sha256', joined.subarray(0, length), 'hex');
 }
 

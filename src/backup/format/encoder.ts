@@ -1,21 +1,30 @@
 import type { AuditHead } from '../../domain/audit.ts';
 import type { BackupHeader, BackupManifest } from '../../domain/backup.ts';
-import { type ChainCheck, createChainCheck, createStateDigest, manifestDigest, sha256 } from './digests.ts';
+import { type ChainCheck, manifestDigest } from './digests.ts';
+import { createDocumentSection, type EncodedDocuments, type Rows } from './document-section.ts';
+import { createEntrySection } from './entry-section.ts';
 
 /**
  * Encodes one backup in this order: `begin`, `document`*, `beginDigests`, `digest`*, optionally `beginAudit` and
  * `entry`*, then `end`. Each call returns the next bytes of the file. A call out of order throws, so every finished
  * backup has this shape. Each document, digest and entry has its own line.
+ *
+ * `documents`, `digests` and `entries` take many rows at once. A row has the same fields as the call for one.
  */
 export interface BackupEncoder {
   begin(header: BackupHeader): string;
   /** Names must come in byte order. `text` is the canonical text. */
   document(name: Buffer, text: Buffer): Buffer;
+  documents(rows: Rows): EncodedDocuments;
   beginDigests(): string;
   digest(name: Buffer, sha256Hex: string): string;
+  /** The digests have 32 bytes. */
+  digests(rows: Rows): Buffer[];
   beginAudit(previous: AuditHead): string;
   /** `text` is the canonical text of the entry without its hash. */
   entry(seq: number, hash: string, text: Buffer): Buffer;
+  /** The seq has 8 bytes, the hash 32. Compares the seq with that in the text. */
+  entries(rows: Rows): Buffer[];
   end(head: AuditHead): string;
   /** Returns the verdict after `end`; undefined when the backup has no audit trail. */
   chainVerdict(): ChainVerdict | undefined;
@@ -26,20 +35,19 @@ interface ChainVerdict {
   firstBadSeq: number | null;
 }
 
+type EntrySection = ReturnType<typeof createEntrySection>;
+
+const EMPTY = Buffer.alloc(0);
+
 type Section = 'nothing' | 'state' | 'digests' | 'audit' | 'done';
 
 export function createBackupEncoder(): BackupEncoder {
   let section: Section = 'nothing';
   let header: BackupHeader | undefined;
-  let documents = 0;
-  let entries = 0;
-  let digests = 0;
   let previous: AuditHead | undefined;
-  let chain = createChainCheck();
   let verdict: ChainVerdict | undefined;
-  /** Digests of the documents as written and as stored. They differ after tampering with the table. */
-  const written = createStateDigest();
-  const stored = createStateDigest();
+  const documents = createDocumentSection();
+  let audit: EntrySection | undefined;
 
   function enter(next: Section, ...from: Section[]): void {
     if (!from.includes(section)) throw new Error(`a backup cannot go from ${section} to ${next}`);
@@ -54,8 +62,11 @@ export function createBackupEncoder(): BackupEncoder {
     },
     document: (name, text) => {
       enter('state', 'state');
-      written.add(name, sha256(text));
-      return Buffer.concat([Buffer.from(`${separator(documents++)}${JSON.stringify(name.toString('utf8'))}:`), text]);
+      return Buffer.concat(documents.documents(pairOf(name, text)).parts);
+    },
+    documents: (rows) => {
+      enter('state', 'state');
+      return documents.documents(rows);
     },
     beginDigests: () => {
       enter('digests', 'state');
@@ -63,29 +74,35 @@ export function createBackupEncoder(): BackupEncoder {
     },
     digest: (name, sha256Hex) => {
       enter('digests', 'digests');
-      stored.add(name, Buffer.from(sha256Hex, 'hex'));
-      return `${separator(digests++)}${JSON.stringify(name.toString('utf8'))}:"${sha256Hex}"`;
+      return Buffer.concat(documents.digests(pairOf(name, Buffer.from(sha256Hex, 'hex')))).toString('utf8');
+    },
+    digests: (rows) => {
+      enter('digests', 'digests');
+      return documents.digests(rows);
     },
     beginAudit: (given) => {
       enter('audit', 'digests');
       previous = given;
-      chain = createChainCheck(given);
+      audit = createEntrySection(given);
       return '\n},\n"audit_entries":[';
     },
     entry: (seq, hash, text) => {
       enter('audit', 'audit');
-      chain.add(seq, hash, text);
-      return Buffer.concat([Buffer.from(`${separator(entries++)}{"hash":"${hash}"`), ...membersOf(text)]);
+      return audit?.entry(seq, hash, text) ?? EMPTY;
+    },
+    entries: (rows) => {
+      enter('audit', 'audit');
+      return audit?.entries(rows) ?? [];
     },
     end: (head) => {
-      const auditIncluded = section === 'audit';
+      const auditIncluded = audit !== undefined;
+      const entries = audit?.count() ?? 0;
       enter('done', 'digests', 'audit');
-      if (header === undefined || digests !== documents) throw new Error('the backup has documents without a digest');
-      const stateSha256 = written.end();
-      if (stored.end() !== stateSha256) throw new Error('a document does not match its stored digest');
-      if (auditIncluded) verdict = verdictOf(chain, head);
+      if (header === undefined) throw new Error('the backup has no header');
+      const { documents: count, sha256: stateSha256 } = documents.end();
+      if (audit !== undefined) verdict = verdictOf(audit.chain, head);
       const manifest: Omit<BackupManifest, 'sha256'> = {
-        documents,
+        documents: count,
         state_sha256: stateSha256,
         audit_included: auditIncluded,
         audit_entries: entries,
@@ -100,21 +117,10 @@ export function createBackupEncoder(): BackupEncoder {
   };
 }
 
-/**
- * Returns the rest of an entry's object after its hash. After tampering with the table, an entry may be empty or not an
- * object. The chain is then broken, but the file must still be valid JSON.
- */
-function membersOf(entry: Buffer): Buffer[] {
-  if (entry[0] !== OPENING_BRACE) return [Buffer.from(',"entry":'), entry, Buffer.from('}')];
-  const members = entry.subarray(1);
-  return members[0] === CLOSING_BRACE ? [members] : [Buffer.from(','), members];
-}
-
-const OPENING_BRACE = 0x7b;
-const CLOSING_BRACE = 0x7d;
-
-function separator(count: number): string {
-  return count === 0 ? '\n' : ',\n';
+/** Returns a row of two fields. */
+function pairOf(first: Buffer, second: Buffer): Rows {
+  const length = first.length + second.length;
+  return { bytes: Buffer.concat([first, second]), fields: [0, first.length, first.length, length] };
 }
 
 /** Compares the end of the chain with the head in the state row. */

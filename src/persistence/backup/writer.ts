@@ -5,9 +5,8 @@ import type { StateHead } from '../../domain/state.ts';
 import type { ChainCheckRecord } from '../../domain/store.ts';
 import type { Progress } from '../activity/operations.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
-import { splitFields } from '../connection/copy.ts';
+import type { RowBlock } from '../connection/copy.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
-import { ALL_DOCUMENTS } from '../read/documents.ts';
 import { type Sink, writeParts } from '../read/stream.ts';
 import { CURRENT_SCHEMA_VERSION } from '../schema/schema.ts';
 import { assertTotals } from '../state/consistency.ts';
@@ -72,15 +71,14 @@ async function writeDocuments(
   state: StateHead,
 ): Promise<void> {
   const written = { documents: 0, bytes: 0 };
-  const encode = (line: Buffer): Buffer => {
-    const [name, text] = splitFields(line);
-    written.documents += 1;
-    written.bytes += text.length;
-    return encoder.document(name, text);
-  };
-  for await (const lines of connection.copyOut(ALL_DOCUMENTS, sink)) {
-    progress.count({ documents: lines.length });
-    await writeParts(sink, lines.map(encode));
+  const query = `select name, value from loom_document
+    where state_key = current_setting('loom.state_key') order by name`;
+  for await (const rows of connection.copyRows(query, sink)) {
+    const { parts, documents, bytes } = encoder.documents(skipJsonVersion(rows, 2));
+    written.documents += documents;
+    written.bytes += bytes;
+    progress.count({ documents });
+    await writeParts(sink, parts);
   }
   assertTotals(state, written);
 }
@@ -88,13 +86,17 @@ async function writeDocuments(
 /** Writes the digests in a second pass over the table, because in memory they would grow with the state. */
 async function writeDigests({ connection, sink }: BackupOutput, encoder: BackupEncoder): Promise<void> {
   await sink.write(encoder.beginDigests());
-  const toDigest = (line: Buffer): string => {
-    const [name, hex] = splitFields(line);
-    return encoder.digest(name, hex.toString('latin1'));
-  };
-  const query = `select name, encode(sha256, 'hex') from loom_document
+  const query = `select name, sha256 from loom_document
     where state_key = current_setting('loom.state_key') order by name`;
-  for await (const lines of connection.copyOut(query)) await sink.write(lines.map(toDigest).join(''));
+  for await (const rows of connection.copyRows(query)) await writeParts(sink, encoder.digests(rows));
+}
+
+/** Moves the start of the last of `columns` fields, a `jsonb`, to its text. */
+function skipJsonVersion(rows: RowBlock, columns: number): RowBlock {
+  for (let field = 2 * columns - 2; field < rows.fields.length; field += 2 * columns) {
+    rows.fields[field] = (rows.fields[field] as number) + 1;
+  }
+  return rows;
 }
 
 /** Writes the last `limit` entries, or all. Returns the head before the first of them. */
@@ -107,17 +109,11 @@ async function writeAudit(
   const previous = await headBefore(connection.within(), Math.max(1, head.seq - limit + 1));
   await connection.execute(`select set_config('loom.after', $1, true)`, [String(previous.seq)]);
   await sink.write(encoder.beginAudit(previous));
-  const toEntry = (line: Buffer): Buffer => {
-    const [seq, rest] = splitFields(line);
-    const [hash, text] = splitFields(rest);
-    return encoder.entry(Number(seq), hash.toString('latin1'), text);
-  };
-  // A backup contains the entry without its column. If their seqs differ, seq 0 makes the chain broken.
-  const query = `select case when entry -> 'seq' = to_jsonb(seq) then seq else 0 end, encode(hash, 'hex'), entry::text from loom_audit
+  const query = `select seq, hash, entry from loom_audit
     where state_key = current_setting('loom.state_key') and seq > current_setting('loom.after')::bigint order by seq`;
-  for await (const lines of connection.copyOut(query, sink)) {
-    progress.count({ entries: lines.length });
-    await writeParts(sink, lines.map(toEntry));
+  for await (const rows of connection.copyRows(query, sink)) {
+    progress.count({ entries: rows.fields.length / 6 });
+    await writeParts(sink, encoder.entries(skipJsonVersion(rows, 3)));
   }
   return previous;
 }

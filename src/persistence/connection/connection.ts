@@ -1,7 +1,7 @@
 import type { Client, PoolClient } from 'pg';
 import { limits } from '../../limits.ts';
 import { cutClient, type Runner } from './client.ts';
-import { type CopyIn, copyLines, openCopyIn } from './copy.ts';
+import { type CopyIn, copyLines, copyRows, openCopyIn, type RowBlock } from './copy.ts';
 import { throwDatabaseError } from './faults.ts';
 import type { Watch } from './watch.ts';
 
@@ -28,6 +28,8 @@ export interface Connection extends Queries {
   watched(timeoutMs: number): Queries;
   /** Streams the lines of `copy (query) to stdout`, see `copyLines`. */
   copyOut(query: string, options?: { onLongLine?: (bytes: number) => Promise<void> }): AsyncGenerator<Buffer[]>;
+  /** Streams the rows of a query in binary format, see `copyRows`. */
+  copyRows(query: string, options?: { onLongLine?: (bytes: number) => Promise<void> }): AsyncGenerator<RowBlock>;
   /** Opens `copy target from stdin`. Call no other verb until the copy has ended or was aborted. */
   openCopyIn(target: string): CopyIn;
   /** Closes the connection at once. Pending verbs reject, and PostgreSQL rolls back the transaction. */
@@ -41,6 +43,7 @@ export function createConnection(client: Client | PoolClient, watch?: Watch): Co
       createQueries(watch?.over(client, { eager: false }) ?? client, timeoutMs),
     watched: (timeoutMs) => createQueries(watch?.over(client, { eager: true }) ?? client, timeoutMs),
     copyOut: (query, { onLongLine } = {}) => copyLines(client, query, onLongLine),
+    copyRows: (query, { onLongLine } = {}) => copyRows(client, query, onLongLine),
     openCopyIn: (target) => openCopyIn(client, target),
     cut: () => cutClient(client),
   };

@@ -21,6 +21,8 @@ const LONG_LINE_BYTES = 1024 * 1024;
 /** Bytes to gather before a write: enough to make the cost of a call negligible, and less than a large document. */
 const COPY_CHUNK_BYTES = 128 * 1024;
 
+type OnLongLine = (bytes: number) => Promise<void>;
+
 /**
  * Streams the lines of `copy (query) to stdout` without their line ends, in groups as they arrive. Each line is
  * complete, whatever its length. Backpressure reaches PostgreSQL. Leaving the loop early cuts the connection, because
@@ -30,28 +32,67 @@ const COPY_CHUNK_BYTES = 128 * 1024;
 export async function* copyLines(
   client: Client | PoolClient,
   query: string,
-  onLongLine?: (bytes: number) => Promise<void>,
+  onLongLine?: OnLongLine,
 ): AsyncGenerator<Buffer[]> {
-  const stream = client.query(copyTo(`copy (${query}) to stdout ${COPY_OPTIONS}`, { highWaterMark: COPY_CHUNK_BYTES }));
+  const report = createReporter(onLongLine);
+  let parts: Buffer[] = [];
+  for await (const chunk of copyChunks(client, `copy (${query}) to stdout ${COPY_OPTIONS}`)) {
+    const { lines, rest } = splitLines(parts, chunk);
+    parts = rest;
+    if (lines.length > 0) yield lines;
+    await report(lines.length > 0, lines.length > 0 ? (rest[0]?.length ?? 0) : chunk.length);
+  }
+}
+
+/** Holds complete rows as PostgreSQL's binary format has them. */
+export interface RowBlock {
+  bytes: Buffer;
+  /** Start and end of each field, row by row. A field that is null is empty. */
+  fields: number[];
+}
+
+/**
+ * Streams the rows of a query in binary format, which costs PostgreSQL less than half as much as lines. A `jsonb` has
+ * its version, one byte, before its text. In all else, as `copyLines`.
+ */
+export async function* copyRows(
+  client: Client | PoolClient,
+  query: string,
+  onLongLine?: OnLongLine,
+): AsyncGenerator<RowBlock> {
+  const report = createReporter(onLongLine);
+  let parts: Buffer[] = [];
+  let size = 0;
+  let wanted = BINARY_HEADER_BYTES;
+  let hasHeader = false;
+  for await (const chunk of copyChunks(client, `copy (${query}) to stdout (format binary, encoding 'UTF8')`)) {
+    parts.push(chunk);
+    size += chunk.length;
+    if (size < wanted) {
+      await report(false, chunk.length);
+      continue;
+    }
+    const bytes = parts.length === 1 ? chunk : Buffer.concat(parts);
+    const block = parseRows(bytes, hasHeader ? 0 : BINARY_HEADER_BYTES);
+    hasHeader = true;
+    parts = [bytes.subarray(block.end)];
+    size = bytes.length - block.end;
+    wanted = block.wanted;
+    if (block.fields.length > 0) yield { bytes, fields: block.fields };
+    await report(true, size);
+  }
+}
+
+/** Streams the output of a COPY as it arrives. See `copyLines` for its end. */
+async function* copyChunks(client: Client | PoolClient, statement: string): AsyncGenerator<Buffer> {
+  const stream = client.query(copyTo(statement, { highWaterMark: COPY_CHUNK_BYTES }));
   // The loop throws its errors itself. This listener is for an error after the loop has ended.
   stream.on('error', () => undefined);
   let complete = false;
   try {
     const yieldAfter = createYielder();
-    let parts: Buffer[] = [];
-    let openBytes = 0;
-    let reportedBytes = 0;
     for await (const chunk of stream as AsyncIterable<Buffer>) {
-      const { lines, rest } = splitLines(parts, chunk);
-      parts = rest;
-      openBytes = lines.length > 0 ? (rest[0]?.length ?? 0) : openBytes + chunk.length;
-      if (lines.length > 0) {
-        reportedBytes = 0;
-        yield lines;
-      } else if (openBytes - reportedBytes >= LONG_LINE_BYTES) {
-        reportedBytes = openBytes;
-        await onLongLine?.(openBytes);
-      }
+      yield chunk;
       await yieldAfter(chunk.length);
     }
     complete = true;
@@ -59,6 +100,50 @@ export async function* copyLines(
     throwDatabaseError(error);
   } finally {
     if (!complete) cutClient(client);
+  }
+}
+
+/** Creates a function to call after each chunk: with the bytes of the incomplete line that the chunk adds to it. */
+function createReporter(onLongLine: OnLongLine | undefined) {
+  let openBytes = 0;
+  let reportedBytes = 0;
+  return async (isNewLine: boolean, bytes: number): Promise<void> => {
+    if (isNewLine) reportedBytes = 0;
+    openBytes = isNewLine ? bytes : openBytes + bytes;
+    if (isNewLine || openBytes - reportedBytes < LONG_LINE_BYTES) return;
+    reportedBytes = openBytes;
+    await onLongLine?.(openBytes);
+  };
+}
+
+/** Length of the signature, the flags, and the length of an extension, which PostgreSQL does not write. */
+const BINARY_HEADER_BYTES = 19;
+const COUNT_BYTES = 2;
+const LENGTH_BYTES = 4;
+
+/**
+ * Reads the complete rows from `start` on. `end` is the end of the last one, and `wanted` how many bytes after it the
+ * next one has at least.
+ */
+function parseRows(bytes: Buffer, start: number): { fields: number[]; end: number; wanted: number } {
+  const fields: number[] = [];
+  for (let end = start; ; ) {
+    const complete = fields.length;
+    let position = end + COUNT_BYTES;
+    const columns = position > bytes.length ? 0 : bytes.readInt16BE(end);
+    // The trailer has -1 columns.
+    if (columns <= 0) return { fields, end: columns < 0 ? position : end, wanted: COUNT_BYTES };
+    for (let column = 0; column < columns; column += 1) {
+      const next = position + LENGTH_BYTES;
+      const length = next > bytes.length ? 0 : Math.max(bytes.readInt32BE(position), 0);
+      position = next + length;
+      if (position > bytes.length) {
+        fields.length = complete;
+        return { fields, end, wanted: position - end };
+      }
+      fields.push(next, position);
+    }
+    end = position;
   }
 }
 

@@ -133,6 +133,7 @@ async function firstDifference(
   after: number,
   upTo: number,
 ): Promise<number | undefined> {
+  if (upTo <= after) return undefined;
   const row = await queries.firstRow<{ seq: number | null }>(
     `select min(s.seq) as seq
        from loom_stage_audit s left join loom_audit a on a.state_key = $1 and a.seq = s.seq

@@ -41,4 +41,5 @@ export const functionNames: readonly string[] = [
   'loom_rebuild_changes',
   'loom_share_rights',
   'loom_value_sha256',
+  'loom_wrong_merges',
 ];

@@ -35,8 +35,8 @@ export function benchmarkReady(): Promise<Figure[]> {
 }
 
 /**
- * Measures `GET /v1/documents/{name}` of 1 KB, with a token, an ETag and a log line each. The baseline is a bare handler
- * with the same `select` through a pool of the same size.
+ * Measures `GET /v1/documents/{name}` of 1 KB, with a token, an ETag and a log line each. The baseline is a bare
+ * handler with the same `select` through a pool of the same size.
  */
 export function benchmarkRead(): Promise<Figure[]> {
   return compareWithBare({

@@ -224,3 +224,16 @@ describe('the audit table', () => {
     },
   );
 });
+
+it('a row that somebody has inserted into the index of changes by hand is replaced by that of the commit', async () => {
+  const { pool } = nodes.database;
+  await pool.query(`insert into loom_change (state_key, name, seq, revision, op) values ($1, 'a', 1, 9, 'delete')`, [
+    node.stateKey,
+  ]);
+  await node.put('a', 1);
+  const { rows } = await pool.query(
+    `select seq::int, revision::int, op, sha256 = loom_value_sha256('1') as matches from loom_change where state_key = $1`,
+    [node.stateKey],
+  );
+  expect(rows).toEqual([{ seq: 1, revision: 1, op: 'put', matches: true }]);
+});

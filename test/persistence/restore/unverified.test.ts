@@ -79,7 +79,7 @@ describe('the backup of a public LOOM node', () => {
       import: { verified: false, position: 1, state_key: 'default', instance_id: null },
     });
     expect(trail.at(-2)).toMatchObject({ restore: { verified: false, backup: { head: null, sha256: null } } });
-    expect(await verify(node)).toMatchObject({ ok: true, entries: 5 });
+    expect(await verify(node)).toMatchObject({ ok: true, entries: 6 });
   });
 
   it.each([1, 3, 99])(
