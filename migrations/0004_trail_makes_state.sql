@@ -28,7 +28,8 @@ language sql immutable parallel safe as $$
               else 0 end,
          change ->> 'op',
          case when change ->> 'op' = 'delete' then null
-              when length(change ->> 'sha256') = 64 and (change ->> 'sha256') collate "C" !~ '[^0-9a-f]' then decode(change ->> 'sha256', 'hex')
+              when length(change ->> 'sha256') = 64 and (change ->> 'sha256') collate "C" !~ '[^0-9a-f]'
+                then decode(change ->> 'sha256', 'hex')
               when change ->> 'op' = 'put' then loom_value_sha256(change -> 'value') end
     from jsonb_array_elements(case when jsonb_typeof(p_entry -> 'changes') = 'array' then p_entry -> 'changes' else '[]' end)
          with ordinality as element (change, place)
@@ -131,14 +132,21 @@ end
 $$;
 
 -- Remembers the last restore or undo, whichever version of a node makes it. A node of an earlier schema version does not keep the index,
--- so it is made again. Among adopted entries, at most the last causes that.
+-- so it is made again from the entries that the operation left as they were: those up to the head that it found, less what it removed.
+-- Among adopted entries, at most the last causes that.
 create or replace function loom_audit_note_restore() returns trigger language plpgsql as $$
+declare
+  v_operation jsonb := new.entry -> new.action;
+  v_after bigint := coalesce(substring(v_operation #>> '{previous_head,seq}' from '^[0-9]{1,15}$')::bigint, 0)
+    - coalesce(substring(v_operation ->> 'replaced_entries' from '^[0-9]{1,15}$')::bigint, 0);
 begin
   insert into loom_lineage as l (state_key, restored_seq) values (new.state_key, new.seq)
   on conflict (state_key) do update set restored_seq = excluded.restored_seq;
   if not loom_entry_is_told(new.entry) and coalesce(current_setting('loom.changes', true), '') <> 'kept'
     and new.seq = (select max(seq) from loom_audit where state_key = new.state_key) then
-    perform loom_rebuild_changes(new.state_key);
+    v_after := greatest(0, least(v_after, new.seq - 1));
+    delete from loom_change where state_key = new.state_key and seq > v_after;
+    perform loom_index_changes(new.state_key, v_after);
   end if;
   return null;
 end
@@ -569,8 +577,8 @@ begin
      where p.oid = 'loom_commit(text, jsonb, jsonb)'::regprocedure and acl.grantee <> p.proowner
   loop
     foreach v_object in array array[
-      'loom_current_lineage()', 'loom_check_lineage(text, jsonb, text)', 'loom_merge(jsonb, jsonb, timestamptz)', 'loom_audit_note_restore()',
-      'loom_audit_note_changes()',
+      'loom_current_lineage()', 'loom_check_lineage(text, jsonb, text)', 'loom_merge(jsonb, jsonb, timestamptz)',
+      'loom_audit_note_restore()', 'loom_audit_note_changes()',
       'loom_share_rights()', 'loom_entry_changes(jsonb)', 'loom_entry_is_told(jsonb)', 'loom_index_changes(text, bigint)',
       'loom_rebuild_changes(text)', 'loom_merge_flat(jsonb, jsonb)', 'loom_change_work(jsonb, integer)',
       'loom_earlier_answer(text, uuid, text, text, bigint)', 'loom_fold_step(jsonb, text, jsonb)', 'loom_fold(text, jsonb)',

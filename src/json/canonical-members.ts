@@ -29,9 +29,17 @@ function endsScalar(byte: number): boolean {
   return byte === BYTE.comma || byte === BYTE.closeBrace || byte === BYTE.closeBracket;
 }
 
+/** Bytes of a string that a loop passes faster than a call into the runtime. */
+const SHORT_STRING_BYTES = 64;
+
 function endOfQuoted(bytes: Buffer, start: number): number {
   let position = start + 1;
   for (let byte = bytes[position]; byte !== BYTE.quote; byte = bytes[position]) {
+    if (position - start === SHORT_STRING_BYTES) {
+      const quote = bytes.indexOf(BYTE.quote, position);
+      // A quote after a backslash may be a part of the string.
+      if (bytes[quote - 1] !== BYTE.backslash) return quote + 1;
+    }
     position += byte === BYTE.backslash ? 2 : 1;
   }
   return position + 1;

@@ -28,8 +28,8 @@ async function makePuts(url: string): Promise<void> {
 
 /**
  * Compares GET /v1/audit/verify with a COPY of the same rows to a client, in turns: of a trail of puts, of many
- * documents, and of a trail of patches. Each patch makes a document that COPY does not read. The verification prints
- * and hashes it.
+ * documents, and of a trail of patches. Each patch makes a document that COPY does not read, and that the verification
+ * prints and hashes.
  */
 export async function benchmarkVerify({ full, entries = full ? 200_000 : 40_000 }: BenchOptions): Promise<Figure[]> {
   const long = { documents: 2_000, documentBytes: 400, entries };

@@ -1,9 +1,9 @@
 import { limits } from '../../limits.ts';
 
 // Defines the forms of those members of an audit entry that LOOM stores in columns or sends in headers. The offline
-// verifier and a restore use the same expressions, so each must mean the same in JavaScript (without flags) and in
-// PostgreSQL's advanced regular expressions. They contain no backslash: under an ICU locale, `\d` matches the digits of
-// every script.
+// verifier and a restore use them. Each expression means the same in JavaScript (without flags) and in PostgreSQL's
+// advanced regular expressions, so that SQL can check entries, too. They contain no backslash: under an ICU locale,
+// `\d` matches the digits of every script.
 
 const SHORT_OR_LONG_MONTH_DAY =
   '(0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8])';

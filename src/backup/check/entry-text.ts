@@ -2,7 +2,7 @@ import { documentNameFault } from '../../domain/document.ts';
 import { BYTE, typeOf } from '../../json/bytes.ts';
 import { readMembers, skipValue } from '../../json/members.ts';
 import { limits } from '../../limits.ts';
-import { type EntryMembers, entryForms } from './entry-forms.ts';
+import { type EntryMembers, entryForms, isSha256 } from './entry-forms.ts';
 
 /** Describes what the text of one audit entry says. */
 export interface EntryText {
@@ -43,7 +43,6 @@ const changeMembers = known('op', 'name', 'sha256', 'revision');
  */
 const MAX_STRING_BYTES = 6 * limits.maxDocumentNameBytes + 2;
 
-const hashForm = new RegExp(entryForms.hash);
 const revisionForm = new RegExp(entryForms.revision);
 
 /**
@@ -72,7 +71,7 @@ export function readEntryText(captured: Buffer): EntryText {
 }
 
 export function hasWellFormedHash(members: EntryMembers): members is EntryMembers & { hash: string } {
-  return typeof members.hash === 'string' && hashForm.test(members.hash);
+  return isSha256(members.hash);
 }
 
 /**
@@ -104,7 +103,7 @@ function readOnlyChange(text: string, start: number): { change: EntryChange; end
   const { op, name, sha256, revision } = members;
   if (op !== 'put' && op !== 'merge' && op !== 'delete') return undefined;
   if (typeof name !== 'string' || documentNameFault(name) !== undefined) return undefined;
-  if (op !== 'delete' && !(typeof sha256 === 'string' && hashForm.test(sha256))) return undefined;
+  if (op !== 'delete' && !isSha256(sha256)) return undefined;
   if (revision !== undefined && !(typeof revision === 'number' && revisionForm.test(String(revision))))
     return undefined;
   const digits = revision === undefined ? undefined : String(revision);

@@ -3,9 +3,8 @@ import { pointerToken, shortPointer } from '../../json/pointer.ts';
 import { idempotencyKeyBytes } from './entry-forms.ts';
 
 /**
- * Creates the error for a repeated document. A restore finds the faults of this file in PostgreSQL, and the offline
- * verifier finds them in the backup file; both report the same errors. `pointer` leads to the backup: `/backup` in the
- * body of a restore, empty in a file.
+ * Creates the error for a repeated document. A restore and the offline verifier report the same errors, those of this
+ * file. `pointer` leads to the backup: `/backup` in the body of a restore, empty in a file.
  */
 export function duplicateDocument(pointer: string, name: string): LoomError {
   return new LoomError('backup_duplicate_document', `The backup has two documents named ${quote(name)}.`, {

@@ -137,7 +137,7 @@ async function live({ common, copied, steps }: Drawn<typeof history>): Promise<v
   }
 }
 
-const HISTORIES = rounds({ quick: 4, full: 1_000 });
+const HISTORIES = rounds({ quick: 2, full: 1_000 });
 
 describe('the trail alone makes the state', () => {
   it(`after every step of ${HISTORIES} random histories with restores, undos and imports`, async () => {

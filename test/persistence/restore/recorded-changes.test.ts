@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { limits } from '../../../src/limits.ts';
-import { rounds } from '../../setup/depth.ts';
+import { depth, rounds } from '../../setup/depth.ts';
 import { expectTrailMakesState } from '../../setup/node/fold.ts';
 import { type Entry, trailOf } from '../../setup/node/history.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
@@ -139,18 +139,30 @@ describe('the changes that a restore writes into the trail', () => {
       );
       expect(rows[0]?.bytes).toBeLessThanOrEqual(limits.maxAuditEntryBytes);
       await expectTrailMakesState(node);
-      // Everything else works with such entries: a backup, a truncating restore, and the undo, which imports them.
-      const whole = await node.backup();
-      await node.restore(await node.backup({ includeAudit: false }));
-      const emptied = await openNodes();
-      await emptied.node.put('own', 1);
-      expect(await emptied.node.restore(whole)).toMatchObject({ imported_audit_count: 11, verified: true });
-      await expectTrailMakesState(emptied.node);
-      await emptied.close();
+      if (depth === 'full') await expectRestorable(node);
     } finally {
       await other.close();
     }
-  }, 120_000);
+  }, 600_000);
+
+  /**
+   * Asserts that a backup with such entries can be imported, that its import can be removed, and the removal undone.
+   */
+  async function expectRestorable(origin: TestStore): Promise<void> {
+    const whole = await origin.backup();
+    const importing = await openNodes();
+    try {
+      await importing.node.put('own', 1);
+      const early = await importing.node.backup();
+      expect(await importing.node.restore(whole)).toMatchObject({ imported_audit_count: 11, verified: true });
+      await expectTrailMakesState(importing.node);
+      await importing.node.restore(early, { truncate_audit: true });
+      expect(await importing.node.undo()).toMatchObject({ imported_audit_count: 14 });
+      await expectTrailMakesState(importing.node);
+    } finally {
+      await importing.close();
+    }
+  }
 });
 
 describe('a restore', () => {
