@@ -19,7 +19,7 @@ declare
   v_options text;
   v_columns text;
   v_statement text;
-  v_constraint record;
+  v_found record;
   v_right record;
 begin
   lock table loom_state, loom_document, loom_audit, loom_change, loom_snapshot_document, loom_snapshot_audit in access exclusive mode;
@@ -38,8 +38,8 @@ begin
       from pg_attribute where attrelid = v_old and attnum > 0 and not attisdropped and attgenerated = '';
 
     -- Names of indexes are unique in a schema.
-    for v_constraint in select indexrelid::regclass as index from pg_index where indrelid = v_old loop
-      execute format('alter index %s rename to %I', v_constraint.index, v_constraint.index || '_whole');
+    for v_found in select indexrelid::regclass as index from pg_index where indrelid = v_old loop
+      execute format('alter index %s rename to %I', v_found.index, v_found.index || '_whole');
     end loop;
     execute format('alter table %I rename to %I', v_table, v_whole);
     execute format('create table %I (like %I including all excluding indexes) partition by hash (state_key)', v_table, v_whole);
@@ -63,9 +63,19 @@ begin
   end loop;
 
   -- A statement that names a partition does not fire the statement triggers of the whole table.
-  for v_constraint in select inhrelid::regclass as partition from pg_inherits where inhparent = 'loom_audit'::regclass loop
+  for v_found in select inhrelid::regclass as partition from pg_inherits where inhparent = 'loom_audit'::regclass loop
     execute format('create trigger loom_audit_append_only before update or delete or truncate on %s
-      for each statement execute function loom_audit_refuse_rewrite()', v_constraint.partition);
+      for each statement execute function loom_audit_refuse_rewrite()', v_found.partition);
+  end loop;
+
+  -- Open sessions, such as those of a pooler, have compiled functions with the row types of the old tables. A change of a function, even
+  -- to the value that it has, makes every session compile it again.
+  for v_found in
+    select p.oid::regprocedure as function, p.procost as cost from pg_proc p join pg_language l on l.oid = p.prolang
+     where p.pronamespace = (select relnamespace from pg_class where oid = 'loom_audit'::regclass)
+       and l.lanname = 'plpgsql' and p.proname like 'loom\_%'
+  loop
+    execute format('alter function %s cost %s', v_found.function, v_found.cost);
   end loop;
 end
 $$;

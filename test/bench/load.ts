@@ -44,8 +44,8 @@ export interface RunningLoad {
 }
 
 /**
- * Loads a URL with wrk if it is installed, because it takes a tenth of the processor time, otherwise with autocannon.
- * wrk corrects its latencies for the requests that a slow answer delays.
+ * Loads a URL with wrk if it is installed, because it leaves more of the processors to the node, otherwise with
+ * autocannon. wrk corrects its latencies for the requests that a slow answer delays.
  */
 export async function load(options: LoadOptions): Promise<LoadResult> {
   return (await startLoad(options)).result;

@@ -15,10 +15,10 @@ import {
   updatePage,
   writeResults,
 } from './results.ts';
+import { benchmarkBackup } from './size/backup.ts';
 import { benchmarkFlat } from './size/flat.ts';
 import { benchmarkMemory } from './size/memory.ts';
 import { benchmarkPatch } from './size/patch.ts';
-import { benchmarkBackup } from './size/streams.ts';
 import { benchmarkVerifyFile } from './size/verify-file.ts';
 import { benchmarkWaits } from './size/waits.ts';
 import { benchmarkTransfer } from './transfer.ts';
