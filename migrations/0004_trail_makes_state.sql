@@ -203,13 +203,23 @@ create function loom_change_work(p_change jsonb, p_old_bytes int) returns bigint
     else coalesce(p_old_bytes, 0) / 16 end
 $$;
 
+-- Rows that a batch of commits reads, or has not yet written. They are not those of the tables: a later migration may add columns there.
+create type loom_commit_document as (
+  name text collate "C", value jsonb, revision bigint, sha256 bytea, bytes integer, updated_at timestamptz
+);
+
+create type loom_commit_entry as (
+  seq bigint, event_id uuid, idempotency_key text, recorded_at timestamptz, action text, entry jsonb, hash bytea
+);
+
+create type loom_commit_change as (name text, seq bigint, revision bigint, op text, sha256 bytea);
+
 -- Makes a batch of commits in one transaction, in order, each with exactly one audit entry. A commit that is refused leaves nothing, and
 -- the rest go on: everything that can fail is found out before anything changes.
 --
 -- One statement reads all that the batch names: earlier commits with its event ids and keys, and size and revision of its documents. The
 -- commits then change this copy, one after the other. One statement writes the result. So the number of statements does not depend on the
 -- number of commits, and a document that many commits change is written once.
--- The copy and the rows to write have the types of the tables: a migration that adds a column to one of them has to replace this function.
 --
 -- p_commits: [{event_id, action, actor, actor_name?, request_id, idempotency_key?, precondition?: {document, if_match?, if_none_match?},
 --              changes: [{op: put | merge | delete, name, value?}, ...]}, ...]; names differ within one commit.
@@ -249,15 +259,15 @@ declare
   v_restored_seq bigint;
   -- The documents that the batch names, as the commits so far have left them, and their places in this array by name. One that does not
   -- exist has no bytes. One that was put or merged, and not yet written, has its value.
-  v_documents loom_document[];
+  v_documents loom_commit_document[];
   v_places jsonb;
   -- The event ids and keys that the trail has already, or that the batch has twice.
   v_known_events uuid[];
   v_known_keys text[];
   -- The names and rows of the commits that are not yet written, and the size of what is to be written.
   v_deleted text[] := '{}';
-  v_entries loom_audit[] := '{}';
-  v_index loom_change[] := '{}';
+  v_entries loom_commit_entry[] := '{}';
+  v_index loom_commit_change[] := '{}';
   v_unwritten bigint := 0;
   v_results jsonb[] := '{}';
   v_deferred jsonb;
@@ -276,14 +286,14 @@ declare
   v_change jsonb;
   v_name text;
   v_place int;
-  v_new loom_document;
+  v_new loom_commit_document;
   v_target jsonb;
   v_value jsonb;
   v_text text;
   v_digest bytea;
   -- The changes of the commit as its entry records them, and the documents that they lead to.
   v_recorded jsonb[];
-  v_made loom_document[];
+  v_made loom_commit_document[];
   v_created boolean;
   v_entry jsonb;
   v_time timestamptz;
@@ -306,7 +316,7 @@ begin
   select l.lineage, l.restored_seq, d.places, d.documents, e.ids, k.keys
     into v_lineage, v_restored_seq, v_places, v_documents, v_known_events, v_known_keys
     from (select coalesce(jsonb_object_agg(name, place), '{}') as places,
-                 coalesce(array_agg(row(p_state_key, name, null, revision, null, bytes, null)::loom_document order by place), '{}')
+                 coalesce(array_agg(row(name, null, revision, null, bytes, null)::loom_commit_document order by place), '{}')
                    as documents
             from (select n.name, row_number() over () as place, d.revision, d.bytes
                     from (select path #>> '{}' as name from jsonb_path_query(p_commits, '$[*].changes[*].name') as p (path)
@@ -352,15 +362,15 @@ begin
       end loop;
       with written as (
         insert into loom_document (state_key, name, value, revision, updated_at)
-        select state_key, name, value, revision, updated_at from unnest(v_documents) where value is not null
+        select p_state_key, name, value, revision, updated_at from unnest(v_documents) where value is not null
         on conflict (state_key, name) do update
           set value = excluded.value, revision = excluded.revision, updated_at = excluded.updated_at
       ), recorded as (
         insert into loom_audit (state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash)
-        select state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash from unnest(v_entries)
+        select p_state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash from unnest(v_entries)
       ), indexed as (
         insert into loom_change (state_key, name, seq, revision, op, sha256)
-        select state_key, name, seq, revision, op, sha256 from unnest(v_index)
+        select p_state_key, name, seq, revision, op, sha256 from unnest(v_index)
         -- A row that somebody has inserted here by hand must not stop commits.
         on conflict (state_key, name, seq) do update
           set revision = excluded.revision, op = excluded.op, sha256 = excluded.sha256
@@ -370,7 +380,7 @@ begin
             documents = v_state.documents, bytes = v_state.bytes, updated_at = v_state.updated_at
         where state_key = p_state_key and v_commit is null;
       exit when v_commit is null;
-      v_documents := array(select row(state_key, name, null, revision, null, bytes, null)::loom_document
+      v_documents := array(select row(name, null, revision, null, bytes, null)::loom_commit_document
                              from unnest(v_documents) with ordinality order by ordinality);
       v_deleted := '{}';
       v_entries := '{}';
@@ -435,7 +445,7 @@ begin
       select v_changes || coalesce(jsonb_agg(jsonb_build_object('op', 'delete', 'name', name) order by name), '[]'),
              v_places || coalesce(jsonb_object_agg(name, cardinality(v_documents) + place), '{}'),
              v_documents
-               || coalesce(array_agg(row(p_state_key, name, null, revision, null, bytes, null)::loom_document order by place), '{}'),
+               || coalesce(array_agg(row(name, null, revision, null, bytes, null)::loom_commit_document order by place), '{}'),
              case when count(*) > (p_options ->> 'max_deletes')::bigint
                   then jsonb_build_object('status', 'too_many_changes', 'deletes', count(*)) end
         into v_changes, v_places, v_documents, v_answer
@@ -458,7 +468,7 @@ begin
           v_answer := jsonb_build_object('status', 'document_not_found', 'name', v_change -> 'name');
           exit;
         end if;
-        v_made := v_made || row(p_state_key, v_change ->> 'name', null, v_state.revision + 1, null, null, v_time)::loom_document;
+        v_made := v_made || row(v_change ->> 'name', null, v_state.revision + 1, null, null, v_time)::loom_commit_document;
       else
         v_value := v_change -> 'value';
         if v_change ->> 'op' = 'merge' then
@@ -482,8 +492,8 @@ begin
           exit;
         end if;
         v_digest := sha256(convert_to(v_text, 'UTF8'));
-        v_made := v_made || row(p_state_key, v_change ->> 'name', v_value, v_state.revision + 1, v_digest, octet_length(v_text),
-          v_time)::loom_document;
+        v_made := v_made || row(v_change ->> 'name', v_value, v_state.revision + 1, v_digest, octet_length(v_text),
+          v_time)::loom_commit_document;
         v_created := v_created or v_documents[v_place].bytes is null;
         v_change := v_change || case when v_documents[v_place].bytes is null
                                      then jsonb_build_object('sha256', encode(v_digest, 'hex'), 'created', true)
@@ -532,7 +542,7 @@ begin
     -- As loom_chain_hash does, from the text that is already there.
     v_state.audit_hash := sha256(v_state.audit_hash || convert_to(v_text, 'UTF8'));
     v_entries := v_entries
-      || row(p_state_key, v_state.audit_seq, v_event_id, v_key, v_time, v_action, v_entry, v_state.audit_hash)::loom_audit;
+      || row(v_state.audit_seq, v_event_id, v_key, v_time, v_action, v_entry, v_state.audit_hash)::loom_commit_entry;
     v_unwritten := v_unwritten + octet_length(v_text);
     for v_number in 1 .. cardinality(v_made) loop
       v_new := v_made[v_number];
@@ -541,7 +551,7 @@ begin
       v_state.bytes := v_state.bytes + coalesce(v_new.bytes, 0) - coalesce(v_documents[v_place].bytes, 0);
       v_documents[v_place] := v_new;
       v_index := v_index
-        || row(p_state_key, v_new.name, v_state.audit_seq, v_state.revision, v_recorded[v_number] ->> 'op', v_new.sha256)::loom_change;
+        || row(v_new.name, v_state.audit_seq, v_state.revision, v_recorded[v_number] ->> 'op', v_new.sha256)::loom_commit_change;
       if v_new.bytes is null then
         v_deleted := v_deleted || v_new.name;
       else
