@@ -242,7 +242,7 @@ create type loom_commit_change as (name text, seq bigint, revision bigint, op te
 -- look like one that does not exist.
 create or replace function loom_commit(p_state_key text, p_commits jsonb, p_options jsonb) returns jsonb
 language plpgsql set jit = off set enable_seqscan = off set enable_nestloop = off set plan_cache_mode = force_generic_plan
-set row_security = off set loom.changes = 'kept' as $$
+set row_security = off as $$
 #variable_conflict use_column
 declare
   -- Whether the node is of schema version 3 or later.
@@ -303,7 +303,8 @@ begin
   end if;
   -- Before the lock: the server reads its control file for the answer.
   v_now := loom_current_lineage();
-  perform set_config('lock_timeout', p_options ->> 'lock_timeout_ms', true);
+  -- The entries below are indexed below. (A function that sets this of its own, as it sets others, can only be made by a superuser.)
+  perform set_config('lock_timeout', p_options ->> 'lock_timeout_ms', true), set_config('loom.changes', 'kept', true);
   select * into v_state from loom_state where state_key = p_state_key for no key update;
   if not found then
     raise exception 'state "%" does not exist', p_state_key using errcode = 'no_data_found';
@@ -604,9 +605,11 @@ select loom_share_rights();
 
 -- The index of the entries so far. Commits go on meanwhile: only what they appended is left for the end, under the lock. A restore may
 -- have replaced entries, too; then the index of that state is made again.
-create temporary table loom_indexed on commit drop as select state_key, audit_seq, audit_hash from loom_state;
+select set_config('loom.indexed', (
+  select coalesce(jsonb_object_agg(state_key, jsonb_build_object('seq', audit_seq, 'hash', encode(audit_hash, 'hex'))), '{}')::text
+    from loom_state), true);
 
-select loom_index_changes(state_key, 0) from loom_indexed;
+select loom_index_changes(state_key, 0) from jsonb_object_keys(current_setting('loom.indexed')::jsonb) as i (state_key);
 
 lock table loom_audit in share row exclusive mode;
 
@@ -616,16 +619,18 @@ create trigger loom_audit_changed after insert on loom_audit
 -- Finds the restores and undos, which may have changed any document.
 create index loom_audit_restores on loom_audit (state_key, seq) where action in ('restore', 'undo');
 
-create temporary table loom_left on commit drop as
-select s.state_key, case when exists (
-         select from loom_audit a where a.state_key = i.state_key and a.seq = i.audit_seq and a.hash = i.audit_hash
-       ) then i.audit_seq else 0 end as after
-  from loom_state s left join loom_indexed i using (state_key);
+-- From now on the seq of each state up to which its index is right.
+select set_config('loom.indexed', (
+  select coalesce(jsonb_object_agg(s.state_key, coalesce(a.seq, 0)), '{}')::text
+    from (select state_key, current_setting('loom.indexed')::jsonb -> state_key as head from loom_state) s
+    left join loom_audit a on a.state_key = s.state_key and a.seq = (s.head ->> 'seq')::bigint and encode(a.hash, 'hex') = s.head ->> 'hash'),
+  true);
 
-delete from loom_change c using loom_left l where c.state_key = l.state_key and c.seq > l.after;
+delete from loom_change c using jsonb_each_text(current_setting('loom.indexed')::jsonb) as i (state_key, seq)
+ where c.state_key = i.state_key and c.seq > i.seq::bigint;
 
 delete from loom_change c where not exists (select from loom_state s where s.state_key = c.state_key);
 
-select loom_index_changes(state_key, after) from loom_left;
+select loom_index_changes(state_key, seq::bigint) from jsonb_each_text(current_setting('loom.indexed')::jsonb) as i (state_key, seq);
 
 analyze loom_change;

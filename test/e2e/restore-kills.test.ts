@@ -69,7 +69,7 @@ function judge({ kind, target }: Operation, before: Sight, after: Sight, label: 
     };
     expect(said, label).toEqual({ head: before.head, revision: before.revision, state: target });
   }
-  if (kind === 'replacing') expect(after.head.seq, label).toBe(before.head.seq + 1);
+  if (kind === 'replacing') expect(after.head.seq, label).toBe(before.head.seq + 1 + after.changesEntries);
   if (kind === 'truncating') expect(after.head.seq, label).toBeLessThan(before.head.seq);
   return 'after';
 }

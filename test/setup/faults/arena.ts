@@ -29,10 +29,12 @@ export interface Sight {
   /** Counts and head in the state row (`recorded`) and in the other tables (`stored`). */
   recorded: Counts;
   stored: Counts;
+  /** The last entry that is not one of the changes of a restore or undo, and the number of those after it. */
   lastEntry: {
     action: string;
     restore?: { previous_head: unknown; previous_revision: number; backup: { state_sha256: string } };
   };
+  changesEntries: number;
 }
 
 /** A node on the arena's database. `name` is its `application_name` in PostgreSQL. */
@@ -181,7 +183,8 @@ async function look(pool: pg.Pool): Promise<Sight> {
   const [digest, { rows }] = await Promise.all([
     digestTables(pool),
     pool.query<Omit<Sight, 'digest'>>(
-      `select s.revision::int, s.epoch, d."stateSha256", a.entry as "lastEntry",
+      `select s.revision::int, s.epoch, d."stateSha256", l.entry as "lastEntry",
+              (a.seq - l.seq)::int as "changesEntries",
               h.recorded as head,
               jsonb_build_object('documents', s.documents, 'bytes', s.bytes, 'head', h.recorded) as recorded,
               jsonb_build_object('documents', d.count, 'bytes', d.bytes, 'head', h.stored) as stored
@@ -190,6 +193,7 @@ async function look(pool: pg.Pool): Promise<Sight> {
                       encode(sha256(string_agg(sha256(convert_to(name, 'UTF8')) || sha256, ''::bytea order by name)), 'hex') as "stateSha256"
                  from loom_document where state_key = 'default') d,
               (select * from loom_audit where state_key = 'default' order by seq desc limit 1) a,
+              (select * from loom_audit where state_key = 'default' and action not like '%.changes' order by seq desc limit 1) l,
               lateral (select jsonb_build_object('seq', s.audit_seq, 'hash', encode(s.audit_hash, 'hex')) as recorded,
                               jsonb_build_object('seq', a.seq, 'hash', encode(a.hash, 'hex')) as stored) h
         where s.state_key = 'default'`,
