@@ -9,7 +9,7 @@ import { asAdmin, json } from '../setup/node/http.ts';
 import { tally } from '../setup/node/nodes.ts';
 import type { Random } from '../setup/values/random.ts';
 
-const RESTORES = rounds({ quick: 4, full: 200 });
+const RESTORES = rounds({ quick: 3, full: 200 });
 
 type Outcome = 'before' | 'after';
 

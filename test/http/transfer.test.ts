@@ -214,7 +214,7 @@ describe('a backup', () => {
     expect(refused.json()).toMatchObject({ status: 400, code: 'invalid_parameter' });
   });
 
-  const READERS = rounds({ quick: 10, full: 50 });
+  const READERS = rounds({ quick: 5, full: 50 });
   test(`whose reader disconnects, ${READERS} times, leaves pool and node as they were`, async () => {
     for (let count = 0; count < READERS; count += 1) {
       const response = await open(BACKUP, count % 2 === 0 ? asAdmin : { ...asAdmin, 'accept-encoding': 'gzip' });

@@ -48,7 +48,7 @@ describe('with each spoiled backup of the corpus', () => {
   );
 
   // The node's answer takes the same way after its download, so a few files suffice at quick depth.
-  it.each(sampleByKind(corpus.spoiled, () => 'any', { purpose: 'drill of an answer', perKind: 4 }))(
+  it.each(sampleByKind(corpus.spoiled, () => 'any', { purpose: 'drill of an answer', perKind: 2 }))(
     'answered by the node, $file: $why',
     async (spoiled) => {
       const bytes = await readCorpusFile(spoiled.file);

@@ -44,9 +44,9 @@ async function fillWithLargeDocuments(): Promise<void> {
   );
 }
 
-const BACKUPS = rounds({ quick: 10, full: 200 });
+const BACKUPS = rounds({ quick: 5, full: 200 });
 /** A multiple of ten: two ways to disconnect at each of five moments. */
-const READERS = rounds({ quick: 10, full: 50 });
+const READERS = rounds({ quick: 5, full: 50 });
 
 describe('a backup', () => {
   it(`is never torn: ${BACKUPS} of them under commits of two documents at once by two nodes`, async () => {

@@ -45,8 +45,8 @@ async function judge(content: Buffer): Promise<{ offline: string; online: string
 /** Outcomes other than a verdict on a backup. */
 const troubles = new Set(['made', 'internal', 'database_unavailable', 'state_busy', 'restore_in_progress']);
 
-const MUTATIONS = { min: rounds({ quick: 40, full: 2_000 }), max: 2_000 };
-const SPOILED_BYTES = { min: rounds({ quick: 20, full: 500 }), max: 500 };
+const MUTATIONS = { min: rounds({ quick: 20, full: 2_000 }), max: 2_000 };
+const SPOILED_BYTES = { min: rounds({ quick: 10, full: 500 }), max: 500 };
 
 /** Codes that must occur. Each shows that a mutant passes one check and fails the next. */
 const wantedCodes = ['backup_digest_mismatch', 'backup_chain_broken', 'backup_malformed', 'backup_count_mismatch'];

@@ -155,7 +155,7 @@ describe('while a restore is in flight', () => {
 });
 
 describe('restores in a race over three nodes', () => {
-  const ROUNDS = rounds({ quick: 3, full: 8 });
+  const ROUNDS = rounds({ quick: 2, full: 8 });
 
   it('run one at a time, and commits and backups see the state before or after each', async () => {
     const { earlier, later } = await makeBackups();
