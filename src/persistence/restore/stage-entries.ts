@@ -112,7 +112,8 @@ function columnsOf({ members, change }: EntryText): string[] {
     isPlain && key !== undefined ? String(key) : '',
     String(recordedAt),
     isPlain ? String(action) : '',
-    ...(change === undefined
+    // PostgreSQL also tells whether a restore or undo has recorded its changes.
+    ...(change === undefined || action === 'restore' || action === 'undo'
       ? NO_CHANGE
       : [change.name, change.revision ?? String(revision ?? 0), change.op, toBytea(change.sha256)]),
   ];

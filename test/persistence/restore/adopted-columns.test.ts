@@ -32,7 +32,8 @@ const entries = [
   entry(11, { action: '\\N', idempotency_key: 'é\u007f' }),
   entry(12, { action: 'x'.repeat(10_000), idempotency_key: '\\x00' }),
   entry(13, { action: 'restore', restore: {} }),
-  entry(14, { action: 'restore', restore: { recorded_changes: 1 } }),
+  entry(14, { action: 'restore', restore: {} }, [{ op: 'put', name: 'a', value: 1, sha256 }]),
+  entry(15, { action: 'restore', restore: { recorded_changes: 1 } }),
 ];
 
 function entry(
