@@ -7,7 +7,8 @@ import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { isConnectionFault } from '../connection/faults.ts';
-import { SCHEMA_SERVES, schemaAhead } from '../schema/serves.ts';
+import { CURRENT_SCHEMA_VERSION } from '../schema/schema.ts';
+import { schemaAhead } from '../schema/serves.ts';
 import type { SeenRevision } from './seen-revision.ts';
 
 /** Holds a commit and its text for `loom_commit`. The event id stays the same when the commit is sent again. */
@@ -105,6 +106,7 @@ export function createCommitBatch(
       max_merge_ms: limits.maxCommitMergeMs,
       timed,
       seen: seen.highest(),
+      schema_version: CURRENT_SCHEMA_VERSION,
     }),
   ];
 
@@ -144,6 +146,11 @@ export function createCommitBatch(
 
 type Results = (ResultRow | DeferredRow)[] | null;
 
+/** Reports a schema that no longer serves this node. Nothing was committed. */
+interface SchemaAhead {
+  status: 'schema_ahead';
+}
+
 interface CallOptions {
   /** Time to wait for the answer. A connection that has gone silent is left sooner. */
   timeoutMs: number;
@@ -171,12 +178,13 @@ async function callCommit(
   { timeoutMs, beforeSend }: CallOptions,
 ): Promise<Results> {
   beforeSend();
-  const row = await connection.watched(timeoutMs).firstRow<{ results: Results }>(COMMIT, call);
-  if (row === undefined) throw schemaAhead();
-  return row.results;
+  const row = await connection.watched(timeoutMs).firstRow<{ results: Results | SchemaAhead }>(COMMIT, call);
+  const results = row?.results ?? null;
+  if (results !== null && 'status' in results) throw schemaAhead();
+  return results;
 }
 
-const COMMIT = `select loom_commit($1, $2, $3) as results where ${SCHEMA_SERVES}`;
+const COMMIT = 'select loom_commit($1, $2, $3) as results';
 
 function toOutcome(
   commit: PreparedCommit | undefined,

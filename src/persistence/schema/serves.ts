@@ -4,7 +4,7 @@ import { CURRENT_SCHEMA_VERSION } from './schema.ts';
 
 /**
  * Tests in SQL whether this node may write. Every writing transaction checks it, because another node may have applied
- * a breaking migration.
+ * a breaking migration. `loom_commit` makes the same test itself, from the version that the node sends.
  */
 export const SCHEMA_SERVES = `exists (
   select from loom_meta where key = 'schema_compatible_from' and value::int <= ${CURRENT_SCHEMA_VERSION})`;

@@ -87,7 +87,10 @@ const generous = fc.constant({
   max_merge_ms: 60_000,
   timed: false,
 });
-const batch = fc.array(commit, { minLength: 1, maxLength: 10 });
+const batch = fc.oneof(
+  { weight: 2, arbitrary: fc.array(commit, { minLength: 1, maxLength: 10 }) },
+  commit.map((one) => [one]),
+);
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 6, arbitrary: fc.record({ batch, options: generous }) },
   { weight: 6, arbitrary: fc.record({ batch, options }) },
