@@ -16,11 +16,12 @@ create table loom_change (
   primary key (state_key, name, seq)
 );
 
--- As before. Names in the catalog instead of a search_path of its own take half the time, which each batch of commits spends.
+-- As before. Names in the catalog instead of a search_path of its own take half the time, which each batch of commits spends. It runs as
+-- its owner, so it names no type, function or operator without its schema: a caller's search_path could lead to another.
 create or replace function loom_current_lineage() returns text language plpgsql security definer as $$
 declare
-  v_system text := '-';
-  v_database oid;
+  v_system pg_catalog.text := '-';
+  v_database pg_catalog.oid;
 begin
   begin
     v_system := (pg_catalog.pg_control_system()).system_identifier;
