@@ -4,7 +4,10 @@ import { TextOutput } from './scanner/text-output.ts';
 
 /** Applies merge patches (RFC 7396) to values as canonical text. */
 export interface Merger {
-  /** Returns the text of the result in a buffer of its own. `base` is undefined if there is no value yet. */
+  /**
+   * Returns the text of the result, which is valid until the next merge. `base` is undefined if there is no value yet;
+   * other bytes may follow it.
+   */
   merge(base: Buffer | undefined, patch: Buffer): Buffer;
 }
 
@@ -50,10 +53,10 @@ export function createMerger(): Merger {
 
   return {
     merge: (base = NOTHING, patch) => {
-      if (patch[0] !== BYTE.openBrace) return Buffer.from(patch);
+      if (patch[0] !== BYTE.openBrace) return patch;
       output.reset(true);
       mergeObjects(base, base[0] === BYTE.openBrace ? 1 : NO_MEMBERS, patch, 1);
-      return output.take();
+      return output.take(true);
     },
   };
 }

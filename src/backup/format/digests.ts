@@ -86,16 +86,15 @@ export function createChainCheck(after: { seq: number; hash: string } = { seq: 0
  * entry is an opening brace and `text` from there on, where the name of its first member begins.
  */
 export function chainHash(previousHash: string, text: Buffer, from?: number): string {
-  const rest = from === undefined ? text : text.subarray(from);
   const start = from === undefined ? HASH_BYTES : HASH_BYTES + 1;
-  const length = start + rest.length;
+  const length = start + text.length - (from ?? 0);
   if (length > JOINED_BYTES) {
     const whole = createHash('sha256').update(previousHash, 'hex');
-    return (from === undefined ? whole : whole.update('{')).update(rest).digest('hex');
+    return (from === undefined ? whole : whole.update('{')).update(text.subarray(from)).digest('hex');
   }
   joined.write(previousHash, 0, 'hex');
   joined[HASH_BYTES] = OPENING_BRACE;
-  rest.copy(joined, start);
+  text.copy(joined, start, from);
   return hash('sha256', joined.subarray(0, length), 'hex');
 }
 

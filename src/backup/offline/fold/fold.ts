@@ -51,7 +51,7 @@ export function createTrailFold(maxValueBytes: number = limits.maxFoldedValueByt
       return stated;
     }
     const digest = sha256Hex(result);
-    values.set(name, op === 'put' ? result.toString('latin1') : result);
+    values.set(name, result, op === 'merge');
     if (stated === undefined || stated === digest) return digest;
     values.delete(name);
     wrong.count += 1;
