@@ -6,9 +6,9 @@ import { TextOutput } from './scanner/text-output.ts';
 export interface Merger {
   /**
    * Returns the text of the result, which is valid until the next merge. `base` is undefined if there is no value yet;
-   * other bytes may follow it.
+   * other bytes may follow it. The patch lies between two positions of its bytes.
    */
-  merge(base: Buffer | undefined, patch: Buffer): Buffer;
+  merge(base: Buffer | undefined, patch: Buffer, start: number, end: number): Buffer;
 }
 
 const NO_MEMBERS = -1;
@@ -52,10 +52,10 @@ export function createMerger(): Merger {
   }
 
   return {
-    merge: (base = NOTHING, patch) => {
-      if (patch[0] !== BYTE.openBrace) return patch;
+    merge: (base = NOTHING, patch, start, end) => {
+      if (patch[start] !== BYTE.openBrace) return patch.subarray(start, end);
       output.reset(true);
-      mergeObjects(base, base[0] === BYTE.openBrace ? 1 : NO_MEMBERS, patch, 1);
+      mergeObjects(base, base[0] === BYTE.openBrace ? 1 : NO_MEMBERS, patch, start + 1);
       return output.take(true);
     },
   };
@@ -66,11 +66,22 @@ function compareNames(one: MemberCursor, other: MemberCursor): number {
   if (one.isPlain && other.isPlain) {
     const difference = one.nameEnd - one.nameStart - (other.nameEnd - other.nameStart);
     if (difference !== 0) return difference;
-    return one.bytes.compare(other.bytes, other.nameStart, other.nameEnd, one.nameStart, one.nameEnd);
+    return comparePlain(one, other);
   }
   const name = nameOf(one);
   const otherName = nameOf(other);
   return name.length - otherName.length || Buffer.compare(name, otherName);
+}
+
+/** Compares two names of the same length. Most are short, and a call into the runtime would cost more. */
+function comparePlain(one: MemberCursor, other: MemberCursor): number {
+  const length = one.nameEnd - one.nameStart;
+  for (let index = 0; index < length; index += 1) {
+    const byte = one.bytes[one.nameStart + index] as number;
+    const difference = byte - (other.bytes[other.nameStart + index] as number);
+    if (difference !== 0) return difference;
+  }
+  return 0;
 }
 
 function nameOf({ bytes, nameStart, nameEnd }: MemberCursor): Buffer {

@@ -8,6 +8,9 @@ const OPENING_BRACE = 0x7b;
 /** Bounds the input of a hash that is joined first, because one call of the library costs more than a short copy. */
 const JOINED_BYTES = 64 * 1024;
 const joined = Buffer.alloc(JOINED_BYTES);
+/** Views of its beginning by their length. To make one for each short entry would cost as much as to hash it. */
+const joinedViews: Buffer[] = [];
+const MAX_VIEW_BYTES = 2048;
 /** Number of documents whose digests are passed to the library together. */
 const BATCH_DOCUMENTS = 64;
 
@@ -95,7 +98,13 @@ export function chainHash(previousHash: string, text: Buffer, from?: number): st
   joined.write(previousHash, 0, 'hex');
   joined[HASH_BYTES] = OPENING_BRACE;
   text.copy(joined, start, from);
-  return hash('sha256', joined.subarray(0, length), 'hex');
+  return hash('sha256', joinedView(length), 'hex');
+}
+
+function joinedView(length: number): Buffer {
+  if (length > MAX_VIEW_BYTES) return joined.subarray(0, length);
+  joinedViews[length] ??= joined.subarray(0, length);
+  return joinedViews[length];
 }
 
 /**
