@@ -41,7 +41,12 @@ test('a merge patch gives the text that PostgreSQL gives', async () => {
     const text = Buffer.from(`[${patch}, {"z": 1}]`);
     const end = 1 + Buffer.byteLength(patch);
     return {
-      merged: merge(Buffer.from(`${base}, "z": 1}`), text, 1, end).toString(),
+      merged: merge(
+        { bytes: Buffer.from(`${base}, "z": 1}`), length: Buffer.byteLength(base) },
+        text,
+        1,
+        end,
+      ).toString(),
       created: merge(undefined, text, 1, end).toString(),
     };
   });

@@ -52,7 +52,7 @@ function readChange(members: MemberCursor): Change | undefined {
   let valueEnd = -1;
   while (members.next()) {
     if (members.isNamed('op')) {
-      op = operations.find((known) => members.isString(known));
+      op = readOperation(members);
     } else if (members.isNamed('name')) {
       name = members.readString();
     } else if (members.isNamed('value')) {
@@ -67,7 +67,11 @@ function readChange(members: MemberCursor): Change | undefined {
   return { op, name, text: members.bytes, valueStart, valueEnd, sha256 };
 }
 
-const operations = ['put', 'merge', 'delete'] as const;
+function readOperation(members: MemberCursor): Change['op'] | undefined {
+  if (members.isString('merge')) return 'merge';
+  if (members.isString('put')) return 'put';
+  return members.isString('delete') ? 'delete' : undefined;
+}
 
 function isShortName(name: string): boolean {
   const { maxDocumentNameBytes } = limits;

@@ -1,3 +1,5 @@
+import type { ValueText } from '../../../json/merge-patch.ts';
+
 /** Memory of a value in addition to its bytes. */
 const VALUE_OVERHEAD_BYTES = 256;
 /** Room for growth in the buffer of a merged value. */
@@ -5,8 +7,8 @@ const SPARE_BYTES = 64;
 
 /** Holds the values of documents that changed last, as far as they fit into `maxBytes`. */
 export interface FoldedValues {
-  /** Returns the value of a document, which other bytes may follow. It is valid until the next `set`. */
-  get(name: string): Buffer | undefined;
+  /** Returns the value of a document, valid until the next `set`. */
+  get(name: string): ValueText | undefined;
   /** Keeps a copy. `mayGrow` tells that changes of the value will follow. */
   set(name: string, value: Buffer, mayGrow: boolean): void;
   delete(name: string): void;
@@ -16,6 +18,8 @@ export interface FoldedValues {
 interface Held {
   /** A string has a character for each byte, and costs less than a small buffer, but cannot be overwritten. */
   value: Buffer | string;
+  /** A buffer may have more bytes than the value. */
+  length: number;
   /** Whether it changed since `makeRoom` looked at it. */
   isRecent: boolean;
 }
@@ -51,14 +55,17 @@ export function createFoldedValues(maxBytes: number): FoldedValues {
 
   return {
     get: (name) => {
-      const value = values.get(name)?.value;
-      return typeof value === 'string' ? Buffer.from(value, 'latin1') : value;
+      const held = values.get(name);
+      if (held === undefined) return undefined;
+      const { value, length } = held;
+      return { bytes: typeof value === 'string' ? Buffer.from(value, 'latin1') : value, length };
     },
     set: (name, value, mayGrow) => {
       const held = values.get(name);
       if (held !== undefined && typeof held.value !== 'string' && value.length <= held.value.length) {
         // Most changes of a document end here, without garbage.
         value.copy(held.value);
+        held.length = value.length;
         held.isRecent = true;
         return;
       }
@@ -66,7 +73,8 @@ export function createFoldedValues(maxBytes: number): FoldedValues {
       const size = value.length + VALUE_OVERHEAD_BYTES + (mayGrow ? SPARE_BYTES : 0);
       if (size > maxBytes) return;
       if (bytes + size > maxBytes) makeRoom(size);
-      values.set(name, { value: mayGrow ? copyWithRoom(value) : value.toString('latin1'), isRecent: false });
+      const copy = mayGrow ? copyWithRoom(value) : value.toString('latin1');
+      values.set(name, { value: copy, length: value.length, isRecent: false });
       bytes += size;
     },
     delete: remove,
