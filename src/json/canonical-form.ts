@@ -33,7 +33,11 @@ export function endOfCanonicalAfter(bytes: Buffer, first: number, start: number,
  */
 export function startOfSecondMember(bytes: Buffer, start: number, first: string): number {
   const colon = start + first.length + 3;
-  if (bytes.toString('latin1', start, colon + 2) !== `{"${first}":"`) return UNKNOWN;
+  if (bytes[start + 1] !== BYTE.quote || bytes[colon - 1] !== BYTE.quote) return UNKNOWN;
+  if (bytes[start] !== BYTE.openBrace || bytes[colon] !== BYTE.colon || bytes[colon + 1] !== BYTE.quote) return UNKNOWN;
+  for (let index = 0; index < first.length; index += 1) {
+    if (bytes[start + 2 + index] !== first.charCodeAt(index)) return UNKNOWN;
+  }
   const end = endOfString(bytes, colon + 1);
   return end >= 0 && bytes[end] === BYTE.comma ? end + 1 : UNKNOWN;
 }

@@ -1,4 +1,4 @@
-import { BYTE } from './bytes.ts';
+import { BYTE, ENDS_PLAIN_RUN } from './bytes.ts';
 
 // Reads the parts of a text that is known to be in canonical form. The functions rely on it and check nothing.
 
@@ -86,11 +86,6 @@ export class MemberCursor {
     return true;
   }
 
-  /** Length of the current name in bytes, without quotes. */
-  get nameLength(): number {
-    return this.nameEnd - this.nameStart - 2;
-  }
-
   /** Returns whether the current member has this name, which is plain ASCII. */
   isNamed(name: string): boolean {
     const { bytes, nameStart, nameEnd } = this;
@@ -101,17 +96,50 @@ export class MemberCursor {
     return true;
   }
 
+  /** Returns whether the current value is this string, which has no escapes in JSON. False if it is not ASCII. */
+  isString(text: string): boolean {
+    const { bytes, valueStart, valueEnd } = this;
+    if (valueEnd - valueStart !== text.length + 2 || bytes[valueStart] !== BYTE.quote) return false;
+    for (let index = 0; index < text.length; index += 1) {
+      const byte = bytes[valueStart + 1 + index] as number;
+      if (byte !== text.charCodeAt(index) || ENDS_PLAIN_RUN[byte] === 1) return false;
+    }
+    return true;
+  }
+
   /** Returns the current value if it is a string. */
   readString(): string | undefined {
     const { bytes, valueStart, valueEnd } = this;
     if (bytes[valueStart] !== BYTE.quote) return undefined;
-    const text = bytes.toString('utf8', valueStart + 1, valueEnd - 1);
-    return text.includes('\\') ? String(JSON.parse(`"${text}"`)) : text;
+    let end = valueStart + 1;
+    while (ENDS_PLAIN_RUN[bytes[end] as number] === 0) end += 1;
+    if (end === valueEnd - 1) return bytes.toString('latin1', valueStart + 1, end);
+    return String(JSON.parse(bytes.toString('utf8', valueStart, valueEnd)));
   }
 
-  /** Returns the current value as `JSON.parse` does. */
-  readValue(): unknown {
+  /** Returns the current value as `JSON.parse` does. A string that equals `likely` is returned without a new one. */
+  readValue(likely?: unknown): unknown {
+    if (typeof likely === 'string' && this.isString(likely)) return likely;
     const { bytes, valueStart, valueEnd } = this;
-    return this.readString() ?? JSON.parse(bytes.toString('utf8', valueStart, valueEnd));
+    return (
+      this.readString() ??
+      wholeNumberOf(bytes, valueStart, valueEnd) ??
+      JSON.parse(bytes.toString('utf8', valueStart, valueEnd))
+    );
   }
+}
+
+/** Digits of a whole number that is exact in any case. */
+const MAX_EXACT_DIGITS = 15;
+
+/** Returns the value of a number if it consists of a few digits only. */
+function wholeNumberOf(bytes: Buffer, start: number, end: number): number | undefined {
+  if (end - start > MAX_EXACT_DIGITS) return undefined;
+  let value = 0;
+  for (let index = start; index < end; index += 1) {
+    const digit = (bytes[index] as number) - BYTE.zero;
+    if (digit < 0 || digit > 9) return undefined;
+    value = value * 10 + digit;
+  }
+  return value;
 }

@@ -36,9 +36,19 @@ test('a merge patch gives the text that PostgreSQL gives', async () => {
     [texts.map(([base]) => base), texts.map(([, patch]) => patch)],
   );
   const { merge } = createMerger();
-  const ours = texts.map(([base, patch]) => ({
-    merged: merge(Buffer.from(base), Buffer.from(patch)).toString(),
-    created: merge(undefined, Buffer.from(patch)).toString(),
-  }));
+  // Between other bytes, as a patch lies in its entry, and a value in a buffer that is overwritten.
+  const ours = texts.map(([base, patch]) => {
+    const text = Buffer.from(`[${patch}, {"z": 1}]`);
+    const end = 1 + Buffer.byteLength(patch);
+    return {
+      merged: merge(
+        { bytes: Buffer.from(`${base}, "z": 1}`), length: Buffer.byteLength(base) },
+        text,
+        1,
+        end,
+      ).toString(),
+      created: merge(undefined, text, 1, end).toString(),
+    };
+  });
   expect(ours).toEqual(rows);
 });

@@ -2,7 +2,7 @@ import { documentNameFault } from '../../domain/document.ts';
 import { BYTE, typeOf } from '../../json/bytes.ts';
 import { readMembers, skipValue } from '../../json/members.ts';
 import { limits } from '../../limits.ts';
-import { type EntryMembers, entryForms, isSha256 } from './entry-forms.ts';
+import { type EntryMembers, isRevision, isSha256 } from './entry-forms.ts';
 
 /** Describes what the text of one audit entry says. */
 export interface EntryText {
@@ -42,8 +42,6 @@ const changeMembers = known('op', 'name', 'sha256', 'revision');
  * Bounds the strings that are read: the longest name with each byte escaped. An action is only required to be a string.
  */
 const MAX_STRING_BYTES = 6 * limits.maxDocumentNameBytes + 2;
-
-const revisionForm = new RegExp(entryForms.revision);
 
 /**
  * Reads the members of an entry that LOOM checks or stores in columns. It skips the others instead of parsing them,
@@ -104,8 +102,7 @@ function readOnlyChange(text: string, start: number): { change: EntryChange; end
   if (op !== 'put' && op !== 'merge' && op !== 'delete') return undefined;
   if (typeof name !== 'string' || documentNameFault(name) !== undefined) return undefined;
   if (op !== 'delete' && !isSha256(sha256)) return undefined;
-  if (revision !== undefined && !(typeof revision === 'number' && revisionForm.test(String(revision))))
-    return undefined;
+  if (revision !== undefined && !isRevision(revision)) return undefined;
   const digits = revision === undefined ? undefined : String(revision);
   return { change: { op, name, revision: digits, sha256: op === 'delete' ? '' : String(sha256) }, end: end + 1 };
 }

@@ -33,6 +33,7 @@ export function createEntryCheck(): EntryCheck {
   let broken: LoomError | undefined;
   let first: { seq: number; hash: string; text: Buffer; from: number } | undefined;
   let last: AuditHead = EMPTY_HEAD;
+  const readEntry = createEntryReader();
 
   return {
     add: (item) => {
@@ -72,44 +73,54 @@ export function createEntryCheck(): EntryCheck {
 /** Where the text of the hash begins in an entry with `canonicalFrom`: after `{"hash":"`. */
 const HASH_START = 9;
 
-/** Returns an entry without checking it. */
-export function readEntry({ text, canonicalFrom }: EntryItem): CheckedEntry {
-  if (canonicalFrom !== undefined) {
-    return readMembers(text, canonicalFrom, text.toString('latin1', HASH_START, canonicalFrom - 2));
-  }
-  const { hash } = JSON.parse(text.toString('utf8')) as EntryMembers;
-  return readMembers(Buffer.from(canonicalWithout(text, 'hash')), 1, hash);
-}
+/** Reads entries without checking them. */
+export function createEntryReader(): (item: EntryItem) => CheckedEntry {
+  // Most entries have the epoch and the action of the one before.
+  let lastEpoch: unknown;
+  let lastAction: unknown;
 
-function readMembers(text: Buffer, from: number, hash: unknown): CheckedEntry {
-  const members: EntryMembers = { hash };
-  let changesAt = -1;
-  const cursor = new MemberCursor(text, from);
-  while (cursor.next()) {
-    if (cursor.isNamed('changes')) changesAt = cursor.valueStart;
-    const names = namesByLength[cursor.nameLength];
-    for (let index = 0; names !== undefined && index < names.length; index += 1) {
-      const name = names[index] as ReadName;
-      if (cursor.isNamed(name)) members[name] = cursor.readValue();
+  function readMembers(text: Buffer, from: number, hash: unknown): CheckedEntry {
+    const members = noMembers();
+    members.hash = hash;
+    let changesAt = -1;
+    const cursor = new MemberCursor(text, from);
+    while (cursor.next()) {
+      // An assignment to `members[name]` would cost more than the rest.
+      if (cursor.isNamed('changes')) changesAt = cursor.valueStart;
+      else if (cursor.isNamed('seq')) members.seq = cursor.readValue();
+      else if (cursor.isNamed('epoch')) members.epoch = lastEpoch = cursor.readValue(lastEpoch);
+      else if (cursor.isNamed('action')) members.action = lastAction = cursor.readValue(lastAction);
+      else if (cursor.isNamed('event_id')) members.event_id = cursor.readValue();
+      else if (cursor.isNamed('revision')) members.revision = cursor.readValue();
+      else if (cursor.isNamed('recorded_at')) members.recorded_at = cursor.readValue();
+      else if (cursor.isNamed('idempotency_key')) members.idempotency_key = cursor.readValue();
+      else if (cursor.isNamed('restore')) members.restore = cursor.readValue();
+      else if (cursor.isNamed('undo')) members.undo = cursor.readValue();
     }
+    return { members, text, from, changesAt };
   }
-  return { members, text, from, changesAt };
+
+  return ({ text, canonicalFrom }) => {
+    if (canonicalFrom !== undefined) {
+      return readMembers(text, canonicalFrom, text.toString('latin1', HASH_START, canonicalFrom - 2));
+    }
+    const { hash } = JSON.parse(text.toString('utf8')) as EntryMembers;
+    return readMembers(Buffer.from(canonicalWithout(text, 'hash')), 1, hash);
+  };
 }
 
-const readNames = [
-  'seq',
-  'epoch',
-  'action',
-  'restore',
-  'undo',
-  'event_id',
-  'revision',
-  'recorded_at',
-  'idempotency_key',
-] as const;
-
-type ReadName = (typeof readNames)[number];
-
-/** The names to read, by their length. */
-const namesByLength: ReadName[][] = [];
-for (const name of readNames) namesByLength[name.length] = [...(namesByLength[name.length] ?? []), name];
+/** Returns an object in which the members of every entry have the same places, so that access to them is fast. */
+function noMembers(): EntryMembers {
+  return {
+    seq: undefined,
+    hash: undefined,
+    event_id: undefined,
+    recorded_at: undefined,
+    action: undefined,
+    idempotency_key: undefined,
+    revision: undefined,
+    epoch: undefined,
+    restore: undefined,
+    undo: undefined,
+  };
+}

@@ -264,24 +264,26 @@ function digestsVisit(pointer: string, { emit }: Receiver): Visit {
 }
 
 function entriesVisit(pointer: string, frame: BackupFrame, { emit, borrows }: Receiver): Visit {
+  // One visit serves all entries: one of its own for each would be garbage.
+  const entry: Visit = {
+    kind: 'capture',
+    maxBytes: limits.maxReadableEntryBytes,
+    maxDepth: limits.maxReadableEntryDepth,
+    canonical: { after: 'hash' },
+    borrows,
+    onValue: ({ text, type, offset, canonicalFrom }) => {
+      const index = frame.auditEntries;
+      if (type !== 'object') {
+        const detail = `Audit entry ${index + 1} of the backup is ${withArticle(type)}; expected an object.`;
+        throw malformed(detail, `${pointer}/${index}`, offset);
+      }
+      frame.auditEntries += 1;
+      emit({ kind: 'entry', text, canonicalFrom });
+    },
+  };
   return {
     kind: 'array',
-    onElement: (index) => ({
-      kind: 'capture',
-      maxBytes: limits.maxReadableEntryBytes,
-      maxDepth: limits.maxReadableEntryDepth,
-      canonical: { after: 'hash' },
-      borrows,
-      place: { pointer: `${pointer}/${index}` },
-      onValue: ({ text, type, offset, canonicalFrom }) => {
-        if (type !== 'object') {
-          const detail = `Audit entry ${index + 1} of the backup is ${withArticle(type)}; expected an object.`;
-          throw malformed(detail, `${pointer}/${index}`, offset);
-        }
-        frame.auditEntries += 1;
-        emit({ kind: 'entry', text, canonicalFrom });
-      },
-    }),
+    onElement: () => entry,
     onOther: (type, offset) =>
       nullOrMalformed('audit_entries', 'an array', type, pointer, offset, () => {
         frame.hasAudit = false;

@@ -7,10 +7,13 @@ import type { OpenBackup } from './read.ts';
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
 const CHUNK_BYTES = 256 * 1024;
 
-/** Opens a backup file, plain or gzip according to its first bytes. Rejects as `fs.open` does. */
+/**
+ * Opens a backup file, plain or gzip according to its first bytes. Each chunk is valid until the next one is requested.
+ * Rejects as `fs.open` does.
+ */
 export async function openBackupFile(path: string): Promise<OpenBackup> {
   const isGzip = await isGzipFile(path);
-  return isGzip ? () => readGzip(path) : () => createReadStream(path, { highWaterMark: CHUNK_BYTES });
+  return isGzip ? () => readGzip(path) : () => readPlain(path);
 }
 
 /** Returns whether the first bytes of a file are those of gzip. Rejects as `fs.open` does. */
@@ -20,6 +23,25 @@ export async function isGzipFile(path: string): Promise<boolean> {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(GZIP_MAGIC.length), 0, GZIP_MAGIC.length, 0);
     return bytesRead === GZIP_MAGIC.length && buffer.equals(GZIP_MAGIC);
   } finally {
+    await file.close();
+  }
+}
+
+/** Reads with two buffers in turn: one is filled while the other is in use. New buffers would be garbage of 256 KiB. */
+async function* readPlain(path: string): AsyncGenerator<Uint8Array> {
+  const file = await openFile(path, 'r');
+  let [filled, free] = [Buffer.allocUnsafeSlow(CHUNK_BYTES), Buffer.allocUnsafeSlow(CHUNK_BYTES)];
+  let reading = file.read(filled, 0, CHUNK_BYTES, null);
+  try {
+    for (;;) {
+      const { bytesRead } = await reading;
+      if (bytesRead === 0) return;
+      reading = file.read(free, 0, CHUNK_BYTES, null);
+      yield filled.subarray(0, bytesRead);
+      [filled, free] = [free, filled];
+    }
+  } finally {
+    await Promise.allSettled([reading]);
     await file.close();
   }
 }

@@ -7,7 +7,10 @@ import { sha256 } from '../format/digests.ts';
 // know nodes, HTTP or the command line. Its memory grows only by fingerprints of names and ids: larger
 // checks read the file repeatedly.
 
-/** Opens the backup at its start; may be called repeatedly. The bytes are decompressed JSON. */
+/**
+ * Opens the backup at its start; may be called repeatedly. The bytes are decompressed JSON. A chunk may be overwritten
+ * when the next one is requested.
+ */
 export type OpenBackup = () => AsyncIterable<Uint8Array>;
 
 /** Reads the whole backup and passes each item to `onItem`, which must not keep its text. */

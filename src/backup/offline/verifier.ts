@@ -1,6 +1,6 @@
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import { createEntryCheck, readEntry } from '../check/entry.ts';
+import { createEntryCheck, createEntryReader } from '../check/entry.ts';
 import { documentCountMismatch, stateDigestMismatch } from '../check/faults.ts';
 import { checkFrame, type VerifiableBackup } from '../check/frame.ts';
 import { createStateDigest } from '../format/digests.ts';
@@ -67,6 +67,7 @@ export async function verifyBackup(
     await repeats.assertNone(open);
     entries.assertHead(manifest);
   }
+  const readEntry = createEntryReader();
   return {
     ...backup,
     bytes,

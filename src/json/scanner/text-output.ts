@@ -16,6 +16,8 @@ export class TextOutput {
   spanStart = -1;
   private keeping = true;
   private usedBytes = 0;
+  /** The text that was taken last: merged documents mostly have the same length, and a new view has its cost. */
+  private view: Buffer = this.bytes.subarray(0, 0);
 
   /** Begins a new text. Without `keep`, for skipped values, collects nothing. */
   reset(keep: boolean): void {
@@ -79,8 +81,8 @@ export class TextOutput {
 
   /** Returns the text. With `borrow`, it is not a copy, and valid until the next text begins. */
   take(borrow = false): Buffer {
-    const text = this.bytes.subarray(0, this.length);
-    return borrow ? text : Buffer.from(text);
+    if (this.view.length !== this.length) this.view = this.bytes.subarray(0, this.length);
+    return borrow ? this.view : Buffer.from(this.view);
   }
 
   /**
@@ -98,5 +100,6 @@ export class TextOutput {
     const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.bytes.length * 2));
     this.bytes.copy(larger, 0, 0, this.length);
     this.bytes = larger;
+    this.view = larger.subarray(0, 0);
   }
 }

@@ -155,10 +155,10 @@ it('a backup with a part of its trail, or none, has no fold', async () => {
   }
 });
 
-it('merges whose earlier value does not fit in memory are counted, and their digests taken as stated', async () => {
-  const fold = createTrailFold(3000);
-  const steps: Step[] = Array.from({ length: 40 }, (_, index) => ['put', `d${index}`, { index }]);
-  const { entries, documents } = tell([...steps, ['merge', 'd0', { more: 1 }], ['merge', 'd39', { more: 1 }]]);
+/** Folds a trail with little memory for values, and compares it with what it makes. */
+async function foldWithin(maxValueBytes: number, steps: Step[]): Promise<FoldReport | undefined> {
+  const fold = createTrailFold(maxValueBytes);
+  const { entries, documents } = tell(steps);
   for (const [name, value] of documents) {
     fold.addDocument(name, Buffer.from(digestOf(value) ?? '', 'hex'));
   }
@@ -167,7 +167,32 @@ it('merges whose earlier value does not fit in memory are counted, and their dig
     const changesAt = text.indexOf('"changes": ') + '"changes": '.length;
     fold.addEntry({ members: JSON.parse(entry), text, from: 1, changesAt });
   }
-  expect(await fold.compare(() => Promise.reject(new Error('nothing to name')))).toEqual({ ...ok, uncheckedMerges: 1 });
+  return await fold.compare(() => Promise.reject(new Error('nothing to name')));
+}
+
+it('merges whose earlier value does not fit in memory are counted, and their digests taken as stated', async () => {
+  const steps: Step[] = Array.from({ length: 40 }, (_, index) => ['put', `d${index}`, { index }]);
+  const report = await foldWithin(3000, [...steps, ['merge', 'd0', { more: 1 }], ['merge', 'd39', { more: 1 }]]);
+  expect(report).toEqual({ ...ok, uncheckedMerges: 1 });
+});
+
+it('the values of documents that change again and again stay in memory', async () => {
+  const others = Array.from({ length: 60 }, (_, index): Step[] => [
+    ['put', `d${index}`, { index }],
+    ['merge', 'often', { index }],
+  ]);
+  expect(await foldWithin(3000, [['put', 'often', { x: 1 }], ...others.flat()])).toEqual(ok);
+});
+
+it('values that become shorter and longer keep nothing of what they were', async () => {
+  const steps = [1, 90, 2, 300, 3, 40].flatMap((length): Step[] => [
+    ['merge', 'a', { aa: 'x'.repeat(length) }],
+    ['merge', 'a', { aaa: { b: length } }],
+    ['put', 'b', { long: 'y'.repeat(200 - (length % 200)) }],
+    ['merge', 'b', {}],
+  ]);
+  const { entries, documents } = tell([['put', 'a', { z: [] }], ...steps]);
+  expect(await foldOf(entries, documents)).toEqual(ok);
 });
 
 it('thousands of documents are counted', async () => {

@@ -1,16 +1,22 @@
 import { endOfPart, MemberCursor } from '../../../json/canonical-members.ts';
 import { limits } from '../../../limits.ts';
 import type { CheckedEntry } from '../../check/entry.ts';
-import { isSha256 } from '../../check/entry-forms.ts';
 
 /** Describes one change of a document in an entry. */
 export interface Change {
   op: 'put' | 'merge' | 'delete';
   name: string;
-  /** Canonical text of the value or patch, valid as long as the entry's text. */
-  value: Buffer | undefined;
-  /** The digest that the entry states for the document after the change. Older nodes wrote none. */
+  /** The canonical text of the entry, with the position of the value or patch. The start is -1 if there is none. */
+  text: Buffer;
+  valueStart: number;
+  valueEnd: number;
+  /** What the entry states as the digest of the document after the change, in any form. Older nodes stated none. */
   sha256: string | undefined;
+}
+
+/** Returns the canonical text of a change's value or patch, valid as long as the entry's text. */
+export function textOfValue({ text, valueStart, valueEnd }: Change): Buffer | undefined {
+  return valueStart < 0 ? undefined : text.subarray(valueStart, valueEnd);
 }
 
 /**
@@ -39,18 +45,36 @@ const OPENING_BRACE = 0x7b;
 const COMMA = 0x2c;
 
 function readChange(members: MemberCursor): Change | undefined {
-  const { bytes } = members;
-  let op: string | undefined;
+  let op: Change['op'] | undefined;
   let name: string | undefined;
-  let value: Buffer | undefined;
   let sha256: string | undefined;
+  let valueStart = -1;
+  let valueEnd = -1;
   while (members.next()) {
-    if (members.isNamed('op')) op = members.readString();
-    else if (members.isNamed('name')) name = members.readString();
-    else if (members.isNamed('value')) value = bytes.subarray(members.valueStart, members.valueEnd);
-    else if (members.isNamed('sha256')) sha256 = members.readString();
+    if (members.isNamed('op')) {
+      op = readOperation(members);
+    } else if (members.isNamed('name')) {
+      name = members.readString();
+    } else if (members.isNamed('value')) {
+      // No view of the value: few changes need one, and it costs as much as the hash of a short text.
+      valueStart = members.valueStart;
+      valueEnd = members.valueEnd;
+    } else if (members.isNamed('sha256')) {
+      sha256 = members.readString();
+    }
   }
-  if (op !== 'put' && op !== 'merge' && op !== 'delete') return undefined;
-  if (name === undefined || name === '' || Buffer.byteLength(name) > limits.maxDocumentNameBytes) return undefined;
-  return { op, name, value, sha256: isSha256(sha256) ? sha256 : undefined };
+  if (op === undefined || name === undefined || !isShortName(name)) return undefined;
+  return { op, name, text: members.bytes, valueStart, valueEnd, sha256 };
+}
+
+function readOperation(members: MemberCursor): Change['op'] | undefined {
+  if (members.isString('merge')) return 'merge';
+  if (members.isString('put')) return 'put';
+  return members.isString('delete') ? 'delete' : undefined;
+}
+
+function isShortName(name: string): boolean {
+  const { maxDocumentNameBytes } = limits;
+  // A character has at most three bytes for each unit of its length.
+  return name !== '' && (3 * name.length <= maxDocumentNameBytes || Buffer.byteLength(name) <= maxDocumentNameBytes);
 }

@@ -1,8 +1,8 @@
 import { limits } from '../../../limits.ts';
 import type { CheckedEntry } from '../../check/entry.ts';
-import type { EntryMembers } from '../../check/entry-forms.ts';
+import { type EntryMembers, isSha256 } from '../../check/entry-forms.ts';
 import { sha256Hex } from '../../format/digests.ts';
-import { readChanges } from './changes.ts';
+import { readChanges, textOfValue } from './changes.ts';
 import { type DocumentTable, LAST } from './document-table.ts';
 
 /** A document that is not as the trail says, or a change that does not give the digest that it states. */
@@ -79,11 +79,13 @@ export async function nameSuspects(
     },
     (entry) => {
       if (isUntold(entry.members)) for (const suspect of found.values()) suspect.last = LAST.nothing;
-      readChanges(entry, ({ op, name, value, sha256 }) => {
+      readChanges(entry, (change) => {
+        const { op, name, sha256 } = change;
         const suspect = suspectOf(name);
         if (suspect === undefined) return;
+        const value = op === 'put' ? textOfValue(change) : undefined;
         suspect.seq = Number(entry.members.seq);
-        suspect.digest = sha256 ?? (op === 'put' && value !== undefined ? sha256Hex(value) : undefined);
+        suspect.digest = isSha256(sha256) ? sha256 : value === undefined ? undefined : sha256Hex(value);
         suspect.last = op === 'delete' ? LAST.deleted : suspect.digest ? LAST.presentWithDigest : LAST.present;
       });
     },

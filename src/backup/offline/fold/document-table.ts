@@ -39,8 +39,8 @@ export class DocumentTable {
     this.last[row] = last;
     this.era[row] = era;
     if (sha256 === undefined) return;
-    this.digests[4 * row + 2] = Number.parseInt(sha256.slice(0, 8), 16);
-    this.digests[4 * row + 3] = Number.parseInt(sha256.slice(8, 16), 16);
+    this.digests[4 * row + 2] = wordOf(sha256, 0);
+    this.digests[4 * row + 3] = wordOf(sha256, 8);
   }
 
   /** Returns what the trail says last about the document, and nothing if that was before `era`. */
@@ -97,3 +97,15 @@ export class DocumentTable {
     }
   }
 }
+
+/** Reads 8 lower-case hex digits, faster than `Number.parseInt`. */
+function wordOf(hex: string, start: number): number {
+  let word = 0;
+  for (let index = start; index < start + 8; index += 1) {
+    const code = hex.charCodeAt(index);
+    word = word * 16 + (code <= NINE ? code - ZERO : code - LETTER_A + 10);
+  }
+  return word;
+}
+
+const [ZERO, NINE, LETTER_A] = [0x30, 0x39, 0x61];

@@ -1,8 +1,9 @@
 import { createMerger } from '../../../json/merge-patch.ts';
 import { limits } from '../../../limits.ts';
 import type { CheckedEntry } from '../../check/entry.ts';
+import { isSha256 } from '../../check/entry-forms.ts';
 import { sha256Hex } from '../../format/digests.ts';
-import { type Change, readChanges } from './changes.ts';
+import { type Change, readChanges, textOfValue } from './changes.ts';
 import { countRows, isUntold, type Mismatch, nameSuspects, type ReadAgain } from './compare.ts';
 import { DocumentTable, LAST } from './document-table.ts';
 import { createFoldedValues } from './folded-values.ts';
@@ -43,29 +44,37 @@ export function createTrailFold(maxValueBytes: number = limits.maxFoldedValueByt
   let uncheckedMerges = 0;
 
   /** Returns the digest that a change gives, and checks the one that it states. Undefined if nothing tells it. */
-  function digestOf({ op, name, value, sha256: stated }: Change, row: number, seq: number): string | undefined {
-    const result = op === 'put' ? value : resultOfMerge(name, value, row, stated);
-    if (result === undefined) {
-      values.delete(name);
-      if (op === 'merge' && stated !== undefined) uncheckedMerges += 1;
-      return stated;
+  function digestOf(change: Change, row: number, seq: number): string | undefined {
+    const { op, name } = change;
+    const result = op === 'put' ? textOfValue(change) : resultOfMerge(change, row);
+    const digest = result === undefined ? undefined : sha256Hex(result);
+    if (result !== undefined && digest === change.sha256) {
+      values.set(name, result, op === 'merge');
+      return digest;
     }
-    const digest = sha256Hex(result);
-    values.set(name, op === 'put' ? result.toString('latin1') : result);
-    if (stated === undefined || stated === digest) return digest;
+    const stated = isSha256(change.sha256) ? change.sha256 : undefined;
+    if (op === 'put' && result !== undefined && stated === undefined) {
+      values.set(name, result, false);
+      return digest;
+    }
     values.delete(name);
-    wrong.count += 1;
-    if (wrong.named.length < limits.maxNamedMismatches) wrong.named.push({ document: name, seq, how: 'change' });
+    if (stated === undefined) return undefined;
+    if (result !== undefined) {
+      wrong.count += 1;
+      if (wrong.named.length < limits.maxNamedMismatches) wrong.named.push({ document: name, seq, how: 'change' });
+    } else if (op === 'merge') {
+      uncheckedMerges += 1;
+    }
     return stated;
   }
 
   /** Returns the result of a merge if its base is known. Older nodes did not state its digest, so nothing needs it. */
-  function resultOfMerge(name: string, patch: Buffer | undefined, row: number, stated: string | undefined) {
-    if (patch === undefined || stated === undefined) return undefined;
+  function resultOfMerge({ name, text, valueStart, valueEnd, sha256 }: Change, row: number): Buffer | undefined {
+    if (valueStart < 0 || sha256 === undefined) return undefined;
     const last = table.lastOf(row, era);
     const isNew = last === LAST.deleted || (last === LAST.nothing && era === 0);
     const base = isNew ? undefined : values.get(name);
-    return base === undefined && !isNew ? undefined : merger.merge(base, patch);
+    return base === undefined && !isNew ? undefined : merger.merge(base, text, valueStart, valueEnd);
   }
 
   function apply(change: Change, seq: number): void {
