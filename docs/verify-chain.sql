@@ -39,13 +39,14 @@ head as (
 
 -- The changes in the entries. "Told" are those with the digest of the document afterwards; older nodes wrote none.
 elements as (
-  select a.seq, e.place, e.change ->> 'name' as name, e.change ->> 'op' as op, a.entry -> 'revision' as entry_revision,
+  select a.seq, e.place, e.change ->> 'name' as name, e.change ->> 'op' as op, o.revision as entry_revision,
          e.change -> 'revision' as revision,
          case when (e.change ->> 'sha256') collate "C" ~ '^[0-9a-f]{64}$' then decode(e.change ->> 'sha256', 'hex') end as claimed,
          case when e.change ->> 'op' = 'put' then sha256(convert_to((e.change -> 'value')::text, 'UTF8')) end as computed
     from loom_audit a join wanted using (state_key)
-   cross join lateral jsonb_array_elements(case when jsonb_typeof(a.entry -> 'changes') = 'array' then a.entry -> 'changes' end)
-         with ordinality e (change, place)
+   cross join lateral (select a.entry -> 'revision' as revision,
+                              case when jsonb_typeof(a.entry -> 'changes') = 'array' then a.entry -> 'changes' end as changes offset 0) o
+   cross join lateral jsonb_array_elements(o.changes) with ordinality e (change, place)
    where jsonb_typeof(e.change -> 'name') = 'string' and octet_length(e.change ->> 'name') between 1 and 512
      and e.change ->> 'op' in ('put', 'merge', 'delete')
 ),

@@ -59,7 +59,9 @@ const DERIVED = `(select c.name, a.seq, c.revision, c.op, c.sha256
  */
 export async function checkChanges(connection: Connection, stateKey: string): Promise<CheckedChanges> {
   const operations = await checkOperations(connection, stateKey);
-  const found = await connection.firstRow<{ unproven: number; merges: number; indexed: boolean }>(SURVEY, [stateKey]);
+  const found = await connection.firstRow<{ unproven: number; merges: number; indexed: boolean }>(CHANGES_SURVEY, [
+    stateKey,
+  ]);
   const { unproven = 0, merges = 0, indexed = false } = found ?? {};
   const index = indexed && operations.isIndexed ? NO_MISMATCHES : await listIndexFaults(connection, stateKey);
   return {
@@ -78,9 +80,10 @@ export async function checkChanges(connection: Connection, stateKey: string): Pr
  * rows. It may suspect an entry that LOOM did not write, so the statements that list the faults decide. The sums find a
  * name that occurs twice in an entry: such a pair of changes has one row, but is counted twice.
  *
- * `offset` keeps the digests below the join, so that the join stores no values.
+ * The inner `offset` lets PostgreSQL decompress a large entry once, and not for each of its changes. The outer one keeps
+ * the digests below the join, so that the join stores no values.
  */
-const SURVEY = `
+export const CHANGES_SURVEY = `
   select c.unproven, c.merges,
          c.changes = i.rows and c.indexed = i.rows and c.places is not distinct from i.places as indexed
     from (select count(*) as changes,
@@ -90,12 +93,15 @@ const SURVEY = `
                    and encode(x.sha256, 'hex') is not distinct from case when c.op = 'put' then c.digest else c.claimed end) as indexed,
                  sum(hashtextextended(x.name, x.seq)) as places
             from (select a.seq, change ->> 'name' as name, change ->> 'op' as op, change ->> 'sha256' as claimed,
-                         coalesce(change ->> 'revision', a.entry ->> 'revision') as revision,
+                         coalesce(change ->> 'revision', o.revision) as revision,
                          case when change ->> 'op' = 'put'
                               then encode(sha256(convert_to((change -> 'value')::text, 'UTF8')), 'hex') end as digest
                     from loom_audit a
-                   cross join lateral jsonb_array_elements(
-                     case when jsonb_typeof(a.entry -> 'changes') = 'array' then a.entry -> 'changes' end) e (change)
+                   cross join lateral (
+                     select a.entry ->> 'revision' as revision,
+                            case when jsonb_typeof(a.entry -> 'changes') = 'array' then a.entry -> 'changes' end as changes
+                     offset bigint '0') o
+                   cross join lateral jsonb_array_elements(o.changes) e (change)
                    where a.state_key = $1 offset bigint '0') c
             left join loom_change x on x.state_key = $1 and x.name = c.name and x.seq = c.seq) c,
          (select count(*) as rows, sum(hashtextextended(name, seq)) as places

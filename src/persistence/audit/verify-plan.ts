@@ -4,12 +4,14 @@ import type { Queries } from '../connection/connection.ts';
 /**
  * Sets the planner until the transaction ends, so that PostgreSQL reads the tables of a state with several workers. It
  * knows the cost of neither digests nor compressed values, and would expect that workers do not pay. If the server has
- * no workers to spare, the same statements run in one process.
+ * no workers to spare, the same statements run in one process. Without statistics of a new state, it would expect one
+ * row, and join rows in nested loops. Where a statement needs such a loop, it has no other choice.
  */
 export async function planInParallel(queries: Queries): Promise<void> {
   const kibibytes = limits.verifyWorkMemoryBytes / 1024;
   await queries.execute(
     `select set_config('jit', 'off', true),
+            set_config('enable_nestloop', 'off', true),
             set_config('parallel_setup_cost', '0', true),
             set_config('parallel_tuple_cost', '0.001', true),
             set_config('min_parallel_table_scan_size', $3::text, true),
@@ -21,13 +23,29 @@ export async function planInParallel(queries: Queries): Promise<void> {
   );
 }
 
+/** Allows joins by an index only, or only others, until the transaction ends. */
+export async function joinByIndex(queries: Queries, byIndex: boolean): Promise<void> {
+  const [index, others] = byIndex ? ['on', 'off'] : ['off', 'on'];
+  await queries.execute(
+    `select set_config('enable_nestloop', $1, true), set_config('enable_hashjoin', $2, true),
+            set_config('enable_mergejoin', $2, true)`,
+    [index, others],
+  );
+}
+
+/** An estimate of fewer entries than this share of the trail comes from missing statistics. */
+const KNOWN_SHARE = 0.1;
+
 /**
- * Allows or forbids joins other than by an index, until the transaction ends. A hash join of whole entries would write
- * all of a large trail to temporary files.
+ * Chooses how each of `entries` entries is joined to the one before. A hash join of whole entries would write a large
+ * trail to temporary files, so PostgreSQL looks up the one before by its key. If it knows nothing of the state, it
+ * expects one row, and would take any index, in quadratic time: then it joins by hash.
  */
-export async function joinByIndexOnly(queries: Queries, isOnly: boolean): Promise<void> {
-  const others = isOnly ? 'off' : 'on';
-  await queries.execute(`select set_config('enable_hashjoin', $1, true), set_config('enable_mergejoin', $1, true)`, [
-    others,
-  ]);
+export async function planSurvey(queries: Queries, stateKey: string, entries: number): Promise<void> {
+  const row = await queries.firstRow<{ 'QUERY PLAN': [{ Plan: { 'Plan Rows': number } }] }>(
+    'explain (format json) select from loom_audit where state_key = $1',
+    [stateKey],
+  );
+  const expected = row?.['QUERY PLAN'][0].Plan['Plan Rows'] ?? 0;
+  await joinByIndex(queries, expected >= KNOWN_SHARE * entries);
 }

@@ -15,7 +15,7 @@ import { findScratchKey } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
 import { checkChanges, type Mismatches } from './verify-changes.ts';
 import { checkMerges } from './verify-merges.ts';
-import { joinByIndexOnly, planInParallel } from './verify-plan.ts';
+import { joinByIndex, planInParallel, planSurvey } from './verify-plan.ts';
 import { checkDocuments, checkStateRow } from './verify-state.ts';
 import { checkUndoRecords } from './verify-undo-records.ts';
 
@@ -94,9 +94,9 @@ function joinMismatches(kinds: Mismatches[]): Mismatches {
 export async function verifyChain(connection: Connection, stateKey: string): Promise<ChainVerdict> {
   const { head } = await readStateHead(connection.within(), stateKey);
   await planInParallel(connection);
-  await joinByIndexOnly(connection, true);
-  const found = await connection.firstRow<SurveyedChain>(SURVEY, [stateKey]);
-  await joinByIndexOnly(connection, false);
+  await planSurvey(connection, stateKey, head.seq);
+  const found = await connection.firstRow<SurveyedChain>(CHAIN_SURVEY, [stateKey]);
+  await joinByIndex(connection, false);
   if (found === undefined) throw new Error('an aggregate returns one row');
   const { entries, last_seq: lastSeq, last_hash: lastHash, bad_seq: badSeq, reason: badReason } = found;
   const bad: BadEntry | undefined =
@@ -129,7 +129,7 @@ const EXPECTED_HASH = `loom_chain_hash(coalesce(p.hash, decode(repeat('00', 32),
  * Finds the first bad entry in one parallel pass, and then what is wrong with it. Each hash depends only on the stored
  * hash of the entry before, so the entries can be checked in any order.
  */
-const SURVEY = `
+export const CHAIN_SURVEY = `
   select s.entries, least(s.last_seq, ${Number.MAX_SAFE_INTEGER}) as last_seq,
          (select encode(hash, 'hex') from loom_audit where state_key = $1 and seq = s.last_seq) as last_hash,
          least(case when b.reason = 'seq_gap' then b.expected_seq else s.bad_seq end, ${Number.MAX_SAFE_INTEGER}) as bad_seq, b.reason
