@@ -80,8 +80,8 @@ export async function checkChanges(connection: Connection, stateKey: string): Pr
  * rows. It may suspect an entry that LOOM did not write, so the statements that list the faults decide. The sums find a
  * name that occurs twice in an entry: such a pair of changes has one row, but is counted twice.
  *
- * The inner `offset` lets PostgreSQL decompress a large entry once, and not for each of its changes. The outer one keeps
- * the digests below the join, so that the join stores no values.
+ * The inner `offset` lets PostgreSQL decompress a large entry once, and not for each of its changes. The outer one
+ * keeps the digests below the join, so that the join stores no values.
  */
 export const CHANGES_SURVEY = `
   select c.unproven, c.merges,

@@ -9,7 +9,7 @@ import { digestTables } from '../../setup/server/digest.ts';
 import { oddDocument } from '../../setup/values/odd-documents.ts';
 
 const RESTORE = '/v1/admin/persistence/restore';
-const CUTS = rounds({ quick: 10, full: 500 });
+const CUTS = rounds({ quick: 20, full: 500 });
 /** Number of consecutive cuts at the beginning and at the end of a body. */
 const FIRST = rounds({ quick: 8, full: 20 });
 const LAST = rounds({ quick: 12, full: 60 });
