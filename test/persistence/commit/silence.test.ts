@@ -72,7 +72,8 @@ describe('a connection that has gone silent', () => {
       await locker.query('begin');
       await locker.query('select from loom_state for update');
       const large = far.put('large', 'x'.repeat(limits.maxUntimedBatchBytes));
-      const waiting = `select pid from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'loom_commit'`;
+      const waiting = `select pid from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock' and query ~ 'loom_commit'`;
       await expect.poll(async () => (await pool.query(waiting)).rowCount, { timeout: 10_000 }).toBe(1);
       await pool.query(`select pg_terminate_backend(pid) from (${waiting}) one`);
       await locker.query('rollback');

@@ -57,7 +57,8 @@ it('blames the reader when the request is aborted before or during the stream', 
 it('blames the database when the connection breaks', async () => {
   const { body, ended } = await openLargeStream();
   await database.pool.query(
-    `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'loom-test' and state = 'active'`,
+    `select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and application_name = 'loom-test' and state = 'active'`,
   );
   body.resume();
   expect(await ended).toMatchObject({ code: 'database_unavailable' });
