@@ -93,16 +93,14 @@ export const CHANGES_SURVEY = `
                    and encode(x.sha256, 'hex') is not distinct from case when c.op = 'put' then c.digest else c.claimed end) as indexed,
                  sum(hashtextextended(x.name, x.seq)) as places
             from (select a.seq, change ->> 'name' as name, change ->> 'op' as op, change ->> 'sha256' as claimed,
-                         coalesce(change ->> 'revision', o.revision) as revision,
+                         coalesce(change ->> 'revision', a.revision) as revision,
                          case when change ->> 'op' = 'put'
                               then encode(sha256(convert_to((change -> 'value')::text, 'UTF8')), 'hex') end as digest
-                    from loom_audit a
-                   cross join lateral (
-                     select a.entry ->> 'revision' as revision,
-                            case when jsonb_typeof(a.entry -> 'changes') = 'array' then a.entry -> 'changes' end as changes
-                     offset bigint '0') o
-                   cross join lateral jsonb_array_elements(o.changes) e (change)
-                   where a.state_key = $1 offset bigint '0') c
+                    from (select seq, entry ->> 'revision' as revision, entry -> 'changes' as changes
+                            from loom_audit where state_key = $1 offset bigint '0') a
+                   cross join lateral jsonb_array_elements(
+                     case when jsonb_typeof(a.changes) = 'array' then a.changes end) e (change)
+                  offset bigint '0') c
             left join loom_change x on x.state_key = $1 and x.name = c.name and x.seq = c.seq) c,
          (select count(*) as rows, sum(hashtextextended(name, seq)) as places
             from loom_change where state_key = $1 and name <> '') i`;
