@@ -1,6 +1,6 @@
 -- loom: compatible
 -- Why: the trail alone makes the state. Each change in an entry has the digest of its result, and loom_change is an index of all changes.
--- Locks: loom_audit against writers only, for one pass over its rows (about a second for three million entries), after the index of the
+-- Locks: loom_audit against writers only, for one pass over its rows (45 ms were measured for 200,000 entries), after the index of the
 -- changes so far has been made without a lock. A restore in its last step delays it, and the commits after it.
 
 -- One row for each change of a document, derived from the entries alone (loom_entry_changes). A row with the name '' stands for a restore

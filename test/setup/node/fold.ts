@@ -23,7 +23,7 @@ interface RecordedChange {
 }
 
 /** Applies the changes of all entries, one after the other, to an empty state. Knows no action of an entry. */
-export function foldTrail(trail: RecordedEntry[]): Map<string, FoldedDocument> {
+function foldTrail(trail: RecordedEntry[]): Map<string, FoldedDocument> {
   const documents = new Map<string, FoldedDocument>();
   for (const entry of trail) {
     for (const { op, name, value, revision = entry.revision } of entry.changes) {

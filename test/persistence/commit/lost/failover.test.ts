@@ -1,12 +1,12 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { migrate } from '../../../src/persistence/schema/migrate.ts';
-import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
-import { ensureState } from '../../../src/persistence/state/state-row.ts';
-import { outcomeOf } from '../../setup/node/nodes.ts';
-import { openTestStore } from '../../setup/node/store.ts';
-import { openDoor } from '../../setup/server/door.ts';
-import { type PrivateServer, startPrivateServer } from '../../setup/server/private-server.ts';
+import { migrate } from '../../../../src/persistence/schema/migrate.ts';
+import { loadMigrations } from '../../../../src/persistence/schema/migrations.ts';
+import { ensureState } from '../../../../src/persistence/state/state-row.ts';
+import { outcomeOf } from '../../../setup/node/nodes.ts';
+import { openTestStore } from '../../../setup/node/store.ts';
+import { openDoor } from '../../../setup/server/door.ts';
+import { type PrivateServer, startPrivateServer } from '../../../setup/server/private-server.ts';
 
 let primary: PrivateServer;
 let standby: PrivateServer;

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/dev/postgres.ts';
-import { outcomeOf } from '../../setup/node/nodes.ts';
-import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
-import { applyMigrations } from '../../setup/server/migrations.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../../src/dev/postgres.ts';
+import { outcomeOf } from '../../../setup/node/nodes.ts';
+import { openTestStore, type TestStore, verify } from '../../../setup/node/store.ts';
+import { applyMigrations } from '../../../setup/server/migrations.ts';
 
 const run = promisify(execFile);
 

@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { CommitReceipt } from '../../../src/domain/commit.ts';
-import { rounds, sampleByKind, seededRandom } from '../../setup/depth.ts';
-import { type EarlierVersion, earlierVersions, openEarlierStore } from '../../setup/node/earlier-store.ts';
-import { expectIndexed, expectTrailMakesState } from '../../setup/node/fold.ts';
-import { lostOf, trailOf } from '../../setup/node/history.ts';
-import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
-import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
+import type { CommitReceipt } from '../../../../src/domain/commit.ts';
+import { rounds, sampleByKind, seededRandom } from '../../../setup/depth.ts';
+import { type EarlierVersion, earlierVersions, openEarlierStore } from '../../../setup/node/earlier-store.ts';
+import { expectIndexed, expectTrailMakesState } from '../../../setup/node/fold.ts';
+import { lostOf, trailOf } from '../../../setup/node/history.ts';
+import { openTestStore, type TestStore, verify } from '../../../setup/node/store.ts';
+import { createTestDatabase, type TestDatabase } from '../../../setup/server/database.ts';
 
 let database: TestDatabase;
 let node: TestStore;

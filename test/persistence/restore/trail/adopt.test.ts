@@ -1,13 +1,13 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { limits } from '../../../src/limits.ts';
-import { type ParsedBackup, relink, seal } from '../../setup/backup/chain.ts';
-import { append, backupOf, put, truncate } from '../../setup/backup/trails.ts';
-import { copyState } from '../../setup/node/copy-state.ts';
-import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
-import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
-import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
-import { digestTables } from '../../setup/server/digest.ts';
-import { applyMigrations } from '../../setup/server/migrations.ts';
+import { limits } from '../../../../src/limits.ts';
+import { type ParsedBackup, relink, seal } from '../../../setup/backup/chain.ts';
+import { append, backupOf, put, truncate } from '../../../setup/backup/trails.ts';
+import { copyState } from '../../../setup/node/copy-state.ts';
+import { openNodes, type TestNodes } from '../../../setup/node/nodes.ts';
+import { openTestStore, type TestStore, verify } from '../../../setup/node/store.ts';
+import { createEmptyDatabase, createTestDatabase, type TestDatabase } from '../../../setup/server/database.ts';
+import { digestTables } from '../../../setup/server/digest.ts';
+import { applyMigrations } from '../../../setup/server/migrations.ts';
 
 let nodes: TestNodes;
 let other: TestDatabase;

@@ -1,16 +1,16 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Change, CommitAction } from '../../../src/domain/commit.ts';
-import type { ParsedBackup } from '../../setup/backup/chain.ts';
-import { rounds } from '../../setup/depth.ts';
-import { copyState } from '../../setup/node/copy-state.ts';
-import { expectTrailMakesState } from '../../setup/node/fold.ts';
-import { expectHistories, trailOf } from '../../setup/node/history.ts';
-import { outcomeOf } from '../../setup/node/nodes.ts';
-import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
-import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
-import { verifyBySql } from '../../setup/server/verify-sql.ts';
-import { documentName, jsonText } from '../../setup/values/arbitrary.ts';
+import type { Change, CommitAction } from '../../../../src/domain/commit.ts';
+import type { ParsedBackup } from '../../../setup/backup/chain.ts';
+import { rounds } from '../../../setup/depth.ts';
+import { copyState } from '../../../setup/node/copy-state.ts';
+import { expectTrailMakesState } from '../../../setup/node/fold.ts';
+import { expectHistories, trailOf } from '../../../setup/node/history.ts';
+import { outcomeOf } from '../../../setup/node/nodes.ts';
+import { openTestStore, type TestStore, verify } from '../../../setup/node/store.ts';
+import { createTestDatabase, type TestDatabase } from '../../../setup/server/database.ts';
+import { verifyBySql } from '../../../setup/server/verify-sql.ts';
+import { documentName, jsonText } from '../../../setup/values/arbitrary.ts';
 
 let database: TestDatabase;
 beforeAll(async () => {

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { limits } from '../../../src/limits.ts';
-import { trailOf } from '../../setup/node/history.ts';
-import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
-import { type TestStore, verify } from '../../setup/node/store.ts';
-import { digestTables } from '../../setup/server/digest.ts';
+import { limits } from '../../../../src/limits.ts';
+import { trailOf } from '../../../setup/node/history.ts';
+import { openNodes, type TestNodes } from '../../../setup/node/nodes.ts';
+import { type TestStore, verify } from '../../../setup/node/store.ts';
+import { digestTables } from '../../../setup/server/digest.ts';
 
 let nodes: TestNodes;
 let node: TestStore;

@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { limits } from '../../../src/limits.ts';
-import { depth, rounds } from '../../setup/depth.ts';
-import { expectTrailMakesState } from '../../setup/node/fold.ts';
-import { type Entry, trailOf } from '../../setup/node/history.ts';
-import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
-import type { TestStore } from '../../setup/node/store.ts';
+import { limits } from '../../../../src/limits.ts';
+import { depth, rounds } from '../../../setup/depth.ts';
+import { expectTrailMakesState } from '../../../setup/node/fold.ts';
+import { type Entry, trailOf } from '../../../setup/node/history.ts';
+import { openNodes, type TestNodes } from '../../../setup/node/nodes.ts';
+import type { TestStore } from '../../../setup/node/store.ts';
 
 let nodes: TestNodes;
 let node: TestStore;

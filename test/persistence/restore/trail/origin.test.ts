@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import type { ParsedBackup } from '../../setup/backup/chain.ts';
-import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
+import type { ParsedBackup } from '../../../setup/backup/chain.ts';
+import { openNodes, type TestNodes } from '../../../setup/node/nodes.ts';
 
 let nodes: TestNodes;
 let others: TestNodes;

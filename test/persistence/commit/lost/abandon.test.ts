@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
-import type { CommitRequest } from '../../../src/domain/commit.ts';
-import { LoomError } from '../../../src/errors.ts';
-import type { CommitOutcome, PreparedCommit } from '../../../src/persistence/commit/batch.ts';
-import { createGroupCommit } from '../../../src/persistence/commit/group-commit.ts';
-import { outcomeOf } from '../../setup/node/nodes.ts';
+import type { CommitRequest } from '../../../../src/domain/commit.ts';
+import { LoomError } from '../../../../src/errors.ts';
+import type { CommitOutcome, PreparedCommit } from '../../../../src/persistence/commit/batch.ts';
+import { createGroupCommit } from '../../../../src/persistence/commit/group-commit.ts';
+import { outcomeOf } from '../../../setup/node/nodes.ts';
 
 function put(name: string): CommitRequest {
   return { action: 'document.put', actor: 'client', requestId: 'test', changes: [{ op: 'put', name, json: '1' }] };

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { openNodes, outcomeOf, type TestNodes } from '../../setup/node/nodes.ts';
-import { openTestStore, verify } from '../../setup/node/store.ts';
-import { startProxy } from '../../setup/server/proxy.ts';
+import { openNodes, outcomeOf, type TestNodes } from '../../../setup/node/nodes.ts';
+import { openTestStore, verify } from '../../../setup/node/store.ts';
+import { startProxy } from '../../../setup/server/proxy.ts';
 
 let nodes: TestNodes;
 beforeEach(async () => {

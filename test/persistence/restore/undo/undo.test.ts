@@ -1,14 +1,14 @@
 import { readFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { UndoOptions } from '../../../src/domain/request.ts';
-import { limits } from '../../../src/limits.ts';
-import { importedOf, trailOf } from '../../setup/node/history.ts';
-import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
-import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
-import { createTestDatabase } from '../../setup/server/database.ts';
-import { digestTables } from '../../setup/server/digest.ts';
-import { verifyBySql } from '../../setup/server/verify-sql.ts';
+import type { UndoOptions } from '../../../../src/domain/request.ts';
+import { limits } from '../../../../src/limits.ts';
+import { importedOf, trailOf } from '../../../setup/node/history.ts';
+import { openNodes, type TestNodes } from '../../../setup/node/nodes.ts';
+import { openTestStore, type TestStore, verify } from '../../../setup/node/store.ts';
+import { createTestDatabase } from '../../../setup/server/database.ts';
+import { digestTables } from '../../../setup/server/digest.ts';
+import { verifyBySql } from '../../../setup/server/verify-sql.ts';
 
 let nodes: TestNodes;
 let node: TestStore;
@@ -271,7 +271,7 @@ describe('an undo record', () => {
 
   it('can be deleted with the statements of docs/restore.md, and then nothing can be undone', async () => {
     await node.restore(await fill(), { truncate_audit: true });
-    const page = await readFile(new URL('../../../docs/restore.md', import.meta.url), 'utf8');
+    const page = await readFile(new URL('../../../../docs/restore.md', import.meta.url), 'utf8');
     await nodes.database.pool.query(/```sql\n([\s\S]*?)```/.exec(page)?.[1] ?? 'the page has no statements');
     expect(await node.store.readUndoRecords()).toEqual([]);
     await expect(node.undo()).rejects.toMatchObject({ code: 'nothing_to_undo' });

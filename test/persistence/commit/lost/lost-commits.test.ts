@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { openNodes, outcomeOf, type TestNodes } from '../../setup/node/nodes.ts';
-import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
+import { openNodes, outcomeOf, type TestNodes } from '../../../setup/node/nodes.ts';
+import { openTestStore, type TestStore, verify } from '../../../setup/node/store.ts';
 
 let nodes: TestNodes;
 let node: TestStore;

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { entryText, writeBackup } from '../../setup/backup/written-backup.ts';
-import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
-import { spellOddly } from '../../setup/values/json-samples.ts';
+import { entryText, writeBackup } from '../../../setup/backup/written-backup.ts';
+import { openNodes, type TestNodes } from '../../../setup/node/nodes.ts';
+import { spellOddly } from '../../../setup/values/json-samples.ts';
 
 let nodes: TestNodes;
 beforeEach(async () => {

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ParsedBackup } from '../../setup/backup/chain.ts';
-import { sampleByKind } from '../../setup/depth.ts';
-import { copyState } from '../../setup/node/copy-state.ts';
-import { type Entry, lostOf, trailOf } from '../../setup/node/history.ts';
-import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
-import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
-import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
-import { verifyBySql } from '../../setup/server/verify-sql.ts';
+import type { ParsedBackup } from '../../../setup/backup/chain.ts';
+import { sampleByKind } from '../../../setup/depth.ts';
+import { copyState } from '../../../setup/node/copy-state.ts';
+import { type Entry, lostOf, trailOf } from '../../../setup/node/history.ts';
+import { openNodes, type TestNodes } from '../../../setup/node/nodes.ts';
+import { openTestStore, type TestStore, verify } from '../../../setup/node/store.ts';
+import { createTestDatabase, type TestDatabase } from '../../../setup/server/database.ts';
+import { verifyBySql } from '../../../setup/server/verify-sql.ts';
 
 type Where = 'same' | 'empty' | 'older' | 'foreign';
 

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { limits } from '../../../src/limits.ts';
-import { captureLog } from '../../setup/node/log.ts';
-import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
-import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
-import { startProxy, type TestProxy } from '../../setup/server/proxy.ts';
+import { limits } from '../../../../src/limits.ts';
+import { captureLog } from '../../../setup/node/log.ts';
+import { openNodes, type TestNodes } from '../../../setup/node/nodes.ts';
+import { openTestStore, type TestStore, verify } from '../../../setup/node/store.ts';
+import { startProxy, type TestProxy } from '../../../setup/server/proxy.ts';
 
 let nodes: TestNodes;
 let proxy: TestProxy;
