@@ -90,12 +90,11 @@ export type Identities = ReturnType<typeof identify>;
 export function identityRows({ node, backup, isForeign }: Identities, report: RestoreReport): Row[] {
   const documents = backup.documents === undefined ? '' : `, ${counted(backup.documents, 'document')}`;
   const schema = backup.schemaVersion === null ? '' : `, schema ${backup.schemaVersion}`;
+  // A restore into a scratch state is based on that state, and the report does not have the live revision.
+  const revision = report.scratch === null ? ` at revision ${report.based_on_revision}` : '';
   return [
     ['node', `${node.url}, version ${node.version ?? 'unknown'}`],
-    [
-      'live state',
-      `${known(node.stateKey)} at revision ${report.based_on_revision}, instance ${known(node.instanceId)}`,
-    ],
+    ['live state', `${known(node.stateKey)}${revision}, instance ${known(node.instanceId)}`],
     ['backup of', `${known(backup.stateKey)} at revision ${backup.revision ?? 'unknown'}${documents}${schema}`],
     ['', `instance ${known(backup.instanceId)}`],
     ['taken', backup.takenAt === null ? 'at an unknown time' : `${ageText(backup.takenAt)}: ${backup.takenAt}`],

@@ -48,11 +48,27 @@ export function parseArguments<Given extends OptionTypes>(
 
 function parseStrictly(config: ParseArgsConfig): ReturnType<typeof parseArgs> {
   try {
-    return parseArgs({ ...config, strict: true, allowPositionals: true });
+    const parsed = parseArgs({ ...config, strict: true, allowPositionals: true, tokens: true });
+    assertNotRepeated(parsed.tokens, config.options ?? {});
+    return parsed;
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     // The first sentence names the option. A later one may repeat its value.
     const reason = error instanceof Error ? (error.message.split(/\.\s/)[0] ?? '') : String(error);
     throw new UsageError(`${reason.replace(/\.$/, '')}.${valueHint(reason, config.options ?? {})}`);
+  }
+}
+
+/** Throws if an option has two values, of which one would be ignored. */
+function assertNotRepeated(
+  tokens: { kind: string; name?: string }[],
+  options: NonNullable<ParseArgsConfig['options']>,
+) {
+  const given = new Set<string>();
+  for (const { kind, name } of tokens) {
+    if (kind !== 'option' || name === undefined || options[name]?.type !== 'string' || options[name].multiple) continue;
+    if (given.has(name)) throw new UsageError(`--${name} is given twice. Give it once.`);
+    given.add(name);
   }
 }
 

@@ -117,8 +117,10 @@ describe('with a node that names itself and the backup', () => {
     });
     more = { scratch: { state_key: 's', state_sha256: null, audit_head: null } };
     expect(await ask(restore, [file, '--yes', '--into-scratch', 's'], '')).toMatchObject({ code: 0 });
-    const { question } = await ask(restore, [file, '--into-scratch', 's'], 'restore');
+    const { question, stdout } = await ask(restore, [file, '--into-scratch', 's'], 'restore');
     expect(question).toContain(`into a new scratch state of ${node.url}`);
+    // The report says on which revision of the scratch state it is based, not that of the live state.
+    expect(stdout).toContain(`\nlive state   "default", instance "${OTHER}"\n`);
     expect(question).toMatch(/\nType restore to continue: $/);
   });
 
