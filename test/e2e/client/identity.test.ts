@@ -120,7 +120,7 @@ describe('with a node that names itself and the backup', () => {
     const { question, stdout } = await ask(restore, [file, '--into-scratch', 's'], 'restore');
     expect(question).toContain(`into a new scratch state of ${node.url}`);
     // The report says on which revision of the scratch state it is based, not that of the live state.
-    expect(stdout).toContain(`\nlive state   "default", instance "${OTHER}"\n`);
+    expect(stdout).toContain(`\nlive state     "default", instance "${OTHER}"\n`);
     expect(question).toMatch(/\nType restore to continue: $/);
   });
 
