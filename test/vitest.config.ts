@@ -37,8 +37,8 @@ export default defineConfig(({ mode }) => {
     ...options,
     name: 'postgres',
     include: postgresFiles,
-    // Many of these tests wait for a server or a deadline.
-    maxWorkers: 4,
+    // At quick depth, many of these tests wait for a server or a deadline. At full depth, they use the processors.
+    maxWorkers: runDepth === 'full' ? 2 : 4,
     globalSetup: ['test/setup/run/postgres.ts'],
     sequence: { groupOrder: 1 },
   };

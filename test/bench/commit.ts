@@ -1,5 +1,5 @@
 import { loadWithoutErrors } from './load.ts';
-import { type Baseline, prepareBaseline } from './pgbench.ts';
+import { prepareBaseline, type StatementRate } from './pgbench.ts';
 import type { Figure, Goal } from './results.ts';
 import { query, TOKEN, withBenchServer } from './server.ts';
 
@@ -13,14 +13,14 @@ const goals: { clients: number; goal: Goal }[] = [
   { clients: 1, goal: { atLeast: 0.5 } },
 ];
 
-const document = JSON.stringify({ counter: 1, text: 'x'.repeat(100) });
+export const COMMITTED_DOCUMENT = JSON.stringify({ counter: 1, text: 'x'.repeat(100) });
 
 /** The clients send these requests in turn. */
-const requests = Array.from({ length: 32 }, (_, index) => ({
+export const COMMIT_REQUESTS = Array.from({ length: 32 }, (_, index) => ({
   method: 'PUT' as const,
   path: `/v1/documents/doc-${index}`,
   headers: { 'x-loom-admin-token': TOKEN, 'content-type': 'application/json' },
-  body: document,
+  body: COMMITTED_DOCUMENT,
 }));
 
 /**
@@ -34,7 +34,7 @@ export async function benchmarkCommit(): Promise<Figure[]> {
     const databaseUrl = await server.createDatabase('bench_loom');
     const node = await server.startNode(databaseUrl);
     const commit = async (clients: number, seconds: number): Promise<number> =>
-      (await loadWithoutErrors({ url: node.url, clients, seconds, requests })).requestsPerSecond;
+      (await loadWithoutErrors({ url: node.url, clients, seconds, requests: COMMIT_REQUESTS })).requestsPerSecond;
     try {
       const figures: Figure[] = [];
       for (const { clients, goal } of goals) {
@@ -54,7 +54,7 @@ type Rate = (clients: number, seconds: number) => Promise<number>;
 async function compare(
   clients: number,
   goal: Goal,
-  { commit, baseline }: { commit: Rate; baseline: Baseline | undefined },
+  { commit, baseline }: { commit: Rate; baseline: StatementRate | undefined },
 ): Promise<Figure[]> {
   let commits = 0;
   let statements = 0;

@@ -3,6 +3,7 @@ import { benchmarkLockHold } from './bounds/lock-hold.ts';
 import { benchmarkMerge } from './bounds/merge.ts';
 import { benchmarkFailover, benchmarkFairness } from './bounds/outage.ts';
 import { benchmarkCommit } from './commit.ts';
+import { benchmarkLone } from './requests/lone.ts';
 import { benchmarkRead, benchmarkReady } from './requests/requests.ts';
 import { benchmarkRestore } from './restore.ts';
 import {
@@ -29,6 +30,7 @@ type Benchmark = (options: BenchOptions) => Promise<Figure[] | undefined> | Prom
 
 const benchmarks: Record<string, Benchmark> = {
   commit: benchmarkCommit,
+  lone: benchmarkLone,
   ready: benchmarkReady,
   read: benchmarkRead,
   backup: benchmarkBackup,

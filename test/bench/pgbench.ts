@@ -48,7 +48,7 @@ export async function runPgbench({ pgbench, url, scriptFile, clients, seconds }:
 }
 
 /** Tables for transactions like a commit of LOOM: each updates one row and inserts one row of an entry's size. */
-const baselineTables = `
+export const BASELINE_TABLES = `
   create table bench_state (state_key text primary key, revision bigint not null, hash bytea not null) with (fillfactor = 50);
   create table bench_audit (state_key text not null, seq bigint not null, entry jsonb not null, hash bytea not null, primary key (state_key, seq));
   insert into bench_state values ('default', 0, decode(repeat('00', 32), 'hex'))`;
@@ -66,21 +66,32 @@ const baselineEntry = JSON.stringify({
 });
 
 /** One statement, so one round trip and one flush, that does what the database must do for a commit. */
-const baselineStatement = `with s as (
+export const BASELINE_STATEMENT = `with s as (
   update bench_state set revision = revision + 1, hash = decode(repeat('11', 32), 'hex')
    where state_key = 'default' returning revision, hash)
-insert into bench_audit select 'default', revision, '${baselineEntry}', hash from s;`;
+insert into bench_audit select 'default', revision, '${baselineEntry}', hash from s`;
 
-/** Runs the baseline of a commit with this many clients, and returns statements per second. */
-export type Baseline = (clients: number, seconds: number) => Promise<number>;
+/** Runs the statement that it was made for with this many clients, and returns statements per second. */
+export type StatementRate = (clients: number, seconds: number) => Promise<number>;
 
-/** Prepares the baseline of a commit in a database of its own. Undefined without pgbench. */
-export async function prepareBaseline(server: BenchServer, database = 'bench_pgbench'): Promise<Baseline | undefined> {
+/** Prepares a statement for pgbench. Undefined without pgbench. */
+export async function prepareStatement(
+  server: BenchServer,
+  { url, name, statement }: { url: string; name: string; statement: string },
+): Promise<StatementRate | undefined> {
   const pgbench = await findPgbench();
   if (pgbench === undefined) return undefined;
-  const scriptFile = join(server.directory, 'update-and-insert.sql');
-  await writeFile(scriptFile, `${baselineStatement}\n`);
-  const url = await server.createDatabase(database);
-  await execute(url, baselineTables);
+  const scriptFile = join(server.directory, `${name}.sql`);
+  await writeFile(scriptFile, `${statement};\n`);
   return (clients, seconds) => runPgbench({ pgbench, url, scriptFile, clients, seconds });
+}
+
+/** Prepares the baseline of a commit in a database of its own. Undefined without pgbench. */
+export async function prepareBaseline(
+  server: BenchServer,
+  database = 'bench_pgbench',
+): Promise<StatementRate | undefined> {
+  const url = await server.createDatabase(database);
+  await execute(url, BASELINE_TABLES);
+  return prepareStatement(server, { url, name: 'update-and-insert', statement: BASELINE_STATEMENT });
 }

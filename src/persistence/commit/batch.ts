@@ -65,6 +65,32 @@ export function prepareCommit(request: CommitRequest, eventId: string): Prepared
   return { eventId, request, text, bytes: Buffer.byteLength(text) };
 }
 
+/** Returns the options of a call of `loom_commit`, as JSON. `seen` is the highest revision that the node has seen. */
+export function commitOptions({
+  maxDocumentBytes,
+  timed,
+  seen,
+}: {
+  maxDocumentBytes: number;
+  timed: boolean;
+  seen: ReturnType<SeenRevision['highest']>;
+}): string {
+  return JSON.stringify({
+    max_document_bytes: maxDocumentBytes,
+    max_deletes: limits.maxChangesPerCommit,
+    lock_timeout_ms: limits.commitLockTimeoutMs,
+    max_entry_bytes: limits.maxAuditEntryBytes,
+    max_work_bytes: limits.maxCommitWorkBytes,
+    max_batch_work_bytes: limits.maxBatchWorkBytes,
+    max_untimed_work_bytes: limits.maxUntimedWorkBytes,
+    max_hold_ms: limits.maxCommitHoldMs,
+    max_merge_ms: limits.maxCommitMergeMs,
+    timed,
+    seen,
+    schema_version: CURRENT_SCHEMA_VERSION,
+  });
+}
+
 export interface CommitBatchOptions {
   stateKey: string;
   maxDocumentBytes: number;
@@ -94,20 +120,7 @@ export function createCommitBatch(
   const callFor = (commits: PreparedCommit[], timed: boolean): unknown[] => [
     stateKey,
     `[${commits.map((one) => one.text).join()}]`,
-    JSON.stringify({
-      max_document_bytes: maxDocumentBytes,
-      max_deletes: limits.maxChangesPerCommit,
-      lock_timeout_ms: limits.commitLockTimeoutMs,
-      max_entry_bytes: limits.maxAuditEntryBytes,
-      max_work_bytes: limits.maxCommitWorkBytes,
-      max_batch_work_bytes: limits.maxBatchWorkBytes,
-      max_untimed_work_bytes: limits.maxUntimedWorkBytes,
-      max_hold_ms: limits.maxCommitHoldMs,
-      max_merge_ms: limits.maxCommitMergeMs,
-      timed,
-      seen: seen.highest(),
-      schema_version: CURRENT_SCHEMA_VERSION,
-    }),
+    commitOptions({ maxDocumentBytes, timed, seen: seen.highest() }),
   ];
 
   /** Commits, and reports a connection that broke after the batch was sent: only the database knows the outcome. */

@@ -88,7 +88,7 @@ async function putDocuments(url: string): Promise<void> {
 }
 
 /** Starts `bare.ts` and waits for its URL. */
-async function startBare(databaseUrl: string): Promise<{ url: string; stop(): void }> {
+export async function startBare(databaseUrl: string): Promise<{ url: string; stop(): void }> {
   const file = fileURLToPath(new URL('bare.ts', import.meta.url));
   const child = spawn(process.execPath, ['--import', 'tsx', file, databaseUrl, String(POOL_MAX)], {
     stdio: ['ignore', 'pipe', 'inherit'],
