@@ -168,7 +168,7 @@ test('no request on a kept connection is reset or lost when the node closes', as
     const { rows } = await database.pool.query('select name from loom_document where name like $1', [`${round}-%`]);
     expect(rows.map(({ name }) => name).sort()).toEqual(made.sort());
   }
-});
+}, 120_000);
 
 test('a restore whose upload has not ended is aborted at the timeout, and counts as such', async () => {
   database = await createTestDatabase();
