@@ -51,7 +51,7 @@ const catalogue = {
   backup_schema_newer: { status: 409, title: 'Backup schema is newer than this node' },
   state_key_mismatch: { status: 409, title: 'Backup was made for another state key' },
   revision_mismatch: { status: 409, title: 'Live revision does not match' },
-  restore_in_progress: { status: 409, title: 'Another restore or undo of this state is in progress' },
+  restore_in_progress: { status: 409, title: 'Another restore, undo or reindex of this state is in progress' },
   audit_entry_too_large: { status: 422, title: 'Audit entry is too large' },
   scratch_exists: { status: 409, title: 'State with this key already exists' },
   scratch_not_found: { status: 404, title: 'Scratch state not found' },
