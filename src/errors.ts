@@ -70,7 +70,7 @@ const catalogue = {
   node_busy: { status: 503, title: 'Node is at the limit of its memory or connections' },
   queue_full: { status: 503, title: 'Too many commits are waiting' },
   streams_busy: { status: 503, title: 'Too many streams are open' },
-  state_busy: { status: 503, title: 'State is locked by a restore' },
+  state_busy: { status: 503, title: 'State is locked by another transaction' },
   commit_outcome_unknown: { status: 503, title: 'Outcome of the commit is unknown' },
   migration_invalid: { status: 500, title: 'Migrations do not match the database' },
   state_inconsistent: { status: 500, title: 'Documents do not match the state row' },

@@ -60,7 +60,7 @@ export function createStore(options: StoreOptions): StoreHandle {
   const beforeSend = () => groupCommit.beforeSend();
   const commitBatch = createCommitBatch(database, { stateKey, maxDocumentBytes, seen, beforeSend });
   const groupCommit = createGroupCommit({
-    commitBatch: (commits, timeoutMs) => commitFailures.count(commitBatch(commits, timeoutMs)),
+    commitBatch: (commits, bounds) => commitFailures.count(commitBatch(commits, bounds)),
     createEventId,
     onBatch,
   });

@@ -179,6 +179,14 @@ describe('docs/restore.md', () => {
   });
 });
 
+test('docs/errors.md states how long a commit and a restore wait for the row of the state', () => {
+  const commitSeconds = limits.commitLockTimeoutMs / 1000;
+  expect(page('docs/errors.md')).toContain(
+    `A commit waits up to ${commitSeconds} s for it, or up to ${2 * commitSeconds} s if several nodes wait; ` +
+      `a restore waits up to ${limits.restoreLockTimeoutMs / 1000} s`,
+  );
+});
+
 test('docs/errors.md and docs/http-api.md state the work of one commit', () => {
   const workMiB = limits.maxCommitWorkBytes / 2 ** 20;
   const errors = page('docs/errors.md');
