@@ -1,14 +1,17 @@
 import { stat } from 'node:fs/promises';
 import type { VerifiedBackup } from '../backup/offline/verifier.ts';
+import type { BackupQuery, NodeClient } from '../http/client/client.ts';
 import { createClientCommand } from './client/client-command.ts';
 import { downloadBackup, verifyFile } from './client/download.ts';
 import { withHint } from './client/hints.ts';
+import type { CommandContext } from './command.ts';
+import { warningText } from './failure.ts';
 import { toBackupMembers } from './file/backup-members.ts';
 import { claimPartFile } from './file/part-file.ts';
 import { flag, UsageError, valued, wholeNumber } from './terminal/arguments.ts';
-import { describeMismatch } from './terminal/fold-text.ts';
+import { MISMATCH_CODE, mismatchMembers, mismatchWarning } from './terminal/fold-text.ts';
 import { createProgress } from './terminal/progress.ts';
-import { counted, quoted, type Row, sizeText, table } from './terminal/text.ts';
+import { counted, quoted, sizeText, table } from './terminal/text.ts';
 
 /** Says what to do if the node's audit trail is broken: the documents still need a backup. */
 const ADVICE = {
@@ -44,23 +47,35 @@ export const backup = createClientCommand({
     if (!includeAudit && auditLimit !== undefined)
       throw new UsageError('--no-audit and --audit-limit exclude each other.');
     await assertReplaceable(target);
-    const progress = createProgress(context);
-    const part = await claimPartFile(target);
-    try {
-      const query = { gzip: values.gzip === true, includeAudit, ...(auditLimit === undefined ? {} : { auditLimit }) };
-      await downloadBackup(client, query, part.handle, progress);
-      const verified = await withHint(ADVICE, verifyFile(part.path, progress, context.stop));
-      const { size } = await part.handle.stat();
-      context.stop.throwIfAborted();
-      await part.keep();
-      const json = { ok: true, backup: toBackupMembers(verified, target), file_bytes: size };
-      return { exitCode: 0, text: textOf(target, verified, size), json };
-    } finally {
-      progress.end();
-      await part.drop();
+    const query = { gzip: values.gzip === true, includeAudit, ...(auditLimit === undefined ? {} : { auditLimit }) };
+    const { verified, fileBytes } = await writeVerified(target, query, client, context);
+    // A document that is not as the audit trail says is no reason to refuse the backup: it can be restored.
+    const warning = mismatchWarning(verified.fold);
+    if (warning !== undefined) {
+      context.writeError(warningText('backup', MISMATCH_CODE, warning.place, warning.sentences));
     }
+    const members = { backup: toBackupMembers(verified, target), file_bytes: fileBytes };
+    const json = { ok: true, ...members, ...mismatchMembers(verified.fold) };
+    return { exitCode: 0, text: textOf(target, verified, fileBytes), json };
   },
 });
+
+/** Downloads and verifies the backup in a part file, which then replaces the file. */
+async function writeVerified(target: string, query: BackupQuery, client: NodeClient, context: CommandContext) {
+  const progress = createProgress(context);
+  const part = await claimPartFile(target);
+  try {
+    await downloadBackup(client, query, part.handle, progress);
+    const verified = await withHint(ADVICE, verifyFile(part.path, progress, context.stop));
+    const { size: fileBytes } = await part.handle.stat();
+    context.stop.throwIfAborted();
+    await part.keep();
+    return { verified, fileBytes };
+  } finally {
+    progress.end();
+    await part.drop();
+  }
+}
 
 function targetOf(out: string | undefined): string {
   if (out === undefined || out === '') throw new UsageError('--out FILE is missing: the name of the file to write.');
@@ -86,14 +101,5 @@ function textOf(target: string, { header, manifest, ...verified }: VerifiedBacku
     ['size', `${sizeText(verified.bytes)}${packed}`],
     ['audit head', `entry ${head.seq}, ${head.hash}`],
     ['sha256', `${manifest.sha256} (of the manifest: keep it elsewhere)`],
-    ...attentionTo(verified.fold),
   ]);
-}
-
-/** A document that is not as the audit trail says is no reason to refuse the backup: it can be restored. */
-function attentionTo(fold: VerifiedBackup['fold']): Row[] {
-  const [first] = fold?.mismatches ?? [];
-  if (fold === undefined || first === undefined) return [];
-  const text = `${describeMismatch(first)} Mismatches in all: ${fold.mismatchCount}. Run verify on the file`;
-  return [['ATTENTION', text]];
 }

@@ -43,6 +43,11 @@ export async function judged<T>(file: string, verdict: string, check: () => Prom
   }
 }
 
+/** Returns a warning of the command `name` for standard error, in the form of its errors. The command goes on. */
+export function warningText(name: string, code: string, place: ErrorPlace, sentences: string): string {
+  return `${name} warning: ${code}${placeText(place)}\n${oneLine(sentences)}\n`;
+}
+
 /** Describes an error of the command `name` for people and for programs. */
 export function describeFailure(name: string, error: unknown) {
   const fault = asFileFault(error);

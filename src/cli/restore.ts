@@ -8,6 +8,7 @@ import { restoreQuestion, restoreText } from './client/plan-text.ts';
 import { sendRestore } from './client/restore-body.ts';
 import { readableBytes } from './file/file-fault.ts';
 import { flag, type OptionTypes, type ParsedArguments, UsageError, valued, wholeNumber } from './terminal/arguments.ts';
+import { mismatchMembers } from './terminal/fold-text.ts';
 import { createProgress } from './terminal/progress.ts';
 import { quoted, shellQuoted } from './terminal/text.ts';
 
@@ -52,6 +53,7 @@ export const restore = createClientCommand({
       guardsRevision: members.expect_revision === undefined && members.into_scratch === undefined,
       send: (more) => sendRestore(client, path, { ...members, ...more }, progress).finally(progress.end),
       planText: (plan) => restoreText(plan, identify(plan, node, verified)),
+      more: mismatchMembers(verified?.fold),
       doneText: (report) => `\nRestored.\n${restoreText(report)}${reversalText(report, config.url)}`,
       question: (plan) => restoreQuestion(plan, identify(plan, node, verified)),
       assertMayActUnasked: (plan) => {

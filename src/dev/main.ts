@@ -9,11 +9,17 @@ import { configSecrets, parseConfig } from '../config/config.ts';
 import { openProcessLog } from '../log.ts';
 import { startNode } from '../node.ts';
 import { startEmbeddedPostgres } from './postgres.ts';
+import { watchParent } from './processes.ts';
 
 /** Kept between runs; `.gitignore` names it. */
 const DATA_DIRECTORY = '.loom/postgres';
 
-/** Runs a node on its own PostgreSQL. The environment and `.env` take precedence over the development defaults. */
+/**
+ * Runs a node on its own PostgreSQL. The environment and `.env` take precedence over the development defaults.
+ *
+ * npm forwards only SIGTERM and SIGINT, and only to its own child. So the script in `package.json` replaces the shell
+ * (`exec`), and the node also stops when npm has ended.
+ */
 const dev = createPlainCommand({
   name: 'dev',
   help: {
@@ -22,11 +28,12 @@ const dev = createPlainCommand({
     about:
       'Starts a PostgreSQL and a node on it, and prints a new admin token and first requests. The data stays in .loom/ for ' +
       'the next run. The environment and .env configure the node, except for its database.',
-    succeeds: 'stopped by Ctrl-C or SIGTERM',
+    succeeds: 'stopped by Ctrl-C or SIGTERM, or because npm has ended',
     fails: 'the node or its PostgreSQL could not start, or ended unexpectedly',
     examples: ['npm run dev', 'LOOM_PORT=9000 npm run dev'],
   },
   run: async ({ env, stop, write }) => {
+    const npmEnded = env.npm_lifecycle_event === undefined ? undefined : watchParent();
     write('Starting an embedded PostgreSQL (the first time takes a few seconds) …\n');
     const postgres = await startEmbeddedPostgres({ dataDirectory: DATA_DIRECTORY, persistent: true });
     try {
@@ -36,7 +43,7 @@ const dev = createPlainCommand({
       try {
         const node = await startNode(config, { log, droppedLines });
         write(firstSteps(node.url, config.tokens.admin[0] ?? ''));
-        await Promise.race([stopRequested(stop), postgres.ended]);
+        await Promise.race([postgres.ended, ...[stop, npmEnded ?? []].flat().map(stopRequested)]);
         await node.close();
       } finally {
         await flush();
@@ -44,7 +51,7 @@ const dev = createPlainCommand({
     } finally {
       await postgres.stop({ keepData: true });
     }
-    if (!stop.aborted) throw new Error('The embedded PostgreSQL ended unexpectedly.');
+    if (!stop.aborted && npmEnded?.aborted !== true) throw new Error('The embedded PostgreSQL ended unexpectedly.');
     write('Stopped. The data is kept in .loom/.\n');
     return 0;
   },

@@ -68,6 +68,20 @@ export async function isServerOf(pid: number, clusterDirectory: string): Promise
   return listed.split(/[\0 ]/)[0]?.endsWith('postgres') === true && listed.includes(clusterDirectory);
 }
 
+const PARENT_CHECK_MS = 1_000;
+
+/** Returns a signal that aborts when the parent of this process has ended: the system then gives it another parent. */
+export function watchParent(): AbortSignal {
+  const controller = new AbortController();
+  const parentPid = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parentPid) return;
+    clearInterval(timer);
+    controller.abort();
+  }, PARENT_CHECK_MS).unref();
+  return controller.signal;
+}
+
 /** Sends a signal. Ignores a process that has ended. */
 export function sendSignal(pid: number, signal: NodeJS.Signals): void {
   try {

@@ -11,8 +11,8 @@ export interface Caller {
 }
 
 /**
- * Matches printable characters, of which the space is the only separator. An entry stays readable, because no character
- * in it is invisible or changes the direction of the text around it.
+ * Matches printable characters, of which the space is the only separator. An entry stays readable, because no control
+ * or format character in it hides text or changes its direction. docs/http-api.md lists what is refused.
  */
 const printableForm = new RegExp(`^(?: |[^\\p{C}\\p{Z}]){1,${limits.maxActorCharacters}}$`, 'u');
 

@@ -56,8 +56,14 @@ export const databaseLimits = {
    */
   minDatabaseBytesPerSecond: 2 * MiB,
 
-  /** Bounds a commit's wait for the state row. Only another node's batch or a restore's last step locks the row. */
+  /**
+   * Bounds a commit's wait for the state row. Only another node's batch, a restore's last step or a reindex locks the
+   * row.
+   */
   commitLockTimeoutMs: 10_000,
+
+  /** Bounds the last wait of a commit for the row. Shorter attempts would burden the database and hardly succeed. */
+  minCommitLockMs: 500,
 
   /** Bounds a restore's wait for the state row. A batch in flight ends within this time. */
   restoreLockTimeoutMs: 30_000,

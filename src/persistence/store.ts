@@ -15,13 +15,13 @@ import { createGroupCommit, type GroupCommitOptions } from './commit/group-commi
 import { createSeenRevision, type StateRevision } from './commit/seen-revision.ts';
 import type { Database } from './connection/database.ts';
 import { listDocuments, openState, readDocument } from './read/documents.ts';
-import { readLocks } from './restore/lock.ts';
 import { restore } from './restore/restore.ts';
 import { dropScratch } from './restore/scratch.ts';
 import { undo } from './restore/undo/undo.ts';
 import type { Migration } from './schema/migrations.ts';
 import { readSchemaStatus } from './schema/schema.ts';
 import { createEventId } from './state/identifiers.ts';
+import { readLocks } from './state/restore-lock.ts';
 import { listScratchStates } from './state/scratch-states.ts';
 import { readSizes } from './state/sizes.ts';
 import { observeStateHead, readStateHead } from './state/state-row.ts';
@@ -60,7 +60,7 @@ export function createStore(options: StoreOptions): StoreHandle {
   const beforeSend = () => groupCommit.beforeSend();
   const commitBatch = createCommitBatch(database, { stateKey, maxDocumentBytes, seen, beforeSend });
   const groupCommit = createGroupCommit({
-    commitBatch: (commits, timeoutMs) => commitFailures.count(commitBatch(commits, timeoutMs)),
+    commitBatch: (commits, bounds) => commitFailures.count(commitBatch(commits, bounds)),
     createEventId,
     onBatch,
   });

@@ -4,6 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
 import { createBackupEncoder } from '../../src/backup/format/encoder.ts';
 import { configVariables } from '../../src/config/config.ts';
+import { actorNameFault } from '../../src/domain/actor.ts';
 import { GENESIS_HASH } from '../../src/domain/audit.ts';
 import type { ObservedHead } from '../../src/domain/state.ts';
 import { errorCodes } from '../../src/errors.ts';
@@ -177,6 +178,25 @@ describe('docs/restore.md', () => {
   ])('states the limit: %s', (words) => {
     expect((page('docs/restore.md') + page('docs/operations.md')).replace(/\s+/g, ' ')).toContain(words);
   });
+});
+
+test('docs/http-api.md names only characters that the name of an actor cannot have', () => {
+  const rows = tableRows(page('docs/http-api.md'), 'refused');
+  const points = rows.flatMap(([, , examples = '']) => [...examples.matchAll(/U\+([\dA-F]{4,6})/g)]);
+  expect(points.length).toBeGreaterThan(10);
+  const accepted = points.filter(([, hex = '']) => {
+    const character = String.fromCodePoint(Number.parseInt(hex, 16));
+    return actorNameFault(`a${character}a`) === undefined;
+  });
+  expect(accepted).toEqual([]);
+});
+
+test('docs/errors.md states how long a commit and a restore wait for the row of the state', () => {
+  const commitSeconds = limits.commitLockTimeoutMs / 1000;
+  expect(page('docs/errors.md')).toContain(
+    `A commit waits up to ${commitSeconds} s for it, or up to ${2 * commitSeconds} s if several nodes wait; ` +
+      `a restore waits up to ${limits.restoreLockTimeoutMs / 1000} s`,
+  );
 });
 
 test('docs/errors.md and docs/http-api.md state the work of one commit', () => {

@@ -53,7 +53,7 @@ async function startDev(directory: string): Promise<{ child: ChildProcess; url: 
   const script = String(scripts.dev)
     .replace('--import tsx', `--import ${import.meta.resolve('tsx')}`)
     .replace(' src/', ` ${root}src/`);
-  const child = spawn('bash', ['--norc', '-c', `exec ${script}`], {
+  const child = spawn('bash', ['--norc', '-c', script], {
     cwd: directory,
     env: { ...plainEnvironment, PATH: `${dirname(process.execPath)}:${plainEnvironment.PATH}`, LOOM_PORT: '0' },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -1,4 +1,4 @@
-import { verifyBackup } from '../../backup/offline/verifier.ts';
+import { type VerifiedBackup, verifyBackup } from '../../backup/offline/verifier.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { StatusReport } from '../../domain/status.ts';
 import { isLoomError } from '../../errors.ts';
@@ -25,6 +25,7 @@ export interface BackupIdentity {
   takenAt: string | null;
   /** Undefined if the file was not verified here. */
   documents?: number;
+  fold?: VerifiedBackup['fold'];
 }
 
 /** Reads the identity of a node from its status. A node whose status fails may still answer other requests. */
@@ -53,9 +54,9 @@ export async function identifyBackup(
   try {
     const open = await openNamedBackup(path, createMeter(stop, progress));
     const check = verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION });
-    const { origin, documents } = await withFileHint(path, check);
+    const { origin, documents, fold } = await withFileHint(path, check);
     const { instanceId, stateKey, schemaVersion, revision, exportedAt: takenAt } = origin;
-    return { instanceId, stateKey, schemaVersion, revision, takenAt, documents };
+    return { instanceId, stateKey, schemaVersion, revision, takenAt, documents, fold };
   } catch (error) {
     const isForNode = isLoomError(error) && ['backup_unverified', 'backup_schema_newer'].includes(error.code);
     if (!isForNode) throw error;

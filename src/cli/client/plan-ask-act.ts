@@ -26,6 +26,8 @@ interface PlanOptions<Report> {
   send(members: { dry_run?: boolean; expect_revision?: number }): Promise<Report>;
   planText(report: Report): string;
   doneText(report: Report): string;
+  /** Members of `--json` in addition to the report. */
+  more?: object;
   question(plan: Report): Question;
   /** Throws if the plan needs a question, although `--yes` forbids it. */
   assertMayActUnasked?(plan: Report): void;
@@ -46,7 +48,7 @@ export function assertCanAsk({ values, context }: PlanInput, command: string): v
  */
 export async function planAskAct<Report extends { based_on_revision: number }>(
   { values: { yes = false, 'dry-run': isDryRun = false }, context, wantsJson }: PlanInput,
-  { word, guardsRevision, send, planText, doneText, question, assertMayActUnasked }: PlanOptions<Report>,
+  { word, guardsRevision, send, planText, doneText, more, question, assertMayActUnasked }: PlanOptions<Report>,
 ): Promise<CommandResult> {
   const asks = !isDryRun && !yes;
   const guards = asks && guardsRevision;
@@ -55,13 +57,13 @@ export async function planAskAct<Report extends { based_on_revision: number }>(
   for (;;) {
     const plan = await send({ dry_run: true });
     show?.(`Plan: nothing is changed yet.\n${planText(plan)}`);
-    if (isDryRun) return { exitCode: 0, text: '', json: { ok: true, report: plan } };
+    if (isDryRun) return { exitCode: 0, text: '', json: { ok: true, report: plan, ...more } };
     if (asks) await confirm(question(plan), context.ask);
     else assertMayActUnasked?.(plan);
     try {
       const act = send(guards ? { expect_revision: plan.based_on_revision } : {});
       const report = await withHint(unknownOutcomes(word), act);
-      return { exitCode: 0, text: doneText(report), json: { ok: true, report } };
+      return { exitCode: 0, text: doneText(report), json: { ok: true, report, ...more } };
     } catch (error) {
       const hasMoved = guards && error instanceof NodeError && error.code === 'revision_mismatch';
       if (!hasMoved) throw error;

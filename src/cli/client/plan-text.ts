@@ -1,5 +1,6 @@
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { UndoReport } from '../../domain/undo.ts';
+import { mismatchWarning } from '../terminal/fold-text.ts';
 import { ageText, counted, labelled, quoted, type Row, table } from '../terminal/text.ts';
 import { foreignText, type Identities, identityRows, type NodeIdentity } from './identity.ts';
 import type { Question } from './plan-ask-act.ts';
@@ -22,6 +23,7 @@ export function restoreText(report: RestoreReport, identities?: Identities): str
     ['revision', revisionText(report)],
     ...scratchRows(report),
     ...warningRows(report),
+    ...(identities === undefined ? [] : mismatchRows(identities)),
     ...(identities === undefined ? [] : identityRows(identities, report)),
   ]);
 }
@@ -132,6 +134,12 @@ function scratchRows({ scratch }: RestoreReport): Row[] {
 
 function revisionText({ based_on_revision: from, revision: to, epoch }: Report): string {
   return `${from} becomes ${to}${epoch === null ? '' : `, epoch ${epoch}`}`;
+}
+
+/** The node checks the backup, but does not compare its documents with its audit trail. */
+function mismatchRows({ backup }: Identities): Row[] {
+  const warning = mismatchWarning(backup.fold);
+  return warning === undefined ? [] : [['warning', warning.sentences]];
 }
 
 function warningRows({ warnings }: Report): Row[] {

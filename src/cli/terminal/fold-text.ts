@@ -53,6 +53,21 @@ export function mismatchLines(fold: FoldReport | undefined): string[] {
   ];
 }
 
+/** Returns the member `trail` of `--json` if documents are not as the audit trail says. */
+export function mismatchMembers(fold: FoldReport | undefined): { trail?: object } {
+  return fold === undefined || fold.mismatchCount === 0 ? {} : { trail: foldMembers(fold) };
+}
+
+/** Returns the warning for a backup with mismatches that is kept or restored nevertheless; undefined without any. */
+export function mismatchWarning(fold: FoldReport | undefined): { place: ErrorPlace; sentences: string } | undefined {
+  const [first] = fold?.mismatches ?? [];
+  if (fold === undefined || first === undefined) return undefined;
+  const { mismatchCount: count } = fold;
+  const others = count === 1 ? '' : ` The backup has ${count} mismatches.`;
+  const advice = 'Someone changed the database without LOOM. Run verify on the file.';
+  return { place: placeOf(first), sentences: `${describeMismatch(first)}${others} ${advice}` };
+}
+
 export function placeOf({ document, seq }: Mismatch): ErrorPlace {
   return { document, ...(seq === null ? {} : { seq }) };
 }

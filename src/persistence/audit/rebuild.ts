@@ -1,6 +1,8 @@
 import { LoomError } from '../../errors.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
+import { detectLostNode } from '../connection/session-bounds.ts';
+import { lockRestores } from '../state/restore-lock.ts';
 import { lockState } from '../state/state-row.ts';
 
 /** Describes the index of one state after it was rebuilt. */
@@ -12,7 +14,8 @@ export interface RebuiltIndex {
 
 /**
  * Rebuilds the index of changes (`loom_change`) of a state and of its scratch states from their audit entries. Each
- * state has its own transaction, during which its commits wait. Throws `schema_behind` before schema version 4.
+ * state has its own transaction, during which its commits wait. A restore would read the index before it locks the
+ * state row, so a rebuild excludes restores. Throws `restore_in_progress`, and `schema_behind` before schema version 4.
  */
 export async function rebuildIndex(database: Database, stateKey: string): Promise<RebuiltIndex[]> {
   const row = await database.firstRow<{ known: boolean }>(
@@ -33,6 +36,8 @@ export async function rebuildIndex(database: Database, stateKey: string): Promis
 }
 
 async function rebuildOne(connection: Connection, stateKey: string): Promise<RebuiltIndex> {
+  await detectLostNode(connection);
+  await lockRestores(connection, stateKey);
   await lockState(connection, stateKey);
   await connection.execute('select loom_rebuild_changes($1)', [stateKey]);
   const row = await connection.firstRow<{ changes: number }>(

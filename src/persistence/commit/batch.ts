@@ -68,17 +68,19 @@ export function prepareCommit(request: CommitRequest, eventId: string): Prepared
 /** Returns the options of a call of `loom_commit`, as JSON. `seen` is the highest revision that the node has seen. */
 export function commitOptions({
   maxDocumentBytes,
+  lockTimeoutMs,
   timed,
   seen,
 }: {
   maxDocumentBytes: number;
+  lockTimeoutMs: number;
   timed: boolean;
   seen: ReturnType<SeenRevision['highest']>;
 }): string {
   return JSON.stringify({
     max_document_bytes: maxDocumentBytes,
     max_deletes: limits.maxChangesPerCommit,
-    lock_timeout_ms: limits.commitLockTimeoutMs,
+    lock_timeout_ms: Math.ceil(lockTimeoutMs),
     max_entry_bytes: limits.maxAuditEntryBytes,
     max_work_bytes: limits.maxCommitWorkBytes,
     max_batch_work_bytes: limits.maxBatchWorkBytes,
@@ -100,6 +102,17 @@ export interface CommitBatchOptions {
   beforeSend?: () => void;
 }
 
+/** Bounds one attempt to commit a batch. */
+export interface AttemptBounds {
+  /** Time to wait for the answer. A connection that has gone silent is left sooner. */
+  timeoutMs: number;
+  /**
+   * Time to wait for the lock of the state row. PostgreSQL counts it for the place in the line of waiting transactions,
+   * and again for the row.
+   */
+  lockTimeoutMs: number;
+}
+
 /**
  * Returns a function that commits a batch in one transaction and returns the outcomes in the order of `commits`. It
  * rejects if nothing was committed (`schema_ahead`, `state_busy`, `database_unavailable`, …), or with
@@ -113,42 +126,42 @@ export interface CommitBatchOptions {
 export function createCommitBatch(
   database: Database,
   { stateKey, maxDocumentBytes, seen, beforeSend = () => undefined }: CommitBatchOptions,
-): (commits: PreparedCommit[], timeoutMs: number) => Promise<CommitOutcome[]> {
+): (commits: PreparedCommit[], bounds: AttemptBounds) => Promise<CommitOutcome[]> {
   let needsIsolation = false;
   let isTimedNext = false;
 
-  const callFor = (commits: PreparedCommit[], timed: boolean): unknown[] => [
+  const callFor = (commits: PreparedCommit[], lockTimeoutMs: number, timed: boolean): unknown[] => [
     stateKey,
     `[${commits.map((one) => one.text).join()}]`,
-    commitOptions({ maxDocumentBytes, timed, seen: seen.highest() }),
+    commitOptions({ maxDocumentBytes, lockTimeoutMs, timed, seen: seen.highest() }),
   ];
 
   /** Commits, and reports a connection that broke after the batch was sent: only the database knows the outcome. */
-  async function send(commits: PreparedCommit[], timeoutMs: number, timed: boolean): Promise<Results> {
+  async function send(commits: PreparedCommit[], bounds: AttemptBounds, timed: boolean): Promise<Results> {
     let sent = false;
     const options = {
-      timeoutMs,
+      timeoutMs: bounds.timeoutMs,
       beforeSend: () => {
         beforeSend();
         sent = true;
       },
     };
     const commit = timed ? commitInTransaction : commitInOneStatement;
-    return await commit(database, callFor(commits, timed), options).catch((error: unknown) => {
+    return await commit(database, callFor(commits, bounds.lockTimeoutMs, timed), options).catch((error: unknown) => {
       if (!sent || !isConnectionFault(error)) throw error;
       const detail = 'The connection to the database broke before the database answered.';
       throw new LoomError('commit_outcome_unknown', detail, { cause: error, retryAfterSeconds: 1 });
     });
   }
 
-  return async (commits, timeoutMs) => {
+  return async (commits, bounds) => {
     const timed = isTimedNext || commits.reduce((sum, one) => sum + one.bytes, 0) > limits.maxUntimedBatchBytes;
     let results: Results = null;
     if (!timed && !needsIsolation) {
-      results = await send(commits, timeoutMs, false);
+      results = await send(commits, bounds, false);
       needsIsolation = results === null;
     }
-    results ??= await send(commits, timeoutMs, true);
+    results ??= await send(commits, bounds, true);
     if (results === null) throw new Error('loom_commit refused the isolation of its own transaction');
     isTimedNext = results.some((row) => row.status === 'deferred' && row.timed);
     const outcomes = results.map((row, index) => toOutcome(commits[index], row, maxDocumentBytes));

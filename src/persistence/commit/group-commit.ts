@@ -2,9 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { CommitReceipt, CommitRequest } from '../../domain/commit.ts';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import { type CommitOutcome, type PreparedCommit, prepareCommit } from './batch.ts';
+import { type AttemptBounds, type CommitOutcome, type PreparedCommit, prepareCommit } from './batch.ts';
 
 interface Waiting extends PreparedCommit {
+  arrivedMs: number;
   /** Whether PostgreSQL may have received it. */
   sent: boolean;
   resolve(receipt: CommitReceipt): void;
@@ -18,11 +19,13 @@ interface Flight {
   attempt: Waiting[];
   /** Set when the node no longer waits for outcomes. */
   abandoned: boolean;
+  /** The start of the first of the attempts in a row that did not get the lock of the state row, and their error. */
+  busy: { sinceMs: number; error: unknown } | undefined;
 }
 
 export interface GroupCommitOptions {
-  /** Commits a batch in one transaction within `timeoutMs`, see `createCommitBatch`. */
-  commitBatch(commits: PreparedCommit[], timeoutMs: number): Promise<CommitOutcome[]>;
+  /** Commits a batch in one transaction, see `createCommitBatch`. */
+  commitBatch(commits: PreparedCommit[], bounds: AttemptBounds): Promise<CommitOutcome[]>;
   createEventId(): string;
   /** Called after each committed batch. */
   onBatch?: ((batch: { commits: number; durationMs: number }) => void) | undefined;
@@ -38,7 +41,8 @@ export interface GroupCommitOptions {
 export function createGroupCommit(options: GroupCommitOptions) {
   const queue: Waiting[] = [];
   let queuedBytes = 0;
-  const flight: Flight = { batch: [], attempt: [], abandoned: false };
+  const flight: Flight = { batch: [], attempt: [], abandoned: false, busy: undefined };
+  const { now = monotonicMs } = options;
   let closing = false;
   let running: Promise<void> | undefined;
 
@@ -50,7 +54,7 @@ export function createGroupCommit(options: GroupCommitOptions) {
       return Promise.reject(new LoomError('queue_full', detail, { retryAfterSeconds: 1 }));
     }
     return new Promise((resolve, reject) => {
-      queue.push({ ...prepared, sent: false, resolve, reject });
+      queue.push({ ...prepared, arrivedMs: now(), sent: false, resolve, reject });
       queuedBytes += prepared.bytes;
       running ??= run();
     });
@@ -63,11 +67,11 @@ export function createGroupCommit(options: GroupCommitOptions) {
       const batch = takeBatch(queue);
       queuedBytes -= batch.reduce((sum, one) => sum + one.bytes, 0);
       flight.batch = batch;
-      const deferred = await commitAll(batch, options, flight);
+      const left = await commitAll(batch, options, flight);
       flight.batch = [];
       if (flight.abandoned) break;
-      queue.unshift(...deferred);
-      queuedBytes += deferred.reduce((sum, one) => sum + one.bytes, 0);
+      queue.unshift(...left);
+      queuedBytes += left.reduce((sum, one) => sum + one.bytes, 0);
     }
     running = undefined;
   }
@@ -125,28 +129,59 @@ function abandonedCommit(): LoomError {
   return new LoomError('commit_outcome_unknown', detail, { retryAfterSeconds: 1 });
 }
 
-/** Answers every commit of the batch except the deferred ones, which it returns in their order. Never rejects. */
+/**
+ * Answers every commit of the batch except those to send again, which it returns in their order: the deferred ones, and
+ * those that can wait longer for the lock of the state row. Never rejects.
+ */
 async function commitAll(batch: Waiting[], options: GroupCommitOptions, flight: Flight): Promise<Waiting[]> {
-  flight.attempt = batch;
   const { now = monotonicMs } = options;
   const startedMs = now();
+  const attempt = refuseExpired(batch, flight, startedMs);
+  if (attempt.length === 0) return [];
+  flight.attempt = attempt;
+  const lockTimeoutMs = Math.min(...attempt.map((one) => leftToLockMs(one, flight, startedMs)));
   try {
-    const outcomes = await commitOrFindOut(batch, options, flight);
-    const deferred = batch.filter((one, index) => !settle(one, outcomes[index]));
+    const outcomes = await commitOrFindOut(attempt, lockTimeoutMs, options, flight);
+    flight.busy = undefined;
+    const deferred = attempt.filter((one, index) => !settle(one, outcomes[index]));
     for (const one of deferred) one.sent = false;
-    const commits = batch.length - deferred.length;
+    const commits = attempt.length - deferred.length;
     if (commits > 0) options.onBatch?.({ commits, durationMs: now() - startedMs });
     return deferred;
   } catch (error) {
-    if (batch.length > 1 && !flight.abandoned && isOneCommitsFault(error)) {
+    const isLocked = isStateBusy(error) && now() - startedMs > lockTimeoutMs - limits.minCommitLockMs;
+    flight.busy = isLocked ? { sinceMs: flight.busy?.sinceMs ?? startedMs, error } : undefined;
+    if (isLocked && !flight.abandoned) {
+      for (const one of attempt) one.sent = false;
+      return refuseExpired(attempt, flight, now());
+    }
+    if (attempt.length > 1 && !flight.abandoned && isOneCommitsFault(error)) {
       // Nothing was committed. Send each commit alone, so that only the one at fault fails.
-      for (const one of batch) one.sent = false;
-      for (const one of batch) if (!flight.abandoned) await commitAlone(one, options, flight);
+      for (const one of attempt) one.sent = false;
+      for (const one of attempt) if (!flight.abandoned) await commitAlone(one, options, flight);
       return [];
     }
-    for (const one of batch) one.reject(error);
+    for (const one of attempt) one.reject(error);
     return [];
   }
+}
+
+/** Answers the commits that have waited too long for the lock, and returns the others. */
+function refuseExpired(batch: Waiting[], flight: Flight, nowMs: number): Waiting[] {
+  return batch.filter((one) => {
+    if (leftToLockMs(one, flight, nowMs) >= limits.minCommitLockMs) return true;
+    one.reject(flight.busy?.error);
+    return false;
+  });
+}
+
+/**
+ * Returns for how long a commit may still wait for the lock of the state row. The time behind a batch that did not get
+ * it counts, because that batch was first in line.
+ */
+function leftToLockMs({ arrivedMs }: Waiting, { busy }: Flight, nowMs: number): number {
+  const waitedMs = busy === undefined ? 0 : nowMs - Math.max(arrivedMs, busy.sinceMs);
+  return limits.commitLockTimeoutMs - waitedMs;
 }
 
 /** Answers one commit. `loom_commit` defers a commit that is alone at most once, to have it sent in a transaction. */
@@ -165,6 +200,7 @@ const monotonicMs = (): number => performance.now();
  */
 async function commitOrFindOut(
   batch: Waiting[],
+  lockTimeoutMs: number,
   options: GroupCommitOptions,
   flight: Flight,
 ): Promise<CommitOutcome[]> {
@@ -173,7 +209,8 @@ async function commitOrFindOut(
   let unknown: unknown;
   for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 1_000)) {
     try {
-      return await options.commitBatch(batch, Math.max(MIN_ATTEMPT_MS, deadlineMs - now()));
+      const timeoutMs = Math.max(MIN_ATTEMPT_MS, deadlineMs - now());
+      return await options.commitBatch(batch, { timeoutMs, lockTimeoutMs });
     } catch (error) {
       const code = isLoomError(error) ? error.code : undefined;
       if (code === 'commit_outcome_unknown') unknown = error;
@@ -199,6 +236,10 @@ function settle(waiting: Waiting, outcome: CommitOutcome | undefined): boolean {
   else if ('receipt' in outcome) waiting.resolve(outcome.receipt);
   else waiting.reject(outcome.error);
   return true;
+}
+
+function isStateBusy(error: unknown): boolean {
+  return isLoomError(error) && error.code === 'state_busy';
 }
 
 /** Returns whether the content of one commit may be at fault, rather than the server or the schema. */

@@ -7,10 +7,10 @@ import { boundTransaction, detectLostNode } from '../connection/session-bounds.t
 import { assertSchemaServes } from '../schema/serves.ts';
 import { digestDocuments } from '../state/digest.ts';
 import { createEpoch } from '../state/identifiers.ts';
+import { lockRestores } from '../state/restore-lock.ts';
 import { findScratchKey, scratchNotFound, toScratchKey } from '../state/scratch-states.ts';
 import { selectStateKey } from '../state/state-row.ts';
 import { removeEntries } from './entries.ts';
-import { lockRestores } from './lock.ts';
 
 /**
  * Creates the row of a scratch state of `owner`, and returns its stored key. Throws `scratch_exists` if a scratch state

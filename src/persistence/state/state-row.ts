@@ -1,5 +1,6 @@
-// persistence/state/ has the row of a state (`loom_state`), ids, digests and the list of scratch states. It
-// imports domain, errors, limits and, of persistence, connection/. It must not know commits, backups or restores.
+// persistence/state/ has the row of a state (`loom_state`), the lock for restores, ids, digests and the list of scratch
+// states. It imports domain, errors, limits and, of persistence, connection/. It must not know commits or backups, or
+// how a restore works.
 
 import type { EpochChange, ObservedHead, StateHead } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';

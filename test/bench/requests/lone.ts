@@ -78,7 +78,8 @@ function callOfCommit(): string {
     },
     eventId,
   );
-  const options = commitOptions({ maxDocumentBytes: limits.maxDocumentBytes, timed: false, seen: undefined });
+  const { maxDocumentBytes, commitLockTimeoutMs: lockTimeoutMs } = limits;
+  const options = commitOptions({ maxDocumentBytes, lockTimeoutMs, timed: false, seen: undefined });
   const commits = `[${text}]`.replace(eventId, `' || gen_random_uuid() || '`);
   return `select loom_commit('default', ('${commits}')::jsonb, '${options}')`;
 }

@@ -3,6 +3,8 @@ import { readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { backup } from '../../../src/cli/backup.ts';
+import { restore } from '../../../src/cli/restore.ts';
+import { verify } from '../../../src/cli/verify.ts';
 import { useClientSite } from '../../setup/cli/client-site.ts';
 import { ADMIN_TOKEN } from '../../setup/node/http.ts';
 
@@ -147,5 +149,56 @@ describe('backup', () => {
       stderr: expect.stringContaining('is not a file'),
     });
     expect(await run(backup, ['--out', '/dev/null'])).toMatchObject({ code: 64 });
+  });
+});
+
+describe('documents that were changed without LOOM', () => {
+  const first = 'Document "a" differs from what the audit trail says. Entry ';
+  const more =
+    ' changed it last. The backup has 2 mismatches. Someone changed the database without LOOM. Run verify on the file.';
+
+  /** Leaves the number of bytes as it is: a node refuses the backup of a state whose counts are wrong. */
+  const edit = (name: string, value: string) =>
+    site.server.pool.query(`update loom_document set value = $2 where state_key = 'default' and name = $1`, [
+      name,
+      value,
+    ]);
+
+  it('are a warning of backup on standard error, and of the plan of a restore', async () => {
+    await edit('a', '9');
+    await edit('b', '{"c":[3]}');
+    const taken = await run(backup, ['--out', site.file]);
+    const { seq } = JSON.parse(await readFile(site.file, 'utf8')).manifest.audit_head;
+    const warning = `backup warning: document_mismatch (document "a", audit entry ${seq})\n${first}${seq}${more}\n`;
+    expect([taken.code, taken.stderr]).toEqual([0, warning]);
+    expect(taken.stdout).not.toContain('audit trail says');
+    const again = await run(backup, ['--out', site.file, '--json'], { isWatched: true });
+    expect(again.stderr.endsWith(`\r\u001b[2K${warning}`)).toBe(true);
+    const mismatches = ['a', 'b'].map((document) => ({ document, seq, how: 'edited' }));
+    const trail = { mismatches, mismatch_count: 2 };
+    expect(JSON.parse(again.stdout)).toMatchObject({ ok: true, trail });
+
+    expect((await run(verify, [site.file])).code).toBe(1);
+    const plan = await run(restore, [site.file, '--dry-run']);
+    expect([plan.code, plan.stderr]).toEqual([0, '']);
+    expect(plan.stdout).toContain(`\nwarning      ${first}${seq}${more}\n`);
+    const planned = await run(restore, [site.file, '--dry-run', '--json']);
+    expect(JSON.parse(planned.stdout)).toMatchObject({ ok: true, report: { dry_run: true, warnings: [] }, trail });
+    const restored = await run(restore, [site.file, '--yes']);
+    expect(restored.code).toBe(0);
+    // The plan says it, and the report of the restore does not repeat it.
+    expect(restored.stdout.split(first)).toHaveLength(2);
+
+    // The restore has recorded them.
+    expect(await run(backup, ['--out', site.file])).toMatchObject({ code: 0, stderr: '' });
+    const next = await run(restore, [site.file, '--dry-run', '--json']);
+    expect(Object.keys(JSON.parse(next.stdout))).toEqual(['ok', 'report']);
+  });
+
+  it('are not looked for without the beginning of the audit trail', async () => {
+    await edit('a', '9');
+    for (const args of [['--no-audit'], ['--audit-limit', '1']]) {
+      expect(await run(backup, ['--out', site.file, ...args])).toMatchObject({ code: 0, stderr: '' });
+    }
   });
 });

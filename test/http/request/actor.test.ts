@@ -31,6 +31,7 @@ describe('the header x-loom-actor', () => {
     'a"b\\c',
     'DOMAIN\\user <ann@example.org>',
     '🧵',
+    'e\u0301 ❤\ufe0f',
     'x'.repeat(limits.maxActorCharacters),
     '🧵'.repeat(limits.maxActorCharacters),
   ])('is kept beside the kind of token: %j', async (name) => {
@@ -74,6 +75,10 @@ describe('the header x-loom-actor', () => {
     ['a tab', 'a\tb'],
     ['a character that changes the direction of the text', asHeader('ann\u202egpj')],
     ['an invisible character', asHeader('an\u200bn')],
+    ['a non-joiner', asHeader('می\u200cخواهم')],
+    ['joined emoji', asHeader('👩\u200d👧')],
+    ['a character of private use', asHeader('a\ue000')],
+    ['a code point without a character', asHeader('a\uffff')],
     ['a line separator', asHeader('a\u2028b')],
     ['a space that is not the plain one', asHeader('a\u00a0b')],
     ['a byte order mark', asHeader('\ufeffann')],

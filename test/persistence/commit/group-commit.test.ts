@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { CommitReceipt, CommitRequest } from '../../../src/domain/commit.ts';
 import { LoomError } from '../../../src/errors.ts';
 import { limits } from '../../../src/limits.ts';
-import type { CommitOutcome, PreparedCommit } from '../../../src/persistence/commit/batch.ts';
+import type { AttemptBounds, CommitOutcome, PreparedCommit } from '../../../src/persistence/commit/batch.ts';
 import { createGroupCommit } from '../../../src/persistence/commit/group-commit.ts';
 import { outcomeOf, tally } from '../../setup/node/nodes.ts';
 
@@ -10,6 +10,7 @@ interface Sent {
   names: string[];
   eventIds: string[];
   timeoutMs: number;
+  lockTimeoutMs: number;
   answer(outcomes?: CommitOutcome[]): void;
   fail(error: unknown): void;
 }
@@ -29,12 +30,12 @@ function start() {
   const made: number[] = [];
   let nowMs = 0;
   let ids = 0;
-  const commitBatch = (commits: PreparedCommit[], timeoutMs: number): Promise<CommitOutcome[]> =>
+  const commitBatch = (commits: PreparedCommit[], bounds: AttemptBounds): Promise<CommitOutcome[]> =>
     new Promise((resolve, reject) => {
       const sent: Sent = {
         names: commits.map((one) => one.request.changes[0]?.name ?? ''),
         eventIds: commits.map((one) => one.eventId),
-        timeoutMs,
+        ...bounds,
         answer: (outcomes = commits.map(({ eventId }) => ({ receipt: receipt(eventId) }))) => resolve(outcomes),
         fail: reject,
       };
@@ -242,6 +243,72 @@ describe('group commit', () => {
       await after;
     },
   );
+
+  it('a commit waits for the lock no longer than the limit, counted from its arrival and over several batches', async () => {
+    const { group, next, settled, batches, passMs } = start();
+    const total = limits.commitLockTimeoutMs;
+    const locked = () => new LoomError('state_busy', 'another transaction holds the lock');
+    const outcomes = [outcomeOf(group.submit(put('a')))];
+    const first = await next();
+    expect(first.lockTimeoutMs).toBe(total);
+    passMs(100);
+    outcomes.push(outcomeOf(group.submit(put('b'))));
+    passMs(4_900);
+    outcomes.push(outcomeOf(group.submit(put('c'))));
+    passMs(total - 5_000);
+    first.fail(locked());
+    expect(await Promise.all(outcomes.slice(0, 2))).toEqual(['state_busy', 'state_busy']);
+    const second = await next();
+    expect([second.names, second.lockTimeoutMs]).toEqual([['c'], total - 5_000]);
+    outcomes.push(outcomeOf(group.submit(put('d'))));
+    passMs(2_000);
+    outcomes.push(outcomeOf(group.submit(put('e'))));
+    passMs(total - 7_000);
+    second.fail(locked());
+    expect(await outcomes[2]).toBe('state_busy');
+    const third = await next();
+    // Nothing is lost of the commits that can still wait.
+    expect([third.names, third.lockTimeoutMs]).toEqual([['d', 'e'], 5_000]);
+    third.answer();
+    expect(await Promise.all(outcomes.slice(3))).toEqual(['made', 'made']);
+    // With the lock once got, the next wait is a new one, however long the commit has been in the queue.
+    const after = group.submit(put('f'));
+    const fourth = await next();
+    passMs(total);
+    const last = group.submit(put('g'));
+    passMs(total);
+    fourth.answer();
+    const fifth = await next();
+    expect(fifth.lockTimeoutMs).toBe(total);
+    fifth.answer();
+    await Promise.all([after, last]);
+    await settled();
+    expect(batches).toEqual([]);
+  });
+
+  it('sends a batch again in its order when only some of its commits can wait longer', async () => {
+    const { group, next, passMs } = start();
+    const locked = new LoomError('state_busy', 'another transaction holds the lock');
+    const outcomes = [outcomeOf(group.submit(put('a')))];
+    const first = await next();
+    passMs(4_000);
+    outcomes.push(...['b', 'c'].map((name) => outcomeOf(group.submit(put(name)))));
+    passMs(3_000);
+    outcomes.push(outcomeOf(group.submit(put('d'))));
+    passMs(3_000);
+    first.fail(locked);
+    const second = await next();
+    expect([second.names, second.lockTimeoutMs]).toEqual([['b', 'c', 'd'], 4_000]);
+    passMs(1_000);
+    outcomes.push(outcomeOf(group.submit(put('e'))));
+    passMs(3_000);
+    second.fail(locked);
+    const third = await next();
+    expect([third.names, third.lockTimeoutMs]).toEqual([['d', 'e'], 3_000]);
+    expect(third.eventIds[0]).toBe(second.eventIds[2]);
+    third.answer();
+    expect(await Promise.all(outcomes)).toEqual(['state_busy', 'state_busy', 'state_busy', 'made', 'made']);
+  });
 
   it('splits a batch that fails because of one commit: only that commit fails, and the order is kept', async () => {
     const { group, next } = start();

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { verifyBackup } from '../../../src/backup/offline/verifier.ts';
 import type { CommitReceipt } from '../../../src/domain/commit.ts';
+import { rebuildIndex } from '../../../src/persistence/audit/rebuild.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import type { ParsedBackup } from '../../setup/backup/chain.ts';
 import { rounds } from '../../setup/depth.ts';
@@ -141,6 +142,25 @@ describe('while a restore is in flight', () => {
     expect((await post(1, 'restore', restore)).status).toBe(200);
     expect((await post(2, 'undo', '{"confirm":"undo"}')).status).toBe(200);
     expect(await verify(nodes.node)).toMatchObject({ ok: true, entries: 3 + 3 + 3 });
+  });
+
+  it('the index of changes is not rebuilt, and no restore begins while it is rebuilt', async () => {
+    const { earlier, later } = await makeBackups();
+    const rebuild = () => rebuildIndex(nodes.at(1).database, 'default');
+    const { finish } = await beginRestore(nodes.node, earlier.text);
+    expect(await outcomeOf(rebuild())).toBe('restore_in_progress');
+    await finish();
+    const holder = await nodes.database.pool.connect();
+    await holder.query(`begin; select from loom_state where state_key = 'default' for no key update`);
+    const rebuilding = rebuild();
+    rebuilding.catch(() => undefined);
+    await expect.poll(locksHeld, { interval: 10, timeout: 10_000 }).toBe(1);
+    const refused = await post(2, 'restore', `{"confirm":"restore","backup":${later.text}}`);
+    expect(refused.json()).toMatchObject({ code: 'restore_in_progress', detail: expect.stringContaining('reindex') });
+    await holder.query('rollback');
+    holder.release();
+    expect(await rebuilding).toEqual([{ stateKey: 'default', changes: expect.any(Number) }]);
+    await expectTrailMakesState(nodes.node);
   });
 
   it('a scratch state can be restored, but the same one only once at a time', async () => {

@@ -10,8 +10,9 @@ import { rfc3339 } from '../connection/timestamp.ts';
 const SEEDS = { state: 0x72_65_73_74, scratch: 0x73_63_72_61 };
 
 /**
- * Acquires the lock for restores and undos of a state, across all nodes, until the transaction ends. Acquiring it twice
- * in one transaction is harmless. Throws `restore_in_progress` with the time at which the holder began.
+ * Acquires the lock for restores, undos and reindexes of a state, across all nodes, until the transaction ends.
+ * Acquiring it twice in one transaction is harmless. Throws `restore_in_progress` with the time at which the holder
+ * began.
  */
 export async function lockRestores(
   queries: Queries,
@@ -25,10 +26,11 @@ export async function lockRestores(
   if (row?.locked === true) return;
   const since = await readHolderSince(queries, stateKey, SEEDS[kind]);
   const runs = since === null ? 'is running' : `has been running since ${since}`;
-  throw new LoomError('restore_in_progress', `Another restore or undo of state ${JSON.stringify(stateKey)} ${runs}.`, {
-    retryAfterSeconds: 5,
-    ...(since === null ? {} : { since }),
-  });
+  throw new LoomError(
+    'restore_in_progress',
+    `Another restore, undo or reindex of state ${JSON.stringify(stateKey)} ${runs}.`,
+    { retryAfterSeconds: 5, ...(since === null ? {} : { since }) },
+  );
 }
 
 /** Reads when the holder's transaction began. Returns null if it has just ended, or if this role may not see it. */
@@ -55,7 +57,7 @@ const STATE_ROW = `select l.pid
   from loom_state s join pg_locks l on l.locktype = 'transactionid' and l.granted and l.transactionid = s.xmax
  where s.state_key = $1`;
 
-/** Reads the transactions that hold the row of the state, and the lock for restores and undos of it. */
+/** Reads the transactions that hold the row of the state, and the lock for restores, undos and reindexes of it. */
 export async function readLocks(queries: Queries, stateKey: string): Promise<StateLocks> {
   const rows = await queries.rows<LockHolder & { lock: keyof StateLocks }>(
     `select distinct on (lock) lock, pid, a.application_name, ${rfc3339('a.xact_start')} as since
