@@ -81,6 +81,7 @@ describe('the header x-loom-actor', () => {
     ['a space that is not the plain one', asHeader('a\u00a0b')],
     ['a byte order mark', asHeader('\ufeffann')],
     ['a lone byte', 'a\xe9b'],
+    ['what a decoder made of a lone byte', asHeader('a\ufffdb')],
     ['a surrogate in UTF-8', '\xed\xa0\x80'],
     ['an overlong form', '\xc0\xaf'],
   ])('is refused with %s', async (_what, value) => {
