@@ -3,8 +3,9 @@
 --   psql "$LOOM_PG_URL" -f docs/verify-chain.sql
 --
 -- Returns one row: entries, ok, first_bad_seq (null if every entry is valid), and head_matches (true if the chain ends at the state
--- row's head). mismatches is a list of everything else that does not match, each with its reason, the seq of the entry or the name of
--- the document, and what differs: the digests that entries claim, the index of changes, documents, the state row, undo records.
+-- row's head). mismatches is a list of everything else that does not match, each with its reason, the seq of the entry, the name of
+-- the document or the event id of the undo record, and what differs: the digests that entries claim, the index of changes, documents,
+-- the state row, undo records.
 -- The trail tells documents from told_from_seq on: a node of an earlier version made a restore before. untold_documents counts those
 -- that cannot be checked. The statement uses one function of LOOM: loom_fold, which applies merge patches.
 -- To check another state than "default", change the state key in the first line of the statement.
@@ -221,28 +222,30 @@ damaged as (
 ),
 
 faults as (
-  select 1 as place, 'digest_mismatch' as reason, seq, name as document,
+  select 1 as place, 'digest_mismatch' as reason, seq, name as document, null as event_id,
          'the change does not make a document with the digest that it claims' as detail
     from (select name, seq from changes where is_wrong union all select name, seq from unmerged) w
   union all
-  select 2, 'changes_mismatch', seq, null, format('the entry claims %s recorded changes, and the entries after it have %s', claimed, recorded)
+  select 2, 'changes_mismatch', seq, null, null,
+         format('the entry claims %s recorded changes, and the entries after it have %s', claimed, recorded)
     from recorded where is_misplaced or claimed <> recorded::text
   union all
-  select 3, 'index_mismatch', seq, nullif(name, ''), format('the index of changes %s it', how) from unindexed
+  select 3, 'index_mismatch', seq, nullif(name, ''), null, format('the index of changes %s it', how) from unindexed
   union all
-  select 4, 'document_mismatch', null, name, 'the document ' || how from compared where how is not null
+  select 4, 'document_mismatch', null, name, null, 'the document ' || how from compared where how is not null
   union all
-  select 5, 'state_mismatch', null, null, format('the state row contradicts the trail or the documents: %s',
+  select 5, 'state_mismatch', null, null, null, format('the state row contradicts the trail or the documents: %s',
          concat_ws(', ', documents, bytes, revision, epoch))
     from contradictions where coalesce(documents, bytes, revision, epoch) is not null
   union all
-  select 6, 'undo_record_mismatch', null, null, concat_ws(': ', event_id, fault) from damaged where fault is not null
+  select 6, 'undo_record_mismatch', null, null, event_id, concat_ws(': ', event_id, fault) from damaged where fault is not null
 ),
 listed as (
   select count(*) as count, min(seq) filter (where place <= 2) as first_bad_seq,
-         coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('reason', reason, 'seq', seq, 'document', document, 'detail', detail))
-           order by place, seq, document) filter (where number <= 100), '[]') as mismatches
-    from (select *, row_number() over (partition by place order by seq, document) as number from faults) f
+         coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('reason', reason, 'seq', seq, 'document', document, 'event_id', event_id,
+             'detail', detail))
+           order by place, seq, document, event_id) filter (where number <= 100), '[]') as mismatches
+    from (select *, row_number() over (partition by place order by seq, document, event_id) as number from faults) f
 )
 select entries,
        chain.first_bad_seq is null and head.matches and listed.count = 0 as ok,

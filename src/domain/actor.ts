@@ -13,8 +13,9 @@ export interface Caller {
 /**
  * Matches printable characters, of which the space is the only separator. An entry stays readable, because no control
  * or format character in it hides text or changes its direction. docs/http-api.md lists what is refused.
+ * U+FFFD is what a decoder makes of bytes that are not UTF-8, such as a name that a terminal sends in Latin-1.
  */
-const printableForm = new RegExp(`^(?: |[^\\p{C}\\p{Z}]){1,${limits.maxActorCharacters}}$`, 'u');
+const printableForm = new RegExp(`^(?: |[^\\p{C}\\p{Z}\\uFFFD]){1,${limits.maxActorCharacters}}$`, 'u');
 
 /** Returns the fault of an actor's name as a predicate; undefined for a valid name. */
 export function actorNameFault(name: string): string | undefined {

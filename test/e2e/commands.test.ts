@@ -34,9 +34,13 @@ it('reindex rebuilds the index of changes from the audit trail, for one state', 
     const read = () => store.pool.query('select * from loom_change order by state_key, name').then(({ rows }) => rows);
     const before = await read();
     await store.pool.query(`insert into loom_change values ('default', 'c', 9, 9, 'delete', null), ('other', 'c', 9, 9, 'put', '');
-      delete from loom_change where name = 'a'`);
+      delete from loom_change where name = 'a';
+      insert into loom_state (state_key, epoch) values (E'\\x1ftrial', 'trial');
+      insert into loom_scratch (state_key, owner) values (E'\\x1ftrial', 'default')`);
     const rebuilt = await runProgramToEnd(['reindex'], { LOOM_PG_URL: indexed.url });
-    expect(rebuilt).toEqual({ code: 0, output: 'Rebuilt the index of the state "default": 2 changes.\n' });
+    const output =
+      'Rebuilt the index of the state "default": 2 changes.\nRebuilt the index of the scratch state "trial": 0 changes.\n';
+    expect(rebuilt).toEqual({ code: 0, output });
     expect((await read()).filter(({ state_key }) => state_key === 'default')).toEqual(before);
     expect(await read()).toHaveLength(3);
     const missing = await runProgramToEnd(['reindex'], { LOOM_PG_URL: indexed.url, LOOM_PG_STATE_KEY: 'none' });

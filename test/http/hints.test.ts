@@ -104,6 +104,7 @@ describe('a mistaken request says what to send instead', () => {
     ['/v1/documents/app/settings?x=1', '/v1/documents/app%2Fsettings'],
     ['/v1/documents/a/b%20c/d', '/v1/documents/a%2Fb%20c%2Fd'],
     ['/v1/documents/a/', '/v1/documents/a%2F'],
+    ['/v1/documents/a/b/history?limit=1', '/v1/documents/a%2Fb/history'],
   ])('a slash in the name of a document: %s', async (url, corrected) => {
     for (const method of ['GET', 'PUT', 'DELETE'] as const) {
       const { status, json: body } = await server.request(method, url, method === 'PUT' ? { body: '1' } : {});

@@ -93,7 +93,7 @@ const putBack = (): Promise<void> =>
 interface Verdict {
   ok: boolean;
   first_bad_seq: number | null;
-  mismatches?: { reason: string; document?: string; seq?: number; detail: string }[];
+  mismatches?: { reason: string; document?: string; seq?: number; event_id?: string; detail: string }[];
 }
 
 /** Returns what HTTP and the SQL file say. */
@@ -112,7 +112,7 @@ async function judge(): Promise<Record<'http' | 'sql', Verdict>> {
 /** Returns whether a verdict names the edit. A chain has one first bad entry, so another edit may have come before. */
 function names(
   { ok, first_bad_seq: badSeq, mismatches = [] }: Verdict,
-  { reason, document, seq, detail }: Named,
+  { reason, document, seq, event_id: eventId, detail }: Named,
 ): boolean {
   if (ok) return false;
   if (reason === 'chain') return badSeq === seq;
@@ -121,6 +121,7 @@ function names(
       one.reason === reason &&
       (document === undefined || one.document === document) &&
       (seq === undefined || one.seq === seq) &&
+      (eventId === undefined || one.event_id === eventId) &&
       (detail === undefined || one.detail.includes(detail)),
   );
 }

@@ -19,8 +19,8 @@ export const reindex = createPlainCommand({
   },
   run: ({ env, write }) =>
     withDatabase({ env }, 'loom-reindex', async (database, { stateKey }) => {
-      for (const { stateKey: key, changes } of await rebuildIndex(database, stateKey)) {
-        write(`Rebuilt the index of the state ${quoted(key)}: ${counted(changes, 'change')}.\n`);
+      for (const { kind, name, changes } of await rebuildIndex(database, stateKey)) {
+        write(`Rebuilt the index of the ${kind} ${quoted(name)}: ${counted(changes, 'change')}.\n`);
       }
       return 0;
     }),

@@ -42,7 +42,7 @@ export function registerAuthentication(app: FastifyInstance, tokens: Config['tok
     }
     if (actor !== 'metrics') {
       request.actor = actor;
-      request.actorName = readActorName(request.raw, token);
+      request.actorName = readActorName(request.raw, token, findActor);
     }
     done();
   });

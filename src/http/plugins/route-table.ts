@@ -54,10 +54,20 @@ function matches(pattern: string, path: string): boolean {
 
 const DOCUMENTS = '/v1/documents/';
 
-/** Suggests the path of a document whose name contains a slash. */
+const HISTORY = '/history';
+
+/** Suggests the path of a document whose name contains a slash, and that of its history. */
 function slashHint(path: string): string {
   const name = path.slice(DOCUMENTS.length);
   if (!path.startsWith(DOCUMENTS) || !name.includes('/')) return '';
   const rule = ' In the path of a document, write each slash of its name as %2F';
-  return name.length > limits.maxDocumentNameBytes ? `${rule}.` : `${rule}: ${DOCUMENTS}${name.replaceAll('/', '%2F')}`;
+  if (name.length > limits.maxDocumentNameBytes) return `${rule}.`;
+  const corrected = `${rule}: ${DOCUMENTS}${escapeSlashes(name)}`;
+  const documented = name.endsWith(HISTORY) ? name.slice(0, -HISTORY.length) : '';
+  if (!documented.includes('/')) return corrected;
+  return `${corrected}. The path of a history ends in ${HISTORY}: ${DOCUMENTS}${escapeSlashes(documented)}${HISTORY}`;
+}
+
+function escapeSlashes(name: string): string {
+  return name.replaceAll('/', '%2F');
 }

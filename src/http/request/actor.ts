@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { FastifyRequest } from 'fastify';
 import { actorNameFault, type Caller } from '../../domain/actor.ts';
 import { LoomError } from '../../errors.ts';
+import type { FindActor } from './tokens.ts';
 
 const HEADER = 'x-loom-actor';
 
@@ -9,9 +10,14 @@ const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /**
  * Returns the name in `x-loom-actor`, on whose behalf an application sends a request; undefined without the header.
- * Throws `invalid_parameter` for a name that an audit entry cannot show as it is, and for one that contains the token.
+ * Throws `invalid_parameter` for a name that an audit entry cannot show as it is, for one that contains the `token` of
+ * the request, and for another token of the node.
  */
-export function readActorName({ headers, rawHeaders }: IncomingMessage, token: string): string | undefined {
+export function readActorName(
+  { headers, rawHeaders }: IncomingMessage,
+  token: string,
+  findActor: FindActor,
+): string | undefined {
   const given = headers[HEADER];
   if (given === undefined) return undefined;
   const count = rawHeaders.filter((text, index) => index % 2 === 0 && text.toLowerCase() === HEADER).length;
@@ -22,6 +28,7 @@ export function readActorName({ headers, rawHeaders }: IncomingMessage, token: s
   if (fault !== undefined) throw invalid(`${fault}.`);
   // Nobody can remove it from the audit trail later.
   if (name.includes(token)) throw invalid('contains the token of the request. Send the name of a user.');
+  if (findActor(name) !== undefined) throw invalid('is a token of this node. Send the name of a user.');
   return name;
 }
 

@@ -3,12 +3,13 @@ import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { detectLostNode } from '../connection/session-bounds.ts';
 import { lockRestores } from '../state/restore-lock.ts';
+import { toScratchName } from '../state/scratch-states.ts';
 import { lockState } from '../state/state-row.ts';
 
 /** Describes the index of one state after it was rebuilt. */
 export interface RebuiltIndex {
-  /** Key under which the state is stored; that of a scratch state begins with a control character. */
-  stateKey: string;
+  kind: 'state' | 'scratch state';
+  name: string;
   changes: number;
 }
 
@@ -28,14 +29,16 @@ export async function rebuildIndex(database: Database, stateKey: string): Promis
     'select state_key from loom_scratch where owner = $1 order by state_key',
     [stateKey],
   );
-  const rebuilt: RebuiltIndex[] = [];
-  for (const key of [stateKey, ...scratch.map(({ state_key }) => state_key)]) {
-    rebuilt.push(await database.transaction('write', (connection) => rebuildOne(connection, key)));
+  const rebuild = (key: string) => database.transaction('write', (connection) => rebuildOne(connection, key));
+  const rebuilt: RebuiltIndex[] = [{ kind: 'state', name: stateKey, changes: await rebuild(stateKey) }];
+  for (const { state_key: key } of scratch) {
+    rebuilt.push({ kind: 'scratch state', name: toScratchName(key), changes: await rebuild(key) });
   }
   return rebuilt;
 }
 
-async function rebuildOne(connection: Connection, stateKey: string): Promise<RebuiltIndex> {
+/** Returns the number of changes in the new index. */
+async function rebuildOne(connection: Connection, stateKey: string): Promise<number> {
   await detectLostNode(connection);
   await lockRestores(connection, stateKey);
   await lockState(connection, stateKey);
@@ -44,5 +47,5 @@ async function rebuildOne(connection: Connection, stateKey: string): Promise<Reb
     'select count(*) as changes from loom_change where state_key = $1',
     [stateKey],
   );
-  return { stateKey, changes: row?.changes ?? 0 };
+  return row?.changes ?? 0;
 }

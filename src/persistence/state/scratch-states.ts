@@ -14,6 +14,11 @@ export function toScratchKey(name: string): string {
   return `${PREFIX}${name}`;
 }
 
+/** Returns the name of the scratch state that is stored under `key`. */
+export function toScratchName(key: string): string {
+  return key.startsWith(PREFIX) ? key.slice(PREFIX.length) : key;
+}
+
 /** Lists the scratch states that belong to the state `owner`, by name. */
 export function listScratchStates(queries: Queries, owner: string): Promise<ScratchState[]> {
   return queries.rows<ScratchState>(

@@ -4,14 +4,17 @@ import {
   ADMIN_TOKEN,
   asAdmin,
   asClient,
+  CLIENT_TOKEN,
   createTestServer,
   mergePatch,
   type TestServer,
 } from '../../setup/node/http.ts';
 
+const METRICS_TOKEN = 'metrics-token-of-the-tests';
+
 let server: TestServer;
 beforeAll(async () => {
-  server = await createTestServer({ LOOM_METRICS_TOKEN: 'metrics-token-of-the-tests' });
+  server = await createTestServer({ LOOM_METRICS_TOKEN: METRICS_TOKEN });
 });
 afterAll(() => server.close());
 
@@ -83,6 +86,7 @@ describe('the header x-loom-actor', () => {
     ['a space that is not the plain one', asHeader('a\u00a0b')],
     ['a byte order mark', asHeader('\ufeffann')],
     ['a lone byte', 'a\xe9b'],
+    ['what a decoder made of a lone byte', asHeader('a\ufffdb')],
     ['a surrogate in UTF-8', '\xed\xa0\x80'],
     ['an overlong form', '\xc0\xaf'],
   ])('is refused with %s', async (_what, value) => {
@@ -98,7 +102,7 @@ describe('the header x-loom-actor', () => {
     expect((await send('/v1/documents/d', {})).statusCode).toBe(401);
     expect((await send('/v1/documents/d', { authorization: 'Bearer of-nobody-at-all-here' })).statusCode).toBe(403);
     expect((await send('/live', {})).statusCode).toBe(200);
-    expect((await send('/metrics', { authorization: 'Bearer metrics-token-of-the-tests' })).statusCode).toBe(200);
+    expect((await send('/metrics', { authorization: `Bearer ${METRICS_TOKEN}` })).statusCode).toBe(200);
   });
 
   test('is in the entries of a restore, its imports and changes, and of an undo', async () => {
@@ -144,5 +148,12 @@ describe('the header x-loom-actor', () => {
     });
     expect([leaked.status, leaked.json().code]).toEqual([400, 'invalid_parameter']);
     expect(leaked.text).not.toContain(ADMIN_TOKEN);
+  });
+
+  test.each([METRICS_TOKEN, CLIENT_TOKEN])('is refused if it is another token of the node: %s', async (token) => {
+    const headers = { ...asAdmin, ...named(token) };
+    const leaked = await server.request('PUT', '/v1/documents/d', { headers, body: '1' });
+    expect([leaked.status, leaked.json().code]).toEqual([400, 'invalid_parameter']);
+    expect(leaked.text).not.toContain(token);
   });
 });

@@ -6,6 +6,7 @@ export interface Named {
   reason: string;
   document?: string;
   seq?: number;
+  event_id?: string;
   /** A word of the detail. */
   detail?: string;
 }
@@ -102,7 +103,7 @@ function undoEdit(
     return {
       what: `${what} of the undo record ${record.event_id}`,
       targets: ['undo record'],
-      named: [{ reason: 'undo_record_mismatch' }],
+      named: [{ reason: 'undo_record_mismatch', event_id: record.event_id }],
       run: (client) => client.query(statement, [record.revision]),
     };
   };
