@@ -2,7 +2,6 @@ import type { IncomingMessage } from 'node:http';
 import type { FastifyRequest } from 'fastify';
 import { actorNameFault, type Caller } from '../../domain/actor.ts';
 import { LoomError } from '../../errors.ts';
-import type { FindActor } from './tokens.ts';
 
 const HEADER = 'x-loom-actor';
 
@@ -11,12 +10,12 @@ const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 /**
  * Returns the name in `x-loom-actor`, on whose behalf an application sends a request; undefined without the header.
  * Throws `invalid_parameter` for a name that an audit entry cannot show as it is, for one that contains the `token` of
- * the request, and for another token of the node.
+ * the request, and for one that `isOtherToken` knows.
  */
 export function readActorName(
   { headers, rawHeaders }: IncomingMessage,
   token: string,
-  findActor: FindActor,
+  isOtherToken: (name: string) => boolean,
 ): string | undefined {
   const given = headers[HEADER];
   if (given === undefined) return undefined;
@@ -28,7 +27,7 @@ export function readActorName(
   if (fault !== undefined) throw invalid(`${fault}.`);
   // Nobody can remove it from the audit trail later.
   if (name.includes(token)) throw invalid('contains the token of the request. Send the name of a user.');
-  if (findActor(name) !== undefined) throw invalid('is a token of this node. Send the name of a user.');
+  if (isOtherToken(name)) throw invalid('is a token of this node. Send the name of a user.');
   return name;
 }
 

@@ -6,7 +6,7 @@ import { limits } from '../../limits.ts';
 import { parseQuery } from './query-string.ts';
 
 /** Returns the actor of a token, or undefined for an unknown token. Takes the same time whichever token matches. */
-export type FindActor = (token: string) => TokenKind | undefined;
+type FindActor = (token: string) => TokenKind | undefined;
 
 /** Names who has a token: an actor of the audit trail, or a program that reads only metrics. */
 export type TokenKind = Actor | 'metrics';

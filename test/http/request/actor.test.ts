@@ -156,4 +156,9 @@ describe('the header x-loom-actor', () => {
     expect([leaked.status, leaked.json().code]).toEqual([400, 'invalid_parameter']);
     expect(leaked.text).not.toContain(token);
   });
+
+  test('does not tell a client whether it has guessed the admin token', async () => {
+    const headers = { ...asClient, ...named(ADMIN_TOKEN) };
+    expect((await server.request('GET', '/v1/state', { headers })).status).toBe(200);
+  });
 });

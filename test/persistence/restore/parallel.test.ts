@@ -159,7 +159,7 @@ describe('while a restore is in flight', () => {
     expect(refused.json()).toMatchObject({ code: 'restore_in_progress', detail: expect.stringContaining('reindex') });
     await holder.query('rollback');
     holder.release();
-    expect(await rebuilding).toEqual([{ stateKey: 'default', changes: expect.any(Number) }]);
+    expect(await rebuilding).toEqual([{ kind: 'state', name: 'default', changes: expect.any(Number) }]);
     await expectTrailMakesState(nodes.node);
   });
 
