@@ -28,7 +28,8 @@ declare module 'vitest' {
  * `postgres`. Returns a function that removes them. Vitest requires this name.
  */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const server = await findTestServer();
+  const depth = readDepth(project.config.env?.LOOM_TEST_DEPTH);
+  const server = await findTestServer(depth);
   const databasePrefix = `loom_test_${randomBytes(4).toString('hex')}_`;
   const templateDatabase = `${databasePrefix}template`;
   let program: BuiltProgram | undefined;
@@ -54,10 +55,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   project.provide('databasePrefix', databasePrefix);
   project.provide('templateDatabase', templateDatabase);
   project.provide('builtEntry', program.entry);
-  project.provide(
-    'programEntry',
-    readDepth(project.config.env?.LOOM_TEST_DEPTH) === 'full' ? program.entry : await bundleProgram(program),
-  );
+  project.provide('programEntry', depth === 'full' ? program.entry : await bundleProgram(program));
   return tearDown;
 }
 
