@@ -16,7 +16,9 @@ declare module 'vitest' {
     databasePrefix: string;
     /** A database with all migrations applied, which `createTestDatabase` clones. */
     templateDatabase: string;
-    /** Path of the `main.js` that tests start. A quick run joins the built program into a few files, which start faster. */
+    /** Directory of the cluster that private servers copy; undefined if they call `initdb`. */
+    blankCluster: string | undefined;
+    /** Path of the `main.js` that tests start. A quick run joins the program into a few files, which start faster. */
     programEntry: string;
     /** Path of the built program's `main.js`, as an operator installs it. */
     builtEntry: string;
@@ -54,6 +56,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   project.provide('serverUrl', server.url);
   project.provide('databasePrefix', databasePrefix);
   project.provide('templateDatabase', templateDatabase);
+  project.provide('blankCluster', server.blankCluster);
   project.provide('builtEntry', program.entry);
   project.provide('programEntry', depth === 'full' ? program.entry : await bundleProgram(program));
   return tearDown;

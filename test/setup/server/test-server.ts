@@ -1,13 +1,16 @@
-import { mkdtemp } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../../../src/dev/postgres.ts';
 import type { Depth } from '../depth.ts';
+import { copyCluster, createBlankCluster } from './blank-cluster.ts';
 
 export interface TestServer {
   url: string;
+  /** Directory of the cluster that private servers copy. Only a run on the embedded PostgreSQL has one. */
+  blankCluster?: string;
   stop(): Promise<void>;
 }
 
@@ -35,16 +38,31 @@ export async function findTestServer(depth: Depth): Promise<TestServer> {
       console.warn(`Could not start a PostgreSQL container (${reason}). This run uses the embedded PostgreSQL.`);
     }
   }
+  return startEmbedded(depth);
+}
+
+async function startEmbedded(depth: Depth): Promise<TestServer> {
+  const blank = await createBlankCluster();
   const dataDirectory = await mkdtemp(join(tmpdir(), 'loom-test-'));
-  const server = await startEmbeddedPostgres({
-    dataDirectory,
-    persistent: false,
-    // In a run of three minutes, autovacuum mostly starts processes that find nothing to do in a hundred databases.
-    settings: { ...settings, ...(depth === 'quick' ? { autovacuum: 'off' } : {}) },
-    files: { 'pg_hba.conf': 'host all all 127.0.0.1/32 password\n' },
-  });
-  await shortenPasswordCheck(server.url);
-  return server;
+  const remove = async (): Promise<void> => {
+    await rm(dataDirectory, { recursive: true, force: true });
+    await blank.remove();
+  };
+  try {
+    await copyCluster(blank.directory, dataDirectory);
+    const server = await startEmbeddedPostgres({
+      dataDirectory,
+      persistent: false,
+      // In a run of three minutes, autovacuum mostly starts processes that find nothing to do in a hundred databases.
+      settings: { ...settings, ...(depth === 'quick' ? { autovacuum: 'off' } : {}) },
+      files: { 'pg_hba.conf': 'host all all 127.0.0.1/32 password\n' },
+    });
+    await shortenPasswordCheck(server.url);
+    return { url: server.url, blankCluster: blank.directory, stop: () => server.stop().finally(remove) };
+  } catch (error) {
+    await remove();
+    throw error;
+  }
 }
 
 /**
