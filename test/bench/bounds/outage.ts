@@ -102,7 +102,8 @@ export async function benchmarkFailover(): Promise<void> {
 
 /** Two independent servers stand for a primary and its standby. */
 async function failOver(entry: string, fault: 'freeze' | 'kill', moveSeconds?: number): Promise<number> {
-  const [primary, standby] = await Promise.all([startPrivateServer(), startPrivateServer()]);
+  const startServer = () => startPrivateServer({ ownIdentifier: true });
+  const [primary, standby] = await Promise.all([startServer(), startServer()]);
   const proxy = moveSeconds === undefined ? undefined : await startProxy(urlOf(primary));
   try {
     for (const server of [primary, standby]) {
@@ -138,7 +139,7 @@ async function failOver(entry: string, fault: 'freeze' | 'kill', moveSeconds?: n
 }
 
 async function loseConnections(entry: string): Promise<number> {
-  const server = await startPrivateServer();
+  const server = await startPrivateServer({ ownIdentifier: true });
   const proxy = await startProxy(server.url);
   const node = await start(entry, proxy.url);
   try {

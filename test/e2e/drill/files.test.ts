@@ -15,7 +15,7 @@ it('without --out, the drill leaves the current folder as it is, and prints the 
   const foreign = { 'report.json': 'mine', 'summary.md': 'mine too', 'backup.json': 'my backup' };
   for (const [name, text] of Object.entries(foreign)) await writeFile(join(site.out, name), text);
   const temporary = await mkdtemp(join(tmpdir(), 'loom-drill-tmp-'));
-  const line = `node ${inject('programEntry')} drill`;
+  const line = `node ${inject('builtEntry')} drill`;
   const done = await runCommandLine(line, { directory: site.out, env: { ...env(), TMPDIR: temporary } });
   expect(done).toMatchObject({ code: 0, stdout: expect.stringMatching(/^# Restore drill: passed\n/) });
   expect((await readdir(site.out)).toSorted()).toEqual(Object.keys(foreign).toSorted());

@@ -8,7 +8,7 @@ import { loadCommand } from '../../../src/cli/loaders.ts';
 import { importsOf } from '../../contract/rules/house-rules.ts';
 import { runCommandLine } from '../../setup/node/program.ts';
 
-const tiny = join(dirname(inject('programEntry')), 'healthcheck.js');
+const tiny = join(dirname(inject('builtEntry')), 'healthcheck.js');
 const closers: (() => void)[] = [];
 afterEach(() => {
   for (const close of closers.splice(0)) close();

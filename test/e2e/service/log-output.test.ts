@@ -34,7 +34,7 @@ async function startWith(stdout: number | 'pipe', env: Record<string, string> = 
   database = await createTestDatabase();
   const port = await portOrAnother(0);
   const variables = { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_PORT: String(port), ...env };
-  const child = spawn(process.execPath, [inject('programEntry'), 'serve'], {
+  const child = spawn(process.execPath, [inject('builtEntry'), 'serve'], {
     cwd: tmpdir(),
     env: { ...plainEnvironment, ...variables },
     stdio: ['ignore', stdout, 'ignore'],
@@ -198,7 +198,7 @@ describe('a node whose log cannot be written', () => {
 });
 
 test('an error at start reaches standard error although the log cannot be written', async () => {
-  const child = spawn(process.execPath, [inject('programEntry'), 'serve'], {
+  const child = spawn(process.execPath, [inject('builtEntry'), 'serve'], {
     cwd: tmpdir(),
     env: { ...plainEnvironment, LOOM_ADMIN_TOKEN: 'short' },
     stdio: ['ignore', openFullPipe().writeEnd, 'pipe'],

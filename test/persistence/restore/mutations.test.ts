@@ -30,16 +30,18 @@ afterAll(() => nodes.close());
 
 const unchanged = async (): Promise<void> => expect(await digestTables(nodes.database.pool)).toBe(before);
 
-/** Returns the outcomes of the offline verifier and of a restore. */
-async function judge(content: Buffer): Promise<{ offline: string; online: string }> {
+/** Returns the outcome of the offline verifier. */
+function judgeOffline(content: Buffer): Promise<string> {
   const open = async function* () {
     yield content;
   };
+  return outcomeOf(verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION }));
+}
+
+/** Returns the outcome of a restore. */
+function judgeOnline(content: Buffer): Promise<string> {
   const body = Buffer.concat([Buffer.from('{"confirm":"restore","backup":'), content, Buffer.from('}')]);
-  return {
-    offline: await outcomeOf(verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION })),
-    online: await outcomeOf(nodes.node.restoreBody(body)),
-  };
+  return outcomeOf(nodes.node.restoreBody(body));
 }
 
 /** Outcomes other than a verdict on a backup. */
@@ -51,7 +53,10 @@ const SPOILED_BYTES = { min: rounds({ quick: 10, full: 500 }), max: 500 };
 /** Codes that must occur. Each shows that a mutant passes one check and fails the next. */
 const wantedCodes = ['backup_digest_mismatch', 'backup_chain_broken', 'backup_malformed', 'backup_count_mismatch'];
 
-/** Judges `min` mutants, and up to `max` until all wanted codes have occurred. */
+/**
+ * Judges `min` mutants, and up to `max` until all wanted codes have occurred. After `min`, it restores only the mutants
+ * that the offline verifier refuses with a new code.
+ */
 async function expectAllRefused(
   purpose: string,
   { min, max }: { min: number; max: number },
@@ -64,7 +69,9 @@ async function expectAllRefused(
   const isDone = (): boolean => wanted.every((code) => codes.has(code));
   for (let index = 0; index < max && (index < min || !isDone()); index += 1) {
     const { what, content } = mutant(random, index);
-    const { offline, online } = await judge(content);
+    const offline = await judgeOffline(content);
+    if (index >= min && codes.has(offline)) continue;
+    const online = await judgeOnline(content);
     codes.add(online);
     // An extra brace ends the backup early. In a file, text follows it; in a request, the other members do.
     const agree = online === offline || online === 'invalid_restore_request';
@@ -118,5 +125,6 @@ function saysTheSame(content: Buffer, parsed: unknown): boolean {
 }
 
 it('the backup itself is accepted', async () => {
-  expect(await judge(Buffer.from(text))).toEqual({ offline: 'made', online: 'made' });
+  const content = Buffer.from(text);
+  expect([await judgeOffline(content), await judgeOnline(content)]).toEqual(['made', 'made']);
 });

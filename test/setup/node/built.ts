@@ -1,8 +1,9 @@
 import { existsSync } from 'node:fs';
-import { copyFile, mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, realpath, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { build, type Plugin } from 'esbuild';
 import { runProgram } from '../../../src/dev/processes.ts';
 
 export interface BuiltProgram {
@@ -33,4 +34,40 @@ export async function buildProgram(): Promise<BuiltProgram> {
   await copyFile(join(root, 'package.json'), join(directory, 'package.json'));
   for (const folder of ['node_modules', 'migrations']) await symlink(join(root, folder), join(directory, folder));
   return { entry: join(dist, 'main.js'), remove };
+}
+
+/**
+ * Joins a built program and its packages into a few files next to it, and returns the path of their `main.js`. Loading
+ * 600 modules takes most of the CPU time of a short command, and this program starts in less than half of it.
+ */
+export async function bundleProgram({ entry }: BuiltProgram): Promise<string> {
+  const outdir = join(dirname(entry), '../bundle');
+  await build({
+    entryPoints: [entry],
+    outdir,
+    bundle: true,
+    // Each command still loads its own modules only.
+    splitting: true,
+    platform: 'node',
+    format: 'esm',
+    // Packages in CommonJS expect this function.
+    banner: { js: `import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);` },
+    plugins: [keepPlaces(dirname(entry))],
+    logLevel: 'error',
+  });
+  return join(outdir, 'main.js');
+}
+
+/** Lets each module in `directory` find its files as if it were still at its place. */
+function keepPlaces(directory: string): Plugin {
+  return {
+    name: 'keep-places',
+    setup: ({ onLoad }) => {
+      onLoad({ filter: /\.js$/ }, async ({ path }) => {
+        if (!path.startsWith(directory)) return undefined;
+        const contents = await readFile(path, 'utf8');
+        return { contents: contents.replaceAll('import.meta.url', JSON.stringify(pathToFileURL(path).href)) };
+      });
+    },
+  };
 }

@@ -3,7 +3,8 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
-import { type BuiltProgram, buildProgram } from '../node/built.ts';
+import { readDepth } from '../depth.ts';
+import { type BuiltProgram, buildProgram, bundleProgram } from '../node/built.ts';
 import { applyMigrations } from '../server/migrations.ts';
 import { findTestServer } from '../server/test-server.ts';
 
@@ -15,8 +16,12 @@ declare module 'vitest' {
     databasePrefix: string;
     /** A database with all migrations applied, which `createTestDatabase` clones. */
     templateDatabase: string;
-    /** Path of the built program's `main.js`. */
+    /** Directory of the cluster that private servers copy; undefined if they call `initdb`. */
+    blankCluster: string | undefined;
+    /** Path of the `main.js` that tests start. A quick run joins the program into a few files, which start faster. */
     programEntry: string;
+    /** Path of the built program's `main.js`, as an operator installs it. */
+    builtEntry: string;
   }
 }
 
@@ -25,7 +30,8 @@ declare module 'vitest' {
  * `postgres`. Returns a function that removes them. Vitest requires this name.
  */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const server = await findTestServer();
+  const depth = readDepth(project.config.env?.LOOM_TEST_DEPTH);
+  const server = await findTestServer(depth);
   const databasePrefix = `loom_test_${randomBytes(4).toString('hex')}_`;
   const templateDatabase = `${databasePrefix}template`;
   let program: BuiltProgram | undefined;
@@ -50,7 +56,9 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   project.provide('serverUrl', server.url);
   project.provide('databasePrefix', databasePrefix);
   project.provide('templateDatabase', templateDatabase);
-  project.provide('programEntry', program.entry);
+  project.provide('blankCluster', server.blankCluster);
+  project.provide('builtEntry', program.entry);
+  project.provide('programEntry', depth === 'full' ? program.entry : await bundleProgram(program));
   return tearDown;
 }
 

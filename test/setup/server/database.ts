@@ -120,12 +120,17 @@ function dropDatabase(name: string): Promise<void> {
   return runOnServer(inject('serverUrl'), `drop database if exists ${name} with (force)`);
 }
 
+/** Connections to the server's own database, which stay open for this worker's next statements. */
+let serverPool: pg.Pool | undefined;
+
 async function runOnServer(serverUrl: string, statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: serverUrl });
-  await client.connect();
-  try {
-    await client.query(statement);
-  } finally {
-    await client.end();
-  }
+  serverPool ??= openServerPool(serverUrl);
+  await serverPool.query(statement);
+}
+
+function openServerPool(connectionString: string): pg.Pool {
+  const pool = new pg.Pool({ connectionString, max: 2, allowExitOnIdle: true });
+  // The server ends these connections when the run ends.
+  pool.on('error', () => undefined);
+  return pool;
 }

@@ -1,8 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inject } from 'vitest';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/dev/postgres.ts';
 import { sendSignal, waitForEnd } from '../../../src/dev/processes.ts';
+import { copyCluster } from './blank-cluster.ts';
 import { childrenOf } from './processes.ts';
 
 export interface PrivateServerOptions {
@@ -10,6 +12,8 @@ export interface PrivateServerOptions {
   settings?: Record<string, string>;
   /** PEM texts that enable TLS. `required`: the server refuses connections without TLS. */
   ssl?: { certificate: string; key: string; required?: boolean };
+  /** Runs `initdb` for a system identifier of its own. By default, private servers use copies of one cluster. */
+  ownIdentifier?: boolean;
 }
 
 /** A PostgreSQL that a test may freeze, kill and start again. Its port and data stay the same. */
@@ -35,6 +39,8 @@ export interface PrivateServer {
 /** Starts an embedded server even if `LOOM_TEST_PG_URL` is set, because a test must not freeze a shared server. */
 export async function startPrivateServer(options: PrivateServerOptions = {}): Promise<PrivateServer> {
   const dataDirectory = await mkdtemp(join(tmpdir(), 'loom-test-private-'));
+  const blankCluster = options.ownIdentifier === true ? undefined : inject('blankCluster');
+  if (blankCluster !== undefined) await copyCluster(blankCluster, dataDirectory);
   const start = (port: number): Promise<EmbeddedPostgres> =>
     startEmbeddedPostgres({
       dataDirectory,
@@ -84,8 +90,8 @@ export async function startPrivateServer(options: PrivateServerOptions = {}): Pr
     stop: async () => {
       await thaw();
       await server.stop();
-      // A server that was shut down before has kept its data.
-      await rm(server.dataDirectory, { recursive: true, force: true });
+      // A server that was shut down before has kept its data. It may use another directory than the copied one.
+      for (const one of [server.dataDirectory, dataDirectory]) await rm(one, { recursive: true, force: true });
     },
   };
 }

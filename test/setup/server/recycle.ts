@@ -15,21 +15,21 @@ export async function fingerprint(client: pg.Pool | pg.Client): Promise<string> 
     `select encode(sha256(convert_to(string_agg(line, E'\\n' order by line), 'UTF8')), 'hex') as digest from (
        select (to_jsonb(c) - array['relfilenode', 'relpages', 'reltuples', 'relallvisible', 'relallfrozen',
                                    'relfrozenxid', 'relminmxid'])::text from pg_class c where oid >= 16384
-       union all select (to_jsonb(a) - 'attmissingval')::text from pg_attribute a where attrelid >= 16384
-       union all select to_jsonb(p)::text from pg_proc p where oid >= 16384
-       union all select to_jsonb(t)::text from pg_trigger t
-       union all select to_jsonb(c)::text from pg_constraint c where oid >= 16384
-       union all select to_jsonb(i)::text from pg_index i where indexrelid >= 16384
-       union all select to_jsonb(d)::text from pg_attrdef d
-       union all select to_jsonb(n)::text from pg_namespace n where nspname !~ '^pg_(toast_)?temp'
-       union all select to_jsonb(e)::text from pg_extension e
-       union all select to_jsonb(t)::text from pg_type t where oid >= 16384
-       union all select to_jsonb(r)::text from pg_rewrite r where ev_class >= 16384
-       union all select to_jsonb(p)::text from pg_policy p
-       union all select to_jsonb(e)::text from pg_event_trigger e
+       union all select a::text from pg_attribute a where attrelid >= 16384
+       union all select p::text from pg_proc p where oid >= 16384
+       union all select t::text from pg_trigger t
+       union all select c::text from pg_constraint c where oid >= 16384
+       union all select i::text from pg_index i where indexrelid >= 16384
+       union all select d::text from pg_attrdef d
+       union all select n::text from pg_namespace n where nspname !~ '^pg_(toast_)?temp'
+       union all select e::text from pg_extension e
+       union all select t::text from pg_type t where oid >= 16384
+       union all select r::text from pg_rewrite r where ev_class >= 16384
+       union all select p::text from pg_policy p
+       union all select e::text from pg_event_trigger e
        union all select concat(datallowconn, datconnlimit, setconfig)
          from pg_database d left join pg_db_role_setting s on s.setdatabase = d.oid where datname = current_database()
-       union all select to_jsonb(m)::text from loom_meta m) lines(line)`,
+       union all select m::text from loom_meta m) lines(line)`,
   );
   return rows[0]?.digest ?? '';
 }

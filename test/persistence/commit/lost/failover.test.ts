@@ -27,7 +27,8 @@ async function setReadOnly(isReadOnly: boolean): Promise<void> {
 }
 
 beforeAll(async () => {
-  [primary, standby] = await Promise.all([startPrivateServer(), startPrivateServer()]);
+  const start = () => startPrivateServer({ ownIdentifier: true });
+  [primary, standby] = await Promise.all([start(), start()]);
   for (const server of [primary, standby]) {
     await runOn(server, `create role loom superuser login password 'loom'`);
     const door = openDoor(urlOf(server));
