@@ -239,7 +239,8 @@ named as (
    cross join lateral jsonb_array_elements(n.list) with ordinality e (name, place)
 ),
 records as (
-  select s.event_id::text, s.substantial, n.event_id is not null as is_named, n.sha256 as named_sha256, s.taken_at,
+  select s.event_id::text, s.substantial, n.event_id is not null as is_named, n.sha256 as named_sha256,
+         to_char(s.taken_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as taken_at,
          exists (select from untold u join operations o on o.seq = u.last_operation
                   where jsonb_typeof(o.undo_records) = 'array') or u.last_operation = 0 as are_named,
          encode(sha256(convert_to(format('["%s","%s",%s,%s,%s,%s,%s,"%s","%s"]', s.kind, s.event_id, s.revision, s.previous_revision,
@@ -247,7 +248,9 @@ records as (
            coalesce(e.sha256, encode(sha256(''), 'hex'))), 'UTF8')), 'hex') as sha256,
          s.documents = coalesce(d.items, 0) and s.audit_entries = coalesce(e.items, 0) as is_counted,
          case when s.documents > 0 or c.commits > 0 then s.substantial when c.changes > 0 then true else not s.substantial end as is_rated,
-         a.recorded_at
+         coalesce(a.entry ->> 'recorded_at', (
+           select max(k.entry ->> 'recorded_at') from loom_snapshot_audit k join wanted using (state_key)
+            where k.entry ->> 'event_id' = s.event_id::text)) as recorded_at
     from loom_snapshot s join wanted using (state_key) cross join untold u
     left join kept d on d.revision = s.revision and d.kind = 'document'
     left join kept e on e.revision = s.revision and e.kind = 'entry'
