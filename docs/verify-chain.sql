@@ -90,6 +90,7 @@ operations as materialized (
            and jsonb_typeof(entry -> (entry ->> 'action') -> 'recorded_changes') is distinct from 'number' as is_untold,
          action = 'restore' and (entry #> '{restore,adopted_entries}', entry #> '{restore,replaced_entries}')
            is distinct from ('0'::jsonb, '0'::jsonb) as is_rebase,
+         action = 'undo' as is_undo, entry #> '{restore,replaced_state}' as replaced_state,
          entry #> array[action, 'previous_revision'] as before_revision, entry #> array[action, 'previous_epoch'] as before_epoch,
          entry #>> array[action, 'previous_head', 'hash'] as last_hash,
          case when (entry #>> array[action, 'previous_head', 'seq']) collate "C" ~ '^[0-9]{1,15}$'
@@ -113,8 +114,8 @@ untold as (
 ),
 
 -- Entries that continue another revision or epoch than the entry before them left: someone edited the state row. Entries before the last
--- restore that adopted or removed entries can come from a backup that LOOM did not make, so they may have any revision. Each restore and
--- undo also tells what it found.
+-- restore that adopted or removed entries can come from a backup that LOOM did not make, so they may have any revision. An undo, and a
+-- restore that did not replace the state, also tell what they found.
 discontinued as (
   select seq, broken as detail from linked cross join untold where broken is not null and seq > last_rebase
   union all
@@ -126,7 +127,8 @@ discontinued as (
      union all
      select a.entry -> 'revision', a.entry -> 'epoch'
        from loom_audit a join wanted using (state_key) where a.seq = o.last_seq and encode(a.hash, 'hex') = o.last_hash) p
-   where o.is_first and o.seq >= u.last_rebase and (o.before_revision <> p.revision or o.before_epoch <> p.epoch)
+   where (o.is_undo or o.replaced_state = 'false') and o.seq >= u.last_rebase
+     and (o.before_revision <> p.revision or o.before_epoch <> p.epoch)
      and not (o.before_epoch is distinct from p.epoch
               and coalesce((o.before_epoch #>> '{}') collate "C" ~ '^[0-9a-f]{10}$' and o.before_revision >= p.revision, false))
 ),

@@ -19,7 +19,7 @@ const BEFORE_REVISION = `case when a.action in ${COMMITS} then jsonb_path_query_
 
 const BEFORE_EPOCH = `case when a.action = 'epoch' then a.entry #> '{epoch_change,previous_epoch}' else a.entry -> 'epoch' end`;
 
-/** What the entry before leaves; without entries, a state has the revision 0. A missing entry is a fault of the chain. */
+/** What the entry before leaves: the revision 0 if there is none. A missing entry is a fault of the chain. */
 const AFTER_REVISION = `case when a.seq = 1 then '0' else p.entry -> 'revision' end`;
 
 /**
@@ -30,12 +30,17 @@ function isRepaired(epoch: string, revision: string, lastRevision: string): stri
   return `coalesce((${epoch} #>> '{}') collate "C" ~ '^[0-9a-f]{10}$' and ${revision} >= ${lastRevision}, false)`;
 }
 
+/** Selects quickly that the entry `a` is a commit and continues `p`. Each operator decompresses a large entry. */
+const CONTINUES = `a.action in ${COMMITS} and a.entry @> jsonb_build_object(
+         'revision', jsonb_path_query_first(p.entry, '$.revision + 1', '{}', true), 'epoch', p.entry -> 'epoch')`;
+
 /**
  * Selects whether the entry `a` does not continue the entry `p` before it. A commit has the next revision and the same
- * epoch. The entries of one restore or undo have the same of both. An entry of a restore or undo tells what it found,
- * and `listOperations` compares that, because imports can be between the two.
+ * epoch. The entries of one restore or undo have the same of both. An undo tells what it found, and `listOperations`
+ * compares that, because imports can be between the two.
  */
 const IS_BROKEN = `case when p.seq is null and a.seq > 1 then false
+       when ${CONTINUES} then false
        when a.action in ${COMMITS} or a.action in ('epoch', 'restore.changes', 'undo.changes')
                     or (p.action = 'audit.import' and a.action in ('audit.import', 'restore', 'undo'))
        then (${BEFORE_REVISION} is distinct from ${AFTER_REVISION} or ${BEFORE_EPOCH} <> p.entry -> 'epoch')
@@ -82,8 +87,9 @@ function listEntries(connection: Connection, stateKey: string): Promise<BrokenRo
 }
 
 /**
- * Compares what each restore and undo found with the last entry before it. A removed entry cannot be compared. The inner
- * `offset` makes PostgreSQL look up that entry by its key.
+ * Compares what each restore and undo found with the last entry before it. A removed entry cannot be compared. A
+ * restore that replaces the state may do so because someone edited the row, and begins anew. The inner `offset` makes
+ * PostgreSQL look up the entry by its key.
  */
 function listOperations(connection: Connection, stateKey: string): Promise<BrokenRow[]> {
   return connection.rows<BrokenRow>(
@@ -94,7 +100,8 @@ function listOperations(connection: Connection, stateKey: string): Promise<Broke
                     case when (entry #>> array[action, 'previous_head', 'seq']) collate "C" ~ '^[0-9]{1,15}$'
                          then (entry #>> array[action, 'previous_head', 'seq'])::bigint end as last_seq
                from loom_audit
-              where state_key = $1 and action in ('restore', 'undo') and seq >= ${LAST_REBASE}) a
+              where state_key = $1 and action in ('restore', 'undo') and seq >= ${LAST_REBASE}
+                and (action = 'undo' or entry #> '{restore,replaced_state}' = 'false')) a
       cross join lateral (
              select '0'::jsonb as revision, null::jsonb as epoch where last_seq = 0
               union all

@@ -61,8 +61,8 @@ function findRemoved(named: NamedUndoRecord[], records: UndoRecord[]): string[] 
 }
 
 /**
- * Checks the columns that the digest does not cover: the time, and whether the record is substantial. A later restore may
- * have removed the record's audit entry. Then it is in the record of that restore.
+ * Checks the columns that the digest does not cover: the time, and whether the record is substantial. A later restore
+ * may have removed the record's audit entry. Then the entry is in the record of that restore.
  */
 async function findColumnFault(
   connection: Connection,

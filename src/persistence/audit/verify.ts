@@ -125,12 +125,13 @@ interface SurveyedChain {
   broken: number;
 }
 
-/** Selects whether the entry `a`, if `p` is the one before, contradicts its columns. */
-const CONTRADICTS = `a.entry -> 'seq' is distinct from to_jsonb(a.seq)
-           or a.entry ->> 'event_id' is distinct from a.event_id::text
-           or a.entry ->> 'idempotency_key' is distinct from a.idempotency_key
-           or a.entry ->> 'action' is distinct from a.action
-           or a.entry ->> 'recorded_at' is distinct from ${rfc3339('a.recorded_at')}`;
+/**
+ * Selects whether the entry `a` contradicts its columns. PostgreSQL decompresses a large entry for each operator, so
+ * one compares all members that every entry has.
+ */
+const CONTRADICTS = `not a.entry @> jsonb_build_object('seq', a.seq, 'event_id', a.event_id, 'action', a.action,
+                     'recorded_at', ${rfc3339('a.recorded_at')})
+           or a.entry ->> 'idempotency_key' is distinct from a.idempotency_key`;
 
 const EXPECTED_HASH = `loom_chain_hash(coalesce(p.hash, decode(repeat('00', 32), 'hex')), a.entry)`;
 

@@ -53,7 +53,7 @@ test('an edited revision or epoch of the state row is found at the entry that co
   ]);
 });
 
-test('restores and imports of another trail, and a row that repair-state.sql made, continue the trail', async () => {
+test('restores, imports, a row that repair-state.sql made, and a restore after an edit continue the trail', async () => {
   const { node, database } = other;
   for (const name of ['a', 'b']) await node.put(name, 1);
   const early = await node.backup();
@@ -63,6 +63,10 @@ test('restores and imports of another trail, and a row that repair-state.sql mad
   await database.pool.query('delete from loom_state');
   await database.pool.query(repair);
   await node.put('d', 1);
+  expect((await judge(other)).seqs).toEqual([]);
+  await edit(other, `revision = revision + 2, epoch = 'edited'`);
+  await node.restore(early);
+  await node.put('e', 1);
   expect((await judge(other)).seqs).toEqual([]);
   await node.restore(early, { truncate_audit: true });
   await node.put('e', 1);
