@@ -31,7 +31,6 @@ linked as materialized (
                      before_revision, before_epoch, last_revision, coalesce(last_epoch, before_epoch)) end as broken
     from (select seq, hash, entry, event_id, idempotency_key, recorded_at, action,
                  coalesce(lag(seq) over chain, 0) + 1 as expected_seq,
-                 sha256(coalesce(lag(hash) over chain, decode(repeat('00', 32), 'hex')) || convert_to(entry::text, 'UTF8')) as expected_hash,
                  case when action in ('document.put', 'document.patch', 'document.delete', 'state.put', 'state.patch')
                         then jsonb_path_query_first(entry, '$.revision - 1', '{}', true)
                       when action = 'epoch' then entry #> '{epoch_change,previous_revision}'
@@ -39,7 +38,8 @@ linked as materialized (
                  case when action = 'epoch' then entry #> '{epoch_change,previous_epoch}' else entry -> 'epoch' end as before_epoch,
                  case when seq = 1 then '0' else lag(entry -> 'revision') over chain end as last_revision,
                  lag(entry -> 'epoch') over chain as last_epoch,
-                 lag(action) over chain as last_action
+                 lag(action) over chain as last_action,
+                 sha256(coalesce(lag(hash) over chain, decode(repeat('00', 32), 'hex')) || convert_to(entry::text, 'UTF8')) as expected_hash
             from loom_audit join wanted using (state_key)
           window chain as (order by seq)) l
 ),
