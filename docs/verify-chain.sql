@@ -7,7 +7,8 @@
 -- the document or the event id of the undo record, and what differs: the digests that entries claim, the index of changes, documents,
 -- the state row, undo records.
 -- The trail tells documents from told_from_seq on: a node of an earlier version made a restore before. untold_documents counts those
--- that cannot be checked. The statement uses one function of LOOM: loom_fold, which applies merge patches.
+-- that cannot be checked. The statement uses one function of LOOM: loom_fold, which applies merge patches. For a large trail, set
+-- PGOPTIONS='-c jit=off': PostgreSQL would compile the statement for some seconds.
 -- To check another state than "default", change the state key in the first line of the statement.
 with wanted as (select 'default' as state_key),
 linked as materialized (
@@ -18,9 +19,27 @@ linked as materialized (
            or entry ->> 'idempotency_key' is distinct from idempotency_key
            or entry ->> 'action' is distinct from action
            or entry ->> 'recorded_at' is distinct from
-              to_char(recorded_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as is_bad
+              to_char(recorded_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as is_bad,
+         -- How the entry does not continue the one before, which left its revision and epoch in the state row. A row that
+         -- docs/repair-state.sql has made has an epoch of ten hex digits.
+         case when seq = expected_seq and (before_revision is distinct from last_revision or before_epoch <> last_epoch)
+                and not (before_epoch is distinct from last_epoch
+                         and coalesce((before_epoch #>> '{}') collate "C" ~ '^[0-9a-f]{10}$' and before_revision >= last_revision, false))
+                and (action in ('document.put', 'document.patch', 'document.delete', 'state.put', 'state.patch', 'epoch',
+                                'restore.changes', 'undo.changes')
+                     or (last_action = 'audit.import' and action in ('audit.import', 'restore', 'undo')))
+              then format('the entry shows that the state row had the revision %s and the epoch %s, and the entry before it has %s and %s',
+                     before_revision, before_epoch, last_revision, coalesce(last_epoch, before_epoch)) end as broken
     from (select seq, hash, entry, event_id, idempotency_key, recorded_at, action,
                  coalesce(lag(seq) over chain, 0) + 1 as expected_seq,
+                 case when action in ('document.put', 'document.patch', 'document.delete', 'state.put', 'state.patch')
+                        then jsonb_path_query_first(entry, '$.revision - 1', '{}', true)
+                      when action = 'epoch' then entry #> '{epoch_change,previous_revision}'
+                      else entry -> 'revision' end as before_revision,
+                 case when action = 'epoch' then entry #> '{epoch_change,previous_epoch}' else entry -> 'epoch' end as before_epoch,
+                 case when seq = 1 then '0' else lag(entry -> 'revision') over chain end as last_revision,
+                 lag(entry -> 'epoch') over chain as last_epoch,
+                 lag(action) over chain as last_action,
                  sha256(coalesce(lag(hash) over chain, decode(repeat('00', 32), 'hex')) || convert_to(entry::text, 'UTF8')) as expected_hash
             from loom_audit join wanted using (state_key)
           window chain as (order by seq)) l
@@ -40,14 +59,15 @@ head as (
 
 -- The changes in the entries. "Told" are those with the digest of the document afterwards; older nodes wrote none.
 elements as (
-  select a.seq, e.place, e.change ->> 'name' as name, e.change ->> 'op' as op, o.revision as entry_revision,
+  select o.seq, e.place, e.change ->> 'name' as name, e.change ->> 'op' as op, o.revision as entry_revision,
          e.change -> 'revision' as revision,
          case when (e.change ->> 'sha256') collate "C" ~ '^[0-9a-f]{64}$' then decode(e.change ->> 'sha256', 'hex') end as claimed,
          case when e.change ->> 'op' = 'put' then sha256(convert_to((e.change -> 'value')::text, 'UTF8')) end as computed
-    from loom_audit a join wanted using (state_key)
-   cross join lateral (select a.entry -> 'revision' as revision,
-                              case when jsonb_typeof(a.entry -> 'changes') = 'array' then a.entry -> 'changes' end as changes offset 0) o
-   cross join lateral jsonb_array_elements(o.changes) with ordinality e (change, place)
+    from (select a.seq, a.entry -> 'revision' as revision,
+                 case when jsonb_typeof(a.entry -> 'changes') = 'array' then a.entry -> 'changes' end as changes
+            from loom_audit a join wanted using (state_key) offset 0) o
+   -- With the seq, PostgreSQL does not expect the same changes in many entries, and keeps none in memory.
+   cross join lateral jsonb_array_elements(case when o.seq > 0 then o.changes end) with ordinality e (change, place)
    where jsonb_typeof(e.change -> 'name') = 'string' and octet_length(e.change ->> 'name') between 1 and 512
      and e.change ->> 'op' in ('put', 'merge', 'delete')
 ),
@@ -68,7 +88,14 @@ operations as materialized (
          entry -> action ->> 'recorded_changes' as claimed, entry -> action -> 'undo_records' as undo_records,
          case when jsonb_typeof(entry -> 'changes') = 'array' then jsonb_array_length(entry -> 'changes') else 0 end as changes,
          action in ('restore', 'undo')
-           and jsonb_typeof(entry -> (entry ->> 'action') -> 'recorded_changes') is distinct from 'number' as is_untold
+           and jsonb_typeof(entry -> (entry ->> 'action') -> 'recorded_changes') is distinct from 'number' as is_untold,
+         action = 'restore' and (entry #> '{restore,adopted_entries}', entry #> '{restore,replaced_entries}')
+           is distinct from ('0'::jsonb, '0'::jsonb) as is_rebase,
+         action = 'undo' as is_undo, entry #> '{restore,replaced_state}' as replaced_state,
+         entry #> array[action, 'previous_revision'] as before_revision, entry #> array[action, 'previous_epoch'] as before_epoch,
+         entry #>> array[action, 'previous_head', 'hash'] as last_hash,
+         case when (entry #>> array[action, 'previous_head', 'seq']) collate "C" ~ '^[0-9]{1,15}$'
+              then (entry #>> array[action, 'previous_head', 'seq'])::bigint end as last_seq
     from loom_audit join wanted using (state_key)
    where action in ('restore', 'restore.changes', 'undo', 'undo.changes')
 ),
@@ -81,9 +108,30 @@ recorded as (
 untold as (
   select coalesce(array_agg(seq order by seq) filter (where is_untold and is_indexed), '{}') as seqs,
          coalesce(max(seq) filter (where is_untold and is_indexed), 0) as last_seq,
-         coalesce(max(seq) filter (where is_first), 0) as last_operation
+         coalesce(max(seq) filter (where is_first), 0) as last_operation,
+         coalesce(max(seq) filter (where is_rebase), 0) as last_rebase
     from (select o.*, exists (select from loom_change c join wanted using (state_key) where c.name = '' and c.seq = o.seq) as is_indexed
             from operations o) o
+),
+
+-- Entries that continue another revision or epoch than the entry before them left: someone edited the state row. Entries before the last
+-- restore that adopted or removed entries can come from a backup that LOOM did not make, so they may have any revision. An undo, and a
+-- restore that did not replace the state, also tell what they found.
+discontinued as (
+  select seq, broken as detail from linked cross join untold where broken is not null and seq > last_rebase
+  union all
+  select o.seq, format('the entry shows that the state row had the revision %s and the epoch %s, and entry %s before it has %s and %s',
+           o.before_revision, o.before_epoch, o.last_seq, p.revision, coalesce(p.epoch, o.before_epoch))
+    from operations o cross join untold u
+   cross join lateral (
+     select '0'::jsonb as revision, null::jsonb as epoch where o.last_seq = 0
+     union all
+     select a.entry -> 'revision', a.entry -> 'epoch'
+       from loom_audit a join wanted using (state_key) where a.seq = o.last_seq and encode(a.hash, 'hex') = o.last_hash) p
+   where (o.is_undo or o.replaced_state = 'false') and o.seq >= u.last_rebase
+     and (o.before_revision <> p.revision or o.before_epoch <> p.epoch)
+     and not (o.before_epoch is distinct from p.epoch
+              and coalesce((o.before_epoch #>> '{}') collate "C" ~ '^[0-9a-f]{10}$' and o.before_revision >= p.revision, false))
 ),
 
 -- The index, row by row.
@@ -99,27 +147,38 @@ unindexed as (
    where (d.revision, d.op, d.sha256) is distinct from (i.revision, i.op, i.sha256)
 ),
 
--- Merges. A run is a change that does not depend on the document before, and the merges after it.
+-- Merges. A run is a change that does not depend on the document before, and the merges after it. PostgreSQL makes a full join in linear
+-- time, however few rows it expects.
 runs as (
   select *, count(*) filter (where not is_told) over (partition by name, era order by seq) as run
-    from (select name, seq, op, sha256, op = 'merge' and sha256 is not null as is_told, width_bucket(seq, seqs) as era
+    from (select name, seq, op, sha256, op = 'merge' and sha256 is not null as is_told, width_bucket(seq, seqs) as era,
+                 bool_or(op = 'merge' and sha256 is not null) over (partition by name) as has_merges
             from changes cross join untold
-           where name in (select name from changes where op = 'merge' and sha256 is not null)) listed
+           where exists (select from changes where op = 'merge' and sha256 is not null)) listed
+   where has_merges
 ),
 needed as materialized (
   select *
-    from (select *, bool_or(is_told) over whole as has_merges,
+    from (select name, seq, op, sha256, is_told, era, run, bool_or(is_told) over whole as has_merges,
                  case when run = 0 then era = 0 else first_value(op) over (whole order by seq) <> 'merge' end as is_known
             from runs window whole as (partition by name, era, run)) r
    where has_merges and is_known
 ),
 unmerged as (
   select name, min(seq) as seq
-    from (select n.*, loom_fold(op, value) over (partition by name, era, run order by seq) as document
-            from needed n
-            join (select a.seq, change ->> 'name' as name, change -> 'value' as value
-                    from loom_audit a join wanted using (state_key) cross join lateral jsonb_array_elements(a.entry -> 'changes') e (change)
-                   where a.seq in (select seq from needed)) v using (name, seq)) folded
+    from (select j.*, loom_fold(op, value) over (partition by name, era, run order by seq) as document
+            from (select *
+                    from needed n
+                    full join (select o.seq, e.change ->> 'name' as name, e.change -> 'value' as value
+                                 from (select a.seq, a.entry -> 'changes' as changes
+                                         from loom_audit a join wanted using (state_key)
+                                        where exists (select from needed) offset 0) o
+                                cross join lateral jsonb_array_elements(
+                                  case when jsonb_typeof(o.changes) = 'array' and o.seq > 0 then o.changes end) e (change)
+                                where jsonb_typeof(e.change -> 'name') = 'string'
+                                  and e.change ->> 'op' in ('put', 'merge', 'delete')) v using (name, seq)
+                  offset 0) j
+           where op is not null) folded
    where is_told and sha256 is distinct from sha256(convert_to(document::text, 'UTF8'))
    group by name, era, run
 ),
@@ -183,7 +242,8 @@ named as (
    cross join lateral jsonb_array_elements(n.list) with ordinality e (name, place)
 ),
 records as (
-  select s.event_id::text, s.substantial, n.event_id is not null as is_named, n.sha256 as named_sha256, s.taken_at,
+  select s.event_id::text, s.substantial, n.event_id is not null as is_named, n.sha256 as named_sha256,
+         to_char(s.taken_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as taken_at,
          exists (select from untold u join operations o on o.seq = u.last_operation
                   where jsonb_typeof(o.undo_records) = 'array') or u.last_operation = 0 as are_named,
          encode(sha256(convert_to(format('["%s","%s",%s,%s,%s,%s,%s,"%s","%s"]', s.kind, s.event_id, s.revision, s.previous_revision,
@@ -191,7 +251,9 @@ records as (
            coalesce(e.sha256, encode(sha256(''), 'hex'))), 'UTF8')), 'hex') as sha256,
          s.documents = coalesce(d.items, 0) and s.audit_entries = coalesce(e.items, 0) as is_counted,
          case when s.documents > 0 or c.commits > 0 then s.substantial when c.changes > 0 then true else not s.substantial end as is_rated,
-         a.recorded_at
+         coalesce(a.entry ->> 'recorded_at', (
+           select max(k.entry ->> 'recorded_at') from loom_snapshot_audit k join wanted using (state_key)
+            where k.entry ->> 'event_id' = s.event_id::text)) as recorded_at
     from loom_snapshot s join wanted using (state_key) cross join untold u
     left join kept d on d.revision = s.revision and d.kind = 'document'
     left join kept e on e.revision = s.revision and e.kind = 'entry'
@@ -237,6 +299,8 @@ faults as (
   select 5, 'state_mismatch', null, null, null, format('the state row contradicts the trail or the documents: %s',
          concat_ws(', ', documents, bytes, revision, epoch))
     from contradictions where coalesce(documents, bytes, revision, epoch) is not null
+  union all
+  select 5, 'state_mismatch', seq, null, null, detail from discontinued
   union all
   select 6, 'undo_record_mismatch', null, null, event_id, concat_ws(': ', event_id, fault) from damaged where fault is not null
 ),

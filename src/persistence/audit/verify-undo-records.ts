@@ -60,7 +60,10 @@ function findRemoved(named: NamedUndoRecord[], records: UndoRecord[]): string[] 
   return removed;
 }
 
-/** Checks the columns that the digest does not cover: the time, and whether the record is substantial. */
+/**
+ * Checks the columns that the digest does not cover: the time, and whether the record is substantial. A later restore
+ * may have removed the record's audit entry. Then the entry is in the record of that restore.
+ */
 async function findColumnFault(
   connection: Connection,
   stateKey: string,
@@ -70,7 +73,9 @@ async function findColumnFault(
   const row = await connection.firstRow<{ is_substantial: boolean; recorded_at: string | null }>(
     `select case when s.documents > 0 or k.commits > 0 then s.substantial
                  when k.changes > 0 then true else not s.substantial end as is_substantial,
-            (select entry ->> 'recorded_at' from loom_audit where state_key = $1 and event_id = $3) as recorded_at
+            coalesce((select entry ->> 'recorded_at' from loom_audit where state_key = $1 and event_id = $3),
+                     (select max(entry ->> 'recorded_at') from loom_snapshot_audit
+                       where state_key = $1 and entry ->> 'event_id' = $3::text)) as recorded_at
        from loom_snapshot s,
             (select count(*) filter (where entry ->> 'action' not in ('restore', 'restore.changes', 'undo', 'undo.changes')) as commits,
                     count(*) filter (where entry ->> 'action' in ('restore.changes', 'undo.changes')) as changes

@@ -81,6 +81,24 @@ function stateEdit(member: string, assignment: string): EditKind {
   });
 }
 
+/** Edits the state row, and commits: the next entry continues what was edited, and the row matches it again. */
+function continuedEdit(assignment: string, named: Omit<Named, 'seq'>): EditKind {
+  return ({ length }) => ({
+    what: `sets in the state row: ${assignment}, and commits`,
+    targets: ['entry', 'state revision', 'state epoch'],
+    named: [{ ...named, seq: length + 1 }],
+    run: async (client) => {
+      await client.query(`update loom_state set ${assignment}`);
+      await client.query(COMMIT);
+    },
+  });
+}
+
+const COMMIT = `select loom_commit('default', jsonb_build_array(jsonb_build_object(
+    'event_id', gen_random_uuid(), 'action', 'document.put', 'actor', 'client', 'request_id', 'edit',
+    'changes', '[{"op": "put", "name": "committed after an edit", "value": 1}]'::jsonb)),
+  '{"max_document_bytes": 1000, "max_deletes": 1, "lock_timeout_ms": 5000}')`;
+
 function indexEdit(what: string, statement: string, suits: (row: ChangeRow) => boolean = () => true): EditKind {
   return ({ changes }, random) => {
     const { name, seq } = random.pick(changes.filter(suits));
@@ -163,6 +181,17 @@ export const edits: Record<string, EditKind> = {
   'raises the revision of the state': stateEdit('revision', 'revision = revision + 3'),
   'lowers the revision of the state': stateEdit('revision', 'revision = revision - 1'),
   'edits the epoch': stateEdit('epoch', `epoch = 'another'`),
+  'raises the revision of the state before a commit': continuedEdit('revision = revision + 3', {
+    reason: 'state_mismatch',
+    detail: 'revision',
+  }),
+  'lowers the revision of the state before a commit': continuedEdit('revision = revision - 1', {
+    reason: 'state_mismatch',
+    detail: 'revision',
+  }),
+  'edits the epoch before a commit': continuedEdit(`epoch = 'another'`, { reason: 'state_mismatch', detail: 'epoch' }),
+  'edits the head before a commit': continuedEdit('audit_hash = sha256(audit_hash)', { reason: 'chain' }),
+  'moves the head before a commit': continuedEdit('audit_seq = audit_seq + 2', { reason: 'chain' }),
   'removes a row of the index': indexEdit('removes the row', 'delete from loom_change where name = $1 and seq = $2'),
   'edits a digest of the index': indexEdit(
     'edits the digest',
