@@ -6,8 +6,8 @@ import { findRecordFault, type NamedUndoRecord, readUndoRecords } from '../state
 import type { CheckedChanges, Mismatches } from './verify-changes.ts';
 
 /**
- * Holds the undo records to the digests that the newest restore or undo names, and their other columns to what they
- * keep. A record without a digest, of a node of an older version, is left out.
+ * Compares the undo records with the digests that the newest restore or undo names, and their other columns with what
+ * they keep. A record without a digest, of a node of an older version, is left out.
  */
 export async function checkUndoRecords(
   connection: Connection,
