@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { limits } from '../../../src/limits.ts';
 import { openNodes } from '../../setup/node/nodes.ts';
 import { verify } from '../../setup/node/store.ts';
 
@@ -22,6 +23,27 @@ test('a verification ends when its client disconnects, and leaves the last verdi
     expect(await verify(node)).toMatchObject({ ok: true });
   } finally {
     holder.release();
+    await nodes.close();
+  }
+});
+
+test('a verification counts what undo records have left behind, and lists the first', async () => {
+  const nodes = await openNodes();
+  try {
+    await nodes.node.put('a', 1);
+    await nodes.database.pool.query(
+      `insert into loom_snapshot_document (state_key, revision, name)
+       select 'default', revision, 'a' from generate_series(1, $1::int) as revision`,
+      [limits.maxListedMismatches + 1],
+    );
+    const verdict = await verify(nodes.node);
+    expect(verdict).toMatchObject({
+      ok: false,
+      reason: 'undo_record_mismatch',
+      mismatch_count: limits.maxListedMismatches + 1,
+    });
+    expect(verdict).toHaveProperty('mismatches.length', limits.maxListedMismatches);
+  } finally {
     await nodes.close();
   }
 });
