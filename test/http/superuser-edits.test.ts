@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
-import type { PoolClient } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { rounds, seededRandom, seedLabel } from '../setup/depth.ts';
 import { type Edit, edits, type Named, type Rows, readRows } from '../setup/faults/edits.ts';
 import { entryEdits } from '../setup/faults/entry-edits.ts';
+import { asSuperuser } from '../setup/faults/superuser.ts';
 import { asAdmin, createTestServer, json, mergePatch, type TestServer } from '../setup/node/http.ts';
 import { digestTables } from '../setup/server/digest.ts';
 
@@ -68,22 +68,8 @@ async function makeHistory(): Promise<void> {
 
 const name63 = 'x'.repeat(63);
 
-/** Runs a transaction in which triggers do not fire, which only a superuser can request. */
-async function asSuperuser(run: (client: PoolClient) => Promise<unknown>): Promise<void> {
-  const client = await server.pool.connect();
-  try {
-    await client.query('begin; set local session_replication_role = replica');
-    await run(client);
-    await client.query('commit');
-    client.release();
-  } catch (error) {
-    client.release(true);
-    throw error;
-  }
-}
-
 const putBack = (): Promise<void> =>
-  asSuperuser(async (client) => {
+  asSuperuser(server.pool, async (client) => {
     for (const [table, columns] of Object.entries(tables)) {
       const into = columns === '*' ? table : `${table} (${columns})`;
       await client.query(`delete from ${table}; insert into ${into} select * from kept_${table}`);
@@ -150,7 +136,7 @@ describe('edits of a superuser', () => {
     const offset = CASES < 100 ? seededRandom('superuser edits').integer(0, 199) : 0;
     for (let index = offset; index < offset + CASES; index += 1) {
       const made = draw(index);
-      await asSuperuser(async (client) => {
+      await asSuperuser(server.pool, async (client) => {
         for (const edit of made) await edit.run(client);
       });
       const verdicts = await judge();

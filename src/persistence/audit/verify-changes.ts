@@ -54,8 +54,8 @@ const DERIVED = `(select c.name, a.seq, c.revision, c.op, c.sha256
     from loom_audit a cross join lateral loom_entry_changes(a.entry) c where a.state_key = $1)`;
 
 /**
- * Holds every entry's changes to the digests that it claims, and the index of changes to the entries. Merges come
- * later: see `checkMerges`. Call it in a snapshot transaction.
+ * Compares every entry's changes with the digests that it claims, and the index of changes with the entries. Merges
+ * come later: see `checkMerges`. Call it in a snapshot transaction.
  */
 export async function checkChanges(connection: Connection, stateKey: string): Promise<CheckedChanges> {
   const operations = await checkOperations(connection, stateKey);
@@ -140,7 +140,7 @@ interface Operations {
   lastSeq: number;
 }
 
-/** Holds restores and undos to the entries that follow them, and finds the untold ones. */
+/** Compares restores and undos with the entries that follow them, and finds the untold ones. */
 async function checkOperations(connection: Connection, stateKey: string): Promise<Operations> {
   const row = await connection.firstRow<{
     wrong: { seq: number; claimed: string; recorded: number }[];

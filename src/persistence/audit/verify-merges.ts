@@ -19,8 +19,8 @@ const WRONG_MERGES = Array.from(
 ).join(' union all ');
 
 /**
- * Holds each merge to the digest that its entry claims. Names the first wrong merge after each put or deletion, because
- * the later ones build on it. Leaves out documents that the trail does not tell.
+ * Compares the result of each merge with the digest that its entry claims. Names the first wrong merge after each put
+ * or deletion, because the later ones build on it. Leaves out documents that the trail does not tell.
  */
 export async function checkMerges(
   connection: Connection,

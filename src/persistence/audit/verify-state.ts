@@ -21,7 +21,7 @@ export interface CheckedDocuments {
 
 type Difference = keyof typeof differences;
 
-/** Holds every live document to its last change in the trail, and its derived columns to its value. */
+/** Compares every live document with its last change in the trail, and its derived columns with its value. */
 export async function checkDocuments(
   connection: Connection,
   stateKey: string,
@@ -82,7 +82,7 @@ function compareDocuments(changes: string): string {
   full join (select distinct on (name) name, seq, revision, op, sha256 from ${changes} c order by name, seq desc) l using (name)`;
 }
 
-/** Holds the state row to the documents and to the last entry, whose revision and epoch are those of the state. */
+/** Compares the state row with the documents and with the last entry, which has the state's revision and epoch. */
 export async function checkStateRow(
   connection: Connection,
   head: StateHead,

@@ -3,11 +3,11 @@ import type { UndoRecord } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import { findRecordFault, type NamedUndoRecord, readUndoRecords } from '../state/undo-digest.ts';
-import type { CheckedChanges, Mismatches } from './verify-changes.ts';
+import { type CheckedChanges, COUNTED, LIST_LIMIT, type Mismatches, toMismatches } from './verify-changes.ts';
 
 /**
- * Holds the undo records to the digests that the newest restore or undo names, and their other columns to what they
- * keep. A record without a digest, of a node of an older version, is left out.
+ * Compares the undo records with the digests that the newest restore or undo names, and their other columns with what
+ * they keep. A record without a digest, of a node of an older version, is left out.
  */
 export async function checkUndoRecords(
   connection: Connection,
@@ -32,8 +32,8 @@ export async function checkUndoRecords(
   for (const missing of findRemoved(named ?? [], records)) {
     listed.push(describe(missing, 'It is missing, and no later restore has replaced it.'));
   }
-  listed.push(...(await findOrphans(connection, stateKey)));
-  return { count: listed.length, listed };
+  const orphans = await findOrphans(connection, stateKey);
+  return { count: listed.length + orphans.count, listed: [...listed, ...orphans.listed] };
 }
 
 function describe(eventId: string, fault: string): AuditMismatch {
@@ -89,18 +89,18 @@ async function findColumnFault(
 }
 
 /** Finds documents and entries that are kept without an undo record. */
-async function findOrphans(connection: Connection, stateKey: string): Promise<AuditMismatch[]> {
-  const rows = await connection.rows<{ revision: number; rows: number }>(
-    `select revision, count(*) as rows
+async function findOrphans(connection: Connection, stateKey: string): Promise<Mismatches> {
+  const rows = await connection.rows<{ count: number; revision: number; rows: number }>(
+    `select revision, count(*) as rows, ${COUNTED}
        from (select revision from loom_snapshot_document where state_key = $1
               union all
              select revision from loom_snapshot_audit where state_key = $1) kept
       where revision not in (select revision from loom_snapshot where state_key = $1)
-      group by revision order by revision`,
+      group by revision order by revision ${LIST_LIMIT}`,
     [stateKey],
   );
-  return rows.map(({ revision, rows: count }) => ({
+  return toMismatches(rows, ({ revision, rows: kept }) => ({
     reason: 'undo_record_mismatch',
-    detail: `The undo record of revision ${revision} is missing. ${count} rows that it kept are still there.`,
+    detail: `The undo record of revision ${revision} is missing. ${kept} rows that it kept are still there.`,
   }));
 }

@@ -9,7 +9,7 @@ import { limits } from '../../limits.ts';
 import type { ChainChecks } from '../activity/chain-checks.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
-import { boundTransaction } from '../connection/session-bounds.ts';
+import { boundTransaction, detectLostNode } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { findScratchKey } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
@@ -20,19 +20,29 @@ import { joinByIndex, planInParallel, planSurvey } from './verify-plan.ts';
 import { checkDocuments, checkStateRow } from './verify-state.ts';
 import { checkUndoRecords } from './verify-undo-records.ts';
 
+interface VerifiedState {
+  database: Database;
+  stateKey: string;
+  chainChecks: ChainChecks;
+  /** Aborts the verification, which can take minutes and several workers of PostgreSQL. */
+  signal: AbortSignal;
+}
+
 /**
- * Verifies the trail of the state, or of its scratch state `scratch`, and holds the state to it. Records the verdict on
- * the state only. All of it is of one snapshot.
+ * Verifies the trail of the state, or of its scratch state `scratch`, and compares the state with it. Records the
+ * verdict on the state only. All of it is of one snapshot. Rejects with `client_gone` when `signal` aborts.
  */
 export async function verifyAudit(
-  { database, stateKey, chainChecks }: { database: Database; stateKey: string; chainChecks: ChainChecks },
+  { database, stateKey, chainChecks, signal }: VerifiedState,
   scratch: string | undefined,
 ): Promise<AuditVerdict> {
-  const verdict = await database.transaction('snapshot', async (connection) => {
+  const verify = async (connection: Connection): Promise<AuditVerdict> => {
     await boundTransaction(connection);
+    await detectLostNode(connection);
     const verified = scratch === undefined ? stateKey : await findScratchKey(connection.within(), scratch, stateKey);
     return verifyState(connection, verified);
-  });
+  };
+  const verdict = await database.transaction('snapshot', verify, { signal });
   if (scratch === undefined) {
     const { ok, head } = verdict;
     const found = ok ? { first_bad_seq: null } : { first_bad_seq: verdict.first_bad_seq, reason: verdict.reason };

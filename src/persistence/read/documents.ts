@@ -105,7 +105,7 @@ export async function openState(
 }
 
 /** Selects name and canonical text of each document, for `copyOut`. */
-export const ALL_DOCUMENTS = `select name, value::text from loom_document
+const ALL_DOCUMENTS = `select name, value::text from loom_document
   where state_key = current_setting('loom.state_key') order by name`;
 
 async function writeState(connection: Connection, head: StateHead, sink: Sink): Promise<void> {

@@ -12,7 +12,7 @@ export const tableRights: Record<string, readonly string[]> = {
   loom_snapshot_document: ['select', 'insert', 'delete'],
   loom_snapshot_audit: ['select', 'insert', 'delete'],
   loom_lineage: ['select', 'insert', 'update', 'delete'],
-  loom_change: ['select', 'insert', 'delete'],
+  loom_change: ['select', 'insert', 'update', 'delete'],
 };
 
 /** Lists LOOM's functions and aggregates by name, because a migration may change the arguments of one. */

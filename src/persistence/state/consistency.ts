@@ -33,7 +33,7 @@ export async function assertConsistent(queries: Queries, head: StateHead): Promi
 }
 
 /** Counts every row of the state, without reading a value. A transaction refuses to count where a policy hides rows. */
-export async function countDocuments(queries: Queries, stateKey: string): Promise<DocumentTotals> {
+async function countDocuments(queries: Queries, stateKey: string): Promise<DocumentTotals> {
   const row = await queries.firstRow<DocumentTotals>(
     'select count(*) as documents, coalesce(sum(bytes), 0) as bytes from loom_document where state_key = $1',
     [stateKey],

@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
-import type { PoolClient } from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { verifyBackup } from '../../../src/backup/offline/verifier.ts';
 import { isLoomError } from '../../../src/errors.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import type { ParsedBackup } from '../../setup/backup/chain.ts';
 import { rounds, seededRandom, seedLabel } from '../../setup/depth.ts';
+import { asSuperuser } from '../../setup/faults/superuser.ts';
 import { type Chain, type Tampering, tamperings } from '../../setup/faults/tamper.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
 import { verify } from '../../setup/node/store.ts';
@@ -63,22 +63,8 @@ async function makeHistory(): Promise<void> {
   await node.put('last', { of: 'all' });
 }
 
-/** Runs a transaction in which triggers do not fire, which only a superuser can request. */
-async function asSuperuser(run: (client: PoolClient) => Promise<unknown>): Promise<void> {
-  const client = await nodes.database.pool.connect();
-  try {
-    await client.query('begin; set local session_replication_role = replica');
-    await run(client);
-    await client.query('commit');
-    client.release();
-  } catch (error) {
-    client.release(true);
-    throw error;
-  }
-}
-
 const putBack = (): Promise<void> =>
-  asSuperuser(async (client) => {
+  asSuperuser(nodes.database.pool, async (client) => {
     await client.query('delete from loom_audit; insert into loom_audit select * from kept_audit');
     await client.query('delete from loom_state; insert into loom_state select * from kept_state');
   });
@@ -118,7 +104,7 @@ async function judge() {
 const refusals = ['backup_chain_broken', 'backup_malformed', 'backup_count_mismatch'];
 
 async function expectFound(tampering: Tampering, label: string): Promise<void> {
-  await asSuperuser((client) => tampering.run(client));
+  await asSuperuser(nodes.database.pool, (client) => tampering.run(client));
   const { offline: said, ...found } = await judge();
   const { seq, inBackup, inFile = inBackup } = tampering;
   expect(found, label).toEqual({
@@ -153,7 +139,7 @@ describe('a chain that a superuser has tampered with', () => {
   }, 120_000);
 
   it('is found broken if an entry has an invalid time', async () => {
-    await asSuperuser(async (client) => {
+    await asSuperuser(nodes.database.pool, async (client) => {
       await client.query(
         `update loom_audit a set entry = e.entry, hash = loom_chain_hash(p.hash, e.entry)
            from (select entry || '{"recorded_at":"yesterday"}' as entry from loom_audit where seq = $1) e,

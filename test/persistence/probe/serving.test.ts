@@ -9,6 +9,7 @@ import { readServingFacts } from '../../../src/persistence/schema/serving-facts.
 import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { testConfig } from '../../setup/node/config.ts';
 import { captureLog } from '../../setup/node/log.ts';
+import { openTestStore, verify } from '../../setup/node/store.ts';
 import { createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
 import { openDoor } from '../../setup/server/door.ts';
 import { applyMigrations } from '../../setup/server/migrations.ts';
@@ -81,6 +82,28 @@ describe('a role that does not own the tables', () => {
       }
     }
     await door.close({ deadlineMs: 5_000 });
+  });
+
+  test('serves with exactly the rights that the probe asks for', async () => {
+    await database.pool.query(`revoke all on all tables in schema public from ${role}`);
+    for (const [table, rights] of Object.entries(tableRights)) {
+      await database.pool.query(`grant ${rights.join(', ')} on ${table} to ${role}`);
+    }
+    const node = await openTestStore(url);
+    try {
+      await node.put('a', 1);
+      const backup = await node.takeBackup();
+      await node.commit({ action: 'document.patch', changes: [{ op: 'merge', name: 'a', json: '{"b":1}' }] });
+      await node.commit({ action: 'state.put', changes: [{ op: 'put', name: 'c', json: '1' }] });
+      await node.restore(backup, { truncate_audit: true });
+      await node.undo();
+      expect(await verify(node)).toMatchObject({ ok: true });
+      await node.restore(backup, { into_scratch: 'trial' });
+      await node.store.dropScratch('trial');
+      expect(await node.state()).toEqual({ c: 1 });
+    } finally {
+      await node.close();
+    }
   });
 
   const spoiled: [string, string, string][] = [

@@ -7,8 +7,9 @@ const MAX_LOAD = 0.7;
 export const LAST = { nothing: 0, deleted: 1, present: 2, presentWithDigest: 3 } as const;
 
 /**
- * Holds for each document what the backup has and what its trail says last, in some 29 bytes. It holds fingerprints
- * instead of names, and the first 64 bits of digests. A row is a position in the columns until the next `rowOf`.
+ * Holds for each document what the backup has and what its trail says last, in 43 to 86 bytes: a row has 30, and at
+ * least a third of the rows is in use. While it grows, it needs half as much again. It holds fingerprints instead of
+ * names, and the first 64 bits of digests. A row is a position in the columns until the next `rowOf`.
  */
 export class DocumentTable {
   private capacity = FIRST_CAPACITY;

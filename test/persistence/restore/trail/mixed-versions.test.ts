@@ -88,6 +88,32 @@ async function takeTurns(version: EarlierVersion): Promise<void> {
 describe('nodes of different versions on one database', () => {
   it.each(versions)('serve together, restore and undo: schema version %i', takeTurns, 300_000);
 
+  it.each(versions)(
+    'a patch of a document that an earlier one restored does not tell it: schema version %i',
+    async (version) => {
+      const earlier = await openEarlierStore(version, database.url);
+      try {
+        await node.put('a', { first: 1 });
+        const first = await earlier.backup();
+        await node.put('a', { second: 2 });
+        await earlier.restore(first);
+        for (const json of ['{"patch":1}', '{"patch":2}']) {
+          await node.commit({ action: 'document.patch', changes: [{ op: 'merge', name: 'a', json }] });
+        }
+        expect(await verify(node)).toMatchObject({ ok: true, untold_documents: 0 });
+        // The trail has the digest of the result, but not the value.
+        await node.restore(await node.backup());
+        await expectTrailMakesState(node);
+        await expectSound();
+        const { length } = await trailOf(node);
+        await node.restore(await node.backup());
+        expect(await trailOf(node)).toHaveLength(length + 1);
+      } finally {
+        await earlier.close();
+      }
+    },
+  );
+
   it.each(versions)('an earlier one adopts a trail with recorded changes: schema version %i', async (version) => {
     const earlier = await openEarlierStore(version, database.url);
     const other = await createTestDatabase();
