@@ -1,4 +1,4 @@
--- Verifies the audit trail of one state in plain PostgreSQL, without LOOM, and holds the state to its trail:
+-- Verifies the audit trail of one state in plain PostgreSQL, without LOOM, and compares the state with its trail:
 --
 --   psql "$LOOM_PG_URL" -f docs/verify-chain.sql
 --
