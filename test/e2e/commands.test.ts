@@ -37,6 +37,8 @@ it('reindex rebuilds the index of changes from the audit trail, for one state', 
       delete from loom_change where name = 'a';
       insert into loom_state (state_key, epoch) values (E'\\x1ftrial', 'trial');
       insert into loom_scratch (state_key, owner) values (E'\\x1ftrial', 'default')`);
+    // A scratch state that is dropped after it was listed has no row any more.
+    await store.pool.query(`insert into loom_scratch (state_key, owner) values (E'\\x1fdropped', 'default')`);
     const rebuilt = await runProgramToEnd(['reindex'], { LOOM_PG_URL: indexed.url });
     const output =
       'Rebuilt the index of the state "default": 2 changes.\nRebuilt the index of the scratch state "trial": 0 changes.\n';

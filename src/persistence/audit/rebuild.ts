@@ -1,4 +1,4 @@
-import { LoomError } from '../../errors.ts';
+import { isLoomError, LoomError } from '../../errors.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { detectLostNode } from '../connection/session-bounds.ts';
@@ -32,9 +32,15 @@ export async function rebuildIndex(database: Database, stateKey: string): Promis
   const rebuild = (key: string) => database.transaction('write', (connection) => rebuildOne(connection, key));
   const rebuilt: RebuiltIndex[] = [{ kind: 'state', name: stateKey, changes: await rebuild(stateKey) }];
   for (const { state_key: key } of scratch) {
-    rebuilt.push({ kind: 'scratch state', name: toScratchName(key), changes: await rebuild(key) });
+    const changes = await rebuild(key).catch(ignoreDropped);
+    if (changes !== undefined) rebuilt.push({ kind: 'scratch state', name: toScratchName(key), changes });
   }
   return rebuilt;
+}
+
+/** Ignores that a scratch state has been dropped since it was listed. */
+function ignoreDropped(error: unknown): undefined {
+  if (!isLoomError(error) || error.code !== 'starting') throw error;
 }
 
 /** Returns the number of changes in the new index. */

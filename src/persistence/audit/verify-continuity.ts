@@ -61,8 +61,8 @@ interface BrokenRow {
 }
 
 /**
- * Compares the revision and epoch of each entry with those of the entry before. If someone edits them in the state row, the
- * next entry continues the edited values, and only this shows it. `broken` is the count of `BROKEN_ENTRIES`.
+ * Compares the revision and epoch of each entry with those of the entry before. If someone edits them in the state
+ * row, the next entry continues the edited values, and only this shows it. `broken` is the count of `BROKEN_ENTRIES`.
  */
 export async function checkContinuity(connection: Connection, stateKey: string, broken: number): Promise<Mismatches> {
   const operations = await listOperations(connection, stateKey);
