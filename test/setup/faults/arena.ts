@@ -5,6 +5,7 @@ import pg from 'pg';
 import { createLogger } from '../../../src/log.ts';
 import { startNode } from '../../../src/node.ts';
 import type { ParsedBackup } from '../backup/chain.ts';
+import { rounds } from '../depth.ts';
 import { ADMIN_TOKEN, asAdmin, testConfig } from '../node/http.ts';
 import { startProgram } from '../node/program.ts';
 import { openTestStore, type TestStore } from '../node/store.ts';
@@ -126,12 +127,14 @@ async function startHere(databaseUrl: string): Promise<Omit<ArenaNode, 'name'>> 
   return { url: node.url, end: node.close };
 }
 
-/** Polls more often than `waitUntil`, because a full run waits hundreds of times. */
+/** A full run polls often, because it waits hundreds of times. A quick run polls less often to use less CPU time. */
+const POLL_MS = rounds({ quick: 25, full: 5 });
+
 async function waitFor(isDone: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + 60_000;
   while (!(await isDone())) {
     if (Date.now() > deadline) throw new Error('The condition did not become true within 60 s.');
-    await sleep(5);
+    await sleep(POLL_MS);
   }
 }
 

@@ -12,7 +12,7 @@ declare module 'vitest' {
   export interface ProvidedContext {
     /** Superuser URL of the run's server, for `create database` and `drop database`. */
     serverUrl: string;
-    /** Prefix of all database names of this run. At its end, the run drops all databases with this prefix. */
+    /** Prefix of all database names of this run. If the server stays, the run drops them all at its end. */
     databasePrefix: string;
     /** A database with all migrations applied, which `createTestDatabase` clones. */
     templateDatabase: string;
@@ -38,7 +38,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   const tearDown = async (): Promise<void> => {
     try {
       await program?.remove();
-      await dropDatabases(server.url, databasePrefix);
+      if (server.outlivesRun) await dropDatabases(server.url, databasePrefix);
     } finally {
       await server.stop();
     }
@@ -49,6 +49,8 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     await applyMigrations(databaseUrl(server.url, templateDatabase));
     // PostgreSQL cannot clone a database that has connections.
     await query(server.url, `alter database ${templateDatabase} with allow_connections false`);
+    project.provide('builtEntry', program.entry);
+    project.provide('programEntry', depth === 'full' ? program.entry : await bundleProgram(program));
   } catch (error) {
     await tearDown();
     throw error;
@@ -57,8 +59,6 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   project.provide('databasePrefix', databasePrefix);
   project.provide('templateDatabase', templateDatabase);
   project.provide('blankCluster', server.blankCluster);
-  project.provide('builtEntry', program.entry);
-  project.provide('programEntry', depth === 'full' ? program.entry : await bundleProgram(program));
   return tearDown;
 }
 

@@ -9,6 +9,8 @@ import { copyCluster, createBlankCluster } from './blank-cluster.ts';
 
 export interface TestServer {
   url: string;
+  /** Whether the server and its databases stay after `stop`. */
+  outlivesRun: boolean;
   /** Directory of the cluster that private servers copy. Only a run on the embedded PostgreSQL has one. */
   blankCluster?: string;
   stop(): Promise<void>;
@@ -24,12 +26,15 @@ const settings = {
   log_min_messages: 'fatal',
 };
 
+/** In a run of three minutes, autovacuum mostly starts processes that find nothing to do in a hundred databases. */
+const quickSettings = { autovacuum: 'off' };
+
 const containerStartMs = 120_000;
 
 /** Starts the PostgreSQL of a run: the one at `LOOM_TEST_PG_URL` if set, else a container, else the embedded one. */
 export async function findTestServer(depth: Depth): Promise<TestServer> {
   const url = process.env.LOOM_TEST_PG_URL;
-  if (url !== undefined && url !== '') return { url, stop: async () => undefined };
+  if (url !== undefined && url !== '') return { url, outlivesRun: true, stop: async () => undefined };
   if (await dockerAnswers()) {
     try {
       return await startContainer();
@@ -42,6 +47,7 @@ export async function findTestServer(depth: Depth): Promise<TestServer> {
 }
 
 async function startEmbedded(depth: Depth): Promise<TestServer> {
+  const isQuick = depth === 'quick';
   const blank = await createBlankCluster();
   const dataDirectory = await mkdtemp(join(tmpdir(), 'loom-test-'));
   const remove = async (): Promise<void> => {
@@ -53,12 +59,16 @@ async function startEmbedded(depth: Depth): Promise<TestServer> {
     const server = await startEmbeddedPostgres({
       dataDirectory,
       persistent: false,
-      // In a run of three minutes, autovacuum mostly starts processes that find nothing to do in a hundred databases.
-      settings: { ...settings, ...(depth === 'quick' ? { autovacuum: 'off' } : {}) },
-      files: { 'pg_hba.conf': 'host all all 127.0.0.1/32 password\n' },
+      settings: { ...settings, ...(isQuick ? quickSettings : {}) },
+      files: isQuick ? { 'pg_hba.conf': 'host all all 127.0.0.1/32 password\n' } : {},
     });
-    await shortenPasswordCheck(server.url);
-    return { url: server.url, blankCluster: blank.directory, stop: () => server.stop().finally(remove) };
+    if (isQuick) await shortenPasswordCheck(server.url);
+    return {
+      url: server.url,
+      outlivesRun: false,
+      blankCluster: blank.directory,
+      stop: () => server.stop().finally(remove),
+    };
   } catch (error) {
     await remove();
     throw error;
@@ -67,7 +77,7 @@ async function startEmbedded(depth: Depth): Promise<TestServer> {
 
 /**
  * Stores the password with one iteration of its hash. With it, and without SCRAM, a connection takes half the CPU time,
- * and a run opens thousands. Private servers use SCRAM.
+ * and a run opens thousands. Private servers and full runs use SCRAM.
  */
 async function shortenPasswordCheck(url: string): Promise<void> {
   const client = new pg.Client({ connectionString: url });
@@ -92,6 +102,7 @@ async function startContainer(): Promise<TestServer> {
     .withStartupTimeout(containerStartMs)
     .start();
   return {
+    outlivesRun: false,
     url: `postgresql://postgres:${password}@${container.getHost()}:${container.getMappedPort(5432)}/postgres`,
     stop: async () => {
       await container.stop();
