@@ -1,8 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { claimClusterHome, openCluster } from '../../../src/dev/postgres-cluster.ts';
 import { runProgram } from '../../../src/dev/processes.ts';
+import { makeDataDirectory } from '../run/data-directory.ts';
 
 /** A cluster without a server. Copying it takes a sixth of the CPU time of `initdb`. */
 export interface BlankCluster {
@@ -11,7 +11,7 @@ export interface BlankCluster {
 }
 
 export async function createBlankCluster(): Promise<BlankCluster> {
-  const dataDirectory = await mkdtemp(join(tmpdir(), 'loom-test-blank-'));
+  const dataDirectory = await makeDataDirectory('loom-test-blank-');
   const home = await claimClusterHome(dataDirectory);
   const remove = async (): Promise<void> => {
     await home.close({ remove: true });

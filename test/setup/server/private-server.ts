@@ -1,9 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { inject } from 'vitest';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/dev/postgres.ts';
 import { sendSignal, waitForEnd } from '../../../src/dev/processes.ts';
+import { makeDataDirectory } from '../run/data-directory.ts';
 import { copyCluster } from './blank-cluster.ts';
 import { childrenOf } from './processes.ts';
 
@@ -38,7 +37,7 @@ export interface PrivateServer {
 
 /** Starts an embedded server even if `LOOM_TEST_PG_URL` is set, because a test must not freeze a shared server. */
 export async function startPrivateServer(options: PrivateServerOptions = {}): Promise<PrivateServer> {
-  const dataDirectory = await mkdtemp(join(tmpdir(), 'loom-test-private-'));
+  const dataDirectory = await makeDataDirectory('loom-test-private-');
   const blankCluster = options.ownIdentifier === true ? undefined : inject('blankCluster');
   if (blankCluster !== undefined) await copyCluster(blankCluster, dataDirectory);
   const start = (port: number): Promise<EmbeddedPostgres> =>

@@ -1,10 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { createConnection } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../../../src/dev/postgres.ts';
 import type { Depth } from '../depth.ts';
+import { makeDataDirectory } from '../run/data-directory.ts';
 import { copyCluster, createBlankCluster } from './blank-cluster.ts';
 
 export interface TestServer {
@@ -49,7 +48,7 @@ export async function findTestServer(depth: Depth): Promise<TestServer> {
 async function startEmbedded(depth: Depth): Promise<TestServer> {
   const isQuick = depth === 'quick';
   const blank = await createBlankCluster();
-  const dataDirectory = await mkdtemp(join(tmpdir(), 'loom-test-'));
+  const dataDirectory = await makeDataDirectory('loom-test-');
   const remove = async (): Promise<void> => {
     await rm(dataDirectory, { recursive: true, force: true });
     await blank.remove();
