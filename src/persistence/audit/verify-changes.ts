@@ -39,6 +39,13 @@ export interface CheckedChanges {
   untoldSeqs: number[];
   /** Seq of the last restore or undo; 0 if there is none. */
   lastOperationSeq: number;
+  /** Seq of the last entry of a restore or undo, with its recorded changes; 0 if there is none. */
+  lastRecordedSeq: number;
+  /**
+   * Whether revision and seq of each later change differ by `shift`, as those of the state row do. So no revision is
+   * missing between them. False if the index cannot tell.
+   */
+  isShiftConstant(shift: number): boolean;
   /** Whether an entry claims the digest of a merge. */
   hasMerges: boolean;
   /**
@@ -59,10 +66,9 @@ const DERIVED = `(select c.name, a.seq, c.revision, c.op, c.sha256
  */
 export async function checkChanges(connection: Connection, stateKey: string): Promise<CheckedChanges> {
   const operations = await checkOperations(connection, stateKey);
-  const found = await connection.firstRow<{ unproven: number; merges: number; indexed: boolean }>(CHANGES_SURVEY, [
-    stateKey,
-  ]);
-  const { unproven = 0, merges = 0, indexed = false } = found ?? {};
+  const found = await connection.firstRow<SurveyedChanges>(CHANGES_SURVEY, [stateKey, operations.lastRecordedSeq]);
+  if (found === undefined) throw new Error('an aggregate returns one row');
+  const { unproven, merges, indexed, min_shift: minShift, max_shift: maxShift } = found;
   const index = indexed && operations.isIndexed ? NO_MISMATCHES : await listIndexFaults(connection, stateKey);
   return {
     digests: unproven === 0 ? NO_MISMATCHES : await listUnproven(connection, stateKey),
@@ -70,9 +76,19 @@ export async function checkChanges(connection: Connection, stateKey: string): Pr
     index,
     untoldSeqs: operations.untoldSeqs,
     lastOperationSeq: operations.lastSeq,
+    lastRecordedSeq: operations.lastRecordedSeq,
+    isShiftConstant: (shift) => indexed && minShift === shift && maxShift === shift,
     hasMerges: merges > 0,
     changes: index.count === 0 ? INDEXED : DERIVED,
   };
+}
+
+interface SurveyedChanges {
+  unproven: number;
+  merges: number;
+  indexed: boolean;
+  min_shift: number | null;
+  max_shift: number | null;
 }
 
 /**
@@ -84,7 +100,7 @@ export async function checkChanges(connection: Connection, stateKey: string): Pr
  * keeps the digests below the join, so that the join stores no values.
  */
 export const CHANGES_SURVEY = `
-  select c.unproven, c.merges,
+  select c.unproven, c.merges, i.min_shift, i.max_shift,
          c.changes = i.rows and c.indexed = i.rows and c.places is not distinct from i.places as indexed
     from (select count(*) as changes,
                  count(*) filter (where c.claimed <> c.digest) as unproven,
@@ -102,7 +118,8 @@ export const CHANGES_SURVEY = `
                      case when jsonb_typeof(a.changes) = 'array' then a.changes end) e (change)
                   offset bigint '0') c
             left join loom_change x on x.state_key = $1 and x.name = c.name and x.seq = c.seq) c,
-         (select count(*) as rows, sum(hashtextextended(name, seq)) as places
+         (select count(*) as rows, sum(hashtextextended(name, seq)) as places,
+                 min(revision - seq) filter (where seq > $2) as min_shift, max(revision - seq) filter (where seq > $2) as max_shift
             from loom_change where state_key = $1 and name <> '') i`;
 
 interface UnprovenRow {
@@ -138,6 +155,7 @@ interface Operations {
   /** Whether the index has one row for each untold operation, and no other. */
   isIndexed: boolean;
   lastSeq: number;
+  lastRecordedSeq: number;
 }
 
 /** Compares restores and undos with the entries that follow them, and finds the untold ones. */
@@ -148,6 +166,7 @@ async function checkOperations(connection: Connection, stateKey: string): Promis
     untold: number[];
     is_indexed: boolean;
     last_seq: number;
+    last_recorded_seq: number;
   }>(OPERATIONS, [stateKey]);
   if (row === undefined) throw new Error('an aggregate returns one row');
   return {
@@ -162,6 +181,7 @@ async function checkOperations(connection: Connection, stateKey: string): Promis
     untoldSeqs: row.untold,
     isIndexed: row.is_indexed,
     lastSeq: row.last_seq,
+    lastRecordedSeq: row.last_recorded_seq,
   };
 }
 
@@ -194,7 +214,8 @@ const OPERATIONS = `
          (select coalesce(jsonb_agg(seq order by seq), '[]') from untold join indexed using (seq)) as untold,
          (select array_agg(concat_ws(' ', seq, 0, 'unknown') order by seq) from untold) is not distinct from
          (select array_agg(concat_ws(' ', seq, revision, op, sha256) order by seq) from indexed) as is_indexed,
-         (select coalesce(max(seq), 0) from entries where is_first) as last_seq`;
+         (select coalesce(max(seq), 0) from entries where is_first) as last_seq,
+         (select coalesce(max(seq), 0) from entries) as last_recorded_seq`;
 
 async function listIndexFaults(connection: Connection, stateKey: string): Promise<Mismatches> {
   const rows = await connection.rows<{ count: number; seq: number; name: string; how: keyof typeof indexFaults }>(

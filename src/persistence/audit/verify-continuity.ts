@@ -1,6 +1,7 @@
 import type { AuditMismatch } from '../../domain/audit.ts';
 import type { Connection } from '../connection/connection.ts';
 import { COUNTED, LIST_LIMIT, MAX_SEQ, type Mismatches, toMismatches } from './verify-changes.ts';
+import { joinByIndex, planLinks } from './verify-plan.ts';
 
 const COMMITS = `('document.put', 'document.patch', 'document.delete', 'state.put', 'state.patch')`;
 
@@ -47,9 +48,6 @@ const IS_BROKEN = `case when p.seq is null and a.seq > 1 then false
         and not (${BEFORE_EPOCH} is distinct from p.entry -> 'epoch'
                  and ${isRepaired(BEFORE_EPOCH, BEFORE_REVISION, AFTER_REVISION)}) else false end`;
 
-/** Counts the entries that do not continue the one before, in a query of each entry `a` and the entry `p` before. */
-export const BROKEN_ENTRIES = `count(*) filter (where a.seq > ${LAST_REBASE} and ${IS_BROKEN})`;
-
 interface BrokenRow {
   count: number;
   seq: number;
@@ -60,30 +58,54 @@ interface BrokenRow {
   after_epoch: string | null;
 }
 
+/** What the other checks have found out about revisions and epochs. */
+export interface SurveyedContinuity {
+  /** Seq of the last entry of a restore or undo, with its recorded changes; 0 if there is none. */
+  lastRecordedSeq: number;
+  /** Whether all entries after that one have the epoch of the one before and the next revision. */
+  isRecentContinuous: boolean;
+}
+
 /**
  * Compares the revision and epoch of each entry with those of the entry before. If someone edits them in the state
- * row, the next entry continues the edited values, and only this shows it. `broken` is the count of `BROKEN_ENTRIES`.
+ * row, the next entry continues the edited values, and only this shows it. Reads no entry that the other checks have
+ * compared.
  */
-export async function checkContinuity(connection: Connection, stateKey: string, broken: number): Promise<Mismatches> {
-  const operations = await listOperations(connection, stateKey);
-  const entries = broken === 0 ? [] : await listEntries(connection, stateKey);
-  const found = [entries, operations].map((rows) => toMismatches(rows, describe));
+export async function checkContinuity(
+  connection: Connection,
+  stateKey: string,
+  { lastRecordedSeq, isRecentContinuous }: SurveyedContinuity,
+): Promise<Mismatches> {
+  const upTo = isRecentContinuous ? lastRecordedSeq + 1 : MAX_SEQ;
+  const found = [await listEntries(connection, stateKey, upTo), await listOperations(connection, stateKey)].map(
+    (rows) => toMismatches(rows, describe),
+  );
   return {
     count: found.reduce((sum, { count }) => sum + count, 0),
     listed: found.flatMap(({ listed }) => listed).sort((one, other) => (one.seq ?? 0) - (other.seq ?? 0)),
   };
 }
 
-function listEntries(connection: Connection, stateKey: string): Promise<BrokenRow[]> {
-  return connection.rows<BrokenRow>(
+/** Memory in which a join keeps an entry. */
+const BYTES_OF_ENTRY = 1_000;
+
+async function listEntries(connection: Connection, stateKey: string, upTo: number): Promise<BrokenRow[]> {
+  const head = await connection.firstRow<{ seq: number }>(
+    'select least(max(seq), $2) as seq from loom_audit where state_key = $1',
+    [stateKey, upTo],
+  );
+  await planLinks(connection, stateKey, { entries: head?.seq ?? 0, bytesOfLink: BYTES_OF_ENTRY });
+  const rows = await connection.rows<BrokenRow>(
     `select least(a.seq, ${MAX_SEQ}) as seq, least(coalesce(p.seq, 0), ${MAX_SEQ}) as last_seq, ${COUNTED},
             ${BEFORE_REVISION} #>> '{}' as before_revision, ${AFTER_REVISION} #>> '{}' as after_revision,
             ${BEFORE_EPOCH} #>> '{}' as before_epoch, p.entry ->> 'epoch' as after_epoch
-       from loom_audit a left join loom_audit p on p.state_key = $1 and p.seq = a.seq - 1
-      where a.state_key = $1 and a.seq > ${LAST_REBASE} and ${IS_BROKEN}
+       from loom_audit a left join loom_audit p on p.state_key = $1 and p.seq = a.seq - 1 and p.seq < $2
+      where a.state_key = $1 and a.seq <= $2 and a.seq > ${LAST_REBASE} and ${IS_BROKEN}
       order by 1 ${LIST_LIMIT}`,
-    [stateKey],
+    [stateKey, upTo],
   );
+  await joinByIndex(connection, false);
+  return rows;
 }
 
 /**

@@ -37,15 +37,21 @@ export async function joinByIndex(queries: Queries, byIndex: boolean): Promise<v
 const KNOWN_SHARE = 0.1;
 
 /**
- * Chooses how each of `entries` entries is joined to the one before. A hash join of whole entries would write a large
- * trail to temporary files, so PostgreSQL looks up the one before by its key. If it knows nothing of the state, it
- * expects one row, and would take any index, in quadratic time: then it joins by hash.
+ * Chooses how each of `entries` entries is joined to the one before, of which the join keeps `bytesOfLink`. A hash join
+ * is faster, but it would write what does not fit into memory to temporary files, with the whole entries. Then
+ * PostgreSQL looks up the one before by its key. If it knows nothing of the state, it expects one row, and would take
+ * any index, in quadratic time: then it joins by hash.
  */
-export async function planSurvey(queries: Queries, stateKey: string, entries: number): Promise<void> {
+export async function planLinks(
+  queries: Queries,
+  stateKey: string,
+  { entries, bytesOfLink }: { entries: number; bytesOfLink: number },
+): Promise<void> {
   const row = await queries.firstRow<{ 'QUERY PLAN': [{ Plan: { 'Plan Rows': number } }] }>(
     'explain (format json) select from loom_audit where state_key = $1',
     [stateKey],
   );
   const expected = row?.['QUERY PLAN'][0].Plan['Plan Rows'] ?? 0;
-  await joinByIndex(queries, expected >= KNOWN_SHARE * entries);
+  const fits = entries * bytesOfLink <= limits.verifyWorkMemoryBytes;
+  await joinByIndex(queries, !fits && expected >= KNOWN_SHARE * entries);
 }

@@ -14,9 +14,9 @@ import { rfc3339 } from '../connection/timestamp.ts';
 import { findScratchKey } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
 import { checkChanges, type Mismatches } from './verify-changes.ts';
-import { BROKEN_ENTRIES, checkContinuity } from './verify-continuity.ts';
+import { checkContinuity } from './verify-continuity.ts';
 import { checkMerges } from './verify-merges.ts';
-import { joinByIndex, planInParallel, planSurvey } from './verify-plan.ts';
+import { joinByIndex, planInParallel, planLinks } from './verify-plan.ts';
 import { checkDocuments, checkStateRow } from './verify-state.ts';
 import { checkUndoRecords } from './verify-undo-records.ts';
 
@@ -54,7 +54,7 @@ export async function verifyAudit(
 /** Verifies the chain, and everything that the trail makes. Call it in a snapshot transaction. */
 async function verifyState(connection: Connection, stateKey: string): Promise<AuditVerdict> {
   const state = await readStateHead(connection.within(), stateKey);
-  const { chain, broken } = await surveyChain(connection, stateKey);
+  const { chain, isOneEpoch } = await surveyChain(connection, stateKey);
   const changes = await checkChanges(connection, stateKey);
   const merges = await checkMerges(connection, stateKey, changes);
   const documents = await checkDocuments(connection, stateKey, changes);
@@ -64,7 +64,10 @@ async function verifyState(connection: Connection, stateKey: string): Promise<Au
     changes.recorded,
     changes.index,
     documents.mismatches,
-    await checkContinuity(connection, stateKey, broken),
+    await checkContinuity(connection, stateKey, {
+      lastRecordedSeq: changes.lastRecordedSeq,
+      isRecentContinuous: isOneEpoch && changes.isShiftConstant(state.revision - state.head.seq),
+    }),
     await checkStateRow(connection, state, documents.totals),
     await checkUndoRecords(connection, stateKey, changes),
   ]);
@@ -108,20 +111,24 @@ export async function verifyChain(connection: Connection, stateKey: string): Pro
   return chain;
 }
 
-/** Verifies the chain. Also counts the entries whose revision or epoch does not continue the entry before. */
-async function surveyChain(connection: Connection, stateKey: string): Promise<{ chain: ChainVerdict; broken: number }> {
+/** Verifies the chain. Also returns whether all entries since the last restore or undo have one epoch. */
+async function surveyChain(
+  connection: Connection,
+  stateKey: string,
+): Promise<{ chain: ChainVerdict; isOneEpoch: boolean }> {
   const { head } = await readStateHead(connection.within(), stateKey);
   await planInParallel(connection);
-  await planSurvey(connection, stateKey, head.seq);
+  await planLinks(connection, stateKey, { entries: head.seq, bytesOfLink: BYTES_OF_HASH });
   const found = await connection.firstRow<SurveyedChain>(CHAIN_SURVEY, [stateKey]);
   await joinByIndex(connection, false);
   if (found === undefined) throw new Error('an aggregate returns one row');
-  const { entries, last_seq: lastSeq, last_hash: lastHash, bad_seq: badSeq, reason: badReason, broken } = found;
+  const { entries, last_seq: lastSeq, last_hash: lastHash, bad_seq: badSeq, reason: badReason } = found;
+  const isOneEpoch = found.is_one_epoch;
   const bad: BadEntry | undefined =
     badSeq === null || badReason === null ? headFault(head, lastSeq, lastHash) : { seq: badSeq, reason: badReason };
-  if (bad === undefined) return { chain: { ok: true, entries, head }, broken };
+  if (bad === undefined) return { chain: { ok: true, entries, head }, isOneEpoch };
   const { seq, reason } = bad;
-  return { chain: { ok: false, entries, head, first_bad_seq: seq, reason, detail: details[reason](seq) }, broken };
+  return { chain: { ok: false, entries, head, first_bad_seq: seq, reason, detail: details[reason](seq) }, isOneEpoch };
 }
 
 type BadEntry = { seq: number; reason: ChainFault };
@@ -132,31 +139,38 @@ interface SurveyedChain {
   last_hash: string | null;
   bad_seq: number | null;
   reason: ChainFault | null;
-  broken: number;
+  is_one_epoch: boolean;
 }
 
-/**
- * Selects whether the entry `a` contradicts its columns. PostgreSQL decompresses a large entry for each operator, so
- * one compares all members that every entry has.
- */
-const CONTRADICTS = `not a.entry @> jsonb_build_object('seq', a.seq, 'event_id', a.event_id, 'action', a.action,
-                     'recorded_at', ${rfc3339('a.recorded_at')})
-           or a.entry ->> 'idempotency_key' is distinct from a.idempotency_key`;
+/** Selects whether the entry `a` contradicts its columns. */
+const CONTRADICTS = `a.entry -> 'seq' is distinct from to_jsonb(a.seq)
+           or a.entry ->> 'event_id' is distinct from a.event_id::text
+           or a.entry ->> 'idempotency_key' is distinct from a.idempotency_key
+           or a.entry ->> 'action' is distinct from a.action
+           or a.entry ->> 'recorded_at' is distinct from ${rfc3339('a.recorded_at')}`;
+
+/** Memory in which a join keeps the seq and hash of an entry. */
+const BYTES_OF_HASH = 100;
 
 const EXPECTED_HASH = `loom_chain_hash(coalesce(p.hash, decode(repeat('00', 32), 'hex')), a.entry)`;
 
+/** Selects whether no restore or undo came after the entry `a`. */
+const IS_RECENT = `a.seq >= (select coalesce(max(seq), 0) from loom_audit where state_key = $1 and action in ('restore', 'undo'))`;
+
 /**
  * Finds the first bad entry in one parallel pass, and then what is wrong with it. Each hash depends only on the stored
- * hash of the entry before, so the entries can be checked in any order.
+ * hash of the entry before, so the entries can be checked in any order. `is_one_epoch`: the recent entries have the same
+ * epoch.
  */
 export const CHAIN_SURVEY = `
   select s.entries, least(s.last_seq, ${Number.MAX_SAFE_INTEGER}) as last_seq,
          (select encode(hash, 'hex') from loom_audit where state_key = $1 and seq = s.last_seq) as last_hash,
          least(case when b.reason = 'seq_gap' then b.expected_seq else s.bad_seq end, ${Number.MAX_SAFE_INTEGER}) as bad_seq, b.reason,
-         s.broken
+         coalesce(s.first_epoch = s.last_epoch, true) as is_one_epoch
     from (select count(*) as entries, coalesce(max(a.seq), 0) as last_seq,
                  min(a.seq) filter (where (p.seq is null and a.seq > 1) or a.hash <> ${EXPECTED_HASH} or ${CONTRADICTS}) as bad_seq,
-                 ${BROKEN_ENTRIES} as broken
+                 min(a.entry ->> 'epoch' collate "C") filter (where ${IS_RECENT}) as first_epoch,
+                 max(a.entry ->> 'epoch' collate "C") filter (where ${IS_RECENT}) as last_epoch
             from loom_audit a left join loom_audit p on p.state_key = $1 and p.seq = a.seq - 1
            where a.state_key = $1) s
     left join lateral (
