@@ -36,22 +36,29 @@ export async function joinByIndex(queries: Queries, byIndex: boolean): Promise<v
 /** An estimate of fewer entries than this share of the trail comes from missing statistics. */
 const KNOWN_SHARE = 0.1;
 
+/** A hash join reads each row twice. For wider rows, that costs more than looking up the ones before. */
+const MAX_HASHED_ROW_BYTES = 1_000;
+
+interface ExplainedRow {
+  'QUERY PLAN': [{ Plan: { 'Plan Rows': number; 'Plan Width': number } }];
+}
+
 /**
  * Chooses how each of `entries` entries is joined to the one before, of which the join keeps `bytesOfLink`. A hash join
- * is faster, but it would write what does not fit into memory to temporary files, with the whole entries. Then
- * PostgreSQL looks up the one before by its key. If it knows nothing of the state, it expects one row, and would take
- * any index, in quadratic time: then it joins by hash.
+ * of small rows is faster, but it would write what does not fit into memory to temporary files, with the whole entries.
+ * Then PostgreSQL looks up the one before by its key. If it knows nothing of the state, it expects one row, and would
+ * take any index, in quadratic time: then it joins by hash.
  */
 export async function planLinks(
   queries: Queries,
   stateKey: string,
   { entries, bytesOfLink }: { entries: number; bytesOfLink: number },
 ): Promise<void> {
-  const row = await queries.firstRow<{ 'QUERY PLAN': [{ Plan: { 'Plan Rows': number } }] }>(
-    'explain (format json) select from loom_audit where state_key = $1',
+  const row = await queries.firstRow<ExplainedRow>(
+    'explain (format json) select * from loom_audit where state_key = $1',
     [stateKey],
   );
-  const expected = row?.['QUERY PLAN'][0].Plan['Plan Rows'] ?? 0;
-  const fits = entries * bytesOfLink <= limits.verifyWorkMemoryBytes;
-  await joinByIndex(queries, !fits && expected >= KNOWN_SHARE * entries);
+  const { 'Plan Rows': expected = 0, 'Plan Width': width = 0 } = row?.['QUERY PLAN'][0].Plan ?? {};
+  const isSmall = width <= MAX_HASHED_ROW_BYTES && entries * bytesOfLink <= limits.verifyWorkMemoryBytes;
+  await joinByIndex(queries, !isSmall && expected >= KNOWN_SHARE * entries);
 }

@@ -13,7 +13,7 @@ import { boundTransaction, detectLostNode } from '../connection/session-bounds.t
 import { rfc3339 } from '../connection/timestamp.ts';
 import { findScratchKey } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
-import { checkChanges, type Mismatches } from './verify-changes.ts';
+import { checkChanges, MAX_SEQ, type Mismatches } from './verify-changes.ts';
 import { checkContinuity } from './verify-continuity.ts';
 import { checkMerges } from './verify-merges.ts';
 import { joinByIndex, planInParallel, planLinks } from './verify-plan.ts';
@@ -120,14 +120,14 @@ async function surveyChain(
   await planInParallel(connection);
   await planLinks(connection, stateKey, { entries: head.seq, bytesOfLink: BYTES_OF_HASH });
   const found = await connection.firstRow<SurveyedChain>(CHAIN_SURVEY, [stateKey]);
-  await joinByIndex(connection, false);
   if (found === undefined) throw new Error('an aggregate returns one row');
-  const { entries, last_seq: lastSeq, last_hash: lastHash, bad_seq: badSeq, reason: badReason } = found;
-  const isOneEpoch = found.is_one_epoch;
-  const bad: BadEntry | undefined =
-    badSeq === null || badReason === null ? headFault(head, lastSeq, lastHash) : { seq: badSeq, reason: badReason };
-  if (bad === undefined) return { chain: { ok: true, entries, head }, isOneEpoch };
-  const { seq, reason } = bad;
+  const { entries, last_seq: lastSeq, last_hash: lastHash, bad_seq: badSeq, is_one_epoch: isOneEpoch } = found;
+  await joinByIndex(connection, true);
+  const bad = badSeq === null ? undefined : await connection.firstRow<BadEntry>(BAD_ENTRY, [stateKey, badSeq]);
+  await joinByIndex(connection, false);
+  const fault = bad ?? headFault(head, lastSeq, lastHash);
+  if (fault === undefined) return { chain: { ok: true, entries, head }, isOneEpoch };
+  const { seq, reason } = fault;
   return { chain: { ok: false, entries, head, first_bad_seq: seq, reason, detail: details[reason](seq) }, isOneEpoch };
 }
 
@@ -137,8 +137,8 @@ interface SurveyedChain {
   entries: number;
   last_seq: number;
   last_hash: string | null;
-  bad_seq: number | null;
-  reason: ChainFault | null;
+  /** Digits of any number: it may be beyond 2^53. */
+  bad_seq: string | null;
   is_one_epoch: boolean;
 }
 
@@ -157,32 +157,34 @@ const EXPECTED_HASH = `loom_chain_hash(coalesce(p.hash, decode(repeat('00', 32),
 /** Selects whether no restore or undo came after the entry `a`. */
 const IS_RECENT = `a.seq >= (select coalesce(max(seq), 0) from loom_audit where state_key = $1 and action in ('restore', 'undo'))`;
 
+const LAST_EPOCH = `(select entry ->> 'epoch' from loom_audit where state_key = $1 order by seq desc limit 1)`;
+
 /**
- * Finds the first bad entry in one parallel pass, and then what is wrong with it. Each hash depends only on the stored
- * hash of the entry before, so the entries can be checked in any order. `is_one_epoch`: the recent entries have the same
- * epoch.
+ * Finds the first bad entry in one parallel pass. Each hash depends only on the stored hash of the entry before, so the
+ * entries can be checked in any order. `is_one_epoch`: the recent entries have the same epoch.
  */
 export const CHAIN_SURVEY = `
-  select s.entries, least(s.last_seq, ${Number.MAX_SAFE_INTEGER}) as last_seq,
+  select s.entries, least(s.last_seq, ${MAX_SEQ}) as last_seq,
          (select encode(hash, 'hex') from loom_audit where state_key = $1 and seq = s.last_seq) as last_hash,
-         least(case when b.reason = 'seq_gap' then b.expected_seq else s.bad_seq end, ${Number.MAX_SAFE_INTEGER}) as bad_seq, b.reason,
-         coalesce(s.first_epoch = s.last_epoch, true) as is_one_epoch
+         s.bad_seq::text as bad_seq, s.other_epochs = 0 as is_one_epoch
     from (select count(*) as entries, coalesce(max(a.seq), 0) as last_seq,
                  min(a.seq) filter (where (p.seq is null and a.seq > 1) or a.hash <> ${EXPECTED_HASH} or ${CONTRADICTS}) as bad_seq,
-                 min(a.entry ->> 'epoch' collate "C") filter (where ${IS_RECENT}) as first_epoch,
-                 max(a.entry ->> 'epoch' collate "C") filter (where ${IS_RECENT}) as last_epoch
+                 count(*) filter (where ${IS_RECENT} and a.entry ->> 'epoch' is distinct from ${LAST_EPOCH}) as other_epochs
             from loom_audit a left join loom_audit p on p.state_key = $1 and p.seq = a.seq - 1
-           where a.state_key = $1) s
-    left join lateral (
-      select coalesce(p.seq, 0) + 1 as expected_seq,
-             case when a.seq <> coalesce(p.seq, 0) + 1 then 'seq_gap'
-                  when a.hash <> ${EXPECTED_HASH} then 'hash_mismatch'
-                  when a.entry -> 'seq' is distinct from to_jsonb(a.seq) then 'seq_mismatch'
-                  else 'column_mismatch' end as reason
-        from loom_audit a
-        left join lateral (
-          select seq, hash from loom_audit where state_key = $1 and seq < a.seq order by seq desc limit 1) p on true
-       where a.state_key = $1 and a.seq = s.bad_seq) b on true`;
+           where a.state_key = $1) s`;
+
+/** Selects what is wrong with the bad entry $2. An entry is missing if the one before has not the seq before. */
+const BAD_ENTRY = `
+  select least(case when reason = 'seq_gap' then expected_seq else seq end, ${MAX_SEQ}) as seq, reason
+    from (select a.seq, coalesce(p.seq, 0) + 1 as expected_seq,
+                 case when a.seq <> coalesce(p.seq, 0) + 1 then 'seq_gap'
+                      when a.hash <> ${EXPECTED_HASH} then 'hash_mismatch'
+                      when a.entry -> 'seq' is distinct from to_jsonb(a.seq) then 'seq_mismatch'
+                      else 'column_mismatch' end as reason
+            from loom_audit a
+            left join lateral (
+                   select seq, hash from loom_audit where state_key = $1 and seq < a.seq order by seq desc limit 1) p on true
+           where a.state_key = $1 and a.seq = $2::bigint) b`;
 
 function headFault(head: AuditHead, lastSeq: number, lastHash: string | null): BadEntry | undefined {
   if (lastSeq < head.seq) return { seq: lastSeq + 1, reason: 'entries_missing' };
