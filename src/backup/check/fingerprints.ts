@@ -27,6 +27,11 @@ export function fingerprintOf(text: string): number {
 const GROUPS = 256;
 /** Fingerprints of a block. A growing array would leave its smaller copies to the garbage collection. */
 const BLOCK = 256;
+/**
+ * Fingerprints that are allocated at once, 1 MiB. Blocks of their own would lie between the short-lived buffers of a
+ * stream, and keep the allocator from giving memory back.
+ */
+const SLAB = 512 * BLOCK;
 
 /** Collects fingerprints, with 8 bytes for each. */
 export interface Fingerprints {
@@ -42,16 +47,23 @@ export function createFingerprints(): Fingerprints {
   /** By group: the number of fingerprints, and the block that is not full yet. */
   const counts = new Uint32Array(GROUPS);
   const open: Float64Array[] = [];
+  let slab = new Float64Array(0);
   let blocks = 0;
+
+  function createBlock(): Float64Array {
+    const start = (blocks * BLOCK) % SLAB;
+    if (start === 0) slab = new Float64Array(SLAB);
+    blocks += 1;
+    return slab.subarray(start, start + BLOCK);
+  }
 
   return {
     add: (fingerprint) => {
       const group = fingerprint % GROUPS;
       const count = counts[group] as number;
       if (count % BLOCK === 0) {
-        open[group] = new Float64Array(BLOCK);
+        open[group] = createBlock();
         groups[group]?.push(open[group]);
-        blocks += 1;
       }
       (open[group] as Float64Array)[count % BLOCK] = fingerprint;
       counts[group] = count + 1;

@@ -5,7 +5,7 @@ import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 import { limits } from '../../limits.ts';
 import { cutClient } from './client.ts';
 import { throwDatabaseError } from './faults.ts';
-import { createYielder } from './yielder.ts';
+import { createPoliteYielder } from './yielder.ts';
 
 /**
  * Makes COPY write each row as one line with unchanged fields. Neither JSON text (RFC 8259 §7) nor a document name can
@@ -90,7 +90,7 @@ async function* copyChunks(client: Client | PoolClient, statement: string): Asyn
   stream.on('error', () => undefined);
   let complete = false;
   try {
-    const yieldAfter = createYielder();
+    const yieldAfter = createPoliteYielder();
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       yield chunk;
       await yieldAfter(chunk.length);
