@@ -40,7 +40,8 @@ const STAGE = `
     change_op text,
     change_sha256 bytea,
     entry jsonb not null,
-    is_linked boolean generated always as (loom_chain_hash(previous_hash, entry) = hash) stored
+    is_linked boolean generated always as (
+      case when previous_hash is not null then loom_chain_hash(previous_hash, entry) = hash end) stored
   ) on commit drop;
   alter table loom_stage_audit alter seq set statistics ${SEQ_STATISTICS};
   create temporary table loom_stage_missing (position bigint primary key) on commit drop;
