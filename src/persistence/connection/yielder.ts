@@ -34,12 +34,12 @@ const realWaits: Waits = { now: () => performance.now(), nextTurn: () => nextTur
  * requests, the stream takes a fifth of its time, and as little of PostgreSQL's. Without them, it takes all.
  */
 export function createPoliteYielder(waits = realWaits): (bytes: number) => Promise<void> | undefined {
-  let busyTurns = 0;
+  let turnsToPause = 0;
   return afterEach(BYTES_PER_TURN, async () => {
     const startedMs = waits.now();
     await waits.nextTurn();
-    busyTurns = waits.now() - startedMs >= BUSY_TURN_MS ? BUSY_TURNS : busyTurns - 1;
-    if (busyTurns > 0) await waits.sleep(PAUSE_MS);
+    turnsToPause = waits.now() - startedMs >= BUSY_TURN_MS ? BUSY_TURNS : turnsToPause - 1;
+    if (turnsToPause > 0) await waits.sleep(PAUSE_MS);
   });
 }
 
