@@ -16,8 +16,8 @@ import { counted, quoted, sizeText, table } from './terminal/text.ts';
 /** Says what to do if the node's audit trail is broken: the documents still need a backup. */
 const ADVICE = {
   backup_chain_broken:
-    'The audit trail in the database is damaged or was tampered with: see GET /v1/audit/verify. Until the cause is known, back ' +
-    'up the documents with --no-audit, and download one backup of everything with curl, as evidence.',
+    'The audit trail in the database is damaged or was tampered with: see GET /v1/audit/verify. Until the cause is ' +
+    'known, back up the documents with --no-audit, and download one backup of everything with curl, as evidence.',
 };
 
 /** Downloads a backup, verifies it, and only then replaces the file. */
@@ -27,7 +27,8 @@ export const backup = createClientCommand({
     summary: 'write a verified backup of a node to a file',
     synopsis: '--out FILE [options]',
     about:
-      'Downloads a backup into FILE.part, verifies it, and renames it to FILE. After a failure, FILE is as it was before.',
+      'Downloads a backup into FILE.part, verifies it, and renames it to FILE. After a failure, FILE is as it ' +
+      'was before.',
     examples: [
       'node dist/main.js backup --out loom-backup.json',
       'node dist/main.js backup --out loom-backup.json.gz --gzip --json',

@@ -18,9 +18,9 @@ export const drill = createClientCommand({
     summary: 'prove that a backup of a node can be restored, in a scratch state',
     synopsis: '[options]',
     about:
-      'Takes a backup, verifies it, restores it into a scratch state, compares the two, and removes the scratch state. ' +
-      'It prints a summary, and writes report.json and summary.md with --out. It leaves the live state alone, unless ' +
-      '--in-place is given.',
+      'Takes a backup, verifies it, restores it into a scratch state, compares the two, and removes the scratch ' +
+      'state. It prints a summary, and writes report.json and summary.md with --out. It leaves the live state ' +
+      'alone, unless --in-place is given.',
     succeeds: 'every step succeeded: the backup can be restored',
     fails: 'a step failed, the drill was interrupted, or it was not confirmed',
     examples: [

@@ -1,6 +1,8 @@
 // src/domain/ is the vocabulary: the types that the rooms pass to each other, and the rules for names and tags. It is
 // pure: it may import errors, limits and zod. It must not know PostgreSQL, HTTP, files or clocks.
 
+import { commitActions } from './commit.ts';
+
 /** Identifies the last entry of an audit trail. An empty trail has seq 0 and `GENESIS_HASH`. */
 export interface AuditHead {
   seq: number;
@@ -15,11 +17,7 @@ export const EMPTY_HEAD: AuditHead = { seq: 0, hash: GENESIS_HASH };
 
 /** Lists the actions of entries that LOOM writes. */
 export const auditActions = [
-  'document.put',
-  'document.patch',
-  'document.delete',
-  'state.put',
-  'state.patch',
+  ...commitActions,
   'restore',
   'restore.changes',
   'undo',

@@ -19,8 +19,11 @@ export interface Precondition {
   ifNoneMatch?: '*' | string[] | undefined;
 }
 
+/** Lists the actions of entries that are commits. */
+export const commitActions = ['document.put', 'document.patch', 'document.delete', 'state.put', 'state.patch'] as const;
+
 /** Names the action: `document.*` changes one document, `state.patch` several, `state.put` the whole state. */
-export type CommitAction = 'document.put' | 'document.patch' | 'document.delete' | 'state.put' | 'state.patch';
+export type CommitAction = (typeof commitActions)[number];
 
 export interface CommitRequest extends Caller {
   action: CommitAction;

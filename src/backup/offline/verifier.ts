@@ -85,7 +85,8 @@ export async function verifyBackup(
 function manifestMissing(): LoomError {
   return new LoomError(
     'backup_unverified',
-    'A public LOOM node made this backup without a manifest, so it cannot be verified. A restore accepts it unverified.',
+    'A public LOOM node made this backup without a manifest, so it cannot be verified. A restore accepts it ' +
+      'unverified.',
     { pointer: '/manifest' },
   );
 }

@@ -10,8 +10,8 @@ export const migrate = createPlainCommand({
   help: {
     summary: 'migrate the database to the schema of this version',
     about:
-      'Applies the missing migrations to the database that LOOM_PG_URL names. With LOOM_MIGRATE=auto a node does that itself; ' +
-      'with LOOM_MIGRATE=manual, run this before you start nodes of a new version.',
+      'Applies the missing migrations to the database that LOOM_PG_URL names. With LOOM_MIGRATE=auto a node does ' +
+      'that itself; with LOOM_MIGRATE=manual, run this before you start nodes of a new version.',
     succeeds: 'the schema has the version of this LOOM, or a newer one',
     fails: 'the database cannot be reached, or a migration failed',
     examples: ['LOOM_PG_URL=postgres://loom@db.example/loom node dist/main.js migrate'],

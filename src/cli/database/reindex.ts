@@ -10,11 +10,12 @@ export const reindex = createPlainCommand({
     summary: 'rebuild the index of changes of documents from the audit trail',
     about:
       'Rebuilds loom_change, from which a node answers the history of a document. It covers the state that ' +
-      'LOOM_PG_STATE_KEY names and its scratch states. Commits wait meanwhile, and restores are refused. It changes no ' +
-      'document and no audit entry.',
+      'LOOM_PG_STATE_KEY names and its scratch states. Commits wait meanwhile, and restores are refused. It changes ' +
+      'no document and no audit entry.',
     succeeds: 'the index matches the audit trail',
     fails:
-      'the database cannot be reached or needs migrations, or the state does not exist, is locked, or is being restored',
+      'the database cannot be reached or needs migrations, or the state does not exist, is locked, or is being ' +
+      'restored',
     examples: ['LOOM_PG_URL=postgres://loom@db.example/loom node dist/main.js reindex'],
   },
   run: ({ env, write }) =>

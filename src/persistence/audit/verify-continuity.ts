@@ -1,9 +1,10 @@
 import type { AuditMismatch } from '../../domain/audit.ts';
+import { commitActions } from '../../domain/commit.ts';
 import type { Connection } from '../connection/connection.ts';
 import { COUNTED, LIST_LIMIT, MAX_SEQ, type Mismatches, toMismatches } from './verify-changes.ts';
 import { joinByIndex, planLinks } from './verify-plan.ts';
 
-const COMMITS = `('document.put', 'document.patch', 'document.delete', 'state.put', 'state.patch')`;
+const COMMITS = `(${commitActions.map((action) => `'${action}'`).join(', ')})`;
 
 /**
  * Selects the last restore that adopted or removed entries, as a seq. The entries before it can come from a backup that

@@ -17,7 +17,7 @@ const BUSY_TURN_MS = 1;
 /** For so many turns after a busy one, the node counts as busy. Requests come in bursts, such as batches of commits. */
 const BUSY_TURNS = 8;
 
-/** Three to four times as long as the work of a turn of a backup. */
+/** A few times as long as a turn's work for a backup. With it, commits keep two thirds of their rate (`waits`). */
 const PAUSE_MS = 4;
 
 /** What a polite yielder waits with, and its clock. */
@@ -30,8 +30,8 @@ export interface Waits {
 const realWaits: Waits = { now: () => performance.now(), nextTurn: () => nextTurn(), sleep: (ms) => sleep(ms) };
 
 /**
- * As `createYielder`, for a stream that nobody waits for as they wait for commits. While the node is busy with other
- * requests, the stream takes a fifth of its time, and as little of PostgreSQL's. Without them, it takes all.
+ * As `createYielder`, for a stream that can wait longer than a commit. While the node is busy with other requests, the
+ * stream also pauses, which leaves the processors of the node and of PostgreSQL to them.
  */
 export function createPoliteYielder(waits = realWaits): (bytes: number) => Promise<void> | undefined {
   let turnsToPause = 0;
