@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify';
+import { z } from 'zod';
 import type { CommitRequest } from '../../domain/commit.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
@@ -6,6 +7,8 @@ import { callerOf } from './actor.ts';
 import { readPrecondition } from './entity-tags.ts';
 
 const idempotencyKeyForm = new RegExp(`^[\\x21-\\x7e]{1,${limits.maxIdempotencyKeyBytes}}$`);
+
+export const idempotencyKeySchema = z.string().regex(idempotencyKeyForm);
 
 /** Reads what all commit requests share. `document` is the target of the preconditions (null: the state). */
 export function readCommitBase(

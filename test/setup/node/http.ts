@@ -15,6 +15,7 @@ import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.t
 import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { createStore } from '../../../src/persistence/store.ts';
 import { createTestDatabase, type TestDatabase } from '../server/database.ts';
+import { assertDescribed } from './described.ts';
 
 export const ADMIN_TOKEN = 'admin-token-of-the-tests';
 export const CLIENT_TOKEN = 'client-token-of-the-tests';
@@ -157,8 +158,12 @@ export async function createTestServer(
   };
 }
 
+/** Sends a request without a socket, and checks that docs/openapi.json describes the answer. */
 export async function inject(server: Pick<HttpServer, 'app'>, options: InjectOptions): Promise<TestResponse> {
   const response = await server.app.inject(options);
+  const { method = 'GET', url } = options;
+  const { statusCode: status, headers, body: text } = response;
+  assertDescribed({ method, url: String(url), status, headers, text });
   return {
     status: response.statusCode,
     headers: response.headers,
