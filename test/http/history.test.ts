@@ -183,12 +183,13 @@ describe('the history of a document', () => {
     });
     const append = (id: string, restore: object) =>
       server.pool.query(
-        `with head as (select audit_seq, audit_hash from loom_state where state_key = 'default'), entry as (
-           select audit_seq + 1 as seq, audit_hash, jsonb_build_object('seq', audit_seq + 1, 'event_id', $1::text, 'action',
-                    'restore', 'actor', 'admin', 'revision', 1000 + audit_seq, 'changes', '[]'::jsonb, 'restore', $2::jsonb) as entry
+        `with head as (select audit_seq, audit_hash, clock_timestamp() as now from loom_state where state_key = 'default'), entry as (
+           select audit_seq + 1 as seq, audit_hash, now, jsonb_build_object('seq', audit_seq + 1, 'event_id', $1::text,
+                    'recorded_at', to_char(now at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'action', 'restore',
+                    'actor', 'admin', 'revision', 1000 + audit_seq, 'changes', '[]'::jsonb, 'restore', $2::jsonb) as entry
              from head)
          insert into loom_audit (state_key, seq, event_id, recorded_at, action, entry, hash)
-         select 'default', seq, $1::uuid, clock_timestamp(), 'restore', entry, loom_chain_hash(audit_hash, entry) from entry`,
+         select 'default', seq, $1::uuid, now, 'restore', entry, loom_chain_hash(audit_hash, entry) from entry`,
         [id, JSON.stringify(restore)],
       );
     await append(eventId, restored(['listed'], 1));

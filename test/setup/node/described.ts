@@ -45,7 +45,8 @@ const validators = new Map<string, ValidateFunction>();
  */
 export function assertDescribed(answer: Received): void {
   const { method, url, status } = answer;
-  const path = url.split('?', 1)[0] ?? '';
+  // As clients do, this removes the segments `.` and `..`.
+  const { pathname: path } = new URL(url, 'http://node');
   const template = paths.find(({ form }) => form.test(path))?.path;
   const operation = template === undefined ? undefined : document.paths[template]?.[method.toLowerCase()];
   const where = `${method} ${template ?? path}, status ${status}`;

@@ -1,4 +1,5 @@
 import { PassThrough } from 'node:stream';
+import { gunzipSync } from 'node:zlib';
 import type { InjectOptions } from 'fastify';
 import type { Pool } from 'pg';
 import { type Config, parseConfig } from '../../../src/config/config.ts';
@@ -162,7 +163,8 @@ export async function createTestServer(
 export async function inject(server: Pick<HttpServer, 'app'>, options: InjectOptions): Promise<TestResponse> {
   const response = await server.app.inject(options);
   const { method = 'GET', url } = options;
-  const { statusCode: status, headers, body: text } = response;
+  const { statusCode: status, headers, body, rawPayload } = response;
+  const text = headers['content-encoding'] === 'gzip' ? gunzipSync(rawPayload).toString('utf8') : body;
   assertDescribed({ method, url: String(url), status, headers, text });
   return {
     status: response.statusCode,
