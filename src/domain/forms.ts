@@ -4,26 +4,26 @@ import { z } from 'zod';
 // them, the types of the code are derived from those, and `GET /openapi.json` shows both. `describe` holds the comments
 // of members, because the OpenAPI document prints them.
 
-/** Counts something, or is a number of bytes. */
+/** Accepts a number of things or bytes. */
 export const count = z.int().min(0);
 
-/** Is the number of an audit entry, from 1. The head of an empty trail has the seq 0. */
+/** Accepts the seq of an audit entry, from 1, or 0 for the head of an empty trail. */
 export const seq = z.int().min(0);
 
 export const revision = z.int().min(0);
 
-/** Is a digest or hash: SHA-256 in lower-case hex. */
+/** Accepts a digest or hash: SHA-256 in lower-case hex. */
 export const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 
 export const epoch = z.string().regex(/^[0-9A-Za-z_-]{1,64}$/);
 
-/** Is a UUID of any version, in lower case. */
+/** Accepts a UUID of any version, in lower case. */
 export const eventId = z.string().regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
 
-/** Is a time of RFC 3339 in UTC. */
+/** Accepts a time of RFC 3339 in UTC. */
 export const time = z.iso.datetime();
 
-/** Is any JSON value. */
+/** Accepts any JSON value. */
 export const jsonValue = z.unknown();
 
 /** Maps the names of documents to their values. */

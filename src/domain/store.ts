@@ -2,10 +2,10 @@ import type { Readable } from 'node:stream';
 import { z } from 'zod';
 import type { Caller } from './actor.ts';
 import {
-  type AuditHead,
   type AuditLine,
   type AuditQuery,
   type AuditVerdict,
+  type auditPageSchema,
   chainFaults,
   stateFaults,
 } from './audit.ts';
@@ -30,11 +30,8 @@ export interface DocumentQuery {
 }
 
 /** Holds one page of the audit trail. The store returns each entry as text, and the HTTP client as an object. */
-export interface AuditPage<Entry = AuditLine> {
+export interface AuditPage<Entry = AuditLine> extends Omit<z.output<typeof auditPageSchema>, 'entries'> {
   entries: Entry[];
-  /** Value of `after` (ascending) or `before` (descending) for the next page; null on the last page. */
-  next: number | null;
-  head: AuditHead;
 }
 
 /** Describes a streamed read of the whole state. Destroying `body` aborts the read and closes its connection. */

@@ -2,7 +2,9 @@ import { Validator } from '@seriousme/openapi-schema-validator';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { errorCodes } from '../../src/errors.ts';
 import { readVersion } from '../../src/version.ts';
+import { assertCodeDescribed, assertDescribed, type Received } from '../setup/node/described.ts';
 import { asAdmin, asClient, createTestServer, inject, type TestServer } from '../setup/node/http.ts';
+import { listen } from '../setup/node/http-proxy.ts';
 
 interface Parameter {
   $ref?: string;
@@ -95,6 +97,53 @@ describe('every documented request is accepted', () => {
         .map(({ method, path }) => `${method} ${path}`)
         .sort(),
     );
+  });
+});
+
+describe('an answer that the document does not describe is found', () => {
+  const headers = { 'content-type': 'application/json', 'x-request-id': 'a', 'cache-control': 'no-store' };
+  const live = { method: 'GET', url: '/live', status: 200, headers, text: '{"ok":true}' };
+  const problem = { ...headers, 'content-type': 'application/problem+json' };
+  const refused = (code: string, status: number): string =>
+    JSON.stringify({ type: `urn:loom:problem:${code}`, title: 'a', status, code, detail: 'a', request_id: 'a' });
+
+  test.each<[fault: string, message: string, changes: Partial<Received>]>([
+    ['a status', 'does not have this status', { status: 202 }],
+    ['a missing member', "must have required property 'ok'", { text: '{}' }],
+    ['a wrong value', 'GET /live, status 200: at "/ok": must be boolean', { text: '{"ok":1}' }],
+    [
+      'another member',
+      'must NOT have additional properties {"additionalProperty":"more"}',
+      { text: '{"ok":true,"more":1}' },
+    ],
+    ['a media type', 'does not have the type "text/plain"', { headers: { ...headers, 'content-type': 'text/plain' } }],
+    ['a header', 'does not have the header etag', { headers: { ...headers, etag: '"a.1"' } }],
+    ['a missing header', 'has no header cache-control', { headers: { ...headers, 'cache-control': undefined } }],
+    ['a value of a header', 'header cache-control', { headers: { ...headers, 'cache-control': 'public' } }],
+    ['a body of HEAD', 'the answer has a body', { method: 'HEAD' }],
+    ['a route', 'does not have this route', { url: '/lives' }],
+    ['a code of another route', 'at "/code"', { status: 400, headers: problem, text: refused('confirm_missing', 400) }],
+    [
+      'a code with another status',
+      'at "/status"',
+      { status: 400, headers: problem, text: refused('invalid_parameter', 422) },
+    ],
+    ['an unknown code', 'at "/code"', { method: 'POST', status: 405, headers: problem, text: refused('other', 405) }],
+  ])('%s', (_fault, message, changes) => {
+    expect(() => assertDescribed(live)).not.toThrow();
+    expect(() => assertDescribed({ ...live, ...changes })).toThrow(message);
+  });
+
+  test('a code of a verb', () => {
+    expect(() => assertCodeDescribed(['putDocument'], 'queue_full')).not.toThrow();
+    expect(() => assertCodeDescribed(['readDocument'], 'queue_full')).toThrow('does not have the code queue_full');
+  });
+
+  test('an answer to fetch, once the test reads it', async () => {
+    const node = await listen((_request, response) => response.writeHead(200, headers).end('{"ok":1}'));
+    const answer = await fetch(`${node.url}/live`);
+    await expect(answer.json()).rejects.toThrow('GET /live, status 200: at "/ok"');
+    await node.close();
   });
 });
 

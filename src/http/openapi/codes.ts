@@ -29,7 +29,7 @@ export const gatedRoute = [
   'audit_chain_broken',
 ] as const satisfies ErrorCode[];
 
-/** Lists the codes of a body that the scanner reads. */
+/** Lists the codes of a body. */
 export const jsonBody = [
   'invalid_json',
   'unsupported_media_type',
@@ -38,10 +38,9 @@ export const jsonBody = [
   'invalid_string',
   'duplicate_member',
   'nested_too_deeply',
+  'body_too_large',
+  'document_too_large',
 ] as const satisfies ErrorCode[];
-
-/** Lists the codes of a body of bounded size. */
-export const boundedBody = [...jsonBody, 'body_too_large', 'document_too_large'] as const satisfies ErrorCode[];
 
 /** Lists the codes of a commit, beyond those of its body. */
 export const commit = [

@@ -20,10 +20,10 @@ import { runningOperationSchema } from '../../domain/store.ts';
 import { undoRecordSchema, undoReportSchema } from '../../domain/undo.ts';
 import { problemSchema } from '../reply/problem.ts';
 
-/** Is the text format of Prometheus. */
+/** Accepts the text format of Prometheus. */
 export const metricsSchema = z.string();
 
-/** Is the OpenAPI document itself. */
+/** Accepts the OpenAPI document itself. */
 export const openApiSchema = z.looseObject({ openapi: z.string(), paths: z.looseObject({}) });
 
 /** Maps names of the OpenAPI document to schemas. Every body and answer has one; parts that recur have one, too. */

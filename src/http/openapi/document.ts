@@ -40,7 +40,7 @@ export function describeRoutes(routes: readonly RegisteredRoute[], version: stri
       schemas,
       responses: problems.responses,
       headers: Object.fromEntries(
-        Object.entries(answerHeaders).map(([name, schema]) => [name, withDescription(convert(schema))]),
+        Object.entries(answerHeaders).map(([name, schema]) => [name, describeHeader(name, schema)]),
       ),
       parameters: Object.fromEntries(
         Object.entries(requestHeaders).map(([name, schema]) => [name, parameter('header', name, schema)]),
@@ -100,6 +100,10 @@ function describeAnswer({ description, headers = [], content = {} }: Answer, isH
     headers: describeHeaders(headers),
     ...(isHead || types.length === 0 ? {} : { content: Object.fromEntries(types) }),
   };
+}
+
+function describeHeader(name: string, schema: z.ZodType): Json {
+  return { required: everyAnswer.some((one) => one === name), ...withDescription(convert(schema)) };
 }
 
 function describeHeaders(headers: readonly AnswerHeader[]): Json {
@@ -165,6 +169,7 @@ function describeProblem(status: number, found: { code: ErrorCode; title: string
 
 const headersOfProblem: Readonly<Record<number, readonly AnswerHeader[]>> = {
   401: ['www-authenticate'],
+  409: ['retry-after'],
   412: ['etag'],
   429: ['retry-after'],
   503: ['retry-after'],

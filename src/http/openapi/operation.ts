@@ -32,7 +32,7 @@ export interface Operation {
 
 export interface RequestBody {
   mediaTypes: readonly string[];
-  /** Is a schema of `components.ts`. */
+  /** One of the schemas in `components.ts`. */
   schema: z.ZodType;
   /** Maps names to bodies. A test sends each. */
   examples: Readonly<Record<string, unknown>>;

@@ -61,12 +61,12 @@ export function choiceParameter<const Choice extends string>(choices: readonly C
   return z.enum(choices, { error: `must be one of ${choices.join(', ')}` });
 }
 
-/** Is the maximum number of rows of a page. */
+/** Converts the maximum number of rows of a page. */
 export const limitParameter = integerParameter({ min: 1, max: limits.maxPageEntries })
   .default(limits.defaultPageEntries)
   .describe('The maximum number of rows of the page');
 
-/** Is the seq that bounds a page of the audit trail. */
+/** Converts a seq that bounds a page of the audit trail. */
 export const seqParameter = integerParameter({ min: 0 }).optional();
 
 const timeForm = z.iso.datetime({ offset: true });
@@ -106,7 +106,7 @@ function toUtc(text: string): string | undefined {
 const FIRST_TIME = Date.parse('0001-01-01T00:00:00Z');
 const END_OF_TIMES = Date.parse('+010000-01-01T00:00:00Z');
 
-/** Is a prefix of document names. Unlike a name, a prefix may be empty, `.` or `..`. */
+/** Accepts a prefix of document names. Unlike a name, a prefix may be empty, `.` or `..`. */
 export const prefixParameter = z.string().check(({ value, issues }) => {
   const message = ['', '.', '..'].includes(value) ? undefined : documentNameFault(value);
   if (message !== undefined) issues.push({ code: 'custom', input: value, message });

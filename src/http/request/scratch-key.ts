@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { stateKeyFault } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
 
-/** Is the name of a scratch state in a query. */
+/** Accepts the name of a scratch state in a query. `assertScratchKey` checks it. */
 export const scratchParameter = z
   .string()
   .optional()

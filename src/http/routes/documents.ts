@@ -6,7 +6,7 @@ import { jsonValue } from '../../domain/forms.ts';
 import { documentHistorySchema } from '../../domain/history.ts';
 import type { Store } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
-import { boundedBody, commit } from '../openapi/codes.ts';
+import { commit, jsonBody } from '../openapi/codes.ts';
 import { commitAnswers, commitHeaders, jsonAnswer, NOT_MODIFIED, type Operation } from '../openapi/operation.ts';
 import { sendJsonText } from '../reply/json.ts';
 import { sendReceipt } from '../reply/receipt.ts';
@@ -77,7 +77,7 @@ const putDocument = {
   ...writing,
   body: { mediaTypes: JSON_TYPES, schema: jsonValue, examples: { greeting: { text: 'hello' } } },
   answers: commitAnswers({ creates: true, tagged: true }),
-  codes: [...boundedBody, ...commit, 'invalid_document_name'],
+  codes: [...jsonBody, ...commit, 'invalid_document_name'],
 } satisfies Operation;
 
 const patchDocument = {
@@ -86,7 +86,7 @@ const patchDocument = {
   ...writing,
   body: { mediaTypes: PATCH_TYPES, schema: jsonValue, examples: { language: { lang: 'en' } } },
   answers: commitAnswers({ creates: true, tagged: true }),
-  codes: [...boundedBody, ...commit, 'invalid_document_name'],
+  codes: [...jsonBody, ...commit, 'invalid_document_name'],
 } satisfies Operation;
 
 const deleteDocument = {

@@ -32,14 +32,7 @@ const restoreBackup = {
     },
   },
   answers: jsonAnswer(restoreReportSchema, 'What the restore did or, with "dry_run", would do.'),
-  codes: [
-    ...operation,
-    ...backup,
-    'invalid_restore_request',
-    'state_key_mismatch',
-    'scratch_exists',
-    'document_too_large',
-  ],
+  codes: [...operation, ...backup, 'invalid_restore_request', 'state_key_mismatch', 'scratch_exists'],
 } satisfies Operation;
 
 export function registerRestore(

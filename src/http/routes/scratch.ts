@@ -16,7 +16,7 @@ const dropScratch = {
       .meta({ examples: ['trial'] }),
   },
   answers: jsonAnswer(droppedScratchSchema, 'The scratch state is gone.'),
-  codes: ['scratch_not_found', 'restore_in_progress'],
+  codes: ['scratch_not_found', 'restore_in_progress', 'commit_outcome_unknown'],
 } satisfies Operation;
 
 export function registerScratch(app: FastifyInstance, { store }: { store: Pick<Store, 'dropScratch'> }): void {

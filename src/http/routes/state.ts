@@ -3,7 +3,7 @@ import type { Change } from '../../domain/commit.ts';
 import { documentsByName } from '../../domain/forms.ts';
 import type { Store } from '../../domain/store.ts';
 import type { CapturedValue } from '../../json/visit.ts';
-import { boundedBody, commit } from '../openapi/codes.ts';
+import { commit, jsonBody } from '../openapi/codes.ts';
 import { commitAnswers, commitHeaders, jsonAnswer, NOT_MODIFIED, type Operation } from '../openapi/operation.ts';
 import { sendReceipt } from '../reply/receipt.ts';
 import { abortSignalOf, sendStream } from '../reply/stream.ts';
@@ -28,7 +28,7 @@ const readState = {
 const writing = {
   headers: commitHeaders,
   answers: commitAnswers({ creates: false, tagged: true }),
-  codes: [...boundedBody, ...commit, 'invalid_document_name', 'state_not_object', 'too_many_changes'],
+  codes: [...jsonBody, ...commit, 'invalid_document_name', 'state_not_object', 'too_many_changes'],
 } as const;
 
 const patchState = {

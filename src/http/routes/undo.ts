@@ -4,7 +4,7 @@ import { undoRequestSchema } from '../../domain/request.ts';
 import type { Store } from '../../domain/store.ts';
 import { undoReportSchema } from '../../domain/undo.ts';
 import { limits } from '../../limits.ts';
-import { boundedBody, operation } from '../openapi/codes.ts';
+import { operation } from '../openapi/codes.ts';
 import { jsonAnswer, type Operation } from '../openapi/operation.ts';
 import { abortSignalOf } from '../reply/stream.ts';
 import { callerOf } from '../request/actor.ts';
@@ -22,7 +22,7 @@ const undoRestore = {
     examples: { plan: { confirm: 'undo', dry_run: true }, undo: { confirm: 'undo' } },
   },
   answers: jsonAnswer(undoReportSchema, 'What the undo did or, with "dry_run", would do.'),
-  codes: [...operation, ...boundedBody, 'invalid_undo_request', 'nothing_to_undo', 'undo_record_damaged'],
+  codes: [...operation, 'invalid_undo_request', 'nothing_to_undo', 'undo_record_damaged'],
 } satisfies Operation;
 
 export function registerUndo(

@@ -15,15 +15,16 @@ export interface Received {
 interface Described {
   $ref?: string;
   headers?: Record<string, unknown>;
-  content?: Record<string, { schema: object }>;
+  content?: Record<string, { schema: { allOf?: [object, { properties: { code: { enum: string[] } } }] } }>;
 }
 
 interface Document {
-  paths: Record<string, Record<string, { responses: Record<string, Described> }>>;
-  components: { headers: Record<string, object>; responses: Record<string, Described> };
+  paths: Record<string, Record<string, { operationId: string; responses: Record<string, Described> }>>;
+  components: { headers: Record<string, { required: boolean }>; responses: Record<string, Described> };
 }
 
 const DOCUMENT = 'openapi.json';
+const PROBLEM = 'application/problem+json';
 const NDJSON = 'application/x-ndjson';
 
 const document: Document = JSON.parse(readFileSync(new URL('../../../docs/openapi.json', import.meta.url), 'utf8'));
@@ -67,7 +68,7 @@ export function assertDescribed(answer: Received): void {
 function assertProblem({ method, status, headers, text }: Received, where: string): void {
   if (status < 400) throw new Error(`${where}: the document does not have this route`);
   if (method === 'HEAD') return;
-  if (mediaTypeOf(headers) !== 'application/problem+json') throw new Error(`${where}: the answer is not a problem`);
+  if (mediaTypeOf(headers) !== PROBLEM) throw new Error(`${where}: the answer is not a problem`);
   assertProblemText(text, where);
 }
 
@@ -76,9 +77,28 @@ export function assertProblemText(text: string, where = 'a problem'): void {
   assertValue(text, ['components', 'schemas', 'Problem'], where);
 }
 
+/** Throws unless one of the operations can send the code. No client gets `client_gone`. */
+export function assertCodeDescribed(operationIds: string[], code: string): void {
+  if (code === 'client_gone' || operationIds.some((id) => codesOf(id).has(code))) return;
+  throw new Error(`${operationIds.join(', ')}: the document does not have the code ${code}`);
+}
+
+function codesOf(operationId: string): Set<string> {
+  const operations = Object.values(document.paths).flatMap((methods) => Object.values(methods));
+  const responses = operations.find((one) => one.operationId === operationId)?.responses ?? {};
+  const problems = Object.values(responses).map((one) => sharedBy(one)?.content?.[PROBLEM]?.schema.allOf?.[1]);
+  return new Set(problems.flatMap((one) => one?.properties.code.enum ?? []));
+}
+
+/** Returns the answer to which an operation refers; undefined for an answer of its own. */
+function sharedBy({ $ref }: Described): Described | undefined {
+  return document.components.responses[$ref?.split('/').at(-1) ?? ''];
+}
+
 function assertHeaders(headers: Received['headers'], described: Record<string, unknown>, where: string): void {
-  for (const name of Object.keys(document.components.headers)) {
+  for (const [name, { required }] of Object.entries(document.components.headers)) {
     const value = headers[name];
+    if (value === undefined && required) throw new Error(`${where}: the answer has no header ${name}`);
     if (value === undefined) continue;
     if (!Object.hasOwn(described, name)) throw new Error(`${where}: the document does not have the header ${name}`);
     const fault = faultOf(['components', 'headers', name, 'schema'], String(value));
