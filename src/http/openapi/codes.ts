@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../../errors.ts';
 
-// These lists group the error codes that routes of a kind have in common. The status of a code is that of the catalogue.
+// These lists group the error codes that routes of a kind have in common. The catalogue has the status of each.
 
 /** Lists the codes of every route: of a request that is not valid before its route is known, and of a failing node. */
 export const everyRoute = [
