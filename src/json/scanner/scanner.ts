@@ -19,7 +19,7 @@ import { createWhitespaceReader } from './whitespace-reader.ts';
 
 /** Scans one JSON text in chunks: strict RFC 8259, in UTF-8 without a byte order mark. */
 export interface JsonScanner {
-  /** Takes the next bytes, split anywhere. Calls the callbacks synchronously. Keeps no reference to the chunk. */
+  /** Takes the next bytes, split anywhere. Calls the callbacks synchronously. Keeps no reference to the chunk itself. */
   write(chunk: Uint8Array): void;
   /** Ends the input. Throws `JsonTruncatedError` when a value is still open. */
   end(): void;
@@ -222,7 +222,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
     current = undefined;
     if (visit.kind === 'skip') return;
     const canonicalBytes = output.length + output.extra;
-    const text = output.take(visit.borrows);
+    const text = output.take(visit.borrows === 'call');
     visit.onValue({ text, type: currentType, canonicalBytes, offset: captureOffset });
   }
 
