@@ -47,7 +47,7 @@ export interface Decoded {
 export interface Decoder<Whole> {
   /** Filled while the text is read. */
   readonly whole: Whole;
-  /** Takes the next bytes, split anywhere. Returns the items that they complete. Their texts may be parts of the chunk. */
+  /** Takes the next bytes, split anywhere. Returns the items that they complete. Texts may be parts of the chunk. */
   write(chunk: Uint8Array): BackupItem[];
   /** Returns the approximate memory in use, in bytes, without the items that `write` has returned. */
   heldBytes(): number;

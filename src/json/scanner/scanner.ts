@@ -19,7 +19,7 @@ import { createWhitespaceReader } from './whitespace-reader.ts';
 
 /** Scans one JSON text in chunks: strict RFC 8259, in UTF-8 without a byte order mark. */
 export interface JsonScanner {
-  /** Takes the next bytes, split anywhere. Calls the callbacks synchronously. Keeps no reference to the chunk itself. */
+  /** Takes the next bytes, split anywhere. Calls the callbacks synchronously. Keeps no reference to the chunk. */
   write(chunk: Uint8Array): void;
   /** Ends the input. Throws `JsonTruncatedError` when a value is still open. */
   end(): void;
