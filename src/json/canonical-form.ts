@@ -41,8 +41,8 @@ export function endOfCanonicalAfter(bytes: Buffer, first: FirstMember, levels: n
   const end = endOfMembers(bytes, valueEnd + 1, levels - 1, first);
   if (end < 0) return UNKNOWN;
   for (let index = 3; index < members.length; index += 3) {
-    const [start, other] = [members[index] as number, members[index + 1] as number];
-    if (isSame(bytes, start + origin, other + origin, nameStart, nameEnd)) return UNKNOWN;
+    const start = origin + (members[index] as number);
+    if (isSame(bytes, start, origin + (members[index + 1] as number), nameStart, nameEnd)) return UNKNOWN;
   }
   return end;
 }
@@ -200,5 +200,9 @@ function isAfter(bytes: Buffer, start: number, end: number, otherStart: number, 
 }
 
 function isSame(bytes: Buffer, start: number, end: number, otherStart: number, otherEnd: number): boolean {
-  return end - start === otherEnd - otherStart && bytes.compare(bytes, otherStart, otherEnd, start, end) === 0;
+  if (end - start !== otherEnd - otherStart) return false;
+  for (let index = 0; index < end - start; index += 1) {
+    if (bytes[start + index] !== bytes[otherStart + index]) return false;
+  }
+  return true;
 }
