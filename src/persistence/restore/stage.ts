@@ -96,8 +96,8 @@ export interface StageOptions {
   onBegin(request: Record<string, unknown>): Promise<void>;
 }
 
-/** Memory of an item for each of its bytes: its text, the same as a string while it is read, and the line of COPY. */
-const ITEM_MEMORY_FACTOR = 3;
+/** Memory of an item for each of its bytes: its text, and the line of COPY. */
+const ITEM_MEMORY_FACTOR = 2;
 
 /**
  * Decodes the body as it arrives, and copies its documents, digests and entries into the staging tables. `connection`
