@@ -13,6 +13,33 @@ export function noSpan(): Span {
   return { start: -1, end: -1 };
 }
 
+/** Finds the span of a member by its name, without making a string of that. */
+export class SpanIndex {
+  private readonly spans: Span[];
+  /** By the length of the name. */
+  private readonly members: { name: string; span: Span }[][] = [];
+
+  constructor(spans: Record<string, Span>) {
+    this.spans = Object.values(spans);
+    for (const [name, span] of Object.entries(spans)) {
+      this.members[name.length] ??= [];
+      this.members[name.length]?.push({ name, span });
+    }
+  }
+
+  clear(): void {
+    for (const span of this.spans) span.start = -1;
+  }
+
+  /** `start` and `end` are the positions of the name in the text, with its quotes. */
+  find(text: Buffer, start: number, end: number): Span | undefined {
+    const members = this.members[end - start - 2];
+    if (members === undefined) return undefined;
+    for (const { name, span } of members) if (isName(text, start, name)) return span;
+    return undefined;
+  }
+}
+
 /**
  * Bounds the strings that are read: the longest name with each byte escaped. An action is only required to be a string.
  */
@@ -48,15 +75,24 @@ export class EntryText {
   /** Where the name `hash` begins. */
   hashNameStart = -1;
   private readonly cursor = new MemberCursor(this.text, -1);
-  private readonly spans = [
-    ...[this.seq, this.hash, this.eventId, this.recordedAt, this.action, this.idempotencyKey],
-    ...[this.revision, this.epoch, this.changes, this.restore, this.undo],
-  ];
+  private readonly index = new SpanIndex({
+    seq: this.seq,
+    hash: this.hash,
+    event_id: this.eventId,
+    recorded_at: this.recordedAt,
+    action: this.action,
+    idempotency_key: this.idempotencyKey,
+    revision: this.revision,
+    epoch: this.epoch,
+    changes: this.changes,
+    restore: this.restore,
+    undo: this.undo,
+  });
 
   /** Reads another entry. `members` are the places of its members, see `CapturedValue`. */
   read(text: Buffer, members?: readonly number[]): void {
     this.text = text;
-    for (const span of this.spans) span.start = -1;
+    this.index.clear();
     if (members === undefined) {
       const { cursor } = this;
       cursor.enter(text, 1);
@@ -69,43 +105,11 @@ export class EntryText {
   }
 
   private addMember(nameStart: number, nameEnd: number, valueEnd: number): void {
-    const span = this.spanOf(nameStart, nameEnd);
+    const span = this.index.find(this.text, nameStart, nameEnd);
     if (span === undefined) return;
     span.start = afterSeparator(this.text, nameEnd);
     span.end = valueEnd;
     if (span === this.hash) this.hashNameStart = nameStart;
-  }
-
-  private spanOf(start: number, end: number): Span | undefined {
-    const { text } = this;
-    switch (end - start - 2) {
-      case 3:
-        return isName(text, start, 'seq') ? this.seq : undefined;
-      case 4:
-        return isName(text, start, 'hash') ? this.hash : isName(text, start, 'undo') ? this.undo : undefined;
-      case 5:
-        return isName(text, start, 'epoch') ? this.epoch : undefined;
-      case 6:
-        return isName(text, start, 'action') ? this.action : undefined;
-      case 7:
-        return isName(text, start, 'changes')
-          ? this.changes
-          : isName(text, start, 'restore')
-            ? this.restore
-            : undefined;
-      case 8:
-        return isName(text, start, 'event_id')
-          ? this.eventId
-          : isName(text, start, 'revision')
-            ? this.revision
-            : undefined;
-      case 11:
-        return isName(text, start, 'recorded_at') ? this.recordedAt : undefined;
-      case 15:
-        return isName(text, start, 'idempotency_key') ? this.idempotencyKey : undefined;
-      default:
-        return undefined;
-    }
   }
 
   /** Returns the value as `JSON.parse` does, but an overlong string as an empty one, and null for another container. */

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { seqOf } from '../../backup/check/entry-forms.ts';
 import { EntryText, type Span } from '../../backup/check/entry-text.ts';
 import { createFingerprints, fingerprintOf } from '../../backup/check/fingerprints.ts';
-import { type OnlyChange, readOnlyChange } from '../../backup/check/only-change.ts';
+import { createChangeReader, type OnlyChange } from '../../backup/check/only-change.ts';
 import { isHash, malformedMemberOf } from '../../backup/check/plain-entry.ts';
 import type { EntryItem } from '../../backup/format/decoder.ts';
 import { chainHash } from '../../backup/format/digests.ts';
@@ -46,6 +46,7 @@ export function createEntryStager(): EntryStager {
   const eventIds = createFingerprints();
   const keys = createFingerprints();
   const entry = new EntryText();
+  const readChange = createChangeReader();
   const staged: StagedEntries = {
     count: 0,
     malformed: undefined,
@@ -97,6 +98,9 @@ export function createEntryStager(): EntryStager {
       line.addText(toBytea(previousHash));
       addString(line, entry.text, entry.eventId);
       addColumns(line, entry, typeof key === 'string' ? key : '');
+      // PostgreSQL also tells whether a restore or undo has recorded its changes.
+      const isRestore = entry.is(entry.action, 'restore') || entry.is(entry.action, 'undo');
+      addChange(line, entry, isRestore ? undefined : readChange(entry));
       addWithoutHash(line, entry);
     },
     heldBytes: () => eventIds.heldBytes() + keys.heldBytes(),
@@ -118,7 +122,7 @@ function addUnchecked(line: CopyLine, entry: EntryText): void {
   else line.addBytes(entry.text, 0, entry.text.length);
 }
 
-/** Adds the columns from `idempotency_key` to `change_sha256` of a well-formed entry. */
+/** Adds the columns from `idempotency_key` to `action` of a well-formed entry. */
 function addColumns(line: CopyLine, entry: EntryText, key: string): void {
   const { text, action } = entry;
   const isPlainAction = entry.isPlain(action);
@@ -129,22 +133,22 @@ function addColumns(line: CopyLine, entry: EntryText, key: string): void {
   addString(line, text, entry.recordedAt);
   if (isReadable && isPlainAction) addString(line, text, action);
   else line.addText(isReadable ? actionText : '');
-  // PostgreSQL also tells whether a restore or undo has recorded its changes.
-  const isRestore = entry.is(action, 'restore') || entry.is(action, 'undo');
-  const change = isRestore ? undefined : readOnlyChange(entry);
-  if (change === undefined) addNulls(line, CHANGE_COLUMNS);
-  else addChange(line, entry, change);
 }
 
-function addChange(line: CopyLine, entry: EntryText, { name, revision, op, sha256 }: OnlyChange): void {
+/** Adds the columns from `change_name` to `change_sha256`. */
+function addChange(line: CopyLine, entry: EntryText, change: OnlyChange | undefined): void {
+  if (change === undefined) {
+    addNulls(line, CHANGE_COLUMNS);
+    return;
+  }
   const { text } = entry;
-  line.addText(name);
+  const revision = change.revision.start >= 0 ? change.revision : entry.revision;
+  line.addText(change.name);
   if (revision.start >= 0) addSpan(line, text, revision);
-  else if (entry.revision.start >= 0) addSpan(line, text, entry.revision);
   else line.addText('0');
-  line.addText(op);
-  if (op === 'delete') line.addText('');
-  else addHex(line, text, sha256);
+  line.addText(change.op);
+  if (change.op === 'delete') line.addText('');
+  else addHex(line, text, change.sha256);
 }
 
 function addNulls(line: CopyLine, count: number): void {

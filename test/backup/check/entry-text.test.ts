@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type EntryMembers, malformedMember } from '../../../src/backup/check/entry-forms.ts';
 import { EntryText } from '../../../src/backup/check/entry-text.ts';
-import { readOnlyChange } from '../../../src/backup/check/only-change.ts';
+import { createChangeReader } from '../../../src/backup/check/only-change.ts';
 import { malformedMemberOf } from '../../../src/backup/check/plain-entry.ts';
 import { createBackupDecoder, type EntryItem } from '../../../src/backup/format/decoder.ts';
 import { canonicalText, canonicalWithout } from '../../../src/json/canonical.ts';
@@ -130,7 +130,7 @@ test.each<[string, object, object]>([
   const entry = { ...good, changes: [change] };
   for (const write of [asLoom, JSON.stringify, (one: object) => spellOddly(one, 3)]) {
     const text = read(entry, write);
-    const found = readOnlyChange(text);
+    const found = createChangeReader()(text);
     const values = { revision: text.value(found?.revision ?? NONE), sha256: text.value(found?.sha256 ?? NONE) };
     expect({ ...found, ...values }).toMatchObject(expected);
   }
@@ -149,12 +149,12 @@ test.each<[string, unknown]>([
   ['another value', { put }],
 ])('PostgreSQL reads the changes of an entry with %s', (_what, changes) => {
   for (const write of [asLoom, JSON.stringify])
-    expect(readOnlyChange(read({ ...good, changes }, write))).toBeUndefined();
+    expect(createChangeReader()(read({ ...good, changes }, write))).toBeUndefined();
 });
 
 test('a key or a name of the greatest length is read, even if each byte is escaped', () => {
   const key = '\u0001'.repeat(limits.maxIdempotencyKeyBytes);
   expect(read({ ...good, idempotency_key: key }).members().idempotency_key).toBe(key);
   const name = '"'.repeat(limits.maxDocumentNameBytes);
-  expect(readOnlyChange(read({ ...good, changes: [{ ...put, name }] }))?.name).toBe(name);
+  expect(createChangeReader()(read({ ...good, changes: [{ ...put, name }] }))?.name).toBe(name);
 });
