@@ -114,3 +114,21 @@ describe('pgbouncer.ini', () => {
     expect(settingOf('tcp_keepidle') * 1_000).toBe(limits.keepAliveDelayMs);
   });
 });
+
+describe('docs/deploy.md', () => {
+  const page = readDeployFile('../deploy.md').replace(/\s+/g, ' ');
+  const longest = Math.ceil((limits.maxStateBodyBytes * limits.maxRawBodyFactor + limits.rawBodySlackBytes) / MiB);
+
+  test.each([
+    `never later than the node's ${limits.keepAliveTimeoutMs / 1_000} s`,
+    `40 s > ${delayMs / 1_000} s + ${timeoutMs / 1_000} s + ${lastMs / 1_000} s`,
+    `the proxy's wait for an answer | above the time of the longest check of a restore | ${limits.clientIdleTimeoutMs / 1_000} s`,
+    `above the ${limits.readerIdleTimeoutMs / 1_000} s after which a node closes the connection of a reader`,
+    `${limits.maxStateBodyBytes / MiB} MiB of canonical text, which has up to ${longest} MiB`,
+    `16 KiB and ${limits.maxRequestHeaders} headers`,
+    `\`LOOM_MAX_CONNECTIONS\`, ${limits.maxConnections.toLocaleString('en')} by default`,
+    `reserves ${limits.lastAnswerMs} ms of the timeout for each open request`,
+  ])('states the figure: %s', (words) => {
+    expect(page).toContain(words);
+  });
+});

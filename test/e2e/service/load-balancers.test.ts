@@ -115,7 +115,7 @@ async function checkRestarts(starts: ((nodes: number[]) => Promise<Balancer>)[])
   if (nginx !== undefined) await checkKill(nginx, nodes[0]);
 }
 
-/** Kills a node under load. nginx sends the changes in flight to the other node, with a key that makes each one once. */
+/** Kills a node under load. nginx sends the changes in flight to the other node, with a key that makes each once. */
 async function checkKill(nginx: Balancer, node: Program | undefined): Promise<void> {
   const before = await countEntries(nginx);
   const load = startLoad(nginx, ['PUT', 'PATCH']);

@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,9 +20,9 @@ export function testWithTool(program: string, title: string, check: () => unknow
   test(`${title} (${reason})`, async () => void (has ? await check() : showAbsence()), timeoutMs);
 }
 
-/** Runs a program to its end. Returns its output; throws with it if the exit code is not 0. */
-export function runTool(program: string, args: string[]): string {
-  const { error, status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8' });
+/** Runs a program to its end. Returns its output; throws an error with it if the exit code is not 0. */
+export function runTool(program: string, args: string[], input = ''): string {
+  const { error, status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8', input });
   if (error !== undefined) throw error;
   const output = stdout + stderr;
   if (status !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${status}: ${output}`);
@@ -35,9 +35,4 @@ export function writeFiles(files: Record<string, string>): string {
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text);
   return directory;
-}
-
-/** Runs a program that reads from standard input. */
-export function pipeTool(program: string, args: string[], input: string): string {
-  return execFileSync(program, args, { input, encoding: 'utf8' });
 }
