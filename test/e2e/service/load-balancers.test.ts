@@ -13,6 +13,10 @@ const ADMIN_TOKEN = 'admin-token-of-the-balancer-test';
 const asAdmin = { 'x-loom-admin-token': ADMIN_TOKEN };
 
 const CLIENTS = 8;
+
+/** Does not fit into the buffers that a proxy fills before it connects to a node. */
+const largeText = 'x'.repeat(100_000);
+
 const allMethods = ['GET', 'PUT', 'PATCH', 'backup'] as const;
 type Method = (typeof allMethods)[number];
 
@@ -62,7 +66,7 @@ function send(url: string, method: Method, client: number, agent: Agent): Promis
       });
     });
     asked.on('error', (error) => resolve(error.message));
-    asked.end(isRead ? undefined : '{"a":1}');
+    asked.end(isRead ? undefined : JSON.stringify({ a: client === 0 ? largeText : 1 }));
   });
 }
 
