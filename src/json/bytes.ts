@@ -29,6 +29,12 @@ export const OF_NUMBER = table(
   (byte) => (byte >= BYTE.zero && byte <= BYTE.nine) || '+-.eE'.includes(String.fromCharCode(byte)),
 );
 
+/** Maps to 1 the decimal digits. */
+export const DIGIT = table((byte) => byte >= BYTE.zero && byte <= BYTE.nine);
+
+/** Maps to 1 the digits of lower-case hex. */
+export const HEX_DIGIT = table((byte) => '0123456789abcdef'.includes(String.fromCharCode(byte)));
+
 /** Maps to 1 JSON's four whitespace characters. */
 export const WHITESPACE = table((byte) => byte === 0x20 || byte === 0x09 || byte === 0x0a || byte === 0x0d);
 
@@ -56,6 +62,7 @@ export function showByte(byte: number): string {
   return byte > 0x20 && byte < 0x7f ? `'${String.fromCharCode(byte)}'` : `byte 0x${byte.toString(16).padStart(2, '0')}`;
 }
 
-function table(isIn: (byte: number) => boolean): Uint8Array {
+/** Maps to 1 the bytes for which `isIn` returns true. */
+export function table(isIn: (byte: number) => boolean): Uint8Array {
   return Uint8Array.from({ length: 256 }, (_, byte) => (isIn(byte) ? 1 : 0));
 }

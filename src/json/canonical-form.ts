@@ -18,13 +18,33 @@ export function endOfCanonical(bytes: Buffer, start: number, levels: number): nu
   return endOfValue(bytes, start, levels);
 }
 
+/** Describes an object whose first member was read before the others. Positions are of the bytes. */
+export interface FirstMember {
+  /** Where its name begins, and where its value ends. */
+  nameStart: number;
+  valueEnd: number;
+  /** Receives the places of all members, as in `CapturedValue.members`. */
+  members: number[];
+  /** The position from which these count. */
+  origin: number;
+}
+
 /**
- * Returns the end of an object if it is in canonical form after its first member. `first` is where that member's name
- * begins, `start` where the name of the second member begins. No other member may have the name of the first.
+ * Returns the end of an object if it is in canonical form after its first member. No other member may have the name of
+ * the first.
  */
-export function endOfCanonicalAfter(bytes: Buffer, first: number, start: number, levels: number): number {
-  const firstEnd = endOfName(bytes, first);
-  return firstEnd < 0 ? UNKNOWN : endOfMembers(bytes, start, levels - 1, { start: first, end: firstEnd });
+export function endOfCanonicalAfter(bytes: Buffer, first: FirstMember, levels: number): number {
+  const { nameStart, valueEnd, members, origin } = first;
+  const nameEnd = endOfName(bytes, nameStart);
+  if (nameEnd < 0) return UNKNOWN;
+  members.push(nameStart - origin, nameEnd - origin, valueEnd - origin);
+  const end = endOfMembers(bytes, valueEnd + 1, levels - 1, first);
+  if (end < 0) return UNKNOWN;
+  for (let index = 3; index < members.length; index += 3) {
+    const start = origin + (members[index] as number);
+    if (isSame(bytes, start, origin + (members[index + 1] as number), nameStart, nameEnd)) return UNKNOWN;
+  }
+  return end;
 }
 
 /**
@@ -70,7 +90,7 @@ function endOfValue(bytes: Buffer, start: number, levels: number): number {
 }
 
 /** Reads members up to the closing brace. Their names must ascend, so none occurs twice. */
-function endOfMembers(bytes: Buffer, start: number, levels: number, taken?: { start: number; end: number }): number {
+function endOfMembers(bytes: Buffer, start: number, levels: number, first?: FirstMember): number {
   let position = start;
   let previousStart = 0;
   let previousEnd = 0;
@@ -86,12 +106,12 @@ function endOfMembers(bytes: Buffer, start: number, levels: number, taken?: { st
     }
     end += 1;
     if (previousEnd > 0 && !isAfter(bytes, position, end, previousStart, previousEnd)) return UNKNOWN;
-    if (taken !== undefined && isSame(bytes, position, end, taken.start, taken.end)) return UNKNOWN;
     previousStart = position;
     previousEnd = end;
     if (bytes[end] !== BYTE.colon || bytes[end + 1] !== BYTE.space) return UNKNOWN;
     position = endOfValue(bytes, end + 2, levels);
     if (position < 0) return UNKNOWN;
+    first?.members.push(previousStart - first.origin, previousEnd - first.origin, position - first.origin);
     const next = bytes[position];
     if (next === BYTE.closeBrace) return position + 1;
     if (next !== BYTE.comma || bytes[position + 1] !== BYTE.space) return UNKNOWN;
@@ -180,5 +200,9 @@ function isAfter(bytes: Buffer, start: number, end: number, otherStart: number, 
 }
 
 function isSame(bytes: Buffer, start: number, end: number, otherStart: number, otherEnd: number): boolean {
-  return end - start === otherEnd - otherStart && bytes.compare(bytes, otherStart, otherEnd, start, end) === 0;
+  if (end - start !== otherEnd - otherStart) return false;
+  for (let index = 0; index < end - start; index += 1) {
+    if (bytes[start + index] !== bytes[otherStart + index]) return false;
+  }
+  return true;
 }

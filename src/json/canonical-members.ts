@@ -1,6 +1,7 @@
 import { BYTE, ENDS_PLAIN_RUN } from './bytes.ts';
 
-// Reads the parts of a text that is known to be in canonical form. The functions rely on it and check nothing.
+// Reads the parts of a text that is known to be valid: in canonical form, or captured (`CapturedValue.text`), which has
+// no spaces between tokens. The functions rely on it and check nothing.
 
 /** Returns the end of the value that begins at `start`. */
 export function endOfPart(bytes: Buffer, start: number): number {
@@ -29,37 +30,53 @@ function endsScalar(byte: number): boolean {
   return byte === BYTE.comma || byte === BYTE.closeBrace || byte === BYTE.closeBracket;
 }
 
-/** Bytes of a string that a loop passes faster than a call into the runtime. */
-const SHORT_STRING_BYTES = 64;
+/** Bytes of a plain run that a loop passes faster than a call into the runtime. */
+const SHORT_RUN_BYTES = 64;
 
 function endOfQuoted(bytes: Buffer, start: number): number {
   let position = start + 1;
-  for (let byte = bytes[position]; byte !== BYTE.quote; byte = bytes[position]) {
-    if (position - start === SHORT_STRING_BYTES) {
-      const quote = bytes.indexOf(BYTE.quote, position);
+  for (;;) {
+    const limit = position + SHORT_RUN_BYTES;
+    while (position < limit && ENDS_PLAIN_RUN[bytes[position] as number] === 0) position += 1;
+    const byte = bytes[position];
+    if (byte === QUOTE) return position + 1;
+    if (byte === BACKSLASH) {
+      position += 2;
+    } else if (position < limit) {
+      position += 1;
+    } else {
+      const quote = bytes.indexOf(QUOTE, position);
       // A quote after a backslash may be a part of the string.
-      if (bytes[quote - 1] !== BYTE.backslash) return quote + 1;
+      if (bytes[quote - 1] !== BACKSLASH) return quote + 1;
     }
-    position += byte === BYTE.backslash ? 2 : 1;
   }
-  return position + 1;
 }
+
+const { quote: QUOTE, backslash: BACKSLASH } = BYTE;
+
+const EMPTY: Buffer = Buffer.alloc(0);
 
 /** Moves over the members of an object. The fields are positions of the current member; the name is with quotes. */
 export class MemberCursor {
-  readonly bytes: Buffer;
-  private readonly start: number;
+  bytes = EMPTY;
   nameStart = 0;
   nameEnd = 0;
   valueStart = 0;
   valueEnd = 0;
-  private position: number;
+  private start = -1;
+  private position = -1;
 
-  /** `start` is where the name of the first member begins; -1 stands for an object without members. */
+  /** Begins an object, as `enter` does. */
   constructor(bytes: Buffer, start: number) {
+    this.enter(bytes, start);
+  }
+
+  /** Begins another object. `start` is where the name of its first member begins; -1 if it has no members. */
+  enter(bytes: Buffer, start: number): void {
     this.bytes = bytes;
     this.start = start;
     this.position = start;
+    this.valueEnd = 0;
   }
 
   /** Moves to the next member. Returns false after the last. */
@@ -68,9 +85,9 @@ export class MemberCursor {
     if (position < 0 || bytes[position] !== BYTE.quote) return false;
     this.nameStart = position;
     this.nameEnd = endOfQuoted(bytes, position);
-    this.valueStart = this.nameEnd + 2;
+    this.valueStart = afterSeparator(bytes, this.nameEnd);
     this.valueEnd = endOfPart(bytes, this.valueStart);
-    this.position = bytes[this.valueEnd] === BYTE.comma ? this.valueEnd + 2 : -1;
+    this.position = bytes[this.valueEnd] === BYTE.comma ? afterSeparator(bytes, this.valueEnd) : -1;
     return true;
   }
 
@@ -109,31 +126,46 @@ export class MemberCursor {
 
   /** Returns the current value if it is a string. */
   readString(): string | undefined {
-    const { bytes, valueStart, valueEnd } = this;
-    if (bytes[valueStart] !== BYTE.quote) return undefined;
-    let end = valueStart + 1;
-    while (ENDS_PLAIN_RUN[bytes[end] as number] === 0) end += 1;
-    if (end === valueEnd - 1) return bytes.toString('latin1', valueStart + 1, end);
-    return String(JSON.parse(bytes.toString('utf8', valueStart, valueEnd)));
+    return readString(this.bytes, this.valueStart, this.valueEnd);
   }
 
-  /** Returns the current value as `JSON.parse` does. A string that equals `likely` is returned without a new one. */
-  readValue(likely?: unknown): unknown {
-    if (typeof likely === 'string' && this.isString(likely)) return likely;
-    const { bytes, valueStart, valueEnd } = this;
-    return (
-      this.readString() ??
-      wholeNumberOf(bytes, valueStart, valueEnd) ??
-      JSON.parse(bytes.toString('utf8', valueStart, valueEnd))
-    );
+  /** Returns the current value as `JSON.parse` does. */
+  readValue(): unknown {
+    return readValue(this.bytes, this.valueStart, this.valueEnd);
   }
+}
+
+/** Returns the position after a separator and the space that it has in canonical form. */
+export function afterSeparator(bytes: Buffer, separator: number): number {
+  return bytes[separator + 1] === BYTE.space ? separator + 2 : separator + 1;
+}
+
+/** Returns whether the bytes are plain: ASCII without quotes, backslashes and control characters. */
+export function isPlain(bytes: Buffer, start: number, end: number): boolean {
+  let position = start;
+  while (position < end && ENDS_PLAIN_RUN[bytes[position] as number] === 0) position += 1;
+  return position === end;
+}
+
+/** Returns the value between two positions if it is a string. */
+export function readString(bytes: Buffer, start: number, end: number): string | undefined {
+  if (bytes[start] !== BYTE.quote) return undefined;
+  if (isPlain(bytes, start + 1, end - 1)) return bytes.toString('latin1', start + 1, end - 1);
+  return String(JSON.parse(bytes.toString('utf8', start, end)));
+}
+
+/** Returns the value between two positions as `JSON.parse` does. */
+export function readValue(bytes: Buffer, start: number, end: number): unknown {
+  return (
+    readString(bytes, start, end) ?? wholeNumberOf(bytes, start, end) ?? JSON.parse(bytes.toString('utf8', start, end))
+  );
 }
 
 /** Digits of a whole number that is exact in any case. */
 const MAX_EXACT_DIGITS = 15;
 
 /** Returns the value of a number if it consists of a few digits only. */
-function wholeNumberOf(bytes: Buffer, start: number, end: number): number | undefined {
+export function wholeNumberOf(bytes: Buffer, start: number, end: number): number | undefined {
   if (end - start > MAX_EXACT_DIGITS) return undefined;
   let value = 0;
   for (let index = start; index < end; index += 1) {

@@ -26,8 +26,11 @@ export interface CaptureVisit {
    * member of this name, a string without spaces around it, and is in canonical form from its second member on.
    */
   canonical?: 'whole' | { after: string };
-  /** Whether the text is only valid during `onValue`, which saves a copy. By default, the receiver owns it. */
-  borrows?: boolean;
+  /**
+   * Saves a copy of the text. With `call`, the text is only valid during `onValue`; with `chunk`, as long as the chunk.
+   * By default, the receiver owns it.
+   */
+  borrows?: 'call' | 'chunk';
   onValue(value: CapturedValue): void;
 }
 
@@ -76,6 +79,11 @@ export interface CapturedValue {
    * the second member of an object begins, the first that is in canonical form.
    */
   canonicalFrom?: number;
+  /**
+   * Set together with a second member: for each member where its name begins and ends, with its quotes, and where its
+   * value ends.
+   */
+  members?: readonly number[];
   type: JsonType;
   /** Length of PostgreSQL's `jsonb::text` of the value. */
   canonicalBytes: number;

@@ -40,9 +40,6 @@ export interface EntryMembers {
   idempotency_key?: unknown;
   revision?: unknown;
   epoch?: unknown;
-  /** What a restore or an undo did. The forms do not cover it. */
-  restore?: unknown;
-  undo?: unknown;
 }
 
 const eventIdForm = new RegExp(entryForms.event_id);

@@ -2,25 +2,24 @@ import { type AuditHead, EMPTY_HEAD } from '../../domain/audit.ts';
 import type { BackupManifest } from '../../domain/backup.ts';
 import type { LoomError } from '../../errors.ts';
 import { canonicalWithout } from '../../json/canonical.ts';
-import { MemberCursor } from '../../json/canonical-members.ts';
 import type { EntryItem } from '../format/decoder.ts';
 import { chainHash } from '../format/digests.ts';
-import { type EntryMembers, malformedMember, seqOf } from './entry-forms.ts';
+import { seqOf } from './entry-forms.ts';
+import { EntryText } from './entry-text.ts';
 import { brokenLink, entryCountMismatch, headMismatch, malformedEntry } from './faults.ts';
+import { malformedMemberOf } from './plain-entry.ts';
 
-export interface CheckedEntry {
-  members: EntryMembers;
-  /** The canonical text of the entry without its hash, from `from` on, where the name of its first member begins. */
-  text: Buffer;
+/** Describes an entry as `{"hash":"…",` and the canonical text of the rest. It is valid until the next one is read. */
+export interface ReadEntry {
+  entry: EntryText;
+  /** Where the name of the first canonical member begins, see `chainHash`. */
   from: number;
-  /** Where the value of `changes` begins in the text; -1 without one. */
-  changesAt: number;
 }
 
 /** Checks the audit entries of a backup one by one, then against the manifest. */
 export interface EntryCheck {
-  /** Adds the next entry. Returns it checked; undefined from the first malformed entry on. */
-  add(item: EntryItem): CheckedEntry | undefined;
+  /** Adds the next entry. Returns it, valid until the next one; undefined from the first malformed entry on. */
+  add(item: EntryItem): EntryText | undefined;
   count(): number;
   /** Throws the first fault, in this order: forms, count, links. */
   assertValid(manifest: BackupManifest): void;
@@ -38,12 +37,12 @@ export function createEntryCheck(): EntryCheck {
   return {
     add: (item) => {
       count += 1;
-      const entry = readEntry(item);
-      const { members, text, from } = entry;
-      const member = malformedMember(members);
-      if (member !== undefined) malformed ??= malformedEntry('', count, member, seqOf(members));
+      const { entry, from } = readEntry(item);
+      const member = malformedMemberOf(entry);
+      if (member !== undefined) malformed ??= malformedEntry('', count, member, seqOf(entry.members()));
       if (malformed !== undefined) return undefined;
-      const link = { seq: Number(members.seq), hash: String(members.hash) };
+      const { text } = entry;
+      const link = { seq: entry.seqNumber(), hash: entry.plain(entry.hash) };
       // The first entry is linked to a hash in the manifest, which may come later in the file.
       if (first === undefined) first = { ...link, text: Buffer.from(text), from };
       else if (link.seq !== last.seq + 1 || chainHash(last.hash, text, from) !== link.hash) {
@@ -70,57 +69,22 @@ export function createEntryCheck(): EntryCheck {
   };
 }
 
-/** Where the text of the hash begins in an entry with `canonicalFrom`: after `{"hash":"`. */
-const HASH_START = 9;
-
-/** Reads entries without checking them. */
-export function createEntryReader(): (item: EntryItem) => CheckedEntry {
-  // Most entries have the epoch and the action of the one before.
-  let lastEpoch: unknown;
-  let lastAction: unknown;
-
-  function readMembers(text: Buffer, from: number, hash: unknown): CheckedEntry {
-    const members = noMembers();
-    members.hash = hash;
-    let changesAt = -1;
-    const cursor = new MemberCursor(text, from);
-    while (cursor.next()) {
-      // An assignment to `members[name]` would cost more than the rest.
-      if (cursor.isNamed('changes')) changesAt = cursor.valueStart;
-      else if (cursor.isNamed('seq')) members.seq = cursor.readValue();
-      else if (cursor.isNamed('epoch')) members.epoch = lastEpoch = cursor.readValue(lastEpoch);
-      else if (cursor.isNamed('action')) members.action = lastAction = cursor.readValue(lastAction);
-      else if (cursor.isNamed('event_id')) members.event_id = cursor.readValue();
-      else if (cursor.isNamed('revision')) members.revision = cursor.readValue();
-      else if (cursor.isNamed('recorded_at')) members.recorded_at = cursor.readValue();
-      else if (cursor.isNamed('idempotency_key')) members.idempotency_key = cursor.readValue();
-      else if (cursor.isNamed('restore')) members.restore = cursor.readValue();
-      else if (cursor.isNamed('undo')) members.undo = cursor.readValue();
-    }
-    return { members, text, from, changesAt };
-  }
-
-  return ({ text, canonicalFrom }) => {
-    if (canonicalFrom !== undefined) {
-      return readMembers(text, canonicalFrom, text.toString('latin1', HASH_START, canonicalFrom - 2));
-    }
-    const { hash } = JSON.parse(text.toString('utf8')) as EntryMembers;
-    return readMembers(Buffer.from(canonicalWithout(text, 'hash')), 1, hash);
+/** Reads entries without checking them, into one object for all. */
+export function createEntryReader(): (item: EntryItem) => ReadEntry {
+  const entry = new EntryText();
+  return ({ text, canonicalFrom, members }) => {
+    if (canonicalFrom === undefined) return readCaptured(entry, text);
+    entry.read(text, members);
+    return { entry, from: canonicalFrom };
   };
 }
 
-/** Returns an object in which the members of every entry have the same places, so that access to them is fast. */
-function noMembers(): EntryMembers {
-  return {
-    seq: undefined,
-    hash: undefined,
-    event_id: undefined,
-    recorded_at: undefined,
-    action: undefined,
-    idempotency_key: undefined,
-    revision: undefined,
-    epoch: undefined,
-    restore: undefined,
-    undo: undefined,
-  };
+/** Reads an entry in any form, and brings it into the one that LOOM writes. */
+function readCaptured(entry: EntryText, captured: Buffer): ReadEntry {
+  entry.read(captured);
+  const { start, end } = entry.hash;
+  const hash = start < 0 ? '{' : `{"hash":${captured.toString('utf8', start, end)},`;
+  const canonical = canonicalWithout(captured, 'hash').slice(1);
+  entry.read(Buffer.from(hash + canonical));
+  return { entry, from: Buffer.byteLength(hash) };
 }

@@ -15,13 +15,13 @@ import { limits } from '../../limits.ts';
 // docs/backup-format.md is the specification.
 
 /**
- * Contains one item of a backup. `CapturedValue` describes `text`, `canonicalBytes` and `canonicalFrom`. An entry with
- * `canonicalFrom` begins with its hash.
+ * Contains one item of a backup. `CapturedValue` describes `text`, `canonicalBytes`, `canonicalFrom` and `members`. An
+ * entry with `canonicalFrom` begins with its hash.
  */
 export type BackupItem =
   | { kind: 'document'; name: string; text: Buffer; canonicalBytes: number; canonicalFrom: number | undefined }
   | { kind: 'digest'; name: string; sha256: string }
-  | { kind: 'entry'; text: Buffer; canonicalFrom: number | undefined };
+  | { kind: 'entry'; text: Buffer; canonicalFrom: number | undefined; members: readonly number[] | undefined };
 
 export type EntryItem = Extract<BackupItem, { kind: 'entry' }>;
 
@@ -47,7 +47,7 @@ export interface Decoded {
 export interface Decoder<Whole> {
   /** Filled while the text is read. */
   readonly whole: Whole;
-  /** Takes the next bytes, split anywhere, and returns the items that they complete. */
+  /** Takes the next bytes, split anywhere. Returns the items that they complete. Texts may be parts of the chunk. */
   write(chunk: Uint8Array): BackupItem[];
   /** Returns the approximate memory in use, in bytes, without the items that `write` has returned. */
   heldBytes(): number;
@@ -70,7 +70,7 @@ export function createRestoreDecoder(): Decoder<Decoded> {
         return captureMember(decoded.request, name, pointerToken(name));
       }
       decoded.backup = emptyFrame();
-      return backupVisit(decoded.backup, '/backup', { emit, borrows: false });
+      return backupVisit(decoded.backup, '/backup', { emit, borrows: 'chunk' });
     },
     onOther: (type) => {
       throw new LoomError('invalid_restore_request', `The body is ${withArticle(type)}; expected a JSON object.`);
@@ -81,7 +81,7 @@ export function createRestoreDecoder(): Decoder<Decoded> {
 /** Decodes a backup from a file. Throws `backup_malformed` if the file is a restore request. */
 export function createBackupDecoder(): Decoder<BackupFrame> {
   const frame = emptyFrame();
-  return createDecoder(frame, (emit) => fileVisit(frame, { emit, borrows: false }));
+  return createDecoder(frame, (emit) => fileVisit(frame, { emit, borrows: 'chunk' }));
 }
 
 /** Passes on each item as soon as it is complete. */
@@ -94,7 +94,7 @@ export interface BackupReader {
 /** Reads a backup from a file as `createBackupDecoder` does, without a copy: items are valid only during `onItem`. */
 export function createBackupReader(onItem: (item: BackupItem) => void): BackupReader {
   const frame = emptyFrame();
-  const scanner = createJsonScanner(fileVisit(frame, { emit: onItem, borrows: true }));
+  const scanner = createJsonScanner(fileVisit(frame, { emit: onItem, borrows: 'call' }));
   return {
     write: scanner.write,
     end: () => {
@@ -104,10 +104,10 @@ export function createBackupReader(onItem: (item: BackupItem) => void): BackupRe
   };
 }
 
-/** Receives the items. With `borrows`, their texts are valid only during the call. */
+/** Receives the items, see `CaptureVisit.borrows`. */
 interface Receiver {
   emit(item: BackupItem): void;
-  borrows: boolean;
+  borrows: 'call' | 'chunk';
 }
 
 function fileVisit(frame: BackupFrame, receiver: Receiver): ObjectVisit {
@@ -271,14 +271,14 @@ function entriesVisit(pointer: string, frame: BackupFrame, { emit, borrows }: Re
     maxDepth: limits.maxReadableEntryDepth,
     canonical: { after: 'hash' },
     borrows,
-    onValue: ({ text, type, offset, canonicalFrom }) => {
+    onValue: ({ text, type, offset, canonicalFrom, members }) => {
       const index = frame.auditEntries;
       if (type !== 'object') {
         const detail = `Audit entry ${index + 1} of the backup is ${withArticle(type)}; expected an object.`;
         throw malformed(detail, `${pointer}/${index}`, offset);
       }
       frame.auditEntries += 1;
-      emit({ kind: 'entry', text, canonicalFrom });
+      emit({ kind: 'entry', text, canonicalFrom, members });
     },
   };
   return {

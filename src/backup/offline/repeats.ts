@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { EntryMembers } from '../check/entry-forms.ts';
+import type { EntryText } from '../check/entry-text.ts';
 import { repeatedMember } from '../check/faults.ts';
 import { createFingerprints, fingerprintOf } from '../check/fingerprints.ts';
 import { decodeAll, type OpenBackup } from './read.ts';
@@ -10,7 +11,7 @@ const uniqueMembers = ['event_id', 'idempotency_key'] as const;
 /** Finds two entries with the same event id or the same idempotency key. */
 export interface RepeatCheck {
   /** Adds the next entry. It must be well-formed. */
-  add(entry: EntryMembers): void;
+  add(entry: EntryText): void;
   /** Throws an error for the first entry that repeats a member. Rereads the backup only if fingerprints repeat. */
   assertNone(open: OpenBackup): Promise<void>;
 }
@@ -20,10 +21,9 @@ export function createRepeatCheck(window: number): RepeatCheck {
   const fingerprints = { event_id: createFingerprints(), idempotency_key: createFingerprints() };
   return {
     add: (entry) => {
-      for (const member of uniqueMembers) {
-        const value = entry[member];
-        if (typeof value === 'string') fingerprints[member].add(fingerprintOf(value));
-      }
+      fingerprints.event_id.add(fingerprintOf(entry.plain(entry.eventId)));
+      const key = entry.value(entry.idempotencyKey);
+      if (typeof key === 'string') fingerprints.idempotency_key.add(fingerprintOf(key));
     },
     assertNone: async (open) => {
       const suspects = {

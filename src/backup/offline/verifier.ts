@@ -51,7 +51,7 @@ export async function verifyBackup(
     } else {
       const entry = entries.add(item);
       if (entry === undefined) return;
-      repeats.add(entry.members);
+      repeats.add(entry);
       fold.addEntry(entry);
     }
   });
@@ -76,7 +76,7 @@ export async function verifyBackup(
     fold: await fold.compare((onDocument, onEntry) =>
       decodeAll(open, (item) => {
         if (item.kind === 'document') onDocument(item.name, canonicalSha256(item));
-        else if (item.kind === 'entry') onEntry(readEntry(item));
+        else if (item.kind === 'entry') onEntry(readEntry(item).entry);
       }),
     ),
   };

@@ -62,7 +62,7 @@ export async function readStateBody(
 }
 
 function captureDocument(maxBytes: number, onValue: (value: CapturedValue) => void): CaptureVisit {
-  return { kind: 'capture', maxBytes, maxDepth: limits.maxDocumentDepth, borrows: true, onValue };
+  return { kind: 'capture', maxBytes, maxDepth: limits.maxDocumentDepth, borrows: 'call', onValue };
 }
 
 interface ScanOptions {

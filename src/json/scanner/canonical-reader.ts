@@ -9,31 +9,37 @@ export function readCanonical(visit: Visit, type: JsonType, chunk: Buffer, posit
   if (visit.kind !== 'capture' || visit.canonical === undefined) return -1;
   // A number may continue in the next chunk, and literals are short.
   if (type !== 'object' && type !== 'array' && type !== 'string') return -1;
-  const { canonical } = visit;
-  const from = canonical === 'whole' ? position : startOfSecondMember(chunk, position, canonical.after);
-  return pass(visit, { type, chunk, position, base, from });
+  if (visit.canonical !== 'whole') return readAfter(visit, visit.canonical.after, { chunk, position, base });
+  const end = endOfCanonical(chunk, position, visit.maxDepth);
+  if (end < 0 || end - position > visit.maxBytes) return -1;
+  const text = textOf(visit, chunk, position, end);
+  visit.onValue({ text, type, canonicalBytes: end - position, offset: base + position, canonicalFrom: 0 });
+  return end;
 }
 
-interface Candidate {
-  type: JsonType;
+interface Place {
   chunk: Buffer;
   position: number;
   base: number;
-  /** Where the canonical form begins in the chunk; -1 if the value has another form. */
-  from: number;
 }
 
-function pass(visit: CaptureVisit, { type, chunk, position, base, from }: Candidate): number {
-  if (from < 0) return -1;
-  const isWhole = from === position;
-  const end = isWhole
-    ? endOfCanonical(chunk, position, visit.maxDepth)
-    : endOfCanonicalAfter(chunk, position + 1, from, visit.maxDepth);
+/** Passes on an object that is in canonical form after its first member. */
+function readAfter(visit: CaptureVisit, name: string, { chunk, position, base }: Place): number {
+  const second = startOfSecondMember(chunk, position, name);
+  if (second < 0) return -1;
+  const members: number[] = [];
+  const first = { nameStart: position + 1, valueEnd: second - 1, members, origin: position };
+  const end = endOfCanonicalAfter(chunk, first, visit.maxDepth);
   // The text of a first member has two spaces less than its canonical text.
-  const canonicalBytes = end - position + (isWhole ? 0 : 2);
+  const canonicalBytes = end - position + 2;
   if (end < 0 || canonicalBytes > visit.maxBytes) return -1;
-  const span = chunk.subarray(position, end);
-  const text = visit.borrows ? span : Buffer.from(span);
-  visit.onValue({ text, type, canonicalBytes, offset: base + position, canonicalFrom: from - position });
+  const text = textOf(visit, chunk, position, end);
+  const canonicalFrom = second - position;
+  visit.onValue({ text, type: 'object', canonicalBytes, offset: base + position, canonicalFrom, members });
   return end;
+}
+
+function textOf({ borrows }: CaptureVisit, chunk: Buffer, start: number, end: number): Buffer {
+  const span = chunk.subarray(start, end);
+  return borrows === undefined ? Buffer.from(span) : span;
 }

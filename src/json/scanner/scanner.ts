@@ -222,7 +222,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
     current = undefined;
     if (visit.kind === 'skip') return;
     const canonicalBytes = output.length + output.extra;
-    const text = output.take(visit.borrows);
+    const text = output.take(visit.borrows === 'call');
     visit.onValue({ text, type: currentType, canonicalBytes, offset: captureOffset });
   }
 

@@ -1,10 +1,13 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { malformedMember, seqOf } from '../../backup/check/entry-forms.ts';
-import { type EntryText, hasWellFormedHash, readEntryText, removeHash } from '../../backup/check/entry-text.ts';
+import { seqOf } from '../../backup/check/entry-forms.ts';
+import { EntryText, type Span } from '../../backup/check/entry-text.ts';
 import { createFingerprints, fingerprintOf } from '../../backup/check/fingerprints.ts';
+import { createChangeReader, type OnlyChange } from '../../backup/check/only-change.ts';
+import { isHash, malformedMemberOf } from '../../backup/check/plain-entry.ts';
 import type { EntryItem } from '../../backup/format/decoder.ts';
 import { chainHash } from '../../backup/format/digests.ts';
 import { type AuditHead, EMPTY_HEAD } from '../../domain/audit.ts';
+import type { CopyLine } from '../connection/copy.ts';
 
 /** Describes the staged entries. Positions count from 1. The findings end before the first malformed entry. */
 export interface StagedEntries {
@@ -23,8 +26,8 @@ export interface StagedEntries {
 
 /** Turns entries into rows of `loom_stage_audit`, and checks them on the way. */
 export interface EntryStager {
-  /** Returns the fields of `entryColumns`, of which an empty one is null. Changes the text of the item. */
-  add(item: EntryItem): (string | Buffer)[];
+  /** Adds the fields of `entryColumns` to a line, of which an empty one is null. May change the text of the item. */
+  add(item: EntryItem, line: CopyLine): void;
   /** Returns the memory in use, in bytes. */
   heldBytes(): number;
   end(): Promise<StagedEntries>;
@@ -34,12 +37,16 @@ export const entryColumns =
   'position, seq, hash, previous_hash, event_id, idempotency_key, recorded_at, action, ' +
   'change_name, change_revision, change_op, change_sha256, entry';
 
-/** The columns from `previous_hash` to `change_sha256` of an entry that was not checked. */
-const UNCHECKED = Array.from({ length: 9 }, () => '');
+/** Number of columns from `previous_hash` to `change_sha256`. */
+const CHECKED_COLUMNS = 9;
+/** Number of columns from `change_name` to `change_sha256`. */
+const CHANGE_COLUMNS = 4;
 
 export function createEntryStager(): EntryStager {
   const eventIds = createFingerprints();
   const keys = createFingerprints();
+  const entry = new EntryText();
+  const readChange = createChangeReader();
   const staged: StagedEntries = {
     count: 0,
     malformed: undefined,
@@ -69,31 +76,32 @@ export function createEntryStager(): EntryStager {
   }
 
   return {
-    add: (item) => {
-      const entry = readEntryText(item.text);
-      const { members } = entry;
+    add: (item, line) => {
+      entry.read(item.text, item.members);
       staged.count += 1;
-      const position = String(staged.count);
-      const member = malformedMember(members);
-      if (member !== undefined) staged.malformed ??= { position: staged.count, member, seq: seqOf(members) };
-      if (staged.malformed !== undefined) {
-        const hash = hasWellFormedHash(members) ? members.hash : '';
-        const text = hash === '' ? item.text : removeHash(item.text, entry);
-        return [position, String(seqOf(members) ?? ''), toBytea(hash), ...UNCHECKED, text];
+      line.addText(String(staged.count));
+      if (staged.malformed === undefined) {
+        const member = malformedMemberOf(entry);
+        if (member !== undefined) staged.malformed = { position: staged.count, member, seq: seqOf(entry.members()) };
       }
-      const [seq, hash, eventId] = [Number(members.seq), String(members.hash), String(members.event_id)];
-      const previousHash = checkLink(item, { seq, hash });
+      if (staged.malformed !== undefined) {
+        addUnchecked(line, entry);
+        return;
+      }
+      const [hash, eventId] = [entry.plain(entry.hash), entry.plain(entry.eventId)];
+      const previousHash = checkLink(item, { seq: entry.seqNumber(), hash });
       eventIds.add(fingerprintOf(eventId));
-      if (typeof members.idempotency_key === 'string') keys.add(fingerprintOf(members.idempotency_key));
-      return [
-        position,
-        String(seq),
-        toBytea(hash),
-        toBytea(previousHash),
-        eventId,
-        ...columnsOf(entry),
-        removeHash(item.text, entry),
-      ];
+      const key = entry.value(entry.idempotencyKey);
+      if (typeof key === 'string') keys.add(fingerprintOf(key));
+      addSpan(line, entry.text, entry.seq);
+      addHex(line, entry.text, entry.hash);
+      line.addText(toBytea(previousHash));
+      addString(line, entry.text, entry.eventId);
+      addColumns(line, entry, typeof key === 'string' ? key : '');
+      // PostgreSQL also tells whether a restore or undo has recorded its changes.
+      const isRestore = entry.is(entry.action, 'restore') || entry.is(entry.action, 'undo');
+      addChange(line, entry, isRestore ? undefined : readChange(entry));
+      addWithoutHash(line, entry);
     },
     heldBytes: () => eventIds.heldBytes() + keys.heldBytes(),
     end: async () => {
@@ -103,27 +111,74 @@ export function createEntryStager(): EntryStager {
   };
 }
 
-/** Returns the columns from `idempotency_key` to `change_sha256` of a well-formed entry. */
-function columnsOf({ members, change }: EntryText): string[] {
-  const { action, idempotency_key: key, recorded_at: recordedAt, revision } = members;
-  // COPY would take a control character for the end of a field. PostgreSQL reads such members itself.
-  const isPlain = !hasControl(String(action)) && !hasControl(String(key));
-  return [
-    isPlain && key !== undefined ? String(key) : '',
-    String(recordedAt),
-    isPlain ? String(action) : '',
-    // PostgreSQL also tells whether a restore or undo has recorded its changes.
-    ...(change === undefined || action === 'restore' || action === 'undo'
-      ? NO_CHANGE
-      : [change.name, change.revision ?? String(revision ?? 0), change.op, toBytea(change.sha256)]),
-  ];
+/** Adds the columns of an entry that is malformed, or follows one that is. */
+function addUnchecked(line: CopyLine, entry: EntryText): void {
+  line.addText(String(seqOf(entry.members()) ?? ''));
+  const hasHash = isHash(entry.text, entry.hash);
+  if (hasHash) addHex(line, entry.text, entry.hash);
+  else line.addText('');
+  addNulls(line, CHECKED_COLUMNS);
+  if (hasHash) addWithoutHash(line, entry);
+  else line.addBytes(entry.text, 0, entry.text.length);
 }
 
-const NO_CHANGE = ['', '', '', ''];
+/** Adds the columns from `idempotency_key` to `action` of a well-formed entry. */
+function addColumns(line: CopyLine, entry: EntryText, key: string): void {
+  const { text, action } = entry;
+  const isPlainAction = entry.isPlain(action);
+  const actionText = isPlainAction ? '' : String(entry.value(action));
+  // COPY would take a control character for the end of a field. PostgreSQL reads such members itself.
+  const isReadable = !hasControl(actionText) && !hasControl(key);
+  line.addText(isReadable ? key : '');
+  addString(line, text, entry.recordedAt);
+  if (isReadable && isPlainAction) addString(line, text, action);
+  else line.addText(isReadable ? actionText : '');
+}
 
-/** Returns PostgreSQL's input of hex digits as bytes. */
+/** Adds the columns from `change_name` to `change_sha256`. */
+function addChange(line: CopyLine, entry: EntryText, change: OnlyChange | undefined): void {
+  if (change === undefined) {
+    addNulls(line, CHANGE_COLUMNS);
+    return;
+  }
+  const { text } = entry;
+  const revision = change.revision.start >= 0 ? change.revision : entry.revision;
+  line.addText(change.name);
+  if (revision.start >= 0) addSpan(line, text, revision);
+  else line.addText('0');
+  line.addText(change.op);
+  if (change.op === 'delete') line.addText('');
+  else addHex(line, text, change.sha256);
+}
+
+function addNulls(line: CopyLine, count: number): void {
+  for (let column = 0; column < count; column += 1) line.addText('');
+}
+
+function addSpan(line: CopyLine, text: Buffer, { start, end }: Span): void {
+  line.addBytes(text, start, end);
+}
+
+/** Adds the text of a plain string. */
+function addString(line: CopyLine, text: Buffer, { start, end }: Span): void {
+  line.addBytes(text, start + 1, end - 1);
+}
+
+/** Adds PostgreSQL's input of hex digits as bytes. */
+function addHex(line: CopyLine, text: Buffer, { start, end }: Span): void {
+  line.addBytes(text, start + 1, end - 1, BYTEA);
+}
+
+const BYTEA = '\\x';
+
 function toBytea(hex: string): string {
-  return hex === '' ? '' : `\\x${hex}`;
+  return hex === '' ? '' : BYTEA + hex;
+}
+
+/** Adds the text of an entry without its hash. */
+function addWithoutHash(line: CopyLine, entry: EntryText): void {
+  const { start, isCut } = entry.removeHash();
+  line.addBytes(entry.text, start, entry.text.length, isCut ? '{' : '');
 }
 
 function hasControl(text: string): boolean {

@@ -96,8 +96,8 @@ export interface StageOptions {
   onBegin(request: Record<string, unknown>): Promise<void>;
 }
 
-/** Memory of an item for each of its bytes: its text, the same as a string while it is read, and the line of COPY. */
-const ITEM_MEMORY_FACTOR = 3;
+/** Memory of an item for each of its bytes: its text, and the line of COPY. */
+const ITEM_MEMORY_FACTOR = 2;
 
 /**
  * Decodes the body as it arrives, and copies its documents, digests and entries into the staging tables. `connection`
@@ -156,16 +156,21 @@ function createCopier(connection: Connection, entries: EntryStager) {
     return copy;
   }
 
-  function fieldsOf(item: BackupItem): (string | Buffer)[] {
-    if (item.kind === 'entry') return entries.add(item);
-    return [item.name, item.kind === 'document' ? item.text : item.sha256];
+  function add(item: BackupItem, copy: CopyIn): Promise<void> | undefined {
+    if (item.kind === 'entry') {
+      entries.add(item, copy);
+    } else {
+      copy.addText(item.name);
+      if (item.kind === 'document') copy.addBytes(item.text, 0, item.text.length);
+      else copy.addText(item.sha256);
+    }
+    return copy.endLine();
   }
 
   return {
     accept: (item: BackupItem): Promise<void> | undefined => {
-      const fields = fieldsOf(item);
-      if (item.kind === open?.kind) return open.copy.write(...fields);
-      return reopen(item.kind).then((copy) => copy.write(...fields));
+      if (item.kind === open?.kind) return add(item, open.copy);
+      return reopen(item.kind).then((copy) => add(item, copy));
     },
     close,
     abort: async () => open?.copy.abort(),

@@ -1,10 +1,13 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { type EntryMembers, malformedMember } from '../../../src/backup/check/entry-forms.ts';
-import { hasWellFormedHash, readEntryText, removeHash } from '../../../src/backup/check/entry-text.ts';
+import { EntryText } from '../../../src/backup/check/entry-text.ts';
+import { createChangeReader } from '../../../src/backup/check/only-change.ts';
+import { malformedMemberOf } from '../../../src/backup/check/plain-entry.ts';
 import { createBackupDecoder, type EntryItem } from '../../../src/backup/format/decoder.ts';
 import { canonicalText, canonicalWithout } from '../../../src/json/canonical.ts';
 import { limits } from '../../../src/limits.ts';
+import { createEntryStager } from '../../../src/persistence/restore/stage-entries.ts';
 import { anyJson, spellOddly } from '../../setup/values/json-samples.ts';
 
 const HASH = 'ab'.repeat(32);
@@ -18,10 +21,12 @@ const good = {
   epoch: 'F95jjP9wui',
 };
 
+const NONE = { start: -1, end: -1 };
+
 const put = { op: 'put', name: 'a/é', value: { b: [1, '"}', {}] }, sha256: HASH };
 
-/** Returns the entry of a backup as the decoder passes it on. The chunk ends after the entry or inside it. */
-function decode(text: string, cut = text.length): EntryItem {
+/** Returns the entry of a backup as the decoder passes it on. The first chunk may end inside it. */
+function decode(text: string, cut = Number.POSITIVE_INFINITY): EntryItem {
   const bytes = Buffer.from(`{"audit_entries":[${text}]`);
   const decoder = createBackupDecoder();
   const at = Math.min(bytes.length, '{"audit_entries":['.length + cut);
@@ -31,8 +36,25 @@ function decode(text: string, cut = text.length): EntryItem {
   return item;
 }
 
-function read(entry: object, write: (entry: object) => string = JSON.stringify) {
-  return readEntryText(decode(write(entry)).text);
+function read(entry: object, write: (entry: object) => string = JSON.stringify): EntryText {
+  return readItem(decode(write(entry)));
+}
+
+function readItem({ text, members }: EntryItem): EntryText {
+  const entry = new EntryText();
+  entry.read(text, members);
+  return entry;
+}
+
+/** Returns the columns that a restore stages for an entry. */
+function stage(item: EntryItem): string[] {
+  const columns: string[] = [];
+  createEntryStager().add(item, {
+    addText: (field) => columns.push(field),
+    addBytes: (source, start, end, prefix = '') =>
+      columns.push(prefix + Buffer.from(source.subarray(start, end)).toString('utf8')),
+  });
+  return columns;
 }
 
 /** The entry as LOOM writes it: the hash, then the rest in canonical form. */
@@ -55,28 +77,62 @@ test('the members of any entry are those that JSON.parse returns, and the text w
       const item = decode(text, cut);
       const parsed = JSON.parse(text) as EntryMembers & Record<string, unknown>;
       const expected = canonicalWithout(Buffer.from(item.text), 'hash');
-      const found = readEntryText(item.text);
-      expect(malformedMember(found.members)).toBe(malformedMember(parsed));
-      for (const [name, value] of Object.entries(found.members)) {
-        if (typeof value === 'number' || (typeof value === 'string' && value !== '')) {
-          expect(value).toBe((parsed as Record<string, unknown>)[name]);
-        }
+      const found = readItem(item);
+      expect(malformedMemberOf(found)).toBe(malformedMember(parsed));
+      for (const [name, value] of Object.entries(found.members())) {
+        if (typeof value === 'number' || (typeof value === 'string' && value !== '')) expect(value).toBe(parsed[name]);
       }
-      if (hasWellFormedHash(parsed))
-        expect(canonicalText(JSON.parse(removeHash(item.text, found).toString()))).toBe(expected);
+      const columns = stage(item);
+      expect(columns).toHaveLength(13);
+      if (malformedMember({ ...good, hash: parsed.hash }) === undefined)
+        expect(canonicalText(JSON.parse(columns.at(-1) ?? ''))).toBe(expected);
     }),
   );
 });
 
+test('an entry with one other byte is well-formed if and only if its members are', () => {
+  const text = asLoom({ ...good, idempotency_key: 'order-7', changes: [put] });
+  fc.assert(
+    fc.property(fc.nat(text.length - 1), fc.constantFrom(...'0129aAfFgGzZ_-.:T "{[,é'), (at, other) => {
+      const changed = `${text.slice(0, at)}${other}${text.slice(at + 1)}`;
+      let parsed: EntryMembers;
+      let item: EntryItem;
+      try {
+        parsed = JSON.parse(changed) as EntryMembers;
+        item = decode(changed);
+      } catch {
+        return;
+      }
+      expect([changed, malformedMemberOf(readItem(item))]).toEqual([changed, malformedMember(parsed)]);
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test('the columns of an entry are its members', () => {
+  const entry = { ...good, idempotency_key: 'é', changes: [put] };
+  const [recorded, rest] = [[good.recorded_at, good.action, 'a/é', '7', 'put', `\\x${HASH}`], canonicalText(entry)];
+  expect(stage(decode(asLoom(entry)))).toEqual(['1', '7', `\\x${HASH}`, '', good.event_id, 'é', ...recorded, rest]);
+  const undo = stage(decode(asLoom({ ...entry, action: 'undo' })));
+  expect(undo.slice(6, 12)).toEqual([good.recorded_at, 'undo', '', '', '', '']);
+  const control = stage(decode(asLoom({ ...entry, idempotency_key: '\u0001' })));
+  expect(control.slice(5, 8)).toEqual(['', good.recorded_at, '']);
+  const malformed = stage(decode(asLoom({ ...entry, epoch: '' })));
+  expect(malformed.slice(0, -1)).toEqual(['1', '7', `\\x${HASH}`, '', '', '', '', '', '', '', '', '']);
+});
+
 test.each<[string, object, object]>([
   ['a put', put, { name: 'a/é', op: 'put', sha256: HASH, revision: undefined }],
-  ['a merge with its own revision', { ...put, op: 'merge', revision: 5 }, { op: 'merge', revision: '5' }],
-  ['a deletion', { op: 'delete', name: 'a' }, { name: 'a', op: 'delete', sha256: '' }],
+  ['a merge with its own revision', { ...put, op: 'merge', revision: 5 }, { op: 'merge', revision: 5 }],
+  ['a deletion', { op: 'delete', name: 'a' }, { name: 'a', op: 'delete', sha256: undefined }],
   ['a name with quotes', { ...put, name: '"\\' }, { name: '"\\' }],
 ])('the only change of an entry is read: %s', (_what, change, expected) => {
   const entry = { ...good, changes: [change] };
   for (const write of [asLoom, JSON.stringify, (one: object) => spellOddly(one, 3)]) {
-    expect(read(entry, write).change).toMatchObject(expected);
+    const text = read(entry, write);
+    const found = createChangeReader()(text);
+    const values = { revision: text.value(found?.revision ?? NONE), sha256: text.value(found?.sha256 ?? NONE) };
+    expect({ ...found, ...values }).toMatchObject(expected);
   }
 });
 
@@ -92,12 +148,13 @@ test.each<[string, unknown]>([
   ['another element', [[put]]],
   ['another value', { put }],
 ])('PostgreSQL reads the changes of an entry with %s', (_what, changes) => {
-  for (const write of [asLoom, JSON.stringify]) expect(read({ ...good, changes }, write).change).toBeUndefined();
+  for (const write of [asLoom, JSON.stringify])
+    expect(createChangeReader()(read({ ...good, changes }, write))).toBeUndefined();
 });
 
 test('a key or a name of the greatest length is read, even if each byte is escaped', () => {
   const key = '\u0001'.repeat(limits.maxIdempotencyKeyBytes);
-  expect(read({ ...good, idempotency_key: key }).members.idempotency_key).toBe(key);
+  expect(read({ ...good, idempotency_key: key }).members().idempotency_key).toBe(key);
   const name = '"'.repeat(limits.maxDocumentNameBytes);
-  expect(read({ ...good, changes: [{ ...put, name }] }).change?.name).toBe(name);
+  expect(createChangeReader()(read({ ...good, changes: [{ ...put, name }] }))?.name).toBe(name);
 });

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { expect, it } from 'vitest';
+import { EntryText } from '../../../src/backup/check/entry-text.ts';
 import type { Mismatch } from '../../../src/backup/offline/fold/compare.ts';
 import { createTrailFold, type FoldReport } from '../../../src/backup/offline/fold/fold.ts';
 import { verifyBackup } from '../../../src/backup/offline/verifier.ts';
@@ -155,6 +156,12 @@ it('a backup with a part of its trail, or none, has no fold', async () => {
   }
 });
 
+function readEntry(text: string): EntryText {
+  const entry = new EntryText();
+  entry.read(Buffer.from(canonicalize(text)));
+  return entry;
+}
+
 /** Folds a trail with little memory for values, and compares it with what it makes. */
 async function foldWithin(maxValueBytes: number, steps: Step[]): Promise<FoldReport | undefined> {
   const fold = createTrailFold(maxValueBytes);
@@ -163,9 +170,7 @@ async function foldWithin(maxValueBytes: number, steps: Step[]): Promise<FoldRep
     fold.addDocument(name, Buffer.from(digestOf(value) ?? '', 'hex'));
   }
   for (const entry of entries) {
-    const text = Buffer.from(canonicalize(entry));
-    const changesAt = text.indexOf('"changes": ') + '"changes": '.length;
-    fold.addEntry({ members: JSON.parse(entry), text, from: 1, changesAt });
+    fold.addEntry(readEntry(entry));
   }
   return await fold.compare(() => Promise.reject(new Error('nothing to name')));
 }
@@ -197,8 +202,7 @@ it('values that become shorter and longer keep nothing of what they were', async
 
 it('thousands of documents are counted', async () => {
   const fold = createTrailFold();
-  const text = Buffer.from(canonicalize(entryText(1, { action: 'other', changes: '[]' })));
-  fold.addEntry({ members: { seq: 1 }, text, from: 1, changesAt: -1 });
+  fold.addEntry(readEntry(entryText(1, { action: 'other', changes: '[]' })));
   for (let index = 0; index < 3000; index += 1) fold.addDocument(`n${index}`, Buffer.alloc(32, index));
   const report = await fold.compare(() => Promise.resolve());
   expect(report).toMatchObject({ mismatchCount: 3000, mismatches: [] });

@@ -1,6 +1,6 @@
 import { endOfPart, MemberCursor } from '../../../json/canonical-members.ts';
 import { limits } from '../../../limits.ts';
-import type { CheckedEntry } from '../../check/entry.ts';
+import type { EntryText } from '../../check/entry-text.ts';
 
 /** Describes one change of a document in an entry. */
 export interface Change {
@@ -22,9 +22,9 @@ export function textOfValue({ text, valueStart, valueEnd }: Change): Buffer | un
 /**
  * Passes on the changes in an entry in order. Skips elements of another form than LOOM's, as `loom_entry_changes` does.
  */
-export function readChanges({ text, changesAt }: CheckedEntry, onChange: (change: Change) => void): void {
-  if (changesAt < 0 || text[changesAt] !== OPENING_BRACKET) return;
-  let position = changesAt + 1;
+export function readChanges({ text, changes }: EntryText, onChange: (change: Change) => void): void {
+  if (changes.start < 0 || text[changes.start] !== OPENING_BRACKET) return;
+  let position = changes.start + 1;
   while (text[position] !== CLOSING_BRACKET) {
     let end: number;
     if (text[position] === OPENING_BRACE) {

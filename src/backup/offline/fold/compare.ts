@@ -1,6 +1,7 @@
+import { MemberCursor } from '../../../json/canonical-members.ts';
 import { limits } from '../../../limits.ts';
-import type { CheckedEntry } from '../../check/entry.ts';
-import { type EntryMembers, isSha256 } from '../../check/entry-forms.ts';
+import { isSha256 } from '../../check/entry-forms.ts';
+import type { EntryText } from '../../check/entry-text.ts';
 import { sha256Hex } from '../../format/digests.ts';
 import { readChanges, textOfValue } from './changes.ts';
 import { type DocumentTable, LAST } from './document-table.ts';
@@ -16,7 +17,7 @@ export interface Mismatch {
 /** Reads a backup again, and passes on each document with its digest and each entry. */
 export type ReadAgain = (
   onDocument: (name: string, sha256: Buffer) => void,
-  onEntry: (entry: CheckedEntry) => void,
+  onEntry: (entry: EntryText) => void,
 ) => Promise<unknown>;
 
 /** Counts the documents that seem not to be as the trail says, and those of which it does not tell. */
@@ -78,13 +79,13 @@ export async function nameSuspects(
       if (suspect !== undefined) suspect.document = sha256.toString('hex');
     },
     (entry) => {
-      if (isUntold(entry.members)) for (const suspect of found.values()) suspect.last = LAST.nothing;
+      if (isUntold(entry)) for (const suspect of found.values()) suspect.last = LAST.nothing;
       readChanges(entry, (change) => {
         const { op, name, sha256 } = change;
         const suspect = suspectOf(name);
         if (suspect === undefined) return;
         const value = op === 'put' ? textOfValue(change) : undefined;
-        suspect.seq = Number(entry.members.seq);
+        suspect.seq = entry.seqNumber();
         suspect.digest = isSha256(sha256) ? sha256 : value === undefined ? undefined : sha256Hex(value);
         suspect.last = op === 'delete' ? LAST.deleted : suspect.digest ? LAST.presentWithDigest : LAST.present;
       });
@@ -100,8 +101,14 @@ export async function nameSuspects(
 }
 
 /** Returns whether the entry is of a restore or undo by an older node, which did not record what it changed. */
-export function isUntold({ action, restore, undo }: EntryMembers): boolean {
-  if (action !== 'restore' && action !== 'undo') return false;
-  const about = (action === 'restore' ? restore : undo) as { recorded_changes?: unknown } | null | undefined;
-  return typeof about?.recorded_changes !== 'number';
+export function isUntold(entry: EntryText): boolean {
+  const isRestore = entry.is(entry.action, 'restore');
+  if (!isRestore && !entry.is(entry.action, 'undo')) return false;
+  const { start } = isRestore ? entry.restore : entry.undo;
+  if (start < 0 || entry.text[start] !== OPENING_BRACE) return true;
+  const members = new MemberCursor(entry.text, start + 1);
+  while (members.next()) if (members.isNamed('recorded_changes')) return typeof members.readValue() !== 'number';
+  return true;
 }
+
+const OPENING_BRACE = 0x7b;

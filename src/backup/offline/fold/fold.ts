@@ -1,7 +1,7 @@
 import { createMerger } from '../../../json/merge-patch.ts';
 import { limits } from '../../../limits.ts';
-import type { CheckedEntry } from '../../check/entry.ts';
 import { isSha256 } from '../../check/entry-forms.ts';
+import type { EntryText } from '../../check/entry-text.ts';
 import { sha256Hex } from '../../format/digests.ts';
 import { type Change, readChanges, textOfValue } from './changes.ts';
 import { countRows, isUntold, type Mismatch, nameSuspects, type ReadAgain } from './compare.ts';
@@ -27,7 +27,7 @@ export interface FoldReport {
 /** Folds a trail: applies its changes in order, and keeps the digest that each document has last. */
 export interface TrailFold {
   addDocument(name: string, sha256: Buffer): void;
-  addEntry(entry: CheckedEntry): void;
+  addEntry(entry: EntryText): void;
   /** Returns undefined if the backup lacks the beginning of its trail. Reads again only to name mismatches. */
   compare(readAgain: ReadAgain): Promise<FoldReport | undefined>;
 }
@@ -92,10 +92,10 @@ export function createTrailFold(maxValueBytes: number = limits.maxFoldedValueByt
   return {
     addDocument: (name, digest) => table.setDocument(table.rowOf(name), digest),
     addEntry: (entry) => {
-      const seq = Number(entry.members.seq);
+      const seq = entry.seqNumber();
       isWhole ??= seq === 1;
       if (!isWhole) return;
-      if (isUntold(entry.members)) {
+      if (isUntold(entry)) {
         era += 1;
         toldFrom = seq + 1;
         values.clear();
