@@ -1,8 +1,9 @@
 -- loom: compatible
--- Why: entries leave the audit trail only through a function of the owner, so the role that serves needs neither DELETE nor UPDATE on it;
--- and the functions that write run with a search_path of their own, in which nothing shadows what they call.
--- Locks: none that matter; every table is new, and a changed function makes sessions only compile it again. Nodes of version 4 go on
--- serving, and go on removing entries with the right DELETE. Revoke it when the last of them is gone: see docs/roles.sql.
+-- Why: entries leave the audit trail only through a function of the owner, and what writes has a search_path of its own.
+-- Locks: none that matter; every table is new, and a changed function only makes sessions compile it again.
+
+-- So the role that serves needs neither DELETE nor UPDATE on loom_audit, and nothing can shadow what the functions call. Nodes of version 4
+-- go on serving, and go on removing entries with the right DELETE. Revoke it when the last of them is gone: see docs/roles.sql.
 
 -- Until the migration ends. PostgreSQL searches pg_catalog first unless the path names it, and temporary tables last if it does.
 select set_config('search_path', quote_ident(current_schema()) || ', pg_temp', true);
