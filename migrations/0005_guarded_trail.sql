@@ -19,22 +19,23 @@ create table loom_removal (
   entries bigint not null,
   head_seq bigint not null,
   head_hash bytea not null,
-  -- Whether the state was a scratch state that a node of an early version had stored under its plain name.
-  dropped boolean not null,
   primary key (state_key, removed_at)
 );
 
 -- Removes the entries after p_after from the trail of a state, as a truncating restore does, or all entries of a scratch state that is
--- being dropped. It runs as its owner, and checks for its caller: the caller may append entries, an undo record keeps each entry
--- that goes, and, when the transaction commits, an entry of a restore or undo names the head that is gone (loom_removal_check_named).
+-- being dropped. It runs as its owner, and checks its caller: the caller may append entries, an undo record keeps each entry that
+-- goes, and, when the transaction commits, an entry of a restore or undo names the head that is gone (loom_removal_check_named).
 -- Answers the number of entries.
+--
+-- A node of an early version stored a scratch state under its plain name. Its row says so, which the serving role may edit. So only a
+-- member of the owner may remove its entries.
 create function loom_remove_entries(p_state_key text, p_after bigint) returns bigint
 language plpgsql security definer set search_path from current as $$
 declare
   v_state loom_state;
   v_entries bigint;
   -- The first character of the stored key of a scratch state, which no key of another state has.
-  v_is_scratch constant boolean := starts_with(p_state_key, chr(31));
+  v_is_scratch boolean := starts_with(p_state_key, chr(31));
 begin
   if not has_table_privilege(session_user, 'loom_audit', 'insert') then
     raise exception 'the role % may not remove audit entries', session_user using errcode = 'insufficient_privilege';
@@ -43,7 +44,9 @@ begin
   if not found and not v_is_scratch then
     raise exception 'state "%" does not exist', p_state_key using errcode = 'no_data_found';
   end if;
-  if not v_is_scratch and not v_state.scratch and exists (
+  v_is_scratch := v_is_scratch
+    or (v_state.scratch and pg_has_role(session_user, (select relowner from pg_class where oid = 'loom_audit'::regclass), 'member'));
+  if not v_is_scratch and exists (
     select from loom_audit a
      where a.state_key = p_state_key and a.seq > p_after
        and not exists (select from loom_snapshot_audit s
@@ -57,8 +60,8 @@ begin
   get diagnostics v_entries = row_count;
   perform set_config('loom.audit_rewrite', '', true);
   if not v_is_scratch then
-    insert into loom_removal (state_key, removed_at, role, after_seq, entries, head_seq, head_hash, dropped)
-    values (p_state_key, clock_timestamp(), session_user, p_after, v_entries, v_state.audit_seq, v_state.audit_hash, v_state.scratch);
+    insert into loom_removal (state_key, removed_at, role, after_seq, entries, head_seq, head_hash)
+    values (p_state_key, clock_timestamp(), session_user, p_after, v_entries, v_state.audit_seq, v_state.audit_hash);
   end if;
   return v_entries;
 end
@@ -67,7 +70,7 @@ $$;
 -- Refuses to commit a removal that no entry of a restore or undo names.
 create function loom_removal_check_named() returns trigger language plpgsql security definer set search_path from current as $$
 begin
-  if not new.dropped and not exists (
+  if not exists (
     select from loom_audit a
      where a.state_key = new.state_key and a.seq > new.after_seq and a.action in ('restore', 'undo')
        and a.entry #>> array[a.action, 'previous_head', 'hash'] = encode(new.head_hash, 'hex'))
