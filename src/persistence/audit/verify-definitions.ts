@@ -3,7 +3,7 @@ import type { AuditHead, AuditMismatch } from '../../domain/audit.ts';
 import { GENESIS_HASH } from '../../domain/audit.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
-import { findRedefinitions, type Redefinition } from '../schema/definitions.ts';
+import { describeRedefinition, findRedefinitions, type Redefinition } from '../schema/definitions.ts';
 import type { Mismatches } from './verify-changes.ts';
 
 /** Compares LOOM's objects with those of the migrations, and reports the ones that are `shadowed`. */
@@ -15,13 +15,6 @@ export async function checkDefinitions(queries: Queries, shadowed: Redefinition[
 function toMismatches(details: string[]): Mismatches {
   const listed = details.map((detail): AuditMismatch => ({ reason: 'definition_mismatch', detail }));
   return { count: listed.length, listed };
-}
-
-/** Describes an object that is not as the migrations created it. */
-export function describeRedefinition({ object, how, by }: Redefinition): string {
-  if (how === 'shadowed') return `The search path of the database role finds the ${object} of the schema ${by} first.`;
-  if (how === 'missing') return `The ${object} is missing.`;
-  return `The ${object} is not as the migrations created it.`;
 }
 
 interface SampledEntry {

@@ -65,11 +65,13 @@ async function findShadows(queries: Queries, schemas: string[]): Promise<Redefin
 }
 
 /**
- * Compares the tables, functions and triggers of LOOM with those that the migrations of this version create. Returns
- * nothing for a schema of another version, which may have other ones. Call it after `pinSearchPath`.
+ * Compares the tables, functions and triggers of LOOM with those that the migrations of this version create. A schema
+ * of another version may have other ones: then compares only the version with the ledger. Call it after
+ * `pinSearchPath`.
  */
 export async function findRedefinitions(queries: Queries): Promise<Redefinition[]> {
-  const { version, definitions } = await readDefinitions(queries);
+  const { version, ledgerVersion, definitions } = await readDefinitions(queries);
+  if (version !== ledgerVersion) return [{ object: 'row schema_version of loom_meta', how: 'changed' }];
   if (version !== CURRENT_SCHEMA_VERSION) return [];
   return Object.entries(knownDefinitions).flatMap(([object, sha256]): Redefinition[] => {
     const found = definitions[object];
@@ -78,16 +80,31 @@ export async function findRedefinitions(queries: Queries): Promise<Redefinition[
   });
 }
 
+/** Describes an object that is not as the migrations created it. */
+export function describeRedefinition({ object, how, by }: Redefinition): string {
+  if (how === 'shadowed') return `The search path of the database role finds the ${object} of the schema ${by} first.`;
+  if (how === 'missing') return `The ${object} is missing.`;
+  return `The ${object} is not as the migrations created it.`;
+}
+
+export interface Definitions {
+  version: number | null;
+  /** The version of the last migration in the ledger. */
+  ledgerVersion: number | null;
+  /** The digest of each object. */
+  definitions: Record<string, string>;
+}
+
 /** Reads the digest of each definition. The node computes it: a server's function for that may be redefined, too. */
-export async function readDefinitions(
-  queries: Queries,
-): Promise<{ version: number | null; definitions: Record<string, string> }> {
+export async function readDefinitions(queries: Queries): Promise<Definitions> {
   const rows = await queries.rows<{ object: string; definition: string }>(DEFINITIONS, [Object.keys(tableRights)]);
-  const version = await queries.firstRow<{ version: number | null }>(
-    `select (select value::int from loom_meta where key = 'schema_version') as version`,
+  const versions = await queries.firstRow<Omit<Definitions, 'definitions'>>(
+    `select (select value #>> '{}' from loom_meta where key = 'schema_version')::int as version,
+            (select value #>> '{-1,version}' from loom_meta where key = 'migrations')::int as "ledgerVersion"`,
   );
   const digests = rows.map(({ object, definition }) => [object, digest(definition)] as const);
-  return { version: version?.version ?? null, definitions: Object.fromEntries(digests) };
+  const { version = null, ledgerVersion = null } = versions ?? {};
+  return { version, ledgerVersion, definitions: Object.fromEntries(digests) };
 }
 
 function digest(definition: string): string {

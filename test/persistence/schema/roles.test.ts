@@ -4,10 +4,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { rebuildIndex } from '../../../src/persistence/audit/rebuild.ts';
 import { readServingFacts } from '../../../src/persistence/schema/serving-facts.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
+import { createTestRoles, type TestRoles } from '../../setup/roles/roles.ts';
 import { createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
 import { openDoor } from '../../setup/server/door.ts';
 import { applyMigrations } from '../../setup/server/migrations.ts';
-import { createTestRoles, type TestRoles } from '../../setup/server/roles.ts';
 import { verifyBySql } from '../../setup/server/verify-sql.ts';
 
 let database: TestDatabase;

@@ -1,5 +1,6 @@
 import { createLogger, type Log } from '../../../src/log.ts';
 import { type Database, openDatabase } from '../../../src/persistence/connection/database.ts';
+import { asServingRole } from '../roles/roles.ts';
 
 /** Opens LOOM's connections to a database, as a node does. */
 export function openDoor(
@@ -10,7 +11,7 @@ export function openDoor(
 ): Database {
   return open(
     {
-      url,
+      url: asServingRole(url),
       stateKey: 'default',
       poolMax,
       streamsMax: poolMax,
