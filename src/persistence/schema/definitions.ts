@@ -14,9 +14,9 @@ export interface Redefinition {
 }
 
 /**
- * Runs the rest of the transaction with LOOM's schema as the search path, and returns what the session's own path
- * shadows: tables of LOOM in another schema, and functions and operators of PostgreSQL that another schema redefines.
- * The statements before name every object with its schema.
+ * Runs the rest of the transaction with LOOM's schema as the search path, and with names printed as the migrations
+ * have them. Returns what the session's own path shadows: tables of LOOM in another schema, and functions and operators
+ * of PostgreSQL that another schema redefines. The statements before name every object with its schema.
  */
 export async function pinSearchPath(queries: Queries): Promise<Redefinition[]> {
   const tables = await queries.rows<{ name: string; schema: string }>(
@@ -29,7 +29,8 @@ export async function pinSearchPath(queries: Queries): Promise<Redefinition[]> {
   const [home = 'public'] = rankByCount(tables.map(({ schema }) => schema));
   const path = await queries.firstRow<{ schemas: string[] }>(
     `select pg_catalog.current_schemas(true)::pg_catalog.text[] as schemas,
-            pg_catalog.set_config('search_path', pg_catalog.format('%I, pg_temp', $1::pg_catalog.text), true)`,
+            pg_catalog.set_config('search_path', pg_catalog.format('%I, pg_temp', $1::pg_catalog.text), true),
+            pg_catalog.set_config('quote_all_identifiers', 'off', true)`,
     [home],
   );
   const schemas = path?.schemas ?? [];

@@ -49,7 +49,9 @@ export const usesRoles = process.env.LOOM_TEST_ROLES === '1';
 
 /** Returns the URL with which a node connects: with the serving role, if `usesRoles` and `url` has the superuser. */
 export function asServingRole(url: string): string {
-  if (!usesRoles || !URL.canParse(url)) return url;
+  // The process that prepares the run, and a benchmark, are no workers.
+  const isWorker = process.env.VITEST_WORKER_ID !== undefined;
+  if (!usesRoles || !isWorker || !URL.canParse(url)) return url;
   const role = inject('servingRole');
   const { pathname, username } = new URL(url);
   const prefix = `/${inject('databasePrefix')}`;
