@@ -33,13 +33,14 @@ export function createLogOutput(options: LogOutputOptions = {}): LogOutput {
   let fd: number | undefined;
   let queuedBytes = 0;
   let isWriting = false;
-  let isScheduled = false;
+  let timer: NodeJS.Timeout | undefined;
   let retryMs: number = limits.minLogRetryMs;
   let dropped = 0;
   let reported = 0;
 
   function start(): void {
-    isScheduled = false;
+    clearTimeout(timer);
+    timer = undefined;
     if (isWriting || queue.length === 0) return;
     isWriting = true;
     fd ??= openWithoutBlocking(options.fd ?? STANDARD_OUTPUT);
@@ -87,21 +88,19 @@ export function createLogOutput(options: LogOutputOptions = {}): LogOutput {
       }
       queue.push(bytes);
       queuedBytes += bytes.length;
-      // One write takes all lines of this turn of the event loop: a node under load logs dozens in one.
-      if (isWriting || isScheduled) return;
-      isScheduled = true;
-      setImmediate(start);
+      if (!isWriting) timer ??= setTimeout(start, limits.logGatherMs);
     },
     flush: (done) => {
       if (queuedBytes === 0) {
         done();
         return;
       }
-      const timer = setTimeout(done, limits.logFlushMs);
+      const deadline = setTimeout(done, limits.logFlushMs);
       waiting.push(() => {
-        clearTimeout(timer);
+        clearTimeout(deadline);
         done();
       });
+      start();
     },
     droppedLines: () => dropped,
   };

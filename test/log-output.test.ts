@@ -3,7 +3,8 @@ import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rm
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
+import { limits } from '../src/limits.ts';
 import { createLogOutput, type LogOutput } from '../src/log-output.ts';
 
 const cleanUps: (() => void)[] = [];
@@ -71,6 +72,23 @@ test('lines arrive whole and in order, in a file and through a pipe whose reader
   }
   expect(Buffer.concat(chunks).toString('utf8')).toBe(lines.join(''));
   expect(toPipe.droppedLines()).toBe(0);
+});
+
+test('the lines of a short time share one write, and a flush does not wait for its end', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  cleanUps.push(() => vi.useRealTimers());
+  const { readEnd, writeEnd } = openPipe();
+  const output = createLogOutput({ fd: writeEnd });
+  output.write('one\n');
+  await new Promise(setImmediate);
+  output.write('two\n');
+  expect(readSome(readEnd, 100)).toBe('');
+  vi.advanceTimersByTime(limits.logGatherMs);
+  output.write('three\n');
+  await flush(output);
+  output.write('four\n');
+  await flush(output);
+  expect(readSome(readEnd, 100)).toBe('one\ntwo\nthree\nfour\n');
 });
 
 test('lines beyond the bound are dropped and counted, and reported once when there is room', async () => {

@@ -1,11 +1,10 @@
-import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createSampledReader } from '../src/http/timed-reader.ts';
 import { createMetrics, type Metrics, type MetricsOptions } from '../src/metrics.ts';
+import { readDeployFile } from './setup/deploy/files.ts';
+import { runTool, testWithTool } from './setup/deploy/tools.ts';
 
 let metrics: Metrics | undefined;
 
@@ -93,10 +92,9 @@ test('a sampled read succeeds at most once in its interval, and is repeated afte
 });
 
 const page = readFileSync(fileURLToPath(new URL('../docs/operations.md', import.meta.url)), 'utf8');
-const rulesBlock = /```yaml\n(groups:\n[\s\S]*?)```/;
+const rules = readDeployFile('prometheus/loom.rules.yml');
 
-describe('the alarm rules of docs/operations.md', () => {
-  const rules = rulesBlock.exec(page)?.[1] ?? '';
+describe('the alarm rules of docs/deploy', () => {
   const expressions = [...rules.matchAll(/^ +expr: (.*)$/gm)].map(([, expression = '']) => expression);
 
   test('name only series of the node, which exist before the first failure', async () => {
@@ -110,28 +108,16 @@ describe('the alarm rules of docs/operations.md', () => {
     expect(rules).toContain('absent(loom_ready)');
   });
 
-  test('have the names and expressions of the table', () => {
+  test('have the names and expressions of the table in docs/operations.md', () => {
     const table = [...page.matchAll(/^\| `(Loom\w+)`.* \| `([^`]+)`.* \|$/gm)];
     expect(table.map(([, name]) => name)).toEqual([...rules.matchAll(/alert: (\w+)/g)].map(([, name]) => name));
     for (const [index, [, , expression = '']] of table.entries()) expect(expressions[index]).toContain(expression);
   });
 });
 
-const hasPromtool = spawnSync('promtool', ['--version']).status === 0;
-
-describe.each(hasPromtool ? ['promtool'] : [])('%s, where it is installed', (promtool) => {
-  test('finds no fault in the metrics', async () => {
-    const counting = start({ build });
-    counting.countRequest({ method: 'GET', route: '/v1/state', status: 200, durationMs: 1, isProbe: false });
-    counting.countBatch({ commits: 3, durationMs: 2 });
-    expect(execFileSync(promtool, ['check', 'metrics'], { input: await scrape(counting), encoding: 'utf8' })).toBe('');
-  });
-
-  test('accepts the alarm rules of docs/operations.md', () => {
-    const directory = mkdtempSync(join(tmpdir(), 'loom-rules-'));
-    writeFileSync(join(directory, 'loom.yml'), rulesBlock.exec(page)?.[1] ?? '');
-    const checked = execFileSync(promtool, ['check', 'rules', join(directory, 'loom.yml')], { encoding: 'utf8' });
-    rmSync(directory, { recursive: true });
-    expect(checked).toMatch(/SUCCESS: 14 rules found/);
-  });
+testWithTool('promtool', 'promtool finds no fault in the metrics', async () => {
+  const counting = start({ build });
+  counting.countRequest({ method: 'GET', route: '/v1/state', status: 200, durationMs: 1, isProbe: false });
+  counting.countBatch({ commits: 3, durationMs: 2 });
+  expect(runTool('promtool', ['check', 'metrics'], await scrape(counting))).toBe('');
 });

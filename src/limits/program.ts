@@ -40,6 +40,12 @@ export const programLimits = {
   /** Bounds the path of a request in the log. The longest path of a document has 1,550 characters. */
   maxLoggedPathCharacters: 2_048,
 
+  /**
+   * Gathers log lines for one write. A write of its own for each request would cost the node a twentieth of a commit.
+   * A crash can lose the lines of this time.
+   */
+  logGatherMs: 10,
+
   /** Bounds one write of log lines, to the usual capacity of a pipe. */
   maxLogWriteBytes: 64 * KiB,
 

@@ -36,6 +36,7 @@ const prose = [
   'docs/recipes.md',
   'docs/contributing.md',
   'docs/operations.md',
+  'docs/deploy.md',
   'docs/restore.md',
   'docs/client-commands.md',
   'docs/architecture.md',

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
+import { dirname } from 'node:path/posix';
 import { describe, expect, test } from 'vitest';
 import { errorCodes } from '../../src/errors.ts';
 import { limits } from '../../src/limits.ts';
@@ -36,6 +37,7 @@ const code = await readFiles(['src', 'test'], /\.ts$/);
 const source = code.filter(({ path }) => path.startsWith('src/'));
 const prose = [
   ...(await readFiles(['docs', 'migrations', 'test/fixtures'], /\.(?:md|sql)$/)),
+  ...(await readFiles(['docs/deploy'], /\.\w+$/)),
   ...(await Promise.all(
     rootNames.filter((name) => /\.md$|^Dockerfile$|^\.(?:npmrc|env\.example)$/.test(name)).map(read),
   )),
@@ -123,9 +125,17 @@ describe('the repository follows its rules', () => {
   });
 
   test('README.md links to every page of docs', () => {
-    const pages = prose.map(({ path }) => path).filter((path) => path.startsWith('docs/'));
+    const pages = prose.map(({ path }) => path).filter((path) => /^docs\/(?!deploy\/)/.test(path));
     const linked = prose.filter(({ path }) => path === 'README.md').flatMap(linkedPaths);
     expect(pages.filter((path) => !linked.includes(path))).toEqual([]);
+  });
+
+  test('docs/deploy.md links to every file of docs/deploy, or to its folder', () => {
+    const files = prose.map(({ path }) => path).filter((path) => path.startsWith('docs/deploy/'));
+    const linked = prose.filter(({ path }) => path === 'docs/deploy.md').flatMap(linkedPaths);
+    const isLinked = (path: string): boolean => linked.includes(path) || linked.includes(dirname(path));
+    expect(files.length).toBeGreaterThan(10);
+    expect(files.filter((path) => (path.split('/').length > 3 ? !isLinked(path) : !linked.includes(path)))).toEqual([]);
   });
 
   test('every relative link in a page leads to a file', () => {

@@ -18,5 +18,5 @@ export function readCommitBase(
     const detail = `Idempotency-Key must have 1 to ${limits.maxIdempotencyKeyBytes} visible ASCII characters.`;
     throw new LoomError('invalid_parameter', detail);
   }
-  return { ...callerOf(request), requestId: id, idempotencyKey, precondition: readPrecondition(headers, document) };
+  return { requestId: id, idempotencyKey, precondition: readPrecondition(headers, document), ...callerOf(request) };
 }

@@ -69,12 +69,12 @@ function registerReading(app: FastifyInstance, { store }: DocumentRouteParts): v
 function registerWriting(app: FastifyInstance, { store, bodyBounds }: DocumentRouteParts): void {
   const submit = (request: FastifyRequest, action: CommitAction, change: Change) =>
     request.memory.body.keepDuring(
-      store.submitCommit({ ...readCommitBase(request, change.name), action, changes: [change] }),
+      store.submitCommit({ action, changes: [change], ...readCommitBase(request, change.name) }),
     );
 
   async function write(request: FastifyRequest, reply: FastifyReply, op: 'put' | 'merge', mediaTypes: MediaTypes) {
     const name = readDocumentName(request);
-    const json = await readDocumentBody(request, { ...bodyBounds, mediaTypes });
+    const json = await readDocumentBody(request, { mediaTypes, ...bodyBounds });
     const receipt = await submit(request, op === 'put' ? 'document.put' : 'document.patch', { op, name, json });
     return sendReceipt(reply, receipt, { tagged: true, location: `/v1/documents/${encodeURIComponent(name)}` });
   }

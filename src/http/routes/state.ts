@@ -26,15 +26,15 @@ export function registerState(
   });
 
   app.patch(STATE, dataRoute('client'), async (request, reply) => {
-    const changes = await readStateBody(request, { ...bodyBounds, mediaTypes: PATCH_TYPES }, toPatch);
-    const commit = store.submitCommit({ ...readCommitBase(request, null), action: 'state.patch', changes });
+    const changes = await readStateBody(request, { mediaTypes: PATCH_TYPES, ...bodyBounds }, toPatch);
+    const commit = store.submitCommit({ action: 'state.patch', changes, ...readCommitBase(request, null) });
     const receipt = await request.memory.body.keepDuring(commit);
     return sendReceipt(reply, receipt, { tagged: true });
   });
 
   app.put(STATE, dataRoute('client'), async (request, reply) => {
-    const changes = await readStateBody(request, { ...bodyBounds, mediaTypes: JSON_TYPES }, toPut);
-    const commit = store.submitCommit({ ...readCommitBase(request, null), action: 'state.put', changes });
+    const changes = await readStateBody(request, { mediaTypes: JSON_TYPES, ...bodyBounds }, toPut);
+    const commit = store.submitCommit({ action: 'state.put', changes, ...readCommitBase(request, null) });
     const receipt = await request.memory.body.keepDuring(commit);
     return sendReceipt(reply, receipt, { tagged: true });
   });

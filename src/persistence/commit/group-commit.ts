@@ -54,7 +54,7 @@ export function createGroupCommit(options: GroupCommitOptions) {
       return Promise.reject(new LoomError('queue_full', detail, { retryAfterSeconds: 1 }));
     }
     return new Promise((resolve, reject) => {
-      queue.push({ ...prepared, arrivedMs: now(), sent: false, resolve, reject });
+      queue.push({ arrivedMs: now(), sent: false, resolve, reject, ...prepared });
       queuedBytes += prepared.bytes;
       running ??= run();
     });

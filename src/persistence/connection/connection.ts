@@ -37,8 +37,11 @@ export interface Connection extends Queries {
 }
 
 export function createConnection(client: Client | PoolClient, watch?: Watch): Connection {
+  const { rows, firstRow, execute } = createQueries(client);
   return {
-    ...createQueries(client),
+    rows,
+    firstRow,
+    execute,
     within: (timeoutMs = limits.queryTimeoutMs) =>
       createQueries(watch?.over(client, { eager: false }) ?? client, timeoutMs),
     watched: (timeoutMs) => createQueries(watch?.over(client, { eager: true }) ?? client, timeoutMs),

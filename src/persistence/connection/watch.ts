@@ -119,7 +119,9 @@ export function createWatch(
         };
         const suspicion = setTimeout(suspect, limits.suspectAfterMs + sendingMs(query.values));
         try {
-          return await client.query({ ...query, text: `${markerOf(one.marker)} ${query.text}` });
+          const marked = { ...query };
+          marked.text = `${markerOf(one.marker)} ${query.text}`;
+          return await client.query(marked);
         } catch (error) {
           if (isQueryTimeout(error) && !eager) void cancel(one);
           throw error;

@@ -7,7 +7,8 @@ import type { Figure } from '../results.ts';
 import { execute, withBenchServer } from '../server.ts';
 import { startBare } from './requests.ts';
 
-const WARM_UP_SECONDS = 2;
+/** V8 has compiled the code of a request only after some 10,000 of them. */
+const WARM_UP_SECONDS = 10;
 /** All of them take turns, so that a change of the machine's load meets each. */
 const TURNS = 4;
 const TURN_SECONDS = 1;

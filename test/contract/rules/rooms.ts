@@ -124,6 +124,7 @@ const plainPages = [
   'docs/tutorial',
   'docs/recipes',
   'docs/operations',
+  'docs/deploy',
   'docs/restore',
   'docs/architecture',
   'docs/contributing',
@@ -150,7 +151,7 @@ export const sentencesAreShort: FileRule = ({ path, text }) => {
 
 /** Finds words in code and docs that the project does not use. The runbook is a contract and keeps its own words. */
 export const wordsArePlain: FileRule = ({ path, text }) => {
-  if (!/^src\/|^docs\/.*\.md$|^README\.md$/.test(path) || path === 'docs/runbook.md') return [];
+  if (!/^src\/|^docs\/.*\.md$|^docs\/deploy\/|^README\.md$/.test(path) || path === 'docs/runbook.md') return [];
   return text
     .split('\n')
     .flatMap((line, index) =>

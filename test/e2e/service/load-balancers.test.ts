@@ -1,166 +1,46 @@
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { afterEach, describe, expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
+import { type Balancer, balancers, freePorts } from '../../setup/deploy/balancers.ts';
+import { serviceEnvironment } from '../../setup/deploy/files.ts';
+import { isInstalled, runTool } from '../../setup/deploy/tools.ts';
 import { rounds } from '../../setup/depth.ts';
 import { tally } from '../../setup/node/nodes.ts';
-import { type Program, portOrAnother, startProgram, waitUntil, waitUntilReady } from '../../setup/node/program.ts';
-import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
+import { type Program, startProgram, waitUntil, waitUntilReady } from '../../setup/node/program.ts';
+import { createTestDatabase } from '../../setup/server/database.ts';
 
 const ADMIN_TOKEN = 'admin-token-of-the-balancer-test';
-const asAdmin = { 'x-loom-admin-token': ADMIN_TOKEN, 'content-type': 'application/json' };
-
-const page = readFileSync(fileURLToPath(new URL('../../../docs/load-balancers.md', import.meta.url)), 'utf8');
-
-function blockOf(language: string): string {
-  const block = new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``).exec(page)?.[1];
-  if (block === undefined) throw new Error(`the page has no block of ${language}`);
-  return block;
-}
-
-function numberIn(text: string, pattern: RegExp): number {
-  return Number(pattern.exec(text)?.[1]);
-}
-
-describe('the figures of docs/load-balancers.md fit together:', () => {
-  const variables = blockOf('sh');
-  const delayMs = numberIn(variables, /DELAY_MS=(\d+)/);
-  const timeoutMs = numberIn(variables, /TIMEOUT_MS=(\d+)/);
-
-  test('HAProxy stops sending before the delay is over', () => {
-    const config = blockOf('haproxy');
-    const [, interval, fall] = /inter (\d+)s fall (\d+)/.exec(config) ?? [];
-    const checkMs = (Number(interval) * Number(fall) + numberIn(config, /timeout check (\d+)s/)) * 1_000;
-    expect(checkMs).toBeLessThan(delayMs);
-    expect(numberIn(config, /pool-purge-delay (\d+)s/) * 1_000).toBeLessThan(delayMs);
-    expect(config).toContain('option httpchk GET /ready');
-  });
-
-  test('nginx closes idle connections before the delay is over', () => {
-    expect(numberIn(blockOf('nginx'), /keepalive_timeout (\d+)s/) * 1_000).toBeLessThan(delayMs);
-  });
-
-  test('Kubernetes kills a node only after it has ended by itself', () => {
-    const config = blockOf('yaml');
-    const graceMs = numberIn(config, /terminationGracePeriodSeconds: (\d+)/) * 1_000;
-    expect(graceMs).toBeGreaterThan(delayMs + timeoutMs + 1_000);
-    expect(numberIn(config, /DELAY_MS, value: '(\d+)'/)).toBe(delayMs);
-    expect(numberIn(config, /TIMEOUT_MS, value: '(\d+)'/)).toBe(timeoutMs);
-    expect(numberIn(config, /path: \/ready[^\n]*\n +periodSeconds: (\d+)/) * 1_000).toBeLessThan(delayMs);
-  });
-});
-
-const cleanUps: (() => unknown)[] = [];
-let database: TestDatabase | undefined;
-
-afterEach(async () => {
-  for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp();
-  await database?.drop();
-  database = undefined;
-});
-
-async function freePorts(count: number): Promise<number[]> {
-  const ports = new Set<number>();
-  while (ports.size < count) ports.add(await portOrAnother(0));
-  return [...ports];
-}
-
-interface Balancer {
-  url: string;
-  /** Resolves when the balancer has seen that both nodes are ready. */
-  seesBoth(): Promise<void>;
-}
-
-function writeConfig(text: string): { directory: string; path: string } {
-  const directory = mkdtempSync(join(tmpdir(), 'loom-balancer-'));
-  cleanUps.push(() => rmSync(directory, { recursive: true }));
-  const path = join(directory, 'config');
-  writeFileSync(path, text);
-  return { directory, path };
-}
-
-/** Starts a balancer, and ends it after the test. Its last words are in the error of a test that waits for it. */
-async function run(command: string, args: string[]): Promise<ChildProcess> {
-  const child = spawn(command, args, { stdio: 'ignore' });
-  cleanUps.push(async () => {
-    if (child.exitCode !== null) return;
-    child.kill('SIGTERM');
-    await once(child, 'exit');
-  });
-  await once(child, 'spawn');
-  return child;
-}
-
-async function startHaproxy(nodes: number[]): Promise<Balancer> {
-  const [port = 0, statistics = 0] = await freePorts(2);
-  const { path } = writeConfig(
-    blockOf('haproxy')
-      .replace(':8080', `:${port}`)
-      .replace(':8404', `:${statistics}`)
-      .replace(':8787', `:${nodes[0]}`)
-      .replace(':8788', `:${nodes[1]}`),
-  );
-  execFileSync('haproxy', ['-c', '-f', path], { stdio: 'ignore' });
-  await run('haproxy', ['-db', '-f', path]);
-  const seesBoth = async (): Promise<void> => {
-    await waitUntil(
-      () =>
-        fetch(`http://127.0.0.1:${statistics}/;csv`)
-          .then((answer) => answer.text())
-          .catch(() => ''),
-      (csv) => ['a', 'b'].every((node) => new RegExp(`^nodes,node-${node},(?:[^,]*,){15}UP,`, 'm').test(csv)),
-    );
-  };
-  return { url: `http://127.0.0.1:${port}`, seesBoth };
-}
-
-async function startNginx(nodes: number[]): Promise<Balancer> {
-  const [port = 0] = await freePorts(1);
-  const { directory, path } = writeConfig(
-    `pid ${join(tmpdir(), `loom-nginx-${port}.pid`)};\n${blockOf('nginx')}`
-      .replace(':8081', `:${port}`)
-      .replace(':8787', `:${nodes[0]}`)
-      .replace(':8788', `:${nodes[1]}`)
-      .replace('http {\n', 'http {\n  access_log off;\n'),
-  );
-  const common = ['-p', directory, '-c', path, '-e', join(directory, 'error.log')];
-  execFileSync('nginx', ['-t', ...common], { stdio: 'ignore' });
-  await run('nginx', [...common, '-g', 'daemon off;']);
-  // nginx has no checks. It tries a node again when its `fail_timeout` is over.
-  return { url: `http://127.0.0.1:${port}`, seesBoth: () => sleep(3_000) };
-}
-
-const balancers = [
-  { name: 'haproxy', start: startHaproxy, methods: ['GET', 'PUT', 'PATCH'] },
-  { name: 'nginx', start: startNginx, methods: ['GET', 'PUT'] },
-].filter(({ name }) => spawnSync(name, ['-v']).status === 0);
+const asAdmin = { 'x-loom-admin-token': ADMIN_TOKEN };
 
 const CLIENTS = 8;
 
+/** Does not fit into the buffers that a proxy fills before it connects to a node. */
+const largeText = 'x'.repeat(100_000);
+
+const allMethods = ['GET', 'PUT', 'PATCH', 'backup'] as const;
+type Method = (typeof allMethods)[number];
+
 interface Load {
+  name: string;
   outcomes: string[];
   stop(): Promise<void>;
 }
 
 /** Sends requests over kept connections, one after another on each, until it is stopped. */
-function startLoad(url: string, methods: string[]): Load {
+function startLoad({ name, url }: Balancer, methods: readonly Method[] = allMethods): Load {
   const outcomes: string[] = [];
   let stopped = false;
   const clients = Array.from({ length: CLIENTS }, async (_, client) => {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-    for (let sent = 0; !stopped; sent += 1) {
+    for (let sent = client; !stopped; sent += 1) {
       const method = methods[sent % methods.length] ?? 'GET';
       outcomes.push(`${method} ${await send(url, method, client, agent)}`);
-      await sleep(10);
+      await sleep(rounds({ quick: 25, full: 10 }));
     }
     agent.destroy();
   });
   return {
+    name,
     outcomes,
     stop: async () => {
       stopped = true;
@@ -170,11 +50,13 @@ function startLoad(url: string, methods: string[]): Load {
 }
 
 /** Resolves with `ok`, the status of a failure, or the code of a broken connection. */
-function send(url: string, method: string, client: number, agent: Agent): Promise<string> {
+function send(url: string, method: Method, client: number, agent: Agent): Promise<string> {
   return new Promise((resolve) => {
+    const isRead = method === 'GET' || method === 'backup';
     const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
-    const headers = { ...asAdmin, 'content-type': type };
-    const asked = request(`${url}/v1/documents/client-${client}`, { method, agent, headers }, (response) => {
+    const path = method === 'backup' ? 'admin/persistence/backup?audit_limit=1' : `documents/clients%2F${client}`;
+    const headers = isRead ? asAdmin : { ...asAdmin, 'content-type': type };
+    const asked = request(`${url}/v1/${path}`, { method: isRead ? 'GET' : method, agent, headers }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => void chunks.push(chunk));
       response.on('error', (error) => resolve(error.message));
@@ -184,56 +66,88 @@ function send(url: string, method: string, client: number, agent: Agent): Promis
       });
     });
     asked.on('error', (error) => resolve(error.message));
-    asked.end(method === 'GET' ? undefined : '{"a":1}');
+    asked.end(isRead ? undefined : JSON.stringify({ a: client === 0 ? largeText : 1 }));
   });
 }
 
-const installed = balancers.length > 0 ? [{ names: balancers.map(({ name }) => name).join(' and ') }] : [];
+/** Restarts two nodes in turn behind all installed balancers, as an orchestrator does, and counts what clients see. */
+async function checkRestarts(starts: ((nodes: number[]) => Promise<Balancer>)[]): Promise<void> {
+  const database = await createTestDatabase();
+  onTestFinished(() => database.drop());
+  const ports = await freePorts(2);
+  const nodes: (Program | undefined)[] = [];
+  onTestFinished(async () => void (await Promise.all(nodes.map((node) => node?.kill()))));
+  const startNode = async (index: number): Promise<void> => {
+    const { LOOM_PG_URL_FILE, LOOM_ADMIN_TOKEN_FILE, LOOM_METRICS_TOKEN_FILE, ...settings } = serviceEnvironment(
+      ports[index] ?? 0,
+    );
+    nodes[index] = await startProgram({
+      env: { ...settings, LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: ADMIN_TOKEN },
+    });
+    await waitUntilReady(nodes[index].url);
+  };
+  await Promise.all([startNode(0), startNode(1)]);
+  const started = await Promise.all(starts.map((start) => start(ports)));
+  const agent = new Agent();
+  for (let client = 0; client < CLIENTS; client += 1)
+    await waitUntil(
+      () => send(started[0]?.url ?? '', 'PUT', client, agent),
+      (outcome) => outcome === 'ok',
+    );
 
-test.each(installed)(
-  'a rolling restart behind $names, where it is installed, fails no request',
+  const loads = started.map((balancer) => startLoad(balancer));
+  const restarts = rounds({ quick: 1, full: 20 });
+  for (let round = 0; round < restarts; round += 1) {
+    const index = round % 2;
+    await sleep(500);
+    expect(await nodes[index]?.stop()).toBe(0);
+    await startNode(index);
+    // The next restart must wait for the balancers.
+    if (round + 1 < restarts) await Promise.all(started.map((balancer) => balancer.seesBoth()));
+    else await sleep(500);
+  }
+  await Promise.all(loads.map((load) => load.stop()));
+  for (const { name, outcomes } of loads) {
+    expect([name, ...Object.keys(tally(outcomes)).sort()]).toEqual([
+      name,
+      ...allMethods.map((method) => `${method} ok`).sort(),
+    ]);
+    expect(outcomes.length).toBeGreaterThan(100);
+    console.info(`${restarts} restarts behind ${name}: ${outcomes.length} requests, none failed`);
+  }
+  const nginx = started.find(({ name }) => name === 'nginx');
+  if (nginx !== undefined) await checkKill(nginx, nodes[0]);
+}
+
+/** Kills a node under load. nginx sends the changes in flight to the other node, with a key that makes each once. */
+async function checkKill(nginx: Balancer, node: Program | undefined): Promise<void> {
+  const before = await countEntries(nginx);
+  const load = startLoad(nginx, ['PUT', 'PATCH']);
+  await sleep(300);
+  await node?.kill();
+  await sleep(300);
+  await load.stop();
+  expect(Object.keys(tally(load.outcomes)).sort()).toEqual(['PATCH ok', 'PUT ok']);
+  expect((await countEntries(nginx)) - before).toBe(load.outcomes.length);
+}
+
+async function countEntries({ url }: Balancer): Promise<number> {
+  const answer = await fetch(`${url}/v1/audit?order=desc&limit=1`, { headers: asAdmin });
+  const page = (await answer.json()) as { entries: { seq: number }[] };
+  return page.entries[0]?.seq ?? 0;
+}
+
+const names = Object.keys(balancers);
+const installed = Object.entries(balancers).filter(([name]) => isInstalled(name));
+const missing = names.filter((name) => !isInstalled(name));
+const reason =
+  missing.length === 0 ? 'both are installed' : `${missing.join(' and ')} not installed: only its absence is shown`;
+
+test(
+  `a rolling restart behind ${names.join(' and behind ')} fails no request (${reason})`,
   async () => {
-    database = await createTestDatabase();
-    const ports = await freePorts(2);
-    const settings = Object.fromEntries(
-      [...blockOf('sh').matchAll(/^(\w+)=(.*)$/gm)].map(([, name, value]) => [name, value]),
-    );
-    const env = { ...settings, LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: ADMIN_TOKEN };
-    const nodes: (Program | undefined)[] = [];
-    cleanUps.push(() => Promise.all(nodes.map((node) => node?.kill())));
-    const startNode = async (index: number): Promise<void> => {
-      nodes[index] = await startProgram({ env: { ...env, LOOM_PORT: String(ports[index]) } });
-      await waitUntilReady(nodes[index].url);
-    };
-    await startNode(0);
-    await startNode(1);
-    const started = await Promise.all(
-      balancers.map(async ({ start, ...one }) => ({ ...one, ...(await start(ports)) })),
-    );
-    const agent = new Agent();
-    for (let client = 0; client < CLIENTS; client += 1)
-      await waitUntil(
-        () => send(started[0]?.url ?? '', 'PUT', client, agent),
-        (outcome) => outcome === 'ok',
-      );
-
-    const loads = started.map(({ name, url, methods }) => ({ name, methods, ...startLoad(url, methods) }));
-    const restarts = rounds({ quick: 1, full: 2 });
-    for (let index = 0; index < restarts; index += 1) {
-      await sleep(500);
-      expect(await nodes[index]?.stop()).toBe(0);
-      await startNode(index);
-      // The next restart must wait for the balancers.
-      if (index + 1 < restarts) await Promise.all(started.map((balancer) => balancer.seesBoth()));
-      else await sleep(500);
-    }
-    await Promise.all(loads.map((load) => load.stop()));
-    for (const { name, methods, outcomes } of loads) {
-      const counts = tally(outcomes);
-      expect([name, ...Object.keys(counts).sort()]).toEqual([name, ...methods.map((method) => `${method} ok`).sort()]);
-      expect(outcomes.length).toBeGreaterThan(100);
-      console.info(`a rolling restart behind ${name}: ${outcomes.length} requests, none failed`);
-    }
+    for (const name of missing) expect(() => runTool(name, ['-v'])).toThrow('ENOENT');
+    if (installed.length > 0) await checkRestarts(installed.map(([, start]) => start));
   },
-  120_000,
+  rounds({ quick: 120_000, full: 1_200_000 }),
 );

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { findServerUser, plainEnvironment } from '../../../src/dev/processes.ts';
+import { readDeployFile, replaceEach } from '../deploy/files.ts';
 
 export interface Pooler {
   /** URL of the database through the pooler. */
@@ -21,25 +22,22 @@ const program = ['/usr/sbin/pgbouncer', '/usr/bin/pgbouncer', '/opt/homebrew/bin
 /** Whether PgBouncer is installed on this machine. */
 export const hasPooler = program !== undefined;
 
-/** Starts a PgBouncer in transaction mode with this many connections to the server. */
+/** Starts a PgBouncer with the file of `docs/deploy`, but with this many connections to the server. */
 export async function startPooler(databaseUrl: string, poolSize: number): Promise<Pooler> {
   if (program === undefined) throw new Error('PgBouncer is not installed');
   const directory = await mkdtemp(join(tmpdir(), 'loom-test-pooler-'));
   const { hostname, port, pathname, username, password } = new URL(databaseUrl);
   const database = pathname.slice(1);
   const ownPort = await freePort();
-  const configuration = `[databases]
-${database} = host=${hostname} port=${port} dbname=${database} user=${decodeURIComponent(username)} password=${decodeURIComponent(password)}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = ${ownPort}
-unix_socket_dir =
-auth_type = any
-admin_users = admin
-pool_mode = transaction
-default_pool_size = ${poolSize}
-max_client_conn = 500
-`;
+  const login = `user=${decodeURIComponent(username)} password=${decodeURIComponent(password)}`;
+  const configuration = replaceEach(readDeployFile('pgbouncer.ini'), {
+    'loom = host=127.0.0.1 port=5432 dbname=loom': `${database} = host=${hostname} port=${port} dbname=${database} ${login}`,
+    'listen_port = 6432': `listen_port = ${ownPort}`,
+    'auth_type = scram-sha-256': 'auth_type = any',
+    'auth_file = /etc/pgbouncer/userlist.txt': 'admin_users = admin',
+    'default_pool_size = 20': `default_pool_size = ${poolSize}`,
+    'max_client_conn = 100': 'max_client_conn = 500',
+  });
   const file = join(directory, 'pgbouncer.ini');
   await writeFile(file, configuration);
   // PgBouncer refuses to run as root. The directory is unknown to others, and its password is that of a test.
