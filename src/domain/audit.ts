@@ -96,9 +96,11 @@ export type ChainFault = (typeof chainFaults)[number];
 
 /**
  * Lists what may not match the trail: an entry's digest of a change, the changes that a restore claims, the index of
- * changes, a document, the state row, or an undo record.
+ * changes, a document, the state row, or an undo record. `definition_mismatch`: a function or trigger of LOOM is not as
+ * the migrations created it.
  */
 export const stateFaults = [
+  'definition_mismatch',
   'digest_mismatch',
   'changes_mismatch',
   'index_mismatch',

@@ -15,6 +15,7 @@ import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { createStore } from '../../../src/persistence/store.ts';
+import { asServingRole } from '../roles/roles.ts';
 import { createTestDatabase, type TestDatabase } from '../server/database.ts';
 import { assertDescribed } from './described.ts';
 
@@ -29,7 +30,7 @@ export const readyNow: Readiness = { ok: true, checks: { http: 'ok', database: '
 
 export function testConfig(url: string, more: Record<string, string> = {}): Config {
   const env = {
-    LOOM_PG_URL: url,
+    LOOM_PG_URL: asServingRole(url),
     LOOM_ADMIN_TOKEN: ADMIN_TOKEN,
     LOOM_CLIENT_TOKEN: CLIENT_TOKEN,
     LOOM_PORT: '0',
