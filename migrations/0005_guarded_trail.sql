@@ -85,6 +85,42 @@ $$;
 create constraint trigger loom_removal_named after insert on loom_removal
   deferrable initially deferred for each row execute function loom_removal_check_named();
 
+-- As before, but PostgreSQL may expand the changes of any entry before it looks at the seqs. So entries of any form must not fail.
+create or replace function loom_wrong_merges(p_state_key text, p_untold bigint[], p_derived boolean, p_part int, p_parts int)
+returns table (name text, seq bigint) language plpgsql stable parallel safe cost 1000000 rows 100 as $$
+#variable_conflict use_column
+begin
+  return query
+  with changes as (
+    select c.name, c.seq, c.op, c.sha256 from loom_change c where c.state_key = p_state_key and c.name <> '' and not p_derived
+    union all
+    select c.name, a.seq, c.op, c.sha256
+      from loom_audit a cross join lateral loom_entry_changes(a.entry) c where a.state_key = p_state_key and p_derived
+  ), part as materialized (
+    select name, seq, op, sha256, op = 'merge' and sha256 is not null as is_told, width_bucket(seq, p_untold) as era
+      from changes where hashtext(name) & (p_parts - 1) = p_part
+  ), runs as (
+    select *, count(*) filter (where not is_told) over (partition by name, era order by seq) as run
+      from part where name in (select p.name from part p where p.is_told)
+  ), needed as materialized (
+    select * from (
+      select *, bool_or(is_told) over whole as has_merges,
+             case when run = 0 then era = 0 else first_value(op) over (whole order by seq) <> 'merge' end as is_known
+        from runs window whole as (partition by name, era, run)) r
+     where has_merges and is_known
+  )
+  select name, min(seq)
+    from (select n.*, loom_fold(op, value) over (partition by name, era, run order by seq) as document
+            from needed n
+            join (select a.seq, change ->> 'name' as name, change -> 'value' as value
+                    from loom_audit a cross join lateral jsonb_array_elements(
+                     case when jsonb_typeof(a.entry -> 'changes') = 'array' then a.entry -> 'changes' end) e (change)
+                   where a.state_key = p_state_key and a.seq in (select n.seq from needed n)) v using (name, seq)) folded
+   where is_told and sha256 is distinct from loom_value_sha256(document)
+   group by name, era, run;
+end
+$$;
+
 -- What these call, triggers included, runs with the same path.
 alter function loom_commit(text, jsonb, jsonb) set search_path from current;
 alter function loom_check_lineage(text, jsonb, text) set search_path from current;

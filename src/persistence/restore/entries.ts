@@ -115,8 +115,8 @@ export async function readTruncations(queries: Queries, stateKey: string, seq: n
          from removed
         union all
        select seq, place, truncation
-         from removed, jsonb_array_elements(entry #> '{restore,replaced_restores}') with ordinality as listed (truncation, place)
-        where jsonb_typeof(entry #> '{restore,replaced_restores}') = 'array'
+         from removed, jsonb_array_elements(case when jsonb_typeof(entry #> '{restore,replaced_restores}') = 'array'
+                then entry #> '{restore,replaced_restores}' end) with ordinality as listed (truncation, place)
      ) truncations
       where octet_length(truncation::text) <= $4 and not truncation @? '$.**{3}'
         and truncation @? '$ ? (@.recorded_at.type() == "string" && @.request_id.type() == "string" &&

@@ -32,7 +32,7 @@ export const knownDefinitions: Readonly<Record<string, string>> = {
   'function loom_share_rights()': '19da872a02cb710f1d112150323c51fc',
   'function loom_value_sha256(value jsonb)': 'f3057163ec03e9676a637383ec1bd951',
   'function loom_wrong_merges(p_state_key text, p_untold bigint[], p_derived boolean, p_part integer, p_parts integer)':
-    '2b79ac604c19b4133fcfeb40156ea65c',
+    '570ec7247b8fe7d6a385daac3a72ce9d',
   'table loom_audit': 'ecd3e6ea7e9b1c1115742c9940b13755',
   'table loom_change': 'ecd3e6ea7e9b1c1115742c9940b13755',
   'table loom_document': 'ecd3e6ea7e9b1c1115742c9940b13755',
