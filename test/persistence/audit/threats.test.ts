@@ -14,7 +14,12 @@ import { asSuperuser } from '../../setup/faults/superuser.ts';
 import { type Finder, type Threat, threats } from '../../setup/faults/threats.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
 import { createTestRoles, type TestRoles } from '../../setup/roles/roles.ts';
-import { cloneDatabase, createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
+import {
+  cloneDatabase,
+  createEmptyDatabase,
+  openTolerantPool,
+  type TestDatabase,
+} from '../../setup/server/database.ts';
 import { applyMigrations } from '../../setup/server/migrations.ts';
 import { verifyBySql } from '../../setup/server/verify-sql.ts';
 
@@ -28,7 +33,7 @@ beforeAll(async () => {
   // Its own pool stays closed: a database with an open connection cannot be cloned.
   source = await createEmptyDatabase();
   await applyMigrations(source.url);
-  pool = new pg.Pool({ connectionString: source.url, max: 1, idleTimeoutMillis: 1 });
+  pool = openTolerantPool({ connectionString: source.url, max: 1, idleTimeoutMillis: 1 });
   roles = createTestRoles(pool);
   await roles.apply();
   const node = await openTestStore(source.url);
@@ -68,7 +73,7 @@ async function isFoundInFile(node: TestStore): Promise<boolean> {
 
 async function isFoundBySql(database: TestDatabase): Promise<boolean> {
   const options = '-c search_path=public,pg_temp';
-  const pool = new pg.Pool({ connectionString: database.url, max: 1, options });
+  const pool = openTolerantPool({ connectionString: database.url, max: 1, options });
   try {
     return !(await verifyBySql(pool)).ok;
   } finally {

@@ -1,13 +1,13 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ProbeVerdict } from '../../../src/domain/probe.ts';
 import { createProbe, type Probe, type ProbeOptions } from '../../../src/persistence/probe/probe.ts';
 import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { testConfig } from '../../setup/node/config.ts';
 import { captureLog } from '../../setup/node/log.ts';
-import { createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
+import { createEmptyDatabase, openTolerantPool, type TestDatabase } from '../../setup/server/database.ts';
 import { openDoor } from '../../setup/server/door.ts';
 import { applyMigrations } from '../../setup/server/migrations.ts';
 import { type PrivateServer, startPrivateServer } from '../../setup/server/private-server.ts';
@@ -147,7 +147,7 @@ describe('on a server that stops', () => {
   beforeAll(async () => {
     server = await startPrivateServer();
     await prepare(server.url);
-    const pool = new pg.Pool({ connectionString: server.url });
+    const pool = openTolerantPool({ connectionString: server.url });
     await setVersions(pool, 3, 1);
     await pool.end();
   });

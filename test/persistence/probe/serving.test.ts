@@ -10,7 +10,7 @@ import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { testConfig } from '../../setup/node/config.ts';
 import { captureLog } from '../../setup/node/log.ts';
 import { openTestStore, verify } from '../../setup/node/store.ts';
-import { createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
+import { createEmptyDatabase, openTolerantPool, type TestDatabase } from '../../setup/server/database.ts';
 import { openDoor } from '../../setup/server/door.ts';
 import { applyMigrations } from '../../setup/server/migrations.ts';
 import { type PrivateServer, startPrivateServer } from '../../setup/server/private-server.ts';
@@ -253,9 +253,8 @@ describe('a server of its own', () => {
   let admin: pg.Pool;
   beforeAll(async () => {
     server = await startPrivateServer({ settings: { max_connections: '30' } });
-    admin = new pg.Pool({ connectionString: server.url, max: 2 });
+    admin = openTolerantPool({ connectionString: server.url, max: 2 });
     // The server may stop before the last connection has closed.
-    admin.on('error', () => undefined);
     await prepare(server.url);
   });
   afterAll(async () => {

@@ -5,7 +5,7 @@ import { rebuildIndex } from '../../../src/persistence/audit/rebuild.ts';
 import { readServingFacts } from '../../../src/persistence/schema/serving-facts.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
 import { createTestRoles, type TestRoles } from '../../setup/roles/roles.ts';
-import { createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
+import { createEmptyDatabase, openTolerantPool, type TestDatabase } from '../../setup/server/database.ts';
 import { openDoor } from '../../setup/server/door.ts';
 import { applyMigrations } from '../../setup/server/migrations.ts';
 import { verifyBySql } from '../../setup/server/verify-sql.ts';
@@ -113,7 +113,7 @@ describe('the roles of docs/roles.sql', () => {
   });
 
   it('let the reading role read and verify everything, and change nothing', async () => {
-    const pool = new pg.Pool({ connectionString: roles.as('read', database.url), max: 1 });
+    const pool = openTolerantPool({ connectionString: roles.as('read', database.url), max: 1 });
     try {
       expect(await verifyBySql(pool)).toMatchObject({ ok: true });
       const { rows } = await pool.query(

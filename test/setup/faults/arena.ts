@@ -9,6 +9,7 @@ import { rounds } from '../depth.ts';
 import { ADMIN_TOKEN, asAdmin, testConfig } from '../node/http.ts';
 import { startProgram } from '../node/program.ts';
 import { openTestStore, type TestStore } from '../node/store.ts';
+import { openTolerantPool } from '../server/database.ts';
 import { digestTables } from '../server/digest.ts';
 import { applyMigrations } from '../server/migrations.ts';
 import { startPrivateServer } from '../server/private-server.ts';
@@ -68,8 +69,7 @@ const ENTRIES = 120;
 /** Starts a private server with a history, on which a test can kill nodes and server processes. */
 export async function openArena(): Promise<Arena> {
   const server = await startPrivateServer();
-  const observer = new pg.Pool({ connectionString: server.url, max: 3 });
-  observer.on('error', () => undefined);
+  const observer = openTolerantPool({ connectionString: server.url, max: 3 });
   await applyMigrations(server.url);
   const { earlier, later } = await makeHistory(server.url);
   const begun: Promise<ArenaNode>[] = [];

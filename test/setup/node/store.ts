@@ -12,6 +12,7 @@ import { type Database, openDatabase } from '../../../src/persistence/connection
 import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
 import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { createStore, type StoreHandle } from '../../../src/persistence/store.ts';
+import { openTolerantPool } from '../server/database.ts';
 import { openDoor } from '../server/door.ts';
 import { describeRefusals } from './described-store.ts';
 
@@ -65,8 +66,7 @@ numbersForInt8.setTypeParser(pg.types.builtins.INT8, Number);
 export async function openTestStore(url: string, options: TestStoreOptions = {}): Promise<TestStore> {
   const { stateKey = 'default', poolMax = 5, maxDocumentBytes = limits.maxDocumentBytes, code = thisCode } = options;
   const database = openDoor(url, poolMax, options.log ?? code.createLogger({ level: 'silent' }), code.openDatabase);
-  const pool = new pg.Pool({ connectionString: url, max: 3, types: numbersForInt8 });
-  pool.on('error', () => undefined);
+  const pool = openTolerantPool({ connectionString: url, max: 3, types: numbersForInt8 });
   await code.ensureState(database, stateKey);
   const store = describeRefusals(
     code.createStore({

@@ -80,9 +80,7 @@ async function createDatabase(template: string, options = '', kind = ''): Promis
 function open(name: string, release: () => Promise<void>): TestDatabase {
   const url = new URL(inject('serverUrl'));
   url.pathname = `/${name}`;
-  const pool = new pg.Pool({ connectionString: url.href, max: 4 });
-  // Tests kill connections on purpose, so the loss of an idle connection is not a failure.
-  pool.on('error', () => undefined);
+  const pool = openTolerantPool({ connectionString: url.href, max: 4 });
   let door: Database | undefined;
   let dropped: Promise<void> | undefined;
   const drop = async (): Promise<void> => {
@@ -126,13 +124,17 @@ function dropDatabase(name: string): Promise<void> {
 let serverPool: pg.Pool | undefined;
 
 async function runOnServer(serverUrl: string, statement: string): Promise<void> {
-  serverPool ??= openServerPool(serverUrl);
+  serverPool ??= openTolerantPool({ connectionString: serverUrl, max: 2, allowExitOnIdle: true });
   await serverPool.query(statement);
 }
 
-function openServerPool(connectionString: string): pg.Pool {
-  const pool = new pg.Pool({ connectionString, max: 2, allowExitOnIdle: true });
-  // The server ends these connections when the run ends.
+/**
+ * Opens a pool whose connections may be lost at any time: tests kill them on purpose, and drop their databases. A
+ * connection that is just being ended has no other listener.
+ */
+export function openTolerantPool(config: pg.PoolConfig): pg.Pool {
+  const pool = new pg.Pool(config);
   pool.on('error', () => undefined);
+  pool.on('connect', (client) => client.on('error', () => undefined));
   return pool;
 }
