@@ -67,6 +67,22 @@ it('a restore that claims other changes than the entries after it have is not ok
   });
 });
 
+it.each([
+  [
+    'checksum was changed',
+    (packed: Buffer) => Buffer.concat([packed.subarray(0, -8), Buffer.alloc(4), packed.subarray(-4)]),
+  ],
+  ['data is followed by text', (packed: Buffer) => Buffer.concat([packed, Buffer.from('more')])],
+])('gzip data whose %s is damaged at or after the place that is named', async (_, spoil) => {
+  const { code, stdout } = await runCommand(verify, [await write('damaged.json.gz', spoil(gzipSync(text)))]);
+  expect([code, stdout]).toEqual([
+    1,
+    expect.stringMatching(
+      /^not ok: malformed_request .*\nThe gzip data is damaged, at or after byte \d+ of the decoded data\.\n$/,
+    ),
+  ]);
+});
+
 it('a good backup is ok, plain and gzip, and the output says what was not checked', async () => {
   for (const content of [text, gzipSync(text), JSON.stringify(JSON.parse(text))]) {
     const { code, output } = await verifyFile(content);

@@ -82,6 +82,7 @@ function timeParameter(request: FastifyRequest, name: string): string | undefine
   const [, fraction = ''] = /\.(\d{1,6})/.exec(text) ?? [];
   if (time >= FIRST_TIME && time < END_OF_TIMES)
     return `${new Date(time).toISOString().slice(0, 19)}.${fraction.padEnd(6, '0')}Z`;
+  if (!Number.isNaN(time)) throw invalid(name, 'must be a time in the years 0001 to 9999 of UTC');
   const example = '2026-11-25T22:57:28.451652Z or 2026-11-25T23:57:28%2B01:00';
   throw invalid(name, `must be a time of RFC 3339 with the offset from UTC, such as ${example}`);
 }
