@@ -2,6 +2,9 @@
 --
 --   psql "$LOOM_PG_URL" -f docs/verify-chain.sql
 --
+-- If you do not trust the search path of the role or the database, set PGOPTIONS='-c search_path=public,pg_temp', with the schema of
+-- LOOM's tables. A redefined loom_fold could hide a wrong merge patch. GET /v1/audit/verify finds that.
+--
 -- Returns one row: entries, ok, first_bad_seq (null if every entry is valid), and head_matches (true if the chain ends at the state
 -- row's head). mismatches is a list of everything else that does not match, each with its reason, the seq of the entry, the name of
 -- the document or the event id of the undo record, and what differs: the digests that entries claim, the index of changes, documents,

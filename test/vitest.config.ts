@@ -24,7 +24,7 @@ export default defineConfig(({ mode }) => {
   };
   const options = {
     env: { LOOM_TEST_DEPTH: runDepth, LOOM_TEST_SEED: String(runSeed) },
-    setupFiles: ['test/setup/run/property-seed.ts'],
+    setupFiles: ['test/setup/run/property-seed.ts', 'test/setup/run/described-fetch.ts'],
     pool: 'forks' as const,
     isolate: false,
     maxWorkers: 2,

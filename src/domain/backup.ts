@@ -1,4 +1,6 @@
-import type { AuditHead } from './audit.ts';
+import { z } from 'zod';
+import { type AuditHead, auditHeadSchema } from './audit.ts';
+import { count, epoch, eventId, revision, seq, sha256, time } from './forms.ts';
 
 export const BACKUP_VERSION = 1;
 
@@ -40,76 +42,80 @@ export interface BackupOptions {
   scratch?: string | undefined;
 }
 
-export interface DocumentCounts {
-  added: number;
-  changed: number;
-  removed: number;
-  unchanged: number;
-}
+const documentCountsSchema = z.object({ added: count, changed: count, removed: count, unchanged: count });
 
-export interface DocumentNames {
-  added: string[];
-  changed: string[];
-  removed: string[];
-  /** Whether a list was cut off at `limits.maxPlanNames`. */
-  truncated: boolean;
-}
+export type DocumentCounts = z.output<typeof documentCountsSchema>;
+
+const documentNamesSchema = z.object({
+  added: z.array(z.string()),
+  changed: z.array(z.string()),
+  removed: z.array(z.string()),
+  truncated: z.boolean().describe('Whether a list was cut off at the maximum number of names'),
+});
+
+export type DocumentNames = z.output<typeof documentNamesSchema>;
+
+const operationAuditSchema = z.object({
+  imported: count.describe('Entries imported, each inside a new audit.import entry'),
+  previous_head: auditHeadSchema,
+  head: auditHeadSchema.nullable().describe('Null in a dry run'),
+});
+
+export const operationReportSchema = z.object({
+  dry_run: z.boolean(),
+  replaced_state: z.boolean(),
+  imported_audit_count: count.describe('Number of adopted and imported entries'),
+  revision,
+  epoch: epoch
+    .nullable()
+    .describe('Null in a dry run that would replace the state, because only the operation itself creates a new epoch'),
+  based_on_revision: revision.describe(
+    'The live revision that the figures refer to. Pass it as expect_revision to get exactly this result',
+  ),
+  event_id: eventId.nullable().describe('Null in a dry run'),
+  documents: documentCountsSchema,
+  document_names: documentNamesSchema,
+  audit: operationAuditSchema,
+  warnings: z.array(z.string()),
+});
 
 /** Reports what a restore or undo did or, with `dry_run`, would do. */
-export interface OperationReport {
-  dry_run: boolean;
-  replaced_state: boolean;
-  /** Number of adopted and imported entries. */
-  imported_audit_count: number;
-  revision: number;
-  /** Null in a dry run that would replace the state, because only the operation itself creates a new epoch. */
-  epoch: string | null;
-  /** The live revision that the figures refer to. Pass it as `expect_revision` to get exactly this result. */
-  based_on_revision: number;
-  event_id: string | null;
-  documents: DocumentCounts;
-  document_names: DocumentNames;
-  audit: {
-    /** Number of entries imported, each inside a new `audit.import` entry. */
-    imported: number;
-    previous_head: AuditHead;
-    head: AuditHead | null;
-  };
-  warnings: string[];
-}
+export type OperationReport = z.output<typeof operationReportSchema>;
 
-export interface RestoreReport extends OperationReport {
-  restored_at: string | null;
-  /** Whether truncation was requested. `replaced_audit_count` is the number of removed entries. */
-  truncated_audit: boolean;
-  replaced_audit_count: number;
-  /** Whether the backup had a manifest. A restore always refuses a backup that does not match its manifest. */
-  verified: boolean;
-  audit: OperationReport['audit'] & {
-    /** Number of entries adopted unchanged, with seq and hash. */
-    adopted: number;
-    /** Number of entries removed from the live trail. */
-    replaced: number;
-    /** The first seq at which the two trails differ; null when one contains the other. */
-    parted_at: number | null;
-    /** Null when the backup is unverified. */
-    backup_head: AuditHead | null;
-  };
-  /** The origin of the backup, according to its header. A member that the header lacks is null. */
-  backup: {
-    instance_id: string | null;
-    state_key: string | null;
-    /** Value of `loom_backup_version`. */
-    version: number;
-    schema_version: number | null;
-    /** Time at which the export began. */
-    taken_at: string | null;
-    revision: number | null;
-  };
-  /** The database and state of the node. The revision is the one before the restore. */
-  live: { instance_id: string | null; state_key: string; revision: number };
-  /** Whether the backup was made in another database; null when the backup does not say. */
-  instance_differs: boolean | null;
-  /** The new scratch state, as read from the database; a dry run only names it. Otherwise null. */
-  scratch: { state_key: string; state_sha256: string | null; audit_head: AuditHead | null } | null;
-}
+export const restoreReportSchema = operationReportSchema.extend({
+  restored_at: time.nullable().describe('Null in a dry run'),
+  truncated_audit: z.boolean().describe('Whether truncation was requested'),
+  replaced_audit_count: count.describe('Number of entries removed from the live trail'),
+  verified: z
+    .boolean()
+    .describe('Whether the backup had a manifest. A restore always refuses a backup that does not match its manifest'),
+  audit: operationAuditSchema.extend({
+    adopted: count.describe('Entries adopted unchanged, with seq and hash'),
+    replaced: count.describe('Entries removed from the live trail'),
+    parted_at: seq.nullable().describe('The first seq at which the trails differ; null when one contains the other'),
+    backup_head: auditHeadSchema.nullable().describe('Null when the backup is unverified'),
+  }),
+  backup: z
+    .object({
+      instance_id: z.string().nullable(),
+      state_key: z.string().nullable(),
+      version: z.int().describe('Value of loom_backup_version'),
+      schema_version: z.int().nullable(),
+      taken_at: z.string().nullable().describe('Time at which the export began'),
+      revision: revision.nullable(),
+    })
+    .describe('The origin of the backup, according to its header. A member that the header lacks is null'),
+  live: z
+    .object({ instance_id: z.string().nullable(), state_key: z.string(), revision })
+    .describe('The database and state of the node. The revision is the one before the restore'),
+  instance_differs: z
+    .boolean()
+    .nullable()
+    .describe('Whether the backup was made in another database; null when the backup does not say'),
+  scratch: z
+    .object({ state_key: z.string(), state_sha256: sha256.nullable(), audit_head: auditHeadSchema.nullable() })
+    .nullable()
+    .describe('The new scratch state, as read from the database; a dry run only names it. Otherwise null'),
+});
+
+export type RestoreReport = z.output<typeof restoreReportSchema>;

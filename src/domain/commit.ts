@@ -1,4 +1,6 @@
+import { z } from 'zod';
 import type { Caller } from './actor.ts';
+import { epoch, eventId, revision } from './forms.ts';
 
 /**
  * Changes one document. `json` is the text that the scanner captured, and PostgreSQL receives it unchanged. `merge` is
@@ -32,6 +34,16 @@ export interface CommitRequest extends Caller {
   precondition?: Precondition | undefined;
   changes: Change[];
 }
+
+export const receiptSchema = z.object({
+  revision,
+  epoch,
+  event_id: eventId.describe('Names the audit entry of the commit'),
+  created: z.boolean().describe('Whether the commit created the document. For the state: always false'),
+});
+
+/** Describes the answer to a commit. */
+export type Receipt = z.output<typeof receiptSchema>;
 
 export interface CommitReceipt {
   revision: number;

@@ -1,14 +1,26 @@
+import { z } from 'zod';
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
+import { count, epoch, revision, time } from './forms.ts';
+
+export const documentSummarySchema = z.object({
+  name: z.string(),
+  revision,
+  bytes: count.describe('Length of the canonical text'),
+  updated_at: time,
+});
 
 /** Describes one document in a listing. */
-export interface DocumentSummary {
-  name: string;
-  revision: number;
-  /** Length of the canonical text in bytes. */
-  bytes: number;
-  updated_at: string;
-}
+export type DocumentSummary = z.output<typeof documentSummarySchema>;
+
+export const documentPageSchema = z.object({
+  documents: z.array(documentSummarySchema).describe('In byte order of the names'),
+  next: z.string().nullable().describe('Value of "after" for the next page; null on the last page'),
+  epoch,
+  revision: revision.describe('Revision of the state'),
+});
+
+export type DocumentPage = z.output<typeof documentPageSchema>;
 
 /** Holds one document as read from the database. `text` is PostgreSQL's text of the jsonb. */
 export interface StoredDocument {
@@ -27,6 +39,15 @@ export function assertDocumentName(name: string, pointer?: string): void {
   if (fault === undefined) return;
   throw new LoomError('invalid_document_name', `The document name ${fault}.`, pointer === undefined ? {} : { pointer });
 }
+
+/** Defines a document name. The bound on characters in the OpenAPI document follows from the bound on bytes. */
+export const documentNameSchema = z
+  .string()
+  .check(({ value, issues }) => {
+    const message = documentNameFault(value);
+    if (message !== undefined) issues.push({ code: 'custom', input: value, message });
+  })
+  .meta({ minLength: 1, maxLength: limits.maxDocumentNameBytes });
 
 /** Returns the fault of a document name as a predicate, such as "is empty"; undefined for a valid name. */
 export function documentNameFault(name: string): string | undefined {

@@ -1,12 +1,24 @@
-import type { ProbeReason, ProbeVerdict } from './probe.ts';
+import { z } from 'zod';
+import { databaseChecks, type ProbeVerdict, probeReasons, schemaChecks } from './probe.ts';
+
+/** Defines the answer of `GET /live`. */
+export const livenessSchema = z.object({ ok: z.literal(true) });
+
+export const readinessSchema = z.object({
+  ok: z.boolean(),
+  checks: z.object({
+    http: z.enum(['ok', 'draining']),
+    database: z.enum(databaseChecks),
+    schema: z.enum(schemaChecks),
+  }),
+  reason: z
+    .enum([...probeReasons, 'draining'])
+    .exactOptional()
+    .describe('Set if and only if "ok" is false'),
+});
 
 /** Describes the answer of `GET /ready`. The route is public, so the answer contains no version, host or user. */
-export interface Readiness {
-  ok: boolean;
-  checks: { http: 'ok' | 'draining'; database: ProbeVerdict['database']; schema: ProbeVerdict['schema'] };
-  /** Set if and only if `ok` is false. */
-  reason?: ProbeReason | 'draining';
-}
+export type Readiness = z.output<typeof readinessSchema>;
 
 /** Creates the answer from the probe's verdict. `draining` takes precedence over the verdict's reason. */
 export function readinessOf(verdict: ProbeVerdict, draining: boolean): Readiness {

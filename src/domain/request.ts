@@ -6,23 +6,35 @@ import { z } from 'zod';
 const revision = z.int().min(0);
 
 export const restoreMembersSchema = z.strictObject({
-  replace_state: z.boolean().default(true),
-  truncate_audit: z.boolean().default(false),
-  dry_run: z.boolean().default(false),
-  expect_revision: revision.exactOptional(),
-  /** The backup's state key, if it differs from the node's. */
-  accept_state_key: z.string().exactOptional(),
-  accept_unverified: z.boolean().default(false),
-  /** Restores into a new scratch state with this key, and leaves the live state unchanged. */
-  into_scratch: z.string().exactOptional(),
+  replace_state: z.boolean().default(true).describe('Whether the documents become exactly those of the backup'),
+  truncate_audit: z
+    .boolean()
+    .default(false)
+    .describe('Whether to replace the audit trail by that of the backup, if the backup has a part of it'),
+  dry_run: z.boolean().default(false).describe('Whether to answer what the request would do, without doing it'),
+  expect_revision: revision.exactOptional().describe('The live revision that the request is for'),
+  accept_state_key: z.string().exactOptional().describe("The backup's state key, if it differs from the node's"),
+  accept_unverified: z.boolean().default(false).describe('Whether to accept a backup without a manifest'),
+  into_scratch: z
+    .string()
+    .exactOptional()
+    .describe('Restores into a new scratch state with this key, and leaves the live state unchanged'),
 });
 
+/** Defines the members of a restore request other than `backup`. */
+export const restoreRequestSchema = restoreMembersSchema.extend({ confirm: z.literal('restore') });
+
 export const undoMembersSchema = z.strictObject({
-  dry_run: z.boolean().default(false),
-  expect_revision: revision.exactOptional(),
-  /** The restore or undo to undo, together with all later ones. It must have an undo record. Default: the newest. */
-  event_id: z.uuid().toLowerCase().exactOptional(),
+  dry_run: z.boolean().default(false).describe('Whether to answer what the request would do, without doing it'),
+  expect_revision: revision.exactOptional().describe('The live revision that the request is for'),
+  event_id: z
+    .uuid()
+    .toLowerCase()
+    .exactOptional()
+    .describe('The restore or undo to undo, together with all later ones. It must have a record. Default: the newest'),
 });
+
+export const undoRequestSchema = undoMembersSchema.extend({ confirm: z.literal('undo') });
 
 /** Describes the members of a restore body other than `confirm` and `backup`, as a client sends them. */
 export type RestoreMembers = z.input<typeof restoreMembersSchema>;
@@ -38,7 +50,7 @@ export type UndoOptions = Options<z.output<typeof undoMembersSchema>>;
 
 /** Returns whether a restore body may have this member in addition to `backup`. */
 export function isRestoreMember(name: string): boolean {
-  return name === 'confirm' || Object.hasOwn(restoreMembersSchema.shape, name);
+  return Object.hasOwn(restoreRequestSchema.shape, name);
 }
 
 type CamelCase<Name> = Name extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<CamelCase<Tail>>}` : Name;

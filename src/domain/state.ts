@@ -1,5 +1,7 @@
+import { z } from 'zod';
 import { limits } from '../limits.ts';
 import type { AuditHead } from './audit.ts';
+import { count, sha256, time } from './forms.ts';
 
 /** Describes a state: its epoch, revision, totals and audit head. */
 export interface StateHead {
@@ -24,11 +26,31 @@ export interface ObservedHead extends StateHead {
   lastEpochChange: EpochChange | null;
 }
 
-/** `lineage`: another cluster, timeline or database. `revision`: a smaller revision than a node had seen. */
-export interface EpochChange {
-  at: string;
-  reason: 'lineage' | 'revision';
-}
+export const epochChangeSchema = z.object({
+  at: time,
+  reason: z
+    .enum(['lineage', 'revision'])
+    .describe('lineage: another cluster, timeline or database; revision: a smaller revision than a node had seen'),
+});
+
+export type EpochChange = z.output<typeof epochChangeSchema>;
+
+const migrationSchema = z.object({ version: z.int(), name: z.string() });
+
+export const schemaReportSchema = z.object({
+  backend: z.literal('postgres'),
+  state_key: z.string(),
+  initialized: z.boolean(),
+  schema_version: z.int().nullable(),
+  supported_schema_version: z.int(),
+  compatible_from: z.int().nullable().describe('The oldest schema version whose nodes may use the database'),
+  instance_id: z.string().nullable(),
+  applied: z.array(migrationSchema.extend({ sha256, applied_at: time })),
+  pending: z.array(migrationSchema).describe('Migrations that this node would still apply'),
+});
+
+/** Describes the answer of `GET /v1/admin/persistence/schema`. */
+export type SchemaReport = z.output<typeof schemaReportSchema>;
 
 /** Describes the schema of the database, and the migrations that this node would still apply. */
 export interface SchemaStatus {
@@ -36,40 +58,45 @@ export interface SchemaStatus {
   schemaVersion: number | null;
   compatibleFrom: number | null;
   instanceId: string | null;
-  applied: { version: number; name: string; sha256: string; applied_at: string }[];
-  pending: { version: number; name: string }[];
+  applied: SchemaReport['applied'];
+  pending: SchemaReport['pending'];
 }
+
+export const scratchStateSchema = z.object({
+  state_key: z.string(),
+  created_at: time,
+  documents: count,
+  bytes: count.describe('Total length of the canonical texts of its documents'),
+  audit_entries: count,
+});
 
 /** Describes a state that a restore created beside the live state (`into_scratch`). */
-export interface ScratchState {
-  state_key: string;
-  created_at: string;
-  documents: number;
-  /** Total length of the canonical texts of its documents. */
-  bytes: number;
-  audit_entries: number;
-}
+export type ScratchState = z.output<typeof scratchStateSchema>;
 
-export interface DroppedScratch extends Pick<ScratchState, 'state_key' | 'documents' | 'audit_entries'> {
-  dropped: true;
-}
+export const droppedScratchSchema = z.object({
+  dropped: z.literal(true),
+  ...scratchStateSchema.pick({ state_key: true, documents: true, audit_entries: true }).shape,
+});
 
-/** Describes a transaction that holds a lock. A member is null if the database role may not see it. */
-export interface LockHolder {
-  /** Process id of its connection in PostgreSQL. */
-  pid: number;
-  /** `loom` for a node. */
-  application_name: string | null;
-  /** When the transaction began. */
-  since: string | null;
-}
+export type DroppedScratch = z.output<typeof droppedScratchSchema>;
 
-export interface StateLocks {
-  /** Holder of the state row. Commits wait for it. A batch of commits holds the row for a moment. */
-  state: LockHolder | null;
-  /** Holder of the lock for restores, undos and dry runs. */
-  restore: LockHolder | null;
-}
+const lockHolderSchema = z.object({
+  pid: z.int().describe('Process id of its connection in PostgreSQL'),
+  application_name: z.string().nullable().describe('"loom" for a node. Null if the database role may not see it'),
+  since: time.nullable().describe('When the transaction began. Null if the database role may not see it'),
+});
+
+/** Describes a transaction that holds a lock. */
+export type LockHolder = z.output<typeof lockHolderSchema>;
+
+export const stateLocksSchema = z.object({
+  state: lockHolderSchema
+    .nullable()
+    .describe('Holder of the state row. Commits wait for it. A batch of commits holds the row for a moment'),
+  restore: lockHolderSchema.nullable().describe('Holder of the lock for restores, undos and dry runs'),
+});
+
+export type StateLocks = z.output<typeof stateLocksSchema>;
 
 /** Returns the fault of a state key as a predicate, as `documentNameFault` does; undefined for a valid key. */
 export function stateKeyFault(key: string, maxBytes: number = limits.maxStateKeyBytes): string | undefined {

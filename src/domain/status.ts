@@ -1,64 +1,99 @@
-import type { AuditHead } from './audit.ts';
-import type { Readiness } from './readiness.ts';
-import type { EpochChange, ScratchState, StateLocks } from './state.ts';
-import type { ChainCheckRecord, RunningOperation, StoreObservation } from './store.ts';
-import type { UndoRecord } from './undo.ts';
+import { z } from 'zod';
+import { auditHeadSchema } from './audit.ts';
+import { count, epoch, revision, time } from './forms.ts';
+import { readinessSchema } from './readiness.ts';
+import { epochChangeSchema, scratchStateSchema, stateLocksSchema } from './state.ts';
+import { chainCheckSchema, poolSchema, runningOperationSchema } from './store.ts';
+import { undoRecordSchema } from './undo.ts';
+
+const milliseconds = z.number().min(0);
+
+const eventLoopDelaySchema = z
+  .object({
+    delay_mean_ms: milliseconds.nullable(),
+    delay_p50_ms: milliseconds.nullable(),
+    delay_p99_ms: milliseconds.nullable(),
+    delay_max_ms: milliseconds.nullable(),
+  })
+  .describe('Delay of the event loop. Values are null until the first measurement');
+
+export type EventLoopDelay = z.output<typeof eventLoopDelaySchema>;
+
+const memorySchema = z.object({
+  rss_bytes: count,
+  heap_used_bytes: count,
+  heap_total_bytes: count,
+  external_bytes: count,
+  bodies_bytes: count.describe('Memory that the requests in flight use for their bodies'),
+  bodies_max_bytes: count,
+  answers_bytes: count.describe('Memory that the requests in flight use for their answers'),
+  answers_max_bytes: count,
+});
+
+const stateSchema = z.object({
+  revision: revision.nullable(),
+  epoch: epoch.nullable(),
+  documents: count.nullable(),
+  bytes: count.nullable(),
+  updated_at: time.nullable(),
+  epoch_changes: count.nullable().describe('Epochs that a commit started because the database had lost commits'),
+  last_epoch_change: epochChangeSchema.nullable(),
+});
+
+export const statusReportSchema = z.object({
+  ready: readinessSchema,
+  ready_detail: z
+    .string()
+    .nullable()
+    .describe('Says why the node is not ready and what to do. It names objects and roles of the database'),
+  version: z.string(),
+  node_version: z.string(),
+  started_at: time,
+  uptime_seconds: count,
+  state_key: z.string(),
+  state: stateSchema,
+  last_backup_at: time.nullable(),
+  last_restore_at: time.nullable(),
+  future_times: z
+    .array(z.string())
+    .nullable()
+    .describe("Members whose time is ahead of the database's clock, such as last_backup_at"),
+  audit: z.object({
+    entries: count.nullable(),
+    head: auditHeadSchema.nullable(),
+    last_check: chainCheckSchema.nullable(),
+  }),
+  schema: z.object({
+    version: z.int().nullable(),
+    supported: z.int(),
+    compatible_from: z.int().nullable(),
+    pending: count.nullable(),
+  }),
+  database: z.object({
+    ok: z.boolean(),
+    version: z.string().nullable(),
+    latency_ms: milliseconds.nullable(),
+    code: z.string().exactOptional().describe('Set if and only if "ok" is false'),
+  }),
+  pool: poolSchema,
+  locks: stateLocksSchema.nullable().describe('Null while the database does not answer'),
+  queue: z.object({ depth: count, max: count }).describe('Commits that wait'),
+  operations: z.array(runningOperationSchema),
+  event_loop: eventLoopDelaySchema,
+  memory: memorySchema,
+  connections: z
+    .object({ open: count, idle: count, max: count })
+    .describe('The connections of clients, of which "idle" have no request in flight'),
+  undo: z.object({
+    kept_most: count.describe('The maximum number of records that replaced something'),
+    bytes: count.nullable().describe('Total size of the records'),
+    kept: z
+      .array(undoRecordSchema.extend({ age_seconds: count }))
+      .nullable()
+      .describe('Newest first'),
+  }),
+  scratch_states: z.array(scratchStateSchema).nullable(),
+});
 
 /** Describes the answer of `GET /v1/admin/status`. Values from the database are null while it is unreachable. */
-export interface StatusReport {
-  ready: Readiness;
-  /** Says why the node is not ready and what to do. It names objects and roles of the database. */
-  ready_detail: string | null;
-  version: string;
-  node_version: string;
-  started_at: string;
-  uptime_seconds: number;
-  state_key: string;
-  state: {
-    revision: number | null;
-    epoch: string | null;
-    documents: number | null;
-    bytes: number | null;
-    updated_at: string | null;
-    /** Epochs that a commit started because the database had lost commits. */
-    epoch_changes: number | null;
-    last_epoch_change: EpochChange | null;
-  };
-  last_backup_at: string | null;
-  last_restore_at: string | null;
-  /** Members whose time is ahead of the database's clock, such as `last_backup_at`. */
-  future_times: string[] | null;
-  audit: { entries: number | null; head: AuditHead | null; last_check: ChainCheckRecord | null };
-  schema: { version: number | null; supported: number; compatible_from: number | null; pending: number | null };
-  database: { ok: boolean; version: string | null; latency_ms: number | null; code?: string };
-  pool: StoreObservation['pool'];
-  /** Null while the database does not answer. */
-  locks: StateLocks | null;
-  queue: { depth: number; max: number };
-  operations: RunningOperation[];
-  event_loop: EventLoopDelay;
-  memory: {
-    rss_bytes: number;
-    heap_used_bytes: number;
-    heap_total_bytes: number;
-    external_bytes: number;
-    /** Memory that the requests in flight use: for their bodies and for their answers, each with its limit. */
-    bodies_bytes: number;
-    bodies_max_bytes: number;
-    answers_bytes: number;
-    answers_max_bytes: number;
-  };
-  /** The connections of clients, of which `idle` have no request in flight. */
-  connections: { open: number; idle: number; max: number };
-  /** `kept` lists the undo records, newest first; `bytes` is their total size; `kept_most` limits their number. */
-  undo: { kept_most: number; bytes: number | null; kept: (UndoRecord & { age_seconds: number })[] | null };
-  scratch_states: ScratchState[] | null;
-}
-
-/** Reports the delay of the event loop. Values are null until the first measurement. */
-export interface EventLoopDelay {
-  delay_mean_ms: number | null;
-  delay_p50_ms: number | null;
-  delay_p99_ms: number | null;
-  delay_max_ms: number | null;
-}
+export type StatusReport = z.output<typeof statusReportSchema>;

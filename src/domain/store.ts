@@ -1,9 +1,18 @@
 import type { Readable } from 'node:stream';
+import { z } from 'zod';
 import type { Caller } from './actor.ts';
-import type { AuditHead, AuditLine, AuditQuery, AuditVerdict, ChainFault, StateFault } from './audit.ts';
+import {
+  type AuditLine,
+  type AuditQuery,
+  type AuditVerdict,
+  type auditPageSchema,
+  chainFaults,
+  stateFaults,
+} from './audit.ts';
 import type { BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
-import type { DocumentSummary, StoredDocument } from './document.ts';
+import type { DocumentPage, StoredDocument } from './document.ts';
+import { count, seq, time } from './forms.ts';
 import type { DocumentHistory, HistoryQuery } from './history.ts';
 import type { MemoryShare } from './memory.ts';
 import type { UndoOptions } from './request.ts';
@@ -20,20 +29,9 @@ export interface DocumentQuery {
   limit: number;
 }
 
-export interface DocumentPage {
-  documents: DocumentSummary[];
-  /** Value of `after` for the next page; null on the last page. */
-  next: string | null;
-  epoch: string;
-  revision: number;
-}
-
 /** Holds one page of the audit trail. The store returns each entry as text, and the HTTP client as an object. */
-export interface AuditPage<Entry = AuditLine> {
+export interface AuditPage<Entry = AuditLine> extends Omit<z.output<typeof auditPageSchema>, 'entries'> {
   entries: Entry[];
-  /** Value of `after` (ascending) or `before` (descending) for the next page; null on the last page. */
-  next: number | null;
-  head: AuditHead;
 }
 
 /** Describes a streamed read of the whole state. Destroying `body` aborts the read and closes its connection. */
@@ -44,20 +42,25 @@ export interface StateStream {
   body: Readable;
 }
 
-/** Describes a running operation, as status lists it. */
-export interface RunningOperation {
-  /** A restore or undo becomes a `plan` as soon as its request says `dry_run`. */
-  kind: 'backup' | 'restore' | 'plan' | 'undo' | 'verify';
-  started_at: string;
-  request_id: string;
-  /** What a restore or its dry run does now; absent for other kinds. */
-  phase?: OperationPhase;
-  documents: number;
-  audit_entries: number;
-  bytes: number;
-}
+export const runningOperationSchema = z.object({
+  kind: z
+    .enum(['backup', 'restore', 'plan', 'undo', 'verify'])
+    .describe('A restore or undo becomes a plan as soon as its request says dry_run'),
+  started_at: time,
+  request_id: z.string(),
+  phase: z
+    .enum(['receiving', 'checking', 'planning', 'applying'])
+    .exactOptional()
+    .describe('What a restore or its dry run does now; absent for other kinds'),
+  documents: count,
+  audit_entries: count,
+  bytes: count,
+});
 
-export type OperationPhase = 'receiving' | 'checking' | 'planning' | 'applying';
+/** Describes a running operation, as status lists it. */
+export type RunningOperation = z.output<typeof runningOperationSchema>;
+
+export type OperationPhase = NonNullable<RunningOperation['phase']>;
 
 export interface OperationContext {
   requestId: string;
@@ -109,18 +112,21 @@ export interface Store {
   observe(): StoreObservation;
 }
 
-/** Describes this node's last check of the chain. A backup checks only the entries that it contains. */
-export interface ChainCheckRecord {
-  ok: boolean;
-  by: 'verify' | 'backup';
-  checked_at: string;
-  /** Seq of the first checked entry; `to_seq` is the last. */
-  from_seq: number;
-  to_seq: number;
-  first_bad_seq: number | null;
-  /** The fault that was found. Nodes of version 0.2 and later set it, after a verification. */
-  reason?: ChainFault | StateFault | undefined;
-}
+export const chainCheckSchema = z.object({
+  ok: z.boolean(),
+  by: z.enum(['verify', 'backup']).describe('A backup checks only the entries that it contains'),
+  checked_at: time,
+  from_seq: seq.describe('Seq of the first checked entry; to_seq is the last'),
+  to_seq: seq,
+  first_bad_seq: seq.nullable(),
+  reason: z
+    .enum([...chainFaults, ...stateFaults])
+    .optional()
+    .describe('The fault that was found. Nodes of version 0.2 and later set it, after a verification'),
+});
+
+/** Describes this node's last check of the chain. */
+export type ChainCheckRecord = z.output<typeof chainCheckSchema>;
 
 /** Describes a backup that is being streamed. */
 export interface BackupStream {
@@ -146,17 +152,19 @@ export interface StoreSizes {
   undoBytes: number;
 }
 
+export const poolSchema = z.object({
+  total: count,
+  idle: count,
+  waiting: count.describe('Requests that wait for a connection, or for their share of them'),
+  max: count,
+  streams: z
+    .object({ used: count, max: count })
+    .describe('Connections that reads of the whole state or trail, backups, restores and verifications use'),
+});
+
 export interface StoreObservation {
   queueDepth: number;
-  pool: {
-    total: number;
-    idle: number;
-    /** Counts the requests that wait for a connection, or for their share of them. */
-    waiting: number;
-    max: number;
-    /** Connections that reads of the whole state or trail, backups, restores and verifications use. */
-    streams: { used: number; max: number };
-  };
+  pool: z.output<typeof poolSchema>;
   operations: RunningOperation[];
   /** Null until the first backup or verification by this node. */
   lastChainCheck: ChainCheckRecord | null;

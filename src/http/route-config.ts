@@ -3,9 +3,10 @@ import type { MemoryShare } from '../domain/memory.ts';
 import type { Admit } from '../domain/store.ts';
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
+import type { Operation } from './openapi/operation.ts';
 
 /** Names the kind of token that a route requires. An admin token opens every route. */
-type Access = 'none' | 'client' | 'metrics' | 'admin';
+export type Access = 'none' | 'client' | 'metrics' | 'admin';
 
 /** Describes a route to the plugins. Registering a route without it throws. */
 export interface RouteConfig {
@@ -14,6 +15,8 @@ export interface RouteConfig {
   gated: boolean;
   /** Names of the supported query parameters; `any` for probes, to which tools add parameters of their own. */
   query: readonly string[] | 'any';
+  /** Describes requests and answers, for the OpenAPI document. */
+  operation: Operation;
 }
 
 declare module 'fastify' {
@@ -49,11 +52,15 @@ export function admitAnswer(request: FastifyRequest): Admit {
 }
 
 /** Describes a route that needs a token and a usable database. */
-export function dataRoute(access: 'client' | 'admin', query: readonly string[] = []): { config: RouteConfig } {
-  return { config: { access, gated: true, query } };
+export function dataRoute(access: 'client' | 'admin', operation: Operation): { config: RouteConfig } {
+  return { config: { access, gated: true, query: parametersOf(operation), operation } };
 }
 
 /** Describes a route that answers even while the database is unreachable. */
-export function operatorRoute(access: Access, query: RouteConfig['query'] = []): { config: RouteConfig } {
-  return { config: { access, gated: false, query } };
+export function operatorRoute(access: Access, operation: Operation): { config: RouteConfig } {
+  return { config: { access, gated: false, query: parametersOf(operation), operation } };
+}
+
+function parametersOf({ query }: Operation): RouteConfig['query'] {
+  return query === 'any' ? query : Object.keys(query?.shape ?? {});
 }

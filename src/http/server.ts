@@ -31,7 +31,7 @@ import { type CloseOptions, closeServer } from './shutdown.ts';
 import { createSampledReader, createTimedReader } from './timed-reader.ts';
 
 export interface ServerOptions
-  extends Omit<RouteParts, 'paceWindowMs' | 'metricsPublic' | 'peekHead' | 'memory' | 'connections'> {
+  extends Omit<RouteParts, 'paceWindowMs' | 'metricsPublic' | 'peekHead' | 'memory' | 'connections' | 'routes'> {
   http: Config['http'];
   tokens: Config['tokens'];
   /** Logs why a request failed with a status of 500 or above. */
@@ -104,6 +104,7 @@ export function createServer(options: ServerOptions) {
     peekHead,
     memory,
     connections: connections.count,
+    routes,
   });
 
   return {

@@ -112,6 +112,13 @@ export const databaseLimits = {
   /** Bounds the mismatches that a verification lists. An operator looks at a few, then at the cause of all. */
   maxListedMismatches: 100,
 
+  /**
+   * Bound the entries whose hash the node computes itself in a verification, and the size of each. If all entries of a
+   * trail are wrong, one is enough to find that; to hash all would double the time.
+   */
+  maxSampledEntries: 256,
+  maxSampledBytes: 64 * 1024,
+
   /** Sets `Retry-After` while the database is down. A node detects a recovery within 5 s, and usually sooner. */
   databaseRetrySeconds: 2,
 

@@ -20,7 +20,7 @@ const minCounts: Record<Kind, number> = {
   undo: rounds({ quick: 1, full: 2 }),
 };
 
-/** Ends a quick run in which an outcome does not occur. A full run ends after its restores. */
+/** Ends a run in which an outcome does not occur. */
 const MAX_ROUNDS = RESTORES * 3 + 20;
 
 /** The answer to the client. Status 0 means that the connection was cut. */
@@ -118,10 +118,10 @@ const onBackend: Strike = {
 /** When to kill. `ms` counts from the sending of the request. */
 type Moment = 'at once' | 'after the answer' | { ms: number };
 
-/** Returns a random moment. A quick run first meets both ends of each operation, whose outcome is certain. */
-function nextMoment(kind: Kind, outcomes: string[], moments: Map<Kind, Moments>): Moment {
-  if (depth === 'quick' && !outcomes.includes(`${kind} before`)) return 'at once';
-  if (depth === 'quick' && !outcomes.includes(`${kind} after`)) return 'after the answer';
+/** Returns a random moment. For an outcome that is `wanted`, returns one at which it is certain. */
+function nextMoment(kind: Kind, wanted: string[], moments: Map<Kind, Moments>): Moment {
+  if (wanted.includes(`${kind} before`)) return 'at once';
+  if (wanted.includes(`${kind} after`)) return 'after the answer';
   return { ms: moments.get(kind)?.next() ?? 0 };
 }
 
@@ -157,19 +157,20 @@ async function run(arena: Arena, strike: Strike, purpose: string): Promise<void>
   let before = await arena.look();
 
   const isDone = (round: number): boolean =>
-    restores >= RESTORES && (depth === 'full' || round > MAX_ROUNDS || lacking(outcomes).length === 0);
+    restores >= RESTORES && (round > MAX_ROUNDS || lacking(outcomes).length === 0);
   for (let round = 1; !isDone(round); round += 1) {
+    // A quick run begins with each outcome. A full run ends with those that its random moments have missed.
+    const wanted = depth === 'quick' || restores >= RESTORES ? lacking(outcomes) : [];
     await readyAndVerified(victim);
     // The next victim starts during this round.
     const spare = strike.victims === 'process' ? arena.startNode('process') : undefined;
-    const wantsUndo = depth === 'quick' && lacking(outcomes).some((outcome) => outcome.startsWith('undo'));
-    const kind = course.next(before, { wantsUndo });
+    const kind = course.next(before, { wantsUndo: wanted.some((outcome) => outcome.startsWith('undo')) });
     if (kind === 'truncating') {
       await addEntries(victim);
       before = await arena.look();
     }
     const operation = course.operation(kind);
-    const moment = nextMoment(kind, outcomes, moments);
+    const moment = nextMoment(kind, wanted, moments);
     const label = `${seedLabel}, round ${round}, ${kind} killed ${JSON.stringify(moment)}`;
     const kill = await strike.arm(arena, victim);
     const answering = ask(victim, operation);

@@ -29,6 +29,7 @@ export async function callsOfEveryRoute(server: TestServer, deleted = 'none'): P
     ['GET', '/v1/admin/status'],
     ['GET', '/v1/admin/persistence/schema'],
     ['GET', '/v1/admin/persistence/backup'],
+    ['GET', '/openapi.json'],
     ['GET', '/metrics'],
     ['GET', '/ready'],
     ['GET', '/live'],

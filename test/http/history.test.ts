@@ -184,12 +184,13 @@ describe('the history of a document', () => {
     });
     const append = (id: string, restore: object) =>
       server.pool.query(
-        `with head as (select audit_seq, audit_hash from loom_state where state_key = 'default'), entry as (
-           select audit_seq + 1 as seq, audit_hash, jsonb_build_object('seq', audit_seq + 1, 'event_id', $1::text, 'action',
-                    'restore', 'actor', 'admin', 'revision', 1000 + audit_seq, 'changes', '[]'::jsonb, 'restore', $2::jsonb) as entry
+        `with head as (select audit_seq, audit_hash, clock_timestamp() as now from loom_state where state_key = 'default'), entry as (
+           select audit_seq + 1 as seq, audit_hash, now, jsonb_build_object('seq', audit_seq + 1, 'event_id', $1::text,
+                    'recorded_at', to_char(now at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'action', 'restore',
+                    'actor', 'admin', 'revision', 1000 + audit_seq, 'changes', '[]'::jsonb, 'restore', $2::jsonb) as entry
              from head)
          insert into loom_audit (state_key, seq, event_id, recorded_at, action, entry, hash)
-         select 'default', seq, $1::uuid, clock_timestamp(), 'restore', entry, loom_chain_hash(audit_hash, entry) from entry`,
+         select 'default', seq, $1::uuid, now, 'restore', entry, loom_chain_hash(audit_hash, entry) from entry`,
         [id, JSON.stringify(restore)],
       );
     await append(eventId, restored(['listed'], 1));
@@ -260,21 +261,17 @@ describe('the times of a selection', () => {
     '10000-01-01T00:00:00Z',
     '2026-11-25T25:00:00Z',
     "2026-11-25T10:00:00Z'",
-  ])('are refused in another form: %j', (time) => assertRefused(time, /RFC 3339/));
-
-  test.each(['0000-01-01T00:00:00Z', '0001-01-01T00:00:00+00:01', '9999-12-31T23:59:59-01:00'])(
-    'are refused outside of the years that an entry can have: %j',
-    (time) => assertRefused(time, /years 0001 to 9999/),
-  );
-
-  async function assertRefused(time: string, detail: RegExp): Promise<void> {
+    '0000-01-01T00:00:00Z',
+    '0001-01-01T00:00:00+00:01',
+    '9999-12-31T23:59:59-01:00',
+  ])('are refused in another form, or outside of the years 0001 to 9999: %j', async (time) => {
     for (const url of ['/v1/audit', '/v1/documents/prices/history']) {
       for (const name of ['since', 'until']) {
         const refused = await server.request('GET', withQuery(url, { [name]: time }));
         expect([refused.status, refused.json().code]).toEqual([400, 'invalid_parameter']);
         expect(refused.json().detail).toContain(name);
-        expect(refused.json().detail).toMatch(detail);
+        expect(refused.json().detail).toMatch(/RFC 3339 .* years 0001 to 9999/);
       }
     }
-  }
+  });
 });

@@ -16,7 +16,7 @@ const revision = z.int().min(0).max(limits.maxBackupRevision);
 const schemaVersion = z.int().min(1);
 const text = z.string().max(limits.maxBackupHeaderCharacters);
 
-const headerSchema = z.looseObject({
+export const headerSchema = z.looseObject({
   loom_backup_version: z.literal(BACKUP_VERSION),
   backend: z.literal('postgres'),
   instance_id: text,
@@ -28,7 +28,7 @@ const headerSchema = z.looseObject({
   state_updated_at: text,
 }) satisfies z.ZodType<BackupHeader>;
 
-const manifestSchema = z.strictObject({
+export const manifestSchema = z.strictObject({
   documents: z.int().min(0),
   state_sha256: hex,
   audit_included: z.boolean(),
@@ -40,7 +40,7 @@ const manifestSchema = z.strictObject({
 }) satisfies z.ZodType<BackupManifest>;
 
 /** Defines the header members that LOOM uses from a backup without a manifest. Each may be absent. */
-const unverifiedSchema = z.looseObject({
+export const unverifiedSchema = z.looseObject({
   state_key: text.nullish(),
   schema_version: schemaVersion.nullish(),
   instance_id: text.nullish(),

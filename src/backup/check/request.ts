@@ -1,9 +1,10 @@
+import type { z } from 'zod';
 import {
   type RestoreOptions,
-  restoreMembersSchema,
+  restoreRequestSchema,
   toOptions,
   type UndoOptions,
-  undoMembersSchema,
+  undoRequestSchema,
 } from '../../domain/request.ts';
 import { scratchKeyFault } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
@@ -51,18 +52,19 @@ export function checkUndoRequest(body: unknown): UndoOptions {
       pointer: '',
     });
   }
-  const { confirm, ...members } = body as Record<string, unknown>;
-  assertConfirmed(confirm, 'undo');
-  const parsed = undoMembersSchema.safeParse(members);
+  assertConfirmed(body, undoRequestSchema.shape.confirm);
+  const parsed = undoRequestSchema.safeParse(body);
   if (!parsed.success) throw toShapeError('invalid_undo_request', parsed.error, '');
-  return toOptions(parsed.data);
+  const { confirm: _, ...members } = parsed.data;
+  return toOptions(members);
 }
 
-function checkOptions({ confirm, ...members }: Record<string, unknown>): RestoreOptions {
-  assertConfirmed(confirm, 'restore');
-  const parsed = restoreMembersSchema.safeParse(members);
+function checkOptions(request: Record<string, unknown>): RestoreOptions {
+  assertConfirmed(request, restoreRequestSchema.shape.confirm);
+  const parsed = restoreRequestSchema.safeParse(request);
   if (!parsed.success) throw toShapeError('invalid_restore_request', parsed.error, '');
-  const options = toOptions(parsed.data);
+  const { confirm: _, ...members } = parsed.data;
+  const options = toOptions(members);
   if (options.intoScratch !== undefined) assertFitsScratch(options, options.intoScratch);
   return options;
 }
@@ -82,8 +84,8 @@ function invalid(member: string, fault: string): LoomError {
   return new LoomError('invalid_restore_request', `"${member}" ${fault}.`, { pointer: `/${member}` });
 }
 
-function assertConfirmed(given: unknown, word: 'restore' | 'undo'): void {
-  if (given === word) return;
+function assertConfirmed(body: object, { value: word }: z.ZodLiteral<'restore' | 'undo'>): void {
+  if ('confirm' in body && body.confirm === word) return;
   throw new LoomError('confirm_missing', `The body has no "confirm":"${word}". Add it to confirm the ${word}.`, {
     pointer: '/confirm',
   });

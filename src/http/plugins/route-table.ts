@@ -1,13 +1,16 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
-import type { RouteConfig } from '../route-config.ts';
+import type { Operation } from '../openapi/operation.ts';
+import type { Access, RouteConfig } from '../route-config.ts';
 
 export interface RegisteredRoute {
   method: string;
   url: string;
-  access: string;
+  access: Access;
+  gated: boolean;
   query: RouteConfig['query'];
+  operation: Operation;
 }
 
 export interface RouteTable {
@@ -22,12 +25,13 @@ export interface RouteTable {
 export function registerRouteTable(app: FastifyInstance): RouteTable {
   const routes: RegisteredRoute[] = [];
   app.addHook('onRoute', ({ method, url, config }) => {
-    if (config?.access === undefined || config.gated === undefined || config.query === undefined) {
+    const { access, gated, query, operation } = config ?? {};
+    if (access === undefined || gated === undefined || query === undefined || operation === undefined) {
       throw new Error(`route ${String(method)} ${url} has no complete RouteConfig`);
     }
     for (const one of [method].flat()) {
       if (!routes.some((route) => route.method === one && route.url === url)) {
-        routes.push({ method: one, url, access: config.access, query: config.query });
+        routes.push({ method: one, url, access, gated, query, operation });
       }
     }
   });

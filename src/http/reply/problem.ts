@@ -3,8 +3,26 @@
  *
  * May import `domain`, `errors` and `limits`. Must not know a route, a token or the configuration.
  */
-import { isLoomError, LoomError } from '../../errors.ts';
+import { z } from 'zod';
+import { seq, time } from '../../domain/forms.ts';
+import { type ErrorCode, errorCodes, isLoomError, LoomError } from '../../errors.ts';
 import { toJsonLine } from './json.ts';
+
+export const problemSchema = z.object({
+  type: z.string().describe('"urn:loom:problem:" and the code'),
+  title: z.string().describe('For people. Its wording can change'),
+  status: z.int(),
+  code: z
+    .enum(errorCodes().map(({ code }): ErrorCode => code))
+    .describe('For programs. A code never changes its meaning'),
+  detail: z.string().describe('For people. Its wording can change'),
+  pointer: z.string().exactOptional().describe('JSON pointer into the document or body'),
+  offset: z.int().min(0).exactOptional().describe('Byte offset in the decompressed body'),
+  document: z.string().exactOptional().describe('Name of the document'),
+  seq: seq.exactOptional().describe('Seq of the audit entry'),
+  since: time.optional().describe('For restore_in_progress: when the other operation began'),
+  request_id: z.string(),
+});
 
 const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
@@ -30,7 +48,7 @@ export function toProblem(thrown: unknown, requestId: string) {
       ...error.place,
       since: error.since,
       request_id: requestId,
-    }),
+    } satisfies z.output<typeof problemSchema>),
   };
 }
 

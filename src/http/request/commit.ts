@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { FastifyRequest } from 'fastify';
+import { z } from 'zod';
 import type { CommitRequest } from '../../domain/commit.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
@@ -9,6 +10,8 @@ import { readPrecondition } from './entity-tags.ts';
 const HEADER = 'idempotency-key';
 
 const idempotencyKeyForm = new RegExp(`^[\\x21-\\x7e]{1,${limits.maxIdempotencyKeyBytes}}$`);
+
+export const idempotencyKeySchema = z.string().regex(idempotencyKeyForm);
 
 /** Reads what all commit requests share. `document` is the target of the preconditions (null: the state). */
 export function readCommitBase(

@@ -1,14 +1,42 @@
 import { Transform } from 'node:stream';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { z } from 'zod';
+import { backupSchema } from '../../backup/check/backup-schema.ts';
 import type { BackupOptions } from '../../domain/backup.ts';
 import type { Store } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
 import type { Log } from '../../log.ts';
+import type { Operation } from '../openapi/operation.ts';
 import { abortSignalOf, acceptsGzip, sendStream } from '../reply/stream.ts';
-import { booleanParameter, integerParameter, textParameter } from '../request/query.ts';
-import { assertScratchKey } from '../request/scratch-key.ts';
+import { booleanParameter, integerParameter, readQuery } from '../request/query.ts';
+import { assertScratchKey, scratchParameter } from '../request/scratch-key.ts';
 import { dataRoute } from '../route-config.ts';
+
+const readBackup = {
+  id: 'readBackup',
+  summary: 'Exports a backup',
+  description:
+    'The node streams the backup from one snapshot. If the export fails midway, the node closes the connection, and ' +
+    'the manifest, which is the last member, is missing.',
+  query: z.object({
+    include_audit: booleanParameter.default(true).describe('Whether to include the audit trail'),
+    audit_limit: integerParameter({ min: 1 })
+      .optional()
+      .describe('Includes only the last entries, up to this number')
+      .meta({ examples: [1000] }),
+    scratch: scratchParameter.describe('Names a scratch state to export instead'),
+  }),
+  headers: ['accept-encoding'],
+  answers: {
+    200: {
+      description: 'The backup.',
+      headers: ['content-disposition', 'content-encoding', 'vary'],
+      content: { 'application/json': backupSchema },
+    },
+  },
+  codes: ['scratch_not_found', 'streams_busy'],
+} satisfies Operation;
 
 export function registerBackup(
   app: FastifyInstance,
@@ -17,7 +45,7 @@ export function registerBackup(
   app.route({
     method: ['GET', 'HEAD'],
     url: '/v1/admin/persistence/backup',
-    ...dataRoute('admin', ['include_audit', 'audit_limit', 'scratch']),
+    ...dataRoute('admin', readBackup),
     handler: async (request, reply) => {
       const options = readBackupOptions(request);
       reply.headers({
@@ -63,13 +91,11 @@ const MIN_POLL_MS = 1;
 const MAX_POLL_MS = 200;
 
 function readBackupOptions(request: FastifyRequest): BackupOptions {
-  const auditLimit = integerParameter(request, 'audit_limit', { min: 1 });
-  const includeAudit = booleanParameter(request, 'include_audit', true);
+  const { include_audit: includeAudit, audit_limit: auditLimit, scratch } = readQuery(request, readBackup.query);
   if (!includeAudit && auditLimit !== undefined) {
     const detail = 'The query parameter audit_limit has no meaning with include_audit=false. Remove one of them.';
     throw new LoomError('invalid_parameter', detail);
   }
-  const scratch = textParameter(request, 'scratch');
   if (scratch !== undefined) assertScratchKey(scratch);
   return { includeAudit, auditLimit, scratch };
 }

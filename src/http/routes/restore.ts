@@ -1,16 +1,45 @@
 import type { FastifyInstance } from 'fastify';
+import { restoreBodySchema } from '../../backup/check/backup-schema.ts';
+import { restoreReportSchema } from '../../domain/backup.ts';
 import type { Store } from '../../domain/store.ts';
 import { isLoomError, LoomError } from '../../errors.ts';
+import { backup, operation } from '../openapi/codes.ts';
+import { jsonAnswer, type Operation } from '../openapi/operation.ts';
 import { abortSignalOf } from '../reply/stream.ts';
 import { callerOf } from '../request/actor.ts';
 import { JSON_TYPES, openBody } from '../request/body.ts';
 import { dataRoute } from '../route-config.ts';
 
+const exampleBackup = {
+  loom_backup_version: 1,
+  state_key: 'default',
+  exported_at: '2026-11-25T22:57:28.451652Z',
+  state: { greeting: { text: 'hello' } },
+};
+
+const restoreBackup = {
+  id: 'restoreBackup',
+  summary: 'Restores a backup, everything or nothing',
+  description: 'The body can have any size, and its members any order.',
+  headers: ['content-encoding'],
+  body: {
+    mediaTypes: JSON_TYPES,
+    schema: restoreBodySchema,
+    examples: {
+      plan: { confirm: 'restore', dry_run: true, backup: exampleBackup },
+      restore: { confirm: 'restore', backup: exampleBackup },
+      scratch: { confirm: 'restore', into_scratch: 'trial', backup: exampleBackup },
+    },
+  },
+  answers: jsonAnswer(restoreReportSchema, 'What the restore did or, with "dry_run", would do.'),
+  codes: [...operation, ...backup, 'invalid_restore_request', 'state_key_mismatch', 'scratch_exists'],
+} satisfies Operation;
+
 export function registerRestore(
   app: FastifyInstance,
   { store, paceWindowMs }: { store: Pick<Store, 'restore'>; paceWindowMs: number },
 ): void {
-  app.post('/v1/admin/persistence/restore', dataRoute('admin'), async (request, reply) => {
+  app.post('/v1/admin/persistence/restore', dataRoute('admin', restoreBackup), async (request, reply) => {
     const signal = abortSignalOf(reply);
     // The body has no size limit: LOOM restores every backup that it exports.
     const body = openBody(request, { mediaTypes: JSON_TYPES, paceWindowMs, truncatedCode: 'backup_incomplete' });

@@ -12,10 +12,12 @@ import type { StatusReport } from '../../domain/status.ts';
 import type { Store } from '../../domain/store.ts';
 import type { Log } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
+import type { RouteTable } from '../plugins/route-table.ts';
 import { registerAudit } from './audit.ts';
 import { registerBackup } from './backup.ts';
 import { registerDocuments } from './documents.ts';
 import { registerMetrics } from './metrics.ts';
+import { registerOpenApi } from './openapi.ts';
 import { registerProbes } from './probes.ts';
 import { registerRestore } from './restore.ts';
 import { registerSchema } from './schema.ts';
@@ -42,6 +44,8 @@ export interface RouteParts {
   connections: () => StatusReport['connections'];
   log: Log;
   metrics: Metrics;
+  /** Lists every route, once all are registered. */
+  routes: RouteTable['routes'];
 }
 
 export function registerRoutes(app: FastifyInstance, parts: RouteParts): void {
@@ -58,4 +62,5 @@ export function registerRoutes(app: FastifyInstance, parts: RouteParts): void {
   registerRestore(app, { store, paceWindowMs });
   registerUndo(app, { store, paceWindowMs });
   registerScratch(app, { store });
+  registerOpenApi(app, { routes: parts.routes, version: node.version });
 }

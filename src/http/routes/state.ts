@@ -1,7 +1,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Change } from '../../domain/commit.ts';
+import { documentsByName } from '../../domain/forms.ts';
 import type { Store } from '../../domain/store.ts';
 import type { CapturedValue } from '../../json/visit.ts';
+import { commit, jsonBody } from '../openapi/codes.ts';
+import { commitAnswers, commitHeaders, jsonAnswer, NOT_MODIFIED, type Operation } from '../openapi/operation.ts';
 import { sendReceipt } from '../reply/receipt.ts';
 import { abortSignalOf, sendStream } from '../reply/stream.ts';
 import { JSON_TYPES, PATCH_TYPES } from '../request/body.ts';
@@ -12,6 +15,40 @@ import { dataRoute } from '../route-config.ts';
 
 const STATE = '/v1/state';
 
+const readState = {
+  id: 'readState',
+  summary: 'Returns all documents as one object',
+  description:
+    'The node streams the documents as they are at one instant. If it fails midway, it closes the connection.',
+  headers: ['if-match', 'if-none-match'],
+  answers: { ...jsonAnswer(documentsByName, 'All documents, by name.', ['etag']), ...NOT_MODIFIED },
+  codes: ['precondition_failed', 'streams_busy'],
+} satisfies Operation;
+
+const writing = {
+  headers: commitHeaders,
+  answers: commitAnswers({ creates: false, tagged: true }),
+  codes: [...jsonBody, ...commit, 'invalid_document_name', 'state_not_object', 'too_many_changes'],
+} as const;
+
+const patchState = {
+  id: 'patchState',
+  summary: 'Merges into several documents in one commit (RFC 7396)',
+  body: {
+    mediaTypes: PATCH_TYPES,
+    schema: documentsByName,
+    examples: { changes: { greeting: { text: 'hello' }, farewell: null } },
+  },
+  ...writing,
+} satisfies Operation;
+
+const putState = {
+  id: 'putState',
+  summary: 'Replaces all documents in one commit',
+  body: { mediaTypes: JSON_TYPES, schema: documentsByName, examples: { state: { greeting: { text: 'hello' } } } },
+  ...writing,
+} satisfies Operation;
+
 type StateStore = Pick<Store, 'openState' | 'readHead' | 'submitCommit'>;
 
 export function registerState(
@@ -21,18 +58,18 @@ export function registerState(
   app.route({
     method: ['GET', 'HEAD'],
     url: STATE,
-    ...dataRoute('client'),
+    ...dataRoute('client', readState),
     handler: (request, reply) => sendState(request, reply, store),
   });
 
-  app.patch(STATE, dataRoute('client'), async (request, reply) => {
+  app.patch(STATE, dataRoute('client', patchState), async (request, reply) => {
     const changes = await readStateBody(request, { mediaTypes: PATCH_TYPES, ...bodyBounds }, toPatch);
     const commit = store.submitCommit({ action: 'state.patch', changes, ...readCommitBase(request, null) });
     const receipt = await request.memory.body.keepDuring(commit);
     return sendReceipt(reply, receipt, { tagged: true });
   });
 
-  app.put(STATE, dataRoute('client'), async (request, reply) => {
+  app.put(STATE, dataRoute('client', putState), async (request, reply) => {
     const changes = await readStateBody(request, { mediaTypes: JSON_TYPES, ...bodyBounds }, toPut);
     const commit = store.submitCommit({ action: 'state.put', changes, ...readCommitBase(request, null) });
     const receipt = await request.memory.body.keepDuring(commit);

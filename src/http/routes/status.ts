@@ -2,14 +2,21 @@ import type { FastifyInstance } from 'fastify';
 import type { MemoryBudgets } from '../../domain/memory.ts';
 import type { Readiness } from '../../domain/readiness.ts';
 import type { ObservedHead } from '../../domain/state.ts';
-import type { StatusReport } from '../../domain/status.ts';
+import { type StatusReport, statusReportSchema } from '../../domain/status.ts';
 import type { Store } from '../../domain/store.ts';
 import type { UndoRecord } from '../../domain/undo.ts';
 import { isLoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { watchEventLoop } from '../event-loop-delay.ts';
+import { jsonAnswer, type Operation } from '../openapi/operation.ts';
 import { operatorRoute } from '../route-config.ts';
 import { createTimedReader } from '../timed-reader.ts';
+
+const readStatus = {
+  id: 'readStatus',
+  summary: 'Returns the node, its state, database and operations',
+  answers: jsonAnswer(statusReportSchema, 'The status. Values from the database are null while it is unreachable.'),
+} satisfies Operation;
 
 /** Holds values that do not change while a node runs. */
 export interface NodeFacts {
@@ -41,7 +48,7 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
   const eventLoop = watchEventLoop();
   app.addHook('onClose', async () => eventLoop.close());
 
-  app.get('/v1/admin/status', operatorRoute('admin'), async (): Promise<StatusReport> => {
+  app.get('/v1/admin/status', operatorRoute('admin', readStatus), async (): Promise<StatusReport> => {
     const [head, schema, database, locks, undoRecords, scratchStates] = await Promise.all([
       peekHead(),
       readSchema().catch(() => undefined),

@@ -1,5 +1,5 @@
 // persistence/audit/ reads and verifies the audit trail. It imports domain, limits and, of persistence, activity/,
-// connection/, read/ and state/. It writes no entry, but rebuild.ts makes the index of the entries again.
+// connection/, read/, schema/ and state/. It writes no entry, but rebuild.ts makes the index of the entries again.
 
 import type { Readable } from 'node:stream';
 import type { AuditQuery } from '../../domain/audit.ts';

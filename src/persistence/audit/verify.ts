@@ -11,10 +11,12 @@ import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { boundTransaction, detectLostNode } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
+import { pinSearchPath, type Redefinition } from '../schema/definitions.ts';
 import { findScratchKey } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
-import { checkChanges, MAX_SEQ, type Mismatches } from './verify-changes.ts';
+import { checkChanges, MAX_SEQ, type Mismatches, NO_MISMATCHES } from './verify-changes.ts';
 import { checkContinuity } from './verify-continuity.ts';
+import { checkDefinitions, checkSample } from './verify-definitions.ts';
 import { checkMerges } from './verify-merges.ts';
 import { joinByIndex, planInParallel, planLinks } from './verify-plan.ts';
 import { checkDocuments, checkStateRow } from './verify-state.ts';
@@ -39,8 +41,9 @@ export async function verifyAudit(
   const verify = async (connection: Connection): Promise<AuditVerdict> => {
     await boundTransaction(connection);
     await detectLostNode(connection);
+    const shadowed = await pinSearchPath(connection.within());
     const verified = scratch === undefined ? stateKey : await findScratchKey(connection.within(), scratch, stateKey);
-    return verifyState(connection, verified);
+    return verifyState(connection, verified, shadowed);
   };
   const verdict = await database.transaction('snapshot', verify, { signal });
   if (scratch === undefined) {
@@ -52,13 +55,14 @@ export async function verifyAudit(
 }
 
 /** Verifies the chain, and everything that the trail makes. Call it in a snapshot transaction. */
-async function verifyState(connection: Connection, stateKey: string): Promise<AuditVerdict> {
+async function verifyState(connection: Connection, stateKey: string, shadowed: Redefinition[]): Promise<AuditVerdict> {
+  const definitions = await checkDefinitions(connection.within(), shadowed);
   const state = await readStateHead(connection.within(), stateKey);
   const { chain, isOneEpoch } = await surveyChain(connection, stateKey);
   const changes = await checkChanges(connection, stateKey);
   const merges = await checkMerges(connection, stateKey, changes);
   const documents = await checkDocuments(connection, stateKey, changes);
-  const mismatches = joinMismatches([
+  const compared = joinMismatches([
     changes.digests,
     merges,
     changes.recorded,
@@ -71,6 +75,10 @@ async function verifyState(connection: Connection, stateKey: string): Promise<Au
     await checkStateRow(connection, state, documents.totals),
     await checkUndoRecords(connection, stateKey, changes),
   ]);
+  const isWhole = chain.ok && compared.count === 0;
+  const sampled = isWhole ? await checkSample(connection.within(), stateKey, chain.head) : NO_MISMATCHES;
+  // First the functions that everything else rests on.
+  const mismatches = joinMismatches([definitions, sampled, compared]);
   const checked = {
     entries: chain.entries,
     head: chain.head,

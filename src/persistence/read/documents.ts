@@ -1,9 +1,9 @@
 // persistence/read/ reads one document, a page of documents, or the whole state as a stream. It imports domain, errors,
 // limits and, of persistence, connection/ and state/. It never writes.
 
-import type { StoredDocument } from '../../domain/document.ts';
+import type { DocumentPage, StoredDocument } from '../../domain/document.ts';
 import type { StateHead } from '../../domain/state.ts';
-import type { Admit, DocumentPage, DocumentQuery, StateStream } from '../../domain/store.ts';
+import type { Admit, DocumentQuery, StateStream } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import { splitFields } from '../connection/copy.ts';

@@ -115,8 +115,8 @@ export async function readTruncations(queries: Queries, stateKey: string, seq: n
          from removed
         union all
        select seq, place, truncation
-         from removed, jsonb_array_elements(entry #> '{restore,replaced_restores}') with ordinality as listed (truncation, place)
-        where jsonb_typeof(entry #> '{restore,replaced_restores}') = 'array'
+         from removed, jsonb_array_elements(case when jsonb_typeof(entry #> '{restore,replaced_restores}') = 'array'
+                then entry #> '{restore,replaced_restores}' end) with ordinality as listed (truncation, place)
      ) truncations
       where octet_length(truncation::text) <= $4 and not truncation @? '$.**{3}'
         and truncation @? '$ ? (@.recorded_at.type() == "string" && @.request_id.type() == "string" &&
@@ -130,11 +130,9 @@ export async function readTruncations(queries: Queries, stateKey: string, seq: n
 
 /**
  * Removes the entries after `seq`, and their rows in the index. Only a truncating restore and the drop of a scratch
- * state do this.
+ * state do this. The function runs as the owner of the tables: a node's role need not have the right to change entries.
  */
 export async function removeEntries(queries: Queries, stateKey: string, seq: number): Promise<void> {
-  await queries.execute(`select set_config('loom.audit_rewrite', 'restore', true)`);
-  await queries.execute('delete from loom_audit where state_key = $1 and seq > $2', [stateKey, seq]);
+  await queries.execute('select loom_remove_entries($1, $2)', [stateKey, seq]);
   await queries.execute('delete from loom_change where state_key = $1 and seq > $2', [stateKey, seq]);
-  await queries.execute(`select set_config('loom.audit_rewrite', '', true)`);
 }

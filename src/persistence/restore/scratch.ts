@@ -53,6 +53,10 @@ export function dropScratch(database: Database, name: string, owner: string): Pr
     await assertSchemaServes(connection);
     await lockRestores(connection, name, 'scratch');
     const stateKey = await findScratchKey(connection, name, owner);
+    // A node of an older version may serve a scratch state of its time, and be restoring it.
+    await lockRestores(connection, stateKey);
+    // Before the row goes, which says that the state is a scratch state.
+    await removeEntries(connection, stateKey, 0);
     const state = await connection.firstRow<{ audit_entries: number }>(
       `with scratch as (
          delete from loom_scratch where state_key = $1 and owner = $2 returning state_key
@@ -62,10 +66,7 @@ export function dropScratch(database: Database, name: string, owner: string): Pr
       [stateKey, owner],
     );
     if (state === undefined) throw scratchNotFound(name);
-    // A node of an older version may serve a scratch state of its time, and be restoring it.
-    await lockRestores(connection, stateKey);
     const documents = await connection.execute('delete from loom_document where state_key = $1', [stateKey]);
-    await removeEntries(connection, stateKey, 0);
     // A node that served this state may own scratch states. Without an owner, they could not be dropped.
     await connection.execute('update loom_scratch set owner = $2 where owner = $1', [stateKey, owner]);
     // That node may also have written undo records.

@@ -4,6 +4,7 @@ import type { Log } from '../../log.ts';
 import type { Database } from '../connection/database.ts';
 import { describeFault, type Fault, faultOf, originalOf, toDatabaseError } from '../connection/faults.ts';
 import { ensureState } from '../state/state-row.ts';
+import { describeRedefinition, findRedefinitions, pinSearchPath } from './definitions.ts';
 import { assertLedgerMatches, migrate } from './migrate.ts';
 import type { Migration } from './migrations.ts';
 import { CURRENT_SCHEMA_VERSION, readSchemaStatus } from './schema.ts';
@@ -78,6 +79,7 @@ async function attempt(
     // On a read-only server, and when documents remain without the state's row, no row was created.
     if ((await readServingFacts(database, stateKey)).state !== 'present') return false;
     await warnOfRestores(database, log);
+    await warnOfRedefinitions(database, log);
     return true;
   } catch (error) {
     reporter.report(error);
@@ -93,6 +95,19 @@ async function warnOfRestores(database: Database, log: Log): Promise<void> {
   );
   if (row?.permitted === false)
     log.warn(`restores will fail, because the database role lacks TEMPORARY. Run as the owner: ${row.grant}`);
+}
+
+/**
+ * Warns of tables, functions and triggers that are not as the migrations created them. A node serves nevertheless:
+ * whoever changed them could otherwise stop all nodes, and a verification reports them, too.
+ */
+async function warnOfRedefinitions(database: Database, log: Log): Promise<void> {
+  const found = await database.transaction('read', async (connection) => {
+    const shadowed = await pinSearchPath(connection.within());
+    return [...shadowed, ...(await findRedefinitions(connection.within()))];
+  });
+  for (const one of found.slice(0, limits.maxListedMismatches))
+    log.warn(`somebody has changed the schema of LOOM: ${describeRedefinition(one)} See the threat model in the docs.`);
 }
 
 /** Contains the faults that stay until an operator acts. Waiting for the database does not help. */

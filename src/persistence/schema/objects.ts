@@ -6,13 +6,14 @@ export const tableRights: Record<string, readonly string[]> = {
   loom_meta: ['select'],
   loom_state: ['select', 'insert', 'update', 'delete'],
   loom_document: ['select', 'insert', 'update', 'delete'],
-  loom_audit: ['select', 'insert', 'delete'],
+  loom_audit: ['select', 'insert'],
   loom_scratch: ['select', 'insert', 'update', 'delete'],
   loom_snapshot: ['select', 'insert', 'delete'],
   loom_snapshot_document: ['select', 'insert', 'delete'],
   loom_snapshot_audit: ['select', 'insert', 'delete'],
   loom_lineage: ['select', 'insert', 'update', 'delete'],
   loom_change: ['select', 'insert', 'update', 'delete'],
+  loom_removal: ['select'],
 };
 
 /** Lists LOOM's functions and aggregates by name, because a migration may change the arguments of one. */
@@ -39,6 +40,8 @@ export const functionNames: readonly string[] = [
   'loom_merge_patch',
   'loom_precondition_holds',
   'loom_rebuild_changes',
+  'loom_removal_check_named',
+  'loom_remove_entries',
   'loom_share_rights',
   'loom_value_sha256',
   'loom_wrong_merges',

@@ -4,9 +4,12 @@ import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
 import { verify } from '../../setup/node/store.ts';
 import { verifyBySql } from '../../setup/server/verify-sql.ts';
 
+/** Nodes of later versions record what a restore changes. */
+const silentVersions = earlierVersions.filter((version) => version < 4);
+
 let nodes: TestNodes[];
 beforeAll(async () => {
-  nodes = await Promise.all(earlierVersions.map(() => openNodes()));
+  nodes = await Promise.all(silentVersions.map(() => openNodes()));
 });
 afterAll(() => Promise.all(nodes.map((one) => one.close())));
 
@@ -25,10 +28,10 @@ async function restoreByEarlierNode(version: EarlierVersion, site: TestNodes): P
   await earlier.close();
 }
 
-test.each([...earlierVersions])(
+test.each(silentVersions)(
   'a restore by a node of schema %d leaves documents untold, not broken, until their next change',
   async (version) => {
-    const site = nodes[earlierVersions.indexOf(version)];
+    const site = nodes[silentVersions.indexOf(version)];
     if (site === undefined) throw new Error('each version has a database');
     const { node, database } = site;
     for (const name of ['a', 'b', 'c']) await node.put(name, { first: 1 });

@@ -168,7 +168,7 @@ describe('the work of a batch', () => {
 
   it('has a statement_timeout below the wait of the node if it is large, so that its outcome is known', async () => {
     await node.pool.query(
-      `create table seen_timeout (bytes int, value text);
+      `create table seen_timeout (bytes int, value text); grant insert on seen_timeout to public;
        create function note_timeout() returns trigger language plpgsql as
          'begin insert into seen_timeout select new.bytes, current_setting(''statement_timeout''); return null; end';
        create trigger note_timeout after insert on loom_document for each row execute function note_timeout()`,

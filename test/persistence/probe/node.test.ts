@@ -188,3 +188,18 @@ describe('the count of failed commits', () => {
     expect(failures.read().batches).toBe(0);
   });
 });
+
+test('a redefined function is a warning at the start, and the node serves', async () => {
+  await (await start(database.url)).untilReason(undefined);
+  await Promise.all(nodes.splice(0).map((node) => node.close()));
+  await database.pool.query(
+    `create or replace function loom_change_work(p_change jsonb, p_old_bytes int) returns bigint language sql stable as 'select 1::bigint'`,
+  );
+  const { untilReason, messages } = await start(database.url);
+  await untilReason(undefined);
+  expect(messages('warn')).toEqual([
+    expect.stringContaining(
+      'The function loom_change_work(p_change jsonb, p_old_bytes integer) is not as the migrations',
+    ),
+  ]);
+});

@@ -113,9 +113,9 @@ describe('a role that does not own the tables', () => {
       'GRANT SELECT ON table loom_meta TO ROLE;',
     ],
     [
-      'revoke delete on loom_audit from ROLE',
-      'grant delete on loom_audit to ROLE',
-      'GRANT DELETE ON table loom_audit TO ROLE;',
+      'revoke insert on loom_audit from ROLE',
+      'grant insert on loom_audit to ROLE',
+      'GRANT INSERT ON table loom_audit TO ROLE;',
     ],
     [
       'revoke execute on function loom_commit from public',

@@ -1,4 +1,5 @@
 import { PassThrough } from 'node:stream';
+import { gunzipSync } from 'node:zlib';
 import type { InjectOptions } from 'fastify';
 import type { Pool } from 'pg';
 import { type Config, parseConfig } from '../../../src/config/config.ts';
@@ -14,7 +15,9 @@ import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { createStore } from '../../../src/persistence/store.ts';
+import { asServingRole } from '../roles/roles.ts';
 import { createTestDatabase, type TestDatabase } from '../server/database.ts';
+import { assertDescribed } from './described.ts';
 
 export const ADMIN_TOKEN = 'admin-token-of-the-tests';
 export const CLIENT_TOKEN = 'client-token-of-the-tests';
@@ -27,7 +30,7 @@ export const readyNow: Readiness = { ok: true, checks: { http: 'ok', database: '
 
 export function testConfig(url: string, more: Record<string, string> = {}): Config {
   const env = {
-    LOOM_PG_URL: url,
+    LOOM_PG_URL: asServingRole(url),
     LOOM_ADMIN_TOKEN: ADMIN_TOKEN,
     LOOM_CLIENT_TOKEN: CLIENT_TOKEN,
     LOOM_PORT: '0',
@@ -157,8 +160,13 @@ export async function createTestServer(
   };
 }
 
+/** Sends a request without a socket, and checks that docs/openapi.json describes the answer. */
 export async function inject(server: Pick<HttpServer, 'app'>, options: InjectOptions): Promise<TestResponse> {
   const response = await server.app.inject(options);
+  const { method = 'GET', url } = options;
+  const { statusCode: status, headers, body, rawPayload } = response;
+  const text = headers['content-encoding'] === 'gzip' ? gunzipSync(rawPayload).toString('utf8') : body;
+  assertDescribed({ method, url: String(url), status, headers, text });
   return {
     status: response.statusCode,
     headers: response.headers,

@@ -6,6 +6,7 @@ import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inject } from 'vitest';
 import { plainEnvironment } from '../../../src/dev/processes.ts';
+import { asServingRole } from '../roles/roles.ts';
 
 type Environment = Record<string, string>;
 
@@ -114,11 +115,16 @@ export function portOrAnother(port: number): Promise<number> {
   });
 }
 
+/** Returns the URL of the database with which the program connects, if it is given one. */
+function servingUrl({ LOOM_PG_URL: url }: Environment): Environment {
+  return url === undefined ? {} : { LOOM_PG_URL: asServingRole(url) };
+}
+
 function launch(entry: string, args: string[], env: Environment, logFile?: string) {
   const file = logFile === undefined ? undefined : openSync(logFile, 'wx');
   const child = spawn(process.execPath, [entry, ...args], {
     cwd: tmpdir(),
-    env: { ...plainEnvironment, ...env },
+    env: { ...plainEnvironment, ...env, ...servingUrl(env) },
     stdio: ['ignore', file ?? 'pipe', 'pipe'],
   });
   if (file !== undefined) closeSync(file);

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { assertProblemText } from './described.ts';
 
 export interface RawAnswer {
   status: number;
@@ -41,7 +42,7 @@ export async function receive(socket: Socket, isEnough: (text: string) => boolea
   });
 }
 
-/** Splits answers that all have a content-length, or none and no body. */
+/** Splits answers that all have a content-length, or none and no body. Checks those that are problems. */
 export function toAnswers(text: string): RawAnswer[] {
   const answers: RawAnswer[] = [];
   for (let rest = text; rest !== ''; ) {
@@ -51,7 +52,9 @@ export function toAnswers(text: string): RawAnswer[] {
       lines.map((line) => [line.slice(0, line.indexOf(':')).toLowerCase(), line.slice(line.indexOf(':') + 1).trim()]),
     );
     const bodyEnd = headEnd + 4 + Number(headers['content-length'] ?? 0);
-    answers.push({ status: Number(statusLine.split(' ')[1]), headers, body: rest.slice(headEnd + 4, bodyEnd) });
+    const answer = { status: Number(statusLine.split(' ')[1]), headers, body: rest.slice(headEnd + 4, bodyEnd) };
+    if (headers['content-type']?.startsWith('application/problem+json')) assertProblemText(answer.body);
+    answers.push(answer);
     rest = rest.slice(bodyEnd);
   }
   return answers;

@@ -13,6 +13,7 @@ import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
 import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { createStore, type StoreHandle } from '../../../src/persistence/store.ts';
 import { openDoor } from '../server/door.ts';
+import { describeRefusals } from './described-store.ts';
 
 export interface TestStore {
   store: StoreHandle;
@@ -67,13 +68,15 @@ export async function openTestStore(url: string, options: TestStoreOptions = {})
   const pool = new pg.Pool({ connectionString: url, max: 3, types: numbersForInt8 });
   pool.on('error', () => undefined);
   await code.ensureState(database, stateKey);
-  const store = code.createStore({
-    database,
-    stateKey,
-    maxDocumentBytes,
-    migrations: await loadMigrations(),
-    operations: code.createOperations(),
-  });
+  const store = describeRefusals(
+    code.createStore({
+      database,
+      stateKey,
+      maxDocumentBytes,
+      migrations: await loadMigrations(),
+      operations: code.createOperations(),
+    }),
+  );
   const context = () => ({
     requestId: 'test',
     caller: { actor: 'admin' as const },

@@ -5,6 +5,7 @@ import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { readDepth } from '../depth.ts';
 import { type BuiltProgram, buildProgram, bundleProgram } from '../node/built.ts';
+import { createTestRoles, usesRoles } from '../roles/roles.ts';
 import { applyMigrations } from '../server/migrations.ts';
 import { findTestServer } from '../server/test-server.ts';
 
@@ -18,6 +19,8 @@ declare module 'vitest' {
     templateDatabase: string;
     /** Directory of the cluster that private servers copy; undefined if they call `initdb`. */
     blankCluster: string | undefined;
+    /** The role of nodes in databases with all migrations; undefined if it is the superuser. */
+    servingRole: string | undefined;
     /** Path of the `main.js` that tests start. A quick run joins the program into a few files, which start faster. */
     programEntry: string;
     /** Path of the built program's `main.js`, as an operator installs it. */
@@ -35,10 +38,14 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   const databasePrefix = `loom_test_${randomBytes(4).toString('hex')}_`;
   const templateDatabase = `${databasePrefix}template`;
   let program: BuiltProgram | undefined;
+  let roles: PreparedRoles | undefined;
   const tearDown = async (): Promise<void> => {
     try {
       await program?.remove();
-      if (server.outlivesRun) await dropDatabases(server.url, databasePrefix);
+      if (server.outlivesRun) {
+        await dropDatabases(server.url, databasePrefix);
+        for (const name of roles?.names ?? []) await query(server.url, `drop role ${name}`);
+      }
     } finally {
       await server.stop();
     }
@@ -47,6 +54,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     program = await buildProgram();
     await query(server.url, `create database ${templateDatabase} template template0 encoding 'UTF8'`);
     await applyMigrations(databaseUrl(server.url, templateDatabase));
+    if (usesRoles) roles = await prepareRoles(databaseUrl(server.url, templateDatabase));
     // PostgreSQL cannot clone a database that has connections.
     await query(server.url, `alter database ${templateDatabase} with allow_connections false`);
     project.provide('builtEntry', program.entry);
@@ -59,7 +67,25 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   project.provide('databasePrefix', databasePrefix);
   project.provide('templateDatabase', templateDatabase);
   project.provide('blankCluster', server.blankCluster);
+  project.provide('servingRole', roles?.serve);
   return tearDown;
+}
+
+interface PreparedRoles {
+  serve: string;
+  names: string[];
+}
+
+/** Makes the roles of `docs/roles.sql` in the template, whose clones have the same rights. */
+async function prepareRoles(url: string): Promise<PreparedRoles> {
+  const pool = new pg.Pool({ connectionString: url, max: 1 });
+  try {
+    const { apply, serve, owner, read } = createTestRoles(pool);
+    await apply();
+    return { serve, names: [serve, owner, read] };
+  } finally {
+    await pool.end();
+  }
 }
 
 export function databaseUrl(serverUrl: string, database: string): string {

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { inject } from 'vitest';
 import type { Database } from '../../../src/persistence/connection/database.ts';
+import { UNPREPARED } from '../roles/roles.ts';
 import { openDoor } from './door.ts';
 import { emptyForReuse, fingerprint } from './recycle.ts';
 
@@ -48,21 +49,22 @@ export async function createTestDatabase(): Promise<TestDatabase> {
 
 /** Returns a database without any object of LOOM. `options` are those of `create database`, such as its locale. */
 export async function createEmptyDatabase(options = ''): Promise<TestDatabase> {
-  const name = await createDatabase('template0', options);
+  const name = await createDatabase('template0', options, UNPREPARED);
   return open(name, () => dropDatabase(name));
 }
 
 /** Returns a copy of the database. It must have no connections. */
 export async function cloneDatabase(database: TestDatabase): Promise<TestDatabase> {
-  const name = await createDatabase(database.name);
+  const isPrepared = !database.name.startsWith(`${inject('databasePrefix')}${UNPREPARED}`);
+  const name = await createDatabase(database.name, '', isPrepared ? '' : UNPREPARED);
   return open(name, () => dropDatabase(name));
 }
 
 const cloneAttempts = 20;
 
-async function createDatabase(template: string, options = ''): Promise<string> {
+async function createDatabase(template: string, options = '', kind = ''): Promise<string> {
   const serverUrl = inject('serverUrl');
-  const name = newName();
+  const name = newName(kind);
   for (let attempt = 1; ; attempt += 1) {
     try {
       await runOnServer(serverUrl, `create database ${name} template ${template} encoding 'UTF8' ${options}`);
@@ -103,8 +105,8 @@ function open(name: string, release: () => Promise<void>): TestDatabase {
   };
 }
 
-function newName(): string {
-  return `${inject('databasePrefix')}${randomBytes(6).toString('hex')}`;
+function newName(kind = ''): string {
+  return `${inject('databasePrefix')}${kind}${randomBytes(6).toString('hex')}`;
 }
 
 /** Returns the new name; undefined if somebody is connected. */

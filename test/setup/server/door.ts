@@ -1,5 +1,6 @@
 import { createLogger, type Log } from '../../../src/log.ts';
 import { type Database, openDatabase } from '../../../src/persistence/connection/database.ts';
+import { asServingRole } from '../roles/roles.ts';
 
 /** Opens LOOM's connections to a database, as a node does. */
 export function openDoor(
@@ -10,7 +11,8 @@ export function openDoor(
 ): Database {
   return open(
     {
-      url,
+      // A node of an earlier version removes entries itself, for which the serving role has no right.
+      url: open === openDatabase ? asServingRole(url) : url,
       stateKey: 'default',
       poolMax,
       streamsMax: poolMax,

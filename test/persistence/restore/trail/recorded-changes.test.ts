@@ -166,7 +166,7 @@ describe('the changes that a restore writes into the trail', () => {
 });
 
 describe('a restore', () => {
-  it.each(['schema-1', 'schema-2', 'schema-3', 'schema-4'])(
+  it.each(['schema-1', 'schema-2', 'schema-3', 'schema-4', 'schema-5'])(
     'makes the trail of an older node complete: %s',
     async (name) => {
       const text = await readFile(`test/fixtures/backups/${name}.json`, 'utf8');

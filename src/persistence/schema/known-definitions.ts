@@ -1,0 +1,51 @@
+/**
+ * Lists the digests of LOOM's tables, functions and triggers, as the migrations up to `CURRENT_SCHEMA_VERSION` create
+ * them. `test/persistence/schema/definitions.test.ts` compares them with a migrated database, and prints new ones.
+ */
+export const knownDefinitions: Readonly<Record<string, string>> = {
+  'function loom_audit_note_changes()': '45f8dea0fe353cb390d6a28ba96adc88',
+  'function loom_audit_note_restore()': '9b83d4dc14ac32e753aafe50165040be',
+  'function loom_audit_refuse_rewrite()': 'aed89f93aed7ab558100d3027cd387e6',
+  'function loom_chain_after(p_start bytea, p_entry jsonb)': '8da3c2f0e71f62a977a5fe73494a24f0',
+  'function loom_chain_hash(previous_hash bytea, entry jsonb)': 'd699d05493a380d48641238dcda9b455',
+  'function loom_chain_step(p_hash bytea, p_start bytea, p_entry jsonb)': '8edc6f27e211f51920485d1ffc98dda3',
+  'function loom_change_work(p_change jsonb, p_old_bytes integer)': '035810c1353abd3c8f3e72011ee67322',
+  'function loom_check_lineage(p_state_key text, p_seen jsonb, p_request_id text)': 'e9b1111d2d20bf0cb8251f612d5a0549',
+  'function loom_commit(p_state_key text, p_commits jsonb, p_options jsonb)': '0c77005df2bafdaeeadbd4dc37165910',
+  'function loom_commit_receipt(p_entry jsonb)': 'f8434f18e66276e421853b06459b718b',
+  'function loom_current_lineage()': '5d18f71d93ff1ce7219e23e584b9e95e',
+  'function loom_earlier_answer(p_state_key text, p_event_id uuid, p_key text, p_request_hash text, p_restored_seq bigint)':
+    '79e74c951337a4b446abc9760330410d',
+  'function loom_entry_changes(p_entry jsonb)': 'ad7026e37b6d4216d571fab81f462dd8',
+  'function loom_entry_is_told(p_entry jsonb)': 'fd5eeb9d9e1f810c9021a705d300e51d',
+  'function loom_fold(p_op text, p_value jsonb)': '2c7978c2982d645710bc022063f97d3c',
+  'function loom_fold_step(p_state jsonb, p_op text, p_value jsonb)': 'abfd7559986428ec01f8c2f6cc71cfa6',
+  'function loom_index_changes(p_state_key text, p_after bigint)': '14e3fdf4e65a1ca101e2b02607045f14',
+  'function loom_merge(p_target jsonb, p_patch jsonb, p_until timestamp with time zone)':
+    'b1f4cdc4922988a88abdae297b467ba0',
+  'function loom_merge_flat(p_target jsonb, p_patch jsonb)': 'f26009868428ed1b773f145df5fbde23',
+  'function loom_merge_patch(target jsonb, patch jsonb)': '32088ca7f8e6def89499ac3d8fdeb6b3',
+  'function loom_precondition_holds(p_precondition jsonb, p_tag text)': 'faf7fbb1c442944c5002417b7356a952',
+  'function loom_rebuild_changes(p_state_key text)': '526d7b7e9f4ccc67ef1cf2e4487d6aa3',
+  'function loom_removal_check_named()': '7a93eb4b2c1d6b661763813e7f168f65',
+  'function loom_remove_entries(p_state_key text, p_after bigint)': '28ff31706544e7044ec330b65519f523',
+  'function loom_share_rights()': '19da872a02cb710f1d112150323c51fc',
+  'function loom_value_sha256(value jsonb)': 'f3057163ec03e9676a637383ec1bd951',
+  'function loom_wrong_merges(p_state_key text, p_untold bigint[], p_derived boolean, p_part integer, p_parts integer)':
+    '570ec7247b8fe7d6a385daac3a72ce9d',
+  'table loom_audit': 'ecd3e6ea7e9b1c1115742c9940b13755',
+  'table loom_change': 'ecd3e6ea7e9b1c1115742c9940b13755',
+  'table loom_document': 'ecd3e6ea7e9b1c1115742c9940b13755',
+  'table loom_lineage': 'ecd3e6ea7e9b1c1115742c9940b13755',
+  'table loom_meta': 'ecd3e6ea7e9b1c1115742c9940b13755',
+  'table loom_removal': 'ecd3e6ea7e9b1c1115742c9940b13755',
+  'table loom_scratch': 'ecd3e6ea7e9b1c1115742c9940b13755',
+  'table loom_snapshot': 'ecd3e6ea7e9b1c1115742c9940b13755',
+  'table loom_snapshot_audit': 'ecd3e6ea7e9b1c1115742c9940b13755',
+  'table loom_snapshot_document': 'ecd3e6ea7e9b1c1115742c9940b13755',
+  'table loom_state': 'ecd3e6ea7e9b1c1115742c9940b13755',
+  'trigger loom_audit_append_only on loom_audit': '6239b0303b26ba105a9908d0d2ba0416',
+  'trigger loom_audit_changed on loom_audit': '3b8c52dd13452f7030495b1d4a7c8c4a',
+  'trigger loom_audit_restored on loom_audit': '2e9dbb19117eb19fbf8958f43b796bc1',
+  'trigger loom_removal_named on loom_removal': '500b290bc42cc603f2a678dbc83e2851',
+};
