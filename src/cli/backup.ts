@@ -9,7 +9,7 @@ import { warningText } from './failure.ts';
 import { toBackupMembers } from './file/backup-members.ts';
 import { claimPartFile } from './file/part-file.ts';
 import { flag, UsageError, valued, wholeNumber } from './terminal/arguments.ts';
-import { MISMATCH_CODE, mismatchMembers, mismatchWarning } from './terminal/fold-text.ts';
+import { mismatchMembers, mismatchWarning } from './terminal/fold-text.ts';
 import { createProgress } from './terminal/progress.ts';
 import { counted, quoted, sizeText, table } from './terminal/text.ts';
 
@@ -53,7 +53,7 @@ export const backup = createClientCommand({
     // A document that is not as the audit trail says is no reason to refuse the backup: it can be restored.
     const warning = mismatchWarning(verified.fold);
     if (warning !== undefined) {
-      context.writeError(warningText('backup', MISMATCH_CODE, warning.place, warning.sentences));
+      context.writeError(warningText('backup', warning.code, warning.place, warning.sentences));
     }
     const members = { backup: toBackupMembers(verified, target), file_bytes: fileBytes };
     const json = { ok: true, ...members, ...mismatchMembers(verified.fold) };

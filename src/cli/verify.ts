@@ -14,7 +14,7 @@ import { UsageError, valued } from './terminal/arguments.ts';
 import {
   describeMismatch,
   foldMembers,
-  MISMATCH_CODE,
+  mismatchCode,
   mismatchLines,
   placeOf,
   toldLines,
@@ -100,7 +100,7 @@ function continuityMembers(continuity: Continuity, { manifest: { audit_head } }:
 
 /** Returns the first mismatch as `--json` writes a failure. */
 function mismatchFailure(file: string, mismatch: Mismatch): object {
-  return failureMembers(MISMATCH_CODE, describeMismatch(mismatch), { file, ...placeOf(mismatch) });
+  return failureMembers(mismatchCode(mismatch), describeMismatch(mismatch), { file, ...placeOf(mismatch) });
 }
 
 function verdictOf({ header, manifest, documents, auditEntries, bytes, fold }: VerifiedBackup): string[] {

@@ -142,4 +142,7 @@ export const dataLimits = {
 
   /** Bounds the mismatches that a verification names. More are only counted: nobody reads them one by one. */
   maxNamedMismatches: 1000,
+
+  /** Bounds what a mismatch shows of a number that an entry claims. A number of changes has fewer digits. */
+  maxNamedClaimBytes: 64,
 } as const;

@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { inspect } from '../../src/cli/inspect.ts';
 import { verify } from '../../src/cli/verify.ts';
-import { backupOf, put, truncate } from '../setup/backup/trails.ts';
+import { append, backupOf, put, truncate } from '../setup/backup/trails.ts';
 import { runCommand } from '../setup/cli/command.ts';
 import { runProgramToEnd } from '../setup/node/program.ts';
 
@@ -45,6 +45,42 @@ it.each([verify, inspect])('a stopped command ends with the code interrupted, al
   expect([code, stderr]).toEqual([1, `${command.name} failed: interrupted\nInterrupted.\n`]);
   const { stdout } = await runCommand(command, [good, '--json'], { stop });
   expect(JSON.parse(stdout)).toMatchObject({ ok: false, code: 'interrupted' });
+});
+
+it('a restore that claims other changes than the entries after it have is not ok', async () => {
+  const trail = append(put([], 1), { action: 'restore', restore: { recorded_changes: 3 } });
+  const path = await write('claims.json', backupOf(trail));
+  const detail = 'Entry 2 claims 3 recorded changes, and the entries that follow it have 0.';
+  const { code, stdout } = await runCommand(verify, [path]);
+  expect([code, stdout]).toEqual([
+    1,
+    expect.stringMatching(`^not ok: changes_mismatch \\(audit entry 2\\)\n${detail}\nstate `),
+  ]);
+  const json = await runCommand(verify, [path, '--json']);
+  const mismatch = { document: null, seq: 2, how: 'recorded_changes', claimed: '3', recorded: 0 };
+  expect(JSON.parse(json.stdout)).toMatchObject({
+    ok: false,
+    code: 'changes_mismatch',
+    detail,
+    place: { file: path, seq: 2 },
+    trail: { mismatches: [mismatch], mismatch_count: 1 },
+  });
+});
+
+it.each([
+  [
+    'checksum was changed',
+    (packed: Buffer) => Buffer.concat([packed.subarray(0, -8), Buffer.alloc(4), packed.subarray(-4)]),
+  ],
+  ['data is followed by text', (packed: Buffer) => Buffer.concat([packed, Buffer.from('more')])],
+])('gzip data whose %s is damaged at or after the place that is named', async (_, spoil) => {
+  const { code, stdout } = await runCommand(verify, [await write('damaged.json.gz', spoil(gzipSync(text)))]);
+  expect([code, stdout]).toEqual([
+    1,
+    expect.stringMatching(
+      /^not ok: malformed_request .*\nThe gzip data is damaged, at or after byte \d+ of the decoded data\.\n$/,
+    ),
+  ]);
 });
 
 it('a good backup is ok, plain and gzip, and the output says what was not checked', async () => {

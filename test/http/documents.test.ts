@@ -300,8 +300,23 @@ describe('an idempotency key', () => {
     async (key) => {
       const refused = await server.request('PUT', documentUrl('k'), { body: '1', headers: { 'idempotency-key': key } });
       expect(refused.json()).toMatchObject({ status: 400, code: 'invalid_parameter' });
+      expect(refused.json().detail).toContain('visible ASCII');
     },
   );
+
+  test('is refused if it is repeated, and the answer says so', async () => {
+    const { port } = await server.listen();
+    const { request } = await import('undici');
+    const headers = ['idempotency-key', 'one', 'Idempotency-Key', 'two', ...Object.entries(asAdmin).flat()];
+    const url = `http://127.0.0.1:${port}${documentUrl('k')}`;
+    const twice = await request(url, {
+      method: 'PUT',
+      headers: [...headers, 'content-type', 'application/json'],
+      body: '1',
+    });
+    const detail = 'The header Idempotency-Key appears more than once. Send it once.';
+    expect(await twice.body.json()).toMatchObject({ status: 400, code: 'invalid_parameter', detail });
+  });
 });
 
 describe('the listing', () => {

@@ -79,6 +79,8 @@ function toGzipError(error: unknown, offset: number): unknown {
   return damagedAfter(offset);
 }
 
+/** Node's zlib passes on nothing of the block in which it finds the damage. So `offset` is a lower bound. */
 function damagedAfter(offset: number): LoomError {
-  return new LoomError('malformed_request', `The gzip data is damaged after ${offset} decoded bytes.`, { offset });
+  const detail = `The gzip data is damaged, at or after byte ${offset} of the decoded data.`;
+  return new LoomError('malformed_request', detail, { offset });
 }

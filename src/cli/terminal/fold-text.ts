@@ -6,8 +6,10 @@ import { counted, placeText, quoted } from './text.ts';
 /** Bounds the mismatches that a text lists, one in each line. `--json` lists more. */
 const MAX_LINES = 20;
 
-/** The code that `verify` gives for a document that is not as the audit trail says. */
-export const MISMATCH_CODE = 'document_mismatch';
+/** Returns the code that `verify` gives for a mismatch: that of `GET /v1/audit/verify`. */
+export function mismatchCode({ how }: Mismatch): string {
+  return how === 'recorded_changes' ? 'changes_mismatch' : 'document_mismatch';
+}
 
 /** Describes what the trail tells about the documents of a verified backup, as `--json` does. */
 export function foldMembers(fold: FoldReport | undefined): object {
@@ -47,7 +49,7 @@ export function mismatchLines(fold: FoldReport | undefined): string[] {
   const shown = fold.mismatches.slice(0, MAX_LINES);
   const more = fold.mismatchCount - shown.length;
   return [
-    `not ok: ${MISMATCH_CODE}${placeText(placeOf(first))}`,
+    `not ok: ${mismatchCode(first)}${placeText(placeOf(first))}`,
     ...shown.map(describeMismatch),
     ...(more > 0 ? [`and ${counted(more, 'more mismatch', 'more mismatches')}`] : []),
   ];
@@ -59,20 +61,31 @@ export function mismatchMembers(fold: FoldReport | undefined): { trail?: object 
 }
 
 /** Returns the warning for a backup with mismatches that is kept or restored nevertheless; undefined without any. */
-export function mismatchWarning(fold: FoldReport | undefined): { place: ErrorPlace; sentences: string } | undefined {
+export function mismatchWarning(
+  fold: FoldReport | undefined,
+): { code: string; place: ErrorPlace; sentences: string } | undefined {
   const [first] = fold?.mismatches ?? [];
   if (fold === undefined || first === undefined) return undefined;
   const { mismatchCount: count } = fold;
   const others = count === 1 ? '' : ` The backup has ${count} mismatches.`;
   const advice = 'Someone changed the database without LOOM. Run verify on the file.';
-  return { place: placeOf(first), sentences: `${describeMismatch(first)}${others} ${advice}` };
+  return {
+    code: mismatchCode(first),
+    place: placeOf(first),
+    sentences: `${describeMismatch(first)}${others} ${advice}`,
+  };
 }
 
 export function placeOf({ document, seq }: Mismatch): ErrorPlace {
-  return { document, ...(seq === null ? {} : { seq }) };
+  return { ...(document === null ? {} : { document }), ...(seq === null ? {} : { seq }) };
 }
 
-export function describeMismatch({ document, seq, how }: Mismatch): string {
+export function describeMismatch(mismatch: Mismatch): string {
+  const { document, seq, how } = mismatch;
+  if (how === 'recorded_changes') {
+    const { claimed, recorded } = mismatch;
+    return `Entry ${seq} claims ${claimed} recorded changes, and the entries that follow it have ${recorded}.`;
+  }
   const name = quoted(document);
   const entry = seq === null ? '' : ` Entry ${seq} changed it last.`;
   const texts = {

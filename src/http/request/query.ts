@@ -77,7 +77,7 @@ const timeParameter = z.preprocess(
   z
     .string({
       error:
-        'must be a time of RFC 3339 with the offset from UTC, such as ' +
+        'must be a time of RFC 3339 with the offset from UTC, in the years 0001 to 9999 of UTC, such as ' +
         '2026-11-25T22:57:28.451652Z or 2026-11-25T23:57:28%2B01:00',
     })
     .meta({ format: 'date-time' }),

@@ -17,7 +17,7 @@ function tell(steps: (Step | 'untold' | 'told')[], first = 1) {
   const entries = steps.map((step, index) => {
     const seq = first + index;
     if (typeof step === 'string') {
-      const restore = step === 'told' ? { recorded_changes: 1 } : {};
+      const restore = step === 'told' ? { recorded_changes: 0 } : {};
       return entryText(seq, { action: 'restore', changes: '[]', more: { restore } });
     }
     const [op, name, value, stated] = step;
@@ -114,6 +114,56 @@ it('a restore that did not record its changes makes the documents before it unto
 it('a restore that recorded its changes leaves all documents told', async () => {
   const { entries, documents } = tell([...history, 'told', ['put', 'a', 1]]);
   expect(await foldOf(entries, documents)).toEqual(ok);
+});
+
+/** Returns an entry of a restore or undo, or one that follows it, with as many changes. */
+function operationText(seq: number, action: string, changes: number, claimed?: unknown): string {
+  const [kind = '', isFollowing] = action.split('.');
+  const list = Array.from({ length: changes }, () => ({ op: 'delete', name: 'a' }));
+  const more = isFollowing === undefined ? { [kind]: claimed === undefined ? {} : { recorded_changes: claimed } } : {};
+  return entryText(seq, { action, changes: JSON.stringify(list), more });
+}
+
+const commit = (seq: number) => entryText(seq, { action: 'document.delete', changes: '[{"op":"delete","name":"b"}]' });
+
+it.each<[why: string, entries: string[]]>([
+  ['no changes', [operationText(1, 'restore', 0, 0), commit(2)]],
+  ['one entry of changes', [operationText(1, 'restore', 0, 2), operationText(2, 'restore.changes', 2), commit(3)]],
+  [
+    'several entries, and an operation directly after them',
+    [
+      operationText(1, 'undo', 0, 3),
+      operationText(2, 'undo.changes', 2),
+      operationText(3, 'undo.changes', 1),
+      operationText(4, 'restore', 0, 0),
+    ],
+  ],
+  ['an older node that recorded nothing', [operationText(1, 'restore', 0), operationText(2, 'undo', 0, null)]],
+])('restores and undos that claim what the entries after them have: %s', async (_, entries) => {
+  expect(await foldOf(entries, [])).toMatchObject({ mismatches: [], mismatchCount: 0 });
+});
+
+it.each<[why: string, seq: number, claimed: string, recorded: number, entries: string[]]>([
+  ['fewer changes', 1, '2', 1, [operationText(1, 'restore', 0, 2), operationText(2, 'restore.changes', 1)]],
+  ['more changes', 1, '0', 1, [operationText(1, 'undo', 0, 0), operationText(2, 'undo.changes', 1)]],
+  ['none at the end', 2, '7', 0, [commit(1), operationText(2, 'restore', 0, 7)]],
+  ['none before the next', 1, '1', 0, [operationText(1, 'undo', 0, 1), operationText(2, 'undo', 0, 0)]],
+  ['an older node with changes', 1, '0', 1, [operationText(1, 'restore', 0), operationText(2, 'restore.changes', 1)]],
+  ['changes without an operation', 2, '0', 1, [commit(1), operationText(2, 'restore.changes', 1), commit(3)]],
+  ['no changes without an operation', 1, '0', 0, [operationText(1, 'undo.changes', 0)]],
+  [
+    'a commit between',
+    1,
+    '1',
+    1,
+    [operationText(1, 'restore', 0, 1), commit(2), operationText(3, 'restore.changes', 1)],
+  ],
+  ['changes of another kind', 1, '1', 1, [operationText(1, 'restore', 0, 1), operationText(2, 'undo.changes', 1)]],
+  ['a claim of another form', 1, '{"x": [1]}', 0, [operationText(1, 'restore', 0, { x: [1] })]],
+  ['a long claim', 1, `"${'x'.repeat(63)}…`, 0, [operationText(1, 'undo', 0, 'x'.repeat(200))]],
+])('names a restore or undo with %s', async (_, seq, claimed, recorded, entries) => {
+  const mismatches: Mismatch[] = [{ document: null, seq, how: 'recorded_changes', claimed, recorded }];
+  expect(await foldOf(entries, [])).toMatchObject({ mismatches, mismatchCount: 1 });
 });
 
 it('a merge without a digest leaves its document untold until the next change', async () => {

@@ -34,6 +34,10 @@ const refusals: Refusal[] = [
   ['a raw byte in the path', 400, 'malformed_request', `GET /\0 HTTP/1.1\r\nhost: x\r\n${close}`, /Percent-encode/],
   ['another version', 400, 'malformed_request', `GET /live HTTP/1.2\r\nhost: x\r\n${close}`, /Use HTTP\/1\.1/],
   ['a header without a colon', 400, 'malformed_request', `GET /live HTTP/1.1\r\nhost\r\n${close}`, /"name: value"/],
+  ...['\x00', '\x01', '\x1f', '\x7f'].map((character): Refusal => {
+    const bytes = `GET /live HTTP/1.1\r\nhost: x\r\nx-loom-actor: a${character}b\r\n${close}`;
+    return [`the control character ${character.charCodeAt(0)} in a header`, 400, 'malformed_request', bytes, /header/];
+  }),
   [
     'two lengths',
     400,

@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { OpenBackup } from '../../../src/backup/offline/read.ts';
 import { verifyBackup } from '../../../src/backup/offline/verifier.ts';
+import { describeMismatch } from '../../../src/cli/terminal/fold-text.ts';
 import { isLoomError } from '../../../src/errors.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import { type ParsedBackup, relink, seal } from '../../setup/backup/chain.ts';
 import { change, type Path, scalarsOf, without } from '../../setup/backup/spoil.ts';
+import { entryText, writeBackup } from '../../setup/backup/written-backup.ts';
 import { sampleByKind } from '../../setup/depth.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
 
@@ -160,4 +162,41 @@ describe('the offline verifier and a restore have the same verdict', () => {
     expect(await offline('')).toMatchObject({ code: 'invalid_json' });
     expect(await offline(`${text}x`)).toMatchObject({ code: 'invalid_json' });
   });
+});
+
+it('the verifier and a verification of the restored trail name the same restores and undos', async () => {
+  const claims = [2, 0, undefined, null, 1, '1', '1.0', 1e2, -1, true, 'é"', [], { b: 0.5, a: '\u0001' }];
+  const steps: [action: string, changes: number, claimed?: unknown][] = [
+    ['restore.changes', 1],
+    ['document.delete', 1],
+    ['undo.changes', 1],
+    ...claims.flatMap((claim): typeof steps => [
+      ['restore', 0, claim],
+      ['restore.changes', 1],
+    ]),
+    ['undo', 0, 1],
+    ['document.delete', 1],
+    ['undo.changes', 1],
+    ['undo', 0, 2],
+    ['undo.changes', 1],
+    ['restore.changes', 1],
+    ['undo', 1, 3],
+    ['undo.changes', 1],
+    ['undo.changes', 1],
+    ['restore', 0, 0],
+  ];
+  const entries = steps.map(([action, count, claimed], index) => {
+    const changes = JSON.stringify(Array.from({ length: count }, () => ({ op: 'delete', name: 'a' })));
+    const more = claimed === undefined ? {} : { [action]: { recorded_changes: claimed } };
+    return entryText(index + 1, { action, changes, more });
+  });
+  const backup = writeBackup({ documents: [], entries });
+  await nodes.node.restore(backup, { into_scratch: 'operations' });
+  const context = { requestId: 'test', signal: new AbortController().signal };
+  const verdict = await nodes.node.store.verifyAudit(context, 'operations');
+  const named = verdict.ok ? [] : verdict.mismatches.filter(({ reason }) => reason === 'changes_mismatch');
+  expect(named.length).toBeGreaterThan(10);
+  const { fold } = await verifyBackup(opened(backup), { schemaVersion: CURRENT_SCHEMA_VERSION });
+  const details = fold?.mismatches.map((mismatch) => [mismatch.seq, describeMismatch(mismatch)]);
+  expect(details).toEqual(named.map(({ seq, detail }) => [seq, detail]));
 });

@@ -21,11 +21,14 @@ export function textOfValue({ text, valueStart, valueEnd }: Change): Buffer | un
 
 /**
  * Passes on the changes in an entry in order. Skips elements of another form than LOOM's, as `loom_entry_changes` does.
+ * Returns the number of all elements.
  */
-export function readChanges({ text, changes }: EntryText, onChange: (change: Change) => void): void {
-  if (changes.start < 0 || text[changes.start] !== OPENING_BRACKET) return;
+export function readChanges({ text, changes }: EntryText, onChange: (change: Change) => void): number {
+  if (changes.start < 0 || text[changes.start] !== OPENING_BRACKET) return 0;
+  let elements = 0;
   let position = changes.start + 1;
   while (text[position] !== CLOSING_BRACKET) {
+    elements += 1;
     let end: number;
     if (text[position] === OPENING_BRACE) {
       const members = new MemberCursor(text, position + 1);
@@ -37,6 +40,7 @@ export function readChanges({ text, changes }: EntryText, onChange: (change: Cha
     }
     position = text[end] === COMMA ? end + 2 : end;
   }
+  return elements;
 }
 
 const OPENING_BRACKET = 0x5b;

@@ -1,18 +1,20 @@
-import { MemberCursor } from '../../../json/canonical-members.ts';
 import { limits } from '../../../limits.ts';
 import { isSha256 } from '../../check/entry-forms.ts';
 import type { EntryText } from '../../check/entry-text.ts';
 import { sha256Hex } from '../../format/digests.ts';
 import { readChanges, textOfValue } from './changes.ts';
 import { type DocumentTable, LAST } from './document-table.ts';
+import { type OperationMismatch, readOperation } from './operations.ts';
 
 /** A document that is not as the trail says, or a change that does not give the digest that it states. */
-export interface Mismatch {
+export interface DocumentMismatch {
   document: string;
   /** Seq of the entry that last changed the document, or of the entry with the change; null without one. */
   seq: number | null;
   how: 'edited' | 'inserted' | 'removed' | 'change';
 }
+
+export type Mismatch = DocumentMismatch | OperationMismatch;
 
 /** Reads a backup again, and passes on each document with its digest and each entry. */
 export type ReadAgain = (
@@ -61,7 +63,7 @@ export async function nameSuspects(
   table: DocumentTable,
   { era, suspects }: { era: number; suspects: number },
   readAgain: ReadAgain,
-): Promise<{ named: Mismatch[]; falseAlarms: number }> {
+): Promise<{ named: DocumentMismatch[]; falseAlarms: number }> {
   if (suspects === 0) return { named: [], falseAlarms: 0 };
   const found = new Map<string, Suspect>();
   const suspectOf = (name: string): Suspect | undefined => {
@@ -79,7 +81,7 @@ export async function nameSuspects(
       if (suspect !== undefined) suspect.document = sha256.toString('hex');
     },
     (entry) => {
-      if (isUntold(entry)) for (const suspect of found.values()) suspect.last = LAST.nothing;
+      if (readOperation(entry)?.isTold === false) for (const suspect of found.values()) suspect.last = LAST.nothing;
       readChanges(entry, (change) => {
         const { op, name, sha256 } = change;
         const suspect = suspectOf(name);
@@ -91,7 +93,7 @@ export async function nameSuspects(
       });
     },
   );
-  const named: Mismatch[] = [];
+  const named: DocumentMismatch[] = [];
   for (const [document, { document: sha256, last, digest, seq }] of found) {
     const how = judge(sha256 !== undefined, last, era, sha256 === digest);
     if (isMismatch(how)) named.push({ document, seq, how });
@@ -99,16 +101,3 @@ export async function nameSuspects(
   named.sort((one, other) => Buffer.compare(Buffer.from(one.document), Buffer.from(other.document)));
   return { named, falseAlarms: found.size - named.length };
 }
-
-/** Returns whether the entry is of a restore or undo by an older node, which did not record what it changed. */
-export function isUntold(entry: EntryText): boolean {
-  const isRestore = entry.is(entry.action, 'restore');
-  if (!isRestore && !entry.is(entry.action, 'undo')) return false;
-  const { start } = isRestore ? entry.restore : entry.undo;
-  if (start < 0 || entry.text[start] !== OPENING_BRACE) return true;
-  const members = new MemberCursor(entry.text, start + 1);
-  while (members.next()) if (members.isNamed('recorded_changes')) return typeof members.readValue() !== 'number';
-  return true;
-}
-
-const OPENING_BRACE = 0x7b;

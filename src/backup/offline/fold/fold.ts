@@ -4,9 +4,10 @@ import { isSha256 } from '../../check/entry-forms.ts';
 import type { EntryText } from '../../check/entry-text.ts';
 import { sha256Hex } from '../../format/digests.ts';
 import { type Change, readChanges, textOfValue } from './changes.ts';
-import { countRows, isUntold, type Mismatch, nameSuspects, type ReadAgain } from './compare.ts';
+import { countRows, type DocumentMismatch, type Mismatch, nameSuspects, type ReadAgain } from './compare.ts';
 import { DocumentTable, LAST } from './document-table.ts';
 import { createFoldedValues } from './folded-values.ts';
+import { createOperationCheck, readOperation } from './operations.ts';
 
 // src/backup/offline/fold/ compares the documents of a backup with what its audit trail makes of them. It may import
 // the rest of offline/ and what offline/ may import. It must not decide whether a backup is restorable.
@@ -19,7 +20,7 @@ export interface FoldReport {
   untoldDocuments: number;
   /** Number of merges whose result could not be computed, because its base is unknown or did not fit in memory. */
   uncheckedMerges: number;
-  /** At most `limits.maxNamedMismatches`, documents in byte order of their names. */
+  /** At most `limits.maxNamedMismatches`: documents in byte order of their names, then entries. */
   mismatches: Mismatch[];
   mismatchCount: number;
 }
@@ -36,7 +37,8 @@ export function createTrailFold(maxValueBytes: number = limits.maxFoldedValueByt
   const table = new DocumentTable();
   const values = createFoldedValues(maxValueBytes);
   const merger = createMerger();
-  const wrong = { named: [] as Mismatch[], count: 0 };
+  const operations = createOperationCheck();
+  const wrong = { named: [] as DocumentMismatch[], count: 0 };
   let isWhole: boolean | undefined;
   let toldFrom = 1;
   /** Number of untold restores so far. */
@@ -95,24 +97,27 @@ export function createTrailFold(maxValueBytes: number = limits.maxFoldedValueByt
       const seq = entry.seqNumber();
       isWhole ??= seq === 1;
       if (!isWhole) return;
-      if (isUntold(entry)) {
+      const operation = readOperation(entry);
+      if (operation?.isTold === false) {
         era += 1;
         toldFrom = seq + 1;
         values.clear();
       }
-      readChanges(entry, (change) => apply(change, seq));
+      const changes = readChanges(entry, (change) => apply(change, seq));
+      if (operation !== undefined) operations.add(operation, seq, changes);
     },
     compare: async (readAgain) => {
       values.clear();
       if (isWhole !== true) return undefined;
       const { untold, suspects } = countRows(table, era);
       const { named, falseAlarms } = await nameSuspects(table, { era, suspects }, readAgain);
+      const recorded = operations.end();
       return {
         toldFrom,
         untoldDocuments: untold,
         uncheckedMerges,
-        mismatches: [...named, ...wrong.named].slice(0, limits.maxNamedMismatches),
-        mismatchCount: suspects - falseAlarms + wrong.count,
+        mismatches: [...named, ...wrong.named, ...recorded.named].slice(0, limits.maxNamedMismatches),
+        mismatchCount: suspects - falseAlarms + wrong.count + recorded.count,
       };
     },
   };
