@@ -1,5 +1,6 @@
 -- loom: compatible
--- Why: entries leave the audit trail only through a function of the owner, and what writes has a search_path of its own.
+-- Why: entries leave the audit trail only through a function of the owner, and what writes has a search_path of its own. Documents change
+-- within their page.
 -- Locks: none that matter; every table is new, and a changed function only makes sessions compile it again.
 
 -- So the role that serves needs neither DELETE nor UPDATE on loom_audit, and nothing can shadow what the functions call. Nodes of version 4
@@ -169,3 +170,7 @@ end
 $$;
 
 select loom_share_rights();
+
+-- Leaves room on each new page for a change of one of its documents. Without it, the first changes of a large state move documents to other
+-- pages, and add to the index each time.
+alter table loom_document set (fillfactor = 85);
