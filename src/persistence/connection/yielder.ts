@@ -17,8 +17,8 @@ const BUSY_TURN_MS = 1;
 /** For so many turns after a busy one, the node counts as busy. Requests come in bursts, such as batches of commits. */
 const BUSY_TURNS = 8;
 
-/** A few times as long as a turn's work for a backup. With it, commits keep two thirds of their rate (`waits`). */
-const PAUSE_MS = 4;
+/** A few times as long as a turn's work for a backup. With half of it, commits kept only half of their rate (`waits`). */
+const PAUSE_MS = 8;
 
 /** What a polite yielder waits with, and its clock. */
 export interface Waits {
