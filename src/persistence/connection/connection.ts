@@ -36,7 +36,12 @@ export interface Connection extends Queries {
   cut(): void;
 }
 
-export function createConnection(client: Client | PoolClient, watch?: Watch): Connection {
+/** `countOthers` returns how often a connection has been lent so far, to tell a stream about other requests. */
+export function createConnection(
+  client: Client | PoolClient,
+  watch?: Watch,
+  countOthers: () => number = () => 0,
+): Connection {
   const { rows, firstRow, execute } = createQueries(client);
   return {
     rows,
@@ -45,8 +50,8 @@ export function createConnection(client: Client | PoolClient, watch?: Watch): Co
     within: (timeoutMs = limits.queryTimeoutMs) =>
       createQueries(watch?.over(client, { eager: false }) ?? client, timeoutMs),
     watched: (timeoutMs) => createQueries(watch?.over(client, { eager: true }) ?? client, timeoutMs),
-    copyOut: (query, { onLongLine } = {}) => copyLines(client, query, onLongLine),
-    copyRows: (query, { onLongLine } = {}) => copyRows(client, query, onLongLine),
+    copyOut: (query, { onLongLine } = {}) => copyLines(client, query, { onLongLine, countOthers }),
+    copyRows: (query, { onLongLine } = {}) => copyRows(client, query, { onLongLine, countOthers }),
     openCopyIn: (target) => openCopyIn(client, target),
     cut: () => cutClient(client),
   };

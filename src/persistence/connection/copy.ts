@@ -21,22 +21,26 @@ const LONG_LINE_BYTES = 1024 * 1024;
 /** Bytes to gather before a write: enough to make the cost of a call negligible, and less than a large document. */
 const COPY_CHUNK_BYTES = 128 * 1024;
 
-type OnLongLine = (bytes: number) => Promise<void>;
+export interface CopyOutOptions {
+  /** Called with the size of an incomplete line, each time that it has grown by `LONG_LINE_BYTES`. */
+  onLongLine?: ((bytes: number) => Promise<void>) | undefined;
+  /** See `createPoliteYielder`. */
+  countOthers: () => number;
+}
 
 /**
  * Streams the lines of `copy (query) to stdout` without their line ends, in groups as they arrive. Each line is
  * complete, whatever its length. Backpressure reaches PostgreSQL. Leaving the loop early cuts the connection, because
- * the next borrower would read the rest of the COPY. Calls `onLongLine` with the size of an incomplete line, each time
- * that it has grown by `LONG_LINE_BYTES`.
+ * the next borrower would read the rest of the COPY.
  */
 export async function* copyLines(
   client: Client | PoolClient,
   query: string,
-  onLongLine?: OnLongLine,
+  { onLongLine, countOthers }: CopyOutOptions,
 ): AsyncGenerator<Buffer[]> {
   const report = createReporter(onLongLine);
   let parts: Buffer[] = [];
-  for await (const chunk of copyChunks(client, `copy (${query}) to stdout ${COPY_OPTIONS}`)) {
+  for await (const chunk of copyChunks(client, `copy (${query}) to stdout ${COPY_OPTIONS}`, countOthers)) {
     const { lines, rest } = splitLines(parts, chunk);
     parts = rest;
     if (lines.length > 0) yield lines;
@@ -58,14 +62,18 @@ export interface RowBlock {
 export async function* copyRows(
   client: Client | PoolClient,
   query: string,
-  onLongLine?: OnLongLine,
+  { onLongLine, countOthers }: CopyOutOptions,
 ): AsyncGenerator<RowBlock> {
   const report = createReporter(onLongLine);
   let parts: Buffer[] = [];
   let size = 0;
   let wanted = BINARY_HEADER_BYTES;
   let hasHeader = false;
-  for await (const chunk of copyChunks(client, `copy (${query}) to stdout (format binary, encoding 'UTF8')`)) {
+  for await (const chunk of copyChunks(
+    client,
+    `copy (${query}) to stdout (format binary, encoding 'UTF8')`,
+    countOthers,
+  )) {
     parts.push(chunk);
     size += chunk.length;
     if (size < wanted) {
@@ -84,13 +92,17 @@ export async function* copyRows(
 }
 
 /** Streams the output of a COPY as it arrives. See `copyLines` for its end. */
-async function* copyChunks(client: Client | PoolClient, statement: string): AsyncGenerator<Buffer> {
+async function* copyChunks(
+  client: Client | PoolClient,
+  statement: string,
+  countOthers: () => number,
+): AsyncGenerator<Buffer> {
   const stream = client.query(copyTo(statement, { highWaterMark: COPY_CHUNK_BYTES }));
   // The loop throws its errors itself. This listener is for an error after the loop has ended.
   stream.on('error', () => undefined);
   let complete = false;
   try {
-    const yieldAfter = createPoliteYielder();
+    const yieldAfter = createPoliteYielder(countOthers);
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       yield chunk;
       await yieldAfter(chunk.length);
@@ -104,7 +116,7 @@ async function* copyChunks(client: Client | PoolClient, statement: string): Asyn
 }
 
 /** Creates a function to call after each chunk: with the bytes of the incomplete line that the chunk adds to it. */
-function createReporter(onLongLine: OnLongLine | undefined) {
+function createReporter(onLongLine: CopyOutOptions['onLongLine']) {
   let openBytes = 0;
   let reportedBytes = 0;
   return async (isNewLine: boolean, bytes: number): Promise<void> => {

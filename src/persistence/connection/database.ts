@@ -62,19 +62,24 @@ export function openDatabase(config: PostgresConfig, options: DatabaseOptions): 
   const { pool } = door;
   const watch = createWatch(config, { ...names, hosts, onLost: door.reset });
   hosts.onMove(door.reset);
-  const lend = <T>(lane: Lane, use: (client: PoolClient) => Promise<T>, signal?: AbortSignal): Promise<T> =>
-    lanes.inTurn(lane, () => door.lend(use), signal);
+  let lent = 0;
+  const countLent = (): number => lent;
+  const lend = <T>(lane: Lane, use: (client: PoolClient) => Promise<T>, signal?: AbortSignal): Promise<T> => {
+    lent += 1;
+    return lanes.inTurn(lane, () => door.lend(use), signal);
+  };
   return {
     ...createQueries(
       { query: (query) => lend('read', (client) => watch.over(client, { eager: false }).query(query)) },
       limits.queryTimeoutMs,
     ),
-    withConnection: (use, { lane = 'read' } = {}) => lend(lane, (client) => use(createConnection(client, watch))),
+    withConnection: (use, { lane = 'read' } = {}) =>
+      lend(lane, (client) => use(createConnection(client, watch, countLent))),
     transaction: (mode, run, { signal, lane = 'operator', timeoutMs } = {}) => {
       const use = (client: PoolClient) => {
         const watched =
           timeoutMs === undefined ? undefined : { runner: watch.over(client, { eager: true }), timeoutMs };
-        return runTransaction(client, createConnection(client, watch), mode, run, { signal, watched });
+        return runTransaction(client, createConnection(client, watch, countLent), mode, run, { signal, watched });
       };
       return lend(lane, use, signal);
     },

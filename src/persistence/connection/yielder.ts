@@ -11,34 +11,36 @@ export function createYielder(): (bytes: number) => Promise<void> | undefined {
   return afterEach(BYTES_PER_TURN, () => nextTurn());
 }
 
-/** In a turn as long as this, the node worked for other requests. */
-const BUSY_TURN_MS = 1;
+/** For so many turns after a turn in which other requests came, the node counts as busy. */
+const BUSY_TURNS = 2;
 
-/** For so many turns after a busy one, the node counts as busy. Requests come in bursts, such as batches of commits. */
-const BUSY_TURNS = 8;
-
-/** A few times as long as a turn's work for a backup. With half of it, commits kept only half of their rate (`waits`). */
+/** Longer than a turn's work for a backup. With half of it, commits kept only half of their rate (`waits`). */
 const PAUSE_MS = 8;
 
-/** What a polite yielder waits with, and its clock. */
+/** What a polite yielder waits with. */
 export interface Waits {
-  now(): number;
   nextTurn(): Promise<unknown>;
   sleep(ms: number): Promise<unknown>;
 }
 
-const realWaits: Waits = { now: () => performance.now(), nextTurn: () => nextTurn(), sleep: (ms) => sleep(ms) };
+const realWaits: Waits = { nextTurn: () => nextTurn(), sleep: (ms) => sleep(ms) };
 
 /**
- * As `createYielder`, for a stream that can wait longer than a commit. While the node is busy with other requests, the
- * stream also pauses, which leaves the processors of the node and of PostgreSQL to them.
+ * As `createYielder`, for a stream that can wait longer than a commit. While other requests use the database, the
+ * stream also pauses, which leaves the processors of the node and of PostgreSQL to them. `countOthers` returns how many
+ * there have been so far.
  */
-export function createPoliteYielder(waits = realWaits): (bytes: number) => Promise<void> | undefined {
+export function createPoliteYielder(
+  countOthers: () => number,
+  waits = realWaits,
+): (bytes: number) => Promise<void> | undefined {
+  let others = countOthers();
   let turnsToPause = 0;
   return afterEach(BYTES_PER_TURN, async () => {
-    const startedMs = waits.now();
     await waits.nextTurn();
-    turnsToPause = waits.now() - startedMs >= BUSY_TURN_MS ? BUSY_TURNS : turnsToPause - 1;
+    const now = countOthers();
+    turnsToPause = now > others ? BUSY_TURNS : turnsToPause - 1;
+    others = now;
     if (turnsToPause > 0) await waits.sleep(PAUSE_MS);
   });
 }

@@ -123,21 +123,29 @@ export async function stageBackup(
       if (isFirst) await onBegin(decoder.whole.request);
       isFirst = false;
       for (const item of items) {
-        if (item.kind === 'document') progress.count({ documents: 1 });
-        if (item.kind === 'entry') progress.count({ entries: 1 });
         const written = copier.accept(item);
         if (written !== undefined) await written;
       }
+      progress.count(countItems(items));
       await yieldAfter(chunk.length);
     }
     const decoded = decoder.end();
-    await copier.close();
-    await analyzeStage(connection);
-    return { ...decoded, entries: await entries.end() };
+    // The node sorts fingerprints while PostgreSQL stores the last rows and analyzes them.
+    const [staged] = await Promise.all([entries.end(), copier.close().then(() => analyzeStage(connection))]);
+    return { ...decoded, entries: staged };
   } catch (error) {
     await copier.abort();
     throw error;
   }
+}
+
+function countItems(items: BackupItem[]): { documents: number; entries: number } {
+  const counts = { documents: 0, entries: 0 };
+  for (const { kind } of items) {
+    if (kind === 'document') counts.documents += 1;
+    else if (kind === 'entry') counts.entries += 1;
+  }
+  return counts;
 }
 
 /** Copies items into their tables. One COPY is open at a time, because each member of a backup is contiguous. */
