@@ -101,11 +101,9 @@ function misplacedEntry(
 /** Returns the first entry whose hash does not match its text and the hash of the entry before it. */
 async function firstAltered(
   queries: Queries,
-  { firstSeq, matchesFirst, needsHashes, altered }: StagedEntries,
+  { altered }: StagedEntries,
   firstPreviousHash: string,
 ): Promise<StagedEntries['altered']> {
-  if (matchesFirst?.(firstPreviousHash) === false) return { position: 1, seq: firstSeq };
-  if (!needsHashes) return altered;
   const found = await queries.firstRow<{ position: number; seq: number }>(
     `select position, seq from loom_stage_audit
       where not case position when 1 then loom_chain_hash(decode($1, 'hex'), entry) = hash else is_linked end

@@ -13,14 +13,8 @@ import type { CopyLine } from '../connection/copy.ts';
 export interface StagedEntries {
   count: number;
   malformed: { position: number; member: string; seq: number | null } | undefined;
+  /** Seq of the first entry. PostgreSQL checks its hash, because the hash before it comes later in the backup. */
   firstSeq: number;
-  /**
-   * Returns whether the hash of the first entry matches, if `previousHash` precedes it. The backup may contain that
-   * hash after the entries. Undefined if PostgreSQL is to check it.
-   */
-  matchesFirst: ((previousHash: string) => boolean) | undefined;
-  /** Whether PostgreSQL is to check the hash of any entry. */
-  needsHashes: boolean;
   /** The first entry whose seq does not follow that of the entry before it. */
   misplaced: { position: number; seq: number; expectedSeq: number } | undefined;
   /** The first entry whose hash does not match, of those whose text the node hashes itself. */
@@ -43,9 +37,6 @@ export const entryColumns =
   'position, seq, hash, previous_hash, event_id, idempotency_key, recorded_at, action, ' +
   'change_name, change_revision, change_op, change_sha256, entry';
 
-/** Bounds the text of the first entry that the node keeps. PostgreSQL hashes a larger one. */
-const MAX_KEPT_BYTES = 64 * 1024;
-
 /** Number of columns from `previous_hash` to `change_sha256`. */
 const CHECKED_COLUMNS = 9;
 /** Number of columns from `change_name` to `change_sha256`. */
@@ -60,8 +51,6 @@ export function createEntryStager(): EntryStager {
     count: 0,
     malformed: undefined,
     firstSeq: 0,
-    matchesFirst: undefined,
-    needsHashes: false,
     misplaced: undefined,
     altered: undefined,
     last: EMPTY_HEAD,
@@ -75,19 +64,12 @@ export function createEntryStager(): EntryStager {
     const position = staged.count;
     const previous = staged.last;
     staged.last = { seq, hash };
-    // PostgreSQL has the last word on the canonical form of any other text.
-    if (canonicalFrom === undefined) staged.needsHashes = true;
     if (position === 1) {
       staged.firstSeq = seq;
-      if (canonicalFrom !== undefined && text.length <= MAX_KEPT_BYTES) {
-        const kept = Buffer.from(text);
-        staged.matchesFirst = (previousHash) => chainHash(previousHash, kept, canonicalFrom) === hash;
-      } else {
-        staged.needsHashes = true;
-      }
       return '';
     }
     if (seq !== previous.seq + 1) staged.misplaced ??= { position, seq, expectedSeq: previous.seq + 1 };
+    // PostgreSQL has the last word on the canonical form of any other text.
     if (canonicalFrom === undefined) return previous.hash;
     if (chainHash(previous.hash, text, canonicalFrom) !== hash) staged.altered ??= { position, seq };
     return '';
