@@ -1,6 +1,5 @@
 -- loom: compatible
--- Why: entries leave the audit trail only through a function of the owner, and what writes has a search_path of its own. Documents change
--- within their page.
+-- Why: entries leave the trail only through a function of the owner, what writes has a search_path of its own, documents stay on their pages.
 -- Locks: none that matter; every table is new, and a changed function only makes sessions compile it again.
 
 -- So the role that serves needs neither DELETE nor UPDATE on loom_audit, and nothing can shadow what the functions call. Nodes of version 4
