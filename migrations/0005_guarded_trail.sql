@@ -1,5 +1,5 @@
 -- loom: compatible
--- Why: entries leave the trail only through a function of the owner, what writes has a search_path of its own, documents stay on their pages.
+-- Why: entries leave the trail only through a function of the owner, writers have a search_path of their own, documents stay on their page.
 -- Locks: none that matter; every table is new, and a changed function only makes sessions compile it again.
 
 -- So the role that serves needs neither DELETE nor UPDATE on loom_audit, and nothing can shadow what the functions call. Nodes of version 4
