@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
 import { createGunzip } from 'node:zlib';
 import { codeOf, LoomError } from '../../errors.ts';
+import { damagedGzip } from '../format/gzip.ts';
 import type { OpenBackup } from './read.ts';
 
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
@@ -57,7 +58,7 @@ async function* readGzip(path: string): AsyncGenerator<Uint8Array> {
       yield chunk;
     }
     // Node's gunzip stops at a zero byte after the data and ignores the bytes after it.
-    if (unpacker.bytesWritten < source.bytesRead) throw damagedAfter(bytes);
+    if (unpacker.bytesWritten < source.bytesRead) throw damagedGzip(bytes);
   } catch (error) {
     throw toGzipError(error, bytes);
   } finally {
@@ -76,11 +77,5 @@ function toGzipError(error: unknown, offset: number): unknown {
     );
   }
   if (typeof code !== 'string' || !code.startsWith('Z_')) return error;
-  return damagedAfter(offset);
-}
-
-/** Node's zlib passes on nothing of the block in which it finds the damage. So `offset` is a lower bound. */
-function damagedAfter(offset: number): LoomError {
-  const detail = `The gzip data is damaged, at or after byte ${offset} of the decoded data.`;
-  return new LoomError('malformed_request', detail, { offset });
+  return damagedGzip(offset);
 }

@@ -27,7 +27,10 @@ export async function decodeAll(
   return { frame: reader.end(), bytes };
 }
 
-/** Yields the captured texts of the audit entries in order. Stops reading when the caller stops. */
+/**
+ * Yields the captured texts of the audit entries in order. Each is valid until the next one is requested. Stops reading
+ * when the caller stops.
+ */
 export async function* readEntries(open: OpenBackup): AsyncGenerator<Buffer> {
   const decoder = createBackupDecoder();
   for await (const chunk of open()) {

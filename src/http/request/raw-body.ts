@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { Readable, Transform } from 'node:stream';
 import { createGunzip } from 'node:zlib';
+import { damagedGzip } from '../../backup/format/gzip.ts';
 import { LoomError } from '../../errors.ts';
 import { createPace, describePace, fairWaitMs, SAMPLES_PER_WINDOW } from '../pace.ts';
 
@@ -113,7 +114,7 @@ export function gunzip(raw: Readable, maxBytes: number, truncatedCode: Truncated
       else done(null, chunk);
     },
     // Node's gunzip treats a zero byte after the data as padding, and ignores all later bytes.
-    flush: (done) => done(unpacker.bytesWritten === received ? null : damagedAfter(unpackedBytes)),
+    flush: (done) => done(unpacker.bytesWritten === received ? null : damagedGzip(unpackedBytes)),
   });
   raw.on('data', (chunk: Buffer) => {
     received += chunk.length;
@@ -129,12 +130,6 @@ export function gunzip(raw: Readable, maxBytes: number, truncatedCode: Truncated
 }
 
 function toGzipFault(error: Error, offset: number, truncatedCode: TruncatedCode): LoomError {
-  if (!('code' in error) || error.code !== 'Z_BUF_ERROR') return damagedAfter(offset);
+  if (!('code' in error) || error.code !== 'Z_BUF_ERROR') return damagedGzip(offset);
   return new LoomError(truncatedCode, `The gzip data ends too early, after ${offset} decoded bytes.`, { offset });
-}
-
-/** Node's zlib passes on nothing of the block in which it finds the damage. So `offset` is a lower bound. */
-function damagedAfter(offset: number): LoomError {
-  const detail = `The gzip data is damaged, at or after byte ${offset} of the decoded data.`;
-  return new LoomError('malformed_request', detail, { offset });
 }

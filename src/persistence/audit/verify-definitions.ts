@@ -1,4 +1,5 @@
-import { createHash, randomInt } from 'node:crypto';
+import { randomInt } from 'node:crypto';
+import { chainHash, sha256Hex } from '../../backup/format/digests.ts';
 import type { AuditHead, AuditMismatch } from '../../domain/audit.ts';
 import { GENESIS_HASH } from '../../domain/audit.ts';
 import { limits } from '../../limits.ts';
@@ -9,10 +10,10 @@ import type { Mismatches } from './verify-changes.ts';
 /** Compares LOOM's objects with those of the migrations, and reports the ones that are `shadowed`. */
 export async function checkDefinitions(queries: Queries, shadowed: Redefinition[]): Promise<Mismatches> {
   const found = [...shadowed, ...(await findRedefinitions(queries))];
-  return toMismatches(found.map(describeRedefinition));
+  return describeAll(found.map(describeRedefinition));
 }
 
-function toMismatches(details: string[]): Mismatches {
+function describeAll(details: string[]): Mismatches {
   const listed = details.map((detail): AuditMismatch => ({ reason: 'definition_mismatch', detail }));
   return { count: listed.length, listed };
 }
@@ -48,7 +49,9 @@ export async function checkSample(queries: Queries, stateKey: string, head: Audi
     [stateKey, seqs, limits.maxSampledBytes],
   );
   const wrong = entries
-    .filter(({ text, hash, previous_hash: previous }) => hashEntry(previous ?? GENESIS_HASH, text) !== hash)
+    .filter(
+      ({ text, hash, previous_hash: previous }) => chainHash(previous ?? GENESIS_HASH, Buffer.from(text)) !== hash,
+    )
     .map(({ seq }) => `PostgreSQL finds the hash of entry ${seq} right, and this node finds it wrong.`);
   const names = [...new Set(entries.flatMap((entry) => entry.names))].slice(0, limits.maxSampledEntries);
   const documents = await queries.rows<SampledDocument>(
@@ -58,13 +61,9 @@ export async function checkSample(queries: Queries, stateKey: string, head: Audi
     [stateKey, names, limits.maxSampledBytes],
   );
   const different = documents
-    .filter(({ text, sha256 }) => createHash('sha256').update(text).digest('hex') !== sha256)
+    .filter(({ text, sha256 }) => sha256Hex(Buffer.from(text)) !== sha256)
     .map(({ name }) => `PostgreSQL finds the digest of ${JSON.stringify(name)} right, and this node finds it wrong.`);
-  return toMismatches([...wrong, ...different]);
-}
-
-function hashEntry(previousHash: string, text: string): string {
-  return createHash('sha256').update(previousHash, 'hex').update(text).digest('hex');
+  return describeAll([...wrong, ...different]);
 }
 
 /** Draws seqs from 1 to `last`, both of which are always among them. */

@@ -42,6 +42,7 @@ export function createConnection(
   watch?: Watch,
   countOthers: () => number = () => 0,
 ): Connection {
+  // Node 20 takes some microseconds for a spread before other members, and each batch of commits makes a connection.
   const { rows, firstRow, execute } = createQueries(client);
   return {
     rows,

@@ -119,6 +119,7 @@ export function createWatch(
         };
         const suspicion = setTimeout(suspect, limits.suspectAfterMs + sendingMs(query.values));
         try {
+          // As in `createConnection`, a spread before other members would cost more than the rest.
           const marked = { ...query };
           marked.text = `${markerOf(one.marker)} ${query.text}`;
           return await client.query(marked);
