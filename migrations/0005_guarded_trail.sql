@@ -23,8 +23,8 @@ create table loom_removal (
 );
 
 -- Removes the entries after p_after from the trail of a state, as a truncating restore does, or all entries of a scratch state that is
--- being dropped. It runs as its owner, and checks its caller: the caller may append entries, an undo record keeps each entry that
--- goes, and, when the transaction commits, an entry of a restore or undo names the head that is gone (loom_removal_check_named).
+-- being dropped. It runs as its owner, and checks its caller: the caller may append entries, the newest undo record keeps each entry
+-- that goes, and, when the transaction commits, an entry of a restore or undo names the head that is gone (loom_removal_check_named).
 -- Answers the number of entries.
 --
 -- A node of an early version stored a scratch state under its plain name. Its row says so, which the serving role may edit. So only a
@@ -34,6 +34,8 @@ language plpgsql security definer set search_path from current as $$
 declare
   v_state loom_state;
   v_entries bigint;
+  -- The revision of the newest undo record with entries: that of the operation which calls.
+  v_record bigint;
   -- The first character of the stored key of a scratch state, which no key of another state has.
   v_is_scratch boolean := starts_with(p_state_key, chr(31));
 begin
@@ -46,13 +48,16 @@ begin
   end if;
   v_is_scratch := v_is_scratch
     or (v_state.scratch and pg_has_role(session_user, (select relowner from pg_class where oid = 'loom_audit'::regclass), 'member'));
+  -- A subquery looks each entry up by the key of the table. For a join, PostgreSQL may choose a plan whose time grows with the square of
+  -- their number, because it does not know yet how many were kept just now.
+  select max(revision) into v_record from loom_snapshot_audit where state_key = p_state_key;
   if not v_is_scratch and exists (
     select from loom_audit a
      where a.state_key = p_state_key and a.seq > p_after
-       and not exists (select from loom_snapshot_audit s
-                        where s.state_key = p_state_key and s.seq = a.seq and s.hash = a.hash and s.entry = a.entry))
+       and (select s.hash = a.hash and s.entry = a.entry from loom_snapshot_audit s
+             where s.state_key = p_state_key and s.revision = v_record and s.seq = a.seq) is not true)
   then
-    raise exception 'no undo record keeps every entry after % of the state "%"', p_after, p_state_key
+    raise exception 'the newest undo record does not keep every entry after % of the state "%"', p_after, p_state_key
       using errcode = 'insufficient_privilege', hint = 'Only a restore removes audit entries, and it keeps them first.';
   end if;
   perform set_config('loom.audit_rewrite', 'restore', true);

@@ -28,7 +28,7 @@ export const knownDefinitions: Readonly<Record<string, string>> = {
   'function loom_precondition_holds(p_precondition jsonb, p_tag text)': 'faf7fbb1c442944c5002417b7356a952',
   'function loom_rebuild_changes(p_state_key text)': '526d7b7e9f4ccc67ef1cf2e4487d6aa3',
   'function loom_removal_check_named()': '7a93eb4b2c1d6b661763813e7f168f65',
-  'function loom_remove_entries(p_state_key text, p_after bigint)': '28ff31706544e7044ec330b65519f523',
+  'function loom_remove_entries(p_state_key text, p_after bigint)': '9587902801dabbb135fc45641de94f3d',
   'function loom_share_rights()': '19da872a02cb710f1d112150323c51fc',
   'function loom_value_sha256(value jsonb)': 'f3057163ec03e9676a637383ec1bd951',
   'function loom_wrong_merges(p_state_key text, p_untold bigint[], p_derived boolean, p_part integer, p_parts integer)':
