@@ -38,6 +38,12 @@ export const databaseLimits = {
   /** Sets `statement_timeout` of a large batch. Below `commitTimeoutMs`, so that its outcome is never unknown. */
   commitStatementTimeoutMs: 20_000,
 
+  /** Bounds the statements that read documents at once. One would wait while the node works on its answer. */
+  maxReadBatches: 2,
+
+  /** Bounds the documents of such a statement. Each has at most `smallTextBytes`. */
+  maxBatchReads: 64,
+
   /** Bounds the wait for a short read. After this time, the database counts as down or frozen. */
   queryTimeoutMs: 10_000,
 

@@ -14,7 +14,8 @@ import { createCommitFailures } from './commit/commit-failures.ts';
 import { createGroupCommit, type GroupCommitOptions } from './commit/group-commit.ts';
 import { createSeenRevision, type StateRevision } from './commit/seen-revision.ts';
 import type { Database } from './connection/database.ts';
-import { listDocuments, openState, readDocument } from './read/documents.ts';
+import { createDocumentReader } from './read/document.ts';
+import { listDocuments, openState } from './read/documents.ts';
 import { restore } from './restore/restore.ts';
 import { dropScratch } from './restore/scratch.ts';
 import { undo } from './restore/undo/undo.ts';
@@ -57,6 +58,7 @@ export function createStore(options: StoreOptions): StoreHandle {
     if (found !== undefined) seen.note(found);
     return found;
   };
+  const readDocument = createDocumentReader(database, stateKey);
   const beforeSend = () => groupCommit.beforeSend();
   const commitBatch = createCommitBatch(database, { stateKey, maxDocumentBytes, seen, beforeSend });
   const groupCommit = createGroupCommit({
@@ -69,7 +71,7 @@ export function createStore(options: StoreOptions): StoreHandle {
     submitCommit: groupCommit.submit,
     readHead: async () => note(await readStateHead(database, stateKey)),
     observeHead: async () => note(await observeStateHead(database, stateKey)),
-    readDocument: async (name, admit) => note(await readDocument(database, stateKey, name, admit)),
+    readDocument: async (name, admit) => note(await readDocument(name, admit)),
     listDocuments: async (query) => note(await listDocuments(database, stateKey, query)),
     readHistory: (name, query) => readHistory(database, stateKey, name, query),
     openState: async (signal) => note(await openState(database, stateKey, { memory, signal })),

@@ -1,7 +1,8 @@
 import type { Client, PoolClient } from 'pg';
 import { limits } from '../../limits.ts';
 import { cutClient, type Runner } from './client.ts';
-import { type CopyIn, copyLines, copyRows, openCopyIn, type RowBlock } from './copy.ts';
+import { copyLines, copyRows, type RowBlock } from './copy.ts';
+import { type CopyIn, type CopyTarget, openCopyIn } from './copy-in.ts';
 import { throwDatabaseError } from './faults.ts';
 import type { Watch } from './watch.ts';
 
@@ -30,8 +31,8 @@ export interface Connection extends Queries {
   copyOut(query: string, options?: { onLongLine?: (bytes: number) => Promise<void> }): AsyncGenerator<Buffer[]>;
   /** Streams the rows of a query in binary format, see `copyRows`. */
   copyRows(query: string, options?: { onLongLine?: (bytes: number) => Promise<void> }): AsyncGenerator<RowBlock>;
-  /** Opens `copy target from stdin`. Call no other verb until the copy has ended or was aborted. */
-  openCopyIn(target: string): CopyIn;
+  /** Opens `copy … from stdin`. Call no other verb until the copy has ended or was aborted. */
+  openCopyIn(target: CopyTarget): CopyIn;
   /** Closes the connection at once. Pending verbs reject, and PostgreSQL rolls back the transaction. */
   cut(): void;
 }

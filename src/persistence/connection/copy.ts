@@ -1,8 +1,5 @@
-import { once } from 'node:events';
-import { finished } from 'node:stream/promises';
 import type { Client, PoolClient } from 'pg';
-import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
-import { limits } from '../../limits.ts';
+import { to as copyTo } from 'pg-copy-streams';
 import { cutClient } from './client.ts';
 import { throwDatabaseError } from './faults.ts';
 import { createPoliteYielder } from './yielder.ts';
@@ -19,7 +16,7 @@ const LINE_END = 0x0a;
 const LONG_LINE_BYTES = 1024 * 1024;
 
 /** Bytes to gather before a write: enough to make the cost of a call negligible, and less than a large document. */
-const COPY_CHUNK_BYTES = 128 * 1024;
+export const COPY_CHUNK_BYTES = 128 * 1024;
 
 export interface CopyOutOptions {
   /** Called with the size of an incomplete line, each time that it has grown by `LONG_LINE_BYTES`. */
@@ -177,105 +174,4 @@ function splitLines(parts: Buffer[], chunk: Buffer): { lines: Buffer[]; rest: Bu
 export function splitFields(line: Buffer): [first: Buffer, second: Buffer] {
   const at = line.indexOf(FIELD_SEPARATOR);
   return [line.subarray(0, at), line.subarray(at + 1)];
-}
-
-/** Takes the fields of one line. */
-export interface CopyLine {
-  addText(field: string): void;
-  /** Adds a field: a short ASCII text, then the bytes between two positions. */
-  addBytes(source: Uint8Array, start: number, end: number, prefix?: string): void;
-}
-
-export interface CopyIn extends CopyLine {
-  /** Ends the line. Returns a promise if the next line must wait for it. */
-  endLine(): Promise<void> | undefined;
-  /** Resolves when PostgreSQL has accepted all lines. */
-  end(): Promise<void>;
-  /** Aborts the copy. Resolves when the connection accepts statements again; never rejects. */
-  abort(): Promise<void>;
-}
-
-/** Bytes that are kept free for the next line, so that most lines fit. */
-const COPY_SLACK_BYTES = 8 * 1024;
-
-/** Bytes that a loop copies faster than a call into the runtime. */
-const SHORT_FIELD_BYTES = 64;
-
-const MAX_UTF8_BYTES_PER_UNIT = 3;
-
-/** Opens `copy target from stdin`, see `Connection.openCopyIn`. */
-export function openCopyIn(client: Client | PoolClient, target: string): CopyIn {
-  const stream = client.query(copyFrom(`copy ${target} from stdin ${COPY_OPTIONS}`));
-  let failure: unknown;
-  stream.on('error', (error) => {
-    failure = error;
-  });
-  let chunk = Buffer.allocUnsafeSlow(COPY_CHUNK_BYTES);
-  /** Number of bytes in use of the chunk. Each field is followed by a separator; the last one becomes a line end. */
-  let used = 0;
-
-  function reserve(bytes: number): void {
-    if (used + bytes <= chunk.length) return;
-    const larger = Buffer.allocUnsafeSlow(used + bytes);
-    chunk.copy(larger, 0, 0, used);
-    chunk = larger;
-  }
-
-  /** Writes a short ASCII text faster than the runtime does. Returns false for any other text. */
-  function writeAscii(text: string): boolean {
-    if (text.length > SHORT_FIELD_BYTES) return false;
-    for (let index = 0; index < text.length; index += 1) {
-      const code = text.charCodeAt(index);
-      if (code > 0x7f) return false;
-      chunk[used + index] = code;
-    }
-    used += text.length;
-    return true;
-  }
-
-  function endField(): void {
-    chunk[used] = FIELD_SEPARATOR;
-    used += 1;
-  }
-
-  async function flush(): Promise<void> {
-    const full = chunk.subarray(0, used);
-    chunk = Buffer.allocUnsafeSlow(COPY_CHUNK_BYTES);
-    used = 0;
-    if (failure !== undefined) throwDatabaseError(failure);
-    if (!stream.write(full)) await once(stream, 'drain').catch(throwDatabaseError);
-  }
-
-  return {
-    addText: (field) => {
-      reserve(field.length * MAX_UTF8_BYTES_PER_UNIT + 1);
-      if (!writeAscii(field)) used += chunk.write(field, used);
-      endField();
-    },
-    addBytes: (source, start, end, prefix = '') => {
-      reserve(prefix.length + end - start + 1);
-      writeAscii(prefix);
-      if (end - start > SHORT_FIELD_BYTES) chunk.set(source.subarray(start, end), used);
-      else for (let index = start; index < end; index += 1) chunk[used + index - start] = source[index] as number;
-      used += end - start;
-      endField();
-    },
-    endLine: () => {
-      chunk[used - 1] = LINE_END;
-      return used >= COPY_CHUNK_BYTES - COPY_SLACK_BYTES ? flush() : undefined;
-    },
-    end: async () => {
-      if (used > 0) await flush();
-      stream.end();
-      await finished(stream).catch((error: unknown) => throwDatabaseError(failure ?? error));
-    },
-    abort: async () => {
-      // PostgreSQL or the network has already ended the copy.
-      if (failure !== undefined || stream.writableFinished) return;
-      const timer = setTimeout(() => cutClient(client), limits.rollbackTimeoutMs);
-      stream.destroy();
-      await finished(stream).catch(() => undefined);
-      clearTimeout(timer);
-    },
-  };
 }

@@ -1,65 +1,18 @@
-// persistence/read/ reads one document, a page of documents, or the whole state as a stream. It imports domain, errors,
+// persistence/read/ reads documents by name (document.ts), a page of documents, or the whole state as a stream. It imports domain, errors,
 // limits and, of persistence, connection/ and state/. It never writes.
 
-import type { DocumentPage, StoredDocument } from '../../domain/document.ts';
+import type { DocumentPage } from '../../domain/document.ts';
 import type { StateHead } from '../../domain/state.ts';
-import type { Admit, DocumentQuery, StateStream } from '../../domain/store.ts';
-import { limits } from '../../limits.ts';
+import type { DocumentQuery, StateStream } from '../../domain/store.ts';
 import type { Connection } from '../connection/connection.ts';
 import { splitFields } from '../connection/copy.ts';
 import type { Database } from '../connection/database.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { assertConsistent, assertTotals, assertUnfiltered, IS_FILTERED } from '../state/consistency.ts';
 import { readStateHead, requireState, selectStateKey } from '../state/state-row.ts';
-import { openStream, type Sink, type StreamContext, waitForMemory, writeParts } from './stream.ts';
+import { openStream, type Sink, type StreamContext, writeParts } from './stream.ts';
 
 type Filter = { isFiltered: boolean };
-
-/**
- * Reads one document. Returns undefined when it does not exist, and throws `starting` when the state does not. Reads a
- * long document only after `admit` has returned.
- */
-export async function readDocument(
-  database: Database,
-  stateKey: string,
-  name: string,
-  admit: Admit = () => undefined,
-): Promise<StoredDocument | undefined> {
-  // The document can grow between the queries. Each attempt reads at most what was admitted.
-  for (let maxBytes: number = limits.smallTextBytes; ; ) {
-    const row = await readDocumentUpTo(database, stateKey, name, maxBytes);
-    if (row === undefined) return undefined;
-    const { text, bytes, ...rest } = row;
-    if (text !== null) return { text, ...rest };
-    await waitForMemory(() => admit(bytes));
-    maxBytes = bytes;
-  }
-}
-
-type LimitedDocument = Omit<StoredDocument, 'text'> & { text: string | null; bytes: number };
-
-async function readDocumentUpTo(
-  database: Database,
-  stateKey: string,
-  name: string,
-  maxBytes: number,
-): Promise<LimitedDocument | undefined> {
-  const row = await database.firstRow<Filter & { [Name in keyof LimitedDocument]: LimitedDocument[Name] | null }>(
-    READ_DOCUMENT,
-    [stateKey, name, maxBytes],
-  );
-  const { text, bytes, revision, epoch, updatedAt, isFiltered } = requireState(row);
-  assertUnfiltered(isFiltered);
-  if (bytes === null || revision === null || epoch === null || updatedAt === null) return undefined;
-  return { text, bytes, revision, epoch, updatedAt };
-}
-
-/** Selects one document by state key and name, with its text if it has at most as many bytes as the third value. */
-export const READ_DOCUMENT = `
-  select case when d.bytes <= $3 then d.value::text end as text, d.bytes, d.revision, s.epoch,
-         ${rfc3339('d.updated_at')} as "updatedAt", ${IS_FILTERED}
-    from loom_state s left join loom_document d on d.state_key = s.state_key and d.name = $2
-   where s.state_key = $1`;
 
 /** Reads one page of the documents, in byte order of their names. */
 export async function listDocuments(database: Database, stateKey: string, query: DocumentQuery): Promise<DocumentPage> {

@@ -2,7 +2,7 @@ import type { AuditHead } from '../../domain/audit.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
-import { STAGED_KEY, STAGED_LINES } from './stage.ts';
+import { STAGED_LINES } from './stage.ts';
 
 export interface ImportEntry {
   stateKey: string;
@@ -65,7 +65,7 @@ export async function importEntries(queries: Queries, { after, ...entry }: Impor
 export async function adoptEntries(queries: Queries, stateKey: string, live: AuditHead): Promise<void> {
   await queries.execute(
     `insert into loom_audit (state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash)
-     select $1, seq, event_id, ${STAGED_KEY}, recorded_at, coalesce(action, entry ->> 'action'), entry, hash
+     select $1, seq, event_id, idempotency_key, recorded_at, coalesce(action, entry ->> 'action'), entry, hash
        from loom_stage_audit s where seq > $2`,
     [stateKey, live.seq],
   );

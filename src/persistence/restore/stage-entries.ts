@@ -1,13 +1,15 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { seqOf } from '../../backup/check/entry-forms.ts';
 import { EntryText, type Span } from '../../backup/check/entry-text.ts';
+import { createTimeReader } from '../../backup/check/entry-time.ts';
 import { createFingerprints, fingerprintOf } from '../../backup/check/fingerprints.ts';
 import { createChangeReader, type OnlyChange } from '../../backup/check/only-change.ts';
 import { isHash, malformedMemberOf } from '../../backup/check/plain-entry.ts';
 import type { EntryItem } from '../../backup/format/decoder.ts';
 import { chainHash } from '../../backup/format/digests.ts';
 import { type AuditHead, EMPTY_HEAD } from '../../domain/audit.ts';
-import type { CopyLine } from '../connection/copy.ts';
+import { wholeNumberOf } from '../../json/canonical-members.ts';
+import type { CopyRow } from '../connection/copy-in.ts';
 
 /** Describes the staged entries. Positions count from 1. The findings end before the first malformed entry. */
 export interface StagedEntries {
@@ -26,16 +28,28 @@ export interface StagedEntries {
 
 /** Turns entries into rows of `loom_stage_audit`, and checks them on the way. */
 export interface EntryStager {
-  /** Adds the fields of `entryColumns` to a line, of which an empty one is null. May change the text of the item. */
-  add(item: EntryItem, line: CopyLine): void;
+  /** Adds the fields of `entryColumns` to a row. May change the text of the item. */
+  add(item: EntryItem, row: CopyRow): void;
   /** Returns the memory in use, in bytes. */
   heldBytes(): number;
   end(): Promise<StagedEntries>;
 }
 
-export const entryColumns =
-  'position, seq, hash, previous_hash, event_id, idempotency_key, recorded_at, action, ' +
-  'change_name, change_revision, change_op, change_sha256, entry';
+export const entryColumns = [
+  'position',
+  'seq',
+  'hash',
+  'previous_hash',
+  'event_id',
+  'idempotency_key',
+  'recorded_at',
+  'action',
+  'change_name',
+  'change_revision',
+  'change_op',
+  'change_sha256',
+  'entry',
+] as const;
 
 /** Number of columns from `previous_hash` to `change_sha256`. */
 const CHECKED_COLUMNS = 9;
@@ -47,6 +61,7 @@ export function createEntryStager(): EntryStager {
   const keys = createFingerprints();
   const entry = new EntryText();
   const readChange = createChangeReader();
+  const readTime = createTimeReader();
   const staged: StagedEntries = {
     count: 0,
     malformed: undefined,
@@ -60,48 +75,54 @@ export function createEntryStager(): EntryStager {
   /**
    * Compares the entry with the one before it. Returns the hash from which PostgreSQL is to compute that of the entry.
    */
-  function checkLink({ text, canonicalFrom }: EntryItem, { seq, hash }: AuditHead): string {
+  function checkLink({ text, canonicalFrom }: EntryItem, { seq, hash }: AuditHead): string | undefined {
     const position = staged.count;
     const previous = staged.last;
     staged.last = { seq, hash };
     if (position === 1) {
       staged.firstSeq = seq;
-      return '';
+      return undefined;
     }
     if (seq !== previous.seq + 1) staged.misplaced ??= { position, seq, expectedSeq: previous.seq + 1 };
     // PostgreSQL has the last word on the canonical form of any other text.
     if (canonicalFrom === undefined) return previous.hash;
     if (chainHash(previous.hash, text, canonicalFrom) !== hash) staged.altered ??= { position, seq };
-    return '';
+    return undefined;
   }
 
   return {
-    add: (item, line) => {
+    add: (item, row) => {
       entry.read(item.text, item.members);
       staged.count += 1;
-      line.addText(String(staged.count));
+      row.addInteger(staged.count);
       if (staged.malformed === undefined) {
         const member = malformedMemberOf(entry);
         if (member !== undefined) staged.malformed = { position: staged.count, member, seq: seqOf(entry.members()) };
       }
       if (staged.malformed !== undefined) {
-        addUnchecked(line, entry);
+        addUnchecked(row, entry);
         return;
       }
+      const { text } = entry;
       const [hash, eventId] = [entry.plain(entry.hash), entry.plain(entry.eventId)];
-      const previousHash = checkLink(item, { seq: entry.seqNumber(), hash });
+      const seq = entry.seqNumber();
+      const previousHash = checkLink(item, { seq, hash });
       eventIds.add(fingerprintOf(eventId));
       const key = entry.value(entry.idempotencyKey);
       if (typeof key === 'string') keys.add(fingerprintOf(key));
-      addSpan(line, entry.text, entry.seq);
-      addHex(line, entry.text, entry.hash);
-      line.addText(toBytea(previousHash));
-      addString(line, entry.text, entry.eventId);
-      addColumns(line, entry, typeof key === 'string' ? key : '');
+      row.addInteger(seq);
+      addHex(row, text, entry.hash);
+      if (previousHash === undefined) row.addNull();
+      else row.addHex(Buffer.from(previousHash), 0, previousHash.length);
+      addHex(row, text, entry.eventId);
+      if (typeof key === 'string') row.addText(key);
+      else row.addNull();
+      row.addTimestamp(readTime(text, entry.recordedAt.start + 1));
+      addAction(row, entry);
       // PostgreSQL also tells whether a restore or undo has recorded its changes.
       const isRestore = entry.is(entry.action, 'restore') || entry.is(entry.action, 'undo');
-      addChange(line, entry, isRestore ? undefined : readChange(entry));
-      addWithoutHash(line, entry);
+      addChange(row, entry, isRestore ? undefined : readChange(entry));
+      addWithoutHash(row, entry);
     },
     heldBytes: () => eventIds.heldBytes() + keys.heldBytes(),
     end: async () => {
@@ -112,76 +133,62 @@ export function createEntryStager(): EntryStager {
 }
 
 /** Adds the columns of an entry that is malformed, or follows one that is. */
-function addUnchecked(line: CopyLine, entry: EntryText): void {
-  line.addText(String(seqOf(entry.members()) ?? ''));
-  const hasHash = isHash(entry.text, entry.hash);
-  if (hasHash) addHex(line, entry.text, entry.hash);
-  else line.addText('');
-  addNulls(line, CHECKED_COLUMNS);
-  if (hasHash) addWithoutHash(line, entry);
-  else line.addBytes(entry.text, 0, entry.text.length);
+function addUnchecked(row: CopyRow, entry: EntryText): void {
+  const { text, hash } = entry;
+  const seq = seqOf(entry.members());
+  if (seq === null) row.addNull();
+  else row.addInteger(seq);
+  const hasHash = isHash(text, hash);
+  if (hasHash) addHex(row, text, hash);
+  else row.addNull();
+  addNulls(row, CHECKED_COLUMNS);
+  if (hasHash) addWithoutHash(row, entry);
+  else row.addJson(text, 0, text.length);
 }
 
-/** Adds the columns from `idempotency_key` to `action` of a well-formed entry. */
-function addColumns(line: CopyLine, entry: EntryText, key: string): void {
+function addAction(row: CopyRow, entry: EntryText): void {
   const { text, action } = entry;
-  const isPlainAction = entry.isPlain(action);
-  const actionText = isPlainAction ? '' : String(entry.value(action));
-  // COPY would take a control character for the end of a field. PostgreSQL reads such members itself.
-  const isReadable = !hasControl(actionText) && !hasControl(key);
-  line.addText(isReadable ? key : '');
-  addString(line, text, entry.recordedAt);
-  if (isReadable && isPlainAction) addString(line, text, action);
-  else line.addText(isReadable ? actionText : '');
+  if (entry.isPlain(action)) {
+    row.addTextBytes(text, action.start + 1, action.end - 1);
+    return;
+  }
+  const value = entry.value(action);
+  // An overlong one is left to PostgreSQL.
+  if (typeof value === 'string' && value !== '') row.addText(value);
+  else row.addNull();
 }
 
 /** Adds the columns from `change_name` to `change_sha256`. */
-function addChange(line: CopyLine, entry: EntryText, change: OnlyChange | undefined): void {
+function addChange(row: CopyRow, entry: EntryText, change: OnlyChange | undefined): void {
   if (change === undefined) {
-    addNulls(line, CHANGE_COLUMNS);
+    addNulls(row, CHANGE_COLUMNS);
     return;
   }
   const { text } = entry;
   const revision = change.revision.start >= 0 ? change.revision : entry.revision;
-  line.addText(change.name);
-  if (revision.start >= 0) addSpan(line, text, revision);
-  else line.addText('0');
-  line.addText(change.op);
-  if (change.op === 'delete') line.addText('');
-  else addHex(line, text, change.sha256);
+  row.addText(change.name);
+  row.addInteger(revision.start < 0 ? 0 : integerOf(text, revision));
+  row.addText(change.op);
+  if (change.op === 'delete') row.addNull();
+  else addHex(row, text, change.sha256);
 }
 
-function addNulls(line: CopyLine, count: number): void {
-  for (let column = 0; column < count; column += 1) line.addText('');
+function addNulls(row: CopyRow, count: number): void {
+  for (let column = 0; column < count; column += 1) row.addNull();
 }
 
-function addSpan(line: CopyLine, text: Buffer, { start, end }: Span): void {
-  line.addBytes(text, start, end);
+/** Reads a whole number that may be too large for an exact number. */
+function integerOf(text: Buffer, { start, end }: Span): number | bigint {
+  return wholeNumberOf(text, start, end) ?? BigInt(text.toString('latin1', start, end));
 }
 
-/** Adds the text of a plain string. */
-function addString(line: CopyLine, text: Buffer, { start, end }: Span): void {
-  line.addBytes(text, start + 1, end - 1);
-}
-
-/** Adds PostgreSQL's input of hex digits as bytes. */
-function addHex(line: CopyLine, text: Buffer, { start, end }: Span): void {
-  line.addBytes(text, start + 1, end - 1, BYTEA);
-}
-
-const BYTEA = '\\x';
-
-function toBytea(hex: string): string {
-  return hex === '' ? '' : BYTEA + hex;
+/** Adds the bytes of a plain string of hex digits. */
+function addHex(row: CopyRow, text: Buffer, { start, end }: Span): void {
+  row.addHex(text, start + 1, end - 1);
 }
 
 /** Adds the text of an entry without its hash. */
-function addWithoutHash(line: CopyLine, entry: EntryText): void {
+function addWithoutHash(row: CopyRow, entry: EntryText): void {
   const { start, isCut } = entry.removeHash();
-  line.addBytes(entry.text, start, entry.text.length, isCut ? '{' : '');
-}
-
-function hasControl(text: string): boolean {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: the expression looks for control characters
-  return /[\u0000-\u001f]/.test(text);
+  row.addJson(entry.text, start, entry.text.length, isCut ? '{' : '');
 }

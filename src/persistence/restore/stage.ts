@@ -4,7 +4,7 @@ import type { OperationContext } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import type { Progress } from '../activity/operations.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
-import type { CopyIn } from '../connection/copy.ts';
+import type { CopyIn, CopyTarget } from '../connection/copy-in.ts';
 import { createYielder } from '../connection/yielder.ts';
 import { createEntryStager, type EntryStager, entryColumns, type StagedEntries } from './stage-entries.ts';
 
@@ -54,18 +54,15 @@ const STAGE = `
     primary key (chunk, name)
   ) on commit drop`;
 
-/** Selects the idempotency key of a row `s` of `loom_stage_audit`. */
-export const STAGED_KEY = `case when s.action is null then s.entry ->> 'idempotency_key' else s.idempotency_key end`;
-
 /** Selects the staged entries with `line`, the entry as the backup has it. */
 export const STAGED_LINES = `(select position, seq, hash, entry,
        case when hash is null then entry else entry || jsonb_build_object('hash', encode(hash, 'hex')) end as line
   from loom_stage_audit)`;
 
-const targets: Record<BackupItem['kind'], string> = {
-  document: 'loom_stage_document (name, value)',
-  digest: 'loom_stage_digest (name, sha256)',
-  entry: `loom_stage_audit (${entryColumns})`,
+const targets: Record<BackupItem['kind'], CopyTarget> = {
+  document: { table: 'loom_stage_document', columns: ['name', 'value'] },
+  digest: { table: 'loom_stage_digest', columns: ['name', 'sha256'] },
+  entry: { table: 'loom_stage_audit', columns: entryColumns },
 };
 
 export async function createStage(queries: Queries): Promise<void> {
@@ -96,7 +93,7 @@ export interface StageOptions {
   onBegin(request: Record<string, unknown>): Promise<void>;
 }
 
-/** Memory of an item for each of its bytes: its text, and the line of COPY. */
+/** Memory of an item for each of its bytes: its text, and the row of COPY. */
 const ITEM_MEMORY_FACTOR = 2;
 
 /**
@@ -166,13 +163,13 @@ function createCopier(connection: Connection, entries: EntryStager) {
 
   function add(item: BackupItem, copy: CopyIn): Promise<void> | undefined {
     if (item.kind === 'entry') {
-      entries.add(item, copy);
+      entries.add(item, copy.row);
     } else {
-      copy.addText(item.name);
-      if (item.kind === 'document') copy.addBytes(item.text, 0, item.text.length);
-      else copy.addText(item.sha256);
+      copy.row.addText(item.name);
+      if (item.kind === 'document') copy.row.addJson(item.text, 0, item.text.length);
+      else copy.row.addText(item.sha256);
     }
-    return copy.endLine();
+    return copy.endRow();
   }
 
   return {

@@ -5,7 +5,7 @@ import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { readStateHead } from '../state/state-row.ts';
-import { indexStage, STAGED_KEY, STAGED_LINES } from './stage.ts';
+import { indexStage, STAGED_LINES } from './stage.ts';
 
 /** Describes what an operation does to the live audit trail. */
 export interface TrailPlan {
@@ -115,7 +115,7 @@ async function assertNotRepeated(queries: Queries, stateKey: string, live: Audit
       where s.seq > $2
       union all
      select position, s.seq, 'idempotency_key'
-       from loom_stage_audit s join loom_audit a on a.state_key = $1 and a.seq <= $2 and a.idempotency_key = ${STAGED_KEY}
+       from loom_stage_audit s join loom_audit a on a.state_key = $1 and a.seq <= $2 and a.idempotency_key = s.idempotency_key
       where s.seq > $2
       order by position, member limit 1`,
     [stateKey, live.seq],

@@ -46,13 +46,19 @@ function readItem({ text, members }: EntryItem): EntryText {
   return entry;
 }
 
-/** Returns the columns that a restore stages for an entry. */
+/** Returns the columns that a restore stages for an entry, as text. */
 function stage(item: EntryItem): string[] {
   const columns: string[] = [];
+  const slice = (source: Uint8Array, start: number, end: number): string =>
+    Buffer.from(source.subarray(start, end)).toString('utf8');
   createEntryStager().add(item, {
-    addText: (field) => columns.push(field),
-    addBytes: (source, start, end, prefix = '') =>
-      columns.push(prefix + Buffer.from(source.subarray(start, end)).toString('utf8')),
+    addNull: () => columns.push('null'),
+    addInteger: (value) => columns.push(String(value)),
+    addTimestamp: (microseconds) => columns.push(`${microseconds} µs`),
+    addText: (text) => columns.push(text),
+    addTextBytes: (source, start, end) => columns.push(slice(source, start, end)),
+    addJson: (source, start, end, prefix = '') => columns.push(prefix + slice(source, start, end)),
+    addHex: (source, start, end) => columns.push(slice(source, start, end)),
   });
   return columns;
 }
@@ -111,15 +117,22 @@ test('an entry with one other byte is well-formed if and only if its members are
 
 test('the columns of an entry are its members', () => {
   const entry = { ...good, idempotency_key: 'é', changes: [put] };
-  const [recorded, rest] = [[good.recorded_at, good.action, 'a/é', '7', 'put', `\\x${HASH}`], canonicalText(entry)];
-  expect(stage(decode(asLoom(entry)))).toEqual(['1', '7', `\\x${HASH}`, '', good.event_id, 'é', ...recorded, rest]);
+  const recordedAt = '1769903999123456 µs';
+  const [recorded, rest] = [[recordedAt, good.action, 'a/é', '7', 'put', HASH], canonicalText(entry)];
+  expect(stage(decode(asLoom(entry)))).toEqual(['1', '7', HASH, 'null', good.event_id, 'é', ...recorded, rest]);
   const undo = stage(decode(asLoom({ ...entry, action: 'undo' })));
-  expect(undo.slice(6, 12)).toEqual([good.recorded_at, 'undo', '', '', '', '']);
-  const control = stage(decode(asLoom({ ...entry, idempotency_key: '\u0001' })));
-  expect(control.slice(5, 8)).toEqual(['', good.recorded_at, '']);
+  expect(undo.slice(6, 12)).toEqual([recordedAt, 'undo', ...nulls(4)]);
+  const control = stage(decode(asLoom({ ...entry, idempotency_key: '\u0001', action: '"\u0002' })));
+  expect(control.slice(5, 8)).toEqual(['\u0001', recordedAt, '"\u0002']);
+  const long = stage(decode(asLoom({ ...entry, action: 'é'.repeat(4000) })));
+  expect(long[7]).toBe('null');
   const malformed = stage(decode(asLoom({ ...entry, epoch: '' })));
-  expect(malformed.slice(0, -1)).toEqual(['1', '7', `\\x${HASH}`, '', '', '', '', '', '', '', '', '']);
+  expect(malformed.slice(0, -1)).toEqual(['1', '7', HASH, ...nulls(9)]);
 });
+
+function nulls(count: number): string[] {
+  return Array.from({ length: count }, () => 'null');
+}
 
 test.each<[string, object, object]>([
   ['a put', put, { name: 'a/é', op: 'put', sha256: HASH, revision: undefined }],

@@ -5,7 +5,7 @@
 import { fastify } from 'fastify';
 import pg from 'pg';
 import { limits } from '../../../src/limits.ts';
-import { READ_DOCUMENT } from '../../../src/persistence/read/documents.ts';
+import { READ_DOCUMENT } from '../../../src/persistence/read/document.ts';
 import { BASELINE_STATEMENT } from '../pgbench.ts';
 
 const [databaseUrl = '', poolMax = ''] = process.argv.slice(2);
