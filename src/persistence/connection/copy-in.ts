@@ -65,8 +65,9 @@ export function openCopyIn(client: Client | PoolClient, { table, columns }: Copy
   return {
     row,
     endRow: () => {
+      const written = row.used >= COPY_CHUNK_BYTES - COPY_SLACK_BYTES ? flush() : undefined;
       row.beginRow();
-      return row.used >= COPY_CHUNK_BYTES - COPY_SLACK_BYTES ? flush() : undefined;
+      return written;
     },
     end: async () => {
       row.addTrailer();

@@ -132,7 +132,7 @@ export const READ_DOCUMENT = `
    where s.state_key = $1`;
 
 /** Selects as `READ_DOCUMENT`, a row for each name of an array. `limit` makes PostgreSQL look each name up by its key. */
-const READ_DOCUMENTS = `
+export const READ_DOCUMENTS = `
   select ${COLUMNS}
     from loom_state s
          cross join unnest($2::text[]) with ordinality as wanted (name, position)

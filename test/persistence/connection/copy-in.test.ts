@@ -94,6 +94,16 @@ it('writes the values at the ends of each range, and control characters', async 
   expect(await readBack()).toEqual(rows);
 });
 
+it.each([1, 2, 3])('ends after %i rows of which each fills a chunk', async (count) => {
+  const text = 'x'.repeat(300_000);
+  const row = { number: 1n, at: 0n, text, json: '{}', hex: '', id: '00000000-0000-0000-0000-00000000000f' };
+  const rows = Array.from({ length: count }, () => row);
+  await copyIn(async (copy) => {
+    for (const [position, one] of rows.entries()) await writeRow(copy, position, one);
+  });
+  expect(await readBack()).toEqual(rows);
+});
+
 it('accepts no rows', async () => {
   await copyIn(async () => undefined);
   expect(await readBack()).toEqual([]);
