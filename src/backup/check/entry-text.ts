@@ -159,6 +159,11 @@ export class EntryText {
     return wholeNumberOf(this.text, this.seq.start, this.seq.end) ?? Number.NaN;
   }
 
+  /** Returns a whole number: a bigint if it may be too large for an exact number. */
+  integer({ start, end }: Span): number | bigint {
+    return wholeNumberOf(this.text, start, end) ?? BigInt(this.text.toString('latin1', start, end));
+  }
+
   /** Returns the values of the checked members. */
   members(): EntryMembers {
     return {

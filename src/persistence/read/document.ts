@@ -131,7 +131,10 @@ export const READ_DOCUMENT = `
     from loom_state s left join loom_document d on d.state_key = s.state_key and d.name = $2
    where s.state_key = $1`;
 
-/** Selects as `READ_DOCUMENT`, a row for each name of an array. `limit` makes PostgreSQL look each name up by its key. */
+/**
+ * Selects as `READ_DOCUMENT`, a row for each name of an array. `limit` makes PostgreSQL look each name up by its key,
+ * whatever it knows of the table.
+ */
 export const READ_DOCUMENTS = `
   select ${COLUMNS}
     from loom_state s

@@ -1,5 +1,5 @@
-// persistence/read/ reads documents by name (document.ts), a page of documents, or the whole state as a stream. It imports domain, errors,
-// limits and, of persistence, connection/ and state/. It never writes.
+// persistence/read/ reads single documents (document.ts), a page of documents, or the whole state as a stream. It
+// imports domain, errors, limits and, of persistence, connection/ and state/. It never writes.
 
 import type { DocumentPage } from '../../domain/document.ts';
 import type { StateHead } from '../../domain/state.ts';

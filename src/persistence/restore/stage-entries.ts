@@ -8,7 +8,6 @@ import { isHash, malformedMemberOf } from '../../backup/check/plain-entry.ts';
 import type { EntryItem } from '../../backup/format/decoder.ts';
 import { chainHash } from '../../backup/format/digests.ts';
 import { type AuditHead, EMPTY_HEAD } from '../../domain/audit.ts';
-import { wholeNumberOf } from '../../json/canonical-members.ts';
 import type { CopyRow } from '../connection/copy-in.ts';
 
 /** Describes the staged entries. Positions count from 1. The findings end before the first malformed entry. */
@@ -167,7 +166,7 @@ function addChange(row: CopyRow, entry: EntryText, change: OnlyChange | undefine
   const { text } = entry;
   const revision = change.revision.start >= 0 ? change.revision : entry.revision;
   row.addText(change.name);
-  row.addInteger(revision.start < 0 ? 0 : integerOf(text, revision));
+  row.addInteger(revision.start < 0 ? 0 : entry.integer(revision));
   row.addText(change.op);
   if (change.op === 'delete') row.addNull();
   else addHex(row, text, change.sha256);
@@ -175,11 +174,6 @@ function addChange(row: CopyRow, entry: EntryText, change: OnlyChange | undefine
 
 function addNulls(row: CopyRow, count: number): void {
   for (let column = 0; column < count; column += 1) row.addNull();
-}
-
-/** Reads a whole number that may be too large for an exact number. */
-function integerOf(text: Buffer, { start, end }: Span): number | bigint {
-  return wholeNumberOf(text, start, end) ?? BigInt(text.toString('latin1', start, end));
 }
 
 /** Adds the bytes of a plain string of hex digits. */

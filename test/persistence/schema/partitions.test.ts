@@ -119,3 +119,13 @@ test('after docs/partition-by-state.sql, the trail stays append-only and a node 
     await node.stop();
   }
 });
+
+test('the statements for Citus in docs/scaling.md distribute every table of states', async () => {
+  const { rows } = await database.pool.query<{ name: string }>(
+    `select table_name as name from information_schema.columns
+      where table_schema = current_schema() and column_name = 'state_key' order by name`,
+  );
+  const page = await readFile(new URL('../../../docs/scaling.md', import.meta.url), 'utf8');
+  const distributed = [...page.matchAll(/create_distributed_table\('(\w+)', 'state_key'/g)].map(([, name]) => name);
+  expect(distributed.toSorted()).toEqual(rows.map(({ name }) => name));
+});
