@@ -59,7 +59,8 @@ export function createFingerprints(): Fingerprints {
 
   return {
     add: (fingerprint) => {
-      const group = fingerprint % GROUPS;
+      // The remainder of the low half is the same, and faster.
+      const group = (fingerprint >>> 0) % GROUPS;
       const count = counts[group] as number;
       if (count % BLOCK === 0) {
         open[group] = createBlock();

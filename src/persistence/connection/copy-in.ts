@@ -25,8 +25,10 @@ export interface CopyRow {
   addTextBytes(source: Uint8Array, start: number, end: number): void;
   /** Adds a `jsonb`: a short ASCII text, then the bytes between two positions. */
   addJson(source: Uint8Array, start: number, end: number, prefix?: string): void;
-  /** Adds a `bytea` or a `uuid` from hex digits in lower case. Other characters between them are left out. */
+  /** Adds a `bytea` from an even number of hex digits in lower case. */
   addHex(source: Uint8Array, start: number, end: number): void;
+  /** Adds a `uuid` from its text in lower case. */
+  addUuid(source: Uint8Array, start: number): void;
 }
 
 export interface CopyIn {
@@ -102,8 +104,18 @@ const MAX_UTF8_BYTES_PER_UNIT = 3;
 /** Bytes that a loop copies faster than a call into the runtime. */
 const SHORT_FIELD_BYTES = 64;
 
-/** Maps the code of a lower-case hex digit to its value, and any other to -1. */
+/** Maps the code of a lower-case hex digit to its value. */
 const HEX_VALUE = Int8Array.from({ length: 256 }, (_, code) => '0123456789abcdef'.indexOf(String.fromCharCode(code)));
+
+const UUID_BYTES = 16;
+/** Start and end of each group of digits in the text of a UUID (RFC 9562 §4). */
+const UUID_GROUPS = [
+  [0, 8],
+  [9, 13],
+  [14, 18],
+  [19, 23],
+  [24, 36],
+] as const;
 
 /** Writes rows in binary format into a chunk. */
 class RowWriter implements CopyRow {
@@ -178,24 +190,24 @@ class RowWriter implements CopyRow {
   }
 
   addHex(source: Uint8Array, start: number, end: number): void {
-    this.reserve(LENGTH_BYTES + (end - start) / 2);
+    this.beginField((end - start) / 2);
+    this.writeHex(source, start, end);
+  }
+
+  addUuid(source: Uint8Array, start: number): void {
+    this.beginField(UUID_BYTES);
+    for (const [from, to] of UUID_GROUPS) this.writeHex(source, start + from, start + to);
+  }
+
+  private writeHex(source: Uint8Array, start: number, end: number): void {
     const { chunk } = this;
-    const bytesStart = this.used + LENGTH_BYTES;
-    let bytesEnd = bytesStart;
-    let high = -1;
-    for (let index = start; index < end; index += 1) {
-      const digit = HEX_VALUE[source[index] as number] as number;
-      if (digit < 0) continue;
-      if (high < 0) {
-        high = digit;
-      } else {
-        chunk[bytesEnd] = high * 16 + digit;
-        bytesEnd += 1;
-        high = -1;
-      }
+    let { used } = this;
+    for (let index = start; index < end; index += 2) {
+      const high = HEX_VALUE[source[index] as number] as number;
+      chunk[used] = high * 16 + (HEX_VALUE[source[index + 1] as number] as number);
+      used += 1;
     }
-    chunk.writeInt32BE(bytesEnd - bytesStart, this.used);
-    this.used = bytesEnd;
+    this.used = used;
   }
 
   private beginField(bytes: number, length = bytes): void {

@@ -113,7 +113,7 @@ export function createEntryStager(): EntryStager {
       addHex(row, text, entry.hash);
       if (previousHash === undefined) row.addNull();
       else row.addHex(Buffer.from(previousHash), 0, previousHash.length);
-      addHex(row, text, entry.eventId);
+      row.addUuid(text, entry.eventId.start + 1);
       if (typeof key === 'string') row.addText(key);
       else row.addNull();
       row.addTimestamp(readTime(text, entry.recordedAt.start + 1));

@@ -59,6 +59,7 @@ function stage(item: EntryItem): string[] {
     addTextBytes: (source, start, end) => columns.push(slice(source, start, end)),
     addJson: (source, start, end, prefix = '') => columns.push(prefix + slice(source, start, end)),
     addHex: (source, start, end) => columns.push(slice(source, start, end)),
+    addUuid: (source, start) => columns.push(slice(source, start, start + 36)),
   });
   return columns;
 }

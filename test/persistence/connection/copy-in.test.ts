@@ -47,7 +47,7 @@ async function writeRow(copy: CopyIn, position: number, { number, at, text, json
   const value = Buffer.from(json);
   row.addJson(value, 1, value.length, json.slice(0, 1));
   row.addHex(Buffer.from(`"${hex}"`), 1, hex.length + 1);
-  row.addHex(Buffer.from(id), 0, id.length);
+  row.addUuid(Buffer.from(`"${id}"`), 1);
   await copy.endRow();
 }
 
