@@ -19,6 +19,8 @@ export interface TrafficOptions {
   nodes: string[];
   headers: Record<string, string>;
   clients: number;
+  /** Adds a client for each node that sends it one PUT after another, so that no node waits for its first commit. */
+  hasWriters?: boolean;
   /** Codes of problems after which a client sends the request again, with the same key, as the errors advise. */
   retryCodes?: readonly string[];
 }
@@ -61,7 +63,7 @@ const PATIENCE_MS = 60_000;
 
 /** Starts clients that put, patch, delete and read documents of their own, and increment a shared counter. */
 export async function startTraffic(options: TrafficOptions): Promise<Traffic> {
-  const { nodes, headers, clients, retryCodes = [] } = options;
+  const { nodes, headers, clients, hasWriters = false, retryCodes = [] } = options;
   const acknowledged: Acknowledged[] = [];
   const outcomes: string[] = [];
   const retried: string[] = [];
@@ -70,8 +72,9 @@ export async function startTraffic(options: TrafficOptions): Promise<Traffic> {
   let targets = nodes;
   let stopped = false;
 
-  const request = async ({ method, name, body, ifMatch }: Call, random: Random): Promise<Answer> => {
-    const node = random.pick(targets);
+  const request = async (call: Call, random: Random, only?: string): Promise<Answer> => {
+    const { method, name, body, ifMatch } = call;
+    const pick = (): string => only ?? random.pick(targets);
     const isChange = method !== 'GET';
     const key = isChange ? { 'idempotency-key': randomUUID() } : {};
     const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
@@ -81,7 +84,7 @@ export async function startTraffic(options: TrafficOptions): Promise<Traffic> {
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     };
     const deadline = Date.now() + PATIENCE_MS;
-    for (let target = node; ; target = random.pick(targets)) {
+    for (let target = pick(); ; target = pick()) {
       const answer = await send(`${target}/v1/documents/${encodeURIComponent(name)}`, init);
       const mayRetry = answer.status === 0 || retryCodes.includes(answer.code ?? '');
       if (!mayRetry || Date.now() > deadline) {
@@ -139,9 +142,19 @@ export async function startTraffic(options: TrafficOptions): Promise<Traffic> {
       await sleep(PAUSE_MS);
     }
   };
+  const write = async (node: string, index: number): Promise<void> => {
+    for (let turn = 1; !stopped; turn += 1) {
+      const call: Call = { method: 'PUT', name: `writers/${index}`, body: { turn } };
+      accept(call, await request(call, seededRandom('writer'), node), [200, 201]);
+      await sleep(PAUSE_MS);
+    }
+  };
   const zero: Call = { method: 'PUT', name: COUNTER, body: { count: 0 } };
   accept(zero, await request(zero, seededRandom('counter')), [201]);
-  const running = Array.from({ length: clients }, (_, client) => run(client));
+  const running = [
+    ...Array.from({ length: clients }, (_, client) => run(client)),
+    ...(hasWriters ? nodes.map(write) : []),
+  ];
   const countOf = (node: string): number => acknowledged.filter((one) => one.node === node).length;
   return {
     sendTo: (next) => {

@@ -16,15 +16,18 @@ export async function expectEachOnce(pool: Pool, acknowledged: readonly Acknowle
   const { rows } = await pool.query<{ entry: StoredEntry }>(
     `select entry from loom_audit where state_key = 'default' order by seq`,
   );
-  const ids = rows.flatMap(({ entry }) => {
+  const found = new Set<string>();
+  const doubled: string[] = [];
+  for (const { entry } of rows) {
     const { action, event_id: id } = originalOf(entry);
-    return action.startsWith('document.') ? [id] : [];
-  });
-  const found = new Set(ids);
+    if (!action.startsWith('document.')) continue;
+    if (found.has(id)) doubled.push(id);
+    found.add(id);
+  }
   const wanted = new Set(acknowledged.map(({ eventId }) => eventId));
   expect({
     lost: [...wanted].filter((id) => !found.has(id)),
-    doubled: ids.filter((id, index) => ids.indexOf(id) !== index),
+    doubled,
     unknown: [...found].filter((id) => !wanted.has(id)),
   }).toEqual({ lost: [], doubled: [], unknown: [] });
 }
