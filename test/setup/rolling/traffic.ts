@@ -1,4 +1,4 @@
-// Room `rolling`: clients whose requests go on while nodes are upgraded or servers fail over.
+// Room `rolling`: upgrades and failovers under load. The clients of this file go on, and `trail.ts` checks what they got.
 
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
-import type { BuiltProgram } from './built.ts';
+import type { BuiltProgram } from '../node/built.ts';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 
