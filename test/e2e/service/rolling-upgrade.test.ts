@@ -57,9 +57,11 @@ async function openSite(
     }
     await database.drop();
   });
-  const urlOf = (role: string): string =>
-    Object.assign(new URL(database.url), { username: role, password: PASSWORD }).href;
-  return { database, roles, owner, server, urlOf };
+  return { database, roles, owner, server, urlOf: (role) => urlWith(database, role) };
+}
+
+function urlWith({ url }: TestDatabase, role: string): string {
+  return Object.assign(new URL(url), { username: role, password: PASSWORD }).href;
 }
 
 /** One role owns the database and serves, as the page "Operations" of both releases begins. */
@@ -69,18 +71,19 @@ async function useOneRole({ name, pool }: TestDatabase, suffix: string): Promise
   return [role, role];
 }
 
-/** Lists the rights that the previous release asks for, so that another role migrates. */
+/** The rights of a serving role, as the previous release asks for them. */
 const RIGHTS = `
   grant select, insert, update, delete on loom_meta, loom_state, loom_document, loom_audit, loom_scratch, loom_lineage,
     loom_change, loom_snapshot, loom_snapshot_document, loom_snapshot_audit to `;
 
-async function useTwoRoles({ name, pool, url }: TestDatabase, suffix: string): Promise<[string, string]> {
-  const [owner] = await useOneRole({ name, pool } as TestDatabase, suffix);
+/** One role owns the database and migrates, and another serves. */
+async function useTwoRoles(database: TestDatabase, suffix: string): Promise<[string, string]> {
+  const [owner] = await useOneRole(database, suffix);
   const role = `loom_app_${suffix}`;
-  const door = openDoor(Object.assign(new URL(url), { username: owner, password: PASSWORD }).href, 1);
+  const door = openDoor(urlWith(database, owner), 1);
   await migrate(door, (await loadMigrations()).slice(0, PREVIOUS_RELEASE));
   await door.close({ deadlineMs: 5_000 });
-  await pool.query(`create role ${role} login password '${PASSWORD}'; ${RIGHTS} ${role}`);
+  await database.pool.query(`create role ${role} login password '${PASSWORD}'; ${RIGHTS} ${role}`);
   return [owner, role];
 }
 

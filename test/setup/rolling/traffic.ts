@@ -1,4 +1,4 @@
-// Room `rolling`: upgrades and failovers under load. The clients of `traffic.ts` go on, and `trail.ts` checks the result.
+// Room `rolling`: upgrades and failovers under load. `traffic.ts` runs the clients, and `trail.ts` checks the result.
 
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
