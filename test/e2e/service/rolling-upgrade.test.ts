@@ -53,7 +53,9 @@ async function openSite(
     for (const role of new Set([owner, server, roles.owner, roles.serve, roles.read])) {
       const { rowCount } = await database.pool.query('select from pg_roles where rolname = $1', [role]);
       if (rowCount === 1)
-        await database.pool.query(`reassign owned by ${role} to postgres; drop owned by ${role}; drop role ${role}`);
+        await database.pool.query(
+          `reassign owned by ${role} to current_user; drop owned by ${role}; drop role ${role}`,
+        );
     }
     await database.drop();
   });
