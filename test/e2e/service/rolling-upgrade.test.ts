@@ -169,7 +169,7 @@ async function takeTurns(pair: Pair, count: number): Promise<void> {
 }
 
 const random = seededRandom('an upgrade');
-const many = rounds({ quick: 5, full: 300 });
+const many = rounds({ quick: 5, full: 100 });
 
 /** Starts a node of the previous release, clients, and beside it a node of this one, with the migration in between. */
 async function upgrade({ database, owner, server, urlOf }: Site) {
@@ -220,7 +220,7 @@ async function adoptRoles(site: Site): Promise<void> {
   const least = await start(roles.as('serve', database.url), { env: { LOOM_MIGRATE: 'manual' } });
   await waitUntilReady(least.url);
   traffic.sendTo([old, fresh, least].map(({ url }) => url));
-  await takeTurns({ old, fresh: least, traffic, database }, rounds({ quick: 1, full: 4 }));
+  await takeTurns({ old, fresh: least, traffic, database }, rounds({ quick: 1, full: 3 }));
   expect(traffic.retried()).toEqual({});
   traffic.sendTo([least.url]);
   for (const node of [old, fresh]) expect(await node.stop()).toBe(0);
@@ -242,7 +242,7 @@ async function goBack(least: Program, traffic: Traffic, { database, roles }: Sit
   await waitUntilReady(back.url);
   traffic.sendTo([back.url, least.url]);
   const before = { ...traffic.retried() };
-  await takeTurns({ old: back, fresh: least, traffic, database }, turns.length / 3);
+  await takeTurns({ old: back, fresh: least, traffic, database }, turns.length / 4);
   expect(traffic.retried()).toEqual(before);
   await leave(back, [least], traffic);
 }
@@ -250,7 +250,7 @@ async function goBack(least: Program, traffic: Traffic, { database, roles }: Sit
 /** Upgrades without a change of roles. */
 async function keepRoles(site: Site): Promise<void> {
   const { old, fresh, traffic, finish } = await upgrade(site);
-  await takeTurns({ old, fresh, traffic, database: site.database }, rounds({ quick: 1, full: turns.length }));
+  await takeTurns({ old, fresh, traffic, database: site.database }, rounds({ quick: 1, full: turns.length / 2 }));
   expect(traffic.retried()).toEqual({});
   await leave(old, [fresh], traffic);
   await finish(fresh);
@@ -264,6 +264,6 @@ const ways = Object.entries(sites).flatMap(([role, make]): [string, () => Promis
 
 test.each(sampleByKind(ways, () => 'way', { purpose: 'roles of an upgrade' }))(
   'a node of the previous release and one of this serve together through a migration under load: %s',
-  { timeout: 300_000 },
+  { timeout: 600_000 },
   async (_name, run) => run(),
 );
