@@ -9,15 +9,17 @@
 --   psql -d loom -f docs/roles.sql
 --
 -- In a new database, run it, then "node dist/main.js migrate" as loom_owner, then this file again. In a database that has LOOM's tables,
--- run it once, when no node of an earlier release serves any more: such a node needs DELETE on loom_audit. Then let the nodes connect
--- as loom_serve, with LOOM_MIGRATE=manual. It can be repeated, and takes no lock for longer than an instant. Give each role a password
--- with \password.
+-- run it once, while no backup or restore is running. Nodes that already serve lose their rights, unless their role is a member of
+-- loom_owner: see "Adopting the roles" in operations.md. Then let the nodes connect as loom_serve, with LOOM_MIGRATE=manual. The file
+-- can be repeated. It holds back requests for less than a second. Give each role a password with \password.
 begin;
 
 do $$
 declare
   v_name text;
   v_object record;
+  v_until timestamptz;
+  v_before text := current_setting('lock_timeout');
 begin
   foreach v_name in array array['loom_owner', 'loom_serve', 'loom_read'] loop
     if not exists (select from pg_roles where rolname = v_name) then
@@ -33,17 +35,45 @@ begin
   -- A restore stages the backup in temporary tables.
   execute format('grant temporary on database %I to loom_serve', current_database());
 
+  -- A table that gets another owner is locked. To wait for one lock with others held could end in a deadlock with a commit or read, which
+  -- would then fail. Behind a backup, everything would wait. So this gets all locks before PostgreSQL looks for deadlocks (after 1 s by
+  -- default), or releases them and tries again. Every commit begins with loom_state.
+  for v_attempt in 1..5 loop
+    begin
+      v_until := clock_timestamp() + interval '0.8 seconds';
+      for v_name in
+        select oid::regclass::text from pg_class
+         where relnamespace = to_regnamespace(quote_ident(current_schema())) and relkind in ('r', 'p') and relname like 'loom\_%'
+           and relowner <> 'loom_owner'::regrole
+         order by relname <> 'loom_state', relname
+      loop
+        perform set_config('lock_timeout', greatest(1, 1000 * extract(epoch from v_until - clock_timestamp()))::int::text, true);
+        execute format('lock table %s in access exclusive mode', v_name);
+      end loop;
+      exit;
+    exception when lock_not_available then
+      if v_attempt = 5 then
+        raise exception 'a table of LOOM is in use' using errcode = 'lock_not_available',
+          hint = 'Run this file again when no backup, restore, undo or verification is running.';
+      end if;
+      perform pg_sleep(0.5);
+    end;
+  end loop;
+  perform set_config('lock_timeout', v_before, true);
+
   for v_object in
-    select 'table' as kind, oid::regclass::text as name from pg_class
+    select 'table' as kind, oid::regclass::text as name, relowner as owner from pg_class
      where relnamespace = to_regnamespace(quote_ident(current_schema())) and relkind in ('r', 'p') and relname like 'loom\_%'
      union all
-    select case prokind when 'a' then 'aggregate' else 'function' end, oid::regprocedure::text from pg_proc
+    select case prokind when 'a' then 'aggregate' else 'function' end, oid::regprocedure::text, proowner from pg_proc
      where pronamespace = to_regnamespace(quote_ident(current_schema())) and proname like 'loom\_%'
      union all
-    select 'type', t.oid::regtype::text from pg_type t join pg_class c on c.oid = t.typrelid and c.relkind = 'c'
+    select 'type', t.oid::regtype::text, typowner from pg_type t join pg_class c on c.oid = t.typrelid and c.relkind = 'c'
      where t.typnamespace = to_regnamespace(quote_ident(current_schema())) and t.typname like 'loom\_%'
   loop
-    execute format('alter %s %s owner to loom_owner', v_object.kind, v_object.name);
+    if v_object.owner <> 'loom_owner'::regrole then
+      execute format('alter %s %s owner to loom_owner', v_object.kind, v_object.name);
+    end if;
     if v_object.kind = 'table' then
       execute format('revoke all on %s from public, loom_serve, loom_read', v_object.name);
       execute format('grant select on %s to loom_serve, loom_read', v_object.name);

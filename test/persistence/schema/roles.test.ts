@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { rebuildIndex } from '../../../src/persistence/audit/rebuild.ts';
 import { readServingFacts } from '../../../src/persistence/schema/serving-facts.ts';
+import { depth } from '../../setup/depth.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
 import { createTestRoles, type TestRoles } from '../../setup/roles/roles.ts';
 import { createEmptyDatabase, openTolerantPool, type TestDatabase } from '../../setup/server/database.ts';
@@ -39,6 +40,18 @@ async function outcome(role: 'owner' | 'serve' | 'read', statement: string): Pro
   } finally {
     await client.end();
   }
+}
+
+/** Resolves when a session waits for a lock on this table. */
+async function waitingFor(table: string): Promise<void> {
+  const count = async () => {
+    const { rowCount } = await database.pool.query(
+      'select from pg_locks where not granted and relation = $1::regclass',
+      [table],
+    );
+    return rowCount;
+  };
+  await expect.poll(count, { interval: 10, timeout: 20_000 }).toBeGreaterThan(0);
 }
 
 const DENIED = '42501';
@@ -133,6 +146,41 @@ describe('the roles of docs/roles.sql', () => {
     ]) {
       expect([statement, await outcome('read', statement)]).toEqual([statement, DENIED]);
     }
+  });
+
+  describe('take the tables over', () => {
+    let holder: pg.Client;
+    beforeEach(async () => {
+      holder = new pg.Client({ connectionString: database.url });
+      await holder.connect();
+      await holder.query(`reassign owned by ${roles.owner} to current_user`);
+    });
+    afterEach(async () => {
+      await holder.end();
+      await roles.apply();
+      const door = openDoor(roles.as('serve', database.url), 1);
+      expect(await readServingFacts(door, 'default')).toMatchObject({ rights: [], missing: [], filtered: [] });
+      await door.close({ deadlineMs: 5_000 });
+    });
+
+    it.each([
+      ['loom_state', 'loom_document'],
+      ['loom_document', 'loom_state'],
+    ])('without a deadlock with a transaction that reads %s and then %s', async (first, second) => {
+      await holder.query(`begin; select from ${first}`);
+      const applied = roles.apply();
+      await waitingFor(first);
+      // PostgreSQL looks for deadlocks when a session has waited for a second.
+      await holder.query(`select from ${second}; commit`);
+      await applied;
+    });
+
+    it('or fail with a hint while a backup goes on', { timeout: 60_000 }, async () => {
+      await holder.query('begin; select from loom_document');
+      const hint = expect.stringContaining('when no backup');
+      if (depth === 'full') await expect(roles.apply()).rejects.toMatchObject({ code: '55P03', hint });
+      await holder.query('commit');
+    });
   });
 
   it('let the owner migrate', async () => {
