@@ -1,0 +1,123 @@
+import { createRandom, type Random } from '../setup/values/random.ts';
+
+/**
+ * Where the database is: one server, one behind PgBouncer, one on a small disk, a primary with a synchronous standby, or
+ * a primary with an asynchronous one, whose promotion loses commits.
+ */
+export type Topology = 'single' | 'pooled' | 'small-disk' | 'synchronous' | 'asynchronous';
+
+export type FaultKind =
+  | 'server-freeze'
+  | 'server-kill'
+  | 'server-restart'
+  | 'server-read-only'
+  | 'server-recovery'
+  | 'disk-full'
+  | 'line-blackhole'
+  | 'line-delay'
+  | 'line-drop'
+  | 'pooler-restart'
+  | 'pooler-pause'
+  | 'standby-stop'
+  | 'promote-synchronous'
+  | 'promote-lossy'
+  | 'node-freeze'
+  | 'node-kill'
+  | 'node-restart'
+  | 'node-clock'
+  | 'haproxy-reload';
+
+export interface PlannedFault {
+  kind: FaultKind;
+  /** When it begins after the step begins, and how long it lasts. */
+  afterMs: number;
+  lastsMs: number;
+  /** Chooses the node, and the way of a fault that has several. */
+  choice: number;
+}
+
+/** One round. The faults of a step overlap; the next step begins when all nodes have recovered. */
+export interface Plan {
+  seed: number;
+  topology: Topology;
+  nodes: number;
+  /** Whether half of the clients reach the nodes through HAProxy. */
+  balanced: boolean;
+  steps: PlannedFault[][];
+}
+
+/** The tools that are there. A plan has no fault that needs a missing one. */
+export interface Tools {
+  pgbouncer: boolean;
+  haproxy: boolean;
+  faketime: boolean;
+  smallDisk: boolean;
+}
+
+const anywhere: FaultKind[] = ['server-freeze', 'line-blackhole', 'line-delay', 'line-drop'];
+const alone: FaultKind[] = ['server-kill', 'server-restart', 'server-read-only', 'server-recovery'];
+const ofNodes: FaultKind[] = ['node-freeze', 'node-kill', 'node-restart', 'node-clock'];
+
+/** The faults of the database in each topology. The first is certain to happen, if it is that of the topology alone. */
+const ofDatabase: Record<Topology, FaultKind[]> = {
+  single: [...anywhere, ...alone],
+  pooled: ['pooler-restart', 'pooler-pause', 'pooler-restart', 'pooler-pause', ...anywhere, ...alone],
+  'small-disk': ['disk-full'],
+  synchronous: ['standby-stop', ...anywhere, 'server-restart', 'server-read-only'],
+  asynchronous: [...anywhere, 'server-kill', 'server-read-only'],
+};
+
+/** Faults that end the primary for good. */
+const last: Partial<Record<Topology, FaultKind>> = {
+  synchronous: 'promote-synchronous',
+  asynchronous: 'promote-lossy',
+};
+
+/** Draws the plan of a round. The same seed and tools give the same plan. A short one has one step of two seconds. */
+export function drawPlan(seed: number, tools: Tools, isShort: boolean): Plan {
+  const random = createRandom(seed);
+  const topology = random.pick(topologies(tools, isShort));
+  const nodes = isShort ? random.integer(1, 2) : random.integer(1, 3);
+  const balanced = tools.haproxy && nodes === 2 && random.fraction() < 0.7;
+  const kindsOfNodes = ofNodes.filter((kind) => kind !== 'node-clock' || tools.faketime);
+  const others: FaultKind[] = balanced ? [...kindsOfNodes, 'haproxy-reload', 'haproxy-reload'] : kindsOfNodes;
+  const count = isShort ? 1 : random.integer(1, 2);
+  const steps = Array.from({ length: count }, (_, index) => {
+    const final = index === count - 1 ? last[topology] : undefined;
+    const ofServer = final ?? random.pick(ofDatabase[topology]);
+    const first = final === undefined && random.fraction() < 0.3 ? random.pick(others) : ofServer;
+    const isOfServer = first === ofServer;
+    const second = random.fraction() < 0.4 ? random.pick(isOfServer ? others : ofDatabase[topology]) : undefined;
+    return [first, ...(second === undefined ? [] : [second])].map((kind) => drawFault(kind, random, isShort));
+  });
+  return { seed, topology, nodes, balanced, steps };
+}
+
+function topologies(tools: Tools, isShort: boolean): Topology[] {
+  const possible: Topology[] = ['single', 'single'];
+  if (tools.pgbouncer) possible.push('pooled', 'pooled');
+  if (tools.smallDisk) possible.push('small-disk');
+  // A second server costs a short run too much.
+  if (!isShort) possible.push('synchronous', 'synchronous', 'asynchronous', 'asynchronous');
+  return possible;
+}
+
+function drawFault(kind: FaultKind, random: Random, isShort: boolean): PlannedFault {
+  // A verdict of /ready that is wrong for 10 s shows only in a fault that lasts longer.
+  const isLong = !isShort && random.fraction() < 0.05;
+  return {
+    kind,
+    afterMs: random.integer(0, 600),
+    lastsMs: isShort
+      ? random.integer(500, 1_500)
+      : isLong
+        ? random.integer(12_000, 14_000)
+        : random.integer(300, 4_000),
+    choice: random.integer(0, 1_000_000),
+  };
+}
+
+export function describePlan({ seed, topology, nodes, balanced, steps }: Plan): string {
+  const faults = steps.map((step) => step.map(({ kind, lastsMs }) => `${kind} ${lastsMs} ms`).join(' + '));
+  return `seed ${seed}: ${topology}, ${nodes} node(s)${balanced ? ' behind HAProxy' : ''}: ${faults.join('; ')}`;
+}
