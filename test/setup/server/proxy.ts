@@ -114,7 +114,7 @@ function createLine() {
   let holding = false;
   let delayMs = 0;
   const drain = (nowMs = performance.now()): void => {
-    while (!holding && (waiting[0]?.atMs ?? Number.POSITIVE_INFINITY) <= nowMs) waiting.shift()?.onward();
+    while (!holding && waiting[0] !== undefined && waiting[0].atMs <= nowMs) waiting.shift()?.onward();
   };
   return {
     pass: (onward: () => void): void => {
