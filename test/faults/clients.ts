@@ -15,7 +15,7 @@ export interface Load {
 const CLIENTS = 6;
 const DOCUMENTS = 8;
 const MAX_PAUSE_MS = 60;
-const RETRY_MS = 100;
+const RETRY_MS = 200;
 /** The error codes of a node that has certainly not made the commit. */
 const NOTHING_DONE = ['starting', 'draining', 'database_unavailable', 'node_busy', 'queue_full', 'state_busy'];
 /** Codes of Node for a connection that was never made. */

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
-import { startOfProcess } from '../../src/dev/processes.ts';
+import { sendSignal, startOfProcess } from '../../src/dev/processes.ts';
 import { waitUntil } from '../setup/node/program.ts';
 import type { PrivateServer } from '../setup/server/private-server.ts';
+import { childrenOf } from '../setup/server/processes.ts';
 import type { FaultKind, PlannedFault } from './plan.ts';
 import type { Site, SiteNode } from './site.ts';
 
@@ -35,6 +36,13 @@ const faults: Record<FaultKind, (...given: Parameters<Begin>) => Promise<() => P
     await primary.shutDown();
     return () => primary.startAgain();
   }),
+  'server-crash': plain(async ({ primary }, choice) => {
+    // When one process of the server is killed, PostgreSQL ends all others and recovers.
+    const pids = await childrenOf(primary.pid);
+    const victim = pids[choice % pids.length];
+    if (victim !== undefined) sendSignal(victim, 'SIGKILL');
+    return () => revive(primary);
+  }),
   'server-read-only': plain(async ({ primary }) => {
     await setReadOnly(primary, true);
     return () => setReadOnly(primary, false);
@@ -66,6 +74,10 @@ const faults: Record<FaultKind, (...given: Parameters<Begin>) => Promise<() => P
     line.reset();
     const timer = setInterval(line.reset, 100 + (choice % 400));
     return () => clearInterval(timer);
+  }),
+  'line-lost-answers': plain(async ({ line }) => {
+    line.loseAnswers();
+    return line.heal;
   }),
   'pooler-restart': plain(async ({ pooler }) => {
     await pooler?.kill();
@@ -161,7 +173,7 @@ function setReadOnly(server: PrivateServer, isOn: boolean): Promise<void> {
   return runOn(server, change, 'select pg_reload_conf()');
 }
 
-/** Starts a server again that a full disk has ended, as an operator does. Resolves when it answers. */
+/** Starts a server again if a full disk has ended it, as an operator does. Resolves when it answers. */
 async function revive(server: PrivateServer): Promise<void> {
   await waitUntil(
     async () => {

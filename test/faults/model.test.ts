@@ -159,7 +159,7 @@ test('a seed gives the same plan again, without faults whose tools are missing',
   expect(seeds.map((seed) => drawPlan(seed, all, false))).toEqual(plans);
   const kindsOf = (some: typeof plans): Set<string> =>
     new Set(some.flatMap(({ steps }) => steps.flat()).map((one) => one.kind));
-  expect(kindsOf(plans).size).toBe(19);
+  expect(kindsOf(plans).size).toBe(21);
   const bare = kindsOf(seeds.map((seed) => drawPlan(seed, none, false)));
   expect([...bare].filter((kind) => /pooler|haproxy|clock|disk/.test(kind))).toEqual([]);
   for (const { steps } of seeds.map((seed) => drawPlan(seed, all, true))) {

@@ -10,12 +10,14 @@ export type FaultKind =
   | 'server-freeze'
   | 'server-kill'
   | 'server-restart'
+  | 'server-crash'
   | 'server-read-only'
   | 'server-recovery'
   | 'disk-full'
   | 'line-blackhole'
   | 'line-delay'
   | 'line-drop'
+  | 'line-lost-answers'
   | 'pooler-restart'
   | 'pooler-pause'
   | 'standby-stop'
@@ -54,7 +56,14 @@ export interface Tools {
   smallDisk: boolean;
 }
 
-const anywhere: FaultKind[] = ['server-freeze', 'line-blackhole', 'line-delay', 'line-drop'];
+const anywhere: FaultKind[] = [
+  'server-freeze',
+  'server-crash',
+  'line-blackhole',
+  'line-delay',
+  'line-drop',
+  'line-lost-answers',
+];
 const alone: FaultKind[] = ['server-kill', 'server-restart', 'server-read-only', 'server-recovery'];
 const ofNodes: FaultKind[] = ['node-freeze', 'node-kill', 'node-restart', 'node-clock'];
 
