@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createRandom, type Random } from '../setup/values/random.ts';
 import type { History } from './history.ts';
-import type { Change, Operation } from './operation.ts';
+import type { Change, Operation, Read } from './operation.ts';
 import { type Answer, createSender, type Sender } from './send.ts';
 
 export interface Load {
   operations: Operation[];
+  reads: Read[];
   /** What no answer may say, such as a second effect of the same key. */
   faults: string[];
   /** Lets each client end what it began, for at most this time. */
@@ -27,13 +28,23 @@ const NOT_SENT = ['ECONNREFUSED'];
  */
 export function startLoad(urls: string[], seed: number, history: History): Load {
   const operations: Operation[] = [];
+  const reads: Read[] = [];
   const faults: string[] = [];
   let stopping = false;
   const aborting = new AbortController();
   const clients = Array.from({ length: CLIENTS }, async (_, index) => {
     const random = createRandom(seed * 31 + index);
     const sender = createSender(history, faults);
-    const client = createClient({ name: `client-${index + 1}`, urls, first: index, random, sender, history, faults });
+    const client = createClient({
+      name: `client-${index + 1}`,
+      urls,
+      first: index,
+      random,
+      sender,
+      history,
+      reads,
+      faults,
+    });
     let count = 0;
     while (!stopping) {
       count += 1;
@@ -44,6 +55,7 @@ export function startLoad(urls: string[], seed: number, history: History): Load 
   });
   return {
     operations,
+    reads,
     faults,
     stop: async (maxMs) => {
       stopping = true;
@@ -61,20 +73,25 @@ interface ClientOptions {
   random: Random;
   sender: Sender;
   history: History;
+  reads: Read[];
   faults: string[];
 }
 
-function createClient({ name, urls, first, random, sender, history, faults }: ClientOptions) {
+function createClient({ name, urls, first, random, sender, history, reads, faults }: ClientOptions) {
   let at = first;
   let lastMade: Operation | undefined;
   const address = (): string => urls[at % urls.length] ?? '';
 
   /** Returns the tag of a document; `absent` if there is none; undefined if the read fails. */
   const readTag = async (document: string): Promise<Operation['condition']> => {
+    const beganMs = history.now();
     const answer = await sender.send(address(), { method: 'GET', path: `/v1/documents/${document}` });
     if (answer.status === 404) return 'absent';
     const [epoch, revision] = (answer.etag ?? '').replaceAll('"', '').split('.');
-    return answer.status === 200 && epoch !== undefined ? { epoch, revision: Number(revision) } : undefined;
+    if (answer.status !== 200 || epoch === undefined) return undefined;
+    const tag = { epoch, revision: Number(revision) };
+    reads.push({ name: document, tag, beganMs });
+    return tag;
   };
 
   const draw = async (count: number): Promise<Operation> => {

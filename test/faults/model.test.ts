@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { compare } from './model.ts';
+import { compare, staleReads } from './model.ts';
 import type { Operation, RecordedEntry } from './operation.ts';
 import { drawPlan } from './plan.ts';
 import { judge, type Sight } from './watch.ts';
@@ -128,6 +128,13 @@ const planted: [string, Operation[], RecordedEntry[], typeof calm, RegExp][] = [
 
 test.each(planted)('the model finds %s', (_what, operations, entries, allowed, expected) => {
   expect(compare(operations, entries, allowed).faults.join('\n')).toMatch(expected);
+});
+
+test('the model finds a read that does not show an acknowledged commit', () => {
+  const read = (revision: number, beganMs: number) => [{ name: 'a', tag: { epoch: EPOCH, revision }, beganMs }];
+  const operations = [put('a', 1), put('b', 2)];
+  expect(staleReads(read(1, 26), operations)).toEqual(['a read of a at 26 ms showed revision 1 after 2']);
+  expect(staleReads([...read(2, 26), ...read(1, 24)], operations)).toEqual([]);
 });
 
 const answered = (atMs: number, status: number, took = 5): Sight['ready'][number] => ({

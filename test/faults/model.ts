@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Operation, Receipt, RecordedEntry } from './operation.ts';
+import type { Operation, Read, Receipt, RecordedEntry } from './operation.ts';
 
 /** What a promotion may have done to the trail. */
 export interface Allowed {
@@ -111,6 +111,27 @@ function orderFaults(operations: Operation[]): string[] {
     const seen = highest.get(receipt.epoch) ?? 0;
     if (!isBegin) highest.set(receipt.epoch, Math.max(seen, receipt.revision));
     else if (receipt.revision <= seen) faults.push(`not after revision ${seen}: ${describe(operation, [])}`);
+  }
+  return faults;
+}
+
+/** A read shows every commit that was acknowledged before it began, by whichever node. */
+export function staleReads(reads: Read[], operations: Operation[]): string[] {
+  const acknowledged = operations.flatMap(({ changes, endedMs, receipts: [receipt] }) =>
+    receipt === undefined ? [] : changes.map(({ name }) => ({ name, atMs: endedMs, isRead: false, tag: receipt })),
+  );
+  const begun = reads.map(({ name, tag, beganMs }) => ({ name, atMs: beganMs, isRead: true, tag }));
+  const latest = new Map<string, number>();
+  const faults: string[] = [];
+  for (const { name, atMs, isRead, tag } of [...acknowledged, ...begun].toSorted(
+    (one, other) => one.atMs - other.atMs,
+  )) {
+    // A new epoch has lost commits, which its reads cannot show.
+    const key = `${tag.epoch} ${name}`;
+    const known = latest.get(key) ?? 0;
+    if (!isRead) latest.set(key, Math.max(known, tag.revision));
+    else if (tag.revision < known)
+      faults.push(`a read of ${name} at ${Math.round(atMs)} ms showed revision ${tag.revision} after ${known}`);
   }
   return faults;
 }

@@ -36,6 +36,13 @@ export interface Operation {
   receipts: Receipt[];
 }
 
+/** A document that a client has read. */
+export interface Read {
+  name: string;
+  tag: Tag;
+  beganMs: number;
+}
+
 /** An audit entry of the database, as far as the model needs it. */
 export interface RecordedEntry {
   seq: number;

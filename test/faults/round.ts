@@ -7,7 +7,7 @@ import { verifyBySql } from '../setup/server/verify-sql.ts';
 import { startLoad } from './clients.ts';
 import { createHistory, type History } from './history.ts';
 import { inject, type Promotion } from './inject.ts';
-import { type Allowed, compare, type Findings } from './model.ts';
+import { type Allowed, compare, type Findings, staleReads } from './model.ts';
 import type { Operation, RecordedEntry } from './operation.ts';
 import type { FaultKind, Plan, PlannedFault } from './plan.ts';
 import { openSite, type Site, type SiteNode } from './site.ts';
@@ -73,6 +73,8 @@ export async function runRound(plan: Plan): Promise<Result> {
     faults.push(...load.faults);
     const verdicts = worst(site.nodes.map((node) => judge(node, watch.sights.get(node) ?? { ready: [], commits: [] })));
     faults.push(...boundFaults(verdicts, recoveries));
+    // Before its first commit, a standby that lacks commits shows an older state in the same epoch.
+    if (!allowed.isLossy) faults.push(...staleReads(load.reads, load.operations));
     const found = await examine(site, [...load.operations, ...watch.operations], allowed, history);
     return result({ ...found, ...verdicts, faults: [...faults, ...found.faults] });
   } finally {
