@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { compare, staleReads } from './model.ts';
 import type { Operation, RecordedEntry } from './operation.ts';
@@ -167,6 +168,8 @@ test('a seed gives the same plan again, without faults whose tools are missing',
   const kindsOf = (some: typeof plans): Set<string> =>
     new Set(some.flatMap(({ steps }) => steps.flat()).map((one) => one.kind));
   expect(kindsOf(plans).size).toBe(21);
+  const page = readFileSync(new URL('../../docs/faults.md', import.meta.url), 'utf8');
+  expect([...kindsOf(plans)].filter((kind) => !page.includes(`\`${kind}\``))).toEqual([]);
   const bare = kindsOf(seeds.map((seed) => drawPlan(seed, none, false)));
   expect([...bare].filter((kind) => /pooler|haproxy|clock|disk/.test(kind))).toEqual([]);
   for (const { steps } of seeds.map((seed) => drawPlan(seed, all, true))) {

@@ -1,8 +1,8 @@
 import { createRandom, type Random } from '../setup/values/random.ts';
 
 /**
- * Where the database is: one server, one behind PgBouncer, one on a small disk, a primary with a synchronous standby, or
- * a primary with an asynchronous one, whose promotion loses commits.
+ * Where the database is: one server, one behind PgBouncer, one on a small disk, a primary with a synchronous standby,
+ * or a primary with an asynchronous one, whose promotion loses commits.
  */
 export type Topology = 'single' | 'pooled' | 'small-disk' | 'synchronous' | 'asynchronous';
 
@@ -67,7 +67,7 @@ const anywhere: FaultKind[] = [
 const alone: FaultKind[] = ['server-kill', 'server-restart', 'server-read-only', 'server-recovery'];
 const ofNodes: FaultKind[] = ['node-freeze', 'node-kill', 'node-restart', 'node-clock'];
 
-/** The faults of the database in each topology. The first is certain to happen, if it is that of the topology alone. */
+/** The faults of the database in each topology. A kind that is listed twice happens more often. */
 const ofDatabase: Record<Topology, FaultKind[]> = {
   single: [...anywhere, ...alone],
   pooled: ['pooler-restart', 'pooler-pause', 'pooler-restart', 'pooler-pause', ...anywhere, ...alone],
@@ -82,7 +82,7 @@ const last: Partial<Record<Topology, FaultKind>> = {
   asynchronous: 'promote-lossy',
 };
 
-/** Draws the plan of a round. The same seed and tools give the same plan. A short one has one step of two seconds. */
+/** Draws the plan of a round. The same seed and tools give the same plan. A short one has one step of 2 s. */
 export function drawPlan(seed: number, tools: Tools, isShort: boolean): Plan {
   const random = createRandom(seed);
   const topology = random.pick(topologies(tools, isShort));

@@ -36,7 +36,7 @@ export interface Result extends Omit<Findings, 'faults'>, Verdicts {
 const nothing = { entries: 0, acknowledged: 0, lost: 0, doubled: 0, rolledBack: 0 };
 const noVerdicts = { readyMs: 0, falselyReadyMs: 0, falselyUnreadyMs: 0, unanswered: 0 };
 
-/** Runs the faults of a plan under load, then holds everything to the model. Rejects only if the harness itself fails. */
+/** Runs the faults of a plan under load, then compares everything with the model. Rejects if the harness fails. */
 export async function runRound(plan: Plan): Promise<Result> {
   const history = createHistory();
   const site = await openSite(plan, history);

@@ -10,9 +10,9 @@ import { type Program, startProgram, waitUntilReady } from '../setup/node/progra
 import { hasPooler, type Pooler, startPooler } from '../setup/server/pooler.ts';
 import { type PrivateServer, STANDBY_NAME, startPrivateServer } from '../setup/server/private-server.ts';
 import { startProxy, type TestProxy } from '../setup/server/proxy.ts';
-import { mountSmallDisk, type SmallDisk } from '../setup/server/small-disk.ts';
 import type { History } from './history.ts';
 import type { Plan, Tools } from './plan.ts';
+import { mountSmallDisk, type SmallDisk } from './small-disk.ts';
 
 /** A node in a process of its own. Its port stays the same. */
 export interface SiteNode {
