@@ -31,14 +31,16 @@ export type FaultKind =
 
 export interface PlannedFault {
   kind: FaultKind;
-  /** When it begins after the step begins, and how long it lasts. */
+  /** Whether it begins when the one before has ended, without a recovery. Otherwise they overlap. */
+  follows: boolean;
+  /** When it begins after the step begins, or after the fault that it follows; and how long it lasts. */
   afterMs: number;
   lastsMs: number;
   /** Chooses the node, and the way of a fault that has several. */
   choice: number;
 }
 
-/** One round. The faults of a step overlap; the next step begins when all nodes have recovered. */
+/** One round. The next step begins when all nodes have recovered. */
 export interface Plan {
   seed: number;
   topology: Topology;
@@ -97,7 +99,13 @@ export function drawPlan(seed: number, tools: Tools, isShort: boolean): Plan {
     const first = final === undefined && random.fraction() < 0.3 ? random.pick(others) : ofServer;
     const isOfServer = first === ofServer;
     const second = random.fraction() < 0.4 ? random.pick(isOfServer ? others : ofDatabase[topology]) : undefined;
-    return [first, ...(second === undefined ? [] : [second])].map((kind) => drawFault(kind, random, isShort));
+    const kinds = [first, ...(second === undefined ? [] : [second])];
+    const faults = kinds.map((kind) => drawFault(kind, random, isShort));
+    // Two faults of the database never overlap, but the second can begin before anything has recovered from the first.
+    const hasPrelude = !isShort && faults.length === 1 && isOfServer && random.fraction() < 0.35;
+    if (!hasPrelude) return faults;
+    const prelude = drawFault(random.pick(ofDatabase[topology]), random, isShort);
+    return [prelude, ...faults.map((fault) => ({ ...fault, follows: true }))];
   });
   return { seed, topology, nodes, balanced, steps };
 }
@@ -116,6 +124,7 @@ function drawFault(kind: FaultKind, random: Random, isShort: boolean): PlannedFa
   const isLong = !isShort && random.fraction() < 0.05;
   return {
     kind,
+    follows: false,
     afterMs: random.integer(0, 600),
     lastsMs: isShort
       ? random.integer(500, 1_500)
@@ -127,6 +136,11 @@ function drawFault(kind: FaultKind, random: Random, isShort: boolean): PlannedFa
 }
 
 export function describePlan({ seed, topology, nodes, balanced, steps }: Plan): string {
-  const faults = steps.map((step) => step.map(({ kind, lastsMs }) => `${kind} ${lastsMs} ms`).join(' + '));
+  const faults = steps.map((step) => step.map(describeFault).join(' '));
   return `seed ${seed}: ${topology}, ${nodes} node(s)${balanced ? ' behind HAProxy' : ''}: ${faults.join('; ')}`;
+}
+
+function describeFault({ kind, lastsMs, follows }: PlannedFault, index: number): string {
+  const link = index === 0 ? '' : follows ? 'then ' : 'with ';
+  return `${link}${kind} ${lastsMs} ms`;
 }

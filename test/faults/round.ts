@@ -89,7 +89,12 @@ function balanced({ balancer, nodes }: Site): string[] {
 
 async function runStep(site: Site, step: PlannedFault[], watch: Watch, allowed: Allowed, history: History) {
   const kinds = step.map(({ kind }) => kind);
-  const ends = await Promise.all(step.map((fault) => runFault(site, fault, allowed, history)));
+  const running: Promise<number>[] = [];
+  for (const fault of step) {
+    const before = fault.follows ? running.at(-1) : undefined;
+    running.push(Promise.resolve(before).then(() => runFault(site, fault, allowed, history)));
+  }
+  const ends = await Promise.all(running);
   const ms = await watch.untilRecovered(Math.max(...ends), MAX_RECOVERY_MS);
   history.note(`recovered from ${kinds.join(' and ')} after ${Math.round(ms)} ms`);
   return { kinds, ms };
