@@ -37,6 +37,7 @@ const prose = [
   'docs/contributing.md',
   'docs/operations.md',
   'docs/deploy.md',
+  'docs/faults.md',
   'docs/restore.md',
   'docs/client-commands.md',
   'docs/architecture.md',

@@ -1,11 +1,12 @@
 import { createRandom, type Random } from './values/random.ts';
 
 /**
- * Sets how many cases each test runs, and which. Only this file reads these two variables:
+ * Sets how many cases each test runs, and which. Only this file reads these variables:
  *
  * - `LOOM_TEST_DEPTH`: `quick` (the default) runs a few cases of every kind; `full` is the depth of `npm run soak`.
  * - `LOOM_TEST_SEED`: repeats the random choices of an earlier run. Without it, each run draws a seed, and prints it if
  *   a test fails. So successive quick runs cover different cases.
+ * - `LOOM_TEST_RUNS`: the number of rounds of `test/faults`, which `npm run soak -- faults --runs N` sets.
  */
 export type Depth = 'quick' | 'full';
 
@@ -13,6 +14,9 @@ export const depth: Depth = readDepth(process.env.LOOM_TEST_DEPTH);
 
 /** Seeds every random choice of the run, in all of its processes. */
 export const runSeed: number = readSeed(process.env.LOOM_TEST_SEED);
+
+/** Number of rounds of `test/faults`; undefined for that of the run's depth. */
+export const runRounds: number | undefined = readRuns(process.env.LOOM_TEST_RUNS);
 
 /** Returns the count for this run's depth. */
 export function rounds(counts: Record<Depth, number>): number {
@@ -61,4 +65,11 @@ function readSeed(value = ''): number {
   const seed = Number(value);
   if (Number.isInteger(seed) && seed >= 0 && seed < 2 ** 31) return seed;
   throw new Error(`LOOM_TEST_SEED is "${value}", expected a whole number from 0 to ${2 ** 31 - 1}.`);
+}
+
+function readRuns(value = ''): number | undefined {
+  if (value === '') return undefined;
+  const runs = Number(value);
+  if (Number.isInteger(runs) && runs > 0) return runs;
+  throw new Error(`LOOM_TEST_RUNS is "${value}", expected a whole number above 0.`);
 }

@@ -125,6 +125,7 @@ const plainPages = [
   'docs/recipes',
   'docs/operations',
   'docs/deploy',
+  'docs/faults',
   'docs/restore',
   'docs/architecture',
   'docs/contributing',

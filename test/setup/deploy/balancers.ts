@@ -11,6 +11,8 @@ export interface Balancer {
   url: string;
   /** Resolves when the balancer sends to both nodes again, after both are ready. */
   seesBoth(): Promise<void>;
+  /** Starts another process with the same file, which takes over while the old one finishes its requests. */
+  reload?(): void;
 }
 
 /** Starts each balancer with its file of `docs/deploy`, in front of two nodes on these ports. */
@@ -27,14 +29,16 @@ async function startHaproxy(nodes: number[]): Promise<Balancer> {
   const text = replaceEach(readDeployFile('haproxy.cfg'), { ':8080': `:${port}`, ':8404': `:${statistics}` });
   const path = join(writeFiles({ 'haproxy.cfg': withNodes(text, nodes) }), 'haproxy.cfg');
   runTool('haproxy', ['-c', '-f', path]);
-  await run('haproxy', ['-db', '-f', path]);
+  // The master process starts a new worker after SIGUSR2.
+  const master = await run('haproxy', ['-W', '-db', '-f', path]);
   const seesBoth = async (): Promise<void> => {
     await waitUntil(
       () => readText(`http://127.0.0.1:${statistics}/;csv`),
       (csv) => ['a', 'b'].every((node) => new RegExp(`^loom,node-${node},(?:[^,]*,){15}UP,`, 'm').test(csv)),
     );
   };
-  return { name: 'haproxy', url: await listening(port), seesBoth };
+  const reload = (): void => void master.kill('SIGUSR2');
+  return { name: 'haproxy', url: await listening(port), seesBoth, reload };
 }
 
 async function startNginx(nodes: number[]): Promise<Balancer> {

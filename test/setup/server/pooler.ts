@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -14,6 +14,13 @@ export interface Pooler {
   url: string;
   /** Returns the connections of clients, and the busy connections to the server. */
   pool(): Promise<{ clients: number; busy: number }>;
+  /** Lets the pooler keep its clients waiting, until `resume`. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /** Sends SIGKILL. */
+  kill(): Promise<void>;
+  /** Starts it on the same port after `kill`. Resolves when it accepts connections. */
+  startAgain(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -43,9 +50,16 @@ export async function startPooler(databaseUrl: string, poolSize: number): Promis
   // PgBouncer refuses to run as root. The directory is unknown to others, and its password is that of a test.
   await Promise.all([chmod(directory, 0o755), chmod(file, 0o644)]);
   const user = await findServerUser();
-  const child = spawn(program, [file], { ...user, cwd: '/', env: plainEnvironment, stdio: 'ignore' });
-  const kill = (): void => void child.kill('SIGKILL');
-  process.once('exit', kill);
+  const start = (): ChildProcess =>
+    spawn(program, [file], { ...user, cwd: '/', env: plainEnvironment, stdio: 'ignore' });
+  let child = start();
+  const signal = (): void => void child.kill('SIGKILL');
+  process.once('exit', signal);
+  const kill = async (): Promise<void> => {
+    const ended = once(child, 'close');
+    signal();
+    await ended;
+  };
   const url = (name: string, login: string): string => `postgres://${login}@127.0.0.1:${ownPort}/${name}`;
   await untilItAnswers(url(database, 'loom'));
   return {
@@ -55,11 +69,16 @@ export async function startPooler(databaseUrl: string, poolSize: number): Promis
       const row = rows.find((one) => one.database === database);
       return { clients: Number(row?.cl_active), busy: Number(row?.sv_active) };
     },
+    pause: () => ask(url('pgbouncer', 'admin'), `pause "${database}"`).then(() => undefined),
+    resume: () => ask(url('pgbouncer', 'admin'), `resume "${database}"`).then(() => undefined),
+    kill,
+    startAgain: async () => {
+      child = start();
+      await untilItAnswers(url('pgbouncer', 'admin'), 'show version');
+    },
     stop: async () => {
-      process.off('exit', kill);
-      const ended = once(child, 'close');
-      kill();
-      await ended;
+      process.off('exit', signal);
+      await kill();
       await rm(directory, { recursive: true, force: true });
     },
   };
@@ -73,10 +92,10 @@ async function freePort(): Promise<number> {
   return typeof address === 'object' ? (address?.port ?? 0) : 0;
 }
 
-async function untilItAnswers(url: string): Promise<void> {
+async function untilItAnswers(url: string, statement = 'select 1'): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
-      await ask(url, 'select 1');
+      await ask(url, statement);
       return;
     } catch (error) {
       if (attempt === 100) throw error;

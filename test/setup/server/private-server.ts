@@ -1,4 +1,6 @@
-import { rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import pg from 'pg';
 import { inject } from 'vitest';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/dev/postgres.ts';
 import { sendSignal, waitForEnd } from '../../../src/dev/processes.ts';
@@ -11,6 +13,10 @@ export interface PrivateServerOptions {
   settings?: Record<string, string>;
   /** PEM texts that enable TLS. `required`: the server refuses connections without TLS. */
   ssl?: { certificate: string; key: string; required?: boolean };
+  /** Begins as a standby that streams from the server at this URL. Both begin with the same empty cluster. */
+  standbyOf?: string;
+  /** An existing directory for the data, which every user can enter. */
+  parent?: string;
   /** Runs `initdb` for a system identifier of its own. By default, private servers use copies of one cluster. */
   ownIdentifier?: boolean;
 }
@@ -30,14 +36,20 @@ export interface PrivateServer {
   kill(): Promise<void>;
   /** Shuts the server down in the mode "fast" and keeps the data for `startAgain`. */
   shutDown(): Promise<void>;
-  startAgain(): Promise<void>;
+  /** Starts the server, as a standby if it was one, or with `asStandby`. */
+  startAgain(options?: { asStandby?: boolean }): Promise<void>;
+  /** Ends the recovery of a standby. Resolves when the server accepts writes. */
+  promote(): Promise<void>;
   /** Stops the server, frozen or not, and removes its data. May be called twice. */
   stop(): Promise<void>;
 }
 
+const PREFIX = 'loom-test-private-';
+
 /** Starts an embedded server even if `LOOM_TEST_PG_URL` is set, because a test must not freeze a shared server. */
 export async function startPrivateServer(options: PrivateServerOptions = {}): Promise<PrivateServer> {
-  const dataDirectory = await makeDataDirectory('loom-test-private-');
+  const dataDirectory = options.parent === undefined ? await makeDataDirectory(PREFIX) : join(options.parent, 'data');
+  await mkdir(dataDirectory, { recursive: true });
   const blankCluster = options.ownIdentifier === true ? undefined : inject('blankCluster');
   if (blankCluster !== undefined) await copyCluster(blankCluster, dataDirectory);
   const start = (port: number): Promise<EmbeddedPostgres> =>
@@ -45,9 +57,16 @@ export async function startPrivateServer(options: PrivateServerOptions = {}): Pr
       dataDirectory,
       persistent: false,
       port,
-      settings: { fsync: 'off', ...tlsSettings(options.ssl), ...options.settings },
-      files: tlsFiles(options.ssl),
+      settings: {
+        fsync: 'off',
+        ...tlsSettings(options.ssl),
+        ...standbySettings(options.standbyOf),
+        ...options.settings,
+      },
+      // PostgreSQL starts as a standby if this file exists. A promotion removes it.
+      files: { ...tlsFiles(options.ssl), ...(isStandby ? { 'standby.signal': '' } : {}) },
     });
+  let isStandby = options.standbyOf !== undefined;
   let server = await start(0);
   let frozen: number[] = [];
 
@@ -83,8 +102,19 @@ export async function startPrivateServer(options: PrivateServerOptions = {}): Pr
       await thaw();
       await server.stop({ keepData: true });
     },
-    startAgain: async () => {
+    startAgain: async ({ asStandby = isStandby } = {}) => {
+      isStandby = asStandby;
       server = await start(server.port);
+    },
+    promote: async () => {
+      const client = new pg.Client({ connectionString: server.url });
+      await client.connect();
+      try {
+        await client.query('select pg_promote()');
+      } finally {
+        await client.end();
+      }
+      isStandby = false;
     },
     stop: async () => {
       await thaw();
@@ -92,6 +122,20 @@ export async function startPrivateServer(options: PrivateServerOptions = {}): Pr
       // A server that was shut down before has kept its data. It may use another directory than the copied one.
       for (const one of [server.dataDirectory, dataDirectory]) await rm(one, { recursive: true, force: true });
     },
+  };
+}
+
+/** The name by which a standby is known to its primary, for `synchronous_standby_names`. */
+export const STANDBY_NAME = 'standby';
+
+function standbySettings(primaryUrl: string | undefined): Record<string, string> {
+  if (primaryUrl === undefined) return {};
+  const { hostname, port, username, password } = new URL(primaryUrl);
+  const login = `user=${username} password=${decodeURIComponent(password)}`;
+  return {
+    primary_conninfo: `host=${hostname} port=${port} ${login} application_name=${STANDBY_NAME}`,
+    // A standby whose primary is away tries it again at this pace.
+    wal_retrieve_retry_interval: '200ms',
   };
 }
 

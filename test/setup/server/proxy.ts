@@ -14,7 +14,13 @@ export interface TestProxy {
   slowDown(bytesPerSecond: number): void;
   /** Leads new connections to another server, as an address does that moves. Open connections stay where they are. */
   moveTo(url: string): void;
-  /** Lets answers pass again. */
+  /** Holds every byte of open and new connections, as a cut line does. Nobody is told. `heal` passes them on. */
+  hold(): void;
+  /** Delays every byte by this time in each direction. */
+  delay(ms: number): void;
+  /** Resets all open connections. */
+  reset(): void;
+  /** Ends each fault. A silent connection stays silent. */
   heal(): void;
   /** Returns the number of connections whose answer was dropped. */
   lost(): number;
@@ -26,6 +32,7 @@ export async function startProxy(databaseUrl: string): Promise<TestProxy> {
   let target = new URL(databaseUrl);
   const sockets = new Set<Socket>();
   const links = new Set<{ silent: 'none' | 'both' | 'answers' }>();
+  const line = createLine();
   let losing = false;
   let lost = 0;
   let bytesPerSecond = Number.POSITIVE_INFINITY;
@@ -41,13 +48,15 @@ export async function startProxy(databaseUrl: string): Promise<TestProxy> {
         sockets.delete(socket);
         // A silent link passes not even the end of a connection on.
         if (link.silent !== 'none') return;
-        client.destroy();
-        upstream.destroy();
+        line.pass(() => {
+          client.destroy();
+          upstream.destroy();
+        });
       });
     }
     client.on('data', (bytes) => {
       if (link.silent === 'both') return;
-      upstream.write(bytes);
+      line.pass(() => upstream.write(bytes));
       if (bytesPerSecond === Number.POSITIVE_INFINITY) return;
       client.pause();
       setTimeout(() => client.resume(), (1_000 * bytes.length) / bytesPerSecond);
@@ -55,7 +64,7 @@ export async function startProxy(databaseUrl: string): Promise<TestProxy> {
     upstream.on('data', (bytes) => {
       if (link.silent !== 'none') return;
       if (!losing) {
-        client.write(bytes);
+        line.pass(() => client.write(bytes));
         return;
       }
       lost += 1;
@@ -82,13 +91,50 @@ export async function startProxy(databaseUrl: string): Promise<TestProxy> {
     moveTo: (other) => {
       target = new URL(other);
     },
+    hold: line.hold,
+    delay: line.delay,
+    reset: () => {
+      for (const socket of sockets) socket.resetAndDestroy();
+    },
     heal: () => {
       losing = false;
+      line.heal();
     },
     lost: () => lost,
     close: async () => {
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** Passes bytes and ends of connections on in their order: at once, later, or after `heal`. */
+function createLine() {
+  const waiting: { onward: () => void; atMs: number }[] = [];
+  let holding = false;
+  let delayMs = 0;
+  const drain = (nowMs = performance.now()): void => {
+    while (!holding && waiting[0] !== undefined && waiting[0].atMs <= nowMs) waiting.shift()?.onward();
+  };
+  return {
+    pass: (onward: () => void): void => {
+      if (!holding && delayMs === 0 && waiting.length === 0) {
+        onward();
+        return;
+      }
+      waiting.push({ onward, atMs: performance.now() + delayMs });
+      setTimeout(() => drain(), delayMs + 1);
+    },
+    hold: (): void => {
+      holding = true;
+    },
+    delay: (ms: number): void => {
+      delayMs = ms;
+    },
+    heal: (): void => {
+      holding = false;
+      delayMs = 0;
+      drain(Number.POSITIVE_INFINITY);
     },
   };
 }
