@@ -9,7 +9,7 @@ import { judgeProblem } from '../../setup/fuzz/judge.ts';
 import { asAdmin, createTestServer, json, type TestResponse, type TestServer } from '../../setup/node/http.ts';
 import { tally } from '../../setup/node/nodes.ts';
 
-const MUTANTS = rounds({ quick: 20, full: 500 });
+const MUTANTS = rounds({ quick: 10, full: 500 });
 
 let server: TestServer;
 let text: string;

@@ -1,14 +1,23 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { OpenBackup } from '../../../src/backup/offline/read.ts';
 import { verifyBackup } from '../../../src/backup/offline/verifier.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import { depth, rounds, seededRandom, seedLabel } from '../../setup/depth.ts';
 import { type Heartbeat, startHeartbeat } from '../../setup/fuzz/heartbeat.ts';
-import { judgeAnswer, judgeAnyAnswer } from '../../setup/fuzz/judge.ts';
+import { judgeAnswer, judgeAnyAnswer, judgeRequestId } from '../../setup/fuzz/judge.ts';
 import { createKnown, type Known, learn } from '../../setup/fuzz/known.ts';
+import { operations } from '../../setup/fuzz/operations.ts';
 import { createRawCase } from '../../setup/fuzz/raw-cases.ts';
-import { bytesOf, createRequest, targetOf } from '../../setup/fuzz/requests.ts';
-import { createWireClient, exchangeRaw, preview, readAnswer, type WireClient } from '../../setup/fuzz/wire.ts';
+import { bytesOf, createRequest, type FuzzRequest, targetOf } from '../../setup/fuzz/requests.ts';
+import {
+  createWireClient,
+  exchangeRaw,
+  preview,
+  readAnswer,
+  type WireAnswer,
+  type WireClient,
+} from '../../setup/fuzz/wire.ts';
 import { tally } from '../../setup/node/nodes.ts';
 import { type Program, startProgram, waitUntil, waitUntilReady } from '../../setup/node/program.ts';
 import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
@@ -102,16 +111,50 @@ async function fuzz(index: number, client: WireClient, known: Known): Promise<vo
   if (index % 10 === 9) return fuzzRaw(index, known);
   const request = createRequest(random, known, { ...tokens, maxDocumentBytes: MAX_DOCUMENT_BYTES });
   const bytes = bytesOf(request);
-  const startedMs = performance.now();
   try {
-    const answer = await client.exchange(bytes, request.method);
-    checkTime(startedMs);
-    judgeAnswer({ method: request.method, target: targetOf(request) }, answer, secrets);
+    const answer = await exchange(request, bytes, client);
     const code = answer.status < 400 || answer.text === '' ? '' : ` ${JSON.parse(answer.text).code}`;
     answered.push(`${request.operation.method} ${request.operation.path} ${answer.status}${code}`);
-    if (answer.status < 300) learn(known, answer);
+    if (answer.status >= 300) return;
+    learn(known, answer);
+    const isKeyed = request.headers.some(([name]) => name === 'idempotency-key');
+    if (isKeyed) assertRepeated(answer, await exchange(request, bytes, client));
   } catch (error) {
-    faults.push({ index, fault: String(error), changes: request.changes.join('; '), sent: preview(bytes, 2_000) });
+    faults.push({ index, fault: String(error), changes: request.changes.join('; '), sent: preview(bytes, 600) });
+  }
+}
+
+async function exchange(request: FuzzRequest, bytes: Buffer, client: WireClient): Promise<WireAnswer> {
+  const startedMs = performance.now();
+  const answer = await client.exchange(bytes, request.method);
+  checkTime(startedMs);
+  judgeAnswer({ method: request.method, target: targetOf(request) }, answer, secrets);
+  judgeRequestId(request.headers, answer);
+  if (request.method !== 'GET' || answer.status !== 200) return answer;
+  if (request.path === backupPath) await verifyBackup(openText(answer.text), { schemaVersion: CURRENT_SCHEMA_VERSION });
+  if (request.path === '/v1/audit/verify' && request.query === undefined && !answer.text.startsWith('{"ok":true')) {
+    throw new Error(`the trail is not valid: ${answer.text}`);
+  }
+  return answer;
+}
+
+function openText(text: string): OpenBackup {
+  return async function* () {
+    yield Buffer.from(text);
+  };
+}
+
+/** Throws unless the second answer is the first one again. A restore in between can have removed the first change. */
+function assertRepeated(first: WireAnswer, second: WireAnswer): void {
+  if (second.status >= 400) {
+    const { code } = JSON.parse(second.text);
+    if (code === 'idempotency_key_outdated' || second.status === 503) return;
+    throw new Error(`a repeated change was refused: ${second.text}`);
+  }
+  const [receipt, repeated] = [JSON.parse(first.text), JSON.parse(second.text)];
+  const isReplayed = second.headers['idempotency-replayed'] === 'true';
+  if (isReplayed ? first.text !== second.text : receipt.epoch === repeated.epoch) {
+    throw new Error(`a repeated change got another answer: ${first.text} then ${second.text}`);
   }
 }
 
@@ -138,7 +181,7 @@ async function fuzzRaw(index: number, known: Known): Promise<void> {
     if (whole !== undefined && answers < whole.length)
       throw new Error(`${answers} answers to ${whole.length} requests`);
   } catch (error) {
-    faults.push({ index, fault: String(error), changes: kind, sent: preview(Buffer.concat(pieces), 2_000) });
+    faults.push({ index, fault: String(error), changes: kind, sent: preview(Buffer.concat(pieces), 600) });
   }
 }
 
@@ -188,14 +231,10 @@ test(`${REQUESTS} requests made of the description, and spoiled, harm nothing`, 
     if (first + STRETCH < REQUESTS) await restore(start);
   }
   if (depth === 'full') report(mostBytes - freshBytes);
+  if (depth === 'full') expect(operationsWithoutSuccess(), seedLabel).toEqual([]);
   expect(faults, seedLabel).toEqual([]);
   const backup = await send('GET', backupPath);
-  await verifyBackup(
-    async function* () {
-      yield Buffer.from(backup);
-    },
-    { schemaVersion: CURRENT_SCHEMA_VERSION },
-  );
+  await verifyBackup(openText(backup), { schemaVersion: CURRENT_SCHEMA_VERSION });
   await restore(backup);
   await expectWorking(REQUESTS);
   expect(mostBytes - freshBytes).toBeLessThan(MAX_GROWTH_BYTES);
@@ -209,6 +248,17 @@ function report(growthBytes: number): void {
     `${REQUESTS} requests, ${seedLabel}: slowest answer ${Math.round(slowestMs)} ms, ` +
       `memory grown by ${Math.round(growthBytes / MiB)} MiB\n`,
   );
+}
+
+/** Lists the operations of which no request succeeded: those are not tested. */
+function operationsWithoutSuccess(): string[] {
+  const succeeded = new Set(
+    answered
+      .map((line) => line.split(' '))
+      .filter(([, , status = '']) => status.startsWith('2'))
+      .map(([method, path]) => `${method} ${path}`),
+  );
+  return operations.map(({ method, path }) => `${method} ${path}`).filter((one) => !succeeded.has(one));
 }
 
 /** Throws if the log has an error or a token, or a line that is not JSON. */

@@ -30,6 +30,17 @@ export function judgeAnswer(
   if (status >= 400 && method !== 'HEAD') judgeProblem(status, text, headers['x-request-id']);
 }
 
+/** Throws unless the answer has the id of the request, if that has one that the node keeps. */
+export function judgeRequestId(sent: readonly [name: string, value: string][], { status, headers }: WireAnswer): void {
+  const ids = sent.filter(([name]) => name.toLowerCase() === 'x-request-id').map(([, value]) => value.trim());
+  const [id = ''] = ids;
+  // Node's parser refuses some requests before it knows their headers.
+  const isRead = status !== 400 && status !== 431;
+  if (ids.length === 1 && isRead && /^[!-~]{1,128}$/.test(id) && !/["\\]/.test(id) && headers['x-request-id'] !== id) {
+    throw new Error(`the answer has the id ${headers['x-request-id']} instead of ${id}`);
+  }
+}
+
 /** Throws unless the answer is well-formed, and a problem or a success. The request has no known route. */
 export function judgeAnyAnswer(answer: WireAnswer, secrets: readonly string[]): void {
   if (answer.status >= 500 && !isOverload(answer)) throw new Error(`status ${answer.status}: ${answer.text}`);
