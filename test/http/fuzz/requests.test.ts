@@ -117,8 +117,9 @@ async function fuzz(index: number, client: WireClient, known: Known): Promise<vo
     answered.push(`${request.operation.method} ${request.operation.path} ${answer.status}${code}`);
     if (answer.status >= 300) return;
     learn(known, answer);
-    const isKeyed = request.headers.some(([name]) => name === 'idempotency-key');
-    if (isKeyed) assertRepeated(answer, await exchange(request, bytes, client));
+    const isCommit = ['PUT', 'PATCH', 'DELETE'].includes(request.method) && answer.text.startsWith('{"revision":');
+    const isKeyed = request.headers.some(([name]) => name.toLowerCase() === 'idempotency-key');
+    if (isCommit && isKeyed) assertRepeated(answer, await exchange(request, bytes, client));
   } catch (error) {
     faults.push({ index, fault: String(error), changes: request.changes.join('; '), sent: preview(bytes, 600) });
   }
