@@ -43,7 +43,8 @@ export function learn(known: Known, { headers, text }: { headers: Record<string,
   const { etag, location } = headers;
   if (etag !== undefined) remember(known.etags, etag);
   if (location !== undefined) remember(known.names, decodeURIComponent(location.split('/').at(-1) ?? ''));
-  if (!text.startsWith('{') || text.length > maxKnownBackupCharacters) return;
+  const isJson = headers['content-type']?.startsWith('application/json') ?? false;
+  if (!isJson || !text.startsWith('{') || text.length > maxKnownBackupCharacters) return;
   const body: Record<string, unknown> = JSON.parse(text);
   if ('loom_backup_version' in body) remember(known.backups, text);
   else visit(body, known);
