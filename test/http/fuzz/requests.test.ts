@@ -171,7 +171,7 @@ async function fuzzRaw(index: number, known: Known): Promise<void> {
       if (isClosing) throw new Error(`bytes follow the last answer: ${preview(rest)}`);
       const read = readAnswer(rest, request?.method ?? 'GET', true);
       // A node does not finish the answer to a client that has ended its side.
-      if (read === undefined && end === 'half-close') return;
+      if (read === undefined && end !== 'wait') return;
       if (read === undefined) throw new Error(`answer ${answers} is not complete: ${preview(rest)}`);
       if (request === undefined) judgeAnyAnswer(read.answer, secrets);
       else judgeAnswer(request, read.answer, secrets);

@@ -173,8 +173,13 @@ export function preview(bytes: Buffer, maxBytes = 300): string {
   return JSON.stringify(bytes.subarray(0, maxBytes).toString('latin1')) + (bytes.length > maxBytes ? ' …' : '');
 }
 
-/** How a raw exchange ends: the client waits until the node ends it, or ends its own side, or disconnects. */
-export type RawEnd = 'wait' | 'half-close' | 'disconnect';
+/**
+ * How a raw exchange ends: the client waits until the node ends it, or ends its own side at once or after the time of an
+ * answer, or disconnects.
+ */
+export type RawEnd = 'wait' | 'half-close' | 'late half-close' | 'disconnect';
+
+const lateMs = 40;
 
 /** Sends the pieces with pauses between them on a new connection. Resolves with all that the node sent until its end. */
 export async function exchangeRaw(
@@ -191,8 +196,9 @@ export async function exchangeRaw(
     if (socket.destroyed) break;
     await new Promise<void>((resolve) => socket.write(piece, () => resolve()));
   }
+  if (end === 'late half-close') await sleep(lateMs);
   if (end === 'disconnect') socket.destroy();
-  else if (end === 'half-close' && !socket.destroyed) socket.end();
+  else if (end !== 'wait' && !socket.destroyed) socket.end();
   const timer = setTimeout(() => socket.destroy(new Error('too late')), maxWaitMs);
   const startedMs = performance.now();
   await closed;
