@@ -53,7 +53,7 @@ export const httpLimits = {
   /** Bounds what the node reads in one query together with its size. It reads a larger text after it has the memory. */
   smallTextBytes: 64 * KiB,
 
-  /** Bounds a name in a path: no request head of Node is longer. So the route of the name reports one that is too long. */
+  /** Bounds a name in a path. No request head is longer, so the route itself reports a name that is too long. */
   maxRouteParameterCharacters: 16 * KiB,
 
   /** Bound the wrong tokens from one address in the window before 429. The correct token is always accepted. */

@@ -24,7 +24,7 @@ import { createTestDatabase, type TestDatabase } from '../../setup/server/databa
 
 const MiB = 2 ** 20;
 const REQUESTS = rounds({ quick: 300, full: 20_000 });
-/** Clients that send at the same time. Each learns only from its own answers, so that the seed decides what it sends. */
+/** Clients that send at the same time. Each learns only from its own answers, so the seed decides what it sends. */
 const CLIENTS = 4;
 /** After so many requests, the state and the trail become small again, and the node is looked at. */
 const STRETCH = 400;

@@ -181,7 +181,7 @@ export type RawEnd = 'wait' | 'half-close' | 'late half-close' | 'disconnect';
 
 const lateMs = 40;
 
-/** Sends the pieces with pauses between them on a new connection. Resolves with all that the node sent until its end. */
+/** Sends the pieces on a new connection, with pauses. Resolves with all that the node sends until the end. */
 export async function exchangeRaw(
   port: number,
   pieces: readonly Buffer[],
