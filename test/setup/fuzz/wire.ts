@@ -174,8 +174,8 @@ export function preview(bytes: Buffer, maxBytes = 300): string {
 }
 
 /**
- * How a raw exchange ends: the client waits until the node ends it, or ends its own side at once or after the time of an
- * answer, or disconnects.
+ * How a raw exchange ends: the client waits until the node ends it, or ends its own side at once or a little later, or
+ * disconnects.
  */
 export type RawEnd = 'wait' | 'half-close' | 'late half-close' | 'disconnect';
 
