@@ -80,10 +80,11 @@ const backupPath = '/v1/admin/persistence/backup';
 /** Restores the backup with its trail. Another client may hold the lock for a moment. */
 async function restore(backup: string): Promise<void> {
   const body = `{"confirm":"restore","truncate_audit":true,"backup":${backup}}`;
-  await waitUntil(
+  const outcome = await waitUntil(
     () => send('POST', '/v1/admin/persistence/restore', body).catch(String),
     (text) => !text.includes('restore_in_progress'),
   );
+  if (!outcome.startsWith('{')) throw new Error(outcome);
 }
 
 async function residentBytes(): Promise<number> {
