@@ -5,9 +5,9 @@ export function pointerToken(name: string): string {
   return `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`;
 }
 
-/** Truncates a pointer that is too long for an error, and marks it with an ellipsis. */
-export function shortPointer(pointer: string): string {
-  if (pointer.length <= limits.maxPointerCharacters) return pointer;
-  const cut = pointer.slice(0, limits.maxPointerCharacters);
+/** Truncates a pointer or name that is too long for an error, and marks it with an ellipsis. */
+export function shortText(text: string): string {
+  if (text.length <= limits.maxPointerCharacters) return text;
+  const cut = text.slice(0, limits.maxPointerCharacters);
   return `${cut.replace(/[\ud800-\udbff]$/, '')}…`;
 }

@@ -120,7 +120,14 @@ function spoilSlot({ list, index }: Slot, random: Random): void {
 }
 
 function oddName(random: Random, name: string): string {
-  return random.pick([random.pick(oddTexts), `${name}x`, name.toUpperCase(), name.slice(1), 'n'.repeat(5_000)]);
+  return random.pick([
+    random.pick(oddTexts),
+    `${name}x`,
+    name.toUpperCase(),
+    name.slice(1),
+    'n'.repeat(5_000),
+    'n'.repeat(65_000),
+  ]);
 }
 
 function oddTree(random: Random, old: JsonTree): JsonTree {

@@ -15,7 +15,9 @@ const leaks = [
   /\b(?:relation|column|constraint|plpgsql|jsonb|syntax error|loom_[a-z]+\()\b/,
 ];
 
-const maxDetailCharacters = 2_000;
+/** Names in an error come from the request. An error must stay small all the same. */
+const maxDetailCharacters = 4_096;
+const maxProblemCharacters = 16_384;
 
 /** Throws unless the answer is one that a healthy node gives, and that docs/openapi.json describes for the target. */
 export function judgeAnswer(
@@ -70,6 +72,7 @@ export function judgeProblem(status: number, text: string, requestId?: string): 
   const sentence = String(detail);
   // A path at the end of a sentence has no full stop, so that it can be copied.
   if (!/^["\p{L}0-9].*(?:[.)]|: \/\S+)$/su.test(sentence)) throw new Error(`the detail is no sentence: ${text}`);
+  if (text.length > maxProblemCharacters) throw new Error(`the problem has ${text.length} characters`);
   if (sentence.length > maxDetailCharacters) throw new Error(`the detail has ${sentence.length} characters`);
   // A document of any name can be quoted in it.
   const unquoted = sentence.replaceAll(/"(?:[^"\\]|\\.)*"/g, '""');
