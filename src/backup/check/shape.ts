@@ -1,6 +1,6 @@
 import type { z } from 'zod';
-import { type ErrorCode, LoomError } from '../../errors.ts';
-import { pointerToken, shortText } from '../../json/pointer.ts';
+import { type ErrorCode, LoomError, shortText } from '../../errors.ts';
+import { pointerToken } from '../../json/pointer.ts';
 
 /** Creates an error for the first issue that zod found. `pointer` leads to the checked value. */
 export function toShapeError(code: ErrorCode, error: z.ZodError, pointer: string): LoomError {
@@ -8,7 +8,7 @@ export function toShapeError(code: ErrorCode, error: z.ZodError, pointer: string
   const unknown = issue?.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [];
   const at = [...(issue?.path ?? []), ...unknown].map((step) => pointerToken(String(step))).join('');
   return new LoomError(code, `${at === '' ? 'The value' : `"${shortText(at.slice(1))}"`} ${describeIssue(issue)}.`, {
-    pointer: shortText(`${pointer}${at}`),
+    pointer: `${pointer}${at}`,
   });
 }
 

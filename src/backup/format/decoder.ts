@@ -1,7 +1,7 @@
 import { documentNameFault } from '../../domain/document.ts';
 import { isRestoreMember } from '../../domain/request.ts';
-import { LoomError } from '../../errors.ts';
-import { pointerToken, shortText } from '../../json/pointer.ts';
+import { LoomError, shortText } from '../../errors.ts';
+import { pointerToken } from '../../json/pointer.ts';
 import { JsonTruncatedError } from '../../json/scanner/fault.ts';
 import { createJsonScanner } from '../../json/scanner/scanner.ts';
 import type { JsonType, ObjectVisit, Visit } from '../../json/visit.ts';
@@ -160,7 +160,7 @@ function assertRequestMember(name: string): void {
     isBackup
       ? 'The body is a backup instead of a restore request: wrap it as {"confirm":"restore","backup":…}.'
       : `${JSON.stringify(shortText(name))} is not a known member of a restore request.`,
-    { pointer: shortText(pointerToken(name)) },
+    { pointer: pointerToken(name) },
   );
 }
 
