@@ -31,6 +31,8 @@ const STRETCH = 400;
 /** After so many faults, the run ends. */
 const MAX_FAULTS = 20;
 const MAX_ANSWER_MS = 2_000;
+/** A request whose answer is slow is sent so often. */
+const MAX_ATTEMPTS = 3;
 const MAX_GROWTH_BYTES = 192 * MiB;
 /** A small bound, so that many documents are at it. */
 const MAX_DOCUMENT_BYTES = 16_384;
@@ -127,9 +129,7 @@ async function fuzz(index: number, client: WireClient, known: Known): Promise<vo
 }
 
 async function exchange(request: FuzzRequest, bytes: Buffer, client: WireClient): Promise<WireAnswer> {
-  const startedMs = performance.now();
-  const answer = await client.exchange(bytes, request.method);
-  checkTime(startedMs);
+  const answer = await exchangeInTime(request, bytes, client);
   judgeAnswer({ method: request.method, target: targetOf(request) }, answer, secrets);
   judgeRequestId(request.headers, answer);
   if (request.method !== 'GET' || answer.status !== 200) return answer;
@@ -187,12 +187,19 @@ async function fuzzRaw(index: number, known: Known): Promise<void> {
   }
 }
 
-/** Finds a slow answer, at full depth. The lateness of timers says how slow the machine is. */
-function checkTime(startedMs: number): void {
-  const durationMs = performance.now() - startedMs;
-  const ownMs = durationMs - heartbeat.lateSince(startedMs);
-  slowestMs = Math.max(slowestMs, ownMs);
-  if (depth === 'full' && ownMs > MAX_ANSWER_MS) throw new Error(`the answer took ${Math.round(ownMs)} ms`);
+/**
+ * Sends the request. At full depth, throws if the answer is slow, however often the request is sent again. The lateness
+ * of timers is not counted: it says how slow the machine is.
+ */
+async function exchangeInTime(request: FuzzRequest, bytes: Buffer, client: WireClient): Promise<WireAnswer> {
+  for (let attempt = 1; ; attempt += 1) {
+    const startedMs = performance.now();
+    const answer = await client.exchange(bytes, request.method);
+    const durationMs = performance.now() - startedMs - heartbeat.lateSince(startedMs);
+    slowestMs = Math.max(slowestMs, durationMs);
+    if (depth === 'quick' || durationMs <= MAX_ANSWER_MS) return answer;
+    if (attempt === MAX_ATTEMPTS) throw new Error(`the answer took ${Math.round(durationMs)} ms`);
+  }
 }
 
 /** Sends the requests of the numbers from `first` up to but excluding `last`, from all clients at once. */
