@@ -7,9 +7,8 @@ export function toShapeError(code: ErrorCode, error: z.ZodError, pointer: string
   const issue = error.issues[0];
   const unknown = issue?.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [];
   const at = [...(issue?.path ?? []), ...unknown].map((step) => pointerToken(String(step))).join('');
-  return new LoomError(code, `${at === '' ? 'The value' : `"${shortText(at.slice(1))}"`} ${describeIssue(issue)}.`, {
-    pointer: `${pointer}${at}`,
-  });
+  const member = at === '' ? 'The value' : JSON.stringify(shortText(at.slice(1)));
+  return new LoomError(code, `${member} ${describeIssue(issue)}.`, { pointer: `${pointer}${at}` });
 }
 
 function describeIssue(issue: z.core.$ZodIssue | undefined): string {

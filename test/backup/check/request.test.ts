@@ -97,6 +97,11 @@ test('an unknown member with a long name is refused with a short error', () => {
   }
 });
 
+test('an unknown member with a line break in its name is named on one line', () => {
+  const check = () => checkUndoRequest({ confirm: 'undo', 'a\nb': 1 });
+  expect(check).toThrow('"a\\nb" is not a known member.');
+});
+
 test('an event id that is no UUID is named as such', () => {
   expect(() => checkUndoRequest({ confirm: 'undo', event_id: 'x' })).toThrow('"event_id" is not a UUID.');
 });
