@@ -1,3 +1,5 @@
+import { limits } from './limits.ts';
+
 /**
  * Maps each error code of LOOM to its HTTP status and title. `docs/errors.md` explains each code, and a test compares
  * both. A code is part of the API and never changes its meaning.
@@ -142,11 +144,18 @@ export function isLoomError(error: unknown): error is LoomError {
   return error instanceof LoomError;
 }
 
+/** Truncates a pointer or name that is too long for an error, and marks it with an ellipsis. */
+export function shortText(text: string): string {
+  if (text.length <= limits.maxPointerCharacters) return text;
+  const cut = text.slice(0, limits.maxPointerCharacters);
+  return `${cut.replace(/[\ud800-\udbff]$/, '')}…`;
+}
+
 function pickPlace(options: LoomErrorOptions): ErrorPlace {
   const place: ErrorPlace = {};
-  if (options.pointer !== undefined) place.pointer = options.pointer;
+  if (options.pointer !== undefined) place.pointer = shortText(options.pointer);
   if (options.offset !== undefined) place.offset = options.offset;
-  if (options.document !== undefined) place.document = options.document;
+  if (options.document !== undefined) place.document = shortText(options.document);
   if (options.seq !== undefined) place.seq = options.seq;
   return place;
 }

@@ -54,7 +54,9 @@ export function createMemoryBudget(options: MemoryBudgetOptions): MemoryBudget {
     holders.delete(holder);
   }
 
-  function resize(holder: Holder, bytes: number): void {
+  function resize(holder: Holder, reckoned: number): void {
+    // Callers multiply by factors, and a sum of fractions would not come back to zero.
+    const bytes = Math.ceil(reckoned);
     if (holder.lost !== undefined && bytes > 0) throw holder.lost;
     while (bytes > holder.bytes && usedBytes > holder.bytes && usedBytes - holder.bytes + bytes > options.maxBytes) {
       const slowest = findSlowest(holders, holder, options);

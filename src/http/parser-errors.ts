@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { type IncomingMessage, STATUS_CODES } from 'node:http';
+import { STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { codeOf, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
@@ -26,7 +26,7 @@ export function createParserErrorHandler({ order, log, metrics }: Parts): (error
     const req = { id, ip: socket.remoteAddress };
     log.info({ req, status: problem.status, code: problem.code, reason: codeOf(error) }, 'request refused');
     metrics.countRequest({ method: 'none', route: 'none', status: problem.status, durationMs: 0, isProbe: false });
-    sendProblem(socket, problem, id);
+    sendProblem(socket, problem, { id, isHead: firstBytes(error).startsWith('HEAD ') });
   }
 
   return (error, socket) => {
@@ -54,7 +54,7 @@ export function createParserErrorHandler({ order, log, metrics }: Parts): (error
     }
     const problem = toProblem(parserError(error), requestIdOf(request));
     response.statusCode = problem.status;
-    sendProblem(socket, problem, requestIdOf(request), request);
+    sendProblem(socket, problem, { id: requestIdOf(request), isHead: request.method === 'HEAD' });
   };
 }
 
@@ -68,19 +68,18 @@ const lingering = new WeakMap<Socket, number>();
 function sendProblem(
   socket: Socket,
   problem: ReturnType<typeof toProblem>,
-  requestId: string,
-  request?: IncomingMessage,
+  { id, isHead }: { id: string; isHead: boolean },
 ): void {
   const head = [
     `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? 'Error'}`,
     ...Object.entries(problem.headers).map(([name, value]) => `${name}: ${value}`),
-    `x-request-id: ${requestId}`,
+    `x-request-id: ${id}`,
     'cache-control: no-store',
     'x-content-type-options: nosniff',
     `content-length: ${Buffer.byteLength(problem.body)}`,
     'connection: close',
   ];
-  const body = request?.method === 'HEAD' ? '' : problem.body;
+  const body = isHead ? '' : problem.body;
   lingering.set(socket, socket.bytesRead);
   socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
   socket.resume();
@@ -101,13 +100,17 @@ function parserError(error: Error): LoomError {
 
 /** Says what is wrong with the request, as far as the first bytes or Node's code show it. */
 function hintFor(error: Error): string {
-  const packet: unknown = Reflect.get(error, 'rawPacket');
-  if (Buffer.isBuffer(packet)) {
-    // Clients send these protocols by mistake.
-    if (packet[0] === 0x16 && packet[1] === 0x03) return 'The client sent TLS, but this port speaks plain HTTP.';
-    if (packet.subarray(0, 4).toString('latin1') === 'PRI ') return 'The client sent HTTP/2. Use HTTP/1.1.';
-  }
+  const bytes = firstBytes(error);
+  // Clients send these protocols by mistake.
+  if (bytes.startsWith('\x16\x03')) return 'The client sent TLS, but this port speaks plain HTTP.';
+  if (bytes.startsWith('PRI ')) return 'The client sent HTTP/2. Use HTTP/1.1.';
   return hints[codeOf(error) ?? ''] ?? '';
+}
+
+/** Returns the first bytes of the packet that Node could not parse. The request began in it, unless it is very long. */
+function firstBytes(error: Error): string {
+  const packet: unknown = Reflect.get(error, 'rawPacket');
+  return Buffer.isBuffer(packet) ? packet.toString('latin1', 0, 8) : '';
 }
 
 const lineEnds = 'A line or a chunk of the body does not end with CR and LF.';

@@ -162,5 +162,7 @@ function createApp({ log, metrics, headersTimeoutMs, answerProbe }: AppOptions):
   // Bodies stay in the socket until a route reads them: JSON.parse rounds numbers, and a parser may refuse `__proto__`.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', (_request, _payload, done) => done(null));
+  // A DELETE has no body, so its content-type means nothing. Fastify would refuse a malformed one.
+  app.addHttpMethod('DELETE', { hasBody: false, overrideExisting: true });
   return app;
 }

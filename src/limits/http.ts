@@ -53,8 +53,8 @@ export const httpLimits = {
   /** Bounds what the node reads in one query together with its size. It reads a larger text after it has the memory. */
   smallTextBytes: 64 * KiB,
 
-  /** Bounds a document name in a path, where a byte takes up to three. find-my-way answers 404 to a longer one. */
-  maxRouteParameterCharacters: 8 * KiB,
+  /** Bounds a name in a path. No request head is longer, so the route itself reports a name that is too long. */
+  maxRouteParameterCharacters: 16 * KiB,
 
   /** Bound the wrong tokens from one address in the window before 429. The correct token is always accepted. */
   maxWrongTokens: 20,

@@ -36,6 +36,8 @@ describe('a budget of memory', () => {
     two.resize(100);
     two.resize(1);
     expect(budget.usedBytes()).toBe(1);
+    two.resize(1.5 * 3);
+    expect(budget.usedBytes()).toBe(5);
     two.close();
     expect(budget.usedBytes()).toBe(0);
   });

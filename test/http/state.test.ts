@@ -10,6 +10,14 @@ afterEach(() => server.close());
 
 const readState = async () => (await server.request('GET', '/v1/state')).json();
 
+test('an error names only the beginning of a very long name', async () => {
+  const body = JSON.stringify({ [`😀${'n'.repeat(60_000)}`]: 1 });
+  const answer = await server.request('PUT', '/v1/state', { body });
+  expect([answer.status, answer.json().code]).toEqual([422, 'invalid_document_name']);
+  expect(answer.json().pointer).toMatch(/^\/😀n{2000,2048}…$/u);
+  expect(answer.text.length).toBeLessThan(limits.maxPointerCharacters + 1_000);
+});
+
 describe('the state', () => {
   test('of a fresh node is an empty object with an entity tag', async () => {
     const fresh = await server.request('GET', '/v1/state');

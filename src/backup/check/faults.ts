@@ -1,5 +1,5 @@
 import { LoomError } from '../../errors.ts';
-import { pointerToken, shortPointer } from '../../json/pointer.ts';
+import { pointerToken } from '../../json/pointer.ts';
 import { idempotencyKeyBytes } from './entry-forms.ts';
 
 /**
@@ -115,7 +115,7 @@ export function headMismatch(pointer: string, lastSeq: number, headSeq: number):
 }
 
 function memberOf(pointer: string, name: string): string {
-  return shortPointer(pointer + pointerToken(name));
+  return pointer + pointerToken(name);
 }
 
 function quote(name: string): string {

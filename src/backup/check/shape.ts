@@ -1,15 +1,14 @@
 import type { z } from 'zod';
-import { type ErrorCode, LoomError } from '../../errors.ts';
-import { pointerToken, shortPointer } from '../../json/pointer.ts';
+import { type ErrorCode, LoomError, shortText } from '../../errors.ts';
+import { pointerToken } from '../../json/pointer.ts';
 
 /** Creates an error for the first issue that zod found. `pointer` leads to the checked value. */
 export function toShapeError(code: ErrorCode, error: z.ZodError, pointer: string): LoomError {
   const issue = error.issues[0];
   const unknown = issue?.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [];
   const at = [...(issue?.path ?? []), ...unknown].map((step) => pointerToken(String(step))).join('');
-  return new LoomError(code, `${at === '' ? 'The value' : `"${at.slice(1)}"`} ${describeIssue(issue)}.`, {
-    pointer: shortPointer(`${pointer}${at}`),
-  });
+  const member = at === '' ? 'The value' : JSON.stringify(shortText(at.slice(1)));
+  return new LoomError(code, `${member} ${describeIssue(issue)}.`, { pointer: `${pointer}${at}` });
 }
 
 function describeIssue(issue: z.core.$ZodIssue | undefined): string {

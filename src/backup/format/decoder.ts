@@ -1,6 +1,6 @@
 import { documentNameFault } from '../../domain/document.ts';
 import { isRestoreMember } from '../../domain/request.ts';
-import { LoomError } from '../../errors.ts';
+import { LoomError, shortText } from '../../errors.ts';
 import { pointerToken } from '../../json/pointer.ts';
 import { JsonTruncatedError } from '../../json/scanner/fault.ts';
 import { createJsonScanner } from '../../json/scanner/scanner.ts';
@@ -159,7 +159,7 @@ function assertRequestMember(name: string): void {
     'invalid_restore_request',
     isBackup
       ? 'The body is a backup instead of a restore request: wrap it as {"confirm":"restore","backup":…}.'
-      : `${JSON.stringify(name)} is not a known member of a restore request.`,
+      : `${JSON.stringify(shortText(name))} is not a known member of a restore request.`,
     { pointer: pointerToken(name) },
   );
 }

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http';
-import { Readable } from 'node:stream';
+import { PassThrough, pipeline, Readable } from 'node:stream';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import { limits } from '../../limits.ts';
 import type { Connections } from '../connections.ts';
@@ -27,6 +27,7 @@ async function lingerAfter(reply: FastifyReply, payload: unknown): Promise<unkno
   // A client that waits for an invitation sends nothing more after a final answer.
   if (!isUninvited(raw) && (await isSmallRestRead(raw))) return payload;
   reply.header('connection', 'close');
+  if (payload instanceof Readable) return streamAndRead(payload, raw);
   if (typeof payload !== 'string') return payload;
   reply.header('content-length', String(Buffer.byteLength(payload)));
   return Readable.from(answerThenRead(payload, raw), { objectMode: false });
@@ -35,22 +36,44 @@ async function lingerAfter(reply: FastifyReply, payload: unknown): Promise<unkno
 async function isSmallRestRead(request: IncomingMessage): Promise<boolean> {
   const declaredBytes = Number(request.headers['content-length'] ?? Number.POSITIVE_INFINITY);
   if (declaredBytes > limits.lingerSmallBytes) return false;
-  return await readRest(request, { maxBytes: limits.lingerSmallBytes, maxMs: limits.lingerSmallMs });
+  const signal = AbortSignal.timeout(limits.lingerSmallMs);
+  return await readRest(request, { maxBytes: limits.lingerSmallBytes, signal });
 }
 
 async function* answerThenRead(payload: string, request: IncomingMessage): AsyncGenerator<Buffer> {
   yield Buffer.from(payload);
-  await readRest(request, { maxBytes: limits.lingerBytes, maxMs: limits.lingerMs });
+  await readRest(request, { maxBytes: limits.lingerBytes, signal: AbortSignal.timeout(limits.lingerMs) });
 }
 
-/** Reads and discards the rest of a body. Resolves to true if it reached the end. */
+/**
+ * Sends a long answer. Reads the rest of the body at the same time, because a client may take nothing before it has
+ * sent everything.
+ */
+function streamAndRead(payload: Readable, request: IncomingMessage): Readable {
+  const tooLong = new AbortController();
+  const rest = readRest(request, { maxBytes: limits.lingerBytes, signal: tooLong.signal });
+  const answer = new PassThrough({
+    flush: (done) => {
+      const timer = setTimeout(() => tooLong.abort(), limits.lingerMs);
+      void rest.then(() => {
+        clearTimeout(timer);
+        done();
+      });
+    },
+  });
+  pipeline(payload, answer, () => {
+    // The reader of `answer` receives the error.
+  });
+  return answer;
+}
+
+/** Reads and discards the rest of a body. Resolves to true if it reached the end before the signal aborts. */
 function readRest(
   request: IncomingMessage,
-  { maxBytes, maxMs }: { maxBytes: number; maxMs: number },
+  { maxBytes, signal }: { maxBytes: number; signal: AbortSignal },
 ): Promise<boolean> {
   return new Promise((resolve) => {
     let bytes = 0;
-    const timer = setTimeout(() => stop(false), maxMs);
     const onData = (chunk: Buffer): void => {
       bytes += chunk.length;
       if (bytes > maxBytes) stop(false);
@@ -58,13 +81,14 @@ function readRest(
     const onEnd = (): void => stop(true);
     const onClose = (): void => stop(false);
     const stop = (complete: boolean): void => {
-      clearTimeout(timer);
+      signal.removeEventListener('abort', onClose);
       request.off('data', onData);
       request.off('end', onEnd);
       request.off('close', onClose);
       request.pause();
       resolve(complete);
     };
+    signal.addEventListener('abort', onClose);
     request.on('data', onData);
     request.on('end', onEnd);
     request.on('close', onClose);

@@ -70,9 +70,6 @@ export function toLoomError(thrown: unknown): LoomError {
       'The path has a broken percent-encoding: each % needs two hex digits, and the decoded bytes must be UTF-8.',
     );
   }
-  if (code === 'FST_ERR_MAX_PARAM_LENGTH') {
-    return new LoomError('invalid_document_name', 'The document name in the path is too long.');
-  }
   if (status === 404) return new LoomError('not_found', 'No route has this path.');
   if (status === 413) return new LoomError('body_too_large', 'The body is too large.');
   if (status === 415) return new LoomError('unsupported_media_type', 'The header content-type is not a media type.');

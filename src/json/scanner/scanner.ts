@@ -1,7 +1,6 @@
 import { type ErrorCode, LoomError, type LoomErrorOptions } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { BYTE, showByte, typeOf, WHITESPACE } from '../bytes.ts';
-import { shortPointer } from '../pointer.ts';
 import type { CaptureVisit, JsonType, SkipVisit, Visit } from '../visit.ts';
 import { readCanonical } from './canonical-reader.ts';
 import { createCaptureStack } from './capture-stack.ts';
@@ -299,8 +298,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
     const isName = current === undefined && state === IN_STRING;
     const maxBytes = isName ? limits.maxMemberNameBytes : current?.kind === 'capture' ? current.maxBytes : Infinity;
     if (output.canonicalSize(position) <= maxBytes) return;
-    const { pointer, ...rest } = visits.place(current);
-    const place = { ...rest, pointer: shortPointer(pointer), offset: captureOffset };
+    const place = { ...visits.place(current), offset: captureOffset };
     if (isName) throw new LoomError('invalid_string', `A member name has more than ${maxBytes} bytes.`, place);
     throw new LoomError('document_too_large', `The value has more than ${maxBytes} bytes, the maximum.`, place);
   }
@@ -322,7 +320,7 @@ export function createJsonScanner(root: Visit): JsonScanner {
   function placeAt(offset: number): LoomErrorOptions {
     const { pointer, ...place } = visits.place(current);
     const inner = current?.kind === 'capture' ? captured.pointer() : '';
-    return { ...place, pointer: shortPointer(pointer + inner), offset };
+    return { ...place, pointer: pointer + inner, offset };
   }
 
   function guarded(step: () => void): void {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { checkRequest, checkUndoRequest } from '../../../src/backup/check/request.ts';
+import { createRestoreDecoder } from '../../../src/backup/format/decoder.ts';
 import type { RestoreMembers } from '../../../src/domain/request.ts';
 
 const header = { loom_backup_version: 1, state_key: 'default' };
@@ -81,6 +82,24 @@ test.each([
   const frame = { ...backup, header: { ...backup.header, ...header } };
   const check = () => checkRequest({ request: { confirm: 'restore' }, backup: frame }, context);
   expect(check).toThrow(message);
+});
+
+test('an unknown member with a long name is refused with a short error', () => {
+  const name = 'n'.repeat(10_000);
+  for (const check of [
+    () => checkUndoRequest({ confirm: 'undo', [name]: 1 }),
+    () => checkRequest({ request: { confirm: 'restore', [name]: 1 }, backup }, context),
+    () => createRestoreDecoder().write(Buffer.from(`{"${name}":1}`)),
+  ]) {
+    const short = /^"n{2000,2048}…" is not a known member[^"]*$/;
+    const pointer = expect.stringMatching(/^\/n{2000,2048}…$/);
+    expect(check).toThrow(expect.objectContaining({ message: expect.stringMatching(short), place: { pointer } }));
+  }
+});
+
+test('an unknown member with a line break in its name is named on one line', () => {
+  const check = () => checkUndoRequest({ confirm: 'undo', 'a\nb': 1 });
+  expect(check).toThrow('"a\\nb" is not a known member.');
 });
 
 test('an event id that is no UUID is named as such', () => {
