@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -33,8 +34,11 @@ export async function openBuildah(buildArguments: Record<string, string>): Promi
       ...['--root', join(place, 'store'), '--runroot', join(place, 'run'), '--storage-driver', 'vfs'],
       ...['--storage-opt', `vfs.imagestore=${baseStore}`, ...parameters],
     ]);
+  const removePlace = (): void => rmSync(place, { recursive: true, force: true });
+  process.once('exit', removePlace);
   const remove = async (): Promise<void> => {
     await buildah('rm', '--all');
+    process.off('exit', removePlace);
     await rm(place, { recursive: true, force: true });
   };
   try {
@@ -55,7 +59,7 @@ export async function openBuildah(buildArguments: Record<string, string>): Promi
     const runtime = runcRuntime(join(place, 'containers'), root, config);
     return { config, bytesAboveBase: bytesOf(built) - bytesOf(ofBase), base, runtime, remove };
   } catch (error) {
-    await remove();
+    await remove().catch(() => undefined);
     throw error;
   }
 }

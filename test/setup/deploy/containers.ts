@@ -68,7 +68,8 @@ export async function startContainer(runtime: Runtime, options: ContainerOptions
   const pid = await waitUntil(
     async () => readPid(await runToEnd(runtime.state(name))),
     (found) => found > 0 || child.exitCode !== null,
-  );
+  ).catch(() => 0);
+  if (pid === 0) await kill();
   if (pid === 0) throw new Error(`The container ended with ${await ended}: ${output()}`);
   return {
     pid,

@@ -6,6 +6,7 @@ import type { BuiltImage, ImageConfig } from './image.ts';
 import { runTool, runToolToEnd } from './tools.ts';
 
 interface Inspected {
+  Id: string;
   Config: ImageConfig;
   Size: number;
   RepoDigests: string[];
@@ -21,8 +22,8 @@ export async function openDocker(buildArguments: Record<string, string>): Promis
   const hasBase = spawnSync('docker', ['image', 'inspect', baseImage], { stdio: 'ignore' }).status === 0;
   if (!hasBase) await runToolToEnd('docker', ['pull', baseImage]);
   const ofBase = inspect(baseImage);
-  // An image that was made on this machine has no digest of a registry.
-  const base = ofBase.RepoDigests[0] ?? baseImage;
+  // An image that was made on this machine has no digest of a registry. Its id is a digest too.
+  const base = ofBase.RepoDigests[0] ?? ofBase.Id;
   const image = `loom-test-${randomBytes(4).toString('hex')}`;
   const remove = async (): Promise<void> => void (await runToolToEnd('docker', ['rmi', '--force', image]));
   const given = Object.entries({ ...buildArguments, NODE_IMAGE: base });

@@ -1,6 +1,4 @@
-import { openBuildah, whyNoBuildah } from './buildah.ts';
 import type { Runtime } from './containers.ts';
-import { dockerAnswers, openDocker } from './docker.ts';
 
 /** The part of an image's configuration that the tests read, with the names that Docker and OCI have in common. */
 export interface ImageConfig {
@@ -25,10 +23,3 @@ export interface BuiltImage {
 
 /** Builds the Dockerfile on its base, by digest, with these arguments. */
 export type BuildImage = (buildArguments: Record<string, string>) => Promise<BuiltImage>;
-
-/** Returns the builder of this machine, with its name: Docker if it answers, else buildah; else the reason for none. */
-export function findBuilder(): { name: string; build: BuildImage } | { missing: string } {
-  if (dockerAnswers()) return { name: 'Docker', build: openDocker };
-  const missing = whyNoBuildah();
-  return missing === undefined ? { name: 'buildah and runc', build: openBuildah } : { missing };
-}
