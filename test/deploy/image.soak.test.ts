@@ -22,7 +22,7 @@ const adminToken = 'admin-token-of-the-image-test';
 
 const builder = findBuilder();
 if ('missing' in builder) {
-  test(`the image is not built: Docker does not answer, and ${builder.missing}`, () => {
+  test(`the image is not built: Docker does not answer; ${builder.missing}`, () => {
     expect(builder.missing).not.toBe('');
   });
 } else {

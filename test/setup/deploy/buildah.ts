@@ -13,7 +13,7 @@ import { isInstalled, runToolToEnd } from './tools.ts';
 export function whyNoBuildah(): string | undefined {
   if (process.platform !== 'linux' || !isRoot()) return 'buildah needs Linux and root here';
   const missing = ['buildah', 'debootstrap', 'runc'].filter((program) => !isInstalled(program));
-  return missing.length === 0 ? undefined : `${missing.join(', ')} not installed`;
+  return missing.length === 0 ? undefined : `not installed: ${missing.join(', ')}`;
 }
 
 interface Inspected {
