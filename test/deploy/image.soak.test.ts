@@ -17,6 +17,8 @@ import { createEmptyDatabase, type TestDatabase } from '../setup/server/database
 
 const MB = 1_000_000;
 const BUILD_MS = 10 * 60_000;
+/** For a test that runs containers: on a busy machine, each takes seconds to start. */
+const CONTAINERS_MS = 120_000;
 const revision = randomBytes(20).toString('hex');
 const adminToken = 'admin-token-of-the-image-test';
 
@@ -26,7 +28,9 @@ if ('missing' in builder) {
     expect(builder.missing).not.toBe('');
   });
 } else {
-  describe(`the image, built and run by ${builder.name},`, () => describeImage(builder.build));
+  describe(`the image, built and run by ${builder.name},`, { timeout: CONTAINERS_MS }, () =>
+    describeImage(builder.build),
+  );
 }
 
 function describeImage(build: BuildImage): void {
