@@ -1,5 +1,8 @@
+# The base of every stage. docs/deploy.md explains how to pin it by its digest.
+ARG NODE_IMAGE=docker.io/library/node:24-slim
+
 # Compiles with the development dependencies, which the other stages leave out.
-FROM node:24-slim AS build
+FROM ${NODE_IMAGE} AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc tsconfig.json ./
 RUN npm ci --ignore-scripts
@@ -7,12 +10,12 @@ COPY src ./src
 RUN npm run build
 
 # Installs only what the node needs to run.
-FROM node:24-slim AS production
+FROM ${NODE_IMAGE} AS production
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev --ignore-scripts && npm cache clean --force
 
-FROM node:24-slim
+FROM ${NODE_IMAGE}
 WORKDIR /app
 ENV NODE_ENV=production LOOM_HOST=0.0.0.0
 COPY --from=production /app/node_modules ./node_modules
@@ -26,3 +29,11 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 CMD ["nod
 # Without a shell or npm in between, SIGTERM reaches the node.
 ENTRYPOINT ["node", "dist/main.js"]
 CMD ["serve"]
+# Last, because they change with every commit: the layers above stay in the cache of the builder.
+ARG NODE_IMAGE
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="LOOM" \
+      org.opencontainers.image.description="Keeps an application's state in PostgreSQL: named JSON documents, a hash-chained audit trail, and a restore that can be trusted." \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${NODE_IMAGE}"

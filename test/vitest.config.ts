@@ -8,7 +8,13 @@ import { createRunReport } from './setup/run/run-report.ts';
  * project starts a PostgreSQL and builds the program once a run. All other files are in the project `pure`, which needs
  * neither: `npx vitest --config test/vitest.config.ts --project pure` takes seconds.
  */
-const postgresFiles = ['test/{persistence,http,e2e,dev,setup/server}/**/*.test.ts', 'test/**/*.postgres.test.ts'];
+const postgresFiles = [
+  'test/{persistence,http,e2e,dev,setup/server}/**/*.test.ts',
+  'test/**/*.{postgres,soak}.test.ts',
+];
+
+/** These take minutes by themselves, so only a full run has them. They use PostgreSQL. */
+const soakFiles = ['test/**/*.soak.test.ts'];
 
 /** `--mode soak` selects the full depth, on every operating system. `setup/depth.ts` explains depth and seed. */
 const soakMode = 'soak';
@@ -37,6 +43,7 @@ export default defineConfig(({ mode }) => {
     ...options,
     name: 'postgres',
     include: postgresFiles,
+    exclude: runDepth === 'full' ? [] : soakFiles,
     // At quick depth, many of these tests wait for a server or a deadline. At full depth, they use the processors.
     maxWorkers: runDepth === 'full' ? 2 : 4,
     globalSetup: ['test/setup/run/postgres.ts'],

@@ -3,13 +3,28 @@ import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 
 const root = new URL('../../', import.meta.url);
-const stages = parseStages(await readFile(new URL('Dockerfile', root), 'utf8'));
+const dockerfile = await readFile(new URL('Dockerfile', root), 'utf8');
+const stages = parseStages(dockerfile);
 const last = stages.at(-1) ?? [];
 
-test('the image has stages, all on the same Node 24', () => {
+test('the image has stages, all on the same base, which a build can give by digest', () => {
   const bases = stages.map((stage) => valuesOf(stage, 'FROM')[0]?.split(' ')[0]);
   expect(stages.length).toBeGreaterThan(1);
-  expect(new Set(bases)).toEqual(new Set(['node:24-slim']));
+  // Only an argument before the first stage is for the lines FROM.
+  const [ofBases = ''] = dockerfile.split('\nFROM ');
+  expect(ofBases).toMatch(/^ARG NODE_IMAGE=docker\.io\/library\/node:24-slim$/m);
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: a variable of the Dockerfile
+  expect(new Set(bases)).toEqual(new Set(['${NODE_IMAGE}']));
+});
+
+test('the labels have the name and version of the package, and arguments of the build follow every file', async () => {
+  const { version, description } = JSON.parse(await readFile(new URL('package.json', root), 'utf8'));
+  const label = valuesOf(last, 'LABEL')[0] ?? '';
+  expect(label).toContain(`org.opencontainers.image.version="${version}"`);
+  expect(label).toContain(`org.opencontainers.image.description="${description}"`);
+  // So a new revision leaves the layers above it in the builder's cache.
+  const instructions = last.map((line) => line.split(' ')[0]);
+  expect(instructions.indexOf('ARG')).toBeGreaterThan(instructions.lastIndexOf('COPY'));
 });
 
 test('the image holds production dependencies only', () => {

@@ -131,4 +131,10 @@ describe('docs/deploy.md', () => {
   ])('states the figure: %s', (words) => {
     expect(page).toContain(words);
   });
+
+  test('lets Docker wait until a node with the defaults has ended by itself', () => {
+    const [, seconds] = /--stop-timeout (\d+) /.exec(page) ?? [];
+    const { shutdown } = configOf({ LOOM_PG_URL_FILE: 'pg_url', LOOM_ADMIN_TOKEN_FILE: 'admin_token' });
+    expect(Number(seconds) * 1_000).toBeGreaterThan(shutdown.delayMs + shutdown.timeoutMs + lastMs);
+  });
 });

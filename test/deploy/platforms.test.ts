@@ -105,16 +105,34 @@ describe('the manifests of docs/deploy/kubernetes', () => {
     expect(container?.resources?.limits).toEqual({ memory: `${2 * heapMiB}Mi` });
   });
 
-  test('each secret that a pod reads is in secret.yaml, and a node refuses its values until they are replaced', () => {
+  test('a pod mounts exactly the secrets that it reads, and each is in secret.yaml', () => {
     const { metadata, stringData = {} } = readManifest<ISecret>('secret');
-    const paths = [container, job.spec?.template.spec?.containers[0]]
-      .flatMap((one) => one?.env ?? [])
-      .filter(({ name }) => name.endsWith('_FILE'))
-      .map(({ value }) => value ?? '');
-    expect(paths.length).toBe(4);
-    expect(paths.filter((path) => !(path.replace('/run/secrets/loom/', '') in stringData))).toEqual([]);
-    for (const spec of [pod?.spec, job.spec?.template.spec])
-      expect(spec?.volumes?.map(({ secret }) => secret?.secretName)).toEqual([metadata?.name]);
+    const mounted = [pod?.spec, job.spec?.template.spec].map((spec) => {
+      const [volume] = spec?.volumes ?? [];
+      const [first] = spec?.containers ?? [];
+      expect(volume?.secret?.secretName).toBe(metadata?.name);
+      const [mount] = first?.volumeMounts ?? [];
+      expect(mount).toEqual({ name: volume?.name, mountPath: '/run/secrets/loom', readOnly: true });
+      const files = volume?.secret?.items?.map(({ path }) => `${mount?.mountPath}/${path}`);
+      const variables = first?.env?.filter(({ name }) => name.endsWith('_FILE'));
+      expect(files).toEqual(variables?.map(({ value }) => value));
+      return volume?.secret?.items?.map(({ key }) => key) ?? [];
+    });
+    expect(mounted).toEqual([['pg_url', 'admin_token', 'metrics_token'], ['owner_pg_url']]);
+    expect(Object.keys(stringData).toSorted()).toEqual(mounted.flat().toSorted());
+  });
+
+  test('the nodes connect with the serving role of roles.sql and the job with the owner', () => {
+    const { stringData = {} } = readManifest<ISecret>('secret');
+    const roleOf = (key: string): string => new URL(stringData[key] ?? '').username;
+    const roles = readFileSync(deployPath('../roles.sql'), 'utf8');
+    expect([roleOf('pg_url'), roleOf('owner_pg_url')]).toEqual(['loom_serve', 'loom_owner']);
+    for (const key of ['pg_url', 'owner_pg_url']) expect(roles).toContain(`--   ${roleOf(key)} `);
+    expect(environmentOf(container?.env).LOOM_MIGRATE).toBe('manual');
+  });
+
+  test('a node refuses the tokens of secret.yaml until they are replaced', () => {
+    const { stringData = {} } = readManifest<ISecret>('secret');
     const readFile = (path: string): string => stringData[path.split('/').at(-1) ?? ''] ?? '';
     expect(() => parseConfig(environmentOf(container?.env), { readFile })).toThrow('LOOM_ADMIN_TOKEN');
   });

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,6 +27,29 @@ export function runTool(program: string, args: string[], input = ''): string {
   const output = stdout + stderr;
   if (status !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${status}: ${output}`);
   return output;
+}
+
+export interface ToolResult {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a command line to its end, while this process goes on. The code is -1 if a signal ended it. */
+export function runToEnd([program = '', ...args]: readonly string[]): Promise<ToolResult> {
+  return new Promise((resolve, reject) => {
+    execFile(program, args, { maxBuffer: Number.POSITIVE_INFINITY }, (error, stdout, stderr) => {
+      if (typeof error?.code === 'string') reject(error);
+      else resolve({ code: error === null ? 0 : (error.code ?? -1), stdout, stderr });
+    });
+  });
+}
+
+/** Runs a program as `runTool` does, while this process goes on: for a program that takes minutes. */
+export async function runToolToEnd(program: string, args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await runToEnd([program, ...args]);
+  if (code !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${code}: ${stdout + stderr}`);
+  return stdout;
 }
 
 /** Writes files to a new directory, which the test removes at its end. Returns its path. */
