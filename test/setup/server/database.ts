@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { inject } from 'vitest';
 import type { Database } from '../../../src/persistence/connection/database.ts';
+import { usesPooler } from '../roles/pooled.ts';
 import { UNPREPARED } from '../roles/roles.ts';
 import { openDoor } from './door.ts';
 import { emptyForReuse, fingerprint } from './recycle.ts';
@@ -37,7 +38,8 @@ export async function createTestDatabase(): Promise<TestDatabase> {
   }
   const name = idle.pop() ?? (await createDatabase(template));
   const database = open(name, async () => {
-    const isEmpty = pristine !== undefined && (await emptyForReuse(database.url, pristine));
+    // PgBouncer keeps its connections to a database open.
+    const isEmpty = !usesPooler && pristine !== undefined && (await emptyForReuse(database.url, pristine));
     // The old URL becomes invalid, so a node that a test left open cannot reach the database of the next one.
     const renamed = isEmpty ? await renameDatabase(name) : undefined;
     if (renamed === undefined) await dropDatabase(name);
