@@ -56,7 +56,7 @@ export interface Arena {
   look(): Promise<Sight>;
   /** Returns the ids of the server processes that serve this node. One in a transaction comes first. */
   backendsOf(node: ArenaNode): Promise<number[]>;
-  /** Resolves when no server process works for this node. Then each of its transactions has committed or rolled back. */
+  /** Resolves when no server process works for this node. Each of its transactions has committed or rolled back. */
   backendsGone(node: ArenaNode): Promise<void>;
   /** Watches for a crash of the server. `over` resolves when the server has restarted all its processes. */
   watchCrash(): Promise<{ over(): Promise<void> }>;
