@@ -123,7 +123,9 @@ function servingUrl({ LOOM_PG_URL: url }: Environment): Environment {
 
 function launch(entry: string, args: string[], env: Environment, logFile?: string) {
   const file = logFile === undefined ? undefined : openSync(logFile, 'wx');
-  const record = createAnswerRecord();
+  // A program of an earlier version has another document.
+  const isOwn = entry === inject('programEntry') || entry === inject('builtEntry');
+  const record = isOwn ? createAnswerRecord() : undefined;
   const recording = record === undefined ? [] : [record.option];
   const child = spawn(process.execPath, [...recording, entry, ...args], {
     cwd: tmpdir(),

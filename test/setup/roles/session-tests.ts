@@ -22,10 +22,6 @@ export const sessionTests: Record<string, Record<string, string>> = {
     'reports the first fault if no host can be reached':
       'PgBouncer reports a missing database with its own code, 08P01.',
   },
-  'test/persistence/probe/probe.test.ts': {
-    'uses one connection, and replaces it when it is cut':
-      'The test looks for the session of the probe, which PgBouncer lends and ends as it likes.',
-  },
   'test/persistence/probe/serving.test.ts': {
     'sees a setting that only new sessions obey': 'PgBouncer keeps sessions from before the change.',
   },

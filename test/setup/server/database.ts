@@ -57,6 +57,7 @@ export async function createEmptyDatabase(options = ''): Promise<TestDatabase> {
 
 /** Returns a copy of the database. It must have no connections. */
 export async function cloneDatabase(database: TestDatabase): Promise<TestDatabase> {
+  if (usesPooler) await endSessions(database.name);
   const isPrepared = !database.name.startsWith(`${inject('databasePrefix')}${UNPREPARED}`);
   const name = await createDatabase(database.name, '', isPrepared ? '' : UNPREPARED);
   return open(name, () => dropDatabase(name));
@@ -115,6 +116,14 @@ function renameDatabase(name: string): Promise<string | undefined> {
   return runOnServer(inject('serverUrl'), `alter database ${name} rename to ${renamed}`).then(
     () => renamed,
     () => undefined,
+  );
+}
+
+/** Ends the sessions that PgBouncer keeps. */
+async function endSessions(name: string): Promise<void> {
+  await runOnServer(
+    inject('serverUrl'),
+    `select pg_terminate_backend(pid) from pg_stat_activity where datname = '${name}'`,
   );
 }
 
