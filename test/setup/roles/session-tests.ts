@@ -33,4 +33,8 @@ export const sessionTests: Record<string, Record<string, string>> = {
     'a wrong password: the node waits, and reports the fault without the password':
       'PgBouncer reports a wrong password with its own code, 08P01.',
   },
+  'test/setup/server/database.test.ts': {
+    'a database with only changed rows is emptied and reused':
+      'A database is reused only if nobody is connected to it.',
+  },
 };
