@@ -16,25 +16,46 @@ const postgresFiles = [
 /** These take minutes by themselves, so only a full run has them. They use PostgreSQL. */
 const soakFiles = ['test/**/*.soak.test.ts'];
 
-/** `--mode soak` selects the full depth, on every operating system. `setup/depth.ts` explains depth and seed. */
-const soakMode = 'soak';
+/**
+ * Maps the modes of a run to their commands, on every operating system. `soak` selects the full depth: see
+ * `setup/depth.ts`. `pgbouncer` and `roles` change how nodes reach their databases: see `setup/roles`.
+ */
+const commands: Record<string, string> = {
+  soak: 'npm run soak',
+  pgbouncer: 'npm run test:pgbouncer',
+  roles: 'npm run test:roles',
+  'soak-pgbouncer': 'npm run soak:pgbouncer',
+  'soak-roles': 'npm run soak:roles',
+};
 
 // Vitest asks for a default export here; `tidy.test.ts` knows this one exception.
 export default defineConfig(({ mode }) => {
-  const runDepth = mode === soakMode ? 'full' : depth;
+  const chosen = mode.split('-');
+  const runDepth = chosen.includes('soak') ? 'full' : depth;
+  const usesPooler = chosen.includes('pgbouncer') || process.env.LOOM_TEST_PGBOUNCER === '1';
+  const usesRoles = chosen.includes('roles') || process.env.LOOM_TEST_ROLES === '1';
+  const ways = { ...(usesPooler && { LOOM_TEST_PGBOUNCER: '1' }), ...(usesRoles && { LOOM_TEST_ROLES: '1' }) };
+  // The process that prepares the run reads them, too.
+  Object.assign(process.env, ways);
   const root = fileURLToPath(new URL('..', import.meta.url));
   // Vitest adds reporters by the command line instead of the ones in this file. A plugin adds the report to either.
   const shared = {
     root,
-    plugins: [createRunReport({ root, command: runDepth === 'full' ? 'npm run soak' : 'npm test', depth: runDepth })],
+    plugins: [createRunReport({ root, command: commands[mode] ?? 'npm test', depth: runDepth })],
   };
   const options = {
-    env: { LOOM_TEST_DEPTH: runDepth, LOOM_TEST_SEED: String(runSeed) },
-    setupFiles: ['test/setup/run/property-seed.ts', 'test/setup/run/described-fetch.ts'],
+    env: { LOOM_TEST_DEPTH: runDepth, LOOM_TEST_SEED: String(runSeed), ...ways },
+    setupFiles: [
+      'test/setup/run/property-seed.ts',
+      'test/setup/run/described-answers.ts',
+      'test/setup/run/described-fetch.ts',
+      'test/setup/run/session-tests.ts',
+    ],
     pool: 'forks' as const,
     isolate: false,
     maxWorkers: 2,
-    testTimeout: 30_000,
+    // PgBouncer lets a client wait for a server that is away, so a node waits for its own deadline each time.
+    testTimeout: usesPooler ? 300_000 : 30_000,
     hookTimeout: 120_000,
     teardownTimeout: 60_000,
   };

@@ -56,7 +56,8 @@ test.each(prose)(
   async (path) => {
     const text = page(path);
     const variables = configVariables().flatMap(({ name, secret }) => (secret ? [name, `${name}_FILE`] : [name]));
-    const known = [...variables, 'LOOM_TEST_PG_URL', 'LOOM_TEST_DEPTH', 'LOOM_TEST_SEED', 'LOOM_TEST_ROLES'];
+    const ofTests = ['PG_URL', 'DEPTH', 'SEED', 'ROLES', 'PGBOUNCER'].map((name) => `LOOM_TEST_${name}`);
+    const known = [...variables, ...ofTests];
     expect(
       [...text.matchAll(/\bLOOM_[A-Z_]+\b/g)].map(([name]) => name).filter((name) => !known.includes(name)),
     ).toEqual([]);

@@ -1,10 +1,16 @@
+import { once } from 'node:events';
+import { createServer as createHttpServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { errorCodes } from '../../src/errors.ts';
 import { readVersion } from '../../src/version.ts';
+import { takeViolations } from '../setup/answers/checks.ts';
 import { assertCodeDescribed, assertDescribed, type Received } from '../setup/node/described.ts';
-import { asAdmin, asClient, createTestServer, inject, type TestServer } from '../setup/node/http.ts';
+import { ADMIN_TOKEN, asAdmin, asClient, createTestServer, inject, type TestServer } from '../setup/node/http.ts';
 import { listen } from '../setup/node/http-proxy.ts';
+import { runProgramToEnd, startProgram, waitUntilReady } from '../setup/node/program.ts';
+import { exchange } from '../setup/node/raw.ts';
 
 interface Parameter {
   $ref?: string;
@@ -144,6 +150,50 @@ describe('an answer that the document does not describe is found', () => {
     const answer = await fetch(`${node.url}/live`);
     await expect(answer.json()).rejects.toThrow('GET /live, status 200: at "/ok"');
     await node.close();
+  });
+});
+
+describe('every answer that a node sends is checked, whoever asks', () => {
+  const headers = { 'content-type': 'application/json', 'x-request-id': 'a', 'cache-control': 'no-store' };
+  const begun = '{"revision":1,"documents":[{"name":"a","more":1},{"na';
+
+  test('to a raw socket, as far as it was sent, and of input that is no request', async () => {
+    const node = createHttpServer((request, response) => {
+      response.writeHead(200, headers);
+      if (request.url === '/live') response.end('{"ok":1}');
+      else response.write(begun, () => response.destroy());
+    });
+    node.on('clientError', (_error, socket) => {
+      const head = Object.entries({ ...headers, 'content-type': 'application/problem+json' });
+      socket.end(`HTTP/1.1 400 Bad Request\r\n${head.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n{}`);
+    });
+    node.listen(0, '127.0.0.1');
+    await once(node, 'listening');
+    const { port } = node.address() as AddressInfo;
+    const ask = (path: string) => exchange(port, `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
+    const faults: [path: string, fault: string][] = [
+      ['/live', 'GET /live, status 200: at "/ok": must be boolean'],
+      [
+        '/v1/documents',
+        `in the first ${begun.length} characters: at "/documents/0": must NOT have additional properties`,
+      ],
+      ['nonsense', 'status 400: at "": must have required property \'type\''],
+    ];
+    for (const [path, fault] of faults) {
+      await ask(path);
+      expect((await takeViolations()).violations, path).toEqual([expect.stringContaining(fault)]);
+    }
+    node.close();
+  });
+
+  test('by a node in a process of its own', async () => {
+    const before = (await takeViolations()).checked;
+    const node = await startProgram({ env: { LOOM_PG_URL: server.database.url, LOOM_ADMIN_TOKEN: ADMIN_TOKEN } });
+    await waitUntilReady(node.url);
+    await runProgramToEnd(['status'], { LOOM_URL: node.url, LOOM_ADMIN_TOKEN: ADMIN_TOKEN });
+    await node.stop();
+    // The answers to `/ready`, and to the command.
+    expect((await takeViolations()).checked).toBeGreaterThanOrEqual(before + 2);
   });
 });
 

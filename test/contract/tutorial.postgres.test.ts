@@ -5,6 +5,7 @@ import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { plainEnvironment } from '../../src/dev/processes.ts';
+import { createAnswerRecord } from '../setup/answers/records.ts';
 import { waitUntilReady } from '../setup/node/program.ts';
 import { openShell, readPage, type Shell } from './rules/page.ts';
 
@@ -14,6 +15,7 @@ const START = 'npm ci && npm run dev\n';
 let folder: Shell;
 let shell: Shell;
 let dev: ChildProcess;
+const record = createAnswerRecord();
 beforeAll(async () => {
   folder = await openShell({}, {});
   const { child, url, token } = await startDev(folder.directory);
@@ -32,6 +34,7 @@ beforeAll(async () => {
 afterAll(async () => {
   dev.kill('SIGTERM');
   if (dev.exitCode === null) await once(dev, 'close');
+  record?.check();
   await shell.close();
   await folder.close();
 });
@@ -51,7 +54,10 @@ test('README.md begins with the same command', async () => {
 async function startDev(directory: string): Promise<{ child: ChildProcess; url: string; token: string }> {
   const { scripts } = JSON.parse(await readFile(`${root}package.json`, 'utf8'));
   const script = String(scripts.dev)
-    .replace('--import tsx', `--import ${import.meta.resolve('tsx')}`)
+    .replace(
+      '--import tsx',
+      `${record === undefined ? '' : `'${record.option}'`} --import ${import.meta.resolve('tsx')}`,
+    )
     .replace(' src/', ` ${root}src/`);
   const child = spawn('bash', ['--norc', '-c', script], {
     cwd: directory,

@@ -6,8 +6,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, inject, test } from 'vitest';
 import { plainEnvironment } from '../../../src/dev/processes.ts';
+import { createAnswerRecord } from '../../setup/answers/records.ts';
 import { rounds } from '../../setup/depth.ts';
 import { portOrAnother, waitUntil } from '../../setup/node/program.ts';
+import { nodeUrl } from '../../setup/roles/node-url.ts';
 import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
 
 const ADMIN_TOKEN = 'admin-token-of-the-log-test';
@@ -33,8 +35,15 @@ interface QuietNode {
 async function startWith(stdout: number | 'pipe', env: Record<string, string> = {}): Promise<QuietNode> {
   database = await createTestDatabase();
   const port = await portOrAnother(0);
-  const variables = { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_PORT: String(port), ...env };
-  const child = spawn(process.execPath, [inject('builtEntry'), 'serve'], {
+  const variables = {
+    LOOM_PG_URL: nodeUrl(database.url),
+    LOOM_ADMIN_TOKEN: ADMIN_TOKEN,
+    LOOM_PORT: String(port),
+    ...env,
+  };
+  const record = createAnswerRecord();
+  const recording = record === undefined ? [] : [record.option];
+  const child = spawn(process.execPath, [...recording, inject('builtEntry'), 'serve'], {
     cwd: tmpdir(),
     env: { ...plainEnvironment, ...variables },
     stdio: ['ignore', stdout, 'ignore'],
@@ -42,6 +51,7 @@ async function startWith(stdout: number | 'pipe', env: Record<string, string> = 
   cleanUps.push(() => child.kill('SIGKILL'));
   // `close` would wait for a pipe that nobody reads.
   const ended = once(child, 'exit');
+  child.once('exit', () => record?.check());
   const url = `http://127.0.0.1:${port}`;
   await waitUntil(
     () =>

@@ -13,10 +13,9 @@ const REQUESTS_PER_ROUND = 3;
 let node: BareServer;
 let port: number;
 beforeAll(async () => {
-  const page = { documents: [], entries: [], next: null, head: { seq: 0, hash: '' }, epoch: 'e', revision: 1 };
   const store = {
-    listDocuments: async () => page,
-    readAudit: async () => page,
+    listDocuments: async () => ({ documents: [], next: null, epoch: 'e', revision: 1 }),
+    readAudit: async () => ({ entries: [], next: null, head: { seq: 0, hash: '0'.repeat(64) } }),
     readDocument: async () => ({ text: '1', revision: 1, epoch: 'e', updatedAt: '2026-01-01T00:00:00Z' }),
     submitCommit: async () => ({ revision: 1, epoch: 'e', eventId: 'e', created: false, replayed: false }),
   };

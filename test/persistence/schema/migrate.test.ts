@@ -135,7 +135,7 @@ describe('the migrations', () => {
       expect(await readSchemaStatus(door, migrations)).toMatchObject({ initialized: false });
     } finally {
       await door.close({ deadlineMs: 5_000 });
-      await database.pool.query(`drop database ${name}`);
+      await database.pool.query(`drop database ${name} with (force)`);
     }
   });
 

@@ -56,7 +56,7 @@ export interface Arena {
   look(): Promise<Sight>;
   /** Returns the ids of the server processes that serve this node. One in a transaction comes first. */
   backendsOf(node: ArenaNode): Promise<number[]>;
-  /** Resolves when no server process serves this node. Then each of its transactions has committed or rolled back. */
+  /** Resolves when no server process works for this node. Each of its transactions has committed or rolled back. */
   backendsGone(node: ArenaNode): Promise<void>;
   /** Watches for a crash of the server. `over` resolves when the server has restarted all its processes. */
   watchCrash(): Promise<{ over(): Promise<void> }>;
@@ -79,13 +79,13 @@ export async function openArena(): Promise<Arena> {
     const opened = where === 'process' ? await startProcess(url) : await startHere(url);
     return { name, ...opened };
   };
-  const backendsOf = async ({ name }: ArenaNode): Promise<number[]> => {
-    const { rows } = await observer.query<{ pid: number }>(
-      `select pid from pg_stat_activity where application_name = $1 and backend_type = 'client backend'
+  const sessionsOf = async ({ name }: ArenaNode): Promise<{ pid: number; state: string | null }[]> => {
+    const { rows } = await observer.query<{ pid: number; state: string | null }>(
+      `select pid, state from pg_stat_activity where application_name = $1 and backend_type = 'client backend'
         order by xact_start nulls last, backend_start`,
       [name],
     );
-    return rows.map(({ pid }) => pid);
+    return rows;
   };
   return {
     earlier,
@@ -96,9 +96,10 @@ export async function openArena(): Promise<Arena> {
       return node;
     },
     look: () => look(observer),
-    backendsOf,
+    backendsOf: async (node) => (await sessionsOf(node)).map(({ pid }) => pid),
     backendsGone: async (node) => {
-      await waitFor(async () => (await backendsOf(node)).length === 0);
+      // A pooler keeps idle sessions of a node that is gone.
+      await waitFor(async () => (await sessionsOf(node)).every(({ state }) => state === 'idle'));
     },
     watchCrash: async () => {
       const witness = new pg.Client({ connectionString: server.url });

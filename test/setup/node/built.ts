@@ -58,6 +58,14 @@ export async function bundleProgram({ entry }: BuiltProgram): Promise<string> {
   return join(outdir, 'main.js');
 }
 
+/** Builds the file that records the answers of a node in a process of its own, and returns its path. */
+export async function buildRecorder({ entry }: BuiltProgram): Promise<string> {
+  const outfile = join(dirname(entry), '../record-file.mjs');
+  const entryPoint = fileURLToPath(new URL('../answers/record-file.ts', import.meta.url));
+  await build({ entryPoints: [entryPoint], outfile, bundle: true, platform: 'node', format: 'esm', logLevel: 'error' });
+  return outfile;
+}
+
 /** Lets each module in `directory` find its files as if it were still at its place. */
 function keepPlaces(directory: string): Plugin {
   return {

@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js';
 import formats from 'ajv-formats';
+import { completePrefix } from '../answers/prefix.ts';
 
 /** Holds what a test received: a complete answer of a node. */
 export interface Received {
   method: string;
-  /** Path and query. */
+  /** Path and query, as the node got them. */
   url: string;
   status: number;
   headers: Record<string, unknown>;
@@ -24,6 +25,8 @@ interface Document {
 }
 
 const DOCUMENT = 'openapi.json';
+/** The same schemas, for a value whose end is missing. */
+const UNFINISHED = 'unfinished.json';
 const PROBLEM = 'application/problem+json';
 const NDJSON = 'application/x-ndjson';
 
@@ -37,6 +40,7 @@ const paths = Object.keys(document.paths)
 const ajv = new Ajv2020({ strict: false, validateSchema: false });
 formats.default(ajv);
 ajv.addSchema(closed(document) as object, DOCUMENT);
+ajv.addSchema(withoutRequired(closed(document)) as object, UNFINISHED);
 
 const validators = new Map<string, ValidateFunction>();
 
@@ -45,27 +49,57 @@ const validators = new Map<string, ValidateFunction>();
  * ignores members that it does not know, but the tests find one that the document does not have.
  */
 export function assertDescribed(answer: Received): void {
-  const { method, url, status } = answer;
-  // As clients do, this removes the segments `.` and `..`.
-  const { pathname: path } = new URL(url, 'http://node');
+  const found = findDescribed(answer);
+  if (found === undefined) assertProblem(answer);
+  else assertBody(answer, found);
+}
+
+/** Checks the beginning of an answer whose rest was not sent or not recorded, as `assertDescribed` does. */
+export function assertPartDescribed(answer: Received): void {
+  const found = findDescribed(answer);
+  if (found === undefined || answer.text === '' || answer.method === 'HEAD') return;
+  const { schema, type } = schemaFor(answer, found);
+  if (type === NDJSON) {
+    for (const line of answer.text.split('\n').slice(0, -1)) assertValue(line, schema, found.where);
+  } else if (type.endsWith('json')) {
+    const fault = faultOf(schema, completePrefix(answer.text) ?? {}, UNFINISHED);
+    if (fault !== undefined) throw new Error(`${found.where}: in the first ${answer.text.length} characters: ${fault}`);
+  }
+}
+
+interface Found {
+  described: Described;
+  /** Place of the answer in the document. */
+  at: string[];
+  where: string;
+}
+
+/** Finds the answer in the document, and checks its headers. Returns undefined if no route has it. */
+function findDescribed(answer: Received): Found | undefined {
+  const { method, status } = answer;
+  const path = pathOf(answer);
   const template = paths.find(({ form }) => form.test(path))?.path;
   const operation = template === undefined ? undefined : document.paths[template]?.[method.toLowerCase()];
-  const where = `${method} ${template ?? path}, status ${status}`;
-  if (template === undefined || operation === undefined) {
-    assertProblem(answer, where);
-    return;
-  }
+  if (template === undefined || operation === undefined) return undefined;
+  const where = `${method} ${template}, status ${status}`;
   const { $ref, ...own } = operation.responses[status] ?? {};
   const shared = $ref?.split('/').at(-1);
   const described = shared === undefined ? own : document.components.responses[shared];
   if (described?.headers === undefined) throw new Error(`${where}: the document does not have this status`);
   assertHeaders(answer.headers, described.headers, where);
   const at = ['paths', template, method.toLowerCase(), 'responses', String(status)];
-  assertBody(answer, described, shared === undefined ? at : ['components', 'responses', shared], where);
+  return { described, at: shared === undefined ? at : ['components', 'responses', shared], where };
+}
+
+/** Returns the path as the node routes it: neither `.` nor `..` is resolved. */
+function pathOf({ url }: Received): string {
+  return url.replace(/^https?:\/\/[^/?]*/i, '').split('?', 1)[0] ?? '';
 }
 
 /** Throws unless an answer without a route is a problem. */
-function assertProblem({ method, status, headers, text }: Received, where: string): void {
+function assertProblem(answer: Received): void {
+  const { method, status, headers, text } = answer;
+  const where = `${method} ${pathOf(answer)}, status ${status}`;
   if (status < 400) throw new Error(`${where}: the document does not have this route`);
   if (method === 'HEAD') return;
   if (mediaTypeOf(headers) !== PROBLEM) throw new Error(`${where}: the answer is not a problem`);
@@ -106,16 +140,25 @@ function assertHeaders(headers: Received['headers'], described: Record<string, u
   }
 }
 
-function assertBody({ method, headers, text }: Received, { content }: Described, at: string[], where: string): void {
-  if (content === undefined || method === 'HEAD') {
-    if (text !== '') throw new Error(`${where}: the answer has a body`);
+function assertBody(answer: Received, found: Found): void {
+  const { method, text } = answer;
+  if (found.described.content === undefined || method === 'HEAD') {
+    if (text !== '') throw new Error(`${found.where}: the answer has a body`);
     return;
   }
+  const { schema, type } = schemaFor(answer, found);
+  if (type === NDJSON) for (const line of text.split('\n').filter(Boolean)) assertValue(line, schema, found.where);
+  else if (type.endsWith('json')) assertValue(text, schema, found.where);
+}
+
+/** Returns the media type of an answer with a body, and the place of its schema. */
+function schemaFor({ headers }: Received, { described, at, where }: Found): { schema: string[]; type: string } {
   const type = mediaTypeOf(headers);
-  if (!Object.hasOwn(content, type)) throw new Error(`${where}: the document does not have the type "${type}"`);
-  const schema = [...at, 'content', type, 'schema'];
-  if (type === NDJSON) for (const line of text.split('\n').filter(Boolean)) assertValue(line, schema, where);
-  else if (type.endsWith('json')) assertValue(text, schema, where);
+  if (described.content === undefined) throw new Error(`${where}: the answer has a body`);
+  if (!Object.hasOwn(described.content, type)) {
+    throw new Error(`${where}: the document does not have the type "${type}"`);
+  }
+  return { schema: [...at, 'content', type, 'schema'], type };
 }
 
 function assertValue(text: string, schema: string[], where: string): void {
@@ -124,9 +167,10 @@ function assertValue(text: string, schema: string[], where: string): void {
 }
 
 /** Returns the first fault of a value, with its place in it. */
-function faultOf(schema: string[], value: unknown): string | undefined {
-  const pointer = schema.map((part) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1'))).join('/');
-  const validate = validators.get(pointer) ?? ajv.compile({ $ref: `${DOCUMENT}#/${pointer}` });
+function faultOf(schema: string[], value: unknown, document = DOCUMENT): string | undefined {
+  const place = schema.map((part) => encodeURIComponent(part.replaceAll('~', '~0').replaceAll('/', '~1'))).join('/');
+  const pointer = `${document}#/${place}`;
+  const validate = validators.get(pointer) ?? ajv.compile({ $ref: pointer });
   validators.set(pointer, validate);
   if (validate(value)) return undefined;
   const [{ instancePath, message, params } = { instancePath: '', message: '', params: {} }] = validate.errors ?? [];
@@ -146,4 +190,12 @@ function closed(value: unknown): unknown {
   );
   const isOpen = copy.type === 'object' && 'properties' in copy && !('additionalProperties' in copy);
   return isOpen ? { ...copy, additionalProperties: false } : copy;
+}
+
+/** Copies schemas, without the names of required members. */
+function withoutRequired(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutRequired);
+  if (typeof value !== 'object' || value === null) return value;
+  const members = Object.entries(value).filter(([name, one]) => name !== 'required' || !Array.isArray(one));
+  return Object.fromEntries(members.map(([name, one]) => [name, withoutRequired(one)]));
 }

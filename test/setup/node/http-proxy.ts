@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { markImitation } from '../answers/recorder.ts';
 
 type Handler = (asked: IncomingMessage, answer: ServerResponse) => void;
 
@@ -34,6 +35,7 @@ export async function startHttpProxy(nodeUrl: string): Promise<HttpProxy> {
 /** Starts an HTTP server with any handler. */
 export async function listen(handler: Handler): Promise<{ url: string; close(): Promise<void> }> {
   const server: Server = createServer(handler);
+  markImitation(server);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;

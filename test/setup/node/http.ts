@@ -15,7 +15,7 @@ import { loadMigrations } from '../../../src/persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from '../../../src/persistence/schema/schema.ts';
 import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { createStore } from '../../../src/persistence/store.ts';
-import { asServingRole } from '../roles/roles.ts';
+import { nodeUrl } from '../roles/node-url.ts';
 import { createTestDatabase, type TestDatabase } from '../server/database.ts';
 import { assertDescribed } from './described.ts';
 
@@ -30,7 +30,7 @@ export const readyNow: Readiness = { ok: true, checks: { http: 'ok', database: '
 
 export function testConfig(url: string, more: Record<string, string> = {}): Config {
   const env = {
-    LOOM_PG_URL: asServingRole(url),
+    LOOM_PG_URL: nodeUrl(url),
     LOOM_ADMIN_TOKEN: ADMIN_TOKEN,
     LOOM_CLIENT_TOKEN: CLIENT_TOKEN,
     LOOM_PORT: '0',
@@ -166,7 +166,9 @@ export async function inject(server: Pick<HttpServer, 'app'>, options: InjectOpt
   const { method = 'GET', url } = options;
   const { statusCode: status, headers, body, rawPayload } = response;
   const text = headers['content-encoding'] === 'gzip' ? gunzipSync(rawPayload).toString('utf8') : body;
-  assertDescribed({ method, url: String(url), status, headers, text });
+  // As clients do, this removes the segments `.` and `..`.
+  const { pathname, search } = new URL(String(url), 'http://node');
+  assertDescribed({ method, url: `${pathname}${search}`, status, headers, text });
   return {
     status: response.statusCode,
     headers: response.headers,

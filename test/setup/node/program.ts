@@ -6,7 +6,8 @@ import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inject } from 'vitest';
 import { plainEnvironment } from '../../../src/dev/processes.ts';
-import { asServingRole } from '../roles/roles.ts';
+import { createAnswerRecord } from '../answers/records.ts';
+import { nodeUrl } from '../roles/node-url.ts';
 
 type Environment = Record<string, string>;
 
@@ -117,12 +118,16 @@ export function portOrAnother(port: number): Promise<number> {
 
 /** Returns the URL of the database with which the program connects, if it is given one. */
 function servingUrl({ LOOM_PG_URL: url }: Environment): Environment {
-  return url === undefined ? {} : { LOOM_PG_URL: asServingRole(url) };
+  return url === undefined ? {} : { LOOM_PG_URL: nodeUrl(url) };
 }
 
 function launch(entry: string, args: string[], env: Environment, logFile?: string) {
   const file = logFile === undefined ? undefined : openSync(logFile, 'wx');
-  const child = spawn(process.execPath, [entry, ...args], {
+  // A program of an earlier version has another document.
+  const isOwn = entry === inject('programEntry') || entry === inject('builtEntry');
+  const record = isOwn ? createAnswerRecord() : undefined;
+  const recording = record === undefined ? [] : [record.option];
+  const child = spawn(process.execPath, [...recording, entry, ...args], {
     cwd: tmpdir(),
     env: { ...plainEnvironment, ...env, ...servingUrl(env) },
     stdio: ['ignore', file ?? 'pipe', 'pipe'],
@@ -133,7 +138,10 @@ function launch(entry: string, args: string[], env: Environment, logFile?: strin
   process.once('exit', kill);
   const stdout = logFile === undefined ? collect(child.stdout) : () => readFileSync(logFile, 'utf8');
   const stderr = collect(child.stderr);
-  const ended = endOf(child).finally(() => process.off('exit', kill));
+  const ended = endOf(child).finally(() => {
+    process.off('exit', kill);
+    record?.check();
+  });
   return { child, output: () => stdout() + stderr(), ended };
 }
 

@@ -59,3 +59,9 @@ export function asServingRole(url: string): string {
   const isSuperuser = username === new URL(inject('serverUrl')).username;
   return role !== undefined && isPrepared && isSuperuser ? withRole(url, role) : url;
 }
+
+/** Returns the URL with which a node connects as the owner of the tables, to do what the serving role may not. */
+export function asOwner(url: string): string {
+  const role = usesRoles ? inject('ownerRole') : undefined;
+  return role === undefined ? url : withRole(url, role);
+}

@@ -2,8 +2,8 @@
 const described = Symbol.for('loom.described');
 
 /**
- * Checks each answer of a node that a test reads whole, see `assertDescribed`. It reads nothing by itself, so a test
- * still decides how fast it takes a stream.
+ * Checks each answer of a node that a test reads whole, see `assertDescribed`: also those of nodes in containers, and
+ * long streams to their end. It reads nothing by itself, so a test still decides how fast it takes a stream.
  */
 function describeAnswers(original: typeof fetch): typeof fetch {
   const wrapped: typeof fetch = async (input, init) => {

@@ -4,9 +4,11 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { readDepth } from '../depth.ts';
-import { type BuiltProgram, buildProgram, bundleProgram } from '../node/built.ts';
+import { type BuiltProgram, buildProgram, buildRecorder, bundleProgram } from '../node/built.ts';
+import { usesPooler } from '../roles/pooled.ts';
 import { createTestRoles, usesRoles } from '../roles/roles.ts';
 import { applyMigrations } from '../server/migrations.ts';
+import { startServerPooler } from '../server/pooler.ts';
 import { findTestServer } from '../server/test-server.ts';
 
 declare module 'vitest' {
@@ -21,8 +23,14 @@ declare module 'vitest' {
     blankCluster: string | undefined;
     /** The role of nodes in databases with all migrations; undefined if it is the superuser. */
     servingRole: string | undefined;
+    /** The owner of the tables in these databases; undefined if it is the superuser. */
+    ownerRole: string | undefined;
+    /** Port of the PgBouncer of the run's server; undefined if nodes connect to the server. */
+    pooledPort: number | undefined;
     /** Path of the `main.js` that tests start. A quick run joins the program into a few files, which start faster. */
     programEntry: string;
+    /** Path of the file that records the answers of a node: see `setup/answers`. */
+    answerRecorder: string;
     /** Path of the built program's `main.js`, as an operator installs it. */
     builtEntry: string;
   }
@@ -39,9 +47,11 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   const templateDatabase = `${databasePrefix}template`;
   let program: BuiltProgram | undefined;
   let roles: PreparedRoles | undefined;
+  const pooler = usesPooler ? await startServerPooler(server.url) : undefined;
   const tearDown = async (): Promise<void> => {
     try {
       await program?.remove();
+      await pooler?.stop();
       if (server.outlivesRun) {
         await dropDatabases(server.url, databasePrefix);
         for (const name of roles?.names ?? []) await query(server.url, `drop role ${name}`);
@@ -58,6 +68,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     // PostgreSQL cannot clone a database that has connections.
     await query(server.url, `alter database ${templateDatabase} with allow_connections false`);
     project.provide('builtEntry', program.entry);
+    project.provide('answerRecorder', await buildRecorder(program));
     project.provide('programEntry', depth === 'full' ? program.entry : await bundleProgram(program));
   } catch (error) {
     await tearDown();
@@ -68,11 +79,14 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   project.provide('templateDatabase', templateDatabase);
   project.provide('blankCluster', server.blankCluster);
   project.provide('servingRole', roles?.serve);
+  project.provide('ownerRole', roles?.owner);
+  project.provide('pooledPort', pooler?.port);
   return tearDown;
 }
 
 interface PreparedRoles {
   serve: string;
+  owner: string;
   names: string[];
 }
 
@@ -82,7 +96,7 @@ async function prepareRoles(url: string): Promise<PreparedRoles> {
   try {
     const { apply, serve, owner, read } = createTestRoles(pool);
     await apply();
-    return { serve, names: [serve, owner, read] };
+    return { serve, owner, names: [serve, owner, read] };
   } finally {
     await pool.end();
   }

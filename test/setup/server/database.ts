@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { inject } from 'vitest';
 import type { Database } from '../../../src/persistence/connection/database.ts';
+import { usesPooler } from '../roles/pooled.ts';
 import { UNPREPARED } from '../roles/roles.ts';
 import { openDoor } from './door.ts';
 import { emptyForReuse, fingerprint } from './recycle.ts';
@@ -37,7 +38,8 @@ export async function createTestDatabase(): Promise<TestDatabase> {
   }
   const name = idle.pop() ?? (await createDatabase(template));
   const database = open(name, async () => {
-    const isEmpty = pristine !== undefined && (await emptyForReuse(database.url, pristine));
+    // PgBouncer keeps its connections to a database open.
+    const isEmpty = !usesPooler && pristine !== undefined && (await emptyForReuse(database.url, pristine));
     // The old URL becomes invalid, so a node that a test left open cannot reach the database of the next one.
     const renamed = isEmpty ? await renameDatabase(name) : undefined;
     if (renamed === undefined) await dropDatabase(name);
@@ -55,6 +57,7 @@ export async function createEmptyDatabase(options = ''): Promise<TestDatabase> {
 
 /** Returns a copy of the database. It must have no connections. */
 export async function cloneDatabase(database: TestDatabase): Promise<TestDatabase> {
+  if (usesPooler) await endSessions(database.name);
   const isPrepared = !database.name.startsWith(`${inject('databasePrefix')}${UNPREPARED}`);
   const name = await createDatabase(database.name, '', isPrepared ? '' : UNPREPARED);
   return open(name, () => dropDatabase(name));
@@ -113,6 +116,14 @@ function renameDatabase(name: string): Promise<string | undefined> {
   return runOnServer(inject('serverUrl'), `alter database ${name} rename to ${renamed}`).then(
     () => renamed,
     () => undefined,
+  );
+}
+
+/** Ends the sessions that PgBouncer keeps. */
+async function endSessions(name: string): Promise<void> {
+  await runOnServer(
+    inject('serverUrl'),
+    `select pg_terminate_backend(pid) from pg_stat_activity where datname = '${name}'`,
   );
 }
 

@@ -1,6 +1,7 @@
 import { createLogger, type Log } from '../../../src/log.ts';
 import { type Database, openDatabase } from '../../../src/persistence/connection/database.ts';
-import { asServingRole } from '../roles/roles.ts';
+import { nodeUrl } from '../roles/node-url.ts';
+import { throughPooler } from '../roles/pooled.ts';
 
 /** Opens LOOM's connections to a database, as a node does. */
 export function openDoor(
@@ -12,7 +13,7 @@ export function openDoor(
   return open(
     {
       // A node of an earlier version removes entries itself, for which the serving role has no right.
-      url: open === openDatabase ? asServingRole(url) : url,
+      url: open === openDatabase ? nodeUrl(url) : throughPooler(url),
       stateKey: 'default',
       poolMax,
       streamsMax: poolMax,

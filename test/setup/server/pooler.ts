@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { findServerUser, plainEnvironment } from '../../../src/dev/processes.ts';
 import { readDeployFile, replaceEach } from '../deploy/files.ts';
+import { POOLED_CONNECTIONS } from '../roles/pooled.ts';
 
 export interface Pooler {
   /** URL of the database through the pooler. */
@@ -31,36 +32,15 @@ export const hasPooler = program !== undefined;
 
 /** Starts a PgBouncer with the file of `docs/deploy`, but with this many connections to the server. */
 export async function startPooler(databaseUrl: string, poolSize: number): Promise<Pooler> {
-  if (program === undefined) throw new Error('PgBouncer is not installed');
-  const directory = await mkdtemp(join(tmpdir(), 'loom-test-pooler-'));
   const { hostname, port, pathname, username, password } = new URL(databaseUrl);
   const database = pathname.slice(1);
-  const ownPort = await freePort();
   const login = `user=${decodeURIComponent(username)} password=${decodeURIComponent(password)}`;
-  const configuration = replaceEach(readDeployFile('pgbouncer.ini'), {
+  const pooler = await launch(poolSize, {
     'loom = host=127.0.0.1 port=5432 dbname=loom': `${database} = host=${hostname} port=${port} dbname=${database} ${login}`,
-    'listen_port = 6432': `listen_port = ${ownPort}`,
     'auth_type = scram-sha-256': 'auth_type = any',
     'auth_file = /etc/pgbouncer/userlist.txt': 'admin_users = admin',
-    'default_pool_size = 20': `default_pool_size = ${poolSize}`,
-    'max_client_conn = 100': 'max_client_conn = 500',
   });
-  const file = join(directory, 'pgbouncer.ini');
-  await writeFile(file, configuration);
-  // PgBouncer refuses to run as root. The directory is unknown to others, and its password is that of a test.
-  await Promise.all([chmod(directory, 0o755), chmod(file, 0o644)]);
-  const user = await findServerUser();
-  const start = (): ChildProcess =>
-    spawn(program, [file], { ...user, cwd: '/', env: plainEnvironment, stdio: 'ignore' });
-  let child = start();
-  const signal = (): void => void child.kill('SIGKILL');
-  process.once('exit', signal);
-  const kill = async (): Promise<void> => {
-    const ended = once(child, 'close');
-    signal();
-    await ended;
-  };
-  const url = (name: string, login: string): string => `postgres://${login}@127.0.0.1:${ownPort}/${name}`;
+  const url = (name: string, login: string): string => `postgres://${login}@127.0.0.1:${pooler.port}/${name}`;
   await untilItAnswers(url(database, 'loom'));
   return {
     url: url(database, 'loom'),
@@ -71,10 +51,70 @@ export async function startPooler(databaseUrl: string, poolSize: number): Promis
     },
     pause: () => ask(url('pgbouncer', 'admin'), `pause "${database}"`).then(() => undefined),
     resume: () => ask(url('pgbouncer', 'admin'), `resume "${database}"`).then(() => undefined),
-    kill,
+    kill: pooler.kill,
     startAgain: async () => {
-      child = start();
+      pooler.start();
       await untilItAnswers(url('pgbouncer', 'admin'), 'show version');
+    },
+    stop: pooler.stop,
+  };
+}
+
+/**
+ * Starts a PgBouncer for all databases of a server, with this many connections for each database and role. It knows the
+ * superuser of the URL, and asks the server for every other role. With SCRAM, it needs no password of a role.
+ */
+export async function startServerPooler(serverUrl: string): Promise<Pick<Process, 'port' | 'stop'>> {
+  const { hostname, port, pathname, username, password } = new URL(serverUrl);
+  const superuser = decodeURIComponent(username);
+  const replaced = {
+    'loom = host=127.0.0.1 port=5432 dbname=loom': `* = host=${hostname} port=${port} auth_user=${superuser}`,
+  };
+  const pooler = await launch(POOLED_CONNECTIONS, replaced, `"${superuser}" "${decodeURIComponent(password)}"\n`);
+  await untilItAnswers(`postgres://${username}:${password}@127.0.0.1:${pooler.port}${pathname}`);
+  return pooler;
+}
+
+/** A PgBouncer of this process. */
+interface Process {
+  port: number;
+  kill(): Promise<void>;
+  /** Starts it again on the same port. */
+  start(): void;
+  stop(): Promise<void>;
+}
+
+async function launch(poolSize: number, replaced: Record<string, string>, logins?: string): Promise<Process> {
+  if (program === undefined) throw new Error('PgBouncer is not installed');
+  const directory = await mkdtemp(join(tmpdir(), 'loom-test-pooler-'));
+  const port = await freePort();
+  const loginFile = join(directory, 'userlist.txt');
+  const configuration = replaceEach(readDeployFile('pgbouncer.ini'), {
+    ...(logins === undefined ? {} : { '/etc/pgbouncer/userlist.txt': loginFile }),
+    ...replaced,
+    'listen_port = 6432': `listen_port = ${port}`,
+    'default_pool_size = 20': `default_pool_size = ${poolSize}`,
+    'max_client_conn = 100': 'max_client_conn = 500',
+  });
+  const file = join(directory, 'pgbouncer.ini');
+  await Promise.all([writeFile(file, configuration), writeFile(loginFile, logins ?? '')]);
+  // PgBouncer refuses to run as root. The directory is unknown to others, and its password is that of a test.
+  await Promise.all([chmod(directory, 0o755), chmod(file, 0o644), chmod(loginFile, 0o644)]);
+  const user = await findServerUser();
+  const run = (): ChildProcess => spawn(program, [file], { ...user, cwd: '/', env: plainEnvironment, stdio: 'ignore' });
+  let child = run();
+  const signal = (): void => void child.kill('SIGKILL');
+  process.once('exit', signal);
+  const kill = async (): Promise<void> => {
+    const ended = once(child, 'close');
+    signal();
+    await ended;
+  };
+  return {
+    port,
+    kill,
+    start: () => {
+      child = run();
     },
     stop: async () => {
       process.off('exit', signal);

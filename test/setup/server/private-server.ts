@@ -4,8 +4,10 @@ import pg from 'pg';
 import { inject } from 'vitest';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../../src/dev/postgres.ts';
 import { sendSignal, waitForEnd } from '../../../src/dev/processes.ts';
+import { poolPort, usesPooler } from '../roles/pooled.ts';
 import { makeDataDirectory } from '../run/data-directory.ts';
 import { copyCluster } from './blank-cluster.ts';
+import { startServerPooler } from './pooler.ts';
 import { childrenOf } from './processes.ts';
 
 export interface PrivateServerOptions {
@@ -69,6 +71,7 @@ export async function startPrivateServer(options: PrivateServerOptions = {}): Pr
   let isStandby = options.standbyOf !== undefined;
   let server = await start(0);
   let frozen: number[] = [];
+  const pooler = usesPooler && options.ssl === undefined ? await putPoolerBefore(server) : undefined;
 
   const freeze = async (): Promise<void> => {
     // Stop the postmaster first, so that it cannot start a child that is missing from the list.
@@ -118,6 +121,7 @@ export async function startPrivateServer(options: PrivateServerOptions = {}): Pr
     },
     stop: async () => {
       await thaw();
+      await pooler?.stop();
       await server.stop();
       // A server that was shut down before has kept its data. It may use another directory than the copied one.
       for (const one of [server.dataDirectory, dataDirectory]) await rm(one, { recursive: true, force: true });
@@ -136,6 +140,18 @@ function standbySettings(primaryUrl: string | undefined): Record<string, string>
     primary_conninfo: `host=${hostname} port=${port} ${login} application_name=${STANDBY_NAME}`,
     // A standby whose primary is away tries it again at this pace.
     wal_retrieve_retry_interval: '200ms',
+  };
+}
+
+/** Leads nodes through a PgBouncer to the server. */
+async function putPoolerBefore({ url, port }: EmbeddedPostgres): Promise<{ stop(): Promise<void> }> {
+  const pooler = await startServerPooler(url);
+  const forget = poolPort(port, pooler.port);
+  return {
+    stop: () => {
+      forget();
+      return pooler.stop();
+    },
   };
 }
 

@@ -1,4 +1,5 @@
 import { connect, createServer, type Socket } from 'node:net';
+import { throughPooler } from '../roles/pooled.ts';
 
 export interface TestProxy {
   /** URL of the database through the proxy. */
@@ -29,7 +30,7 @@ export interface TestProxy {
 
 /** Starts a TCP proxy in front of PostgreSQL. It can drop the answer to a statement that the server has executed. */
 export async function startProxy(databaseUrl: string): Promise<TestProxy> {
-  let target = new URL(databaseUrl);
+  let target = new URL(throughPooler(databaseUrl));
   const sockets = new Set<Socket>();
   const links = new Set<{ silent: 'none' | 'both' | 'answers' }>();
   const line = createLine();
@@ -89,7 +90,7 @@ export async function startProxy(databaseUrl: string): Promise<TestProxy> {
       bytesPerSecond = rate;
     },
     moveTo: (other) => {
-      target = new URL(other);
+      target = new URL(throughPooler(other));
     },
     hold: line.hold,
     delay: line.delay,

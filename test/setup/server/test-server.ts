@@ -3,6 +3,7 @@ import { createConnection } from 'node:net';
 import pg from 'pg';
 import { startEmbeddedPostgres } from '../../../src/dev/postgres.ts';
 import type { Depth } from '../depth.ts';
+import { usesPooler } from '../roles/pooled.ts';
 import { makeDataDirectory } from '../run/data-directory.ts';
 import { copyCluster, createBlankCluster } from './blank-cluster.ts';
 
@@ -59,7 +60,7 @@ async function startEmbedded(depth: Depth): Promise<TestServer> {
       dataDirectory,
       persistent: false,
       settings: { ...settings, ...(isQuick ? quickSettings : {}) },
-      files: isQuick ? { 'pg_hba.conf': 'host all all 127.0.0.1/32 password\n' } : {},
+      files: isQuick && !usesPooler ? { 'pg_hba.conf': 'host all all 127.0.0.1/32 password\n' } : {},
     });
     if (isQuick) await shortenPasswordCheck(server.url);
     return {
@@ -76,7 +77,7 @@ async function startEmbedded(depth: Depth): Promise<TestServer> {
 
 /**
  * Stores the password with one iteration of its hash. With it, and without SCRAM, a connection takes half the CPU time,
- * and a run opens thousands. Private servers and full runs use SCRAM.
+ * and a run opens thousands. Private servers and full runs use SCRAM, and so does PgBouncer for the roles of tests.
  */
 async function shortenPasswordCheck(url: string): Promise<void> {
   const client = new pg.Client({ connectionString: url });
