@@ -12,6 +12,9 @@ export type Depth = 'quick' | 'full';
 
 export const depth: Depth = readDepth(process.env.LOOM_TEST_DEPTH);
 
+/** Whether this process runs tests. Only then Vitest has something to inject: benchmarks use the same helpers. */
+export const isTestWorker = process.env.VITEST_WORKER_ID !== undefined;
+
 /** Seeds every random choice of the run, in all of its processes. */
 export const runSeed: number = readSeed(process.env.LOOM_TEST_SEED);
 

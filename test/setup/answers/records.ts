@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { inject } from 'vitest';
+import { isTestWorker } from '../depth.ts';
 import { checkAnswer } from './checks.ts';
 import type { SentAnswer } from './recorder.ts';
 
@@ -16,7 +17,7 @@ export interface AnswerRecord {
 
 /** Creates a record for a process that is about to start. Outside a test run, nothing is recorded. */
 export function createAnswerRecord(): AnswerRecord | undefined {
-  const recorder = process.env.VITEST_WORKER_ID === undefined ? undefined : inject('answerRecorder');
+  const recorder = isTestWorker ? inject('answerRecorder') : undefined;
   if (recorder === undefined) return undefined;
   const directory = mkdtempSync(join(tmpdir(), 'loom-test-answers-'));
   const file = join(directory, 'answers');

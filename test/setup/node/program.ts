@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { inject } from 'vitest';
 import { plainEnvironment } from '../../../src/dev/processes.ts';
 import { createAnswerRecord } from '../answers/records.ts';
+import { isTestWorker } from '../depth.ts';
 import { nodeUrl } from '../roles/node-url.ts';
 
 type Environment = Record<string, string>;
@@ -124,7 +125,7 @@ function servingUrl({ LOOM_PG_URL: url }: Environment): Environment {
 function launch(entry: string, args: string[], env: Environment, logFile?: string) {
   const file = logFile === undefined ? undefined : openSync(logFile, 'wx');
   // A program of an earlier version has another document.
-  const isOwn = entry === inject('programEntry') || entry === inject('builtEntry');
+  const isOwn = isTestWorker && (entry === inject('programEntry') || entry === inject('builtEntry'));
   const record = isOwn ? createAnswerRecord() : undefined;
   const recording = record === undefined ? [] : [record.option];
   const child = spawn(process.execPath, [...recording, entry, ...args], {

@@ -1,4 +1,5 @@
 import { inject } from 'vitest';
+import { isTestWorker } from '../depth.ts';
 
 /** Whether each node of the tests reaches its database through a PgBouncer in transaction mode. */
 export const usesPooler = process.env.LOOM_TEST_PGBOUNCER === '1';
@@ -17,8 +18,7 @@ export function poolPort(port: number, pooledPort: number): () => void {
 
 /** Returns the URL with the port of the server's PgBouncer in place of the server's own. Knows a list of hosts, too. */
 export function throughPooler(url: string): string {
-  // The process that prepares the run, and a benchmark, are no workers.
-  if (!usesPooler || process.env.VITEST_WORKER_ID === undefined) return url;
+  if (!usesPooler || !isTestWorker) return url;
   const serverUrl = inject('serverUrl');
   const pooledPort = inject('pooledPort');
   if (serverUrl !== undefined && pooledPort !== undefined) poolPort(Number(new URL(serverUrl).port), pooledPort);

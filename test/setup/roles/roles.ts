@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Pool } from 'pg';
 import { inject } from 'vitest';
+import { isTestWorker } from '../depth.ts';
 
 const text = await readFile(new URL('../../../docs/roles.sql', import.meta.url), 'utf8');
 const PASSWORD = 'secret';
@@ -49,9 +50,7 @@ export const usesRoles = process.env.LOOM_TEST_ROLES === '1';
 
 /** Returns the URL with which a node connects: with the serving role, if `usesRoles` and `url` has the superuser. */
 export function asServingRole(url: string): string {
-  // The process that prepares the run, and a benchmark, are no workers.
-  const isWorker = process.env.VITEST_WORKER_ID !== undefined;
-  if (!usesRoles || !isWorker || !URL.canParse(url)) return url;
+  if (!usesRoles || !isTestWorker || !URL.canParse(url)) return url;
   const role = inject('servingRole');
   const { pathname, username } = new URL(url);
   const prefix = `/${inject('databasePrefix')}`;
