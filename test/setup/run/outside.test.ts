@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { runProgram } from '../../../src/dev/processes.ts';
 
-const helpers = new URL('program.ts', import.meta.url).href;
+const helpers = new URL('../node/program.ts', import.meta.url).href;
 
 test('benchmarks, which are no test run, can start programs with the helpers of the tests', async () => {
   const script = `
