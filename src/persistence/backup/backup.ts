@@ -1,5 +1,6 @@
 // persistence/backup/ exports backups: it passes the state and its trail to the encoder of backup. It imports backup,
-// domain and, of persistence, activity/, connection/, read/, schema/ and state/. It must not know restores.
+// domain, errors, limits and, of persistence, activity/, connection/, read/, schema/ and state/. It must not know
+// restores.
 
 import type { BackupOptions } from '../../domain/backup.ts';
 import type { MemoryBudget } from '../../domain/memory.ts';
@@ -24,8 +25,8 @@ export interface BackupSource {
 }
 
 /**
- * Streams a backup of the state. All parts are of one transaction snapshot. The manifest comes last, so a truncated
- * backup is recognizably incomplete. Resolves when the snapshot has been taken. Format: docs/backup-format.md.
+ * Streams a backup of the state as of one instant. The manifest comes last, so a truncated backup is recognizably
+ * incomplete. Resolves when the snapshot has been taken. Format: docs/backup-format.md.
  */
 export async function openBackup(
   { database, stateKey, operations, chainChecks, memory }: BackupSource,
@@ -42,9 +43,9 @@ export async function openBackup(
       const row = await readStateHead(connection.within(), key);
       await assertConsistent(connection, row);
       const state = { ...row, stateKey: scratch ?? stateKey };
-      return { state, header: await readHeader(connection.within(), state) };
+      return { key, state, header: await readHeader(connection.within(), state) };
     },
-    write: async (connection, head, sink) => {
+    write: async (connection, head, sink, renew) => {
       const countingSink: Sink = {
         ...sink,
         write: (bytes) => {
@@ -52,7 +53,11 @@ export async function openBackup(
           return sink.write(bytes);
         },
       };
-      const output = { connection, sink: countingSink, progress: operation };
+      const renewSnapshot = async (): Promise<void> => {
+        await renew();
+        await selectStateKey(connection, head.key);
+      };
+      const output = { connection, sink: countingSink, progress: operation, renewSnapshot };
       const verdict = await writeBackup(output, head, options);
       if (verdict === undefined || scratch !== undefined) return;
       isBroken = !verdict.ok;

@@ -3,6 +3,8 @@ import { type AuditHead, GENESIS_HASH } from '../../domain/audit.ts';
 import { BACKUP_VERSION, type BackupHeader, type BackupOptions } from '../../domain/backup.ts';
 import type { StateHead } from '../../domain/state.ts';
 import type { ChainCheckRecord } from '../../domain/store.ts';
+import { LoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
 import type { Progress } from '../activity/operations.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { RowBlock } from '../connection/copy.ts';
@@ -13,6 +15,8 @@ import { assertTotals } from '../state/consistency.ts';
 
 /** Holds what a backup reads before its first byte. */
 export interface BackupHead {
+  /** The key of the rows: that of a scratch state is not the one in its header. */
+  key: string;
   state: StateHead;
   header: BackupHeader;
 }
@@ -21,6 +25,8 @@ export interface BackupOutput {
   connection: Connection;
   sink: Sink;
   progress: Progress;
+  /** Replaces the snapshot by a new one of the same state. */
+  renewSnapshot(): Promise<void>;
 }
 
 export type ChainVerdict = Omit<ChainCheckRecord, 'by' | 'checked_at'>;
@@ -99,33 +105,69 @@ function skipJsonVersion(rows: RowBlock, columns: number): RowBlock {
   return rows;
 }
 
-/** Writes the last `limit` entries, or all. Returns the head before the first of them. */
+/**
+ * Writes the last `limit` entries up to `head`, or all. Returns the head before the first of them.
+ *
+ * An entry never changes, so a few thousand at a time are read from a snapshot of their own. In one for all of them,
+ * commits would take twice as long after half a minute. Only a restore that truncates the trail, or the drop of a
+ * scratch state, removes entries: then the backup fails.
+ */
 async function writeAudit(
-  { connection, sink, progress }: BackupOutput,
+  output: BackupOutput,
   encoder: BackupEncoder,
   head: AuditHead,
   limit = head.seq,
 ): Promise<AuditHead> {
+  const { connection, sink } = output;
   const previous = await headBefore(connection.within(), Math.max(1, head.seq - limit + 1));
-  await connection.execute(`select set_config('loom.after', $1, true)`, [String(previous.seq)]);
+  const lastHash = await readHash(connection.within(), head.seq);
   await sink.write(encoder.beginAudit(previous));
+  for (let after = previous.seq; after < head.seq; after += limits.maxSnapshotEntries) {
+    await output.renewSnapshot();
+    if ((await readHash(connection.within(), head.seq)) !== lastHash) throw entriesRemoved();
+    await writeEntries(output, encoder, { after, upTo: Math.min(after + limits.maxSnapshotEntries, head.seq) });
+  }
+  return previous;
+}
+
+async function writeEntries(
+  { connection, sink, progress }: BackupOutput,
+  encoder: BackupEncoder,
+  { after, upTo }: { after: number; upTo: number },
+): Promise<void> {
+  await connection.execute(`select set_config('loom.after', $1, true), set_config('loom.up_to', $2, true)`, [
+    String(after),
+    String(upTo),
+  ]);
   const query = `select seq, hash, entry from loom_audit
-    where state_key = current_setting('loom.state_key') and seq > current_setting('loom.after')::bigint order by seq`;
+    where state_key = current_setting('loom.state_key')
+      and seq > current_setting('loom.after')::bigint and seq <= current_setting('loom.up_to')::bigint order by seq`;
   for await (const rows of connection.copyRows(query, sink)) {
     progress.count({ entries: rows.fields.length / 6 });
     await writeParts(sink, encoder.entries(skipJsonVersion(rows, 3)));
   }
-  return previous;
+}
+
+function entriesRemoved(): LoomError {
+  const detail =
+    'Entries of the audit trail were removed while the backup was read, by a restore that truncates the trail or by the ' +
+    'drop of the scratch state. Take the backup again.';
+  return new LoomError('state_busy', detail, { retryAfterSeconds: 1 });
 }
 
 /** Returns the head that the first entry of the backup is linked to. */
 async function headBefore(queries: Queries, seq: number): Promise<AuditHead> {
   if (seq === 1) return { seq: 0, hash: GENESIS_HASH };
-  const row = await queries.firstRow<AuditHead>(
-    `select seq, encode(hash, 'hex') as hash from loom_audit
+  // If the entry was removed by force, the chain is broken. The manifest of the backup records this.
+  return { seq: seq - 1, hash: (await readHash(queries, seq - 1)) ?? GENESIS_HASH };
+}
+
+/** Returns the stored hash of an entry; undefined if there is no such entry. */
+async function readHash(queries: Queries, seq: number): Promise<string | undefined> {
+  const row = await queries.firstRow<{ hash: string }>(
+    `select encode(hash, 'hex') as hash from loom_audit
       where state_key = current_setting('loom.state_key') and seq = $1`,
-    [seq - 1],
+    [seq],
   );
-  // The entry was removed by force, so the chain is broken. The manifest of the backup records this.
-  return row ?? { seq: seq - 1, hash: GENESIS_HASH };
+  return row?.hash;
 }

@@ -3,7 +3,7 @@ import type { PoolClient } from 'pg';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Runner } from './client.ts';
-import type { Connection } from './connection.ts';
+import type { Connection, Queries } from './connection.ts';
 import { isConnectionFault, isInStep, throwDatabaseError } from './faults.ts';
 
 /** Names the kind of a transaction. `snapshot` sees the database as of its first statement. */
@@ -17,6 +17,16 @@ const beginStatements: Record<TransactionMode, string> = {
   read: `begin isolation level read committed read only; ${SEE_ALL_ROWS}`,
   snapshot: `begin isolation level repeatable read read only; ${SEE_ALL_ROWS}`,
 };
+
+/**
+ * Ends the snapshot of a transaction in the mode `snapshot`, and takes a new one. What was set for the transaction is
+ * lost. While a snapshot is open, PostgreSQL keeps all versions of the rows that commits replace, and commits read them
+ * again and again.
+ */
+export async function renewSnapshot(queries: Queries): Promise<void> {
+  await queries.execute('commit');
+  await queries.execute(beginStatements.snapshot);
+}
 
 export interface TransactionOptions {
   signal?: AbortSignal | undefined;

@@ -15,7 +15,7 @@ export function createYielder(): (bytes: number) => Promise<void> | undefined {
 const BUSY_TURNS = 2;
 
 /** Longer than a turn's work for a backup. With half of it, commits kept only half of their rate (`waits`). */
-const PAUSE_MS = 12;
+const PAUSE_MS = 8;
 
 /** What a polite yielder waits with. */
 export interface Waits {

@@ -7,6 +7,7 @@ import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
 import { boundTransaction } from '../connection/session-bounds.ts';
+import { renewSnapshot } from '../connection/transaction.ts';
 
 /** Accepts the bytes of a stream. `write` resolves when the next write may follow, and rejects after a disconnect. */
 export interface Sink {
@@ -20,8 +21,11 @@ export interface Sink {
 export interface StreamPlan<Head> {
   /** Reads what the answer needs before the first byte. If it rejects, `openStream` rejects and no body is sent. */
   prepare(connection: Connection): Promise<Head>;
-  /** Writes the body. If it rejects, the body is destroyed, so that no reader mistakes a part for the whole. */
-  write(connection: Connection, head: Head, sink: Sink): Promise<void>;
+  /**
+   * Writes the body. If it rejects, the body is destroyed, so that no reader mistakes a part for the whole. `renew`
+   * replaces the snapshot by a new one, for reading what never changes.
+   */
+  write(connection: Connection, head: Head, sink: Sink, renew: () => Promise<void>): Promise<void>;
   /** Called once, when the body has ended (undefined) or failed. */
   onClose?(error: unknown): void;
   /** Aborts when the client disconnects, also while the stream waits for its share of the pool. */
@@ -73,7 +77,11 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
       share?.resize(BODY_BUFFER_BYTES);
       share?.makeReclaimable((error) => body.destroy(error));
       resolve({ head, body });
-      await plan.write(connection, head, createSink(body, closed.signal, share));
+      const renew = async (): Promise<void> => {
+        await renewSnapshot(connection);
+        await boundTransaction(connection);
+      };
+      await plan.write(connection, head, createSink(body, closed.signal, share), renew);
     };
     database
       .transaction('snapshot', read, { signal: closed.signal, lane: plan.lane })

@@ -1,0 +1,122 @@
+import type { Readable } from 'node:stream';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { limits } from '../../../src/limits.ts';
+import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
+import { createEmptyDatabase, type TestDatabase } from '../../setup/server/database.ts';
+import { fillState } from '../../setup/server/filled-state.ts';
+
+/** Far more than all buffers between PostgreSQL and the reader hold. */
+const ENTRIES = 2 * limits.maxSnapshotEntries + 1_000;
+
+let database: TestDatabase;
+let node: TestStore;
+beforeAll(async () => {
+  database = await createEmptyDatabase();
+  await fillState(database.url, { documents: 3, documentBytes: 100, entries: ENTRIES });
+  node = await openTestStore(database.url);
+});
+afterAll(async () => {
+  await node.close();
+  await database.drop();
+});
+
+interface Reader {
+  /** Reads at least this many bytes more. */
+  read(bytes: number): Promise<void>;
+  /** Reads the rest, and returns the whole. */
+  readAll(): Promise<string>;
+}
+
+function slowReader(body: Readable): Reader {
+  const chunks: Buffer[] = [];
+  const source = body[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  const next = async (): Promise<number | undefined> => {
+    const { done, value } = await source.next();
+    if (done === true) return undefined;
+    chunks.push(Buffer.from(value));
+    return value.length;
+  };
+  return {
+    read: async (bytes) => {
+      for (let left = bytes; left > 0; left -= (await next()) ?? left);
+    },
+    readAll: async () => {
+      while ((await next()) !== undefined);
+      return Buffer.concat(chunks).toString('utf8');
+    },
+  };
+}
+
+async function openSlowBackup(): Promise<Reader> {
+  const context = { requestId: 'test', signal: new AbortController().signal };
+  const { body } = await node.store.openBackup({ includeAudit: true }, context);
+  return slowReader(body);
+}
+
+/** Returns the oldest transaction that the snapshot of the backup still has to see as running. */
+async function oldestSeen(): Promise<number> {
+  const { rows } = await database.pool.query<{ oldest: string }>(
+    `select backend_xmin::text as oldest from pg_stat_activity
+      where datname = current_database() and backend_xmin is not null and pid <> pg_backend_pid()`,
+  );
+  return Number(rows[0]?.oldest);
+}
+
+const MiB = 1024 * 1024;
+
+describe('a backup whose client is slow', () => {
+  it('does not keep its first snapshot, so PostgreSQL can remove what commits replace', async () => {
+    const reader = await openSlowBackup();
+    await reader.read(1);
+    const first = await oldestSeen();
+    await node.put('document-0', { changed: 1 });
+    await reader.read(4 * MiB);
+    await expect.poll(oldestSeen).toBeGreaterThan(first);
+    await reader.readAll();
+  });
+
+  it('is of the instant at which it began, whatever is committed meanwhile', async () => {
+    const before = await node.state();
+    const { head, revision } = await node.store.readHead();
+    const reader = await openSlowBackup();
+    for (let change = 1; change <= 12; change += 1) {
+      await reader.read(MiB / 4);
+      await node.put(`document-${change % 3}`, { change });
+    }
+    const text = await reader.readAll();
+    const backup = JSON.parse(text);
+    expect(backup.state).toEqual(before);
+    expect(backup.revision).toBe(revision);
+    expect(backup.audit_entries).toHaveLength(head.seq);
+    expect(backup.audit_entries.at(-1)).toMatchObject(head);
+    expect(backup.manifest).toMatchObject({ audit_verified: true, audit_head: head });
+    await node.restore(text);
+    expect(await node.state()).toEqual(before);
+    expect(await verify(node)).toMatchObject({ ok: true });
+  });
+
+  it('fails if a restore removes entries that it has still to read, also if others have taken their places', async () => {
+    const earlier = await node.backup();
+    for (let change = 1; change <= 3; change += 1) await node.put('document-0', { change });
+    for (const laterCommits of [0, 5]) {
+      const reader = await openSlowBackup();
+      await reader.read(1);
+      await node.restore(earlier, { truncate_audit: true });
+      for (let change = 1; change <= laterCommits; change += 1) await node.put('document-1', { change });
+      await expect(reader.readAll()).rejects.toMatchObject({ code: 'state_busy', message: /Take the backup again/ });
+    }
+    expect(JSON.parse(await node.backup()).manifest).toMatchObject({ audit_verified: true });
+  });
+
+  it('does not notice a restore that is undone meanwhile, because the same entries are back', async () => {
+    const earlier = await node.backup();
+    await node.put('document-0', { change: 1 });
+    const head = (await node.store.readHead()).head;
+    const reader = await openSlowBackup();
+    await reader.read(1);
+    await node.restore(earlier, { truncate_audit: true });
+    await node.undo();
+    const backup = JSON.parse(await reader.readAll());
+    expect(backup.manifest).toMatchObject({ audit_verified: true, audit_head: head });
+  });
+});
