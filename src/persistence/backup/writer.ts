@@ -1,5 +1,5 @@
 import { type BackupEncoder, createBackupEncoder } from '../../backup/format/encoder.ts';
-import { type AuditHead, GENESIS_HASH } from '../../domain/audit.ts';
+import { type AuditHead, EMPTY_HEAD, GENESIS_HASH } from '../../domain/audit.ts';
 import { BACKUP_VERSION, type BackupHeader, type BackupOptions } from '../../domain/backup.ts';
 import type { StateHead } from '../../domain/state.ts';
 import type { ChainCheckRecord } from '../../domain/store.ts';
@@ -106,7 +106,7 @@ function skipJsonVersion(rows: RowBlock, columns: number): RowBlock {
 }
 
 /**
- * Writes the last `limit` entries up to `head`, or all. Returns the head before the first of them.
+ * Writes the last `limit` entries, or all. Returns the head before the first of them.
  *
  * An entry never changes, so a few thousand at a time are read from a snapshot of their own. In one for all of them,
  * commits would take twice as long after half a minute. Only a restore that truncates the trail, or the drop of a
@@ -120,12 +120,12 @@ async function writeAudit(
 ): Promise<AuditHead> {
   const { connection, sink } = output;
   const previous = await headBefore(connection.within(), Math.max(1, head.seq - limit + 1));
-  const lastHash = await readHash(connection.within(), head.seq);
+  const last = await readLast(connection.within());
   await sink.write(encoder.beginAudit(previous));
-  for (let after = previous.seq; after < head.seq; after += limits.maxSnapshotEntries) {
+  for (let after = previous.seq; after < last.seq; after += limits.maxSnapshotEntries) {
     await output.renewSnapshot();
-    if ((await readHash(connection.within(), head.seq)) !== lastHash) throw entriesRemoved();
-    await writeEntries(output, encoder, { after, upTo: Math.min(after + limits.maxSnapshotEntries, head.seq) });
+    if ((await readHash(connection.within(), last.seq)) !== last.hash) throw entriesRemoved();
+    await writeEntries(output, encoder, { after, upTo: Math.min(after + limits.maxSnapshotEntries, last.seq) });
   }
   return previous;
 }
@@ -160,6 +160,15 @@ async function headBefore(queries: Queries, seq: number): Promise<AuditHead> {
   if (seq === 1) return { seq: 0, hash: GENESIS_HASH };
   // If the entry was removed by force, the chain is broken. The manifest of the backup records this.
   return { seq: seq - 1, hash: (await readHash(queries, seq - 1)) ?? GENESIS_HASH };
+}
+
+/** Returns the last entry. It is the head, unless somebody has changed rows by hand: then the manifest says so. */
+async function readLast(queries: Queries): Promise<AuditHead> {
+  const row = await queries.firstRow<AuditHead>(
+    `select seq, encode(hash, 'hex') as hash from loom_audit
+      where state_key = current_setting('loom.state_key') order by seq desc limit 1`,
+  );
+  return row ?? EMPTY_HEAD;
 }
 
 /** Returns the stored hash of an entry; undefined if there is no such entry. */
