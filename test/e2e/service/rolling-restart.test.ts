@@ -226,7 +226,7 @@ describe('with a frozen database', () => {
     const { url, stop, output } = await startOn(server.url, { LOOM_SHUTDOWN_TIMEOUT_MS: String(timeoutMs) });
     expect((await put(url, 'before')).status).toBeLessThan(300);
     // The status takes up to five connections, and one must be left for a batch.
-    await Promise.all(Array.from({ length: 50 }, () => call(url, { path: '/v1/documents/before' })));
+    await Promise.all(Array.from({ length: 50 }, () => call(url, { path: '/v1/documents' })));
     const names = Array.from({ length: count }, (_, index) => `waiting-${index}`);
     const [first = '', ...others] = names;
     // The first commit is sent, and waits for the state row. The others are not sent.
@@ -239,8 +239,9 @@ describe('with a frozen database', () => {
       () => readStatus(url),
       ({ queue }) => queue.depth === count,
     );
-    // Some of these have a connection, and the others wait for one.
-    const reads = Array.from({ length: 20 }, () => call(url, { path: '/v1/documents/before' }));
+    // Some of the pages have a connection, and the others wait for one. The reads of one document share a statement.
+    const paths = ['/v1/documents', '/v1/documents/before'];
+    const reads = Array.from({ length: 40 }, (_, index) => call(url, { path: paths[index % 2] ?? '' }));
     await waitUntil(
       () => readStatus(url),
       ({ pool }) => pool.waiting >= 10,
@@ -257,7 +258,7 @@ describe('with a frozen database', () => {
     expect(unsent).toBeGreaterThan(0);
     expect(unknown).toBeGreaterThan(0);
     expect(unsent + unknown).toBe(count);
-    expect(tally((await Promise.all(reads)).map(({ status }) => String(status)))).toEqual({ 503: 20 });
+    expect(tally((await Promise.all(reads)).map(({ status }) => String(status)))).toEqual({ 503: 40 });
 
     await server.thaw();
     await holder.release();
