@@ -1,5 +1,5 @@
 import { type BackupEncoder, createBackupEncoder } from '../../backup/format/encoder.ts';
-import { type AuditHead, EMPTY_HEAD, GENESIS_HASH } from '../../domain/audit.ts';
+import { type AuditHead, GENESIS_HASH } from '../../domain/audit.ts';
 import { BACKUP_VERSION, type BackupHeader, type BackupOptions } from '../../domain/backup.ts';
 import type { StateHead } from '../../domain/state.ts';
 import type { ChainCheckRecord } from '../../domain/store.ts';
@@ -122,10 +122,12 @@ async function writeAudit(
   const previous = await headBefore(connection.within(), Math.max(1, head.seq - limit + 1));
   const last = await readLast(connection.within());
   await sink.write(encoder.beginAudit(previous));
-  for (let after = previous.seq; after < last.seq; after += limits.maxSnapshotEntries) {
+  if (last === undefined) return previous;
+  for (let after = previous.seq, isEnd = false; !isEnd; after += limits.maxSnapshotEntries) {
+    isEnd = after + limits.maxSnapshotEntries >= head.seq;
     await output.renewSnapshot();
     if ((await readHash(connection.within(), last.seq)) !== last.hash) throw entriesRemoved();
-    await writeEntries(output, encoder, { after, upTo: Math.min(after + limits.maxSnapshotEntries, last.seq) });
+    await writeEntries(output, encoder, { after, upTo: isEnd ? last.seq : String(after + limits.maxSnapshotEntries) });
   }
   return previous;
 }
@@ -133,11 +135,11 @@ async function writeAudit(
 async function writeEntries(
   { connection, sink, progress }: BackupOutput,
   encoder: BackupEncoder,
-  { after, upTo }: { after: number; upTo: number },
+  { after, upTo }: { after: number; upTo: string },
 ): Promise<void> {
   await connection.execute(`select set_config('loom.after', $1, true), set_config('loom.up_to', $2, true)`, [
     String(after),
-    String(upTo),
+    upTo,
   ]);
   const query = `select seq, hash, entry from loom_audit
     where state_key = current_setting('loom.state_key')
@@ -162,17 +164,19 @@ async function headBefore(queries: Queries, seq: number): Promise<AuditHead> {
   return { seq: seq - 1, hash: (await readHash(queries, seq - 1)) ?? GENESIS_HASH };
 }
 
-/** Returns the last entry. It is the head, unless somebody has changed rows by hand: then the manifest says so. */
-async function readLast(queries: Queries): Promise<AuditHead> {
-  const row = await queries.firstRow<AuditHead>(
-    `select seq, encode(hash, 'hex') as hash from loom_audit
-      where state_key = current_setting('loom.state_key') order by seq desc limit 1`,
+/**
+ * Returns the last entry. It is the head, unless somebody has changed rows by hand: then the manifest says so. Its seq
+ * may be larger than a number can be.
+ */
+async function readLast(queries: Queries): Promise<{ seq: string; hash: string } | undefined> {
+  return await queries.firstRow(
+    `select seq::text, encode(hash, 'hex') as hash from loom_audit
+      where state_key = current_setting('loom.state_key') order by loom_audit.seq desc limit 1`,
   );
-  return row ?? EMPTY_HEAD;
 }
 
 /** Returns the stored hash of an entry; undefined if there is no such entry. */
-async function readHash(queries: Queries, seq: number): Promise<string | undefined> {
+async function readHash(queries: Queries, seq: number | string): Promise<string | undefined> {
   const row = await queries.firstRow<{ hash: string }>(
     `select encode(hash, 'hex') as hash from loom_audit
       where state_key = current_setting('loom.state_key') and seq = $1`,
