@@ -7,7 +7,9 @@ export interface MemoryShare {
   resize(bytes: number): void;
   /** Counts bytes that the client has sent or taken: the slowest client loses its share first. */
   countMoved(bytes: number): void;
-  /** Allows the budget to take this share back while the client is slow: `onLost` must free the memory. */
+  /**
+   * Allows the budget to take this share back if the client is slow from now on: `onLost` must free the memory.
+   */
   makeReclaimable(onLost: (error: LoomError) => void): void;
   /** Ends this permission, for example because the whole body has arrived. */
   makeFixed(): void;
@@ -36,6 +38,8 @@ export interface MemoryBudgetOptions {
   maxBytes: number;
   /** Protects a share from being taken back during its first milliseconds. */
   minHoldMs: number;
+  /** Protects the share of a client that has moved at least so many bytes a second. By default, nobody is so fast. */
+  fastBytesPerSecond?: number;
   now(): number;
 }
 
@@ -102,6 +106,7 @@ function createShare({ resize, free, now }: ShareActions): MemoryShare {
     },
     makeReclaimable: (onLost) => {
       holder.reclaimableSinceMs = now();
+      holder.movedBytes = 0;
       holder.onLost = onLost;
     },
     makeFixed: () => {
@@ -123,14 +128,19 @@ function createShare({ resize, free, now }: ShareActions): MemoryShare {
   };
 }
 
-/** Returns the share, other than `asking`, that keeps the most bytes for the longest time per byte of progress. */
-function findSlowest(holders: Set<Holder>, asking: Holder, { minHoldMs, now }: MemoryBudgetOptions) {
+/**
+ * Returns the share, other than `asking`, that keeps the most bytes for the longest time per byte of progress. Never
+ * returns that of a fast client, which frees it soon.
+ */
+function findSlowest(holders: Set<Holder>, asking: Holder, options: MemoryBudgetOptions) {
+  const { minHoldMs, fastBytesPerSecond = Number.POSITIVE_INFINITY, now } = options;
   const nowMs = now();
   let slowest: Holder | undefined;
   let highestCost = 0;
   for (const holder of holders) {
     const ageMs = nowMs - holder.reclaimableSinceMs;
     if (holder === asking || holder.onLost === undefined || ageMs < minHoldMs) continue;
+    if (holder.movedBytes * 1_000 >= fastBytesPerSecond * ageMs) continue;
     const cost = (holder.bytes * ageMs) / (holder.movedBytes + 1);
     if (cost <= highestCost) continue;
     highestCost = cost;
@@ -145,7 +155,7 @@ function busy({ purpose, maxBytes }: MemoryBudgetOptions, usedBytes: number): Lo
 }
 
 function tooSlow({ purpose, maxBytes }: MemoryBudgetOptions): LoomError {
-  const detail = `The node needed the memory of this request, because it held ${maxBytes} bytes of ${purpose} and this client was the slowest. Send the request again.`;
+  const detail = `The node needed the memory of this request, because its ${maxBytes} bytes for ${purpose} were in use and this client was the slowest. Send the request again.`;
   return new LoomError('node_busy', detail, { retryAfterSeconds: 1 });
 }
 
@@ -159,6 +169,11 @@ export function createMemoryBudgets(now: () => number): MemoryBudgets {
   const shared = { minHoldMs: limits.minMemoryHoldMs, now };
   return {
     bodies: createMemoryBudget({ ...shared, purpose: 'request bodies', maxBytes: limits.maxBodiesBytes }),
-    answers: createMemoryBudget({ ...shared, purpose: 'answers', maxBytes: limits.maxAnswersBytes }),
+    answers: createMemoryBudget({
+      ...shared,
+      purpose: 'answers',
+      maxBytes: limits.maxAnswersBytes,
+      fastBytesPerSecond: limits.fastReaderBytesPerSecond,
+    }),
   };
 }

@@ -27,6 +27,9 @@ export const httpLimits = {
   /** Protects a body or answer from losing its memory to another one during this time. A fast client needs no more. */
   minMemoryHoldMs: 1_000,
 
+  /** Protects a reader that takes so much from losing its memory to another one. It frees 8 MiB within 8 s. */
+  fastReaderBytesPerSecond: 1 * MiB,
+
   /** Bounds how long a read waits for memory for a large document, page or entry. Other reads free theirs in less. */
   memoryWaitMs: 5_000,
 

@@ -59,6 +59,41 @@ describe('a budget of memory', () => {
     expect(budget.usedBytes()).toBe(75);
   });
 
+  test('never takes back the share of a fast client, however many bytes it has', () => {
+    let nowMs = 0;
+    const fastBytesPerSecond = 1_000;
+    const budget = createMemoryBudget({
+      purpose: 'answers',
+      maxBytes: 100,
+      minHoldMs: 10,
+      fastBytesPerSecond,
+      now: () => nowMs,
+    });
+    const fast = openReclaimable(budget, 90, 2_000);
+    nowMs = 2_000;
+    expect(resize(budget.open(), 20)).toThrow('holds 90 of at most 100 bytes of answers');
+    nowMs = 2_001;
+    budget.open().resize(20);
+    expect(fast.lost).toEqual(['node_busy']);
+  });
+
+  test('measures how fast a client is from the moment at which the share can be taken back', () => {
+    let nowMs = 0;
+    const fastBytesPerSecond = 1_000;
+    const budget = createMemoryBudget({
+      purpose: 'answers',
+      maxBytes: 100,
+      minHoldMs: 10,
+      fastBytesPerSecond,
+      now: () => nowMs,
+    });
+    const { share, lost } = openReclaimable(budget, 90, 1_000_000);
+    share.makeReclaimable((error) => lost.push(error.code));
+    nowMs = 10;
+    budget.open().resize(20);
+    expect(lost).toEqual(['node_busy']);
+  });
+
   test('never takes back a share whose body is complete', () => {
     const { budget, pass } = createBudget();
     const complete = openReclaimable(budget, 90);

@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { limits } from '../../src/limits.ts';
 import { asAdmin, asClient, createTestServer, type TestServer } from '../setup/node/http.ts';
 import { POOLED_CONNECTIONS, usesPooler } from '../setup/roles/pooled.ts';
 
@@ -97,4 +99,22 @@ describe('with all connections for streams taken', () => {
     const refused = await server.request('GET', '/v1/audit/verify', { headers: asAdmin });
     expect([refused.status, refused.json().code]).toEqual([503, 'streams_busy']);
   });
+});
+
+test('a backup that is read slowly is not cut off by readers of large documents', async () => {
+  const path = '/v1/documents/large';
+  const body = JSON.stringify('x'.repeat(limits.maxDocumentBytes - 100));
+  expect((await server.request('PUT', path, { body })).status).toBe(201);
+  const answer = await fetch(`http://127.0.0.1:${port}/v1/admin/persistence/backup`, { headers: asAdmin });
+  const chunks: Buffer[] = [];
+  for await (const chunk of answer.body ?? []) {
+    chunks.push(Buffer.from(chunk));
+    if (chunks.length > 1) continue;
+    // Now the node may take its memory.
+    await sleep(limits.minMemoryHoldMs + 100);
+    const readers = Array.from({ length: 3 }, () => server.request('GET', path));
+    expect((await Promise.all(readers)).map(({ status }) => status)).toEqual([200, 200, 200]);
+  }
+  expect(JSON.parse(Buffer.concat(chunks).toString('utf8'))).toMatchObject({ manifest: { audit_verified: true } });
+  expect((await server.request('DELETE', path)).status).toBe(200);
 });

@@ -55,7 +55,8 @@ const MEMORY_PAUSE_MS = 50;
 /**
  * Streams what one `REPEATABLE READ READ ONLY` transaction reads: all of one instant, without delaying commits. The
  * body ends only after the transaction has committed. If the reader disconnects, only its connection is closed. Rejects
- * with `node_busy` if no memory is free for its buffers. When others need the memory, the slowest stream fails with it.
+ * with `node_busy` if no memory is free for its buffers. When others need the memory of its long lines, a slow stream
+ * fails with it.
  */
 export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Promise<{ head: Head; body: Readable }> {
   const body = new PassThrough({ highWaterMark: BODY_BUFFER_BYTES });
@@ -75,7 +76,6 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
       await boundTransaction(connection);
       const head = await plan.prepare(connection);
       share?.resize(BODY_BUFFER_BYTES);
-      share?.makeReclaimable((error) => body.destroy(error));
       resolve({ head, body });
       const renew = async (): Promise<void> => {
         await renewSnapshot(connection);
@@ -117,6 +117,8 @@ function createSink(body: PassThrough, closed: AbortSignal, share: MemoryShare |
     write: (bytes) =>
       bytes.length <= SLICE_BYTES ? writeOne(bytes) : writeSlices(Buffer.from(bytes), writeOne, share),
     onLongLine: async (bytes) => {
+      // Without a long line, a stream holds so little that it would be lost for nothing.
+      share?.makeReclaimable((error) => body.destroy(error));
       await waitForMemory(() => share?.resize(BODY_BUFFER_BYTES + LINE_MEMORY_FACTOR * bytes), closed);
     },
   };
@@ -131,6 +133,7 @@ async function writeSlices(
     await writeOne(bytes.subarray(start, start + SLICE_BYTES));
   }
   share?.resize(BODY_BUFFER_BYTES);
+  share?.makeFixed();
 }
 
 /**

@@ -91,9 +91,9 @@ function findDescribed(answer: Received): Found | undefined {
   return { described, at: shared === undefined ? at : ['components', 'responses', shared], where };
 }
 
-/** Returns the path as the node routes it: neither `.` nor `..` is resolved. */
+/** Returns the path as the node routes it: neither `.` nor `..` is resolved, and `#` ends it. */
 function pathOf({ url }: Received): string {
-  return url.replace(/^https?:\/\/[^/?]*/i, '').split('?', 1)[0] ?? '';
+  return url.replace(/^https?:\/\/[^/?]*/i, '').split(/[?#]/, 1)[0] ?? '';
 }
 
 /** Throws unless an answer without a route is a problem. */
