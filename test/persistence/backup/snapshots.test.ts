@@ -58,14 +58,13 @@ async function openSlowBackup(): Promise<Reader> {
   return slowReader(body);
 }
 
-/** Returns the oldest transaction whose changes the backup must not see; undefined without a snapshot. */
-async function oldestSeen(): Promise<string | undefined> {
-  const { rows } = await database.pool.query<{ oldest: string }>(
-    `select backend_xmin::text as oldest from pg_stat_activity
-      where datname = current_database() and backend_type = 'client backend' and backend_xmin is not null
-        and pid <> pg_backend_pid()`,
+/** Returns when the snapshot of the backup was taken; undefined without one. */
+async function snapshotTaken(): Promise<string | undefined> {
+  const { rows } = await database.pool.query<{ taken: string }>(
+    `select xact_start::text as taken from pg_stat_activity
+      where datname = current_database() and query like 'copy (select seq, hash, entry%'`,
   );
-  return rows[0]?.oldest;
+  return rows[0]?.taken;
 }
 
 const MiB = 1024 * 1024;
@@ -75,8 +74,8 @@ describe('a backup whose client is slow', () => {
     const reader = await openSlowBackup();
     const seen = new Set<string>();
     for (let change = 1; await reader.read(MiB / 4); change += 1) {
-      const oldest = await oldestSeen();
-      if (oldest !== undefined) seen.add(oldest);
+      const taken = await snapshotTaken();
+      if (taken !== undefined) seen.add(taken);
       await node.put('document-0', { change });
     }
     expect(seen.size).toBeGreaterThan(1);

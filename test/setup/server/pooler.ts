@@ -106,6 +106,7 @@ async function launch(poolSize: number, replaced: Record<string, string>, logins
   const signal = (): void => void child.kill('SIGKILL');
   process.once('exit', signal);
   const kill = async (): Promise<void> => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'close');
     signal();
     await ended;
