@@ -165,8 +165,10 @@ class RowWriter implements CopyRow {
   }
 
   addTimestamp(microseconds: number | bigint): void {
-    if (typeof microseconds === 'bigint') this.addInteger(microseconds - BigInt(EPOCH_MICROSECONDS));
-    else this.addInteger(microseconds - EPOCH_MICROSECONDS);
+    const sinceEpoch = Number(microseconds) - EPOCH_MICROSECONDS;
+    // A time before 1715 is too far from the year 2000 for an exact number.
+    if (typeof microseconds === 'number' && Number.isSafeInteger(sinceEpoch)) this.addInteger(sinceEpoch);
+    else this.addInteger(BigInt(microseconds) - BigInt(EPOCH_MICROSECONDS));
   }
 
   addText(text: string): void {
