@@ -4,9 +4,10 @@ import { limits } from '../../src/limits.ts';
 
 const MiB = 2 ** 20;
 
-function createBudget() {
+function createBudget(more: { fastBytesPerSecond?: number } = {}) {
   let nowMs = 0;
-  const budget = createMemoryBudget({ purpose: 'request bodies', maxBytes: 100, minHoldMs: 10, now: () => nowMs });
+  const options = { purpose: 'request bodies', maxBytes: 100, minHoldMs: 10, now: () => nowMs, ...more };
+  const budget = createMemoryBudget(options);
   return { budget, pass: (ms: number) => (nowMs += ms) };
 }
 
@@ -60,36 +61,20 @@ describe('a budget of memory', () => {
   });
 
   test('never takes back the share of a fast client, however many bytes it has', () => {
-    let nowMs = 0;
-    const fastBytesPerSecond = 1_000;
-    const budget = createMemoryBudget({
-      purpose: 'answers',
-      maxBytes: 100,
-      minHoldMs: 10,
-      fastBytesPerSecond,
-      now: () => nowMs,
-    });
+    const { budget, pass } = createBudget({ fastBytesPerSecond: 1_000 });
     const fast = openReclaimable(budget, 90, 2_000);
-    nowMs = 2_000;
-    expect(resize(budget.open(), 20)).toThrow('holds 90 of at most 100 bytes of answers');
-    nowMs = 2_001;
+    pass(2_000);
+    expect(resize(budget.open(), 20)).toThrow('holds 90 of at most 100 bytes of request bodies');
+    pass(1);
     budget.open().resize(20);
     expect(fast.lost).toEqual(['node_busy']);
   });
 
   test('measures how fast a client is from the moment at which the share can be taken back', () => {
-    let nowMs = 0;
-    const fastBytesPerSecond = 1_000;
-    const budget = createMemoryBudget({
-      purpose: 'answers',
-      maxBytes: 100,
-      minHoldMs: 10,
-      fastBytesPerSecond,
-      now: () => nowMs,
-    });
+    const { budget, pass } = createBudget({ fastBytesPerSecond: 1_000 });
     const { share, lost } = openReclaimable(budget, 90, 1_000_000);
     share.makeReclaimable((error) => lost.push(error.code));
-    nowMs = 10;
+    pass(10);
     budget.open().resize(20);
     expect(lost).toEqual(['node_busy']);
   });

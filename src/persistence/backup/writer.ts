@@ -123,32 +123,42 @@ async function writeAudit(
   const last = await readLast(connection.within());
   await sink.write(encoder.beginAudit(previous));
   if (last === undefined) return previous;
-  for (let after = previous.seq, isEnd = false; !isEnd; after += limits.maxSnapshotEntries) {
-    isEnd = after + limits.maxSnapshotEntries >= head.seq;
+  for (let after: string | undefined = String(previous.seq); after !== undefined; ) {
     await output.renewSnapshot();
     if ((await readHash(connection.within(), last.seq)) !== last.hash) throw entriesRemoved();
-    await writeEntries(output, encoder, { after, upTo: isEnd ? last.seq : String(after + limits.maxSnapshotEntries) });
+    after = await writeEntries(output, encoder, { after, upTo: last.seq });
   }
   return previous;
 }
 
+/** Writes the next entries of one snapshot. Returns the seq of the last of them, or undefined at the end. */
 async function writeEntries(
   { connection, sink, progress }: BackupOutput,
   encoder: BackupEncoder,
-  { after, upTo }: { after: number; upTo: string },
-): Promise<void> {
+  { after, upTo }: { after: string; upTo: string },
+): Promise<string | undefined> {
   await connection.execute(`select set_config('loom.after', $1, true), set_config('loom.up_to', $2, true)`, [
-    String(after),
+    after,
     upTo,
   ]);
   const query = `select seq, hash, entry from loom_audit
     where state_key = current_setting('loom.state_key')
-      and seq > current_setting('loom.after')::bigint and seq <= current_setting('loom.up_to')::bigint order by seq`;
+      and seq > current_setting('loom.after')::bigint and seq <= current_setting('loom.up_to')::bigint
+    order by seq limit ${limits.maxSnapshotEntries}`;
+  let written = 0;
+  let lastSeq = after;
   for await (const rows of connection.copyRows(query, sink)) {
-    progress.count({ entries: rows.fields.length / 6 });
+    const entries = rows.fields.length / ENTRY_POSITIONS;
+    written += entries;
+    lastSeq = String(rows.bytes.readBigInt64BE(rows.fields.at(-ENTRY_POSITIONS)));
+    progress.count({ entries });
     await writeParts(sink, encoder.entries(skipJsonVersion(rows, 3)));
   }
+  return written < limits.maxSnapshotEntries ? undefined : lastSeq;
 }
+
+/** Positions of the fields of an entry in a block: start and end of `seq`, `hash` and `entry`. */
+const ENTRY_POSITIONS = 6;
 
 function entriesRemoved(): LoomError {
   const detail =

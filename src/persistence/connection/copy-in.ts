@@ -36,7 +36,7 @@ export interface CopyIn {
   row: CopyRow;
   /** Ends the row. Returns a promise if the next row must wait for it. */
   endRow(): Promise<void> | undefined;
-  /** Resolves when PostgreSQL has accepted all row. */
+  /** Resolves when PostgreSQL has accepted all rows. */
   end(): Promise<void>;
   /** Aborts the copy. Resolves when the connection accepts statements again; never rejects. */
   abort(): Promise<void>;

@@ -114,3 +114,16 @@ describe('a backup whose client is slow', () => {
     expect(JSON.parse(await node.backup()).manifest).toMatchObject({ audit_verified: true });
   });
 });
+
+it('ends although somebody has set the head far behind the last entry, or planted an entry there', async () => {
+  const far = 4_000_000_000_000;
+  await database.pool.query(`update loom_state set audit_seq = ${far} where state_key = 'default'`);
+  expect(JSON.parse(await node.backup()).manifest).toMatchObject({ audit_verified: false });
+  await database.pool.query(
+    `insert into loom_audit (state_key, seq, event_id, recorded_at, action, entry, hash)
+     values ('default', ${far}, gen_random_uuid(), now(), 'document.put', '{}', sha256(''))`,
+  );
+  const planted = JSON.parse(await node.backup());
+  expect(planted.manifest).toMatchObject({ audit_verified: false });
+  expect(planted.audit_entries.length).toBeGreaterThan(2 * limits.maxSnapshotEntries);
+});
