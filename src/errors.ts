@@ -63,6 +63,23 @@ const catalogue = {
   audit_history_lost: { status: 409, title: 'Audit trail lacks entries of the earlier backup' },
   audit_history_unproven: { status: 409, title: 'Backups do not show whether audit entries were lost' },
 
+  // Stored backups
+  store_not_configured: { status: 409, title: 'No backup store is configured' },
+  store_unreachable: { status: 502, title: 'Backup store could not be reached' },
+  store_refused: { status: 502, title: 'Backup store refused the request' },
+  store_full: { status: 507, title: 'Backup store is full' },
+  store_failed: { status: 502, title: 'Backup store failed' },
+  stored_backup_not_found: { status: 404, title: 'Stored backup is not in the catalogue' },
+  stored_backup_missing: { status: 410, title: 'Store no longer has the backup' },
+  stored_backup_damaged: { status: 422, title: 'Stored backup differs from the catalogue' },
+  stored_backup_kept: { status: 409, title: 'Stored backup is still needed' },
+  stored_manifest_invalid: { status: 422, title: 'Manifest of a stored backup is not valid' },
+  proof_mismatch: { status: 422, title: 'Restored state differs from the backup' },
+  identity_missing: { status: 409, title: 'Key of the encrypted backup is missing' },
+  run_not_found: { status: 404, title: 'Run not found' },
+  run_lost: { status: 409, title: 'Another node has taken over the run' },
+  backup_running: { status: 409, title: 'Node is already running a backup or drill' },
+
   // The service
   starting: { status: 503, title: 'Node is starting' },
   draining: { status: 503, title: 'Node is shutting down' },

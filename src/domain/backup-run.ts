@@ -1,0 +1,207 @@
+import type { Readable } from 'node:stream';
+import { z } from 'zod';
+import { auditHeadSchema } from './audit.ts';
+import { count, epoch, revision, sha256, time } from './forms.ts';
+
+export const runKinds = ['scheduled', 'manual', 'drill'] as const;
+
+/** A scheduled or manual run writes a backup and proves it. A drill proves a stored backup again. */
+export type RunKind = (typeof runKinds)[number];
+
+export const runOutcomes = ['running', 'proven', 'verified', 'failed', 'abandoned'] as const;
+
+/**
+ * Is `proven` only if the backup was read back, verified, restored into a scratch state and compared. A drill without
+ * the key of an encrypted backup ends as `verified`: the stored bytes are those that were written. The run of a node
+ * that died is `abandoned` as soon as another node takes over.
+ */
+export type RunOutcome = (typeof runOutcomes)[number];
+
+export const backupRunSchema = z.object({
+  id: z.uuid(),
+  kind: z.enum(runKinds),
+  slot: time.describe('The time of the schedule, or of the request'),
+  attempt: z.int().min(1),
+  node: z.string().describe('Names the node that runs it: host and process'),
+  outcome: z.enum(runOutcomes),
+  started_at: time,
+  ended_at: time.nullable().describe('Null while it runs'),
+  code: z.string().nullable().describe('Error code of a failed run'),
+  detail: z.string().nullable().describe('Says what failed and what to do'),
+  name: z.string().nullable().describe('The stored backup that the run wrote or proved; null before it has a name'),
+  restore_seconds: z.number().min(0).nullable().describe('Time of the restore that proved it'),
+});
+
+/** Describes one attempt at one slot. */
+export type BackupRun = z.output<typeof backupRunSchema>;
+
+export const storedBackupSchema = z.object({
+  name: z.string(),
+  kind: z.enum(['scheduled', 'manual']),
+  taken_at: time.describe('Time of the snapshot'),
+  revision,
+  bytes: count.nullable().describe('Size in the store; null until it is complete'),
+  sha256: sha256.nullable().describe('Digest of the stored bytes'),
+  encrypted: z.boolean(),
+  outcome: z.enum(runOutcomes).describe('Outcome of the run that wrote it'),
+  verified_at: time.nullable().describe('When its bytes were last read back and matched'),
+  proven_at: time
+    .nullable()
+    .describe('When it was last restored and compared; null if never, or if a later drill failed'),
+  restore_seconds: z.number().min(0).nullable().describe('Time of that restore: what a recovery takes'),
+  fault: z
+    .object({ found_at: time, code: z.string(), detail: z.string() })
+    .nullable()
+    .describe('Why its last proof failed. A later proof removes it'),
+});
+
+/** Describes one backup of the catalogue. */
+export type StoredBackup = z.output<typeof storedBackupSchema>;
+
+export const storedManifestSchema = z.object({
+  loom_stored_backup: z.literal(1),
+  name: z.string(),
+  bytes: count,
+  sha256,
+  backend: z.literal('postgres'),
+  instance_id: z.string(),
+  state_key: z.string(),
+  schema_version: z.int(),
+  epoch,
+  revision,
+  taken_at: time,
+  documents: count,
+  audit_entries: count,
+  audit_head: auditHeadSchema,
+  state_sha256: sha256.nullable().describe('Null for an encrypted backup: it would let a reader guess small states'),
+  compression: z.literal('gzip'),
+  encryption: z
+    .object({ format: z.literal('age'), recipients: z.array(z.string()) })
+    .nullable()
+    .describe('The public keys whose owners can decrypt it; null for a backup in plain text'),
+});
+
+/** Describes a stored backup to a reader who has nothing but the store. It lies next to the backup. */
+export type StoredManifest = z.output<typeof storedManifestSchema>;
+
+/** Names a run that this node has claimed. */
+export interface ClaimedRun {
+  id: string;
+  kind: RunKind;
+  slot: Date;
+  attempt: number;
+  /** The stored backup to prove, for a drill; null for other kinds. */
+  name: string | null;
+}
+
+/** What is known of a backup when it has been written. */
+export interface WrittenBackup {
+  bytes: number;
+  sha256: string;
+  manifestSha256: string;
+}
+
+/** A stored backup with what its proof and its deletion compare. */
+export interface CatalogueEntry extends StoredBackup {
+  runId: string;
+  manifestSha256: string | null;
+  /** Whether the run that wrote it is still `running` with a valid lease. */
+  isBeingWritten: boolean;
+  /** Set when a deletion has begun that may not have ended. */
+  deletionBegunAt: string | null;
+}
+
+/**
+ * Records the runs of one state, in the database. All times are of the database's clock. A verb on a claimed run
+ * resolves to false, and changes nothing, when the run is no longer this node's: its lease has expired and another node
+ * has taken over.
+ */
+export interface RunLedger {
+  readClock(): Promise<Date>;
+  /** Claims the first attempt at a slot. Undefined if the slot has an attempt already. */
+  claimSlot(kind: 'scheduled' | 'drill', slot: Date, name?: string): Promise<ClaimedRun | undefined>;
+  /** Claims a run that was requested now. For a drill, `name` is the backup to prove. */
+  claimNow(kind: 'manual' | 'drill', name?: string): Promise<ClaimedRun>;
+  /**
+   * Takes over one run: marks an attempt with an expired lease as `abandoned` and claims the next, or claims the next
+   * attempt after a failed one whose backoff is over. Undefined if nothing is due.
+   */
+  claimRetry(): Promise<ClaimedRun | undefined>;
+  /** Extends the lease. */
+  renew(run: ClaimedRun): Promise<boolean>;
+  /** Records the name before the store has the object, so no object is ever without a row. False also if it is taken. */
+  nameBackup(
+    run: ClaimedRun,
+    backup: { name: string; takenAt: string; revision: number; encrypted: boolean },
+  ): Promise<boolean>;
+  recordWritten(run: ClaimedRun, written: WrittenBackup): Promise<boolean>;
+  /** Ends the run as proven, and dates the proof of the backup. */
+  recordProven(run: ClaimedRun, proof: { restoreSeconds: number }): Promise<boolean>;
+  /** Ends a drill that could not decrypt: only the bytes were compared. */
+  recordVerified(run: ClaimedRun, detail: string): Promise<boolean>;
+  /** Ends the run as failed. With `withdraws`, also withdraws the proof of its backup, and notes the fault there. */
+  recordFailed(run: ClaimedRun, fault: { code: string; detail: string; withdraws: boolean }): Promise<boolean>;
+  readRun(id: string): Promise<BackupRun | undefined>;
+  /** Lists the runs, newest first. */
+  listRuns(query: { limit: number }): Promise<BackupRun[]>;
+  /** Lists the stored backups, newest first, without the deleted ones. `before` is the name of the last one seen. */
+  listBackups(query: { limit: number; before?: string | undefined }): Promise<CatalogueEntry[]>;
+  readBackup(name: string): Promise<CatalogueEntry | undefined>;
+  /** Selects the backup that a drill should prove next: the oldest proof first. Undefined if there is none. */
+  nextToProve(): Promise<string | undefined>;
+  /**
+   * Marks a backup for deletion, in one statement with the rules that forbid it: the newest proven backup, the last
+   * one, and one that is being written or proved stay. False if one of them applies.
+   */
+  beginDeletion(name: string, allowUnproven?: boolean): Promise<boolean>;
+  /** Takes the mark off again: the object differs from the catalogue, or the rules keep it now. */
+  cancelDeletion(name: string, fault?: { code: string; detail: string }): Promise<void>;
+  recordDeleted(name: string): Promise<void>;
+  /** Records that the store no longer has the object of a run that ended before it was written. */
+  recordNeverWritten(name: string): Promise<void>;
+  /** Returns the values for status, metrics and alarms, with one short statement. */
+  observe(): Promise<RunObservation>;
+}
+
+export interface RunObservation {
+  lastSuccessAt: string | null;
+  lastProvenAt: string | null;
+  lastRestoreSeconds: number | null;
+  lastBytes: number | null;
+  /** The last failed run, if none has succeeded after it. */
+  lastFailure: BackupRun | null;
+  running: BackupRun[];
+  /** Ended runs by kind and outcome since the first one. */
+  counts: { kind: RunKind; outcome: RunOutcome; count: number }[];
+}
+
+/** Defines the verbs on stored backups that routes call. */
+export interface StoredBackups {
+  list(query: { limit: number; before?: string | undefined }): Promise<StoredBackup[]>;
+  listRuns(query: { limit: number }): Promise<BackupRun[]>;
+  readRun(id: string): Promise<BackupRun | undefined>;
+  /** Starts a run at once, and returns it. `ended` resolves with the run when it has ended. */
+  take(): Promise<StartedRun>;
+  drill(name: string): Promise<StartedRun>;
+  /** Opens the stored object, as it lies there. */
+  open(name: string, signal: AbortSignal): Promise<{ backup: StoredBackup; body: Readable }>;
+  /** Opens the stored backup as the text of a backup: decrypted and decompressed. Its digest is compared at the end. */
+  openPlain(name: string, signal: AbortSignal): Promise<Readable>;
+  remove(name: string): Promise<void>;
+  observe(): Promise<StoredBackupsObservation>;
+}
+
+export interface StartedRun {
+  run: BackupRun;
+  ended: Promise<BackupRun>;
+}
+
+export interface StoredBackupsObservation extends RunObservation {
+  /** The store, without secrets. */
+  store: string;
+  /** The last check of the store by this node; null before the first. */
+  storeFault: { code: string; detail: string; since: string } | null;
+  storeIsUp: boolean | null;
+  nextSlotAt: string | null;
+  nextDrillAt: string | null;
+}
