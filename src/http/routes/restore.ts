@@ -29,10 +29,18 @@ const restoreBackup = {
       plan: { confirm: 'restore', dry_run: true, backup: exampleBackup },
       restore: { confirm: 'restore', backup: exampleBackup },
       scratch: { confirm: 'restore', into_scratch: 'trial', backup: exampleBackup },
+      documents: { confirm: 'restore', documents: ['greeting', 'greet*'], backup: exampleBackup },
     },
   },
   answers: jsonAnswer(restoreReportSchema, 'What the restore did or, with "dry_run", would do.'),
-  codes: [...operation, ...backup, 'invalid_restore_request', 'state_key_mismatch', 'scratch_exists'],
+  codes: [
+    ...operation,
+    ...backup,
+    'invalid_restore_request',
+    'state_key_mismatch',
+    'scratch_exists',
+    'document_not_found',
+  ],
 } satisfies Operation;
 
 export function registerRestore(
