@@ -1,7 +1,14 @@
 import { dataLimits } from './limits/data.ts';
 import { databaseLimits } from './limits/database.ts';
 import { httpLimits } from './limits/http.ts';
+import { objectStoreLimits } from './limits/object-store.ts';
 import { programLimits } from './limits/program.ts';
 
 /** Lists LOOM's bounds, each with its reason. Configuration variables can change some of them. */
-export const limits = { ...dataLimits, ...databaseLimits, ...httpLimits, ...programLimits } as const;
+export const limits = {
+  ...dataLimits,
+  ...databaseLimits,
+  ...httpLimits,
+  ...objectStoreLimits,
+  ...programLimits,
+} as const;
