@@ -2,11 +2,8 @@ const KiB = 1024;
 
 /** Bounds the runs that take, prove and delete stored backups. */
 export const runLimits = {
-  /** Sets how often a run renews its lease, which ends after 30 s: five renewals may fail. */
+  /** Sets how often a run renews its lease, so that five renewals may fail before it ends. */
   renewLeaseMs: 5_000,
-
-  /** Bounds the time without a renewal. From then on, another node may have taken over. */
-  maxUnrenewedMs: 30_000,
 
   /**
    * Sets how often a node looks for due runs. Each look is two short statements. A run of a node that died is taken

@@ -1,20 +1,27 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClaimedRun, RunLedger } from '../domain/backup-run.ts';
 import { LoomError } from '../errors.ts';
-import { limits } from '../limits.ts';
 import type { Log } from '../log.ts';
 
-export interface LeaseOptions {
+export interface LeaseTiming {
+  renewLeaseMs: number;
+  leaseMs: number;
+}
+
+export interface LeaseOptions extends LeaseTiming {
   ledger: Pick<RunLedger, 'renew'>;
   log: Log;
-  renewLeaseMs: number;
 }
 
 /**
  * Renews the lease of a run until `stop`. Aborts `run` with `run_lost` as soon as another node may have taken over: the
  * ledger says so, or no renewal has succeeded for the length of a lease.
  */
-export function keepLease(run: ClaimedRun, { ledger, log, renewLeaseMs }: LeaseOptions, aborts: AbortController) {
+export function keepLease(
+  run: ClaimedRun,
+  { ledger, log, renewLeaseMs, leaseMs }: LeaseOptions,
+  aborts: AbortController,
+) {
   const stopped = new AbortController();
   let renewedMs = performance.now();
 
@@ -33,7 +40,7 @@ export function keepLease(run: ClaimedRun, { ledger, log, renewLeaseMs }: LeaseO
       await sleep(renewLeaseMs, undefined, { signal: stopped.signal }).catch(() => undefined);
       if (stopped.signal.aborted) return;
       await renewOnce();
-      if (performance.now() - renewedMs > limits.maxUnrenewedMs) aborts.abort(runLost());
+      if (performance.now() - renewedMs > leaseMs) aborts.abort(runLost());
     }
   }
 

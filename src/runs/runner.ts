@@ -2,7 +2,7 @@ import type { ClaimedRun } from '../domain/backup-run.ts';
 import { isLoomError, LoomError } from '../errors.ts';
 import { writeBackup } from './backup.ts';
 import { findBackup, writtenOf } from './catalogue.ts';
-import { keepLease, runLost } from './lease.ts';
+import { keepLease, type LeaseTiming, runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
 import type { Ping } from './ping.ts';
 import { disproves, proveBackup } from './proof.ts';
@@ -10,7 +10,7 @@ import { applyRetention, type SelectExpired } from './retention.ts';
 
 export interface RunnerOptions {
   parts: RunParts;
-  renewLeaseMs: number;
+  timing: LeaseTiming;
   /** Undefined if LOOM deletes nothing. */
   selectExpired: SelectExpired | undefined;
   ping: Ping;
@@ -73,13 +73,13 @@ export function createRunner(options: RunnerOptions): Runner {
 
 /** Runs a claimed run to its end, and records the outcome. Never rejects: what cannot be recorded is logged. */
 async function execute(options: RunnerOptions, run: ClaimedRun, closing: AbortSignal): Promise<void> {
-  const { parts, renewLeaseMs, ping } = options;
+  const { parts, timing, ping } = options;
   const { ledger, log } = parts;
   const facts = { run: run.id, kind: run.kind, slot: run.slot, attempt: run.attempt };
   log.info(facts, `${nameOf(run)} begins`);
   const lost = new AbortController();
   const signal = AbortSignal.any([closing, lost.signal]);
-  const lease = keepLease(run, { ledger, log, renewLeaseMs }, lost);
+  const lease = keepLease(run, { ledger, log, ...timing }, lost);
   try {
     await perform(parts, run, signal);
     if (run.kind !== 'drill') ping.succeeded();

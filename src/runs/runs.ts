@@ -10,6 +10,7 @@ import { limits } from '../limits.ts';
 import type { Log } from '../log.ts';
 import { findBackup, writtenOf } from './catalogue.ts';
 import { deleteObjects, deletionSignal } from './deletion.ts';
+import type { LeaseTiming } from './lease.ts';
 import type { BackupVerbs, StoredKeys } from './parts.ts';
 import { createPing } from './ping.ts';
 import { openStoredText } from './proof.ts';
@@ -35,15 +36,14 @@ export interface StoredBackupsOptions {
   timing?: Partial<RunTiming>;
 }
 
-export interface RunTiming extends SchedulerTiming {
-  renewLeaseMs: number;
-}
+export type RunTiming = SchedulerTiming & LeaseTiming;
 
 const usualTiming: RunTiming = {
   tickMs: limits.runTickMs,
   maxJitterMs: limits.maxRunJitterMs,
   sweepIntervalMs: limits.sweepIntervalMs,
   renewLeaseMs: limits.renewLeaseMs,
+  leaseMs: limits.backupLeaseMs,
 };
 
 /** The stored backups of a node. `start` begins the schedule; without it, only requests begin runs. */
@@ -60,8 +60,7 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
   const parts = { ledger, store, verbs, stateKey, keys, log };
   const watch = createStoreWatch({ store, log });
   const ping = createPing(options.pingUrl, log);
-  const { renewLeaseMs } = timing;
-  const runner = createRunner({ parts, renewLeaseMs, selectExpired, ping, onFault: watch.note });
+  const runner = createRunner({ parts, timing, selectExpired, ping, onFault: watch.note });
   const { schedule, drillSchedule } = options;
   const sweepAll = (signal: AbortSignal): Promise<void> => sweep(parts, signal);
   const scheduler = createScheduler({ ledger, runner, schedule, drillSchedule, sweep: sweepAll, log, timing });

@@ -4,8 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseStoredManifest } from '../../src/backup/stored/stored-manifest.ts';
 import { manifestNameOf } from '../../src/backup/stored/stored-name.ts';
 import type { BackupRun } from '../../src/domain/backup-run.ts';
-import { outcomeOf } from '../setup/node/nodes.ts';
 import { type BackupNode, type BackupSite, openBackupSite } from '../setup/backups/backup-node.ts';
+import { outcomeOf } from '../setup/node/nodes.ts';
 
 let site: BackupSite;
 let at: BackupNode;
