@@ -1,4 +1,5 @@
 const KiB = 1024;
+const MiB = 1024 * KiB;
 
 /** Bounds the work with a backup store, and what LOOM reads from it before it trusts it. */
 export const objectStoreLimits = {
@@ -31,4 +32,32 @@ export const objectStoreLimits = {
 
   /** Sets the piece in which a stored file is read. */
   fileReadBytes: 256 * KiB,
+
+  /** Bounds the wait for a connection to S3. A healthy service accepts one within a second. */
+  s3ConnectTimeoutMs: 10_000,
+
+  /** Bounds how long a request to S3, or the answer, may stand still. Completing a large upload takes some seconds. */
+  s3IdleTimeoutMs: 60_000,
+
+  /** Bounds one request with its body, so that a slow service fails: one part, at 28 KiB a second. */
+  s3RequestTimeoutMs: 300_000,
+
+  /** Bounds the rate at which an object arrives, after `s3IdleTimeoutMs` of waiting for it. A slower proof never ends. */
+  minS3BytesPerSecond: 16 * KiB,
+
+  /** Bounds the attempts at one request. The run itself has further attempts, with longer pauses. */
+  maxS3Attempts: 3,
+
+  /** Bounds the attempt to remove an unfinished upload. The sweep removes what is left. */
+  s3CleanupTimeoutMs: 30_000,
+
+  /**
+   * Set the size of a part of an upload, and how many are in flight. S3 allows 10,000 parts, so an object has at most
+   * 78 GiB. A put takes about four times this memory: two parts in flight, and the next one while it is made.
+   */
+  s3PartBytes: 8 * MiB,
+  maxS3PartsInFlight: 2,
+
+  /** Bounds what an error repeats of the message of an S3 service. */
+  maxS3MessageCharacters: 300,
 } as const;

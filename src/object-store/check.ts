@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
-import type { WrittenObject } from '../domain/object-store.ts';
 import { LoomError } from '../errors.ts';
 
 const CHECK_BYTES = 64;
@@ -11,7 +10,7 @@ export async function checkByRoundTrip(
   name: string,
   signal: AbortSignal,
   verbs: {
-    put(name: string, content: Readable): Promise<WrittenObject>;
+    put(name: string, content: Readable): Promise<unknown>;
     get(name: string): Promise<Readable>;
     delete(name: string): Promise<void>;
   },

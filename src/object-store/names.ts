@@ -37,3 +37,10 @@ export function isTemporary(name: string): boolean {
 export function isSwept(name: string, prefix: string): boolean {
   return name.endsWith('.part') && (name.startsWith(`.${prefix}`) || name.startsWith('.check.'));
 }
+
+export function nameIsTaken(name: string): LoomError {
+  return new LoomError(
+    'store_failed',
+    `Could not write ${JSON.stringify(name)}: the store has an object of this name already, and LOOM replaces none.`,
+  );
+}

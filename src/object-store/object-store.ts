@@ -1,5 +1,7 @@
 import type { ObjectStore } from '../domain/object-store.ts';
 import { createFileStore } from './file/file-store.ts';
+import type { S3Bounds, S3StoreOptions } from './s3/s3-client.ts';
+import { createS3Store } from './s3/s3-store.ts';
 
 // src/object-store/ keeps backups in a folder or in S3, behind the type `ObjectStore` of domain. It may import domain,
 // errors, limits, Node's modules and the S3 client. It must not know backups, their names, the database or HTTP routes.
@@ -11,22 +13,9 @@ export interface FileStoreOptions {
   directory: string;
 }
 
-/** Describes the objects of a bucket whose keys begin with `prefix`. */
-export interface S3StoreOptions {
-  kind: 's3';
-  bucket: string;
-  /** Without slashes at its ends; empty for the whole bucket. */
-  prefix: string;
-  /** Address of an S3-compatible service; undefined for AWS. */
-  endpoint?: string | undefined;
-  region?: string | undefined;
-  /** Undefined for the provider chain of the SDK: variables, files, the role of the machine. */
-  credentials?: { accessKeyId: string; secretAccessKey: string } | undefined;
-}
-
 export type ObjectStoreOptions = FileStoreOptions | S3StoreOptions;
 
-/** Opens a store. Does not access it: `check` does. */
-export function openObjectStore(options: FileStoreOptions): ObjectStore {
-  return createFileStore(options);
+/** Opens a store. Does not access it: `check` does. Tests shorten the bounds of S3. */
+export function openObjectStore(options: ObjectStoreOptions, bounds?: S3Bounds): ObjectStore {
+  return options.kind === 'file' ? createFileStore(options) : createS3Store(options, bounds);
 }

@@ -7,7 +7,7 @@ import type { ObjectStore, StoredObject, WrittenObject } from '../../domain/obje
 import { codeOf, LoomError } from '../../errors.ts';
 import { checkByRoundTrip } from '../check.ts';
 import { withContent, writeContent } from '../content.ts';
-import { assertObjectName, createCheckName, createPartName, isSwept, isTemporary } from '../names.ts';
+import { assertObjectName, createCheckName, createPartName, isSwept, isTemporary, nameIsTaken } from '../names.ts';
 import { createFileCalls, type FileCalls } from './file-calls.ts';
 import { readFileStream } from './file-stream.ts';
 
@@ -132,13 +132,6 @@ function partIsGone(name: string): LoomError {
     'store_failed',
     `Could not write ${JSON.stringify(name)}: somebody has removed its temporary file meanwhile. Look for a program ` +
       'that cleans the folder.',
-  );
-}
-
-function nameIsTaken(name: string): LoomError {
-  return new LoomError(
-    'store_failed',
-    `Could not write ${JSON.stringify(name)}: the store has an object of this name already, and LOOM replaces none.`,
   );
 }
 
