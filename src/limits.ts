@@ -1,3 +1,4 @@
+import { backupRunLimits } from './limits/backup-runs.ts';
 import { dataLimits } from './limits/data.ts';
 import { databaseLimits } from './limits/database.ts';
 import { httpLimits } from './limits/http.ts';
@@ -7,6 +8,7 @@ import { runLimits } from './limits/runs.ts';
 
 /** Lists LOOM's bounds, each with its reason. Configuration variables can change some of them. */
 export const limits = {
+  ...backupRunLimits,
   ...dataLimits,
   ...databaseLimits,
   ...httpLimits,
