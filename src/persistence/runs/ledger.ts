@@ -11,7 +11,7 @@ import { beginDeletion, cancelDeletion, recordDeleted, recordNeverWritten } from
 import { recordFailed, recordProven, recordVerified } from './endings.ts';
 import { observeRuns } from './observe.ts';
 import { pruneRuns } from './prune.ts';
-import { nameBackup, recordWritten, renew } from './running.ts';
+import { nameBackup, recordWritten, release, renew } from './running.ts';
 import { listRuns, readClock, readRun } from './runs.ts';
 import type { RunScope } from './scope.ts';
 
@@ -47,6 +47,7 @@ export function createRunLedger(database: Database, options: RunLedgerOptions): 
     recordProven: async (run, proof) => prune(await recordProven(scope, run, proof)),
     recordVerified: async (run, detail) => prune(await recordVerified(scope, run, detail)),
     recordFailed: async (run, fault) => prune(await recordFailed(scope, run, fault)),
+    release: (run) => release(scope, run),
     readRun: (id) => readRun(scope, id),
     listRuns: (query) => listRuns(scope, query),
     listBackups: (query) => listBackups(scope, query),
