@@ -11,6 +11,7 @@ import { scratchKeyFault } from '../../domain/state.ts';
 import { LoomError } from '../../errors.ts';
 import type { Decoded } from '../format/decoder.ts';
 import { type CheckedBackup, checkFrame } from './frame.ts';
+import { selectedNameFault } from './selection.ts';
 import { toShapeError } from './shape.ts';
 
 export interface CheckedRequest {
@@ -42,6 +43,9 @@ export function checkRequest({ request, backup }: Decoded, context: CheckContext
         'Use a backup with its audit trail, or omit "truncate_audit".',
       { pointer: '/truncate_audit' },
     );
+  }
+  if (options.documents !== undefined && !checked.hasState) {
+    throw invalid('documents', 'selects documents, but the backup contains no state. Use a backup with its state');
   }
   return { options, backup: checked };
 }
@@ -79,7 +83,25 @@ function checkOptions(request: Record<string, unknown>): RestoreOptions {
   const { confirm: _, ...members } = parsed.data;
   const options = toOptions(members);
   if (options.intoScratch !== undefined) assertFitsScratch(options, options.intoScratch);
+  if (options.documents !== undefined) assertSelects(options, options.documents);
   return options;
+}
+
+/** Refuses what contradicts a selection: it takes nothing but documents, and a scratch state proves a whole backup. */
+function assertSelects({ replaceState, truncateAudit, intoScratch }: RestoreOptions, documents: string[]): void {
+  if (!replaceState) {
+    throw invalid('replace_state', 'is false, so the restore would change no document. Omit it to restore "documents"');
+  }
+  if (truncateAudit) {
+    throw invalid('truncate_audit', 'is true, but a restore of "documents" leaves the audit trail as it is. Omit it');
+  }
+  if (intoScratch !== undefined) {
+    throw invalid('into_scratch', 'restores a whole backup. Omit it, or omit "documents"');
+  }
+  for (const [index, element] of documents.entries()) {
+    const fault = selectedNameFault(element);
+    if (fault !== undefined) throw invalid(`documents/${index}`, `is not a document name or prefix: it ${fault}`);
+  }
 }
 
 function assertFitsScratch({ replaceState, expectRevision }: RestoreOptions, key: string): void {

@@ -32,6 +32,7 @@ const restoreBackup = {
       restore: { confirm: 'restore', backup: exampleBackup },
       scratch: { confirm: 'restore', into_scratch: 'trial', backup: exampleBackup },
       stored: { confirm: 'restore', dry_run: true, from: 'loom-default-20261125T225728.451Z-r17.json.gz' },
+      documents: { confirm: 'restore', documents: ['greeting', 'greet*'], backup: exampleBackup },
     },
   },
   answers: jsonAnswer(restoreReportSchema, 'What the restore did or, with "dry_run", would do.'),
@@ -43,6 +44,7 @@ const restoreBackup = {
     'invalid_restore_request',
     'state_key_mismatch',
     'scratch_exists',
+    'document_not_found',
   ],
 } satisfies Operation;
 

@@ -1,7 +1,9 @@
 import type { Readable } from 'node:stream';
+import type { CheckedBackup } from '../../backup/check/frame.ts';
 import { type CheckedRequest, checkRequest } from '../../backup/check/request.ts';
 import type { Caller } from '../../domain/actor.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
+import type { StateHead } from '../../domain/state.ts';
 import type { ChangeContext } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
@@ -17,6 +19,7 @@ import { NO_DOCUMENTS, planDocuments } from './documents.ts';
 import { carryOut, openOperation } from './operation.ts';
 import { describeRestore, type RestorePlan, reportRestore } from './restore-report.ts';
 import { assertScratchIsFree, createScratch, digestState } from './scratch.ts';
+import { planSelected, selectStaged } from './selection.ts';
 import { stageBackup } from './stage.ts';
 import { compareTrails, planTrail } from './trail.ts';
 
@@ -103,11 +106,17 @@ async function carryOutRestore(
   connection: Connection,
   { stateKey, requestId, caller, request, staged }: StagedRestore,
 ) {
-  const { options, backup } = request;
+  const { options } = request;
+  // A restore of selected documents takes no entry of the backup, as if it had no audit trail.
+  const isSelective = options.documents !== undefined;
+  const backup = isSelective ? { ...request.backup, hasAudit: false } : request.backup;
   const { instanceId, stateKey: originKey } = backup.origin;
   const target = { stateKey, truncate: options.truncateAudit };
+  const selection = options.documents && (await selectStaged(connection, options.documents));
   const compared = await compareTrails(connection, target, backup);
-  const unlinked = backup.verified ? undefined : await firstUnlinked(connection);
+  const unlinked = backup.verified || isSelective ? undefined : await firstUnlinked(connection);
+  const planState = (live: StateHead) =>
+    selection === undefined ? planDocuments(connection, stateKey) : planSelected(connection, live, selection);
   return carryOut<RestorePlan>(connection, {
     action: 'restore',
     stateKey,
@@ -122,14 +131,19 @@ async function carryOutRestore(
       const replaceState = options.replaceState && backup.hasState;
       return {
         live,
-        documents: replaceState ? await planDocuments(connection, stateKey) : NO_DOCUMENTS,
+        documents: replaceState ? await planState(live) : NO_DOCUMENTS,
         trail: await planTrail(connection, target, live.head, backup, compared),
         replaceState,
-        revision: Math.max(live.revision, Math.min(backup.origin.revision ?? 0, limits.maxRestoredRevision)) + 1,
+        revision: Math.max(live.revision, isSelective ? 0 : restoredRevision(backup)) + 1,
         epoch: replaceState ? createEpoch() : live.epoch,
         unlinked,
       };
     },
     describe: (plan, replacedRestores) => describeRestore(plan, request, staged, replacedRestores),
   });
+}
+
+/** Returns the revision that a restored state continues from. */
+function restoredRevision({ origin }: CheckedBackup): number {
+  return Math.min(origin.revision ?? 0, limits.maxRestoredRevision);
 }
