@@ -1,6 +1,8 @@
+import { selectedNameFault } from '../backup/check/selection.ts';
 import type { RestoreReport } from '../domain/backup.ts';
 import type { RestoreMembers } from '../domain/request.ts';
 import { scratchKeyFault } from '../domain/state.ts';
+import { limits } from '../limits.ts';
 import { ACTOR_OPTION, createClientCommand } from './client/client-command.ts';
 import { identify, identifyBackup, readNodeIdentity, refuseForeign } from './client/identity.ts';
 import { assertCanAsk, PLAN_OPTIONS, planAskAct } from './client/plan-ask-act.ts';
@@ -20,6 +22,10 @@ const options = {
   'accept-state-key': valued('KEY', 'accept a backup that was made for this other state key'),
   'accept-unverified': flag('accept a backup without a manifest, which nothing proves complete'),
   'accept-instance': flag('with --yes: accept a backup that another instance made, or one of unknown origin'),
+  document: {
+    ...valued('NAME', 'restore only this document, or with * at the end all whose names begin so; may be repeated'),
+    multiple: true,
+  },
   'into-scratch': valued('NAME', 'restore into a new state beside the live one'),
   'expect-revision': valued('N', 'restore only if the live revision is N'),
 } satisfies OptionTypes;
@@ -76,6 +82,7 @@ function membersOf(values: ParsedArguments<typeof options>['values']): RestoreMe
     if (values['keep-state'] === true)
       throw new UsageError('--into-scratch makes a new state, so --keep-state does not apply.');
   }
+  const documents = documentsOf(values);
   const stateKey = values['accept-state-key'];
   return {
     ...(scratch === undefined ? {} : { into_scratch: scratch }),
@@ -84,7 +91,31 @@ function membersOf(values: ParsedArguments<typeof options>['values']): RestoreMe
     accept_unverified: values['accept-unverified'] === true,
     ...(stateKey === undefined ? {} : { accept_state_key: stateKey }),
     ...(revision === undefined ? {} : { expect_revision: revision }),
+    ...(documents === undefined ? {} : { documents }),
   };
+}
+
+/** Refuses what the node would refuse, but before the whole file is sent. */
+function documentsOf(values: ParsedArguments<typeof options>['values']): string[] | undefined {
+  const { document: documents } = values;
+  if (documents === undefined) return undefined;
+  if (documents.length > limits.maxSelectedDocuments) {
+    throw new UsageError(
+      `--document is given ${documents.length} times; the maximum is ${limits.maxSelectedDocuments}.`,
+    );
+  }
+  for (const name of documents) {
+    const fault = selectedNameFault(name);
+    if (fault !== undefined) throw new UsageError(`--document ${fault}.`);
+  }
+  const others = [
+    ['keep-state', 'leaves the documents alone'],
+    ['truncate-audit', 'changes the audit trail'],
+    ['into-scratch', 'restores the whole backup'],
+  ] as const;
+  const other = others.find(([option]) => values[option] !== undefined && values[option] !== false);
+  if (other === undefined) return documents;
+  throw new UsageError(`--${other[0]} ${other[1]}, and --document restores only documents. Give one of them.`);
 }
 
 /** Returns the command that undoes the restore, or that drops its scratch state. */

@@ -82,7 +82,7 @@ function warningsOf(
     backup.verified && backup.hasAudit && backup.manifest.audit_entries < backup.manifest.audit_head.seq;
   const warnings = [
     !backup.verified && 'The backup has no manifest: LOOM cannot verify that it is complete and unchanged.',
-    removed > 0 && `The backup does not contain all selected documents: the restore removes ${removed}.`,
+    removed > 0 && `The restore removes selected documents that the backup does not contain: ${removed}.`,
     isWhole && !backup.hasAudit && 'The backup contains no audit trail.',
     isWhole && isPartial && 'The backup contains only the last entries of its audit trail.',
     backup.origin.stateKey === null && 'The backup does not contain the state key that it was made for.',
