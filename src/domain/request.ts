@@ -49,6 +49,8 @@ export const undoMembersSchema = z.strictObject({
 
 export const undoRequestSchema = undoMembersSchema.extend({ confirm: z.literal('undo') });
 
+export const deleteRequestSchema = z.strictObject({ confirm: z.literal('delete') });
+
 /** Describes the members of a restore body other than `confirm` and `backup`, as a client sends them. */
 export type RestoreMembers = z.input<typeof restoreMembersSchema>;
 

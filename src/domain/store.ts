@@ -75,6 +75,12 @@ export interface ChangeContext extends OperationContext {
   caller: Caller;
 }
 
+/** Adds the source of a restore whose request has a name in "from" instead of a backup. */
+export interface RestoreContext extends ChangeContext {
+  /** Opens a stored backup as the text of a backup. Rejects if there is no store. */
+  openStored?: ((name: string, signal: AbortSignal) => Promise<Readable>) | undefined;
+}
+
 /** Defines the verbs that routes call, for the state of one key. Every verb rejects with a `LoomError`. */
 export interface Store {
   submitCommit: SubmitCommit;
@@ -94,7 +100,7 @@ export interface Store {
   /** Resolves when the transaction snapshot has been taken. */
   openBackup(options: BackupOptions, context: OperationContext): Promise<BackupStream>;
   /** Restores from `body`, the request body after gzip decoding. */
-  restore(body: Readable, context: ChangeContext): Promise<RestoreReport>;
+  restore(body: Readable, context: RestoreContext): Promise<RestoreReport>;
   undo(request: UndoOptions, context: ChangeContext): Promise<UndoReport>;
   /** Returns the undo records, newest first. */
   readUndoRecords(): Promise<UndoRecord[]>;

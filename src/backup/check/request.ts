@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import {
+  deleteRequestSchema,
   type RestoreOptions,
   restoreRequestSchema,
   toOptions,
@@ -63,6 +64,18 @@ export function checkUndoRequest(body: unknown): UndoOptions {
   return toOptions(members);
 }
 
+/** Checks a request to delete a stored backup. Throws `confirm_missing` or `invalid_delete_request`. */
+export function checkDeleteRequest(body: unknown): void {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+    throw new LoomError('invalid_delete_request', 'The body is not a JSON object. Send {"confirm":"delete"}.', {
+      pointer: '',
+    });
+  }
+  assertConfirmed(body, deleteRequestSchema.shape.confirm);
+  const parsed = deleteRequestSchema.safeParse(body);
+  if (!parsed.success) throw toShapeError('invalid_delete_request', parsed.error, '');
+}
+
 function checkOptions(request: Record<string, unknown>): RestoreOptions {
   assertConfirmed(request, restoreRequestSchema.shape.confirm);
   const parsed = restoreRequestSchema.safeParse(request);
@@ -106,11 +119,15 @@ function invalid(member: string, fault: string): LoomError {
   return new LoomError('invalid_restore_request', `"${member}" ${fault}.`, { pointer: `/${member}` });
 }
 
-function assertConfirmed(body: object, { value: word }: z.ZodLiteral<'restore' | 'undo'>): void {
+function assertConfirmed(body: object, { value: word }: z.ZodLiteral<'restore' | 'undo' | 'delete'>): void {
   if ('confirm' in body && body.confirm === word) return;
-  throw new LoomError('confirm_missing', `The body has no "confirm":"${word}". Add it to confirm the ${word}.`, {
-    pointer: '/confirm',
-  });
+  throw new LoomError(
+    'confirm_missing',
+    `The body has no "confirm":"${word}". Add it to confirm the ${word === 'delete' ? 'deletion' : word}.`,
+    {
+      pointer: '/confirm',
+    },
+  );
 }
 
 function assertStateKey({ origin }: CheckedBackup, options: RestoreOptions, { stateKey }: CheckContext): void {
