@@ -11,7 +11,7 @@ import { beginDeletion, cancelDeletion, recordDeleted, recordNeverWritten } from
 import { recordFailed, recordProven, recordVerified } from './endings.ts';
 import { observeRuns } from './observe.ts';
 import { pruneRuns } from './prune.ts';
-import { nameBackup, recordWritten, renew } from './running.ts';
+import { nameBackup, recordWritten, release, renew } from './running.ts';
 import { listRuns, readClock, readRun } from './runs.ts';
 import type { RunScope } from './scope.ts';
 
@@ -42,6 +42,7 @@ export function createRunLedger(database: Database, options: RunLedgerOptions): 
     claimNow: (kind, name) => claimNow(scope, kind, name),
     claimRetry: () => claimRetry(scope),
     renew: (run) => renew(scope, run),
+    release: (run) => release(scope, run),
     nameBackup: (run, backup) => nameBackup(scope, run, backup),
     recordWritten: (run, written) => recordWritten(scope, run, written),
     recordProven: async (run, proof) => prune(await recordProven(scope, run, proof)),
