@@ -12,7 +12,7 @@ import { isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
-import type { Provable } from './proof.ts';
+import type { Provable } from './proof/proof.ts';
 
 /**
  * Writes a backup and its manifest into the store. The catalogue has the name before the store has the object. Each

@@ -6,7 +6,7 @@ import { findBackup, writtenOf } from './catalogue.ts';
 import { keepLease, type LeaseTiming, runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
 import type { Ping } from './ping.ts';
-import { disproves, proveBackup } from './proof.ts';
+import { disproves, proveBackup } from './proof/proof.ts';
 import { applyRetention } from './retention.ts';
 
 export interface RunnerOptions {

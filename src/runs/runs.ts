@@ -15,7 +15,7 @@ import { deleteObjects, deletionSignal } from './deletion.ts';
 import type { LeaseTiming } from './lease.ts';
 import type { BackupVerbs, StoredKeys } from './parts.ts';
 import { createPing } from './ping.ts';
-import { openStoredText } from './proof.ts';
+import { openStoredText } from './proof/proof.ts';
 import { type Begun, createRunner } from './runner.ts';
 import { createScheduler, type SchedulerTiming } from './scheduler.ts';
 import { createStoreWatch } from './store-watch.ts';

@@ -1,5 +1,5 @@
-// Room `backups`: nodes that take and prove stored backups, in the process of the test and in processes of their own. It
-// may import `node`, `object-store` and `server`.
+// Room `backups`: nodes that take and prove stored backups, in the process of the test and in processes of their own.
+// It may import `node`, `object-store` and `server`.
 
 import { randomUUID } from 'node:crypto';
 import type { Schedule } from '../../../src/backup/stored/schedule.ts';

@@ -12,8 +12,8 @@ import { createStoredBackups } from '../../../src/runs/runs.ts';
 import type { RunProcessSettings } from './process-settings.ts';
 
 /**
- * Runs the scheduler of a node in a process of its own, which a test may kill. Its clock is the number in a file, so the
- * test decides when the next slot comes.
+ * Runs the scheduler of a node in a process of its own, which a test may kill. Its clock is the number in a file, so
+ * the test decides when the next slot comes.
  */
 const settings = JSON.parse(process.argv[2] ?? '{}') as RunProcessSettings;
 const { url, stateKey, directory, clockFile, leaseMs, keep } = settings;

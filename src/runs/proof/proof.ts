@@ -1,17 +1,20 @@
+// src/runs/proof/ proves a stored backup: reads it back, restores it into a scratch state and compares that. It imports
+// what src/runs/ may, and knows nothing of schedules and runs.
+
 import { PassThrough, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { decryptStream } from '../backup/stored/encryption.ts';
-import { readStoredManifest } from '../backup/stored/stored-manifest.ts';
-import { manifestNameOf } from '../backup/stored/stored-name.ts';
-import type { BackupManifest, RestoreReport } from '../domain/backup.ts';
-import type { WrittenBackup } from '../domain/backup-run.ts';
-import { codeOf, type ErrorCode, isLoomError, LoomError } from '../errors.ts';
-import { limits } from '../limits.ts';
-import { findBackup, writtenOf } from './catalogue.ts';
+import { decryptStream } from '../../backup/stored/encryption.ts';
+import { readStoredManifest } from '../../backup/stored/stored-manifest.ts';
+import { manifestNameOf } from '../../backup/stored/stored-name.ts';
+import type { BackupManifest, RestoreReport } from '../../domain/backup.ts';
+import type { WrittenBackup } from '../../domain/backup-run.ts';
+import { codeOf, type ErrorCode, isLoomError, LoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
+import { findBackup, writtenOf } from '../catalogue.ts';
+import type { RunParts } from '../parts.ts';
 import { assertRestored, assertTrail } from './compare.ts';
 import { createDigestGate, type ExpectedBytes } from './gate.ts';
-import type { RunParts } from './parts.ts';
 import { createRestoreBody } from './restore-body.ts';
 
 /** Describes the backup to prove. `written` is what the catalogue has of it. */
