@@ -9,7 +9,7 @@ import {
   chainFaults,
   stateFaults,
 } from './audit.ts';
-import type { BackupOptions, RestoreReport } from './backup.ts';
+import type { BackupHeader, BackupManifest, BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentPage, StoredDocument } from './document.ts';
 import { count, seq, time } from './forms.ts';
@@ -136,8 +136,11 @@ export type ChainCheckRecord = z.output<typeof chainCheckSchema>;
 
 /** Describes a backup that is being streamed. */
 export interface BackupStream {
+  header: BackupHeader;
   /** Stream of the backup. If the export fails, it is destroyed with a `LoomError`. */
   body: Readable;
+  /** Returns the last member of the backup once `body` has it; undefined before. */
+  manifest(): BackupManifest | undefined;
   /** Records the time of the backup if it is restorable. Call it after the client has received the last byte. */
   recordTaken(): Promise<void>;
 }

@@ -7,8 +7,8 @@ export interface SelectedName {
 }
 
 /**
- * Parses an element of `documents`. Only stars at its end have a meaning: each two are one star of the name, and a
- * single one after them makes it a prefix. So `a**` is the document `a*`, and `a***` are all names that begin with `a*`.
+ * Parses an element of `documents`. Only the stars at its end have a meaning: each two are one star of the name, and a
+ * single one after them makes it a prefix. So `a**` is the document `a*`, and `a***` is the prefix `a*`.
  */
 export function parseSelectedName(element: string): SelectedName {
   let end = element.length;
