@@ -67,6 +67,7 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
   const closing = new AbortController();
 
   return {
+    store: store.address,
     list: ({ limit, before }) => ledger.listBackups({ limit, before }),
     listRuns: (query) => ledger.listRuns(query),
     readRun: (id) => ledger.readRun(id),
