@@ -196,7 +196,7 @@ export const schema = z.object({
   LOOM_BACKUP_PING_URL: checked(pingUrlFault).optional().meta({
     secret: true,
     description:
-      'URL that the node requests after each proven run, and with /fail appended after a failed one, so that a service elsewhere notices when they stop.',
+      'URL that the node requests after each proven run, and with /fail at the end of its path after a failed one, so that a service elsewhere notices when they stop.',
   }),
   LOOM_DRILL_SCHEDULE: checked(scheduleFault).default('0 3 * * *').meta({
     description: 'When to prove an older stored backup again, the one with the oldest proof: a cron expression in UTC.',

@@ -27,7 +27,7 @@ export interface StoredBackupsConfig {
   readonly recipients: readonly string[];
   /** The text of an age identity file, which is secret. */
   readonly identity?: string;
-  /** Contains a token in its path. Without a slash at its end. */
+  /** Contains a token in its path or query. */
   readonly pingUrl?: string;
 }
 
@@ -75,12 +75,12 @@ function decode(text: string): string | undefined {
   }
 }
 
-/** Refuses a query and a fragment, because LOOM appends `/fail`. */
+/** Refuses a fragment, which no request contains. */
 export function pingUrlFault(text: string): string | undefined {
-  const fault = 'must have the form https://host/path, without user, password, query or fragment';
+  const fault = 'must have the form https://host/path, without user, password or fragment';
   if (/\s/.test(text) || hasControlCharacter(text) || !URL.canParse(text)) return fault;
-  const { protocol, username, password, search, hash } = new URL(text);
-  const isPlain = [username, password, search, hash].every((part) => part === '') && !/[?#]/.test(text);
+  const { protocol, username, password } = new URL(text);
+  const isPlain = username === '' && password === '' && !text.includes('#');
   return isPlain && ['http:', 'https:'].includes(protocol) ? undefined : fault;
 }
 
@@ -99,15 +99,17 @@ export function splitRecipients(text: string): string[] {
   return text.split(/[\s,]+/).filter((one) => one !== '');
 }
 
+/** Checks the form alone. `startNode` also checks the checksums, for which it loads the library of age. */
 export function recipientsFault(text: string): string | undefined {
   const recipients = splitRecipients(text);
-  const wrong = recipients.findIndex((one) => !/^age1[02-9ac-hj-np-z]{58}$/.test(one));
-  if (recipients.length > 0 && wrong < 0) return undefined;
-  return 'must be one or more age public keys (age1…), separated by commas or spaces';
+  const isList = recipients.length > 0 && recipients.every((one) => /^age1[a-z0-9]+$/.test(one));
+  return isList ? undefined : 'must be one or more age public keys (age1…), separated by commas or spaces';
 }
 
 export function identityFault(text: string): string | undefined {
-  return /^AGE-SECRET-KEY-1[0-9A-Z]+$/m.test(text) ? undefined : 'must have the form of an age identity file';
+  return /^\s*AGE-SECRET-KEY-/m.test(text)
+    ? undefined
+    : 'must have the form of an age identity file (AGE-SECRET-KEY-1…)';
 }
 
 const STORE = 'LOOM_BACKUP_STORE';
@@ -162,7 +164,7 @@ export function toStoredBackupsConfig(values: StoredBackupsValues): StoredBackup
     keep: values.LOOM_BACKUP_KEEP,
     recipients: values.LOOM_BACKUP_RECIPIENTS ?? [],
     ...(identity === undefined ? {} : { identity }),
-    ...(pingUrl === undefined ? {} : { pingUrl: pingUrl.replace(/\/+$/, '') }),
+    ...(pingUrl === undefined ? {} : { pingUrl }),
   };
 }
 
@@ -182,7 +184,7 @@ function toS3Settings(values: StoredBackupsValues) {
 export function storedBackupsSecrets(config: StoredBackupsConfig | undefined): string[] {
   if (config === undefined) return [];
   const { store, identity = '', pingUrl } = config;
-  const keys = identity.match(/AGE-SECRET-KEY-1[0-9A-Z]+/g) ?? [];
+  const keys = identity.match(/AGE-SECRET-KEY-\S+/g) ?? [];
   return [
     ...(store.kind === 's3' && store.credentials !== undefined ? [store.credentials.secretAccessKey] : []),
     ...keys,
@@ -190,10 +192,11 @@ export function storedBackupsSecrets(config: StoredBackupsConfig | undefined): s
   ];
 }
 
-/** Returns the URL and, unless it is so short that it could be any word, its path: it has the token. */
+/** Returns the URL, and its path with the token, unless that is so short that it could be any word. */
 function pingSecrets(pingUrl: string): string[] {
   const { pathname } = new URL(pingUrl);
-  return pathname.length > MIN_SECRET_PATH_CHARACTERS ? [pingUrl, pathname] : [pingUrl];
+  const path = pathname.replace(/\/+$/, '');
+  return path.length > MIN_SECRET_PATH_CHARACTERS ? [pingUrl, path] : [pingUrl];
 }
 
 const MIN_SECRET_PATH_CHARACTERS = 8;

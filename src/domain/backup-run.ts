@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
+import { LoomError } from '../errors.ts';
 import { auditHeadSchema } from './audit.ts';
 import { count, epoch, revision, sha256, time } from './forms.ts';
 
@@ -237,4 +238,12 @@ export interface StoredBackupsObservation extends RunObservation {
   storeIsUp: boolean | null;
   nextSlotAt: string | null;
   nextDrillAt: string | null;
+}
+
+/** Creates the error of a node without a backup store. */
+export function storeNotConfigured(): LoomError {
+  return new LoomError(
+    'store_not_configured',
+    'This node has no backup store, so there are no stored backups. Set LOOM_BACKUP_STORE and restart the node.',
+  );
 }

@@ -23,6 +23,7 @@ export const restoreMembersSchema = z.strictObject({
     .string()
     .exactOptional()
     .describe('Restores into a new scratch state with this key, and leaves the live state unchanged'),
+  from: z.string().exactOptional().describe('Restores the stored backup with this name. The body then has no "backup"'),
   documents: z
     .array(z.string().max(maxSelectedCharacters))
     .min(1)

@@ -77,7 +77,7 @@ export interface ChangeContext extends OperationContext {
 
 /** Adds the source of a restore whose request has a name in "from" instead of a backup. */
 export interface RestoreContext extends ChangeContext {
-  /** Opens a stored backup as the text of a backup. Rejects if there is no store. */
+  /** Opens a stored backup as the text of a backup. Undefined without a store. */
   openStored?: ((name: string, signal: AbortSignal) => Promise<Readable>) | undefined;
 }
 

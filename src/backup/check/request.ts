@@ -31,11 +31,14 @@ export interface CheckContext {
 export function checkRequest({ request, backup }: Decoded, context: CheckContext): CheckedRequest {
   const options = checkOptions(request);
   if (backup === undefined) {
-    throw new LoomError('invalid_restore_request', 'The member "backup" is missing.', { pointer: '/backup' });
+    const detail = 'The member "backup" is missing. Send a backup, or the name of a stored one as "from".';
+    throw new LoomError('invalid_restore_request', detail, { pointer: '/backup' });
   }
   const { schemaVersion } = context;
-  const checked = checkFrame(backup, '/backup', { schemaVersion, acceptUnverified: options.acceptUnverified });
-  assertStateKey(checked, options, context);
+  // A pointer leads into the stored backup if it is not in the body.
+  const pointer = options.from === undefined ? '/backup' : '';
+  const checked = checkFrame(backup, pointer, { schemaVersion, acceptUnverified: options.acceptUnverified });
+  assertStateKey(checked, options, { ...context, pointer });
   if (options.truncateAudit && !checked.hasAudit) {
     throw new LoomError(
       'invalid_restore_request',
@@ -48,6 +51,17 @@ export function checkRequest({ request, backup }: Decoded, context: CheckContext
     throw invalid('documents', 'selects documents, but the backup contains no state. Use a backup with its state');
   }
   return { options, backup: checked };
+}
+
+/**
+ * Returns the name of the stored backup that a restore request asks for; undefined if the body has the backup. Checks
+ * all members first, so that nothing is read from the store for a request that is not valid.
+ */
+export function readSource({ request, backup }: Decoded): string | undefined {
+  if (request.from === undefined) return undefined;
+  const { from } = checkOptions(request);
+  if (backup === undefined) return from;
+  throw invalid('from', 'names a stored backup, but the body also has a "backup". Send one of them');
 }
 
 /** Checks an undo request as `JSON.parse` returned it. Throws `confirm_missing` or `invalid_undo_request`. */
@@ -124,19 +138,21 @@ function assertConfirmed(body: object, { value: word }: z.ZodLiteral<'restore' |
   throw new LoomError(
     'confirm_missing',
     `The body has no "confirm":"${word}". Add it to confirm the ${word === 'delete' ? 'deletion' : word}.`,
-    {
-      pointer: '/confirm',
-    },
+    { pointer: '/confirm' },
   );
 }
 
-function assertStateKey({ origin }: CheckedBackup, options: RestoreOptions, { stateKey }: CheckContext): void {
+function assertStateKey(
+  { origin }: CheckedBackup,
+  options: RestoreOptions,
+  { stateKey, pointer }: CheckContext & { pointer: string },
+): void {
   // Only an unverified backup can lack a state key.
   if (origin.stateKey === null || origin.stateKey === stateKey || origin.stateKey === options.acceptStateKey) return;
   throw new LoomError(
     'state_key_mismatch',
     `The backup has state key ${JSON.stringify(origin.stateKey)}; this node serves ${JSON.stringify(stateKey)}. ` +
       'To restore it here, set "accept_state_key" to the state key of the backup.',
-    { pointer: '/backup/state_key' },
+    { pointer: `${pointer}/state_key` },
   );
 }

@@ -10,7 +10,6 @@ import { abortSignalOf } from '../reply/stream.ts';
 import { callerOf } from '../request/actor.ts';
 import { JSON_TYPES, openBody } from '../request/body.ts';
 import { dataRoute } from '../route-config.ts';
-import { refuseWithoutStore } from './stored-backups.ts';
 
 const exampleBackup = {
   loom_backup_version: 1,
@@ -56,8 +55,7 @@ export function registerRestore(
     paceWindowMs,
   }: { store: Pick<Store, 'restore'>; storedBackups: StoredBackups | undefined; paceWindowMs: number },
 ): void {
-  const openStored = async (name: string, signal: AbortSignal) =>
-    await (storedBackups ?? refuseWithoutStore()).openPlain(name, signal);
+  const openStored = storedBackups && ((name: string, signal: AbortSignal) => storedBackups.openPlain(name, signal));
   app.post('/v1/admin/persistence/restore', dataRoute('admin', restoreBackup), async (request, reply) => {
     const signal = abortSignalOf(reply);
     // The body has no size limit: LOOM restores every backup that it exports.

@@ -11,6 +11,7 @@ import {
   type StoredBackup,
   type StoredBackups,
   storedBackupPageSchema,
+  storeNotConfigured,
 } from '../../domain/backup-run.ts';
 import { deleteRequestSchema } from '../../domain/request.ts';
 import { LoomError } from '../../errors.ts';
@@ -137,7 +138,10 @@ interface StoredBackupRouteParts {
 type Named = { Params: { name: string } };
 
 export function registerStoredBackups(app: FastifyInstance, parts: StoredBackupRouteParts): void {
-  const backups = (): StoredBackups => parts.storedBackups ?? refuseWithoutStore();
+  const backups = (): StoredBackups => {
+    if (parts.storedBackups === undefined) throw storeNotConfigured();
+    return parts.storedBackups;
+  };
 
   app.get('/v1/admin/backups', dataRoute('admin', listStoredBackups), async (request) => {
     const { limit, before } = readQuery(request, listStoredBackups.query);
@@ -187,14 +191,6 @@ export function registerStoredBackups(app: FastifyInstance, parts: StoredBackupR
 
   app.post<Named>('/v1/admin/backups/:name/drill', dataRoute('admin', drillStoredBackup), async (request, reply) =>
     sendRun(request, reply, await backups().drill(request.params.name)),
-  );
-}
-
-/** Throws `store_not_configured`. */
-export function refuseWithoutStore(): never {
-  throw new LoomError(
-    'store_not_configured',
-    'This node has no backup store, so there are no stored backups. Set LOOM_BACKUP_STORE and restart the node.',
   );
 }
 
