@@ -68,7 +68,7 @@ afterEach(async () => {
   close = [];
 });
 
-/** Lets the store fail for some days, each with another fault. Asserts that all stays as it was on the last good day. */
+/** Lets the store fail for some days, each with another fault. Asserts that all stays as on the last good day. */
 async function failFor(
   days: number,
   site: BackupSite,
