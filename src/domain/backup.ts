@@ -112,6 +112,7 @@ export const restoreReportSchema = operationReportSchema.extend({
     .boolean()
     .nullable()
     .describe('Whether the backup was made in another database; null when the backup does not say'),
+  stored_backup: z.string().nullable().describe('Name of the stored backup; null for a backup in the body'),
   selected_documents: z
     .array(z.string())
     .nullable()

@@ -23,6 +23,7 @@ export const restoreMembersSchema = z.strictObject({
     .string()
     .exactOptional()
     .describe('Restores into a new scratch state with this key, and leaves the live state unchanged'),
+  from: z.string().exactOptional().describe('Restores the stored backup with this name. The body then has no "backup"'),
   documents: z
     .array(z.string().max(maxSelectedCharacters))
     .min(1)
@@ -48,6 +49,8 @@ export const undoMembersSchema = z.strictObject({
 });
 
 export const undoRequestSchema = undoMembersSchema.extend({ confirm: z.literal('undo') });
+
+export const deleteRequestSchema = z.strictObject({ confirm: z.literal('delete') });
 
 /** Describes the members of a restore body other than `confirm` and `backup`, as a client sends them. */
 export type RestoreMembers = z.input<typeof restoreMembersSchema>;

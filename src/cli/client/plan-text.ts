@@ -21,6 +21,7 @@ export function restoreText(report: RestoreReport, identities?: Identities): str
     ...documentRows(report),
     ['audit trail', trailText(report)],
     ['backup', report.verified ? 'verified' : 'NOT verified: nothing proves that it is complete'],
+    ...storedRows(report),
     ['revision', revisionText(report)],
     ...scratchRows(report),
     ...warningRows(report),
@@ -120,6 +121,11 @@ function returningText(count: number): string {
 /** A node of an older version does not report the member. */
 function selectedNames({ selected_documents: selected }: Partial<RestoreReport>): string[] {
   return selected ?? [];
+}
+
+/** A node of an older version does not report the member. */
+function storedRows({ stored_backup: name }: Partial<RestoreReport>): Row[] {
+  return name === undefined || name === null ? [] : [['', `stored as ${quoted(name)}`]];
 }
 
 /** Returns the rows that say to which documents the restore is limited. */

@@ -47,6 +47,7 @@ export function reportRestore(
       head,
     },
     ...reportOrigin(backup.origin, target),
+    stored_backup: options.from ?? null,
     selected_documents: options.documents ?? null,
     scratch:
       scratch === undefined ? null : { state_key: scratch, state_sha256: target.scratchSha256, audit_head: head },
@@ -114,6 +115,7 @@ export function describeRestore(
   const { origin } = backup;
   return {
     ...describeOperation(plan),
+    stored_backup: options.from,
     selected_documents: options.documents,
     truncated_audit: options.truncateAudit,
     adopted_entries: trail.adopt,

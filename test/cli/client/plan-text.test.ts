@@ -33,6 +33,7 @@ function planWith(audit: Partial<RestoreReport['audit']>, warnings: string[]): R
     },
     live: { instance_id: 'one', state_key: 'default', revision: 8 },
     instance_differs: false,
+    stored_backup: null,
     selected_documents: null,
     scratch: null,
     warnings,
