@@ -168,3 +168,47 @@ it('nodes that run, die and wake again at random keep every rule', { timeout: 60
     await play(`state ${round}`, rounds({ quick: 60, full: 200 }), random);
   }
 });
+
+it('nodes whose leases end all the time keep every rule, without a deadlock', { timeout: 300_000 }, async () => {
+  const doors = Array.from({ length: 4 }, () => openDoor(database.url, 2));
+  const steps = rounds({ quick: 25, full: 1_000 });
+  try {
+    await Promise.all(
+      doors.map(async (door, index) => {
+        const ledger = openLedger({ ...database, door: () => door }, `n${index}`, { leaseMs: 20, backoffMs: 1 });
+        const random = seededRandom(`node ${index}`);
+        let run: ClaimedRun | undefined;
+        for (let step = 0; step < steps; step += 1) {
+          const backups = await ledger.listBackups({ limit: 9 });
+          const backup = backups.length === 0 ? 'none' : random.pick(backups).name;
+          const slot = slotAt(random.integer(0, 40));
+          run ??= await random.pick([
+            () => ledger.claimRetry(),
+            () => ledger.claimSlot('scheduled', slot),
+            () => ledger.claimSlot('drill', slot, backup),
+          ])();
+          if (run !== undefined && run.kind !== 'drill') {
+            await name(ledger, run, step, `backup-${index}-${step}`);
+            await ledger.recordWritten(run, written);
+          }
+          if (run !== undefined) {
+            const ended = run;
+            await random.pick([
+              async () => undefined,
+              () => ledger.renew(ended),
+              () => ledger.recordProven(ended, { restoreSeconds: 1 }),
+              () => ledger.recordVerified(ended, 'No key.'),
+              () => ledger.recordFailed(ended, { ...fault, withdraws: random.pick([true, false]) }),
+            ])();
+            if (random.fraction() < 0.8) run = undefined;
+          }
+          if (await ledger.beginDeletion(backup, random.pick([true, false]))) await ledger.recordDeleted(backup);
+          else await ledger.cancelDeletion(backup);
+        }
+      }),
+    );
+  } finally {
+    await Promise.all(doors.map((door) => door.close({ deadlineMs: 5_000 })));
+  }
+  expect(await findFaults('default')).toEqual([]);
+});
