@@ -120,8 +120,8 @@ function maxBackoffMs(backoffMs: number): number {
 }
 
 /**
- * The lock on the row of the last attempt decides which node claims the next one. Rows of earlier attempts never change,
- * so it does not matter that the statement may have begun before the lock.
+ * The lock on the row of the last attempt decides which node claims the next one. The rows of earlier attempts never
+ * change, so it does not matter that the statement may have begun before the lock.
  */
 const CLAIM_RETRY = `
   with due as (

@@ -162,7 +162,7 @@ function allPairs(): [Verb, Verb][] {
   return names.flatMap((first) => names.map((second): [Verb, Verb] => [first, second]));
 }
 
-/** A claim of a drill that loses its slot to another leaves its mark, which keeps its backup for the time of a lease. */
+/** A claim of a drill that loses its slot leaves its mark, which keeps its backup for the time of a lease. */
 function compared([one, other, rows]: Outcome, first: Verb, second: Verb): Outcome {
   const mayLeaveMark = [first, second].every((verb) => verb.startsWith('claims a drill'));
   return [one, other, mayLeaveMark ? rows.replaceAll(/"drilled": \w+/g, '') : rows];
