@@ -71,10 +71,9 @@ const cases = verbs
   .filter(({ verb, fault }) => !(['put', 'check', 'list', 'sweep'].includes(verb) && fault === 'slow'));
 
 describe('each verb says what is wrong', () => {
-  beforeAll(() => raw.write('kept', randomBytes(2_000)));
-  afterAll(() => raw.delete('kept'));
+  beforeEach(() => raw.write('kept', randomBytes(2_000)));
 
-  test.each(sampleByKind(cases, ({ fault }) => fault, { purpose: 's3 faults', perKind: 2 }))(
+  test.each(sampleByKind(cases, ({ fault }) => fault, { purpose: 's3 faults' }))(
     '$verb: $fault',
     async ({ call, fault }) => {
       raw.proxy.inject({ fault });
@@ -87,10 +86,9 @@ describe('each verb says what is wrong', () => {
       expect(String(error)).not.toContain(raw.options.credentials?.secretAccessKey);
       if (fault === 'skewed') expect(error?.message).toContain('clock');
       if (fault === 'failed') expect(error?.message).toMatch(/^Could not .* in the bucket ".*" at .* HTTP 500/);
-      expect(await list(store)).toContain('kept');
-      // What a lost answer has left is deleted here.
-      for (const name of (await raw.names()).filter((one) => one !== 'kept'))
-        await store.delete(name, signal).catch(() => raw.delete(name));
+      // The service may do what it is asked, and lose the answer.
+      if (fault !== 'lost-answer') expect(await raw.names()).toEqual(['kept']);
+      for (const name of await raw.names()) await raw.delete(name);
     },
   );
 });
