@@ -83,12 +83,13 @@ begin
     end if;
   end loop;
 
-  if to_regclass('loom_removal') is null then
+  if to_regclass('loom_backup_run') is null then
     raise notice 'LOOM has no tables of this version here yet: migrate as loom_owner, then run this file again';
     return;
   end if;
   grant insert on loom_audit to loom_serve;
-  grant insert, update, delete on loom_state, loom_document, loom_scratch, loom_lineage, loom_change to loom_serve;
+  grant insert, update, delete on loom_state, loom_document, loom_scratch, loom_lineage, loom_change, loom_backup_run to loom_serve;
+  grant insert, update on loom_backup_run_total to loom_serve;
   grant insert, delete on loom_snapshot, loom_snapshot_document, loom_snapshot_audit to loom_serve;
   -- What docs/verify-chain.sql calls.
   grant execute on function loom_fold(text, jsonb), loom_fold_step(jsonb, text, jsonb), loom_merge(jsonb, jsonb, timestamptz) to loom_read;

@@ -73,6 +73,7 @@ const catalogue = {
   stored_backup_missing: { status: 410, title: 'Store no longer has the backup' },
   stored_backup_damaged: { status: 422, title: 'Stored backup differs from the catalogue' },
   stored_backup_kept: { status: 409, title: 'Stored backup is still needed' },
+  invalid_delete_request: { status: 400, title: 'Delete request is not valid' },
   stored_manifest_invalid: { status: 422, title: 'Manifest of a stored backup is not valid' },
   proof_mismatch: { status: 422, title: 'Restored state differs from the backup' },
   identity_missing: { status: 409, title: 'Key of the encrypted backup is missing' },

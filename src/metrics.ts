@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { runKinds, runOutcomes, type StoredBackupsObservation } from './domain/backup-run.ts';
 import type { Readiness } from './domain/readiness.ts';
 import type { ObservedHead } from './domain/state.ts';
 import type { RunningOperation, StoreObservation, StoreSizes } from './domain/store.ts';
@@ -11,6 +12,8 @@ export interface MetricSources {
   readHead(): Promise<ObservedHead | undefined>;
   /** Resolves quickly, to undefined if the database does not answer. The sizes can be a minute old. */
   readSizes?(): Promise<StoreSizes | undefined>;
+  /** Absent without a backup store. Resolves quickly, to undefined if the database does not answer. */
+  readStoredBackups?(): Promise<StoredBackupsObservation | undefined>;
 }
 
 /** Distinguishes a bad request (`refused`), a disconnected client (`aborted`) and a fault of the node (`failed`). */
@@ -207,6 +210,7 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
   });
   const updateHead = createHeadGauges(gauge);
   const updateSizes = createSizeGauges(gauge);
+  const updateRuns = sources.readStoredBackups && createRunSeries(registry, gauge);
   return async () => {
     const readiness = sources.readiness();
     ready.set(readiness.ok ? 1 : 0);
@@ -219,9 +223,14 @@ function createGauges(registry: Registry, sources: MetricSources): () => Promise
     const { streams: share, ...connections } = observation.pool;
     for (const [condition, count] of Object.entries(connections)) pool.set({ condition }, count);
     for (const [condition, count] of Object.entries(share)) streams.set({ condition }, count);
-    const [head, sizes] = await Promise.all([sources.readHead(), sources.readSizes?.()]);
+    const [head, sizes, runs] = await Promise.all([
+      sources.readHead(),
+      sources.readSizes?.(),
+      sources.readStoredBackups?.(),
+    ]);
     updateHead(head);
     updateSizes(sizes);
+    updateRuns?.(runs);
   };
 }
 
@@ -252,6 +261,51 @@ function createSizeGauges(gauge: (name: string, help: string) => Gauge): (sizes:
     database.set(sizes?.databaseBytes ?? Number.NaN);
     undo.set(sizes?.undoBytes ?? Number.NaN);
   };
+}
+
+/** Creates the series of the backup store. The database has their values, so every node shows the same. */
+function createRunSeries(
+  registry: Registry,
+  gauge: (name: string, help: string) => Gauge,
+): (runs: StoredBackupsObservation | undefined) => void {
+  const success = gauge(
+    'loom_backup_last_success_timestamp_seconds',
+    'End of the last run that wrote and proved a backup; 0 if there was none.',
+  );
+  const proven = gauge(
+    'loom_backup_last_proven_timestamp_seconds',
+    'End of the last proof of a stored backup, by a run or drill; 0 if there was none.',
+  );
+  const seconds = gauge(
+    'loom_backup_proven_restore_seconds',
+    'Time of the last proving restore; NaN if there was none.',
+  );
+  const bytes = gauge('loom_backup_last_bytes', 'Size of the last proven backup in the store; NaN if there was none.');
+  const up = gauge('loom_backup_store_up', '1 when the last check of the backup store by this node succeeded, else 0.');
+  const total = new Counter({
+    name: 'loom_backup_runs_total',
+    help: 'Ended runs of backups and drills by all nodes, by kind and outcome.',
+    labelNames: ['kind', 'outcome'],
+    registers: [registry],
+  });
+  return (runs) => {
+    success.set(runs === undefined ? Number.NaN : secondsOf(runs.lastSuccessAt));
+    proven.set(runs === undefined ? Number.NaN : secondsOf(runs.lastProvenAt));
+    seconds.set(runs?.lastRestoreSeconds ?? Number.NaN);
+    bytes.set(runs?.lastBytes ?? Number.NaN);
+    up.set(Number(runs?.storeIsUp ?? Number.NaN));
+    // Without the database there is no series: a counter at 0 would look like a restart.
+    total.reset();
+    if (runs !== undefined) setTotals(total, runs);
+  };
+}
+
+/** Sets every series, also at 0, so that the first failure shows as an increase. */
+function setTotals(total: Counter, { counts }: StoredBackupsObservation): void {
+  for (const kind of runKinds) {
+    for (const outcome of runOutcomes.filter((one) => one !== 'running')) total.inc({ kind, outcome }, 0);
+  }
+  for (const { kind, outcome, count } of counts) total.inc({ kind, outcome }, count);
 }
 
 function secondsOf(time: string | null): number {

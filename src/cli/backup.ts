@@ -8,6 +8,7 @@ import type { CommandContext } from './command.ts';
 import { warningText } from './failure.ts';
 import { toBackupMembers } from './file/backup-members.ts';
 import { claimPartFile } from './file/part-file.ts';
+import { assertAlone, watchRun } from './stored/watch-run.ts';
 import { flag, UsageError, valued, wholeNumber } from './terminal/arguments.ts';
 import { mismatchMembers, mismatchWarning } from './terminal/fold-text.ts';
 import { createProgress } from './terminal/progress.ts';
@@ -25,13 +26,14 @@ export const backup = createClientCommand({
   name: 'backup',
   help: {
     summary: 'write a verified backup of a node to a file',
-    synopsis: '--out FILE [options]',
+    synopsis: '--out FILE [options] | --now',
     about:
       'Downloads a backup into FILE.part, verifies it, and renames it to FILE. After a failure, FILE is as it ' +
-      'was before.',
+      'was before. With --now, the node takes a backup into its store instead, and proves it.',
     examples: [
       'node dist/main.js backup --out loom-backup.json',
       'node dist/main.js backup --out loom-backup.json.gz --gzip --json',
+      'node dist/main.js backup --now',
     ],
   },
   options: {
@@ -39,9 +41,14 @@ export const backup = createClientCommand({
     gzip: flag('write the file as gzip'),
     'no-audit': flag('leave the audit trail out'),
     'audit-limit': valued('N', 'include only the last N entries of the audit trail'),
+    now: flag('take a backup into the store of the node, wait until it is proven, and write no file'),
   },
   operandCount: 0,
   run: async ({ values, client, context }) => {
+    if (values.now === true) {
+      assertAlone('now', values);
+      return await watchRun('backup', client, context, (seconds) => client.takeStoredBackup(seconds));
+    }
     const target = targetOf(values.out);
     const auditLimit = wholeNumber(values['audit-limit'], 'audit-limit', 1);
     const includeAudit = values['no-audit'] !== true;
@@ -79,7 +86,10 @@ async function writeVerified(target: string, query: BackupQuery, client: NodeCli
 }
 
 function targetOf(out: string | undefined): string {
-  if (out === undefined || out === '') throw new UsageError('--out FILE is missing: the name of the file to write.');
+  if (out === undefined || out === '')
+    throw new UsageError(
+      '--out FILE is missing: the name of the file to write. Or give --now, for the store of the node.',
+    );
   if (out === '-') {
     throw new UsageError('--out takes the name of a file, not -. To write to a pipe, download the backup with curl.');
   }

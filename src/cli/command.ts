@@ -7,7 +7,7 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { describeFailure, USAGE_EXIT_CODE } from './failure.ts';
-import { type OptionTypes, type ParsedArguments, parseArguments } from './terminal/arguments.ts';
+import { type OperandCount, type OptionTypes, type ParsedArguments, parseArguments } from './terminal/arguments.ts';
 import { openDoor } from './terminal/door.ts';
 import { type CommandHelp, helpText, optionRows } from './terminal/help.ts';
 import { jsonLine } from './terminal/text.ts';
@@ -47,8 +47,7 @@ export interface CommandInput<Given extends OptionTypes> extends ParsedArguments
 
 export interface CommandDefinition<Given extends OptionTypes> extends Pick<Command, 'name' | 'help'> {
   options: Given;
-  /** Number of arguments that are not options. */
-  operandCount: 0 | 1;
+  operandCount: OperandCount;
   run(input: CommandInput<Given>): Promise<CommandResult>;
 }
 

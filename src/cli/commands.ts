@@ -1,4 +1,5 @@
 import { backup } from './backup.ts';
+import { backups } from './backups.ts';
 import type { Command } from './command.ts';
 import { migrate } from './database/migrate.ts';
 import { reindex } from './database/reindex.ts';
@@ -18,6 +19,7 @@ export const commands: readonly Command[] = [
   migrate,
   reindex,
   backup,
+  backups,
   restore,
   undo,
   status,

@@ -9,6 +9,7 @@ import { NotConfirmed } from './failure.ts';
 import { openNamedBackup } from './file/file-fault.ts';
 import { makeFolder } from './file/folder.ts';
 import { writeWhole } from './file/part-file.ts';
+import { assertAlone, watchRun } from './stored/watch-run.ts';
 import { flag, UsageError, valued } from './terminal/arguments.ts';
 
 /** Proves that a backup of a node can be restored. The exit code is 0 only if every step succeeded. */
@@ -20,16 +21,18 @@ export const drill = createClientCommand({
     about:
       'Takes a backup, verifies it, restores it into a scratch state, compares the two, and removes the scratch ' +
       'state. It prints a summary, and writes report.json and summary.md with --out. It leaves the live state ' +
-      'alone, unless --in-place is given.',
+      'alone, unless --in-place is given. With --from, the node does all this with a backup of its store.',
     succeeds: 'every step succeeded: the backup can be restored',
     fails: 'a step failed, the drill was interrupted, or it was not confirmed',
     examples: [
       'node dist/main.js drill --out drills/today',
       'node dist/main.js drill --file loom-backup.json.gz --json',
+      'node dist/main.js drill --from loom-default-20261125T225728.451Z-r17.json.gz',
     ],
   },
   options: {
     file: valued('BACKUP', 'use this backup, plain or gzip, instead of taking one'),
+    from: valued('NAME', 'let the node prove this stored backup, which the command backups lists; no other option'),
     'accept-state-key': valued('KEY', 'with --file: accept a backup that was made for this other state key'),
     'accept-instance': flag('with --in-place: accept a backup that another instance made, or one of unknown origin'),
     out: valued('DIR', 'write report.json and summary.md into this folder'),
@@ -39,6 +42,12 @@ export const drill = createClientCommand({
   },
   operandCount: 0,
   run: async ({ values, ...tools }) => {
+    const { from } = values;
+    if (from !== undefined) {
+      assertAlone('from', values);
+      const { client, context } = tools;
+      return await watchRun('drill', client, context, (seconds) => client.drillStoredBackup(from, seconds));
+    }
     const { file, out, keep = false, yes = false } = values;
     const { 'in-place': inPlace = false, 'accept-state-key': acceptStateKey } = values;
     const { 'accept-instance': acceptInstance = false } = values;

@@ -40,6 +40,7 @@ const loaders: Readonly<Record<string, () => Promise<Command>>> = {
   migrate: async () => (await import('./database/migrate.ts')).migrate,
   reindex: async () => (await import('./database/reindex.ts')).reindex,
   backup: async () => (await import('./backup.ts')).backup,
+  backups: async () => (await import('./backups.ts')).backups,
   restore: async () => (await import('./restore.ts')).restore,
   undo: async () => (await import('./undo.ts')).undo,
   status: async () => (await import('./status.ts')).status,

@@ -40,6 +40,7 @@ function textOf(report: StatusReport): string {
     ['audit', `${shown(audit.entries)} entries; ${checkText(audit.last_check)}`],
     ['last backup', sinceText(report, 'last_backup_at')],
     ['last restore', sinceText(report, 'last_restore_at')],
+    ...labelled('stored backups', storedTexts(report.stored_backups)),
     ...labelled('load', present(loadText(report))),
     ...labelled('locks', locksText(report.locks)),
     ...listed('in progress', report.operations, operationText, 'nothing'),
@@ -78,6 +79,28 @@ function sinceText(report: StatusReport, member: 'last_backup_at' | 'last_restor
   // The client's clock may differ, so the node says whether the time is ahead of the database's clock.
   const isAhead = report.future_times?.includes(member) === true;
   return `${at}, ${isAhead ? 'in the FUTURE: the clock of the database has gone back' : ageText(at)}`;
+}
+
+/** Returns nothing for a node without a store, or of an earlier version. */
+function storedTexts(stored: StatusReport['stored_backups'] | undefined): string[] {
+  if (stored === undefined || stored === null) return [];
+  const { store, up, fault, last_failure: failure, running } = stored;
+  const state = up === null ? 'not checked yet' : up ? 'up' : `NOT up: ${fault?.code ?? '?'}: ${fault?.detail ?? '?'}`;
+  const seconds = stored.last_restore_seconds;
+  const restored = seconds === null ? '' : `, restored in ${seconds.toFixed(1)} s`;
+  const failed =
+    failure && `last run FAILED at ${failure.ended_at ?? '?'}: ${failure.code ?? '?'}: ${failure.detail ?? '?'}`;
+  return [
+    `${store}: ${state}`,
+    running === null ? 'last proven ?' : `last proven ${timeText(stored.last_proven_at)}${restored}`,
+    `next backup at ${shown(stored.next_slot_at)}, next drill at ${shown(stored.next_drill_at)}`,
+    ...present(failed),
+    ...(running ?? []).map(({ kind, started_at: at, node }) => `${kind} run since ${at} on ${node}`),
+  ];
+}
+
+function timeText(at: string | null): string {
+  return at === null ? 'NEVER' : `${at}, ${ageText(at)}`;
 }
 
 /** Returns a list of one text, or an empty list if there is none. A node of an earlier version lacks some members. */

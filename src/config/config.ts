@@ -1,6 +1,12 @@
 import { z } from 'zod';
 import { certificatesFault } from './checks.ts';
 import { schema } from './schema.ts';
+import {
+  checkStoredBackups,
+  type StoredBackupsConfig,
+  storedBackupsSecrets,
+  toStoredBackupsConfig,
+} from './stored-backups.ts';
 import { isServiceLink, unknownVariables } from './unknown.ts';
 
 // src/config/ parses the environment into one typed value and reports all problems together. It is pure: it may import
@@ -44,6 +50,8 @@ export interface Config {
   readonly shutdown: { readonly delayMs: number; readonly timeoutMs: number };
   readonly migrate: 'auto' | 'manual';
   readonly maxDocumentBytes: number;
+  /** Undefined without a backup store. */
+  readonly storedBackups?: StoredBackupsConfig | undefined;
 }
 
 /** Identifies a ConfigError to the shell: EX_CONFIG of sysexits.h. */
@@ -155,13 +163,16 @@ function parseVariables<Part extends z.ZodObject>(
   const ca = resolveCertificates(values, readFile, problems);
   checkTokensDiffer(values, problems);
   checkStreamsFit(values, problems);
+  checkStoredBackups(relevant, env, Object.keys(part.shape), problems);
   if (problems.length > 0 || !parsed.success) throw new ConfigError(problems);
   return [parsed.data, ca];
 }
 
 /** Returns the secrets that the logger must replace. */
 export function configSecrets(config: Config): string[] {
-  return [config.postgres.url, ...config.tokens.admin, ...config.tokens.client, ...(config.tokens.metrics ?? [])];
+  const { postgres, tokens, storedBackups } = config;
+  const ofTokens = [...tokens.admin, ...tokens.client, ...(tokens.metrics ?? [])];
+  return [postgres.url, ...ofTokens, ...storedBackupsSecrets(storedBackups)];
 }
 
 /** Returns half of the pool, but never its last two connections. */
@@ -205,6 +216,7 @@ function toConfig(values: z.infer<typeof schema>, ca: string | undefined): Confi
     shutdown: { delayMs: values.LOOM_SHUTDOWN_DELAY_MS, timeoutMs: values.LOOM_SHUTDOWN_TIMEOUT_MS },
     migrate: values.LOOM_MIGRATE,
     maxDocumentBytes: values.LOOM_MAX_DOCUMENT_BYTES,
+    storedBackups: toStoredBackupsConfig(values),
   };
 }
 

@@ -2,6 +2,16 @@ import { z } from 'zod';
 import { stateKeyFault } from '../domain/state.ts';
 import { limits } from '../limits.ts';
 import { hostFault, nodeUrlFault, parseTrustProxy, postgresUrlFault, tokensFault, withoutBrackets } from './checks.ts';
+import {
+  identityFault,
+  keepFault,
+  parseStoreAddress,
+  pingUrlFault,
+  recipientsFault,
+  STORE_FORM,
+  scheduleFault,
+  splitRecipients,
+} from './stored-backups.ts';
 
 type Check = (text: string) => string | undefined;
 
@@ -34,6 +44,22 @@ function trustedProxies() {
     context.issues.push({ code: 'custom', message: expected, input: undefined });
     return z.NEVER;
   });
+}
+
+function storeAddress() {
+  return z.string().transform((text, context) => {
+    const store = parseStoreAddress(text);
+    if (store !== undefined) return store;
+    context.issues.push({ code: 'custom', message: STORE_FORM, input: undefined });
+    return z.NEVER;
+  });
+}
+
+/** Accepts a name or secret of a service, such as an access key. */
+function word() {
+  return checked((text) =>
+    /^[\x21-\x7e]+$/.test(text) ? undefined : 'must have only printable ASCII characters, without spaces',
+  );
 }
 
 function oneOf<const T extends readonly [string, ...string[]]>(values: T) {
@@ -135,4 +161,44 @@ export const schema = z.object({
     .meta({
       description: `Maximum size of a document: 1024 to ${limits.maxConfigurableDocumentBytes} bytes of canonical text.`,
     }),
+  LOOM_BACKUP_STORE: storeAddress().optional().meta({
+    description:
+      'Where the node stores the backups that it takes by itself: file:///var/lib/loom/backups for a folder, or s3://bucket/prefix. If unset, it takes none.',
+  }),
+  LOOM_BACKUP_SCHEDULE: checked(scheduleFault).default('0 * * * *').meta({
+    description: 'When to take a backup: a cron expression in UTC.',
+  }),
+  LOOM_BACKUP_KEEP: checked(keepFault).default('last=24,daily=14,weekly=8,monthly=12').meta({
+    description: 'How many proven backups to keep. all: the node deletes none.',
+  }),
+  LOOM_BACKUP_S3_ENDPOINT: checked(nodeUrlFault).optional().meta({
+    description: 'Address of the S3 service, such as https://minio.example:9000. If unset: AWS.',
+  }),
+  LOOM_BACKUP_S3_REGION: word().optional().meta({
+    description: 'Region of the bucket. If unset: the region that the AWS SDK finds, or us-east-1 with an endpoint.',
+  }),
+  LOOM_BACKUP_S3_ACCESS_KEY_ID: word().optional().meta({
+    description: 'Access key of the S3 service. If unset: what the AWS SDK finds, such as the role of the machine.',
+  }),
+  LOOM_BACKUP_S3_SECRET_ACCESS_KEY: word().optional().meta({
+    secret: true,
+    description: 'Secret of LOOM_BACKUP_S3_ACCESS_KEY_ID. Set both or neither.',
+  }),
+  LOOM_BACKUP_RECIPIENTS: checked(recipientsFault).transform(splitRecipients).optional().meta({
+    description:
+      'Encrypts backups to these age public keys (age1…), separated by commas or spaces. If unset, backups are in plain text. It cannot be empty.',
+  }),
+  LOOM_BACKUP_IDENTITY: checked(identityFault).optional().meta({
+    secret: true,
+    description:
+      'The age identity (AGE-SECRET-KEY-1…) with which the node decrypts stored backups, for drills and restores. If unset, drills of encrypted backups only compare the stored bytes. The command verify also reads it.',
+  }),
+  LOOM_BACKUP_PING_URL: checked(pingUrlFault).optional().meta({
+    secret: true,
+    description:
+      'URL that the node requests after each proven run, and with /fail at the end of its path after a failed one, so that a service elsewhere notices when they stop.',
+  }),
+  LOOM_DRILL_SCHEDULE: checked(scheduleFault).default('0 3 * * *').meta({
+    description: 'When to prove an older stored backup again, the one with the oldest proof: a cron expression in UTC.',
+  }),
 });

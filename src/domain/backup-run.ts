@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
+import { LoomError } from '../errors.ts';
 import { auditHeadSchema } from './audit.ts';
 import { count, epoch, revision, sha256, time } from './forms.ts';
 
@@ -57,6 +58,32 @@ export const storedBackupSchema = z.object({
 
 /** Describes one backup of the catalogue. */
 export type StoredBackup = z.output<typeof storedBackupSchema>;
+
+export const storedBackupPageSchema = z.object({
+  backups: z.array(storedBackupSchema).describe('Newest first'),
+  next: z.string().nullable().describe('Value of "before" for the next page; null on the last page'),
+});
+
+export const backupRunListSchema = z.object({ runs: z.array(backupRunSchema).describe('Newest first') });
+
+export const deletedBackupSchema = z.object({ name: z.string() });
+
+export const storedBackupsStatusSchema = z.object({
+  store: z.string().describe('Address of the store'),
+  up: z.boolean().nullable().describe('Whether the last check by this node succeeded; null before the first'),
+  fault: z
+    .object({ code: z.string(), detail: z.string(), since: time })
+    .nullable()
+    .describe('Why the last check failed'),
+  next_slot_at: time.nullable(),
+  next_drill_at: time.nullable(),
+  last_success_at: time.nullable().describe('End of the last run that wrote and proved a backup'),
+  last_proven_at: time.nullable().describe('End of the last proof, also by a drill'),
+  last_restore_seconds: z.number().min(0).nullable().describe('Time of the last proof: what a recovery takes'),
+  last_bytes: count.nullable(),
+  last_failure: backupRunSchema.nullable().describe('The last failed run, if none has succeeded after it'),
+  running: z.array(backupRunSchema).nullable().describe('Runs of all nodes; null while the database is unreachable'),
+});
 
 export const storedManifestSchema = z.object({
   loom_stored_backup: z.literal(1),
@@ -141,6 +168,11 @@ export interface RunLedger {
   recordVerified(run: ClaimedRun, detail: string): Promise<boolean>;
   /** Ends the run as failed. With `withdraws`, also withdraws the proof of its backup, and notes the fault there. */
   recordFailed(run: ClaimedRun, fault: { code: string; detail: string; withdraws: boolean }): Promise<boolean>;
+  /**
+   * Ends the lease of a run that this node has aborted because it is shutting down. So another node takes over at once,
+   * without the pause after a failure.
+   */
+  release(run: ClaimedRun): Promise<boolean>;
   readRun(id: string): Promise<BackupRun | undefined>;
   /** Lists the runs, newest first. */
   listRuns(query: { limit: number }): Promise<BackupRun[]>;
@@ -177,6 +209,8 @@ export interface RunObservation {
 
 /** Defines the verbs on stored backups that routes call. */
 export interface StoredBackups {
+  /** Names the store for people, as `ObjectStore.address` does. */
+  readonly store: string;
   list(query: { limit: number; before?: string | undefined }): Promise<StoredBackup[]>;
   listRuns(query: { limit: number }): Promise<BackupRun[]>;
   readRun(id: string): Promise<BackupRun | undefined>;
@@ -204,4 +238,12 @@ export interface StoredBackupsObservation extends RunObservation {
   storeIsUp: boolean | null;
   nextSlotAt: string | null;
   nextDrillAt: string | null;
+}
+
+/** Creates the error of a node without a backup store. */
+export function storeNotConfigured(): LoomError {
+  return new LoomError(
+    'store_not_configured',
+    'This node has no backup store, so there are no stored backups. Set LOOM_BACKUP_STORE and restart the node.',
+  );
 }

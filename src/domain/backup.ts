@@ -112,6 +112,13 @@ export const restoreReportSchema = operationReportSchema.extend({
     .boolean()
     .nullable()
     .describe('Whether the backup was made in another database; null when the backup does not say'),
+  stored_backup: z.string().nullable().describe('Name of the stored backup; null for a backup in the body'),
+  selected_documents: z
+    .array(z.string())
+    .nullable()
+    .describe(
+      'The member "documents" of the request: only these were restored. Null for a restore of the whole backup',
+    ),
   scratch: z
     .object({ state_key: z.string(), state_sha256: sha256.nullable(), audit_head: auditHeadSchema.nullable() })
     .nullable()

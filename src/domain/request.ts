@@ -1,9 +1,13 @@
 import { z } from 'zod';
+import { limits } from '../limits.ts';
 
 // These schemas define the members of a restore request and of an undo request. The types for the client and for the
 // node are derived from them.
 
 const revision = z.int().min(0);
+
+/** A name of stars alone is written with twice as many, and a prefix with one more. */
+const maxSelectedCharacters = 2 * limits.maxDocumentNameBytes + 1;
 
 export const restoreMembersSchema = z.strictObject({
   replace_state: z.boolean().default(true).describe('Whether the documents become exactly those of the backup'),
@@ -19,6 +23,16 @@ export const restoreMembersSchema = z.strictObject({
     .string()
     .exactOptional()
     .describe('Restores into a new scratch state with this key, and leaves the live state unchanged'),
+  from: z.string().exactOptional().describe('Restores the stored backup with this name. The body then has no "backup"'),
+  documents: z
+    .array(z.string().max(maxSelectedCharacters))
+    .min(1)
+    .max(limits.maxSelectedDocuments)
+    .exactOptional()
+    .describe(
+      'Restores only the documents with these names, and leaves the others and the audit trail as they are. ' +
+        'A name that ends in * is a prefix. At the end of a name, ** means a star',
+    ),
 });
 
 /** Defines the members of a restore request other than `backup`. */
@@ -35,6 +49,8 @@ export const undoMembersSchema = z.strictObject({
 });
 
 export const undoRequestSchema = undoMembersSchema.extend({ confirm: z.literal('undo') });
+
+export const deleteRequestSchema = z.strictObject({ confirm: z.literal('delete') });
 
 /** Describes the members of a restore body other than `confirm` and `backup`, as a client sends them. */
 export type RestoreMembers = z.input<typeof restoreMembersSchema>;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { auditHeadSchema } from './audit.ts';
+import { storedBackupsStatusSchema } from './backup-run.ts';
 import { count, epoch, revision, time } from './forms.ts';
 import { readinessSchema } from './readiness.ts';
 import { epochChangeSchema, scratchStateSchema, stateLocksSchema } from './state.ts';
@@ -93,6 +94,7 @@ export const statusReportSchema = z.object({
       .describe('Newest first'),
   }),
   scratch_states: z.array(scratchStateSchema).nullable(),
+  stored_backups: storedBackupsStatusSchema.nullable().describe('Null without a backup store'),
 });
 
 /** Describes the answer of `GET /v1/admin/status`. Values from the database are null while it is unreachable. */

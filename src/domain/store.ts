@@ -9,7 +9,7 @@ import {
   chainFaults,
   stateFaults,
 } from './audit.ts';
-import type { BackupOptions, RestoreReport } from './backup.ts';
+import type { BackupHeader, BackupManifest, BackupOptions, RestoreReport } from './backup.ts';
 import type { SubmitCommit } from './commit.ts';
 import type { DocumentPage, StoredDocument } from './document.ts';
 import { count, seq, time } from './forms.ts';
@@ -75,6 +75,12 @@ export interface ChangeContext extends OperationContext {
   caller: Caller;
 }
 
+/** Adds the source of a restore whose request has a name in "from" instead of a backup. */
+export interface RestoreContext extends ChangeContext {
+  /** Opens a stored backup as the text of a backup. Undefined without a store. */
+  openStored?: ((name: string, signal: AbortSignal) => Promise<Readable>) | undefined;
+}
+
 /** Defines the verbs that routes call, for the state of one key. Every verb rejects with a `LoomError`. */
 export interface Store {
   submitCommit: SubmitCommit;
@@ -94,7 +100,7 @@ export interface Store {
   /** Resolves when the transaction snapshot has been taken. */
   openBackup(options: BackupOptions, context: OperationContext): Promise<BackupStream>;
   /** Restores from `body`, the request body after gzip decoding. */
-  restore(body: Readable, context: ChangeContext): Promise<RestoreReport>;
+  restore(body: Readable, context: RestoreContext): Promise<RestoreReport>;
   undo(request: UndoOptions, context: ChangeContext): Promise<UndoReport>;
   /** Returns the undo records, newest first. */
   readUndoRecords(): Promise<UndoRecord[]>;
@@ -130,8 +136,11 @@ export type ChainCheckRecord = z.output<typeof chainCheckSchema>;
 
 /** Describes a backup that is being streamed. */
 export interface BackupStream {
+  header: BackupHeader;
   /** Stream of the backup. If the export fails, it is destroyed with a `LoomError`. */
   body: Readable;
+  /** Returns the last member of the backup once `body` has it; undefined before. */
+  manifest(): BackupManifest | undefined;
   /** Records the time of the backup if it is restorable. Call it after the client has received the last byte. */
   recordTaken(): Promise<void>;
 }

@@ -31,7 +31,10 @@ import { type CloseOptions, closeServer } from './shutdown.ts';
 import { createSampledReader, createTimedReader } from './timed-reader.ts';
 
 export interface ServerOptions
-  extends Omit<RouteParts, 'paceWindowMs' | 'metricsPublic' | 'peekHead' | 'memory' | 'connections' | 'routes'> {
+  extends Omit<
+    RouteParts,
+    'paceWindowMs' | 'metricsPublic' | 'peekHead' | 'peekStoredBackups' | 'memory' | 'connections' | 'routes'
+  > {
   http: Config['http'];
   tokens: Config['tokens'];
   /** Logs why a request failed with a status of 500 or above. */
@@ -63,7 +66,7 @@ export function createServer(options: ServerOptions) {
     silentTimeoutMs = limits.silentTimeoutMs,
     ...parts
   } = options;
-  const { store, readiness, log, metrics } = parts;
+  const { store, storedBackups, readiness, log, metrics } = parts;
   const readHead = createTimedReader(() => store.observeHead());
   const peekHead = () => readHead().catch(() => undefined);
   const app = createApp({ log, metrics, headersTimeoutMs, answerProbe: (...probe) => answerProbe(...probe) });
@@ -83,7 +86,15 @@ export function createServer(options: ServerOptions) {
     createTimedReader(() => store.readSizes()),
     limits.sizesIntervalMs,
   );
-  metrics.watch({ observe: store.observe, readiness, readHead: peekHead, readSizes });
+  const readStoredBackups = storedBackups && createTimedReader(() => storedBackups.observe());
+  const peekStoredBackups = async () => await readStoredBackups?.().catch(() => undefined);
+  metrics.watch({
+    observe: store.observe,
+    readiness,
+    readHead: peekHead,
+    readSizes,
+    ...(readStoredBackups === undefined ? {} : { readStoredBackups: peekStoredBackups }),
+  });
 
   const { routes, refuse } = registerPlugins(app, {
     tokens,
@@ -102,6 +113,7 @@ export function createServer(options: ServerOptions) {
     metricsPublic: http.metricsPublic,
     paceWindowMs,
     peekHead,
+    peekStoredBackups,
     memory,
     connections: connections.count,
     routes,

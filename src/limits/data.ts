@@ -134,6 +134,13 @@ export const dataLimits = {
   /** Bounds each list of added, changed and removed names in a restore's answer. */
   maxPlanNames: 100,
 
+  /**
+   * Bounds the elements of `documents` in a restore request. PostgreSQL compares each document of the backup with each
+   * prefix, before the state is locked: a million documents and a thousand prefixes take about a minute. As one member
+   * of the request, all of them together also have at most `maxBackupMemberBytes`.
+   */
+  maxSelectedDocuments: 1_000,
+
   /** Bounds the names or ids in the offline verifier's memory: some 20 MB. It reads larger files repeatedly. */
   verifyWindow: 50_000,
 

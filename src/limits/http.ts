@@ -109,6 +109,12 @@ export const httpLimits = {
   /** Bounds the name of an audit action in a query. LOOM's own have at most 15. */
   maxActionCharacters: 128,
 
+  /** Bounds the wait for a run that a request prefers. Proxies close a connection that is silent for longer. */
+  maxPreferredWaitSeconds: 600,
+
+  /** Bounds the body that deletes a stored backup: one short member. */
+  maxDeleteBodyBytes: 1_024,
+
   /** Bounds the parameters of a query. A route supports at most eight. */
   maxQueryParameters: 32,
 

@@ -16,7 +16,7 @@ test('docs/operations.md lists every command of the program, and no other', asyn
   expect(withoutAliases(documented)).toEqual(withoutAliases(commands));
 });
 
-test.each(['backup', 'restore', 'undo', 'status', 'drill'])(
+test.each(['backup', 'backups', 'restore', 'undo', 'status', 'drill'])(
   'docs/client-commands.md names every option of %s',
   async (command) => {
     const { output } = await runProgramToEnd([command, '--help'], {});

@@ -178,6 +178,7 @@ describe('docs/restore.md', () => {
     `it takes up to ${limits.operationIdleTimeoutMs / 60_000} minutes`,
     `its last ${limits.maxUndoRecords} restores and undos`,
     `the newest ${limits.maxReplacedRestores}`,
+    `at most ${limits.maxSelectedDocuments.toLocaleString('en-US')}, which together have at most ${limits.maxBackupMemberBytes / 1024} KiB`,
   ])('states the limit: %s', (words) => {
     expect((page('docs/restore.md') + page('docs/operations.md')).replace(/\s+/g, ' ')).toContain(words);
   });

@@ -9,14 +9,14 @@ const variables = configVariables();
 const allNames = variables.flatMap(({ name, secret }) => (secret ? [name, `${name}_FILE`] : [name])).sort();
 
 /** Lines of `.env.example`: `NAME=value` for required variables, `# NAME=value` for the others. */
-const assignments = [...example.matchAll(/^(# ?)?(LOOM_[A-Z_]+)=(.*)$/gm)].map(([, comment, name, value]) => ({
+const assignments = [...example.matchAll(/^(# ?)?(LOOM_[A-Z0-9_]+)=(.*)$/gm)].map(([, comment, name, value]) => ({
   commented: comment !== undefined,
   name: name ?? '',
   value: value ?? '',
 }));
 
 /** Rows of the page's tables: name, default, description. */
-const rows = [...page.matchAll(/^\| `(LOOM_[A-Z_]+)` \| (.*?) \| (.*) \|$/gm)].map(([, name, value, text]) => ({
+const rows = [...page.matchAll(/^\| `(LOOM_[A-Z0-9_]+)` \| (.*?) \| (.*) \|$/gm)].map(([, name, value, text]) => ({
   name: name ?? '',
   value: value ?? '',
   text: text ?? '',
@@ -36,7 +36,7 @@ describe('.env.example', () => {
   });
 
   test('describes each variable right above it, in the words of the schema', () => {
-    const words = example.replace(/\n# (?!LOOM_[A-Z_]+=)/g, ' ');
+    const words = example.replace(/\n# (?!LOOM_[A-Z0-9_]+=)/g, ' ');
     for (const { name, description } of variables) {
       const at = words.search(new RegExp(`^(# )?${name}=`, 'm'));
       const above = words.slice(0, at).trimEnd();
@@ -65,7 +65,7 @@ describe('docs/configuration.md', () => {
   });
 
   test('mentions no variable that does not exist', () => {
-    const mentioned = [...page.matchAll(/LOOM_[A-Z]+(?:_[A-Z]+)*/g)].map(([name]) => name);
+    const mentioned = [...page.matchAll(/LOOM_[A-Z]+(?:_[A-Z0-9]+)*/g)].map(([name]) => name);
     const foreign = ['LOOM_TEST', 'LOOM_SERVICE_HOST'];
     expect(mentioned.filter((name) => !allNames.includes(name) && !foreign.includes(name))).toEqual([]);
   });

@@ -16,6 +16,7 @@ beforeAll(async () => {
   await waitUntilReady(program.url);
   await put('kept', 1);
   await put('changed', 'as it was');
+  await put('prices', { tea: 3 });
   await shell.run({
     commands: `curl -sS --fail ${program.url}/v1/admin/persistence/backup -H "x-loom-admin-token: $LOOM_ADMIN_TOKEN" > loom-backup.json
 gzip -k loom-backup.json`,
@@ -37,20 +38,24 @@ async function state(): Promise<unknown> {
   return (await fetch(`${program.url}/v1/state`, { headers })).json();
 }
 
-const wasRestored = { kept: 1, changed: 'as it was' };
-const wasLive = { kept: 1, changed: 'later', added: true };
+const wasRestored = { kept: 1, changed: 'as it was', prices: { tea: 3 } };
+const wasLive = { ...wasRestored, changed: 'later', added: true };
 
 /** The answers of each section's commands, and the state that each block of the section leaves. */
 const outcomes: Record<string, { answers: Record<string, unknown>[]; leaves: unknown[] }> = {
   'How to restore': {
     answers: [
-      { dry_run: true, documents: { added: 0, changed: 1, removed: 1, unchanged: 1 } },
-      { dry_run: false, verified: true, documents: { added: 0, changed: 1, removed: 1, unchanged: 1 } },
+      { dry_run: true, documents: { added: 0, changed: 1, removed: 1, unchanged: 2 } },
+      { dry_run: false, verified: true, documents: { added: 0, changed: 1, removed: 1, unchanged: 2 } },
     ],
     leaves: [wasLive, wasRestored],
   },
+  'Single documents': {
+    answers: [{ dry_run: true, documents: { added: 0, changed: 0, removed: 0, unchanged: 3 }, warnings: [] }],
+    leaves: [wasRestored],
+  },
   'Large and packed backups': {
-    answers: [{ verified: true, documents: { added: 0, changed: 0, removed: 0, unchanged: 2 } }],
+    answers: [{ verified: true, documents: { added: 0, changed: 0, removed: 0, unchanged: 3 } }],
     leaves: [wasRestored],
   },
   Undo: {

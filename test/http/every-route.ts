@@ -1,4 +1,5 @@
 import { asAdmin, mergePatch, type TestResponse, type TestServer } from '../setup/node/http.ts';
+import { RUN_ID, STORED_NAME } from '../setup/node/stored-backups.ts';
 
 type Step = [method: 'GET' | 'PUT' | 'PATCH' | 'DELETE' | 'POST', url: string, body?: string];
 
@@ -29,6 +30,13 @@ export async function callsOfEveryRoute(server: TestServer, deleted = 'none'): P
     ['GET', '/v1/admin/status'],
     ['GET', '/v1/admin/persistence/schema'],
     ['GET', '/v1/admin/persistence/backup'],
+    ['GET', '/v1/admin/backups'],
+    ['POST', '/v1/admin/backups'],
+    ['GET', '/v1/admin/backups/runs'],
+    ['GET', `/v1/admin/backups/runs/${RUN_ID}`],
+    ['GET', `/v1/admin/backups/${STORED_NAME}`],
+    ['POST', `/v1/admin/backups/${STORED_NAME}/drill`],
+    ['DELETE', `/v1/admin/backups/${STORED_NAME}`, '{"confirm":"delete"}'],
     ['GET', '/openapi.json'],
     ['GET', '/metrics'],
     ['GET', '/ready'],
@@ -42,11 +50,20 @@ export async function callsOfEveryRoute(server: TestServer, deleted = 'none'): P
     ['DELETE', '/v1/admin/persistence/scratch/trial'],
   ];
   return steps.map(([method, url, body]) => ({
-    route: `${method} ${url.replace(/\?.*/, '').replace('documents/shared', 'documents/:name').replace('trial', ':state_key')}`,
+    route: `${method} ${patternOf(url)}`,
     url,
     send: () => {
       const headers = { ...asAdmin, ...(method === 'PATCH' ? mergePatch : {}) };
       return server.request(method, url, { headers, ...(body === undefined ? {} : { body }) });
     },
   }));
+}
+
+function patternOf(url: string): string {
+  return url
+    .replace(/\?.*/, '')
+    .replace('documents/shared', 'documents/:name')
+    .replace('trial', ':state_key')
+    .replace(RUN_ID, ':id')
+    .replace(STORED_NAME, ':name');
 }

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createTestServer, type TestServer } from '../setup/node/http.ts';
 import { openTestStore, type TestStore } from '../setup/node/store.ts';
+import { createFakeStoredBackups } from '../setup/node/stored-backups.ts';
 import { digestTables } from '../setup/server/digest.ts';
 import { callsOfEveryRoute } from './every-route.ts';
 
@@ -12,7 +13,7 @@ let other: TestStore;
 let before: string;
 
 beforeAll(async () => {
-  server = await createTestServer();
+  server = await createTestServer({}, { storedBackups: createFakeStoredBackups() });
   other = await openTestStore(server.database.url, { stateKey: 'other' });
   for (let count = 0; count < 20; count += 1) await other.put('shared', { [SECRET]: count });
   await other.put(SECRET, SECRET);

@@ -242,7 +242,11 @@ describe('a backup', () => {
         );
       const store: Store = {
         ...server.store,
-        openBackup: async () => ({ body: source(), recordTaken: async () => undefined }),
+        openBackup: async (...of) => {
+          const { header, body, manifest } = await server.store.openBackup(...of);
+          body.destroy();
+          return { header, body: source(), manifest, recordTaken: async () => undefined };
+        },
       };
       node = createBareServer(store, testConfig(server.database.url));
       return (await node.listen()).port;

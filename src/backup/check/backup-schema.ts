@@ -31,4 +31,6 @@ const unverifiedBackupSchema = unverifiedSchema.extend({
 export const restorableBackupSchema = z.union([backupSchema, unverifiedBackupSchema]);
 
 /** Describes the whole body of a restore request. */
-export const restoreBodySchema = restoreRequestSchema.extend({ backup: restorableBackupSchema });
+export const restoreBodySchema = restoreRequestSchema.extend({
+  backup: restorableBackupSchema.exactOptional().describe('Required, unless "from" names a stored backup'),
+});

@@ -22,10 +22,12 @@ function describeIssue(issue: z.core.$ZodIssue | undefined): string {
     case 'invalid_format':
       return issue.format === 'uuid' ? 'is not a UUID' : `does not match ${issue.pattern ?? issue.format}`;
     case 'too_small':
+      if (issue.origin === 'array') return `has too few elements; expected at least ${issue.minimum}`;
       return issue.origin === 'string'
         ? `is too short; expected at least ${issue.minimum} characters`
         : `is less than ${issue.minimum}, the minimum`;
     case 'too_big':
+      if (issue.origin === 'array') return `has too many elements; expected at most ${issue.maximum}`;
       return issue.origin === 'string'
         ? `is too long; expected at most ${issue.maximum} characters`
         : `is greater than ${issue.maximum}, the maximum`;

@@ -28,6 +28,8 @@ export interface BackupEncoder {
   end(head: AuditHead): string;
   /** Returns the verdict after `end`; undefined when the backup has no audit trail. */
   chainVerdict(): ChainVerdict | undefined;
+  /** Returns the manifest after `end`; undefined before. */
+  manifest(): BackupManifest | undefined;
 }
 
 interface ChainVerdict {
@@ -46,6 +48,7 @@ export function createBackupEncoder(): BackupEncoder {
   let header: BackupHeader | undefined;
   let previous: AuditHead | undefined;
   let verdict: ChainVerdict | undefined;
+  let written: BackupManifest | undefined;
   const documents = createDocumentSection();
   let audit: EntrySection | undefined;
 
@@ -111,9 +114,11 @@ export function createBackupEncoder(): BackupEncoder {
         audit_verified: verdict?.ok ?? false,
       };
       const complete: BackupManifest = { ...manifest, sha256: manifestDigest({ ...header }, manifest) };
+      written = complete;
       return `\n${auditIncluded ? ']' : '}'},\n"manifest":${JSON.stringify(complete)}}\n`;
     },
     chainVerdict: () => verdict,
+    manifest: () => written,
   };
 }
 

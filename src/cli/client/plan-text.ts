@@ -17,9 +17,11 @@ const MAX_WARNINGS = 8;
 /** Returns the report of a restore, or its plan, as text. `identities` says which backup goes where. */
 export function restoreText(report: RestoreReport, identities?: Identities): string {
   return table([
+    ...selectedRows(report),
     ...documentRows(report),
     ['audit trail', trailText(report)],
     ['backup', report.verified ? 'verified' : 'NOT verified: nothing proves that it is complete'],
+    ...storedRows(report),
     ['revision', revisionText(report)],
     ...scratchRows(report),
     ...warningRows(report),
@@ -30,7 +32,7 @@ export function restoreText(report: RestoreReport, identities?: Identities): str
 
 /** Returns the question of a restore. For a foreign backup, the operator types the state key instead of `restore`. */
 export function restoreQuestion(report: RestoreReport, { node, backup, isForeign }: Identities): Question {
-  const from = `the backup of ${backup.stateKey === null ? 'an unknown state' : quoted(backup.stateKey)}`;
+  const from = `${selectedText(report)}the backup of ${backup.stateKey === null ? 'an unknown state' : quoted(backup.stateKey)}`;
   const age = backup.takenAt === null ? 'taken at an unknown time' : `taken ${ageText(backup.takenAt)}`;
   const into = report.scratch === null ? nodeText(node) : `a new scratch state of ${node.url}`;
   const summary = `Restore ${from}, ${age}, into ${into}: ${countsText(report)}.`;
@@ -116,7 +118,35 @@ function returningText(count: number): string {
   return count === 0 ? 'nothing to bring back' : counted(count, 'removed entry returns', 'removed entries return');
 }
 
-function trailText({ audit }: RestoreReport): string {
+/** A node of an older version does not report the member. */
+function selectedNames({ selected_documents: selected }: Partial<RestoreReport>): string[] {
+  return selected ?? [];
+}
+
+/** A node of an older version does not report the member. */
+function storedRows({ stored_backup: name }: Partial<RestoreReport>): Row[] {
+  return name === undefined || name === null ? [] : [['', `stored as ${quoted(name)}`]];
+}
+
+/** Returns the rows that say to which documents the restore is limited. */
+function selectedRows(report: RestoreReport): Row[] {
+  const selected = selectedNames(report);
+  if (selected.length === 0) return [];
+  const shown = selected.slice(0, MAX_NAMES).map((name) => shortened(quoted(name)));
+  const more = selected.length > shown.length ? [`… (${selected.length - shown.length} more)`] : [];
+  return labelled('selected', [...shown, ...more]);
+}
+
+/** Returns the selection for a question: the first names only. */
+function selectedText(report: RestoreReport): string {
+  const [first, ...others] = selectedNames(report);
+  if (first === undefined) return '';
+  const more = others.length === 0 ? '' : ` and ${others.length} more`;
+  return `only ${shortened(quoted(first))}${more} out of `;
+}
+
+function trailText({ audit, ...report }: RestoreReport): string {
+  if (selectedNames(report).length > 0) return 'not imported';
   const parts = [
     [audit.adopted, 'adopted unchanged'],
     [audit.imported, 'imported'],

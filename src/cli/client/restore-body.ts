@@ -37,6 +37,20 @@ export async function sendRestore(
   return await withHint(OPTION_HINTS, work);
 }
 
+/** Sends a request to restore the stored backup `from`, as `sendRestore` does for a file. */
+export async function sendStoredRestore(
+  client: NodeClient,
+  members: RestoreMembers & { from: string },
+  progress: Progress,
+): Promise<RestoreReport> {
+  progress.begin(
+    members.dry_run === true ? 'the node reads the store and plans' : 'the node reads the store and applies',
+  );
+  const body = JSON.stringify({ confirm: 'restore', ...members });
+  const work = whileWatched(client, progress, (requestId) => client.restore(Readable.from([body]), false, requestId));
+  return await withHint(OPTION_HINTS, work);
+}
+
 /**
  * Opens a stream of a restore request around a backup file. It reads the file while it is sent. A gzip file stays
  * packed: concatenated gzip members are one gzip stream (RFC 1952), so the text around the file is packed separately.

@@ -23,13 +23,16 @@ export interface ParsedArguments<Given extends OptionTypes> {
   wantsJson: boolean;
 }
 
+/** The number of arguments that are not options. */
+export type OperandCount = 0 | 1 | 'optional';
+
 const commonOptions = { help: { type: 'boolean', short: 'h' }, json: { type: 'boolean' } } as const;
 
 /** Parses the arguments of a command with options. Throws a UsageError. */
 export function parseArguments<Given extends OptionTypes>(
   args: string[],
   options: Given,
-  operandCount: number,
+  operandCount: OperandCount,
 ): ParsedArguments<Given> | 'help' {
   if (args.some((argument) => /^--?[a-z-]*token(=|$)/i.test(argument))) {
     throw new UsageError(
@@ -39,8 +42,9 @@ export function parseArguments<Given extends OptionTypes>(
   }
   const { values, positionals } = parseStrictly({ args, options: { ...options, ...commonOptions } });
   if (values.help === true) return 'help';
-  if (positionals.length !== operandCount) {
-    throw new UsageError(operandCount === 0 ? 'takes options only.' : 'takes one file.');
+  const [min, max] = operandCount === 'optional' ? [0, 1] : [operandCount, operandCount];
+  if (positionals.length < min || positionals.length > max) {
+    throw new UsageError(max === 0 ? 'takes options only.' : 'takes one file.');
   }
   const own = values as ParsedArguments<Given>['values'];
   return { values: own, operands: positionals, wantsJson: values.json === true };

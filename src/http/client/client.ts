@@ -7,6 +7,7 @@
 import { Readable } from 'node:stream';
 import type { AuditVerdict, ListedEntry } from '../../domain/audit.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
+import type { BackupRun, StoredBackup } from '../../domain/backup-run.ts';
 import type { UndoMembers } from '../../domain/request.ts';
 import type { DroppedScratch } from '../../domain/state.ts';
 import type { StatusReport } from '../../domain/status.ts';
@@ -26,6 +27,7 @@ export type NodeClient = ReturnType<typeof createNodeClient>;
 
 const STATUS = '/v1/admin/status';
 const PERSISTENCE = '/v1/admin/persistence';
+const STORED = '/v1/admin/backups';
 
 const json = { 'content-type': 'application/json' };
 
@@ -71,9 +73,36 @@ export function createNodeClient(options: TransportOptions) {
         path: `/v1/audit?${new URLSearchParams(query)}`,
         timeoutMs,
       }),
+    ...storedBackupRequests(transport),
     close: transport.close,
   };
 }
+
+/** Makes the requests about stored backups. A run that begins is answered at once, or within `waitSeconds` if it ends. */
+function storedBackupRequests({ ask }: Transport) {
+  const timeoutMs = limits.clientAnswerTimeoutMs;
+  const start = (path: string, waitSeconds: number) =>
+    ask<BackupRun>('a run', runMembers, {
+      method: 'POST',
+      path,
+      headers: { prefer: `wait=${waitSeconds}` },
+      timeoutMs: timeoutMs + waitSeconds * 1000,
+    });
+  return {
+    listStoredBackups: (query: Record<string, string>) =>
+      ask<{ backups: StoredBackup[]; next: string | null }>('a list of stored backups', ['backups', 'next'], {
+        path: `${STORED}?${new URLSearchParams(query)}`,
+        timeoutMs,
+      }),
+    takeStoredBackup: (waitSeconds: number) => start(STORED, waitSeconds),
+    drillStoredBackup: (name: string, waitSeconds: number) =>
+      start(`${STORED}/${encodeURIComponent(name)}/drill`, waitSeconds),
+    readRun: (id: string) =>
+      ask<BackupRun>('a run', runMembers, { path: `${STORED}/runs/${encodeURIComponent(id)}`, timeoutMs }),
+  };
+}
+
+const runMembers = ['id', 'kind', 'outcome'];
 
 function identified(requestId: string | undefined): Record<string, string> {
   return requestId === undefined ? {} : { 'x-request-id': requestId };

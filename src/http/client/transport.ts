@@ -57,7 +57,7 @@ export function createTransport({ url, token, actor, signal }: TransportOptions)
   async function open(options: RequestOptions) {
     const { statusCode, headers, body } = await send(options).catch(fail);
     const type = String(headers['content-type'] ?? '').split(';')[0];
-    if (statusCode === 200 && type === 'application/json') return { body, headers };
+    if ((statusCode === 200 || statusCode === 202) && type === 'application/json') return { body, headers };
     const { text } = await readStart(body, limits.maxClientErrorBytes).catch(() => ({ text: '' }));
     const problem = statusCode >= 400 ? readProblem(statusCode, text) : undefined;
     const location = headers.location === undefined ? undefined : String(headers.location);

@@ -78,3 +78,15 @@ export const backup = [
   'backup_schema_newer',
   'invalid_document_name',
 ] as const satisfies ErrorCode[];
+
+/** Lists the codes of routes that read or change the backup store. */
+export const backupStore = ['store_unreachable', 'store_refused', 'store_failed'] as const satisfies ErrorCode[];
+
+/** Lists the codes of routes that read the content of a stored backup. */
+export const storedBackup = [
+  ...backupStore,
+  'store_not_configured',
+  'stored_backup_not_found',
+  'stored_backup_missing',
+  'stored_backup_damaged',
+] as const satisfies ErrorCode[];

@@ -8,12 +8,20 @@ import {
   auditVerdictSchema,
 } from '../../domain/audit.ts';
 import { restoreReportSchema } from '../../domain/backup.ts';
+import {
+  backupRunListSchema,
+  backupRunSchema,
+  deletedBackupSchema,
+  storedBackupPageSchema,
+  storedBackupSchema,
+  storedBackupsStatusSchema,
+} from '../../domain/backup-run.ts';
 import { receiptSchema } from '../../domain/commit.ts';
 import { documentPageSchema, documentSummarySchema } from '../../domain/document.ts';
 import { documentsByName, jsonValue } from '../../domain/forms.ts';
 import { documentHistorySchema, recordedChangeSchema } from '../../domain/history.ts';
 import { livenessSchema, readinessSchema } from '../../domain/readiness.ts';
-import { undoRequestSchema } from '../../domain/request.ts';
+import { deleteRequestSchema, undoRequestSchema } from '../../domain/request.ts';
 import { droppedScratchSchema, schemaReportSchema, scratchStateSchema } from '../../domain/state.ts';
 import { statusReportSchema } from '../../domain/status.ts';
 import { runningOperationSchema } from '../../domain/store.ts';
@@ -22,6 +30,9 @@ import { problemSchema } from '../reply/problem.ts';
 
 /** Accepts the text format of Prometheus. */
 export const metricsSchema = z.string();
+
+/** Accepts the bytes of a stored backup. */
+export const storedBytesSchema = z.string().meta({ format: 'binary' });
 
 /** Accepts the OpenAPI document itself. */
 export const openApiSchema = z.looseObject({ openapi: z.string(), paths: z.looseObject({}) });
@@ -48,6 +59,14 @@ export const components: Readonly<Record<string, z.ZodType>> = {
   UndoRequest: undoRequestSchema,
   UndoRecord: undoRecordSchema,
   UndoReport: undoReportSchema,
+  StoredBackup: storedBackupSchema,
+  StoredBackupPage: storedBackupPageSchema,
+  StoredBackupsStatus: storedBackupsStatusSchema,
+  StoredBytes: storedBytesSchema,
+  BackupRun: backupRunSchema,
+  BackupRunList: backupRunListSchema,
+  DeleteRequest: deleteRequestSchema,
+  DeletedBackup: deletedBackupSchema,
   ScratchState: scratchStateSchema,
   DroppedScratch: droppedScratchSchema,
   Liveness: livenessSchema,

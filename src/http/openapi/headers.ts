@@ -31,6 +31,11 @@ export const requestHeaders = {
     .meta({
       examples: ['identity'],
     }),
+  prefer: header
+    .describe(
+      `With wait=N, the node answers when the run has ended, or after N seconds (at most ${limits.maxPreferredWaitSeconds})`,
+    )
+    .meta({ examples: ['wait=1'] }),
   'accept-encoding': header.describe('With gzip, the node compresses the backup').meta({ examples: ['gzip'] }),
 } as const;
 
@@ -40,9 +45,12 @@ export type RequestHeader = keyof typeof requestHeaders;
 export const answerHeaders = {
   'x-request-id': header.describe('Id of the request: that of the client, if the node kept it'),
   'cache-control': z.literal('no-store'),
-  etag: header.regex(/^"[0-9A-Za-z_-]+\.\d+"$/).describe('Entity tag of the document or state: epoch and revision'),
+  etag: header
+    .regex(/^"([0-9A-Za-z_-]+\.\d+|[0-9a-f]{64})"$/)
+    .describe('Entity tag of the document or state: epoch and revision; of a stored backup: its SHA-256'),
   'last-modified': header.describe("Time of the document's last change, to the second"),
-  location: header.describe('Path of the new document'),
+  location: header.describe('Path of the new document, or of the run'),
+  'preference-applied': header.regex(/^wait=\d+$/).describe('The seconds for which the node was ready to wait'),
   'idempotency-replayed': z.literal('true').describe('The answer is that of an earlier request with the same key'),
   'retry-after': header.regex(/^\d+$/).describe('Seconds to wait before sending the request again'),
   'www-authenticate': header,

@@ -1,9 +1,10 @@
 import type { FastifyInstance } from 'fastify';
 import { restoreBodySchema } from '../../backup/check/backup-schema.ts';
 import { restoreReportSchema } from '../../domain/backup.ts';
+import type { StoredBackups } from '../../domain/backup-run.ts';
 import type { Store } from '../../domain/store.ts';
 import { isLoomError, LoomError } from '../../errors.ts';
-import { backup, operation } from '../openapi/codes.ts';
+import { backup, operation, storedBackup } from '../openapi/codes.ts';
 import { jsonAnswer, type Operation } from '../openapi/operation.ts';
 import { abortSignalOf } from '../reply/stream.ts';
 import { callerOf } from '../request/actor.ts';
@@ -29,22 +30,39 @@ const restoreBackup = {
       plan: { confirm: 'restore', dry_run: true, backup: exampleBackup },
       restore: { confirm: 'restore', backup: exampleBackup },
       scratch: { confirm: 'restore', into_scratch: 'trial', backup: exampleBackup },
+      stored: { confirm: 'restore', dry_run: true, from: 'loom-default-20261125T225728.451Z-r17.json.gz' },
+      documents: { confirm: 'restore', documents: ['greeting', 'greet*'], backup: exampleBackup },
     },
   },
   answers: jsonAnswer(restoreReportSchema, 'What the restore did or, with "dry_run", would do.'),
-  codes: [...operation, ...backup, 'invalid_restore_request', 'state_key_mismatch', 'scratch_exists'],
+  codes: [
+    ...operation,
+    ...backup,
+    ...storedBackup,
+    'identity_missing',
+    'invalid_restore_request',
+    'state_key_mismatch',
+    'scratch_exists',
+    'document_not_found',
+  ],
 } satisfies Operation;
 
 export function registerRestore(
   app: FastifyInstance,
-  { store, paceWindowMs }: { store: Pick<Store, 'restore'>; paceWindowMs: number },
+  {
+    store,
+    storedBackups,
+    paceWindowMs,
+  }: { store: Pick<Store, 'restore'>; storedBackups: StoredBackups | undefined; paceWindowMs: number },
 ): void {
+  const openStored = storedBackups && ((name: string, signal: AbortSignal) => storedBackups.openPlain(name, signal));
   app.post('/v1/admin/persistence/restore', dataRoute('admin', restoreBackup), async (request, reply) => {
     const signal = abortSignalOf(reply);
     // The body has no size limit: LOOM restores every backup that it exports.
     const body = openBody(request, { mediaTypes: JSON_TYPES, paceWindowMs, truncatedCode: 'backup_incomplete' });
     try {
-      const context = { requestId: request.id, caller: callerOf(request), signal, memory: request.memory.body };
+      const { id: requestId, memory } = request;
+      const context = { requestId, caller: callerOf(request), signal, memory: memory.body, openStored };
       return await store.restore(body, context);
     } catch (error) {
       throw withGzipHint(error);

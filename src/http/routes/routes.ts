@@ -5,6 +5,7 @@
  * of `log` and `metrics`. Must not know the configuration or a token: this file gives each route only what it uses.
  */
 import type { FastifyInstance } from 'fastify';
+import type { StoredBackups, StoredBackupsObservation } from '../../domain/backup-run.ts';
 import type { MemoryBudgets } from '../../domain/memory.ts';
 import type { Readiness } from '../../domain/readiness.ts';
 import type { ObservedHead } from '../../domain/state.ts';
@@ -24,6 +25,7 @@ import { registerSchema } from './schema.ts';
 import { registerScratch } from './scratch.ts';
 import { registerState } from './state.ts';
 import { type NodeFacts, registerStatus } from './status.ts';
+import { registerStoredBackups } from './stored-backups.ts';
 import { registerUndo } from './undo.ts';
 
 export interface RouteParts {
@@ -39,6 +41,10 @@ export interface RouteParts {
   readinessDetail?: () => string | undefined;
   /** Reads the head of the state. Resolves with undefined if the database does not answer in time. */
   peekHead: () => Promise<ObservedHead | undefined>;
+  /** Undefined without a backup store. */
+  storedBackups?: StoredBackups | undefined;
+  /** Observes the stored backups. Resolves with undefined without a store, or if the database does not answer in time. */
+  peekStoredBackups: () => Promise<StoredBackupsObservation | undefined>;
   memory: MemoryBudgets;
   /** Counts the connections of clients. */
   connections: () => StatusReport['connections'];
@@ -59,8 +65,9 @@ export function registerRoutes(app: FastifyInstance, parts: RouteParts): void {
   registerStatus(app, parts);
   registerSchema(app, { store, stateKey, supportedSchemaVersion: node.supportedSchemaVersion });
   registerBackup(app, { store, stateKey, log: parts.log });
-  registerRestore(app, { store, paceWindowMs });
+  registerRestore(app, { store, storedBackups: parts.storedBackups, paceWindowMs });
   registerUndo(app, { store, paceWindowMs });
   registerScratch(app, { store });
+  registerStoredBackups(app, { storedBackups: parts.storedBackups, paceWindowMs });
   registerOpenApi(app, { routes: parts.routes, version: node.version });
 }

@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify';
+import type { StoredBackups, StoredBackupsObservation } from '../../domain/backup-run.ts';
 import type { MemoryBudgets } from '../../domain/memory.ts';
 import type { Readiness } from '../../domain/readiness.ts';
 import type { ObservedHead } from '../../domain/state.ts';
@@ -34,12 +35,16 @@ interface StatusRouteParts {
   readinessDetail?: (() => string | undefined) | undefined;
   peekHead: () => Promise<ObservedHead | undefined>;
   memory: MemoryBudgets;
+  storedBackups?: StoredBackups | undefined;
+  /** Resolves with undefined if the database does not answer in time. */
+  peekStoredBackups: () => Promise<StoredBackupsObservation | undefined>;
   connections: () => StatusReport['connections'];
 }
 
 /** Registers the status route. If the database does not answer in time, its values are null. */
 export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): void {
   const { store, stateKey, node, readiness, readinessDetail, peekHead, memory, connections } = parts;
+  const { storedBackups, peekStoredBackups } = parts;
   const readSchema = createTimedReader(() => store.readSchema());
   const readDatabase = createTimedReader(() => store.readDatabase());
   const readLocks = createTimedReader(() => store.readLocks());
@@ -49,13 +54,14 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
   app.addHook('onClose', async () => eventLoop.close());
 
   app.get('/v1/admin/status', operatorRoute('admin', readStatus), async (): Promise<StatusReport> => {
-    const [head, schema, database, locks, undoRecords, scratchStates] = await Promise.all([
+    const [head, schema, database, locks, undoRecords, scratchStates, runs] = await Promise.all([
       peekHead(),
       readSchema().catch(() => undefined),
       readDatabase().then(toDatabase, toDatabaseFault),
       readLocks().catch(() => null),
       readUndoRecords().catch(() => null),
       readScratchStates().catch(() => null),
+      peekStoredBackups(),
     ]);
     const now = new Date();
     const { queueDepth, pool, operations, lastChainCheck } = store.observe();
@@ -88,6 +94,7 @@ export function registerStatus(app: FastifyInstance, parts: StatusRouteParts): v
       connections: connections(),
       undo: toUndo(undoRecords, now),
       scratch_states: scratchStates,
+      stored_backups: storedBackups === undefined ? null : toStoredBackups(storedBackups.store, runs),
     };
   });
 }
@@ -123,6 +130,25 @@ function toUndo(records: UndoRecord[] | null, now: Date): StatusReport['undo'] {
   const kept = records?.map((record) => ({ ...record, age_seconds: age(record) })) ?? null;
   const bytes = records?.reduce((sum, record) => sum + record.bytes, 0) ?? null;
   return { kept_most: limits.maxUndoRecords, bytes, kept };
+}
+
+function toStoredBackups(
+  store: string,
+  runs: StoredBackupsObservation | undefined,
+): NonNullable<StatusReport['stored_backups']> {
+  return {
+    store,
+    up: runs?.storeIsUp ?? null,
+    fault: runs?.storeFault ?? null,
+    next_slot_at: runs?.nextSlotAt ?? null,
+    next_drill_at: runs?.nextDrillAt ?? null,
+    last_success_at: runs?.lastSuccessAt ?? null,
+    last_proven_at: runs?.lastProvenAt ?? null,
+    last_restore_seconds: runs?.lastRestoreSeconds ?? null,
+    last_bytes: runs?.lastBytes ?? null,
+    last_failure: runs?.lastFailure ?? null,
+    running: runs?.running ?? null,
+  };
 }
 
 function readMemory({ bodies, answers }: MemoryBudgets): StatusReport['memory'] {

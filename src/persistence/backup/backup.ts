@@ -2,7 +2,7 @@
 // domain, errors, limits and, of persistence, activity/, connection/, read/, schema/ and state/. It must not know
 // restores.
 
-import type { BackupOptions } from '../../domain/backup.ts';
+import type { BackupManifest, BackupOptions } from '../../domain/backup.ts';
 import type { MemoryBudget } from '../../domain/memory.ts';
 import type { BackupStream, OperationContext } from '../../domain/store.ts';
 import type { ChainChecks } from '../activity/chain-checks.ts';
@@ -36,7 +36,8 @@ export async function openBackup(
   const { scratch } = options;
   const operation = operations.begin('backup', requestId);
   let isBroken = false;
-  const { body } = await openStream<BackupHead>(database, {
+  let manifest: BackupManifest | undefined;
+  const { head, body } = await openStream<BackupHead>(database, {
     prepare: async (connection) => {
       const key = scratch === undefined ? stateKey : await findScratchKey(connection.within(), scratch, stateKey);
       await selectStateKey(connection, key);
@@ -58,7 +59,9 @@ export async function openBackup(
         await selectStateKey(connection, head.key);
       };
       const output = { connection, sink: countingSink, progress: operation, renewSnapshot };
-      const verdict = await writeBackup(output, head, options);
+      const written = await writeBackup(output, head, options);
+      manifest = written.manifest;
+      const { verdict } = written;
       if (verdict === undefined || scratch !== undefined) return;
       isBroken = !verdict.ok;
       chainChecks.record({ by: 'backup', ...verdict });
@@ -70,7 +73,12 @@ export async function openBackup(
   });
   // A backup with a broken chain is not restorable, and one of a scratch state does not protect the live state.
   const isRecorded = () => !isBroken && scratch === undefined;
-  return { body, recordTaken: async () => (isRecorded() ? recordBackup(database, stateKey) : undefined) };
+  return {
+    header: head.header,
+    body,
+    manifest: () => manifest,
+    recordTaken: async () => (isRecorded() ? recordBackup(database, stateKey) : undefined),
+  };
 }
 
 /**

@@ -1,6 +1,6 @@
 import { type BackupEncoder, createBackupEncoder } from '../../backup/format/encoder.ts';
 import { type AuditHead, GENESIS_HASH } from '../../domain/audit.ts';
-import { BACKUP_VERSION, type BackupHeader, type BackupOptions } from '../../domain/backup.ts';
+import { BACKUP_VERSION, type BackupHeader, type BackupManifest, type BackupOptions } from '../../domain/backup.ts';
 import type { StateHead } from '../../domain/state.ts';
 import type { ChainCheckRecord } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
@@ -52,12 +52,19 @@ export async function readHeader(queries: Queries, state: StateHead): Promise<Ba
   };
 }
 
-/** Writes a backup. Returns the verdict on its chain, or undefined without entries. */
+/** Holds what is known of a backup after its last byte. */
+export interface WrittenBackup {
+  manifest: BackupManifest;
+  /** The verdict on its chain; undefined without entries. */
+  verdict: ChainVerdict | undefined;
+}
+
+/** Writes a backup. */
 export async function writeBackup(
   output: BackupOutput,
   { state, header }: BackupHead,
   { includeAudit, auditLimit }: BackupOptions,
-): Promise<ChainVerdict | undefined> {
+): Promise<WrittenBackup> {
   const { sink } = output;
   const encoder = createBackupEncoder();
   await sink.write(encoder.begin(header));
@@ -65,10 +72,13 @@ export async function writeBackup(
   await writeDigests(output, encoder);
   const previous = includeAudit ? await writeAudit(output, encoder, state.head, auditLimit) : state.head;
   await sink.write(encoder.end(state.head));
-  const verdict = encoder.chainVerdict();
-  if (verdict === undefined) return undefined;
-  const { ok, firstBadSeq } = verdict;
-  return { ok, from_seq: previous.seq + 1, to_seq: state.head.seq, first_bad_seq: firstBadSeq };
+  const manifest = encoder.manifest();
+  if (manifest === undefined) throw new Error('the backup has no manifest');
+  const found = encoder.chainVerdict();
+  if (found === undefined) return { manifest, verdict: undefined };
+  const { ok, firstBadSeq } = found;
+  const range = { from_seq: previous.seq + 1, to_seq: state.head.seq };
+  return { manifest, verdict: { ok, ...range, first_bad_seq: firstBadSeq } };
 }
 
 async function writeDocuments(

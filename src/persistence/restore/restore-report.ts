@@ -47,6 +47,8 @@ export function reportRestore(
       head,
     },
     ...reportOrigin(backup.origin, target),
+    stored_backup: options.from ?? null,
+    selected_documents: options.documents ?? null,
     scratch:
       scratch === undefined ? null : { state_key: scratch, state_sha256: target.scratchSha256, audit_head: head },
     warnings: warningsOf(outcome.plan, request),
@@ -71,16 +73,19 @@ function reportOrigin(origin: BackupOrigin, { instanceId, live }: RestoreTarget)
 }
 
 function warningsOf(
-  { live, trail, unlinked, replaceState }: RestorePlan,
+  { live, trail, documents, unlinked, replaceState }: RestorePlan,
   { options, backup }: CheckedRequest,
 ): string[] {
   const { partedAt, replace } = trail;
+  const isWhole = options.documents === undefined;
+  const removed = isWhole ? 0 : documents.counts.removed;
   const isPartial =
     backup.verified && backup.hasAudit && backup.manifest.audit_entries < backup.manifest.audit_head.seq;
   const warnings = [
     !backup.verified && 'The backup has no manifest: LOOM cannot verify that it is complete and unchanged.',
-    !backup.hasAudit && 'The backup contains no audit trail.',
-    isPartial && 'The backup contains only the last entries of its audit trail.',
+    removed > 0 && `The restore removes selected documents that the backup does not contain: ${removed}.`,
+    isWhole && !backup.hasAudit && 'The backup contains no audit trail.',
+    isWhole && isPartial && 'The backup contains only the last entries of its audit trail.',
     backup.origin.stateKey === null && 'The backup does not contain the state key that it was made for.',
     unlinked !== undefined && `Audit entry ${unlinked} of the backup is not linked to the one before it.`,
     options.replaceState && !replaceState && 'The backup contains no state: the documents stay as they are.',
@@ -110,6 +115,8 @@ export function describeRestore(
   const { origin } = backup;
   return {
     ...describeOperation(plan),
+    stored_backup: options.from,
+    selected_documents: options.documents,
     truncated_audit: options.truncateAudit,
     adopted_entries: trail.adopt,
     replaced_entries: trail.replace,

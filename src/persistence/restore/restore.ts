@@ -1,8 +1,12 @@
 import type { Readable } from 'node:stream';
-import { type CheckedRequest, checkRequest } from '../../backup/check/request.ts';
+import type { CheckedBackup } from '../../backup/check/frame.ts';
+import { type CheckedRequest, checkRequest, readSource } from '../../backup/check/request.ts';
+import type { Decoded } from '../../backup/format/decoder.ts';
 import type { Caller } from '../../domain/actor.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
-import type { ChangeContext } from '../../domain/store.ts';
+import { storeNotConfigured } from '../../domain/backup-run.ts';
+import type { StateHead } from '../../domain/state.ts';
+import type { RestoreContext } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Progress } from '../activity/operations.ts';
@@ -17,10 +21,11 @@ import { NO_DOCUMENTS, planDocuments } from './documents.ts';
 import { carryOut, openOperation } from './operation.ts';
 import { describeRestore, type RestorePlan, reportRestore } from './restore-report.ts';
 import { assertScratchIsFree, createScratch, digestState } from './scratch.ts';
+import { planSelected, selectStaged } from './selection.ts';
 import { stageBackup } from './stage.ts';
 import { compareTrails, planTrail } from './trail.ts';
 
-export interface RestoreRun extends ChangeContext {
+export interface RestoreRun extends RestoreContext {
   stateKey: string;
   progress: Progress;
 }
@@ -41,8 +46,7 @@ interface StagedRestore {
 export async function restore(database: Database, body: Readable, run: RestoreRun): Promise<RestoreReport> {
   // While the restore waits for a connection, this is the only listener. The reader of the body receives the error too.
   body.on('error', () => undefined);
-  const abort = () => body.destroy(new LoomError('client_gone', 'The client disconnected before the restore ended.'));
-  run.signal.addEventListener('abort', abort, { once: true });
+  const keepBody = destroyOnAbort(body, run.signal);
   try {
     return await openOperation(database, run.signal, async (connection) => {
       const { request, staged } = await receive(connection, body, run);
@@ -61,12 +65,31 @@ export async function restore(database: Database, body: Readable, run: RestoreRu
       return reportRestore(outcome, request, { instanceId, live, scratchSha256 });
     });
   } finally {
-    run.signal.removeEventListener('abort', abort);
+    keepBody();
   }
 }
 
+/** Destroys a stream when the client disconnects. Returns a function that leaves it alone from then on. */
+function destroyOnAbort(stream: Readable, signal: AbortSignal): () => void {
+  const abort = () => stream.destroy(new LoomError('client_gone', 'The client disconnected before the restore ended.'));
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
+  return () => signal.removeEventListener('abort', abort);
+}
+
+/** Opens the stored backup that a request names; undefined if the request has the backup itself. */
+async function openSource(received: Decoded, { openStored, signal }: RestoreRun): Promise<Readable | undefined> {
+  const name = readSource(received);
+  if (name === undefined) return undefined;
+  if (openStored === undefined) throw storeNotConfigured();
+  const source = await openStored(name, signal);
+  destroyOnAbort(source, signal);
+  return source;
+}
+
 /** Stages the body as it arrives, then checks the request and the staged backup. */
-async function receive(connection: Connection, body: Readable, { stateKey, progress, memory }: RestoreRun) {
+async function receive(connection: Connection, body: Readable, run: RestoreRun) {
+  const { stateKey, progress, memory } = run;
   progress.enter('receiving');
   const decoded = await stageBackup(connection, body, {
     progress,
@@ -75,6 +98,7 @@ async function receive(connection: Connection, body: Readable, { stateKey, progr
       if (members.dry_run === true) progress.becomePlan();
       await lockTarget(connection, stateKey, members);
     },
+    openSource: (received) => openSource(received, run),
   });
   if (decoded.request.dry_run === true) progress.becomePlan();
   progress.enter('checking');
@@ -103,11 +127,17 @@ async function carryOutRestore(
   connection: Connection,
   { stateKey, requestId, caller, request, staged }: StagedRestore,
 ) {
-  const { options, backup } = request;
+  const { options } = request;
+  // A restore of selected documents takes no entry of the backup, as if it had no audit trail.
+  const isSelective = options.documents !== undefined;
+  const backup = isSelective ? { ...request.backup, hasAudit: false } : request.backup;
   const { instanceId, stateKey: originKey } = backup.origin;
   const target = { stateKey, truncate: options.truncateAudit };
+  const selection = options.documents && (await selectStaged(connection, options.documents));
   const compared = await compareTrails(connection, target, backup);
-  const unlinked = backup.verified ? undefined : await firstUnlinked(connection);
+  const unlinked = backup.verified || isSelective ? undefined : await firstUnlinked(connection);
+  const planState = (live: StateHead) =>
+    selection === undefined ? planDocuments(connection, stateKey) : planSelected(connection, live, selection);
   return carryOut<RestorePlan>(connection, {
     action: 'restore',
     stateKey,
@@ -122,14 +152,19 @@ async function carryOutRestore(
       const replaceState = options.replaceState && backup.hasState;
       return {
         live,
-        documents: replaceState ? await planDocuments(connection, stateKey) : NO_DOCUMENTS,
+        documents: replaceState ? await planState(live) : NO_DOCUMENTS,
         trail: await planTrail(connection, target, live.head, backup, compared),
         replaceState,
-        revision: Math.max(live.revision, Math.min(backup.origin.revision ?? 0, limits.maxRestoredRevision)) + 1,
+        revision: Math.max(live.revision, isSelective ? 0 : restoredRevision(backup)) + 1,
         epoch: replaceState ? createEpoch() : live.epoch,
         unlinked,
       };
     },
     describe: (plan, replacedRestores) => describeRestore(plan, request, staged, replacedRestores),
   });
+}
+
+/** Returns the revision that a restored state continues from. */
+function restoredRevision({ origin }: CheckedBackup): number {
+  return Math.min(origin.revision ?? 0, limits.maxRestoredRevision);
 }

@@ -1,6 +1,14 @@
 import type { Readable } from 'node:stream';
-import { type BackupItem, createRestoreDecoder, type Decoded } from '../../backup/format/decoder.ts';
+import {
+  type BackupFrame,
+  type BackupItem,
+  createBackupDecoder,
+  createRestoreDecoder,
+  type Decoded,
+  type Decoder,
+} from '../../backup/format/decoder.ts';
 import type { OperationContext } from '../../domain/store.ts';
+import { isLoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Progress } from '../activity/operations.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
@@ -91,34 +99,74 @@ export interface StageOptions {
   memory?: OperationContext['memory'];
   /** Called once, before anything is staged, with the members of the request that the first chunk contains. */
   onBegin(request: Record<string, unknown>): Promise<void>;
+  /** Called with the whole body. Opens the stored backup that it names; undefined if the body has the backup. */
+  openSource(body: Decoded): Promise<Readable | undefined>;
 }
 
 /** Memory of an item for each of its bytes: its text, and the row of COPY. */
 const ITEM_MEMORY_FACTOR = 2;
 
 /**
- * Decodes the body as it arrives, and copies its documents, digests and entries into the staging tables. `connection`
- * must be in a transaction. If this rejects, no COPY is open, so the transaction can be rolled back.
+ * Decodes the body as it arrives, or the stored backup that it names, and copies documents, digests and entries into
+ * the staging tables. `connection` must be in a transaction. If this rejects, no COPY is open, so the transaction can
+ * be rolled back.
  */
-export async function stageBackup(
-  connection: Connection,
-  body: Readable,
-  { progress, memory, onBegin }: StageOptions,
-): Promise<Staged> {
+export async function stageBackup(connection: Connection, body: Readable, options: StageOptions): Promise<Staged> {
   await createStage(connection);
   const decoder = createRestoreDecoder();
   const entries = createEntryStager();
   const copier = createCopier(connection, entries);
-  const yieldAfter = createYielder();
-  let isFirst = true;
+  const stage = createStager(entries, copier, options);
+  let hasBegun = false;
   try {
-    for await (const chunk of body as AsyncIterable<Buffer>) {
+    const decoded = await stage(body, decoder, async () => {
+      if (!hasBegun) await options.onBegin(decoder.whole.request);
+      hasBegun = true;
+    });
+    const source = await options.openSource(decoded);
+    const backup = source === undefined ? decoded.backup : await stageSource(source, stage);
+    // The node sorts fingerprints while PostgreSQL stores the last rows and analyzes them.
+    const [staged] = await Promise.all([entries.end(), copier.close().then(() => analyzeStage(connection))]);
+    return { request: decoded.request, backup, entries: staged };
+  } catch (error) {
+    await copier.abort();
+    throw error;
+  }
+}
+
+/** Stages a stored backup. If its text has a fault and its bytes are damaged, rejects with the damage: the cause. */
+async function stageSource(source: Readable, stage: Stage): Promise<BackupFrame> {
+  try {
+    return await stage(source, createBackupDecoder());
+  } catch (error) {
+    if (isLoomError(error) && error.status < 500) await readToEnd(source);
+    throw error;
+  } finally {
+    source.destroy();
+  }
+}
+
+/** Reads the rest, so that the stream compares all bytes. Rejects with what it finds. */
+async function readToEnd(source: Readable): Promise<void> {
+  for await (const _chunk of source);
+}
+
+type Stage = ReturnType<typeof createStager>;
+
+/** Returns a function that stages one text. It calls `beforeItems` for each chunk, before anything of it is staged. */
+function createStager(
+  entries: EntryStager,
+  copier: ReturnType<typeof createCopier>,
+  { progress, memory }: Pick<StageOptions, 'progress' | 'memory'>,
+) {
+  const yieldAfter = createYielder();
+  return async <Whole>(text: Readable, decoder: Decoder<Whole>, beforeItems?: () => Promise<void>): Promise<Whole> => {
+    for await (const chunk of text.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       progress.count({ bytes: chunk.length });
       const items = decoder.write(chunk);
       const itemBytes = items.reduce((sum, item) => sum + (item.kind === 'digest' ? 0 : item.text.length), 0);
       memory?.resize(limits.openBodyBytes + decoder.heldBytes() + entries.heldBytes() + ITEM_MEMORY_FACTOR * itemBytes);
-      if (isFirst) await onBegin(decoder.whole.request);
-      isFirst = false;
+      if (beforeItems !== undefined) await beforeItems();
       for (const item of items) {
         const written = copier.accept(item);
         if (written !== undefined) await written;
@@ -126,14 +174,8 @@ export async function stageBackup(
       progress.count(countItems(items));
       await yieldAfter(chunk.length);
     }
-    const decoded = decoder.end();
-    // The node sorts fingerprints while PostgreSQL stores the last rows and analyzes them.
-    const [staged] = await Promise.all([entries.end(), copier.close().then(() => analyzeStage(connection))]);
-    return { ...decoded, entries: staged };
-  } catch (error) {
-    await copier.abort();
-    throw error;
-  }
+    return decoder.end();
+  };
 }
 
 function countItems(items: BackupItem[]): { documents: number; entries: number } {

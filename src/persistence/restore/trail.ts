@@ -50,8 +50,8 @@ export async function compareTrails(
 ): Promise<TrailComparison> {
   const { head } = await readStateHead(queries, stateKey);
   const comparedTo = head.seq;
-  if (head.seq > 0) await indexStage(queries);
   if (!backup.hasAudit) return { comparedTo, keptTo: comparedTo, different: undefined, missing: undefined };
+  if (head.seq > 0) await indexStage(queries);
   const different = backup.verified ? await firstDifference(queries, stateKey, 0, head.seq) : undefined;
   const imports = isImported(head, backup, different);
   const missing = imports ? await stageMissing(queries, stateKey, 'restore') : undefined;

@@ -67,6 +67,11 @@ it.each<[string, Command, string[]]>([
     restore,
     ['x', '--yes', '--into-scratch', 's', '--expect-revision', '1'],
   ],
+  ['a selected document without a name', restore, ['x', '--yes', '--document', '']],
+  ['a selected document that keeps its state', restore, ['x', '--yes', '--document', 'a', '--keep-state']],
+  ['a selected document with a truncated trail', restore, ['x', '--yes', '--document', 'a', '--truncate-audit']],
+  ['a selected document in a scratch state', restore, ['x', '--yes', '--document', 'a', '--into-scratch', 's']],
+  ['too many selected documents', restore, ['x', '--yes', ...Array.from({ length: 1_001 }, () => '--document=a')]],
   ['a scratch state that keeps its documents', restore, ['x', '--yes', '--into-scratch', 's', '--keep-state']],
 ])('%s is a usage error', async (_what, command, args) => {
   expect(await runCommand(command, args, { env })).toMatchObject({ code: 64, stdout: '' });

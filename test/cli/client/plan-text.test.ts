@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { restoreText } from '../../../src/cli/client/plan-text.ts';
+import { restoreQuestion, restoreText } from '../../../src/cli/client/plan-text.ts';
 import { EMPTY_HEAD } from '../../../src/domain/audit.ts';
 import type { RestoreReport } from '../../../src/domain/backup.ts';
 
@@ -33,6 +33,8 @@ function planWith(audit: Partial<RestoreReport['audit']>, warnings: string[]): R
     },
     live: { instance_id: 'one', state_key: 'default', revision: 8 },
     instance_differs: false,
+    stored_backup: null,
+    selected_documents: null,
     scratch: null,
     warnings,
   };
@@ -46,4 +48,22 @@ it('a warning of the node is shown once, in its own words, after the figures', (
     'warning      Another warning.',
   ]);
   expect(lines.filter((line) => line.includes('entry 7'))).toHaveLength(1);
+});
+
+it('a plan for single documents names them first, and the question does', () => {
+  const plan = { ...planWith({}, []), selected_documents: ['a', 'b*', 'c', 'd', 'e', 'f', 'g'] };
+  expect(restoreText(plan).split('\n').slice(0, 7)).toEqual([
+    'selected     "a"',
+    '             "b*"',
+    '             "c"',
+    '             "d"',
+    '             "e"',
+    '             … (2 more)',
+    'documents    0 added, 0 changed, 0 removed, 1 unchanged',
+  ]);
+  expect(restoreText(plan)).toContain('audit trail  not imported\n');
+  const node = { url: 'http://node', version: '1', stateKey: 'default', instanceId: 'one' };
+  const backup = { instanceId: 'one', stateKey: 'default', schemaVersion: 2, revision: 5, takenAt: null };
+  const { summary } = restoreQuestion(plan, { node, backup, isForeign: false });
+  expect(summary).toContain('Restore only "a" and 6 more out of the backup of "default"');
 });

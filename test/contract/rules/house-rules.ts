@@ -57,7 +57,8 @@ export const importsPointOneWay: FileRule = ({ path, text }) => {
 };
 
 /** Matches a use of a table that contains the rows of many states. */
-const tableOfStates = /\b(?:from|join|update|using|into)\s+loom_(?:state|document|audit|change|scratch|snapshot\w*)\b/g;
+const tableOfStates =
+  /\b(?:from|join|update|using|into)\s+loom_(?:state|document|audit|change|scratch|snapshot\w*|backup_\w+)\b/g;
 
 /**
  * Checks that no statement mixes states: it names the state key, or the owner, at least once for each table of states.

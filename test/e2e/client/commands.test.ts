@@ -41,6 +41,25 @@ describe('restore and undo', () => {
     expect(await state()).toMatchObject({ a: 1, b: { c: [2] } });
   });
 
+  it('restore only the documents that --document selects', async () => {
+    const questions: string[] = [];
+    const answers = async (question: string): Promise<string> => {
+      questions.push(question);
+      return 'restore';
+    };
+    const done = await run(restore, [site.file, '--document', 'a', '--document', 'ne*'], { answers });
+    expect(done).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('selected     "a"\n             "ne*"\n'),
+    });
+    expect(done.stdout).toMatch(/\ndocuments +0 added, 1 changed, 1 removed, 1 unchanged\n/);
+    expect(questions[0]).toContain('Restore only "a" and 1 more out of the backup');
+    expect(await state()).toMatchObject({ a: 1 });
+    expect(await state()).not.toHaveProperty('b');
+    const misspelled = await run(restore, [site.file, '--yes', '--document', 'A']);
+    expect(misspelled).toMatchObject({ code: 1, stderr: expect.stringContaining('document_not_found') });
+  });
+
   it('another answer, an empty one and a dry run change nothing', async () => {
     const before = await revision();
     for (const answer of ['y', 'undo', '', 'RESTORE']) {

@@ -1,3 +1,4 @@
+import { text } from 'node:stream/consumers';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { rounds } from '../../setup/depth.ts';
@@ -116,6 +117,16 @@ describe('a backup', () => {
       )
       .toBe(0);
     expect(JSON.parse(await node.backup()).manifest.documents).toBe(24);
+  });
+
+  it('tells its header at once, and its manifest when it has ended', async () => {
+    await node.put('a', 1);
+    const { header, body, manifest } = await node.store.openBackup({ includeAudit: true }, context());
+    expect(manifest()).toBeUndefined();
+    const { manifest: written, ...members } = JSON.parse(await text(body));
+    expect(manifest()).toEqual(written);
+    expect(members).toMatchObject(header);
+    expect(header.revision).toBe(1);
   });
 
   it('delays no commit, however slowly it is read', async () => {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect } from 'vitest';
 import type { Command } from '../../../src/cli/command.ts';
+import type { StoredBackups } from '../../../src/domain/backup-run.ts';
 import { ADMIN_TOKEN, createTestServer, type TestServer } from '../node/http.ts';
 import { type HttpProxy, startHttpProxy } from '../node/http-proxy.ts';
 import { type CommandOptions, type CommandRun, runCommand } from './command.ts';
@@ -21,7 +22,7 @@ export interface ClientSite {
 }
 
 /** Starts a node behind a proxy, for all tests of a file. Each test begins with the same three documents. */
-export function useClientSite(): ClientSite {
+export function useClientSite(storedBackups?: StoredBackups): ClientSite {
   const site = {
     run: async (command, args, options = {}) => {
       const env = { LOOM_ADMIN_TOKEN: `${ADMIN_TOKEN},another-token-for-a-rotation`, LOOM_URL: site.proxy.url };
@@ -33,7 +34,7 @@ export function useClientSite(): ClientSite {
     revision: async () => (await site.server.request('GET', '/v1/documents')).json().revision,
   } as ClientSite;
   beforeAll(async () => {
-    site.server = await createTestServer();
+    site.server = await createTestServer({}, { storedBackups });
     site.proxy = await startHttpProxy((await site.server.listen()).url);
   });
   afterAll(async () => {

@@ -45,6 +45,8 @@ export function restoreReport(more: Partial<RestoreReport> = {}): RestoreReport 
     },
     live: { instance_id: 'instance-1', state_key: 'default', revision: 8 },
     instance_differs: false,
+    stored_backup: null,
+    selected_documents: null,
     scratch: null,
     ...more,
   };

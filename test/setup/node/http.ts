@@ -55,8 +55,14 @@ export interface BareServer extends HttpServer {
   setReadiness(readiness: Readiness): void;
 }
 
-/** Names the bounds that a test may set. Those of a node take too long to reach. */
-type ServerBounds = 'paceWindowMs' | 'headersTimeoutMs' | 'silentTimeoutMs' | 'maxConnections' | 'memory';
+/** Names what a test may set: bounds that take too long to reach otherwise, and stored backups. */
+type ServerBounds =
+  | 'paceWindowMs'
+  | 'headersTimeoutMs'
+  | 'silentTimeoutMs'
+  | 'maxConnections'
+  | 'memory'
+  | 'storedBackups';
 
 /** Creates the HTTP server on any store. */
 export function createBareServer(

@@ -1,0 +1,73 @@
+import type { CatalogueEntry } from '../../domain/backup-run.ts';
+import { LoomError } from '../../errors.ts';
+import { rfc3339 } from '../connection/timestamp.ts';
+import { isValidUntil, type RunScope } from './scope.ts';
+
+/** Selects the columns of a `CatalogueEntry`. $2 is the time of a lease in milliseconds. */
+const BACKUP_COLUMNS = `name, kind, ${rfc3339('taken_at')} as taken_at, revision, bytes,
+  encode(sha256, 'hex') as sha256, encrypted, outcome, ${rfc3339('verified_at')} as verified_at,
+  ${rfc3339('proven_at')} as proven_at, restore_seconds,
+  case when fault_at is not null then json_build_object('found_at', ${rfc3339('fault_at')}, 'code', fault_code, 'detail', fault_detail)
+    end as fault,
+  id::text as "runId", encode(manifest_sha256, 'hex') as "manifestSha256",
+  outcome = 'running' and ${isValidUntil('lease_until', '$2')} as "isBeingWritten",
+  ${rfc3339('deletion_begun_at')} as "deletionBegunAt"`;
+
+/** Selects the rows of stored backups, without the deleted ones. An index has this condition. */
+export const IS_STORED = `kind <> 'drill' and name is not null and deleted_at is null`;
+
+/**
+ * Lists the stored backups, newest first. Throws `invalid_parameter` if the catalogue has never had `before`, or has
+ * pruned it.
+ */
+export async function listBackups(
+  { database, stateKey, leaseMs }: RunScope,
+  { limit, before }: { limit: number; before?: string | undefined },
+): Promise<CatalogueEntry[]> {
+  if (before === undefined) {
+    return database.rows<CatalogueEntry>(
+      `select ${BACKUP_COLUMNS} from loom_backup_run where state_key = $1 and ${IS_STORED} order by ordinal desc limit $3`,
+      [stateKey, leaseMs, limit],
+    );
+  }
+  const last = await database.firstRow<{ ordinal: number }>(
+    `select ordinal from loom_backup_run where state_key = $1 and kind <> 'drill' and name = $2`,
+    [stateKey, before],
+  );
+  if (last === undefined) {
+    throw new LoomError(
+      'invalid_parameter',
+      `The catalogue has no backup ${JSON.stringify(before)}, so no backups before it can be listed. Begin the list again.`,
+    );
+  }
+  return database.rows<CatalogueEntry>(
+    `select ${BACKUP_COLUMNS} from loom_backup_run
+      where state_key = $1 and ${IS_STORED} and ordinal < $4 order by ordinal desc limit $3`,
+    [stateKey, leaseMs, limit, last.ordinal],
+  );
+}
+
+export function readBackup(
+  { database, stateKey, leaseMs }: RunScope,
+  name: string,
+): Promise<CatalogueEntry | undefined> {
+  return database.firstRow<CatalogueEntry>(
+    `select ${BACKUP_COLUMNS} from loom_backup_run where state_key = $1 and ${IS_STORED} and name = $3`,
+    [stateKey, leaseMs, name],
+  );
+}
+
+/**
+ * Selects the backup whose last proof, or last attempt at one, is the oldest. So a damaged backup waits for its turn
+ * again, and the drills of the others go on.
+ */
+export async function nextToProve({ database, stateKey, leaseMs }: RunScope): Promise<string | undefined> {
+  const row = await database.firstRow<{ name: string }>(
+    `select name from loom_backup_run
+      where state_key = $1 and ${IS_STORED} and bytes is not null and outcome <> 'running'
+        and deletion_begun_at is null and not ${isValidUntil('drill_until', '$2')}
+      order by greatest(proven_at, verified_at, fault_at) nulls first, ordinal limit 1`,
+    [stateKey, leaseMs],
+  );
+  return row?.name;
+}

@@ -1,0 +1,130 @@
+import { createHash } from 'node:crypto';
+import { Readable, Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { createGzip } from 'node:zlib';
+import { writeStoredManifest } from '../backup/stored/stored-manifest.ts';
+import { makeStoredName, manifestNameOf } from '../backup/stored/stored-name.ts';
+import type { ClaimedRun, WrittenBackup } from '../domain/backup-run.ts';
+import type { WrittenObject } from '../domain/object-store.ts';
+import type { BackupStream } from '../domain/store.ts';
+import { isLoomError, LoomError } from '../errors.ts';
+import { limits } from '../limits.ts';
+import { runLost } from './lease.ts';
+import type { RunParts } from './parts.ts';
+import type { Provable } from './proof.ts';
+
+/**
+ * Writes a backup and its manifest into the store. The catalogue has the name before the store has the object. Each
+ * step that another node may have taken over rejects with `run_lost`.
+ */
+export async function writeBackup(
+  parts: RunParts,
+  run: ClaimedRun,
+  signal: AbortSignal,
+): Promise<{ backup: Provable; recordTaken: () => Promise<void> }> {
+  const { ledger, keys, stateKey, verbs } = parts;
+  const isEncrypted = keys.recipients.length > 0;
+  const stream = await verbs.openBackup({ includeAudit: true }, { requestId: `run-${run.id}`, signal });
+  try {
+    const { exported_at: takenAt, revision } = stream.header;
+    const name = makeStoredName({ stateKey, takenAt, revision, encrypted: isEncrypted });
+    await assertOwn(ledger.nameBackup(run, { name, takenAt, revision, encrypted: isEncrypted }));
+    const written = await putBackup(parts, run, { name, stream, signal });
+    const manifestSha256 = await putManifest(parts, { name, stream, written, signal });
+    const whole: WrittenBackup = { ...written, manifestSha256 };
+    await assertOwn(ledger.recordWritten(run, whole));
+    return { backup: { name, written: whole, isEncrypted, identities: [] }, recordTaken: stream.recordTaken };
+  } finally {
+    stream.body.destroy();
+  }
+}
+
+interface Named {
+  name: string;
+  stream: BackupStream;
+  signal: AbortSignal;
+}
+
+/** Throws `run_lost` if the ledger answers that the run is no longer this node's. */
+async function assertOwn(answer: Promise<boolean>): Promise<void> {
+  if (!(await answer)) throw runLost();
+}
+
+/** Compresses the backup and puts it into the store. Returns what the store has written. */
+async function putBackup(
+  { ledger, store }: RunParts,
+  run: ClaimedRun,
+  { name, stream, signal }: Named,
+): Promise<WrittenObject> {
+  const gzip = createGzip({ chunkSize: limits.gzipChunkBytes });
+  const end = createLastCheck(() => assertOwn(ledger.renew(run)));
+  let fault: unknown;
+  const piped = pipeline(stream.body, gzip, end, { signal }).catch((error: unknown) => {
+    fault = error;
+  });
+  try {
+    return await store.put(name, end, signal);
+  } catch (error) {
+    await piped;
+    throw causeOf(error, fault);
+  } finally {
+    end.destroy();
+    await piped;
+  }
+}
+
+/** Passes all bytes on. Waits for `check` before the end: a node that was frozen must not complete its object. */
+function createLastCheck(check: () => Promise<void>): Transform {
+  return new Transform({
+    transform: (chunk, _encoding, done) => done(null, chunk),
+    flush: (done) => {
+      check().then(() => done(), done);
+    },
+  });
+}
+
+/** Returns why a put failed: the content's own fault if it has one, otherwise the store's. */
+function causeOf(put: unknown, content: unknown): unknown {
+  if (!isLoomError(content)) return put;
+  if (content.code !== 'client_gone') return content;
+  if (isLoomError(put) && put.code !== 'client_gone') return put;
+  const detail =
+    `The store accepted nothing for ${limits.readerIdleTimeoutMs / 1000} s, so the node aborted the backup. ` +
+    'Check the connection to the store and its load.';
+  return new LoomError('store_failed', detail, { cause: put });
+}
+
+/** Puts the manifest next to the complete backup. Returns its digest. */
+async function putManifest(
+  { keys, store }: RunParts,
+  { name, stream, written, signal }: Named & { written: WrittenObject },
+): Promise<string> {
+  const { header } = stream;
+  const manifest = stream.manifest();
+  if (manifest === undefined) throw new Error('the backup has no manifest');
+  const isEncrypted = keys.recipients.length > 0;
+  const text = writeStoredManifest({
+    loom_stored_backup: 1,
+    name,
+    bytes: written.bytes,
+    sha256: written.sha256,
+    backend: 'postgres',
+    instance_id: header.instance_id,
+    state_key: header.state_key,
+    schema_version: header.schema_version,
+    epoch: header.epoch,
+    revision: header.revision,
+    taken_at: header.exported_at,
+    documents: manifest.documents,
+    audit_entries: manifest.audit_entries,
+    audit_head: manifest.audit_head,
+    state_sha256: isEncrypted ? null : manifest.state_sha256,
+    compression: 'gzip',
+    encryption: isEncrypted ? { format: 'age', recipients: [...keys.recipients] } : null,
+  });
+  const { sha256 } = await store.put(manifestNameOf(name), Readable.from([Buffer.from(text)]), signal);
+  const expected = createHash('sha256').update(text).digest('hex');
+  if (sha256 !== expected)
+    throw new LoomError('store_failed', `The store wrote other bytes for the manifest of ${JSON.stringify(name)}.`);
+  return expected;
+}

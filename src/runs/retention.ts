@@ -1,0 +1,25 @@
+import type { CatalogueEntry } from '../domain/backup-run.ts';
+import { readCatalogue } from './catalogue.ts';
+import { deleteIfUnchanged, deletionSignal } from './deletion.ts';
+import type { RunParts } from './parts.ts';
+
+/** Selects the names of the backups that a policy no longer keeps. */
+export type SelectExpired = (backups: CatalogueEntry[]) => string[];
+
+/**
+ * Deletes the backups that the policy no longer keeps, one by one. Call it only after a success. The ledger has the
+ * last word on each: it keeps the newest proven backup and the last one.
+ */
+export async function applyRetention(
+  parts: Pick<RunParts, 'ledger' | 'store' | 'log'>,
+  selectExpired: SelectExpired,
+  signal: AbortSignal,
+): Promise<void> {
+  const catalogue = await readCatalogue(parts.ledger);
+  const expired = new Set(selectExpired(catalogue));
+  for (const entry of catalogue.filter(({ name }) => expired.has(name)).reverse()) {
+    signal.throwIfAborted();
+    const bounded = deletionSignal(signal);
+    if (await parts.ledger.beginDeletion(entry.name, true)) await deleteIfUnchanged(parts, entry, bounded);
+  }
+}

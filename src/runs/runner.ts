@@ -1,0 +1,188 @@
+import type { ClaimedRun } from '../domain/backup-run.ts';
+import { isLoomError, LoomError } from '../errors.ts';
+import { writeBackup } from './backup.ts';
+import { findBackup, writtenOf } from './catalogue.ts';
+import { keepLease, type LeaseTiming, runLost } from './lease.ts';
+import type { RunParts } from './parts.ts';
+import type { Ping } from './ping.ts';
+import { disproves, proveBackup } from './proof.ts';
+import { applyRetention, type SelectExpired } from './retention.ts';
+
+export interface RunnerOptions {
+  parts: RunParts;
+  timing: LeaseTiming;
+  /** Undefined if LOOM deletes nothing. */
+  selectExpired: SelectExpired | undefined;
+  ping: Ping;
+  /** Called with the error of each run that failed. */
+  onFault(error: unknown): void;
+}
+
+/** A run that has begun. */
+export interface Begun {
+  run: ClaimedRun;
+  /** Resolves when the run has ended, whatever its outcome. Never rejects. */
+  ended: Promise<void>;
+}
+
+/** Runs one claimed run at a time. */
+export interface Runner {
+  isBusy(): boolean;
+  /**
+   * Calls `claim`, and begins the run that it returns. Undefined if there is none. Rejects with `backup_running` while
+   * another run of this node is running, and with `draining` after `close`.
+   */
+  begin(claim: () => Promise<ClaimedRun>): Promise<Begun>;
+  begin(claim: () => Promise<ClaimedRun | undefined>): Promise<Begun | undefined>;
+  /** Aborts the run, and ends its lease so that another node takes over at once. */
+  close(): Promise<void>;
+}
+
+export function createRunner(options: RunnerOptions): Runner {
+  let isBusy = false;
+  let current: Promise<void> | undefined;
+  const closing = new AbortController();
+
+  async function begin(claim: () => Promise<ClaimedRun | undefined>): Promise<Begun | undefined> {
+    closing.signal.throwIfAborted();
+    if (isBusy) throw alreadyRunning();
+    isBusy = true;
+    let run: ClaimedRun | undefined;
+    try {
+      run = await claim();
+    } finally {
+      if (run === undefined) isBusy = false;
+    }
+    if (run === undefined) return undefined;
+    const ended = execute(options, run, closing.signal).finally(() => {
+      isBusy = false;
+    });
+    current = ended;
+    return { run, ended };
+  }
+
+  return {
+    isBusy: () => isBusy,
+    begin: begin as Runner['begin'],
+    close: async () => {
+      closing.abort(shuttingDown());
+      await current;
+    },
+  };
+}
+
+/** Runs a claimed run to its end, and records the outcome. Never rejects: what cannot be recorded is logged. */
+async function execute(options: RunnerOptions, run: ClaimedRun, closing: AbortSignal): Promise<void> {
+  const { parts, timing, ping } = options;
+  const { ledger, log } = parts;
+  const facts = { run: run.id, kind: run.kind, slot: run.slot, attempt: run.attempt };
+  log.info(facts, `${nameOf(run)} begins`);
+  const lost = new AbortController();
+  const signal = AbortSignal.any([closing, lost.signal]);
+  const lease = keepLease(run, { ledger, log, ...timing }, lost);
+  try {
+    await perform(parts, run, signal);
+    if (run.kind !== 'drill') ping.succeeded();
+  } catch (error) {
+    await recordFault(options, run, signal.aborted ? signal.reason : error, closing);
+    return;
+  } finally {
+    lease.stop();
+  }
+  if (run.kind !== 'drill') await deleteExpired(options, closing);
+}
+
+async function perform(parts: RunParts, run: ClaimedRun, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  if (run.kind === 'drill') await drill(parts, run, signal);
+  else await takeBackup(parts, run, signal);
+}
+
+/** Writes a backup, proves it, and only then dates it. */
+async function takeBackup(parts: RunParts, run: ClaimedRun, signal: AbortSignal): Promise<void> {
+  const { ledger, log } = parts;
+  const { backup, recordTaken } = await writeBackup(parts, run, signal);
+  const proof = await proveBackup(parts, backup, { runId: run.id, signal });
+  if (proof.kind !== 'proven') throw new Error('a new backup has no key for its proof');
+  const { restoreSeconds } = proof;
+  if (!(await ledger.recordProven(run, { restoreSeconds }))) throw runLost();
+  const { bytes } = backup.written;
+  log.info({ run: run.id, backup: backup.name, bytes, restoreSeconds }, 'a backup was written and proven');
+  await recordTaken().catch((error: unknown) => {
+    log.warn({ err: error, run: run.id }, 'a backup was proven, but its time could not be recorded');
+  });
+}
+
+/** Proves a stored backup again. */
+async function drill(parts: RunParts, run: ClaimedRun, signal: AbortSignal): Promise<void> {
+  const { ledger, keys, log } = parts;
+  const entry = await findBackup(ledger, run.name ?? '');
+  const { name, encrypted: isEncrypted } = entry;
+  const backup = { name, written: writtenOf(entry), isEncrypted, identities: keys.identities };
+  const proof = await proveBackup(parts, backup, { runId: run.id, signal });
+  const isOwn =
+    proof.kind === 'proven' ? await ledger.recordProven(run, proof) : await ledger.recordVerified(run, proof.detail);
+  if (!isOwn) throw runLost();
+  log.info({ run: run.id, backup: name, outcome: proof.kind }, `a stored backup was ${proof.kind}`);
+}
+
+/** Records why a run failed. Its lease ends by itself if the database does not answer. */
+async function recordFault(
+  { parts, ping, onFault }: RunnerOptions,
+  run: ClaimedRun,
+  error: unknown,
+  closing: AbortSignal,
+): Promise<void> {
+  const { ledger, log } = parts;
+  const code = isLoomError(error) ? error.code : 'internal';
+  const facts = { run: run.id, kind: run.kind, attempt: run.attempt, code };
+  try {
+    if (closing.aborted) {
+      log.info(facts, `${nameOf(run)} was aborted: the node is shutting down`);
+      await ledger.release(run);
+      return;
+    }
+    onFault(error);
+    if (code === 'run_lost') {
+      log.warn(facts, `${nameOf(run)} was aborted: its lease has ended`);
+      return;
+    }
+    log.error({ ...facts, err: error }, `${nameOf(run)} failed`);
+    ping.failed();
+    const detail = isLoomError(error)
+      ? error.message
+      : `An unexpected error: ${String(error)}. See the log of the node.`;
+    await ledger.recordFailed(run, { code, detail, withdraws: disproves(error) });
+  } catch (failure) {
+    log.warn({ ...facts, err: failure }, 'the end of a run could not be recorded: its lease ends by itself');
+  }
+}
+
+async function deleteExpired({ parts, selectExpired, onFault }: RunnerOptions, closing: AbortSignal): Promise<void> {
+  if (selectExpired === undefined) return;
+  try {
+    await applyRetention(parts, selectExpired, closing);
+  } catch (error) {
+    if (closing.aborted) return;
+    onFault(error);
+    parts.log.warn({ err: error }, 'old stored backups could not be deleted: the next run tries again');
+  }
+}
+
+function nameOf({ kind }: ClaimedRun): string {
+  return kind === 'drill' ? 'a drill' : 'a backup run';
+}
+
+function alreadyRunning(): LoomError {
+  return new LoomError(
+    'backup_running',
+    'This node is running a backup or a drill. Wait until it has ended, or ask another node.',
+    { retryAfterSeconds: 5 },
+  );
+}
+
+function shuttingDown(): LoomError {
+  return new LoomError('draining', 'The node is shutting down. Another node takes over its run.', {
+    retryAfterSeconds: 1,
+  });
+}

@@ -1,0 +1,137 @@
+// src/runs/ runs backups: it takes them by a schedule, proves them, deletes old ones, and removes what dead nodes left.
+// It imports backup, domain, errors, limits and log. It receives the ledger, the object store and the verbs of the
+// store as values. It must not know SQL, HTTP, or where objects lie.
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { BackupRun, RunLedger, StartedRun, StoredBackups } from '../domain/backup-run.ts';
+import type { ObjectStore } from '../domain/object-store.ts';
+import { LoomError } from '../errors.ts';
+import { limits } from '../limits.ts';
+import type { Log } from '../log.ts';
+import { findBackup, writtenOf } from './catalogue.ts';
+import { deleteObjects, deletionSignal } from './deletion.ts';
+import type { LeaseTiming } from './lease.ts';
+import type { BackupVerbs, StoredKeys } from './parts.ts';
+import { createPing } from './ping.ts';
+import { openStoredText } from './proof.ts';
+import type { SelectExpired } from './retention.ts';
+import { type Begun, createRunner } from './runner.ts';
+import { createScheduler, type SchedulerTiming, type Slots } from './scheduler.ts';
+import { createStoreWatch } from './store-watch.ts';
+import { sweep } from './sweep.ts';
+
+export interface StoredBackupsOptions {
+  ledger: RunLedger;
+  store: ObjectStore;
+  verbs: BackupVerbs;
+  stateKey: string;
+  schedule: Slots;
+  drillSchedule: Slots;
+  /** Selects the backups to delete after a success. Undefined keeps all. */
+  selectExpired: SelectExpired | undefined;
+  keys: StoredKeys;
+  pingUrl?: string | undefined;
+  log: Log;
+  /** For tests. */
+  timing?: Partial<RunTiming>;
+}
+
+export type RunTiming = SchedulerTiming & LeaseTiming;
+
+const usualTiming: RunTiming = {
+  tickMs: limits.runTickMs,
+  maxJitterMs: limits.maxRunJitterMs,
+  sweepIntervalMs: limits.sweepIntervalMs,
+  renewLeaseMs: limits.renewLeaseMs,
+  leaseMs: limits.backupLeaseMs,
+};
+
+/** The stored backups of a node. `start` begins the schedule; without it, only requests begin runs. */
+export interface StoredBackupsHandle extends StoredBackups {
+  start(): void;
+  /** Aborts the run of this node, and ends its lease. Call it while the database is still open. */
+  close(): Promise<void>;
+}
+
+/** Creates the verbs on stored backups, and the scheduler of a node. */
+export function createStoredBackups(options: StoredBackupsOptions): StoredBackupsHandle {
+  const { ledger, store, verbs, stateKey, keys, log, selectExpired } = options;
+  const timing = { ...usualTiming, ...options.timing };
+  const parts = { ledger, store, verbs, stateKey, keys, log };
+  const watch = createStoreWatch({ store, log });
+  const ping = createPing(options.pingUrl, log);
+  const runner = createRunner({ parts, timing, selectExpired, ping, onFault: watch.note });
+  const { schedule, drillSchedule } = options;
+  const sweepAll = (signal: AbortSignal): Promise<void> => sweep(parts, signal);
+  const scheduler = createScheduler({ ledger, runner, schedule, drillSchedule, sweep: sweepAll, log, timing });
+  const closing = new AbortController();
+
+  return {
+    store: store.address,
+    list: ({ limit, before }) => ledger.listBackups({ limit, before }),
+    listRuns: (query) => ledger.listRuns(query),
+    readRun: (id) => ledger.readRun(id),
+    take: async () => toStarted(ledger, await runner.begin(() => ledger.claimNow('manual'))),
+    drill: async (name) => toStarted(ledger, await runner.begin(() => ledger.claimNow('drill', name))),
+    open: async (name, signal) => {
+      const backup = await findBackup(ledger, name);
+      writtenOf(backup);
+      return { backup, body: await store.get(name, signal) };
+    },
+    openPlain: (name, signal) => openStoredText(parts, name, signal),
+    remove: async (name) => {
+      await findBackup(ledger, name);
+      const signal = deletionSignal(closing.signal);
+      if (!(await ledger.beginDeletion(name, true))) throw stillNeeded(name);
+      await deleteObjects(parts, name, signal);
+    },
+    observe: async () => {
+      const { slot, drill } = scheduler.next();
+      return {
+        ...(await ledger.observe()),
+        store: store.address,
+        storeFault: watch.fault(),
+        storeIsUp: watch.isUp(),
+        nextSlotAt: slot?.toISOString() ?? null,
+        nextDrillAt: drill?.toISOString() ?? null,
+      };
+    },
+    start: () => {
+      watch.start();
+      scheduler.start();
+    },
+    close: async () => {
+      closing.abort();
+      const closed = Promise.all([runner.close(), scheduler.close(), watch.close(), ping.close()]);
+      const done = new AbortController();
+      await Promise.race([
+        closed,
+        sleep(limits.closeRunsMs, undefined, { signal: done.signal }).catch(() => undefined),
+      ]);
+      done.abort();
+      await store.close();
+    },
+  };
+}
+
+/** Returns a run as routes show it. `ended` rejects if the database does not answer then. */
+async function toStarted(ledger: RunLedger, { run, ended }: Begun): Promise<StartedRun> {
+  const after = ended.then(() => readRun(ledger, run.id));
+  // A route that does not wait for the end never looks at it.
+  after.catch(() => undefined);
+  return { run: await readRun(ledger, run.id), ended: after };
+}
+
+async function readRun(ledger: RunLedger, id: string): Promise<BackupRun> {
+  const run = await ledger.readRun(id);
+  if (run !== undefined) return run;
+  throw new LoomError('run_not_found', `There is no run ${JSON.stringify(id)}. It may be too old to be kept.`);
+}
+
+function stillNeeded(name: string): LoomError {
+  return new LoomError(
+    'stored_backup_kept',
+    `The stored backup ${JSON.stringify(name)} is the newest proven one or the last one, or a run is writing or proving ` +
+      'it. Take and prove a newer backup first, or wait for the run to end.',
+  );
+}

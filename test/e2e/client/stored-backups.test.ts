@@ -1,0 +1,108 @@
+import { Readable } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import { backup } from '../../../src/cli/backup.ts';
+import { backups } from '../../../src/cli/backups.ts';
+import { drill } from '../../../src/cli/drill.ts';
+import { restore } from '../../../src/cli/restore.ts';
+import { status } from '../../../src/cli/status.ts';
+import { useClientSite } from '../../setup/cli/client-site.ts';
+import { asAdmin } from '../../setup/node/http.ts';
+import { createFakeStoredBackups, STORED_NAME } from '../../setup/node/stored-backups.ts';
+
+const stored = createFakeStoredBackups({ endsRuns: false });
+const site = useClientSite(stored);
+const { run, state } = site;
+const NEWEST = STORED_NAME.replace('25T', '26T');
+
+it('backups lists the catalogue, newest first, in pages', async () => {
+  const { code, stdout } = await run(backups, ['--limit', '1']);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(new RegExp(`^${NEWEST}  taken .*, revision 17, 126 bytes, proven .*, restored in 1.5 s\\n`));
+  expect(stdout).toContain(`\nThere are more: --before "${NEWEST}"\n`);
+  const second = await run(backups, ['--before', NEWEST, '--json']);
+  expect(JSON.parse(second.stdout)).toMatchObject({ ok: true, backups: [{ name: STORED_NAME }], next: null });
+  expect(await run(backups, ['--limit', 'x'])).toMatchObject({ code: 64 });
+});
+
+describe('backup --now and drill --from', () => {
+  it('wait for the end of the run, and print it', async () => {
+    const taking = run(backup, ['--now']);
+    await Promise.race([taking, stored.nextRun()]);
+    stored.endRun({ name: NEWEST });
+    const { code, stdout } = await taking;
+    expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringContaining('proven, restored in 1.5 s\n') });
+    expect(stdout).toContain(`backup   "${NEWEST}"\n`);
+    const drilling = run(drill, ['--from', STORED_NAME, '--json']);
+    await Promise.race([drilling, stored.nextRun()]);
+    stored.endRun();
+    const done = await drilling;
+    expect(JSON.parse(done.stdout)).toMatchObject({ ok: true, run: { kind: 'drill', name: STORED_NAME } });
+  });
+
+  it('exit with 1 after a failed run, with its code and what to do', async () => {
+    for (const args of [['--now'], ['--now', '--json']]) {
+      const taking = run(backup, args);
+      await Promise.race([taking, stored.nextRun()]);
+      stored.endRun({
+        outcome: 'failed',
+        code: 'store_full',
+        detail: 'Make space.',
+        name: null,
+        restore_seconds: null,
+      });
+      const { code, stdout } = await taking;
+      expect(code).toBe(1);
+      if (args.length === 1)
+        expect(stdout).toMatch(/^backup failed: store_full\noutcome +failed\n(.*\n)*.*Make space\.\n$/);
+      else expect(JSON.parse(stdout)).toMatchObject({ ok: false, code: 'store_full', detail: 'Make space.', run: {} });
+    }
+    const absent = await run(drill, ['--from', 'absent']);
+    expect(absent).toMatchObject({ code: 1, stderr: expect.stringContaining('stored_backup_not_found') });
+  });
+
+  it.each([
+    ['backup with a file as well', backup, ['--now', '--out', 'x']],
+    ['backup without either', backup, []],
+    ['drill with a file as well', drill, ['--from', 'a', '--file', 'b']],
+    ['restore with a file as well', restore, ['x', '--from', 'a', '--yes']],
+    ['restore without either', restore, ['--yes']],
+  ] as const)('are refused: %s', async (_what, command, args) => {
+    expect(await run(command, [...args])).toMatchObject({ code: 64 });
+  });
+});
+
+it('restore --from shows the plan of the node, asks, and restores the stored backup', async () => {
+  const text = (await site.server.request('GET', '/v1/admin/persistence/backup', { headers: asAdmin })).text;
+  const before = await state();
+  stored.openPlain = async () => Readable.from([Buffer.from(text)]);
+  await site.server.request('PUT', '/v1/state', { body: '{"a":2}' });
+  const plan = await run(restore, ['--from', STORED_NAME, '--dry-run', '--json']);
+  expect(JSON.parse(plan.stdout).report).toMatchObject({ dry_run: true, stored_backup: STORED_NAME });
+  const questions: string[] = [];
+  const answers = async (question: string): Promise<string> => {
+    questions.push(question);
+    return 'restore';
+  };
+  const done = await run(restore, ['--from', STORED_NAME], { answers });
+  expect(done).toMatchObject({ code: 0, stdout: expect.stringContaining(`stored as "${STORED_NAME}"\n`) });
+  expect(done.stdout).toContain('\nRestored.\n');
+  expect(questions[0]).toContain('Restore the backup of "default", taken ');
+  expect(await state()).toEqual(before);
+});
+
+it('status shows the store, the last proof and why the last run failed', async () => {
+  const { observation } = stored;
+  const failed = { ...(await stored.listRuns({ limit: 1 }))[0], code: 'store_refused', detail: 'Correct the policy.' };
+  stored.observation = {
+    ...observation,
+    storeIsUp: false,
+    storeFault: { code: 'store_refused', detail: 'Correct the policy.', since: '2026-11-25T22:57:28Z' },
+    lastFailure: failed as typeof observation.lastFailure,
+  };
+  const { code, stdout } = await run(status, []);
+  stored.observation = observation;
+  expect(code).toBe(0);
+  expect(stdout).toContain('file:///var/lib/loom/backups: NOT up: store_refused: Correct the policy.\n');
+  expect(stdout).toMatch(/last proven 2026-11-25T22:57:28.451Z, .*, restored in 1\.5 s\n/);
+  expect(stdout).toMatch(/last run FAILED at .*: store_refused: Correct the policy\.\n/);
+});

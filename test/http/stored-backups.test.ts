@@ -1,0 +1,188 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  asAdmin,
+  asClient,
+  createBareServer,
+  createTestServer,
+  inject,
+  type TestServer,
+  testConfig,
+} from '../setup/node/http.ts';
+import { createFakeStoredBackups, type FakeStoredBackups, STORED_NAME } from '../setup/node/stored-backups.ts';
+
+const URL = '/v1/admin/backups';
+const NEWEST = STORED_NAME.replace('25T', '26T');
+
+let server: TestServer;
+let backups: FakeStoredBackups;
+beforeAll(async () => {
+  backups = createFakeStoredBackups({ endsRuns: false });
+  server = await createTestServer({}, { storedBackups: backups });
+});
+afterAll(() => server.close());
+
+const send = (
+  method: 'GET' | 'HEAD' | 'POST' | 'DELETE',
+  url: string,
+  headers: Record<string, string> = {},
+  body?: string,
+) => server.request(method, url, { headers: { ...asAdmin, ...headers }, ...(body === undefined ? {} : { body }) });
+
+describe('the catalogue', () => {
+  test('comes in pages, newest first', async () => {
+    const first = (await send('GET', `${URL}?limit=1`)).json();
+    expect(first).toMatchObject({ backups: [{ name: NEWEST }], next: NEWEST });
+    const second = (await send('GET', `${URL}?limit=1&before=${first.next}`)).json();
+    expect(second).toMatchObject({ backups: [{ name: STORED_NAME }], next: null });
+    expect((await send('GET', `${URL}?limit=0`)).json().code).toBe('invalid_parameter');
+  });
+
+  test('a backup is downloaded as it lies there', async () => {
+    const answer = await send('GET', `${URL}/${STORED_NAME}`);
+    expect(answer.status).toBe(200);
+    expect(answer.headers).toMatchObject({
+      'content-type': 'application/gzip',
+      'content-length': String(Buffer.byteLength(answer.text)),
+      'content-disposition': `attachment; filename="${STORED_NAME}"`,
+      etag: `"${'a'.repeat(64)}"`,
+    });
+    const head = await send('HEAD', `${URL}/${STORED_NAME}`);
+    expect(head.headers).toMatchObject({
+      'content-length': answer.headers['content-length'],
+      etag: answer.headers.etag,
+    });
+    expect((await send('GET', `${URL}/absent`)).json()).toMatchObject({ status: 404, code: 'stored_backup_not_found' });
+  });
+
+  test('a deletion needs its confirmation, and happens once', async () => {
+    const remove = (name: string, body?: string) => send('DELETE', `${URL}/${name}`, {}, body);
+    expect((await remove(STORED_NAME)).json().code).toBe('invalid_json');
+    expect((await remove(STORED_NAME, '{}')).json().code).toBe('confirm_missing');
+    expect((await remove(STORED_NAME, '[]')).json().code).toBe('invalid_delete_request');
+    const unknown = await remove(STORED_NAME, '{"confirm":"delete","force":true}');
+    expect(unknown.json()).toMatchObject({ code: 'invalid_delete_request', pointer: '/force' });
+    expect((await remove(NEWEST, '{"confirm":"delete"}')).json()).toMatchObject({
+      status: 409,
+      code: 'stored_backup_kept',
+    });
+    expect((await remove(STORED_NAME, '{"confirm":"delete"}')).json()).toEqual({ name: STORED_NAME });
+    expect((await remove(STORED_NAME, '{"confirm":"delete"}')).json().code).toBe('stored_backup_not_found');
+  });
+});
+
+describe('runs', () => {
+  test('a run is answered at once with its path, and a second one is refused meanwhile', async () => {
+    const answer = await send('POST', URL);
+    expect(answer.status).toBe(202);
+    expect(answer.headers['preference-applied']).toBeUndefined();
+    const { id, outcome } = answer.json();
+    expect(outcome).toBe('running');
+    expect(answer.headers.location).toBe(`${URL}/runs/${id}`);
+    const second = await send('POST', URL);
+    expect([second.status, second.json().code, second.headers['retry-after']]).toEqual([409, 'backup_running', '5']);
+    backups.endRun({ outcome: 'failed', code: 'store_full', detail: 'The disk is full.' });
+    expect((await send('GET', `${URL}/runs/${id}`)).json()).toMatchObject({
+      id,
+      outcome: 'failed',
+      code: 'store_full',
+    });
+    expect((await send('GET', `${URL}/runs?limit=1`)).json().runs).toMatchObject([{ id }]);
+  });
+
+  test('a client that prefers to wait gets the ended run, whatever its outcome', async () => {
+    const waiting = send('POST', `${URL}/${NEWEST}/drill`, { prefer: 'respond-async, wait=60' });
+    await Promise.race([waiting, backups.nextRun()]);
+    backups.endRun({ outcome: 'verified' });
+    const answer = await waiting;
+    expect(answer.status).toBe(200);
+    expect(answer.headers['preference-applied']).toBe('wait=60');
+    expect(answer.json()).toMatchObject({ kind: 'drill', outcome: 'verified', name: NEWEST });
+  });
+
+  test.each([
+    ['wait=0', 'wait=0'],
+    ['WAIT="0"; a', 'wait=0'],
+    ['wait=-1', undefined],
+    ['wait', undefined],
+    ['return=minimal', undefined],
+  ])('Prefer: %s', async (prefer, applied) => {
+    const answer = await send('POST', URL, { prefer });
+    backups.endRun();
+    expect([answer.status, answer.headers['preference-applied']]).toEqual([202, applied]);
+  });
+
+  test('an id that no run has', async () => {
+    for (const id of ['01a214ed-a53e-7cec-a3cc-fe25a65bce36', 'a', '%00'])
+      expect((await send('GET', `${URL}/runs/${id}`)).json()).toMatchObject({ status: 404, code: 'run_not_found' });
+  });
+});
+
+test('without a store, each route names the variable, and status and metrics have nothing', async () => {
+  const bare = createBareServer(server.store, testConfig(server.database.url));
+  const requests = [
+    ['GET', URL],
+    ['POST', URL],
+    ['GET', `${URL}/runs`],
+    ['GET', `${URL}/runs/01a214ed-a53e-7cec-a3cc-fe25a65bce35`],
+    ['GET', `${URL}/${STORED_NAME}`],
+    ['POST', `${URL}/${STORED_NAME}/drill`],
+    ['DELETE', `${URL}/${STORED_NAME}`],
+  ] as const;
+  for (const [method, url] of requests) {
+    const headers = { ...asAdmin, 'content-type': 'application/json' };
+    const body = method === 'DELETE' ? { body: '{"confirm":"delete"}' } : {};
+    const answer = await inject(bare, { method, url, headers, ...body });
+    expect(answer.json(), url).toMatchObject({ status: 409, code: 'store_not_configured' });
+    expect(answer.json().detail).toContain('LOOM_BACKUP_STORE');
+    expect((await inject(bare, { method, url, headers: asClient, ...body })).status, url).toBe(403);
+  }
+  expect(
+    (await inject(bare, { method: 'GET', url: '/v1/admin/status', headers: asAdmin })).json().stored_backups,
+  ).toBeNull();
+  expect((await inject(bare, { method: 'GET', url: '/metrics', headers: asAdmin })).text).not.toContain('loom_backup_');
+  await bare.close();
+});
+
+describe('status and metrics', () => {
+  const status = async () => (await send('GET', '/v1/admin/status')).json().stored_backups;
+  const metrics = async () => (await send('GET', '/metrics')).text;
+
+  test('show the last success, the last proof and the store', async () => {
+    expect(await status()).toMatchObject({
+      store: 'file:///var/lib/loom/backups',
+      up: true,
+      fault: null,
+      last_proven_at: '2026-11-25T22:57:28.451Z',
+      last_failure: null,
+      running: [],
+    });
+    const text = await metrics();
+    expect(text).toContain('\nloom_backup_last_success_timestamp_seconds 1795647448.451\n');
+    expect(text).toContain('\nloom_backup_last_proven_timestamp_seconds 1795647448.451\n');
+    expect(text).toContain('\nloom_backup_proven_restore_seconds 1.5\n');
+    expect(text).toContain('\nloom_backup_store_up 1\n');
+    expect(text).toContain('\nloom_backup_runs_total{kind="scheduled",outcome="proven"} 3\n');
+    expect(text).toContain('\nloom_backup_runs_total{kind="drill",outcome="failed"} 0\n');
+    expect(await metrics()).toContain('\nloom_backup_runs_total{kind="scheduled",outcome="proven"} 3\n');
+  });
+
+  test('before the first run, the time is 0, so that an alarm on the age fires', async () => {
+    const { observation } = backups;
+    backups.observation = { ...observation, lastProvenAt: null, lastBytes: null, storeIsUp: null };
+    const text = await metrics();
+    expect(text).toContain('\nloom_backup_last_proven_timestamp_seconds 0\n');
+    expect(text).toContain('\nloom_backup_last_bytes Nan\n');
+    expect(text).toContain('\nloom_backup_store_up Nan\n');
+    backups.observation = observation;
+  });
+
+  test('without the database, nothing looks current, and no counter goes back to 0', async () => {
+    const { observe } = backups;
+    backups.observe = () => Promise.reject(new Error('away'));
+    expect(await status()).toMatchObject({ store: 'file:///var/lib/loom/backups', up: null, running: null });
+    const text = await metrics();
+    expect(text).toContain('\nloom_backup_last_success_timestamp_seconds Nan\n');
+    expect(text).not.toContain('\nloom_backup_runs_total{');
+    backups.observe = observe;
+  });
+});

@@ -1,0 +1,104 @@
+// Room `backups`: nodes that take and prove stored backups, in the process of the test and in processes of their own. It
+// may import `node`, `object-store` and `server`.
+
+import { randomUUID } from 'node:crypto';
+import type { RunLedger } from '../../../src/domain/backup-run.ts';
+import type { ObjectStore } from '../../../src/domain/object-store.ts';
+import { createLogger } from '../../../src/log.ts';
+import { createRunLedger } from '../../../src/persistence/runs/ledger.ts';
+import { createStoredBackups, type StoredBackupsHandle, type StoredBackupsOptions } from '../../../src/runs/runs.ts';
+import type { Slots } from '../../../src/runs/scheduler.ts';
+import { openTestStore, type TestStore } from '../node/store.ts';
+import { createTestStore, type StoreKind, type TestStore as TestObjects } from '../object-store/object-store.ts';
+import { createTestDatabase, type TestDatabase } from '../server/database.ts';
+
+/** A node that takes and proves backups, without HTTP. */
+export interface BackupNode {
+  node: TestStore;
+  ledger: RunLedger;
+  runs: StoredBackupsHandle;
+  close(): Promise<void>;
+}
+
+export interface BackupSite {
+  database: TestDatabase;
+  objects: TestObjects;
+  /** Opens another node of the site. */
+  open(options?: Partial<StoredBackupsOptions> & LedgerTiming): Promise<BackupNode>;
+  close(): Promise<void>;
+}
+
+interface LedgerTiming {
+  leaseMs?: number;
+  backoffMs?: number;
+}
+
+/** A schedule that never fires: only requests begin runs. */
+export const never: Slots = { lastSlot: () => undefined, nextSlot: () => undefined };
+
+/** A schedule that fires every `ms`. */
+export function every(ms: number): Slots {
+  const at = (time: number): Date => new Date(time - (time % ms));
+  return { lastSlot: (now) => at(now.getTime()), nextSlot: (now) => at(now.getTime() + ms) };
+}
+
+/** Timing for tests, with which a run is found soon. */
+export const fastTiming = { tickMs: 100, maxJitterMs: 50, sweepIntervalMs: 3_600_000, renewLeaseMs: 300 };
+
+/** Creates a database and a backup store for any number of nodes. */
+export async function openBackupSite(kind: StoreKind = 'file'): Promise<BackupSite> {
+  const [database, objects] = await Promise.all([createTestDatabase(), createTestStore(kind)]);
+  const open: BackupNode[] = [];
+  return {
+    database,
+    objects,
+    open: async (options = {}) => {
+      const node = await openBackupNode(database.url, objects.open(), options);
+      open.push(node);
+      return node;
+    },
+    close: async () => {
+      await Promise.all(open.map((node) => node.close()));
+      await database.drop();
+      await objects.remove();
+    },
+  };
+}
+
+/** Opens a node on a database and a store. By default, it has no schedule, and keeps every backup. */
+export async function openBackupNode(
+  url: string,
+  store: ObjectStore,
+  { leaseMs, backoffMs, ...options }: Partial<StoredBackupsOptions> & LedgerTiming = {},
+): Promise<BackupNode> {
+  const node = await openTestStore(url);
+  const timing = { ...(leaseMs === undefined ? {} : { leaseMs }), ...(backoffMs === undefined ? {} : { backoffMs }) };
+  const ledger = createRunLedger(node.database, { stateKey: node.stateKey, node: randomUUID(), ...timing });
+  const runs = createStoredBackups({
+    ledger,
+    store,
+    verbs: node.store,
+    stateKey: node.stateKey,
+    schedule: never,
+    drillSchedule: never,
+    selectExpired: undefined,
+    keys: { recipients: [], identities: [] },
+    log: createLogger({ level: 'silent' }),
+    timing: { ...fastTiming, ...(leaseMs === undefined ? {} : { leaseMs }) },
+    ...options,
+  });
+  let closed: Promise<void> | undefined;
+  const close = async (): Promise<void> => {
+    await runs.close();
+    await node.close();
+  };
+  return {
+    node,
+    ledger,
+    runs,
+    close: () => {
+      closed ??= close();
+      return closed;
+    },
+  };
+}
