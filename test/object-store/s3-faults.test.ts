@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { ObjectStore } from '../../src/domain/object-store.ts';
+import { limits } from '../../src/limits.ts';
 import { openObjectStore } from '../../src/object-store/object-store.ts';
 import { sampleByKind } from '../setup/depth.ts';
 import { type ProxyFault, proxyFaults } from '../setup/object-store/fault-proxy.ts';
@@ -117,6 +118,30 @@ describe('a large put that fails leaves nothing', () => {
       expect(await raw.names()).toEqual([]);
     },
   );
+
+  test('a put reads no further than its parts in flight, and the next one', async () => {
+    raw.proxy.inject({ fault: 'hang', when: ({ url }) => url.includes('partNumber=') });
+    const chunk = Buffer.alloc(2 ** 20);
+    let made = 0;
+    const endless = new Readable({
+      highWaterMark: chunk.length,
+      read: () => {
+        made += chunk.length;
+        setImmediate(() => endless.push(chunk));
+      },
+    });
+    const controller = new AbortController();
+    const before = raw.proxy.asked.length;
+    const writing = store.put('endless', endless, controller.signal);
+    const parts = () => raw.proxy.asked.slice(before).filter((line) => line.includes('partNumber='));
+    while (parts().length < limits.maxS3PartsInFlight) await new Promise(setImmediate);
+    for (let turn = 0; turn < 200; turn += 1) await new Promise(setImmediate);
+    expect(made).toBeLessThan((limits.maxS3PartsInFlight + 2) * limits.s3PartBytes);
+    controller.abort(new Error('enough'));
+    await expect(writing).rejects.toThrow('enough');
+    raw.proxy.inject(undefined);
+    expect(await raw.names()).toEqual([]);
+  });
 
   test('an error inside of an answer 200 at its end', async () => {
     raw.proxy.inject({ fault: 'error-inside', when: steps.complete });

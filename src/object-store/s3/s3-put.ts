@@ -129,8 +129,8 @@ function createSender({ sdk, client }: S3, stop: () => void, signal: AbortSignal
 const UNKNOWN_CONDITION = [400, 405, 501];
 
 /**
- * Writes a small object under a random name if there is none. Returns false, and writes nothing, if the service does not
- * know how.
+ * Writes a small object under a random name if there is none. Returns false, and writes nothing, if the service does
+ * not know how.
  */
 export async function tryCondition(
   bucket: Bucket,
