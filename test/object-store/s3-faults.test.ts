@@ -107,7 +107,7 @@ describe('a large put that fails leaves nothing', () => {
       .map((fault) => ({ step, when, fault })),
   );
 
-  test.each(sampleByKind(uploads, ({ step }) => step, { purpose: 's3 uploads' }))(
+  test.each(sampleByKind(uploads, () => 'upload', { purpose: 's3 uploads' }))(
     '$step: $fault',
     async ({ when, fault }) => {
       raw.proxy.inject({ fault, when });
@@ -141,6 +141,17 @@ describe('a large put that fails leaves nothing', () => {
     await expect(writing).rejects.toThrow('enough');
     raw.proxy.inject(undefined);
     expect(await raw.names()).toEqual([]);
+  });
+
+  test('a service that takes the parts too slowly', async () => {
+    raw.proxy.inject({ fault: 'slow', when: ({ url }) => url.includes('partNumber=') });
+    const impatient = raw.open({ requestTimeoutMs: 1_500, maxAttempts: 1 });
+    await expect(put(impatient, 'slow', large)).rejects.toMatchObject({ code: 'store_unreachable' });
+    await impatient.close();
+    raw.proxy.inject(undefined);
+    expect(raw.proxy.asked.filter((line) => line.includes('Expect'))).toEqual([]);
+    for (const name of await raw.names()) expect(name).toBe('slow');
+    await store.sweep('', { olderThanMs: 0, now: new Date(Date.now() + HOUR_MS) }, signal);
   });
 
   test('an error inside of an answer 200 at its end', async () => {
