@@ -120,8 +120,8 @@ function maxBackoffMs(backoffMs: number): number {
 }
 
 /**
- * The lock on the row of the last attempt decides which node claims the next one. Rows of earlier attempts do not change
- * any more, so it does not matter that the statement may have begun before the lock.
+ * The lock on the row of the last attempt decides which node claims the next one. Rows of earlier attempts never change,
+ * so it does not matter that the statement may have begun before the lock.
  */
 const CLAIM_RETRY = `
   with due as (
@@ -141,10 +141,9 @@ const CLAIM_RETRY = `
     update loom_backup_run r
        set retry_at = null, outcome = case r.outcome when 'running' then 'abandoned' else r.outcome end,
            ended_at = coalesce(r.ended_at, clock_timestamp()),
-           code = case r.outcome when 'running' then 'run_lost' else r.code end,
-           detail = case r.outcome when 'running' then
-             format('The node %s stopped renewing its lease at this run. It has died, or could not reach the database.', r.node)
-             else r.detail end
+           code = coalesce(r.code, 'run_lost'),
+           detail = coalesce(r.detail, format('The node %s stopped renewing the lease of the run. '
+             'It has died, or could not reach the database.', r.node))
       from due where r.state_key = $1 and r.id = due.id
   ), backup as (
     update loom_backup_run b set drill_until = ${afterMs('$4')}

@@ -42,6 +42,7 @@ export function createRunLedger(database: Database, options: RunLedgerOptions): 
     claimNow: (kind, name) => claimNow(scope, kind, name),
     claimRetry: () => claimRetry(scope),
     renew: (run) => renew(scope, run),
+    release: (run) => release(scope, run),
     nameBackup: (run, backup) => nameBackup(scope, run, backup),
     recordWritten: (run, written) => recordWritten(scope, run, written),
     recordProven: async (run, proof) => prune(await recordProven(scope, run, proof)),

@@ -9,7 +9,7 @@ import type { RunScope } from './scope.ts';
  */
 export async function pruneRuns({ database, stateKey }: RunScope): Promise<void> {
   await database.execute(
-    `with kinds as (
+    `with kinds as materialized (
        select kind, (
          select slot from (select distinct r.slot from loom_backup_run r where r.state_key = $1 and r.kind = k.kind) s
           order by slot desc offset $2 limit 1) as upto

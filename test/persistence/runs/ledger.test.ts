@@ -103,6 +103,7 @@ describe('a slot', () => {
 async function changes(ledger: RunLedger, run: Parameters<RunLedger['renew']>[0]): Promise<boolean[]> {
   return [
     await ledger.renew(run),
+    await ledger.release(run),
     await name(ledger, run, 9, 'another'),
     await ledger.recordWritten(run, written),
     await ledger.recordProven(run, { restoreSeconds: 1 }),
@@ -110,7 +111,7 @@ async function changes(ledger: RunLedger, run: Parameters<RunLedger['renew']>[0]
     await ledger.recordFailed(run, { ...fault, withdraws: true }),
   ];
 }
-const noChanges = [false, false, false, false, false, false];
+const noChanges = [false, false, false, false, false, false, false];
 
 describe('a run that was requested', () => {
   it('is claimed at once, any number at the same time', async () => {
@@ -206,6 +207,17 @@ describe('a node that died', () => {
       ['backup-1-again', 'proven'],
       ['backup-1', 'abandoned'],
     ]);
+  });
+
+  it('says so when it shuts down, and another one takes over at once', async () => {
+    const run = await takeBackup(a, 1, 'named');
+    expect(await b.release(run)).toBe(false);
+    expect(await a.release(run)).toBe(true);
+    expect(await changes(a, run)).toEqual(noChanges);
+    expect(await b.claimRetry()).toMatchObject({ attempt: 2 });
+    const detail = 'The node a was shut down during the run.';
+    expect(await a.readRun(run.id)).toMatchObject({ outcome: 'abandoned', code: 'run_lost', detail });
+    expect(await a.release(run)).toBe(false);
   });
 
   it('each time is replaced ten times, besides failures', async () => {
