@@ -274,7 +274,7 @@ function createRunSeries(
   );
   const proven = gauge(
     'loom_backup_last_proven_timestamp_seconds',
-    'End of the last proof of a stored backup, by a run or drill; 0 if there was none.',
+    'Time of the newest stored backup that is proven; 0 if there is none.',
   );
   const seconds = gauge(
     'loom_backup_proven_restore_seconds',

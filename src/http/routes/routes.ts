@@ -43,7 +43,7 @@ export interface RouteParts {
   peekHead: () => Promise<ObservedHead | undefined>;
   /** Undefined without a backup store. */
   storedBackups?: StoredBackups | undefined;
-  /** Observes the stored backups. Resolves with undefined without a store, or if the database does not answer in time. */
+  /** Observes the stored backups. Undefined without a store, or if the database does not answer in time. */
   peekStoredBackups: () => Promise<StoredBackupsObservation | undefined>;
   memory: MemoryBudgets;
   /** Counts the connections of clients. */

@@ -48,7 +48,6 @@ export function createRunLedger(database: Database, options: RunLedgerOptions): 
     recordProven: async (run, proof) => prune(await recordProven(scope, run, proof)),
     recordVerified: async (run, detail) => prune(await recordVerified(scope, run, detail)),
     recordFailed: async (run, fault) => prune(await recordFailed(scope, run, fault)),
-    release: (run) => release(scope, run),
     readRun: (id) => readRun(scope, id),
     listRuns: (query) => listRuns(scope, query),
     listBackups: (query) => listBackups(scope, query),

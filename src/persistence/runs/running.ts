@@ -78,12 +78,3 @@ export async function recordWritten(
   );
   return changed === 1;
 }
-
-/** Ends the lease of the run at once. The next look of any node takes it over. */
-export async function release({ database, stateKey, node }: RunScope, run: ClaimedRun): Promise<boolean> {
-  const changed = await database.execute(
-    `update loom_backup_run set lease_until = clock_timestamp() where state_key = $1 and ${IS_MINE}`,
-    [stateKey, run.id, node],
-  );
-  return changed === 1;
-}
