@@ -2,6 +2,8 @@ import { type BackupSummary, type SummaryEntry, summarizeBackup } from '../backu
 import { createCommand } from './command.ts';
 import { judged } from './failure.ts';
 import { openNamedBackup, readableBytes } from './file/file-fault.ts';
+import { readIdentities } from './file/identities.ts';
+import { valued } from './terminal/arguments.ts';
 import { createMeter, createProgress } from './terminal/progress.ts';
 import { type Row, table } from './terminal/text.ts';
 
@@ -9,8 +11,8 @@ import { type Row, table } from './terminal/text.ts';
 export const inspect = createCommand({
   name: 'inspect',
   help: {
-    summary: 'show what is in a backup file, plain or gzip, without checking it',
-    synopsis: 'FILE [--json]',
+    summary: 'show what is in a backup file, plain, gzip or encrypted, without checking it',
+    synopsis: 'FILE [--identity IDENTITY] [--json]',
     about:
       'Shows header, sizes, counts and actions of a backup file. It checks nothing: use verify. It needs no configuration.',
     succeeds: 'the file could be read',
@@ -18,12 +20,15 @@ export const inspect = createCommand({
     isConfigured: false,
     examples: ['node dist/main.js inspect loom-backup.json', 'node dist/main.js inspect loom-backup.json.gz --json'],
   },
-  options: {},
+  options: {
+    identity: valued('IDENTITY', 'file with the age key of an encrypted FILE (default: LOOM_BACKUP_IDENTITY_FILE)'),
+  },
   operandCount: 1,
-  run: async ({ operands: [file = ''], context }) => {
+  run: async ({ values: { identity }, operands: [file = ''], context }) => {
     const progress = createProgress(context);
     progress.begin('inspect', await readableBytes(file));
-    const open = await openNamedBackup(file, createMeter(context.stop, progress));
+    const identities = await readIdentities(identity, context.env);
+    const open = await openNamedBackup(file, createMeter(context.stop, progress), { identities });
     const summary = await judged(file, 'not readable', () => summarizeBackup(open)).finally(progress.end);
     return { exitCode: 0, text: textOf(summary), json: jsonOf(file, summary) };
   },

@@ -2,14 +2,18 @@ import { type Continuity, checkAgainst } from '../backup/offline/against.ts';
 import { truncationText } from '../backup/offline/against-faults.ts';
 import type { Mismatch } from '../backup/offline/fold/compare.ts';
 import type { OpenBackup } from '../backup/offline/read.ts';
+import { openStoredFile, type StoredFile } from '../backup/offline/stored-file.ts';
 import type { Trail } from '../backup/offline/trail.ts';
 import { type VerifiedBackup, verifyBackup } from '../backup/offline/verifier.ts';
+import { assertManifestOf } from '../backup/stored/stored-manifest.ts';
+import { codeOf, isLoomError } from '../errors.ts';
 import { oneLine } from '../json/printable.ts';
 import { CURRENT_SCHEMA_VERSION } from '../persistence/schema/schema.ts';
 import { createCommand } from './command.ts';
 import { failureMembers, judged } from './failure.ts';
 import { toBackupMembers } from './file/backup-members.ts';
 import { openNamedBackup, readableBytes } from './file/file-fault.ts';
+import { readIdentities } from './file/identities.ts';
 import { UsageError, valued } from './terminal/arguments.ts';
 import {
   describeMismatch,
@@ -26,37 +30,48 @@ import { counted, quoted } from './terminal/text.ts';
 export const verify = createCommand({
   name: 'verify',
   help: {
-    summary: 'check a backup file, plain or gzip, without a database: exit code 0 or 1',
-    synopsis: 'FILE [--against EARLIER] [--json]',
-    about: 'Recomputes every digest, count and hash of a backup file, as a restore does. It needs no configuration.',
+    summary: 'check a backup file, plain, gzip or encrypted, without a database: exit code 0 or 1',
+    synopsis: 'FILE [--identity IDENTITY] [--against EARLIER] [--json]',
+    about:
+      'Recomputes every digest, count and hash of a backup file, as a restore does. It needs no configuration. If ' +
+      'FILE.manifest.json lies beside it, as in a backup store, also compares the bytes of the file with it.',
     succeeds: 'the backup is verified',
     fails: 'the backup has a fault, or the file cannot be read',
     isConfigured: false,
     examples: [
       'node dist/main.js verify loom-backup.json',
       'node dist/main.js verify loom-backup.json --against last-week.json.gz',
+      'node dist/main.js verify loom-default-20260131T000000.000Z-r42.json.gz.age --identity key.txt',
     ],
   },
   options: {
+    identity: valued('IDENTITY', 'file with the age key of an encrypted FILE (default: LOOM_BACKUP_IDENTITY_FILE)'),
     against: {
       ...valued('EARLIER', 'also check that FILE continues the audit trail of this earlier backup'),
       multiple: true,
     },
   },
   operandCount: 1,
-  run: async ({ values: { against = [] }, operands: [path = ''], context }) => {
+  run: async ({ values: { against = [], identity }, operands: [path = ''], context }) => {
     const [earlierPath, ...others] = against;
     if (others.length > 0) throw new UsageError('--against can be given only once.');
     const progress = createProgress(context);
     const meter = createMeter(context.stop, progress);
-    const open = await openNamedBackup(path, meter);
-    const openEarlier = earlierPath === undefined ? undefined : await openNamedBackup(earlierPath, meter, 'EARLIER');
+    const identities = await readIdentities(identity, context.env);
+    const stored = await judged(path, 'not ok', () => openStoredFile(path));
+    const open = await openNamedBackup(path, meter, { identities, onChunk: stored?.onChunk }).catch((error: unknown) =>
+      explained(path, error, stored),
+    );
+    const openEarlier =
+      earlierPath === undefined
+        ? undefined
+        : await openNamedBackup(earlierPath, meter, { identities, label: 'EARLIER' });
     progress.begin('verify', await readableBytes(path));
     let file: VerifiedTrail;
     let lines: string[] = [];
     let members: object | null = null;
     try {
-      file = await judged(path, 'not ok', () => readTrail(open));
+      file = await judged(path, 'not ok', () => readStored(open, stored));
       if (earlierPath !== undefined && openEarlier !== undefined) {
         progress.begin('verify EARLIER', await readableBytes(earlierPath));
         const earlier = await judged(earlierPath, 'not ok: EARLIER', () => readTrail(openEarlier));
@@ -70,19 +85,51 @@ export const verify = createCommand({
     }
     const { fold } = file;
     const mismatch = fold?.mismatches[0];
-    const text = textOf([...verdictOf(file), ...lines, ...notChecked(file)]);
+    const text = textOf([...verdictOf(file), ...storedLines(stored), ...lines, ...notChecked(file)]);
     const json = {
       ...(mismatch === undefined ? { ok: true } : mismatchFailure(path, mismatch)),
       backup: toBackupMembers(file, path),
       audit_checked_from: file.manifest.audit_first?.seq ?? null,
       against: members,
       trail: foldMembers(fold),
+      stored: stored === undefined ? null : storedMembers(stored),
     };
     return { exitCode: mismatch === undefined ? 0 : 1, text, json };
   },
 });
 
 type VerifiedTrail = VerifiedBackup & Trail;
+
+/** Verifies a file and compares it with its manifest. Other bytes explain any other fault, so they are reported first. */
+async function readStored(open: OpenBackup, stored: StoredFile | undefined): Promise<VerifiedTrail> {
+  if (stored === undefined) return await readTrail(open);
+  const trail = await readTrail(open).catch(async (error: unknown) => {
+    await stored.assertBytes();
+    throw error;
+  });
+  await stored.assertBytes();
+  assertManifestOf(stored.manifest, { ...trail.header, ...trail.manifest });
+  return trail;
+}
+
+/** Rethrows why a file cannot be opened. Other bytes than those of its manifest explain that, and so does damage. */
+async function explained(path: string, error: unknown, stored: StoredFile | undefined): Promise<never> {
+  await judged(path, 'not ok', async () => {
+    if (isLoomError(error)) await stored?.assertBytes();
+    if (codeOf(error) === 'stored_backup_damaged') throw error;
+  });
+  throw error;
+}
+
+function storedMembers({ manifest: { name, bytes, sha256, encryption } }: StoredFile): object {
+  return { name, bytes, sha256, recipients: encryption?.recipients ?? null };
+}
+
+function storedLines(stored: StoredFile | undefined): string[] {
+  if (stored === undefined) return [];
+  const { name, bytes, sha256 } = stored.manifest;
+  return [`ok as stored: ${quoted(name)}, ${bytes} bytes, sha256 ${sha256}, as its manifest beside it says`];
+}
 
 async function readTrail(open: OpenBackup): Promise<VerifiedTrail> {
   return { ...(await verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION })), open };

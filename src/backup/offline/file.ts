@@ -1,35 +1,92 @@
 import { createReadStream } from 'node:fs';
 import { open as openFile } from 'node:fs/promises';
+import { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { codeOf, LoomError } from '../../errors.ts';
 import { damagedGzip } from '../format/gzip.ts';
+import { AGE_MAGIC, decryptStream } from '../stored/encryption.ts';
 import type { OpenBackup } from './read.ts';
 
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b]);
 const CHUNK_BYTES = 256 * 1024;
 
+export interface BackupFileOptions {
+  /** Secret keys of age, for an encrypted file. */
+  identities?: readonly string[] | undefined;
+  /** Gets each chunk of the file as it lies there, in order, in each reading. A chunk is valid only during the call. */
+  onChunk?: ((chunk: Uint8Array, at: number) => void) | undefined;
+}
+
 /**
- * Opens a backup file, plain or gzip according to its first bytes. Each chunk is valid until the next one is requested.
- * Rejects as `fs.open` does.
+ * Opens a backup file: plain, gzip or encrypted by age, according to its first bytes. Each chunk is valid until the
+ * next one is requested. Rejects as `fs.open` does, and with `identity_missing` if no identity decrypts the file.
  */
-export async function openBackupFile(path: string): Promise<OpenBackup> {
-  const isGzip = await isGzipFile(path);
-  return isGzip ? () => readGzip(path) : () => readPlain(path);
+export async function openBackupFile(
+  path: string,
+  { identities = [], onChunk }: BackupFileOptions = {},
+): Promise<OpenBackup> {
+  const form = await readForm(path);
+  if (form === 'plain') return () => readPlain(path, onChunk);
+  if (form === 'gzip') return () => readGzip(async () => openSource(path, onChunk));
+  if (identities.length === 0) throw needsIdentity();
+  const decrypt = (): Promise<Readable> => decryptStream(openSource(path, onChunk), identities);
+  const isGzip = startsWith(await firstChunk(await decryptStream(openSource(path), identities)), GZIP_MAGIC);
+  return isGzip ? () => readGzip(decrypt) : () => readDecrypted(decrypt);
+}
+
+function needsIdentity(): LoomError {
+  return new LoomError(
+    'identity_missing',
+    'The file is encrypted. Give the identity file of one of its keys (option --identity of verify and inspect, or ' +
+      'LOOM_BACKUP_IDENTITY_FILE), or decrypt the file first: age -d -i IDENTITY.',
+  );
 }
 
 /** Returns whether the first bytes of a file are those of gzip. Rejects as `fs.open` does. */
 export async function isGzipFile(path: string): Promise<boolean> {
+  return (await readForm(path)) === 'gzip';
+}
+
+/** Tells the form of a file by its first bytes. Rejects as `fs.open` does. */
+export async function readForm(path: string): Promise<'plain' | 'gzip' | 'age'> {
   const file = await openFile(path, 'r');
   try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(GZIP_MAGIC.length), 0, GZIP_MAGIC.length, 0);
-    return bytesRead === GZIP_MAGIC.length && buffer.equals(GZIP_MAGIC);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(AGE_MAGIC.length), 0, AGE_MAGIC.length, 0);
+    const start = buffer.subarray(0, bytesRead);
+    if (startsWith(start, AGE_MAGIC)) return 'age';
+    return startsWith(start, GZIP_MAGIC) ? 'gzip' : 'plain';
   } finally {
     await file.close();
   }
 }
 
+function startsWith(bytes: Buffer, start: Buffer): boolean {
+  return bytes.subarray(0, start.length).equals(start);
+}
+
+async function firstChunk(stream: Readable): Promise<Buffer> {
+  for await (const chunk of stream) return chunk;
+  return Buffer.alloc(0);
+}
+
+/** Opens the bytes of a file as they lie there. */
+function openSource(path: string, onChunk?: BackupFileOptions['onChunk']): Readable {
+  const source = createReadStream(path, { highWaterMark: CHUNK_BYTES });
+  return onChunk === undefined ? source : Readable.from(passOn(source, onChunk), { objectMode: false });
+}
+
+async function* passOn(source: AsyncIterable<Buffer>, onChunk: (chunk: Uint8Array, at: number) => void) {
+  let at = 0;
+  for await (const chunk of source) {
+    onChunk(chunk, at);
+    at += chunk.length;
+    yield chunk;
+  }
+}
+
 /** Reads with two buffers in turn: one is filled while the other is in use. New buffers would be garbage of 256 KiB. */
-async function* readPlain(path: string): AsyncGenerator<Uint8Array> {
+async function* readPlain(path: string, onChunk: BackupFileOptions['onChunk']): AsyncGenerator<Uint8Array> {
+  let at = 0;
   const file = await openFile(path, 'r');
   let [filled, free] = [Buffer.allocUnsafeSlow(CHUNK_BYTES), Buffer.allocUnsafeSlow(CHUNK_BYTES)];
   let reading = file.read(filled, 0, CHUNK_BYTES, null);
@@ -38,7 +95,10 @@ async function* readPlain(path: string): AsyncGenerator<Uint8Array> {
       const { bytesRead } = await reading;
       if (bytesRead === 0) return;
       reading = file.read(free, 0, CHUNK_BYTES, null);
-      yield filled.subarray(0, bytesRead);
+      const chunk = filled.subarray(0, bytesRead);
+      onChunk?.(chunk, at);
+      at += bytesRead;
+      yield chunk;
       [filled, free] = [free, filled];
     }
   } finally {
@@ -47,23 +107,31 @@ async function* readPlain(path: string): AsyncGenerator<Uint8Array> {
   }
 }
 
-async function* readGzip(path: string): AsyncGenerator<Uint8Array> {
+async function* readGzip(openPacked: () => Promise<Readable>): AsyncGenerator<Uint8Array> {
   const unpacker = createGunzip({ chunkSize: CHUNK_BYTES });
-  const source = createReadStream(path, { highWaterMark: CHUNK_BYTES });
-  source.on('error', (error) => unpacker.destroy(error));
+  const source = await openPacked();
+  let packed = 0;
   let bytes = 0;
+  source.on('error', (error) => unpacker.destroy(error));
+  source.on('data', (chunk: Uint8Array) => {
+    packed += chunk.length;
+  });
   try {
     for await (const chunk of source.pipe(unpacker) as AsyncIterable<Uint8Array>) {
       bytes += chunk.length;
       yield chunk;
     }
     // Node's gunzip stops at a zero byte after the data and ignores the bytes after it.
-    if (unpacker.bytesWritten < source.bytesRead) throw damagedGzip(bytes);
+    if (unpacker.bytesWritten < packed) throw damagedGzip(bytes);
   } catch (error) {
     throw toGzipError(error, bytes);
   } finally {
     source.destroy();
   }
+}
+
+async function* readDecrypted(decrypt: () => Promise<Readable>): AsyncGenerator<Uint8Array> {
+  yield* (await decrypt()) as AsyncIterable<Uint8Array>;
 }
 
 /** Creates an error with the code that a restore uses for a damaged gzip body. */

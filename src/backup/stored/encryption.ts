@@ -44,9 +44,11 @@ export async function findRecipientFault(recipients: readonly string[]): Promise
 
 /**
  * Reads the secret keys of an identity file of `age`: one a line, with comments. Throws `identity_missing` if there is
- * none, or if a line is something else. The error names the line and never repeats it.
+ * none, or if a line is something else. The error names `origin` and the line, and never repeats it.
  */
-export async function parseIdentities(text: string): Promise<string[]> {
+export async function parseIdentities(text: string, origin = 'The identity file'): Promise<string[]> {
+  const noIdentity = (found: string): LoomError =>
+    new LoomError('identity_missing', `${origin} cannot be used. ${found} age-keygen makes identity files.`);
   if (text.length > limits.maxIdentityFileBytes)
     throw noIdentity(`It has more than ${limits.maxIdentityFileBytes} bytes.`);
   if (/^-----BEGIN AGE ENCRYPTED FILE-----|^age-encryption\.org\//.test(text.trimStart()))
@@ -65,10 +67,6 @@ export async function parseIdentities(text: string): Promise<string[]> {
   }
   if (identities.length === 0) throw noIdentity('It has no secret key of age (AGE-SECRET-KEY-1…).');
   return identities;
-}
-
-function noIdentity(found: string): LoomError {
-  return new LoomError('identity_missing', `The identity file cannot be used. ${found} age-keygen makes such a file.`);
 }
 
 /** Encrypts a content for the recipients, at the pace of the reader. Destroying the result destroys the content. */

@@ -1,6 +1,6 @@
 /** Files on this machine: backups to read, files and folders to write. The room knows neither node nor terminal. */
 import { stat } from 'node:fs/promises';
-import { isGzipFile, openBackupFile } from '../../backup/offline/file.ts';
+import { type BackupFileOptions, openBackupFile, readForm } from '../../backup/offline/file.ts';
 import type { OpenBackup } from '../../backup/offline/read.ts';
 import { isLoomError, type LoomError } from '../../errors.ts';
 
@@ -42,19 +42,23 @@ function pathOf(error: unknown): string | undefined {
 export type Meter = (chunks: AsyncIterable<Uint8Array>) => AsyncIterable<Uint8Array>;
 
 /** Opens a backup file that the command line names, and meters each reading of it. Rejects with a FileFault. */
-export async function openNamedBackup(path: string, meter?: Meter, label?: string): Promise<OpenBackup> {
+export async function openNamedBackup(
+  path: string,
+  meter?: Meter,
+  { label, ...options }: BackupFileOptions & { label?: string } = {},
+): Promise<OpenBackup> {
   try {
-    const open = await openBackupFile(path);
+    const open = await openBackupFile(path, options);
     return meter === undefined ? open : () => meter(open());
   } catch (error) {
     throw asFileFault(error, path, label);
   }
 }
 
-/** Returns the number of bytes that a reading of a backup file passes; undefined for gzip, or if it is unknown. */
+/** Returns the number of bytes that a reading of a backup file passes; undefined if it is packed or unknown. */
 export async function readableBytes(path: string): Promise<number | undefined> {
   try {
-    return (await isGzipFile(path)) ? undefined : (await stat(path)).size;
+    return (await readForm(path)) === 'plain' ? (await stat(path)).size : undefined;
   } catch {
     return undefined;
   }
