@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
+import { createEphemeralKey, encryptStream } from '../backup/stored/encryption.ts';
 import { writeStoredManifest } from '../backup/stored/stored-manifest.ts';
 import { makeStoredName, manifestNameOf } from '../backup/stored/stored-name.ts';
 import type { ClaimedRun, WrittenBackup } from '../domain/backup-run.ts';
@@ -11,7 +12,7 @@ import { isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
-import type { Provable } from './proof.ts';
+import type { Provable } from './proof/proof.ts';
 
 /**
  * Writes a backup and its manifest into the store. The catalogue has the name before the store has the object. Each
@@ -29,11 +30,13 @@ export async function writeBackup(
     const { exported_at: takenAt, revision } = stream.header;
     const name = makeStoredName({ stateKey, takenAt, revision, encrypted: isEncrypted });
     await assertOwn(ledger.nameBackup(run, { name, takenAt, revision, encrypted: isEncrypted }));
-    const written = await putBackup(parts, run, { name, stream, signal });
+    const key = isEncrypted ? await createEphemeralKey() : undefined;
+    const written = await putBackup(parts, run, { name, stream, signal, proofRecipient: key?.recipient });
     const manifestSha256 = await putManifest(parts, { name, stream, written, signal });
     const whole: WrittenBackup = { ...written, manifestSha256 };
     await assertOwn(ledger.recordWritten(run, whole));
-    return { backup: { name, written: whole, isEncrypted, identities: [] }, recordTaken: stream.recordTaken };
+    const identities = key === undefined ? [] : [key.identity];
+    return { backup: { name, written: whole, isEncrypted, identities }, recordTaken: stream.recordTaken };
   } finally {
     stream.body.destroy();
   }
@@ -50,18 +53,24 @@ async function assertOwn(answer: Promise<boolean>): Promise<void> {
   if (!(await answer)) throw runLost();
 }
 
-/** Compresses the backup and puts it into the store. Returns what the store has written. */
+/**
+ * Compresses the backup, encrypts it if there are recipients, and puts it into the store. The private key of
+ * `proofRecipient` is in the memory of this node only, and lets it prove what it has written.
+ */
 async function putBackup(
-  { ledger, store }: RunParts,
+  { keys, ledger, store }: RunParts,
   run: ClaimedRun,
-  { name, stream, signal }: Named,
+  { name, stream, signal, proofRecipient }: Named & { proofRecipient: string | undefined },
 ): Promise<WrittenObject> {
   const gzip = createGzip({ chunkSize: limits.gzipChunkBytes });
   const end = createLastCheck(() => assertOwn(ledger.renew(run)));
   let fault: unknown;
-  const piped = pipeline(stream.body, gzip, end, { signal }).catch((error: unknown) => {
-    fault = error;
-  });
+  const note = (error: unknown): void => {
+    fault ??= error;
+  };
+  const compressed = pipeline(stream.body, gzip, { signal }).catch(note);
+  const stored = proofRecipient === undefined ? gzip : await encryptStream(gzip, [...keys.recipients, proofRecipient]);
+  const piped = Promise.all([compressed, pipeline(stored, end, { signal }).catch(note)]);
   try {
     return await store.put(name, end, signal);
   } catch (error) {
