@@ -6,6 +6,7 @@ import { ConfigError } from '../../src/config/config.ts';
 import type { BackupRun } from '../../src/domain/backup-run.ts';
 import { type LoomNode, startNode } from '../../src/node.ts';
 import { testConfig } from '../setup/node/config.ts';
+import { listen } from '../setup/node/http-proxy.ts';
 import { captureLog } from '../setup/node/log.ts';
 import { waitUntil, waitUntilReady } from '../setup/node/program.ts';
 import { createTestDatabase, type TestDatabase } from '../setup/server/database.ts';
@@ -16,21 +17,30 @@ const BACKUPS = '/v1/admin/backups';
 let database: TestDatabase;
 let folder: string;
 let node: LoomNode;
+/** Has a token in its path. */
+let pinged: Awaited<ReturnType<typeof listen>>;
+const pings: string[] = [];
+const log = captureLog();
 beforeAll(async () => {
   database = await createTestDatabase();
   folder = await mkdtemp(join(tmpdir(), 'loom-stored-'));
-  node = await start({});
+  pinged = await listen(({ url = '' }, answer) => {
+    pings.push(url);
+    answer.writeHead(500).end();
+  });
+  node = await start({ LOOM_BACKUP_PING_URL: `${pinged.url}/ping/hunter2-0123456789` });
   await waitUntilReady(node.url);
 });
 afterAll(async () => {
   await node.close();
+  await pinged.close();
   await database.drop();
   await rm(folder, { recursive: true, force: true });
 });
 
 function start(variables: Record<string, string>): Promise<LoomNode> {
   const store = { LOOM_BACKUP_STORE: `file://${folder}`, LOOM_BACKUP_SCHEDULE: '0 0 1 1 *', ...variables };
-  return startNode(testConfig(database.url, store), { log: captureLog().log });
+  return startNode(testConfig(database.url, store), { log: log.log });
 }
 
 async function send(method: string, path: string, body?: object, more: Record<string, string> = {}) {
@@ -106,6 +116,19 @@ test('a restore from a damaged stored backup is refused for the damage, wherever
   await writeFile(path, whole);
   const drill = await send('POST', `${BACKUPS}/${name}/drill`, undefined, { prefer: 'wait=60' });
   expect(drill.json).toMatchObject({ kind: 'drill', outcome: 'proven', name });
+});
+
+test('the ping is told of each run, and no log line or answer has its token', async () => {
+  const { outcome } = await take();
+  expect(outcome).toBe('proven');
+  await waitUntil(
+    async () => pings.length,
+    (count) => count > 0,
+  );
+  expect(new Set(pings)).toEqual(new Set(['/ping/hunter2-0123456789']));
+  const status = JSON.stringify((await send('GET', '/v1/admin/status')).json);
+  expect(log.lines.join('')).toContain('the ping of a backup was answered with an error');
+  expect(`${log.lines.join('')}${status}`).not.toContain('hunter2');
 });
 
 test('a key with a typing error stops the start, before the node listens', async () => {
