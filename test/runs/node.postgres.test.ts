@@ -1,148 +1,86 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ConfigError } from '../../src/config/config.ts';
-import type { BackupRun } from '../../src/domain/backup-run.ts';
-import { type LoomNode, startNode } from '../../src/node.ts';
-import { testConfig } from '../setup/node/config.ts';
-import { listen } from '../setup/node/http-proxy.ts';
-import { captureLog } from '../setup/node/log.ts';
-import { waitUntil, waitUntilReady } from '../setup/node/program.ts';
+import { createLogger } from '../../src/log.ts';
+import { startNode } from '../../src/node.ts';
+import { ADMIN_TOKEN, asAdmin, testConfig } from '../setup/node/http.ts';
+import { runProgramToEnd, waitUntil } from '../setup/node/program.ts';
 import { createTestDatabase, type TestDatabase } from '../setup/server/database.ts';
 
-const headers = { 'x-loom-admin-token': 'an-admin-token-for-tests', 'content-type': 'application/json' };
-const BACKUPS = '/v1/admin/backups';
+const TOKEN = 'a-long-token-that-nobody-may-see';
 
 let database: TestDatabase;
-let folder: string;
-let node: LoomNode;
-/** Has a token in its path. */
-let pinged: Awaited<ReturnType<typeof listen>>;
-const pings: string[] = [];
-const log = captureLog();
+let directory: string;
 beforeAll(async () => {
   database = await createTestDatabase();
-  folder = await mkdtemp(join(tmpdir(), 'loom-stored-'));
-  pinged = await listen(({ url = '' }, answer) => {
-    pings.push(url);
-    answer.writeHead(500).end();
-  });
-  node = await start({ LOOM_BACKUP_PING_URL: `${pinged.url}/ping/hunter2-0123456789` });
-  await waitUntilReady(node.url);
+  directory = await mkdtemp(join(tmpdir(), 'loom-test-store-'));
 });
 afterAll(async () => {
-  await node.close();
-  await pinged.close();
   await database.drop();
-  await rm(folder, { recursive: true, force: true });
+  await rm(directory, { recursive: true, force: true });
 });
 
-function start(variables: Record<string, string>): Promise<LoomNode> {
-  const store = { LOOM_BACKUP_STORE: `file://${folder}`, LOOM_BACKUP_SCHEDULE: '0 0 1 1 *', ...variables };
-  return startNode(testConfig(database.url, store), { log: log.log });
-}
-
-async function send(method: string, path: string, body?: object, more: Record<string, string> = {}) {
-  const answer = await fetch(`${node.url}${path}`, {
-    method,
-    headers: { ...headers, ...more },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+/** A dead man's switch. It records the paths of its requests. */
+async function startSwitch() {
+  const paths: string[] = [];
+  const server = createServer(({ url = '' }, answer) => {
+    paths.push(url);
+    answer.end('OK');
   });
-  return { status: answer.status, headers: answer.headers, json: JSON.parse(await answer.text()) };
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return { paths, url: `http://127.0.0.1:${port}/${TOKEN}`, close: () => server.close() };
 }
 
-const take = async (): Promise<BackupRun> => (await send('POST', BACKUPS, undefined, { prefer: 'wait=60' })).json;
+async function readStatus(url: string) {
+  const answer = await fetch(`${url}/v1/admin/status`, { headers: asAdmin });
+  return ((await answer.json()) as { stored_backups: Record<string, unknown> }).stored_backups;
+}
 
-test('a node takes, proves, lists, sends, restores and deletes its stored backups', async () => {
-  // With an empty catalogue, the node runs the last slot at once.
-  const { runs } = await waitUntil(
-    async () => (await send('GET', `${BACKUPS}/runs`)).json as { runs: BackupRun[] },
-    (seen) => seen.runs[0]?.outcome === 'proven',
+test('a node takes its first backup at once, proves it, and tells the dead man’s switch', async () => {
+  const lines: string[] = [];
+  const ping = await startSwitch();
+  const config = testConfig(database.url, {
+    LOOM_BACKUP_STORE: `file://${directory}`,
+    LOOM_BACKUP_SCHEDULE: '0 0 1 * *',
+    LOOM_BACKUP_PING_URL: ping.url,
+  });
+  const log = createLogger({ level: 'trace', stream: { write: (line) => void lines.push(line) } });
+  const node = await startNode(config, { log });
+  const status = await waitUntil(
+    () => readStatus(node.url),
+    ({ last_success_at: at, up }) => at !== null && up === true,
   );
-  expect(runs).toMatchObject([{ kind: 'scheduled', code: null }]);
-  await send('PUT', '/v1/documents/a', { at: 1 });
-  const run = await take();
-  expect(run).toMatchObject({ kind: 'manual', outcome: 'proven', restore_seconds: expect.any(Number) });
-  const name = run.name ?? '';
-  const { backups } = (await send('GET', BACKUPS)).json;
-  expect(backups).toMatchObject([{ name, outcome: 'proven', encrypted: false, fault: null }, { kind: 'scheduled' }]);
-
-  const answer = await fetch(`${node.url}${BACKUPS}/${name}`, { headers });
-  const stored = await readFile(join(folder, name));
-  expect(Buffer.from(await answer.arrayBuffer())).toEqual(stored);
-  expect(answer.headers.get('etag')).toBe(`"${backups[0].sha256}"`);
-
-  await send('PUT', '/v1/documents/a', { at: 2 });
-  const restored = await send('POST', '/v1/admin/persistence/restore', { confirm: 'restore', from: name });
-  expect(restored.json).toMatchObject({ stored_backup: name, verified: true, documents: { changed: 1 } });
-  expect((await send('GET', '/v1/documents/a')).json).toEqual({ at: 1 });
-
-  const kept = await send('DELETE', `${BACKUPS}/${name}`, { confirm: 'delete' });
-  expect([kept.status, kept.json.code]).toEqual([409, 'stored_backup_kept']);
-  const older = backups[1].name;
-  expect((await send('DELETE', `${BACKUPS}/${older}`, { confirm: 'delete' })).json).toEqual({ name: older });
-  expect((await send('DELETE', `${BACKUPS}/${older}`, { confirm: 'delete' })).status).toBe(404);
-  expect((await readdir(folder)).sort()).toEqual([name, `${name}.manifest.json`].sort());
-
-  const { stored_backups: status } = (await send('GET', '/v1/admin/status')).json;
-  expect(status).toMatchObject({ store: `file://${folder}`, up: true, last_proven_at: backups[0].taken_at });
-  const metrics = await (await fetch(`${node.url}/metrics`, { headers })).text();
-  const at = Date.parse(backups[0].taken_at) / 1000;
-  expect(metrics).toContain(`\nloom_backup_last_proven_timestamp_seconds ${at}`);
-  expect(metrics).toContain('\nloom_backup_runs_total{kind="manual",outcome="proven"} 1\n');
-});
-
-test('a restore from a damaged stored backup is refused for the damage, wherever it is, and changes nothing', async () => {
-  const { name } = await take();
-  const path = join(folder, name ?? '');
-  const whole = await readFile(path);
-  const { revision } = (await send('GET', '/v1/documents')).json;
-  const changes = [12, Math.floor(whole.length / 2), whole.length - 1].map((at) => {
-    const spoiled = Buffer.from(whole);
-    spoiled[at] = (spoiled[at] ?? 0) ^ 4;
-    return spoiled;
-  });
-  for (const bytes of [...changes, whole.subarray(0, -20), Buffer.concat([whole, whole])]) {
-    await writeFile(path, bytes);
-    const answer = await send('POST', '/v1/admin/persistence/restore', { confirm: 'restore', from: name });
-    expect([answer.status, answer.json.code]).toEqual([422, 'stored_backup_damaged']);
-  }
-  await rm(path);
-  const gone = await send('POST', '/v1/admin/persistence/restore', { confirm: 'restore', from: name });
-  expect([gone.status, gone.json.code]).toEqual([410, 'stored_backup_missing']);
-  expect((await send('GET', `${BACKUPS}/${name}`)).json.code).toBe('stored_backup_missing');
-  expect((await send('GET', '/v1/documents')).json.revision).toBe(revision);
-  await writeFile(path, whole);
-  const drill = await send('POST', `${BACKUPS}/${name}/drill`, undefined, { prefer: 'wait=60' });
-  expect(drill.json).toMatchObject({ kind: 'drill', outcome: 'proven', name });
-});
-
-test('the ping is told of each run, and no log line or answer has its token', async () => {
-  const { outcome } = await take();
-  expect(outcome).toBe('proven');
+  expect(status).toMatchObject({ store: `file://${directory}`, fault: null, last_failure: null, running: [] });
   await waitUntil(
-    async () => pings.length,
-    (count) => count > 0,
+    () => Promise.resolve(ping.paths),
+    (paths) => paths.length > 0,
   );
-  expect(new Set(pings)).toEqual(new Set(['/ping/hunter2-0123456789']));
-  const status = JSON.stringify((await send('GET', '/v1/admin/status')).json);
-  expect(log.lines.join('')).toContain('the ping of a backup was answered with an error');
-  expect(`${log.lines.join('')}${status}`).not.toContain('hunter2');
+  expect(ping.paths).toEqual([`/${TOKEN}`]);
+  expect(await readdir(directory)).toHaveLength(2);
+  // The folder vanishes, as a mount does.
+  await rm(directory, { recursive: true });
+  const taken = await fetch(`${node.url}/v1/admin/backups`, { method: 'POST', headers: asAdmin });
+  expect(taken.status).toBe(202);
+  await waitUntil(
+    () => Promise.resolve(ping.paths),
+    (paths) => paths.length > 1,
+  );
+  expect(ping.paths[1]).toBe(`/${TOKEN}/fail`);
+  expect(await readStatus(node.url)).toMatchObject({ up: false, fault: { code: 'store_unreachable' } });
+  expect((await fetch(`${node.url}/ready`)).status).toBe(200);
+  await node.close();
+  ping.close();
+  expect(lines.join('')).not.toContain(TOKEN);
 });
 
-test('a key with a typing error stops the start, before the node listens', async () => {
-  const recipient = 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8q';
-  const starting = start({ LOOM_BACKUP_RECIPIENTS: recipient, LOOM_BACKUP_IDENTITY: 'AGE-SECRET-KEY-1QQ' });
-  const error = await starting.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(ConfigError);
-  const { problems } = error as ConfigError;
-  expect(problems).toEqual([
-    expect.stringMatching(/^LOOM_BACKUP_RECIPIENTS: recipient 1 of 1, .* is not a public key of age/),
-    expect.stringMatching(/^LOOM_BACKUP_IDENTITY_FILE: .*line 1/),
-  ]);
-  expect(problems.join()).not.toContain('KEY-1QQ');
+test('a node does not start with a key that is none', async () => {
+  const env = { LOOM_PG_URL: database.url, LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_BACKUP_STORE: `file://${directory}` };
+  const recipient = `age1${'q'.repeat(58)}`;
+  const { code, output } = await runProgramToEnd(['serve'], { ...env, LOOM_BACKUP_RECIPIENTS: recipient });
+  expect(code).not.toBe(0);
+  expect(output).toContain('LOOM_BACKUP_RECIPIENTS');
 });

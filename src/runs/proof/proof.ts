@@ -185,7 +185,8 @@ const contentCodes: ReadonlySet<ErrorCode> = new Set([
 
 /** Returns whether an error says something about the content of a backup, which damage in the store can explain. */
 function isAboutContent(error: unknown): boolean {
-  if (isLoomError(error)) return contentCodes.has(error.code) || error.code.startsWith('backup_');
+  if (isLoomError(error))
+    return contentCodes.has(error.code) || (error.code.startsWith('backup_') && error.code !== 'backup_running');
   return codeOf(error)?.startsWith('Z_') === true;
 }
 

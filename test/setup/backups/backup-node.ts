@@ -34,6 +34,8 @@ export interface BackupSite {
 interface LedgerTiming {
   leaseMs?: number;
   backoffMs?: number;
+  /** Moves the clock of the node. */
+  wrapLedger?(ledger: RunLedger): RunLedger;
 }
 
 /** A schedule that never fires: only requests begin runs. */
@@ -72,7 +74,7 @@ export async function openBackupSite(kind: StoreKind = 'file'): Promise<BackupSi
 export async function openBackupNode(
   url: string,
   store: ObjectStore,
-  { leaseMs, backoffMs, ...options }: Partial<StoredBackupsOptions> & LedgerTiming = {},
+  { leaseMs, backoffMs, wrapLedger, ...options }: Partial<StoredBackupsOptions> & LedgerTiming = {},
 ): Promise<BackupNode> {
   const node = await openTestStore(url);
   const timing = { ...(leaseMs === undefined ? {} : { leaseMs }), ...(backoffMs === undefined ? {} : { backoffMs }) };
@@ -86,7 +88,7 @@ export async function openBackupNode(
   });
   const ledger = createRunLedger(node.database, { stateKey: node.stateKey, node: randomUUID(), ...timing });
   const runs = createStoredBackups({
-    ledger,
+    ledger: wrapLedger?.(ledger) ?? ledger,
     store,
     verbs,
     stateKey: node.stateKey,
