@@ -42,7 +42,7 @@ export const objectStoreLimits = {
   /** Bounds one request with its body, so that a slow service fails: one part, at 28 KiB a second. */
   s3RequestTimeoutMs: 300_000,
 
-  /** Bounds the rate at which an object arrives, after `s3IdleTimeoutMs` of waiting for it. A slower proof never ends. */
+  /** Bounds the rate at which an object arrives, after `s3IdleTimeoutMs` of waiting. A slower proof never ends. */
   minS3BytesPerSecond: 16 * KiB,
 
   /** Bounds the attempts at one request. The run itself has further attempts, with longer pauses. */

@@ -57,7 +57,10 @@ export function createBucket(options: S3StoreOptions, bounds: S3Bounds = usualBo
       return loading;
     },
     keyOf: (name) => (options.prefix === '' ? name : `${options.prefix}/${name}`),
-    close: async () => (await loading)?.client.destroy(),
+    close: async () => {
+      const loaded = await loading?.catch(() => undefined);
+      loaded?.client.destroy();
+    },
   };
 }
 
@@ -75,6 +78,8 @@ async function loadClient(options: S3StoreOptions, bounds: S3Bounds): Promise<S3
     // The newer checksums of AWS are unknown to R2, Ceph and older MinIO. A put sends the MD5, which all of them check.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
+    // A service or proxy that ignores "Expect: 100-continue" would keep each part waiting.
+    expectContinueHeader: false,
     maxAttempts: bounds.maxAttempts,
     requestHandler: {
       connectionTimeout: limits.s3ConnectTimeoutMs,
