@@ -1,6 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { runKinds, runOutcomes, type StoredBackupsObservation } from './domain/backup-run.ts';
-import type { Readiness } from './domain/readiness.ts';
+import type { Readiness } from './domain/health/readiness.ts';
 import type { ObservedHead } from './domain/state.ts';
 import type { RunningOperation, StoreObservation, StoreSizes } from './domain/store.ts';
 
