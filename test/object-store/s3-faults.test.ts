@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { ObjectStore } from '../../src/domain/object-store.ts';
 import { limits } from '../../src/limits.ts';
 import { openObjectStore } from '../../src/object-store/object-store.ts';
-import { sampleByKind } from '../setup/depth.ts';
+import { rounds, sampleByKind } from '../setup/depth.ts';
 import { type ProxyFault, proxyFaults } from '../setup/object-store/fault-proxy.ts';
 import { createS3TestStore, type S3TestStore } from '../setup/object-store/object-store.ts';
 
@@ -221,6 +221,18 @@ test('an object that ends early', async () => {
   await expect(reading()).rejects.toMatchObject({ code: 'store_unreachable' });
   raw.proxy.inject(undefined);
   await raw.delete('cut');
+});
+
+test('a reader may pause for longer than a service may', async () => {
+  const content = randomBytes(rounds({ quick: 1_000, full: 20_000_000 }));
+  const idleTimeoutMs = rounds({ quick: 10_000, full: 1_500 });
+  await raw.write('paused', content);
+  const patient = raw.open({ idleTimeoutMs });
+  const stream = await patient.get('paused', signal);
+  await new Promise((resolve) => setTimeout(resolve, rounds({ quick: 0, full: 2 * idleTimeoutMs })));
+  expect((await buffer(stream)).equals(content)).toBe(true);
+  await patient.close();
+  await raw.delete('paused');
 });
 
 describe('a wrong setting', () => {

@@ -24,9 +24,9 @@ export async function request<T>(
 
 export async function getObject(bucket: Bucket, name: string, signal: AbortSignal): Promise<Readable> {
   const doing = `read ${JSON.stringify(name)}`;
-  const answer = await request(bucket, doing, signal, async ({ sdk, client }, options) => {
+  const answer = await request(bucket, doing, signal, async ({ sdk, reader }, options) => {
     const command = new sdk.GetObjectCommand({ Bucket: bucket.options.bucket, Key: bucket.keyOf(name) });
-    return await client.send(command, options).catch((error: unknown) => {
+    return await reader.send(command, options).catch((error: unknown) => {
       if (isNotFound(error)) throw isMissing(bucket, name);
       throw error;
     });
