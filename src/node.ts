@@ -5,11 +5,11 @@ import { findRecipientFault, parseIdentities } from './backup/stored/encryption.
 import { parseKeepPolicy } from './backup/stored/retention.ts';
 import { parseSchedule } from './backup/stored/schedule.ts';
 import { type Cause, createConditionLog } from './condition-log.ts';
-import type { Config } from './config/config.ts';
+import { type Config, ConfigError } from './config/config.ts';
 import type { StoredBackupsConfig } from './config/stored-backups.ts';
+import type { ProbeVerdict } from './domain/health/probe.ts';
+import { type Readiness, readinessOf } from './domain/health/readiness.ts';
 import { createMemoryBudgets, type MemoryBudgets } from './domain/memory.ts';
-import type { ProbeVerdict } from './domain/probe.ts';
-import { type Readiness, readinessOf } from './domain/readiness.ts';
 import type { RunningOperation, Store } from './domain/store.ts';
 import { codeOf, isLoomError, LoomError } from './errors.ts';
 import { chooseMaxConnections } from './http/connections.ts';
@@ -44,7 +44,7 @@ const APPLICATION_NAME = 'loom';
 
 /**
  * Starts a node. It listens at once, and answers `starting` until the database is initialized. Rejects if it cannot
- * listen, or if its migration files are invalid.
+ * listen, or if its migration files or the keys for stored backups are invalid.
  */
 export async function startNode(
   config: Config,
@@ -207,9 +207,16 @@ function connectDatabase(
 /** Reads the keys for stored backups. Rejects if one is wrong: no backup is written in plain text by mistake. */
 async function readStoredKeys(config: StoredBackupsConfig | undefined): Promise<StoredKeys> {
   const { recipients = [], identity } = config ?? {};
-  const fault = await findRecipientFault(recipients);
-  if (fault !== undefined) throw new Error(`LOOM_BACKUP_RECIPIENTS is wrong: it ${fault}.`);
-  return { recipients, identities: identity === undefined ? [] : await parseIdentities(identity) };
+  const problems: string[] = [];
+  const fault = recipients.length === 0 ? undefined : await findRecipientFault(recipients);
+  if (fault !== undefined) problems.push(`LOOM_BACKUP_RECIPIENTS: ${fault}`);
+  const read = identity === undefined ? [] : parseIdentities(identity);
+  const identities = await Promise.resolve(read).catch((error: unknown) => {
+    problems.push(`LOOM_BACKUP_IDENTITY_FILE: ${isLoomError(error) ? error.message : 'its keys could not be read'}`);
+    return [];
+  });
+  if (problems.length > 0) throw new ConfigError(problems);
+  return { recipients, identities };
 }
 
 /** Creates the stored backups of the state. Undefined without a store. */

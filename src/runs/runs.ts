@@ -10,7 +10,7 @@ import type { ObjectStore } from '../domain/object-store.ts';
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { Log } from '../log.ts';
-import { findBackup, writtenOf } from './catalogue.ts';
+import { findBackup, toStoredBackup, writtenOf } from './catalogue.ts';
 import { deleteObjects, deletionSignal } from './deletion.ts';
 import type { LeaseTiming } from './lease.ts';
 import type { BackupVerbs, StoredKeys } from './parts.ts';
@@ -69,7 +69,7 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
 
   return {
     store: store.address,
-    list: ({ limit, before }) => ledger.listBackups({ limit, before }),
+    list: async ({ limit, before }) => (await ledger.listBackups({ limit, before })).map(toStoredBackup),
     listRuns: (query) => ledger.listRuns(query),
     readRun: (id) => ledger.readRun(id),
     take: async () => toStarted(ledger, await runner.begin(() => ledger.claimNow('manual'))),
@@ -77,7 +77,7 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
     open: async (name, signal) => {
       const backup = await findBackup(ledger, name);
       writtenOf(backup);
-      return { backup, body: await store.get(name, signal) };
+      return { backup: toStoredBackup(backup), body: await store.get(name, signal) };
     },
     openPlain: (name, signal) => openStoredText(parts, name, signal),
     remove: async (name) => {

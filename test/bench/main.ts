@@ -17,6 +17,7 @@ import {
   writeResults,
 } from './results.ts';
 import { benchmarkBackup } from './size/backup.ts';
+import { benchmarkEncrypt } from './size/encrypt.ts';
 import { benchmarkFlat } from './size/flat.ts';
 import { benchmarkMemory } from './size/memory.ts';
 import { benchmarkPatch } from './size/patch.ts';
@@ -39,6 +40,7 @@ const benchmarks: Record<string, Benchmark> = {
   'verify-file': benchmarkVerifyFile,
   transfer: benchmarkTransfer,
   restore: benchmarkRestore,
+  encrypt: benchmarkEncrypt,
   fairness: benchmarkFairness,
   failover: benchmarkFailover,
   'lock-hold': benchmarkLockHold,
