@@ -100,7 +100,7 @@ export const verify = createCommand({
 
 type VerifiedTrail = VerifiedBackup & Trail;
 
-/** Verifies a file and compares it with its manifest. Other bytes explain any other fault, so they are reported first. */
+/** Verifies a file and compares it with its manifest. Changed bytes explain any other fault, so they come first. */
 async function readStored(open: OpenBackup, stored: StoredFile | undefined): Promise<VerifiedTrail> {
   if (stored === undefined) return await readTrail(open);
   const trail = await readTrail(open).catch(async (error: unknown) => {

@@ -26,7 +26,7 @@ export interface ObjectStore {
   check(signal: AbortSignal): Promise<void>;
   /** Writes an object. If `content` fails, the store keeps nothing of it. An object of this name must not exist. */
   put(name: string, content: Readable, signal: AbortSignal): Promise<WrittenObject>;
-  /** Streams an object. Rejects with `stored_backup_missing` if there is none. Destroying the stream aborts the read. */
+  /** Streams an object. Rejects with `stored_backup_missing` if there is none. Destroying the stream ends the read. */
   get(name: string, signal: AbortSignal): Promise<Readable>;
   /** Returns undefined if there is no such object. */
   head(name: string, signal: AbortSignal): Promise<StoredObject | undefined>;

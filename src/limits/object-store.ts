@@ -37,12 +37,12 @@ export const objectStoreLimits = {
   s3ConnectTimeoutMs: 10_000,
 
   /** Bounds how long a request to S3, or the answer, may stand still. Completing a large upload takes some seconds. */
-  s3IdleTimeoutMs: 60_000,
+  s3IdleTimeoutMs: 30_000,
 
   /** Bounds one request with its body, so that a slow service fails: one part, at 28 KiB a second. */
   s3RequestTimeoutMs: 300_000,
 
-  /** Bounds the rate at which an object arrives, after `s3IdleTimeoutMs` of waiting for it. A slower proof never ends. */
+  /** Bounds the rate at which an object arrives, after `s3IdleTimeoutMs` of waiting. A slower proof never ends. */
   minS3BytesPerSecond: 16 * KiB,
 
   /** Bounds the attempts at one request. The run itself has further attempts, with longer pauses. */

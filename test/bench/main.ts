@@ -17,9 +17,11 @@ import {
   writeResults,
 } from './results.ts';
 import { benchmarkBackup } from './size/backup.ts';
+import { benchmarkEncrypt } from './size/encrypt.ts';
 import { benchmarkFlat } from './size/flat.ts';
 import { benchmarkMemory } from './size/memory.ts';
 import { benchmarkPatch } from './size/patch.ts';
+import { benchmarkStored } from './size/stored.ts';
 import { benchmarkVerifyFile } from './size/verify-file.ts';
 import { benchmarkWaits } from './size/waits.ts';
 import { benchmarkTransfer } from './transfer.ts';
@@ -38,6 +40,7 @@ const benchmarks: Record<string, Benchmark> = {
   'verify-file': benchmarkVerifyFile,
   transfer: benchmarkTransfer,
   restore: benchmarkRestore,
+  encrypt: benchmarkEncrypt,
   fairness: benchmarkFairness,
   failover: benchmarkFailover,
   'lock-hold': benchmarkLockHold,
@@ -46,6 +49,7 @@ const benchmarks: Record<string, Benchmark> = {
   patch: benchmarkPatch,
   memory: benchmarkMemory,
   waits: benchmarkWaits,
+  stored: benchmarkStored,
 };
 
 const usage = `npm run bench -- [NAME ...] [--runs N] [--json FILE] [--full | --entries N]

@@ -155,6 +155,7 @@ describe('each rule finds its fault', () => {
     [importsPointOneWay, 'src/node.ts', `import copy from 'pg-copy-streams';`],
     [importsPointOneWay, 'src/node.ts', `import {\n  fastify,\n} from 'fastify';`],
     [importsPointOneWay, 'src/cli/a.ts', `const { b } = await import('@fastify/b');`],
+    [importsPointOneWay, 'src/object-store/names.ts', `import type { S3Client } from '@aws-sdk/client-s3';`],
     [importsPointOneWay, 'src/domain/a.ts', `import { readFile } from 'node:fs';`],
     [importsPointOneWay, 'src/json/a.ts', `export { config } from '../config.ts';`],
     [importsPointOneWay, 'src/errors.ts', `import 'zod';`],

@@ -3,8 +3,8 @@ import { type BackupFrame, type BackupItem, createBackupDecoder, createBackupRea
 import { sha256 } from '../format/digests.ts';
 
 // src/backup/offline/ verifies and summarizes a backup file without a database, and compares it with an earlier backup.
-// It may import ../format/, ../check/, ../stored/, domain, errors, json, limits, zod and Node's file and zlib modules. It must not
-// know nodes, HTTP or the command line. Its memory grows only by fingerprints of names and ids: larger
+// It may import ../format/, ../check/, ../stored/, domain, errors, json, limits, zod and Node's file and zlib modules.
+// It must not know nodes, HTTP or the command line. Its memory grows only by fingerprints of names and ids: larger
 // checks read the file repeatedly.
 
 /**

@@ -22,7 +22,7 @@ export async function createEphemeralKey(): Promise<EphemeralKey> {
   return { identity, recipient: await identityToRecipient(identity) };
 }
 
-/** Returns what is wrong with a list of recipients; undefined if all are public keys of `age`. Public keys may be shown. */
+/** Returns what is wrong with a list of recipients; undefined if all are public keys of `age`, which may be shown. */
 export async function findRecipientFault(recipients: readonly string[]): Promise<string | undefined> {
   if (recipients.length > limits.maxRecipients)
     return `has ${recipients.length} recipients, and at most ${limits.maxRecipients} are allowed`;

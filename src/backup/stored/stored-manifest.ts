@@ -14,8 +14,8 @@ export function writeStoredManifest(manifest: StoredManifest): string {
 }
 
 /**
- * Reads the text of the manifest that lies next to the backup `name`. Throws `stored_manifest_invalid`. A copy outside of
- * a store may have another name.
+ * Reads the text of the manifest that lies next to the backup `name`. Throws `stored_manifest_invalid`. A copy outside
+ * of a store may have another name.
  */
 export function parseStoredManifest(
   text: string,

@@ -21,11 +21,15 @@ const OWNER_ONLY = 0o600;
 interface Folder {
   directory: string;
   calls: FileCalls;
+  makeLink: typeof link;
 }
 
-/** Keeps each object as one file of the folder. A file is written under a temporary name, and linked when complete. */
-export function createFileStore({ directory }: { directory: string }): ObjectStore {
-  const folder: Folder = { directory, calls: createFileCalls(directory) };
+/**
+ * Keeps each object as one file of the folder. A file is written under a temporary name, and linked when complete.
+ * `makeLink` replaces the link in a test.
+ */
+export function createFileStore({ directory }: { directory: string }, makeLink = link): ObjectStore {
+  const folder: Folder = { directory, calls: createFileCalls(directory), makeLink };
   const store: ObjectStore = {
     address: pathToFileURL(directory).href,
     check: (signal) =>
@@ -109,10 +113,10 @@ async function writeWhole(handle: FileHandle, chunk: Uint8Array): Promise<void> 
 const NO_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'];
 
 /** Gives the complete file its name. `link` never replaces a file, which `rename` would do. */
-async function putInPlace({ directory }: Folder, part: string, name: string): Promise<void> {
+async function putInPlace({ directory, makeLink }: Folder, part: string, name: string): Promise<void> {
   const target = join(directory, name);
   try {
-    await link(part, target);
+    await makeLink(part, target);
   } catch (error) {
     const code = codeOf(error) ?? '';
     if (code === 'EEXIST') throw nameIsTaken(name);

@@ -1,4 +1,4 @@
-import type { S3Client } from '@aws-sdk/client-s3';
+import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import { limits } from '../../limits.ts';
 
 // src/object-store/s3/ keeps objects in a bucket of S3 or of a compatible service. It may import what its parent may,
@@ -33,6 +33,8 @@ const usualBounds: S3Bounds = {
 export interface S3 {
   sdk: typeof import('@aws-sdk/client-s3');
   client: S3Client;
+  /** Reads objects. Its sockets may be quiet: a reader may pause for longer than a service may. */
+  reader: S3Client;
 }
 
 /** Names what the functions of this folder need of a store. */
@@ -57,7 +59,11 @@ export function createBucket(options: S3StoreOptions, bounds: S3Bounds = usualBo
       return loading;
     },
     keyOf: (name) => (options.prefix === '' ? name : `${options.prefix}/${name}`),
-    close: async () => (await loading)?.client.destroy(),
+    close: async () => {
+      const loaded = await loading?.catch(() => undefined);
+      loaded?.client.destroy();
+      loaded?.reader.destroy();
+    },
   };
 }
 
@@ -68,20 +74,29 @@ async function loadClient(options: S3StoreOptions, bounds: S3Bounds): Promise<S3
   const sdk = await import('@aws-sdk/client-s3');
   const { endpoint, credentials } = options;
   const region = options.region ?? (endpoint === undefined ? undefined : REGION_OF_ENDPOINTS);
-  const client = new sdk.S3Client({
+  const config: S3ClientConfig = {
     ...(endpoint !== undefined && { endpoint, forcePathStyle: true }),
     ...(region !== undefined && { region }),
     ...(credentials !== undefined && { credentials }),
     // The newer checksums of AWS are unknown to R2, Ceph and older MinIO. A put sends the MD5, which all of them check.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
+    // A service or proxy that ignores "Expect: 100-continue" would keep each part waiting.
+    expectContinueHeader: false,
     maxAttempts: bounds.maxAttempts,
-    requestHandler: {
-      connectionTimeout: limits.s3ConnectTimeoutMs,
-      socketTimeout: bounds.idleTimeoutMs,
-      requestTimeout: bounds.requestTimeoutMs,
-      throwOnRequestTimeout: true,
-    },
-  });
-  return { sdk, client };
+  };
+  const connection = { connectionTimeout: limits.s3ConnectTimeoutMs, throwOnRequestTimeout: true };
+  const { idleTimeoutMs, requestTimeoutMs } = bounds;
+  return {
+    sdk,
+    client: new sdk.S3Client({
+      ...config,
+      requestHandler: { ...connection, socketTimeout: idleTimeoutMs, requestTimeout: requestTimeoutMs },
+    }),
+    reader: new sdk.S3Client({
+      ...config,
+      // Bounds the time until the answer begins. The stream bounds the rest.
+      requestHandler: { ...connection, socketTimeout: 0, requestTimeout: idleTimeoutMs },
+    }),
+  };
 }

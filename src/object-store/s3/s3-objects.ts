@@ -24,9 +24,9 @@ export async function request<T>(
 
 export async function getObject(bucket: Bucket, name: string, signal: AbortSignal): Promise<Readable> {
   const doing = `read ${JSON.stringify(name)}`;
-  const answer = await request(bucket, doing, signal, async ({ sdk, client }, options) => {
+  const answer = await request(bucket, doing, signal, async ({ sdk, reader }, options) => {
     const command = new sdk.GetObjectCommand({ Bucket: bucket.options.bucket, Key: bucket.keyOf(name) });
-    return await client.send(command, options).catch((error: unknown) => {
+    return await reader.send(command, options).catch((error: unknown) => {
       if (isNotFound(error)) throw isMissing(bucket, name);
       throw error;
     });
@@ -53,22 +53,27 @@ export type FoundObject = StoredObject & { token: string | undefined };
 
 export async function headObject(bucket: Bucket, name: string, signal: AbortSignal): Promise<FoundObject | undefined> {
   const doing = `look at ${JSON.stringify(name)}`;
-  const found = await request(bucket, doing, signal, async ({ sdk, client }, options) => {
+  const { found, refusal } = await request(bucket, doing, signal, async ({ sdk, client }, options) => {
     const command = new sdk.HeadObjectCommand({ Bucket: bucket.options.bucket, Key: bucket.keyOf(name) });
-    return await client.send(command, options).catch((error: unknown) => {
-      if (statusOf(error) === 404) return undefined;
-      throw error;
-    });
+    try {
+      return { found: await client.send(command, options), refusal: undefined };
+    } catch (error) {
+      if (statusOf(error) === undefined) throw error;
+      return { found: undefined, refusal: error };
+    }
   });
   if (found === undefined) {
-    // An answer to HEAD has no body, so it does not tell a missing object from a missing bucket.
+    // An answer to HEAD has no body, so it tells neither a missing object from a missing bucket, nor why it refuses.
     await readPage(bucket, { doing, prefix: bucket.keyOf(name), maxKeys: 1 }, signal);
-    return undefined;
+    if (statusOf(refusal) === 404) return undefined;
+    throw toS3Fault(refusal, doing, bucket.options);
   }
+  const { ContentLength: bytes, LastModified: modifiedAt } = found;
+  if (bytes === undefined || modifiedAt === undefined) throw answeredOtherwise(doing);
   return {
     name,
-    bytes: found.ContentLength ?? 0,
-    modifiedAt: found.LastModified ?? new Date(0),
+    bytes,
+    modifiedAt,
     token: found.Metadata?.[TOKEN],
   };
 }
@@ -110,13 +115,18 @@ async function readPage(
       }),
       options,
     );
-    // A proxy may answer 200 with an error inside. The client reads it as an empty list.
-    if (page.IsTruncated !== undefined) return page;
-    throw new LoomError(
-      'store_failed',
-      `Could not ${doing}: the service answered without a list. Check that the endpoint is one of S3.`,
-    );
+    // The client reads an answer 200 with an error inside as an empty list.
+    if (page.IsTruncated === undefined) throw answeredOtherwise(doing);
+    return page;
   });
+}
+
+function answeredOtherwise(doing: string): LoomError {
+  return new LoomError(
+    'store_failed',
+    `Could not ${doing}: the service reported success, but answered something else. Check that the endpoint is one of ` +
+      'S3, and the proxies before it.',
+  );
 }
 
 /** Deletes an object, and makes sure that it is gone. */

@@ -128,7 +128,10 @@ function createSender({ sdk, client }: S3, stop: () => void, signal: AbortSignal
 
 const UNKNOWN_CONDITION = [400, 405, 501];
 
-/** Writes a small object if there is none. Returns false, and writes nothing, if the service does not know how. */
+/**
+ * Writes a small object under a random name if there is none. Returns false, and writes nothing, if the service does
+ * not know how.
+ */
 export async function tryCondition(
   bucket: Bucket,
   name: string,
@@ -147,6 +150,8 @@ export async function tryCondition(
       await client.send(command, options);
       return true;
     } catch (error) {
+      // The answer to the first attempt was lost, and the second one has found its object.
+      if (statusOf(error) === 412) return true;
       if (UNKNOWN_CONDITION.includes(statusOf(error) ?? 0)) return false;
       throw error;
     }

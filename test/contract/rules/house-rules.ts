@@ -46,6 +46,8 @@ export const importsPointOneWay: FileRule = ({ path, text }) => {
     if (/^pg(?:-|$)/.test(target) && !path.startsWith('src/persistence/connection/'))
       refuse('only persistence/connection imports pg');
     if (/^@?fastify/.test(target) && !fromHttp) refuse('only http imports fastify');
+    if (/^@aws-sdk/.test(target) && !path.startsWith('src/object-store/s3/'))
+      refuse('only object-store/s3 imports the S3 client');
     const isSchema = path.startsWith('src/domain/') && target === 'zod';
     if (isPure(path) && !isPure(target) && !isSchema && !/^node:(?:crypto|buffer|stream|util)$/.test(target))
       refuse('this module is pure');

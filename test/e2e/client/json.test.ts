@@ -189,7 +189,14 @@ describe('verify --json', () => {
       mismatches: [],
       mismatch_count: 0,
     };
-    const verified = { ok: true, backup: backupMembers(site.file), audit_checked_from: 1, against: null, trail };
+    const verified = {
+      ok: true,
+      backup: backupMembers(site.file),
+      stored: null,
+      audit_checked_from: 1,
+      against: null,
+      trail,
+    };
     const { code, json, stderr } = await runJson(verify, [site.file]);
     expect([code, stderr, json]).toEqual([0, '', verified]);
     const against = {

@@ -10,7 +10,8 @@ import { createUploadBook, sendError, type UploadBook } from './upload-book.ts';
  * - `error-inside`: answers 200 with an error in the body. Nothing is stored.
  * - `lost-answer`: forwards the request, then closes the connection without an answer.
  * - `reset`: resets the connection in the middle of the request's body, or of the answer.
- * - `slow`: forwards the request, and sends one byte of the answer every 20 ms.
+ * - `slow`: takes a large body at 16 KiB every 50 ms. Without one, it forwards the request, and sends one byte of the
+ *   answer every 20 ms.
  * - `hang`: never answers.
  */
 export const proxyFaults = [
@@ -39,7 +40,7 @@ export interface FaultProxy {
   endpoint: string;
   /** Makes a fault until the next call. Undefined for none. */
   inject(injection: Injection | undefined): void;
-  /** Method and path of every request. */
+  /** Method and path of every request, and whether it expects a `100 Continue`. */
   asked: string[];
   close(): Promise<void>;
 }
@@ -55,7 +56,7 @@ export async function startFaultProxy(target: string, { completes }: { completes
   const book = completes ? createUploadBook(target) : undefined;
   const server = await listen((question, answer) => {
     const { method = '', url = '' } = question;
-    asked.push(`${method} ${url}`);
+    asked.push(`${method} ${url}${question.headers.expect === undefined ? '' : ' with Expect'}`);
     const isMeant = injection !== undefined && left > 0 && (injection.when?.({ method, url }) ?? true);
     if (isMeant) left -= 1;
     void handle(isMeant ? injection?.fault : undefined, question, answer, { target, book }).catch(() =>
@@ -105,6 +106,9 @@ async function handle(
         return;
       }
       break;
+    case 'slow':
+      if (Number(question.headers['content-length'] ?? 0) > SIP_BYTES) return await sip(question);
+      break;
     default:
   }
   if (fault === undefined && (await book?.answer(question, answer)) === true) return;
@@ -126,6 +130,16 @@ async function handle(
     return;
   }
   given.pipe(answer);
+}
+
+const SIP_BYTES = 16 * 1024;
+
+/** Reads a body so slowly that its sender must wait, and never answers. */
+async function sip(question: IncomingMessage): Promise<void> {
+  while (!question.destroyed) {
+    question.read(SIP_BYTES);
+    await wait(50);
+  }
 }
 
 async function drip(given: IncomingMessage, answer: ServerResponse): Promise<void> {
