@@ -1,6 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { runKinds, runOutcomes, type StoredBackupsObservation } from './domain/backup-run.ts';
-import type { Readiness } from './domain/readiness.ts';
+import type { Readiness } from './domain/health/readiness.ts';
 import type { ObservedHead } from './domain/state.ts';
 import type { RunningOperation, StoreObservation, StoreSizes } from './domain/store.ts';
 
@@ -274,7 +274,7 @@ function createRunSeries(
   );
   const proven = gauge(
     'loom_backup_last_proven_timestamp_seconds',
-    'End of the last proof of a stored backup, by a run or drill; 0 if there was none.',
+    'Time of the newest stored backup that is proven; 0 if there is none.',
   );
   const seconds = gauge(
     'loom_backup_proven_restore_seconds',

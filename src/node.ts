@@ -1,25 +1,35 @@
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { findRecipientFault, parseIdentities } from './backup/stored/encryption.ts';
+import { parseKeepPolicy } from './backup/stored/retention.ts';
+import { parseSchedule } from './backup/stored/schedule.ts';
 import { type Cause, createConditionLog } from './condition-log.ts';
-import type { Config } from './config/config.ts';
+import { type Config, ConfigError } from './config/config.ts';
+import type { StoredBackupsConfig } from './config/stored-backups.ts';
+import type { ProbeVerdict } from './domain/health/probe.ts';
+import { type Readiness, readinessOf } from './domain/health/readiness.ts';
 import { createMemoryBudgets, type MemoryBudgets } from './domain/memory.ts';
-import type { ProbeVerdict } from './domain/probe.ts';
-import { type Readiness, readinessOf } from './domain/readiness.ts';
-import type { RunningOperation } from './domain/store.ts';
+import type { RunningOperation, Store } from './domain/store.ts';
 import { codeOf, isLoomError, LoomError } from './errors.ts';
 import { chooseMaxConnections } from './http/connections.ts';
 import { createServer } from './http/server.ts';
 import { limits } from './limits.ts';
 import type { Log } from './log.ts';
 import { createMetrics, type Metrics, type OperationOutcome } from './metrics.ts';
+import { openObjectStore } from './object-store/object-store.ts';
 import { createOperations, type Operations } from './persistence/activity/operations.ts';
-import { openDatabase } from './persistence/connection/database.ts';
+import { type Database, openDatabase } from './persistence/connection/database.ts';
 import { describeFault, originalOf, sqlStateOf } from './persistence/connection/faults.ts';
 import { createHosts } from './persistence/connection/hosts.ts';
 import { createProbe } from './persistence/probe/probe.ts';
+import { createRunLedger } from './persistence/runs/ledger.ts';
 import { createInitializer } from './persistence/schema/initialize.ts';
 import { loadMigrations, type Migration } from './persistence/schema/migrations.ts';
 import { CURRENT_SCHEMA_VERSION } from './persistence/schema/schema.ts';
 import { createStore } from './persistence/store.ts';
+import type { StoredKeys } from './runs/parts.ts';
+import { createStoredBackups, type StoredBackupsHandle } from './runs/runs.ts';
 import { readVersion } from './version.ts';
 
 export interface LoomNode {
@@ -34,13 +44,14 @@ const APPLICATION_NAME = 'loom';
 
 /**
  * Starts a node. It listens at once, and answers `starting` until the database is initialized. Rejects if it cannot
- * listen, or if its migration files are invalid.
+ * listen, or if its migration files or the keys for stored backups are invalid.
  */
 export async function startNode(
   config: Config,
   { log, droppedLines = () => 0 }: { log: Log; droppedLines?: () => number },
 ): Promise<LoomNode> {
   const version = readVersion();
+  const keys = await readStoredKeys(config.storedBackups);
   const build = { version, nodeVersion: process.version, schema: CURRENT_SCHEMA_VERSION };
   const metrics = createMetrics({ build, droppedLines });
   let draining = false;
@@ -48,8 +59,15 @@ export async function startNode(
     reportOperation(operation, draining ? toShutdownError(error) : error, log, metrics),
   );
   const memory = createMemoryBudgets(() => performance.now());
-  const parts = connectDatabase(config, await loadMigrations(), { log, metrics, operations, memory });
+  const parts = connectDatabase(config, await loadMigrations(), {
+    log,
+    metrics,
+    operations,
+    memory,
+    onInitialized: () => storedBackups?.start(),
+  });
   const { store, probe, initializer } = parts;
+  const storedBackups = openStoredBackups(config, { ...parts, keys, log });
   const readiness = createReadiness(() => ({
     initialized: initializer.done(),
     verdict: probe.verdict(),
@@ -64,6 +82,7 @@ export async function startNode(
     stateKey,
     maxDocumentBytes,
     store,
+    storedBackups,
     readiness,
     readinessDetail: () => (readiness().ok ? undefined : (probe.verdict().detail ?? initializer.fault())),
     node: { version, startedAt: new Date(), supportedSchemaVersion: CURRENT_SCHEMA_VERSION },
@@ -76,6 +95,7 @@ export async function startNode(
 
   async function closeParts(): Promise<void> {
     conditions.close();
+    await storedBackups?.close();
     await parts.close();
     metrics.close();
   }
@@ -91,9 +111,12 @@ export async function startNode(
   async function close(): Promise<void> {
     draining = true;
     log.info('shutting down: open requests finish first');
+    // Another node takes over the run meanwhile.
+    const runsClosed = storedBackups?.close();
     await sleep(shutdown.delayMs);
     await within(shutdown.timeoutMs + limits.lateAnswersMs + limits.lastCloseMs, async () => {
       await server.close({ timeoutMs: shutdown.timeoutMs, abandon: parts.abandon });
+      await runsClosed;
       await closeParts();
     });
     operations.endAll(shutdownError());
@@ -111,17 +134,30 @@ export async function startNode(
   };
 }
 
+interface ConnectOptions {
+  log: Log;
+  metrics: Metrics;
+  operations: Operations;
+  memory: MemoryBudgets;
+  /** Called when the database has the schema and the state. */
+  onInitialized(): void;
+}
+
 /** Creates the parts that use the database. Each connects only when it is started or used. */
 function connectDatabase(
   { postgres, migrate, maxDocumentBytes }: Config,
   migrations: Migration[],
-  { log, metrics, operations, memory }: { log: Log; metrics: Metrics; operations: Operations; memory: MemoryBudgets },
+  { log, metrics, operations, memory, onInitialized }: ConnectOptions,
 ) {
   const { stateKey } = postgres;
   // The pool and the probe share what they learn about the servers.
   const hosts = createHosts(postgres);
   const database = openDatabase(postgres, { log, applicationName: APPLICATION_NAME, hosts });
-  const initializer = createInitializer({ database, migrations, stateKey, migrate, log, onDone: () => probe.wake() });
+  const onDone = (): void => {
+    probe.wake();
+    onInitialized();
+  };
+  const initializer = createInitializer({ database, migrations, stateKey, migrate, log, onDone });
   const probe = createProbe({
     postgres,
     hosts,
@@ -147,6 +183,7 @@ function connectDatabase(
     memory: memory.answers,
   });
   return {
+    database,
     store,
     probe,
     initializer,
@@ -165,6 +202,43 @@ function connectDatabase(
       await database.close({ deadlineMs: limits.poolCloseMs });
     },
   };
+}
+
+/** Reads the keys for stored backups. Rejects if one is wrong: no backup is written in plain text by mistake. */
+async function readStoredKeys(config: StoredBackupsConfig | undefined): Promise<StoredKeys> {
+  const { recipients = [], identity } = config ?? {};
+  const problems: string[] = [];
+  const fault = recipients.length === 0 ? undefined : await findRecipientFault(recipients);
+  if (fault !== undefined) problems.push(`LOOM_BACKUP_RECIPIENTS: ${fault}`);
+  const read = identity === undefined ? [] : parseIdentities(identity);
+  const identities = await Promise.resolve(read).catch((error: unknown) => {
+    problems.push(`LOOM_BACKUP_IDENTITY_FILE: ${isLoomError(error) ? error.message : 'its keys could not be read'}`);
+    return [];
+  });
+  if (problems.length > 0) throw new ConfigError(problems);
+  return { recipients, identities };
+}
+
+/** Creates the stored backups of the state. Undefined without a store. */
+function openStoredBackups(
+  { storedBackups: settings, postgres: { stateKey } }: Config,
+  { database, store, keys, log }: { database: Database; store: Store; keys: StoredKeys; log: Log },
+): StoredBackupsHandle | undefined {
+  if (settings === undefined) return undefined;
+  // Two nodes may have the same host and process id, in containers.
+  const node = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`;
+  return createStoredBackups({
+    ledger: createRunLedger(database, { stateKey, node }),
+    store: openObjectStore(settings.store),
+    verbs: store,
+    stateKey,
+    schedule: parseSchedule(settings.schedule),
+    drillSchedule: parseSchedule(settings.drillSchedule),
+    policy: parseKeepPolicy(settings.keep),
+    keys,
+    pingUrl: settings.pingUrl,
+    log,
+  });
 }
 
 /** Waits for `run`, at most `maxMs`: a part that waits for a frozen database must not keep the process alive. */

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createSampledReader } from '../src/http/timed-reader.ts';
 import { createMetrics, type Metrics, type MetricsOptions } from '../src/metrics.ts';
+import { createFakeStoredBackups } from './setup/backups/fake-stored-backups.ts';
 import { readDeployFile } from './setup/deploy/files.ts';
 import { runTool, testWithTool } from './setup/deploy/tools.ts';
 
@@ -22,6 +23,7 @@ function start(options?: MetricsOptions): Metrics {
     readiness: () => ({ ok: true, checks: { http: 'ok', database: 'ok', schema: 'ok' } }),
     readHead: () => Promise.resolve(undefined),
     readSizes: () => Promise.resolve({ databaseBytes: 8_000_000, undoBytes: 17 }),
+    readStoredBackups: () => createFakeStoredBackups().observe(),
   });
   return metrics;
 }

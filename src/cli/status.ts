@@ -92,7 +92,7 @@ function storedTexts(stored: StatusReport['stored_backups'] | undefined): string
     failure && `last run FAILED at ${failure.ended_at ?? '?'}: ${failure.code ?? '?'}: ${failure.detail ?? '?'}`;
   return [
     `${store}: ${state}`,
-    running === null ? 'last proven ?' : `last proven ${timeText(stored.last_proven_at)}${restored}`,
+    `newest proven backup: ${running === null ? '?' : timeText(stored.last_proven_at)}${restored}`,
     `next backup at ${shown(stored.next_slot_at)}, next drill at ${shown(stored.next_drill_at)}`,
     ...present(failed),
     ...(running ?? []).map(({ kind, started_at: at, node }) => `${kind} run since ${at} on ${node}`),
@@ -100,7 +100,7 @@ function storedTexts(stored: StatusReport['stored_backups'] | undefined): string
 }
 
 function timeText(at: string | null): string {
-  return at === null ? 'NEVER' : `${at}, ${ageText(at)}`;
+  return at === null ? 'NONE' : `${at}, ${ageText(at)}`;
 }
 
 /** Returns a list of one text, or an empty list if there is none. A node of an earlier version lacks some members. */

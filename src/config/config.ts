@@ -10,8 +10,8 @@ import {
 import { isServiceLink, unknownVariables } from './unknown.ts';
 
 // src/config/ parses the environment into one typed value and reports all problems together. It is pure: it may import
-// zod, limits, domain and node:crypto. It must not know files or processes: the caller passes the environment and a
-// function that reads a file.
+// zod, backup, limits, domain and node:crypto. It must not know files or processes: the caller passes the environment
+// and a function that reads a file.
 
 export interface PostgresConfig {
   /** Contains the password. */

@@ -1,3 +1,5 @@
+import { readKeepPolicy } from '../backup/stored/retention.ts';
+import { readSchedule } from '../backup/stored/schedule.ts';
 import { hasControlCharacter } from './characters.ts';
 
 // The settings of the backup store. Like those of checks.ts, a fault is a predicate for the variable's name. It never
@@ -52,14 +54,20 @@ export const STORE_FORM = 'must have the form file:///var/lib/loom/backups or s3
 export function parseStoreAddress(text: string): BackupStoreConfig | undefined {
   if (hasControlCharacter(text) || /[?#\\]/.test(text)) return undefined;
   if (text.startsWith('file://')) {
-    const directory = decode(text.slice('file://'.length).replace(/^localhost(?=\/)/, ''))?.replace(/\/+$/, '');
-    const isPlain = directory !== undefined && /^(\/[^/]+)+$/.test(directory) && hasPlainParts(directory.slice(1));
-    return isPlain ? { kind: 'file', directory } : undefined;
+    const path = decode(text.slice('file://'.length).replace(/^localhost(?=\/)/, ''));
+    const directory = path === undefined ? '' : withoutLastSlash(path);
+    return directory.startsWith('/') && hasPlainParts(directory.slice(1)) ? { kind: 'file', directory } : undefined;
   }
-  const [, bucket, prefix = ''] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(.*?))?\/?$/.exec(text) ?? [];
-  if (bucket === undefined) return undefined;
+  if (!text.startsWith('s3://')) return undefined;
+  const [bucket = '', ...parts] = withoutLastSlash(text.slice('s3://'.length)).split('/');
+  if (!/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(bucket)) return undefined;
+  const prefix = parts.join('/');
   const isPlain = prefix === '' || (/^[\w!.*'()/=@:-]{1,512}$/.test(prefix) && hasPlainParts(prefix));
   return isPlain ? { kind: 's3', bucket, prefix } : undefined;
+}
+
+function withoutLastSlash(path: string): string {
+  return path.endsWith('/') ? path.slice(0, -1) : path;
 }
 
 function hasPlainParts(path: string): boolean {
@@ -85,13 +93,13 @@ export function pingUrlFault(text: string): string | undefined {
 }
 
 export function scheduleFault(text: string): string | undefined {
-  const fields = text.trim().split(/\s+/).length;
-  return fields === 5 || fields === 6 ? undefined : 'must be a cron expression of 5 or 6 fields, such as 0 * * * *';
+  const read = readSchedule(text);
+  return 'fault' in read ? read.fault : undefined;
 }
 
 export function keepFault(text: string): string | undefined {
-  const isRule = /^(last|daily|weekly|monthly)=\d+(,(last|daily|weekly|monthly)=\d+)*$/.test(text);
-  return text === 'all' || isRule ? undefined : 'must be all, or have the form last=24,daily=14,weekly=8,monthly=12';
+  const read = readKeepPolicy(text);
+  return 'fault' in read ? read.fault : undefined;
 }
 
 /** Splits a list at commas and white space. */
@@ -107,9 +115,7 @@ export function recipientsFault(text: string): string | undefined {
 }
 
 export function identityFault(text: string): string | undefined {
-  return /^\s*AGE-SECRET-KEY-/m.test(text)
-    ? undefined
-    : 'must have the form of an age identity file (AGE-SECRET-KEY-1…)';
+  return /^AGE-SECRET-KEY-/m.test(text) ? undefined : 'must have the form of an age identity file (AGE-SECRET-KEY-1…)';
 }
 
 const STORE = 'LOOM_BACKUP_STORE';
@@ -195,7 +201,7 @@ export function storedBackupsSecrets(config: StoredBackupsConfig | undefined): s
 /** Returns the URL, and its path with the token, unless that is so short that it could be any word. */
 function pingSecrets(pingUrl: string): string[] {
   const { pathname } = new URL(pingUrl);
-  const path = pathname.replace(/\/+$/, '');
+  const path = withoutLastSlash(pathname);
   return path.length > MIN_SECRET_PATH_CHARACTERS ? [pingUrl, path] : [pingUrl];
 }
 

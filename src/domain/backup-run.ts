@@ -78,7 +78,7 @@ export const storedBackupsStatusSchema = z.object({
   next_slot_at: time.nullable(),
   next_drill_at: time.nullable(),
   last_success_at: time.nullable().describe('End of the last run that wrote and proved a backup'),
-  last_proven_at: time.nullable().describe('End of the last proof, also by a drill'),
+  last_proven_at: time.nullable().describe('Snapshot of the newest backup that is proven: it could be restored now'),
   last_restore_seconds: z.number().min(0).nullable().describe('Time of the last proof: what a recovery takes'),
   last_bytes: count.nullable(),
   last_failure: backupRunSchema.nullable().describe('The last failed run, if none has succeeded after it'),
@@ -156,7 +156,7 @@ export interface RunLedger {
   claimRetry(): Promise<ClaimedRun | undefined>;
   /** Extends the lease. */
   renew(run: ClaimedRun): Promise<boolean>;
-  /** Records the name before the store has the object, so no object is ever without a row. False also if it is taken. */
+  /** Records the name before the store has the object, so no object lacks a row. False also if it is taken. */
   nameBackup(
     run: ClaimedRun,
     backup: { name: string; takenAt: string; revision: number; encrypted: boolean },
@@ -196,9 +196,16 @@ export interface RunLedger {
 }
 
 export interface RunObservation {
+  /** End of the last run that wrote a backup and proved it. */
   lastSuccessAt: string | null;
+  /**
+   * Time of the snapshot of the newest backup with a proof: what a restore would bring back. A drill of an old backup
+   * does not move it, and a withdrawn proof moves it back.
+   */
   lastProvenAt: string | null;
+  /** Time of the restore of the last proof, also by a drill. */
   lastRestoreSeconds: number | null;
+  /** Size of the backup of the last success. */
   lastBytes: number | null;
   /** The last failed run, if none has succeeded after it. */
   lastFailure: BackupRun | null;

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { auditHeadSchema } from './audit.ts';
 import { storedBackupsStatusSchema } from './backup-run.ts';
 import { count, epoch, revision, time } from './forms.ts';
-import { readinessSchema } from './readiness.ts';
+import { readinessSchema } from './health/readiness.ts';
 import { epochChangeSchema, scratchStateSchema, stateLocksSchema } from './state.ts';
 import { chainCheckSchema, poolSchema, runningOperationSchema } from './store.ts';
 import { undoRecordSchema } from './undo.ts';

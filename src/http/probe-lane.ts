@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Readiness } from '../domain/readiness.ts';
+import type { Readiness } from '../domain/health/readiness.ts';
 import type { Log } from '../log.ts';
 import type { Metrics } from '../metrics.ts';
 import { hasPlainHead } from './plugins/request-head.ts';

@@ -33,9 +33,12 @@ export function isTemporary(name: string): boolean {
   return name.startsWith('.');
 }
 
-/** Returns whether a sweep of `prefix` deletes this temporary object once it is old. Every sweep deletes checks. */
+/**
+ * Returns whether a sweep of `prefix` deletes this temporary object once it is old. Every sweep deletes the objects of
+ * checks, and their own temporary objects, which have one more dot.
+ */
 export function isSwept(name: string, prefix: string): boolean {
-  return name.endsWith('.part') && (name.startsWith(`.${prefix}`) || name.startsWith('.check.'));
+  return name.endsWith('.part') && (name.startsWith(`.${prefix}`) || /^\.\.?check\./.test(name));
 }
 
 export function nameIsTaken(name: string): LoomError {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
+import { createEphemeralKey, encryptStream } from '../backup/stored/encryption.ts';
 import { writeStoredManifest } from '../backup/stored/stored-manifest.ts';
 import { makeStoredName, manifestNameOf } from '../backup/stored/stored-name.ts';
 import type { ClaimedRun, WrittenBackup } from '../domain/backup-run.ts';
@@ -11,7 +12,7 @@ import { isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
-import type { Provable } from './proof.ts';
+import type { Provable } from './proof/proof.ts';
 
 /**
  * Writes a backup and its manifest into the store. The catalogue has the name before the store has the object. Each
@@ -29,13 +30,42 @@ export async function writeBackup(
     const { exported_at: takenAt, revision } = stream.header;
     const name = makeStoredName({ stateKey, takenAt, revision, encrypted: isEncrypted });
     await assertOwn(ledger.nameBackup(run, { name, takenAt, revision, encrypted: isEncrypted }));
-    const written = await putBackup(parts, run, { name, stream, signal });
-    const manifestSha256 = await putManifest(parts, { name, stream, written, signal });
-    const whole: WrittenBackup = { ...written, manifestSha256 };
-    await assertOwn(ledger.recordWritten(run, whole));
-    return { backup: { name, written: whole, isEncrypted, identities: [] }, recordTaken: stream.recordTaken };
+    const key = isEncrypted ? await createEphemeralKey() : undefined;
+    const named = { name, stream, signal, proofRecipient: key?.recipient };
+    const written = await putBoth(parts, run, named);
+    if (!(await ledger.recordWritten(run, written))) {
+      await removeOwn(parts, name);
+      throw runLost();
+    }
+    const identities = key === undefined ? [] : [key.identity];
+    return { backup: { name, written, isEncrypted, identities }, recordTaken: stream.recordTaken };
   } finally {
     stream.body.destroy();
+  }
+}
+
+/** Puts the backup, then its manifest. If the manifest fails, the store does not keep the backup either. */
+async function putBoth(parts: RunParts, run: ClaimedRun, named: Keyed): Promise<WrittenBackup> {
+  const written = await putBackup(parts, run, named);
+  try {
+    return { ...written, manifestSha256: await putManifest(parts, { ...named, written }) };
+  } catch (error) {
+    await removeOwn(parts, named.name);
+    throw error;
+  }
+}
+
+/**
+ * Deletes what this run has written. The name is this run's alone, so no other run has written it. A sweep deletes what
+ * is left after a failure.
+ */
+async function removeOwn({ store, log }: RunParts, name: string): Promise<void> {
+  const signal = AbortSignal.timeout(limits.removeOwnMs);
+  try {
+    await store.delete(manifestNameOf(name), signal);
+    await store.delete(name, signal);
+  } catch (error) {
+    log.warn({ err: error, backup: name }, 'an incomplete stored backup could not be deleted yet');
   }
 }
 
@@ -45,23 +75,34 @@ interface Named {
   signal: AbortSignal;
 }
 
+interface Keyed extends Named {
+  /** The public key of the node's own proof; undefined in plain text. */
+  proofRecipient: string | undefined;
+}
+
 /** Throws `run_lost` if the ledger answers that the run is no longer this node's. */
 async function assertOwn(answer: Promise<boolean>): Promise<void> {
   if (!(await answer)) throw runLost();
 }
 
-/** Compresses the backup and puts it into the store. Returns what the store has written. */
+/**
+ * Compresses the backup, encrypts it if there are recipients, and puts it into the store. The private key of
+ * `proofRecipient` is in the memory of this node only, and lets it prove what it has written.
+ */
 async function putBackup(
-  { ledger, store }: RunParts,
+  { keys, ledger, store }: RunParts,
   run: ClaimedRun,
-  { name, stream, signal }: Named,
+  { name, stream, signal, proofRecipient }: Keyed,
 ): Promise<WrittenObject> {
   const gzip = createGzip({ chunkSize: limits.gzipChunkBytes });
   const end = createLastCheck(() => assertOwn(ledger.renew(run)));
   let fault: unknown;
-  const piped = pipeline(stream.body, gzip, end, { signal }).catch((error: unknown) => {
-    fault = error;
-  });
+  const note = (error: unknown): void => {
+    fault ??= error;
+  };
+  const compressed = pipeline(stream.body, gzip, { signal }).catch(note);
+  const stored = proofRecipient === undefined ? gzip : await encryptStream(gzip, [...keys.recipients, proofRecipient]);
+  const piped = Promise.all([compressed, pipeline(stored, end, { signal }).catch(note)]);
   try {
     return await store.put(name, end, signal);
   } catch (error) {

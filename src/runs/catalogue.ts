@@ -1,4 +1,4 @@
-import type { CatalogueEntry, RunLedger, WrittenBackup } from '../domain/backup-run.ts';
+import type { CatalogueEntry, RunLedger, StoredBackup, WrittenBackup } from '../domain/backup-run.ts';
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
@@ -33,4 +33,10 @@ export function writtenOf({ name, bytes, sha256, manifestSha256, isBeingWritten 
       ? `The stored backup ${JSON.stringify(name)} is still being written. Try again when its run has ended.`
       : `The stored backup ${JSON.stringify(name)} is incomplete: its run ended before it was written. Use another one.`,
   );
+}
+
+/** Returns an entry as routes show it, without what only proofs and deletions compare. */
+export function toStoredBackup(entry: CatalogueEntry): StoredBackup {
+  const { runId: _, manifestSha256: __, isBeingWritten: ___, deletionBegunAt: ____, ...backup } = entry;
+  return backup;
 }

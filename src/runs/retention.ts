@@ -1,10 +1,7 @@
-import type { CatalogueEntry } from '../domain/backup-run.ts';
+import { type KeepPolicy, selectExpired } from '../backup/stored/retention.ts';
 import { readCatalogue } from './catalogue.ts';
 import { deleteIfUnchanged, deletionSignal } from './deletion.ts';
 import type { RunParts } from './parts.ts';
-
-/** Selects the names of the backups that a policy no longer keeps. */
-export type SelectExpired = (backups: CatalogueEntry[]) => string[];
 
 /**
  * Deletes the backups that the policy no longer keeps, one by one. Call it only after a success. The ledger has the
@@ -12,11 +9,12 @@ export type SelectExpired = (backups: CatalogueEntry[]) => string[];
  */
 export async function applyRetention(
   parts: Pick<RunParts, 'ledger' | 'store' | 'log'>,
-  selectExpired: SelectExpired,
+  policy: KeepPolicy,
   signal: AbortSignal,
 ): Promise<void> {
+  if (policy === 'all') return;
   const catalogue = await readCatalogue(parts.ledger);
-  const expired = new Set(selectExpired(catalogue));
+  const expired = new Set(selectExpired(catalogue, policy));
   for (const entry of catalogue.filter(({ name }) => expired.has(name)).reverse()) {
     signal.throwIfAborted();
     const bounded = deletionSignal(signal);

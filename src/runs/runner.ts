@@ -1,3 +1,4 @@
+import type { KeepPolicy } from '../backup/stored/retention.ts';
 import type { ClaimedRun } from '../domain/backup-run.ts';
 import { isLoomError, LoomError } from '../errors.ts';
 import { writeBackup } from './backup.ts';
@@ -5,14 +6,13 @@ import { findBackup, writtenOf } from './catalogue.ts';
 import { keepLease, type LeaseTiming, runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
 import type { Ping } from './ping.ts';
-import { disproves, proveBackup } from './proof.ts';
-import { applyRetention, type SelectExpired } from './retention.ts';
+import { disproves, proveBackup } from './proof/proof.ts';
+import { applyRetention } from './retention.ts';
 
 export interface RunnerOptions {
   parts: RunParts;
   timing: LeaseTiming;
-  /** Undefined if LOOM deletes nothing. */
-  selectExpired: SelectExpired | undefined;
+  policy: KeepPolicy;
   ping: Ping;
   /** Called with the error of each run that failed. */
   onFault(error: unknown): void;
@@ -103,7 +103,7 @@ async function takeBackup(parts: RunParts, run: ClaimedRun, signal: AbortSignal)
   const { ledger, log } = parts;
   const { backup, recordTaken } = await writeBackup(parts, run, signal);
   const proof = await proveBackup(parts, backup, { runId: run.id, signal });
-  if (proof.kind !== 'proven') throw new Error('a new backup has no key for its proof');
+  if (proof.kind !== 'proven') throw new Error('the node has no key for the proof of its own backup');
   const { restoreSeconds } = proof;
   if (!(await ledger.recordProven(run, { restoreSeconds }))) throw runLost();
   const { bytes } = backup.written;
@@ -158,10 +158,9 @@ async function recordFault(
   }
 }
 
-async function deleteExpired({ parts, selectExpired, onFault }: RunnerOptions, closing: AbortSignal): Promise<void> {
-  if (selectExpired === undefined) return;
+async function deleteExpired({ parts, policy, onFault }: RunnerOptions, closing: AbortSignal): Promise<void> {
   try {
-    await applyRetention(parts, selectExpired, closing);
+    await applyRetention(parts, policy, closing);
   } catch (error) {
     if (closing.aborted) return;
     onFault(error);

@@ -3,20 +3,21 @@
 // store as values. It must not know SQL, HTTP, or where objects lie.
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { KeepPolicy } from '../backup/stored/retention.ts';
+import type { Schedule } from '../backup/stored/schedule.ts';
 import type { BackupRun, RunLedger, StartedRun, StoredBackups } from '../domain/backup-run.ts';
 import type { ObjectStore } from '../domain/object-store.ts';
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { Log } from '../log.ts';
-import { findBackup, writtenOf } from './catalogue.ts';
+import { findBackup, toStoredBackup, writtenOf } from './catalogue.ts';
 import { deleteObjects, deletionSignal } from './deletion.ts';
 import type { LeaseTiming } from './lease.ts';
 import type { BackupVerbs, StoredKeys } from './parts.ts';
 import { createPing } from './ping.ts';
-import { openStoredText } from './proof.ts';
-import type { SelectExpired } from './retention.ts';
+import { openStoredText } from './proof/proof.ts';
 import { type Begun, createRunner } from './runner.ts';
-import { createScheduler, type SchedulerTiming, type Slots } from './scheduler.ts';
+import { createScheduler, type SchedulerTiming } from './scheduler.ts';
 import { createStoreWatch } from './store-watch.ts';
 import { sweep } from './sweep.ts';
 
@@ -25,10 +26,10 @@ export interface StoredBackupsOptions {
   store: ObjectStore;
   verbs: BackupVerbs;
   stateKey: string;
-  schedule: Slots;
-  drillSchedule: Slots;
-  /** Selects the backups to delete after a success. Undefined keeps all. */
-  selectExpired: SelectExpired | undefined;
+  schedule: Schedule;
+  drillSchedule: Schedule;
+  /** Says which backups stay after a success. */
+  policy: KeepPolicy;
   keys: StoredKeys;
   pingUrl?: string | undefined;
   log: Log;
@@ -55,12 +56,12 @@ export interface StoredBackupsHandle extends StoredBackups {
 
 /** Creates the verbs on stored backups, and the scheduler of a node. */
 export function createStoredBackups(options: StoredBackupsOptions): StoredBackupsHandle {
-  const { ledger, store, verbs, stateKey, keys, log, selectExpired } = options;
+  const { ledger, store, verbs, stateKey, keys, log, policy } = options;
   const timing = { ...usualTiming, ...options.timing };
   const parts = { ledger, store, verbs, stateKey, keys, log };
   const watch = createStoreWatch({ store, log });
   const ping = createPing(options.pingUrl, log);
-  const runner = createRunner({ parts, timing, selectExpired, ping, onFault: watch.note });
+  const runner = createRunner({ parts, timing, policy, ping, onFault: watch.note });
   const { schedule, drillSchedule } = options;
   const sweepAll = (signal: AbortSignal): Promise<void> => sweep(parts, signal);
   const scheduler = createScheduler({ ledger, runner, schedule, drillSchedule, sweep: sweepAll, log, timing });
@@ -68,7 +69,7 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
 
   return {
     store: store.address,
-    list: ({ limit, before }) => ledger.listBackups({ limit, before }),
+    list: async ({ limit, before }) => (await ledger.listBackups({ limit, before })).map(toStoredBackup),
     listRuns: (query) => ledger.listRuns(query),
     readRun: (id) => ledger.readRun(id),
     take: async () => toStarted(ledger, await runner.begin(() => ledger.claimNow('manual'))),
@@ -76,7 +77,7 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
     open: async (name, signal) => {
       const backup = await findBackup(ledger, name);
       writtenOf(backup);
-      return { backup, body: await store.get(name, signal) };
+      return { backup: toStoredBackup(backup), body: await store.get(name, signal) };
     },
     openPlain: (name, signal) => openStoredText(parts, name, signal),
     remove: async (name) => {

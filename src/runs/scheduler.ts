@@ -1,22 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Schedule } from '../backup/stored/schedule.ts';
 import type { ClaimedRun, RunLedger } from '../domain/backup-run.ts';
 import { isLoomError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Runner } from './runner.ts';
 
-/** The times of a schedule, by the database's clock. */
-export interface Slots {
-  /** Returns the last time that is not after `now`; undefined if there is none. */
-  lastSlot(now: Date): Date | undefined;
-  /** Returns the first time after `now`; undefined if there is none. */
-  nextSlot(now: Date): Date | undefined;
-}
-
 export interface SchedulerOptions {
   ledger: RunLedger;
   runner: Runner;
-  schedule: Slots;
-  drillSchedule: Slots;
+  schedule: Schedule;
+  drillSchedule: Schedule;
   /** Removes what other nodes left behind. Called when the node has no run to begin. */
   sweep(signal: AbortSignal): Promise<void>;
   log: Log;

@@ -5,11 +5,11 @@ import { limits } from '../limits.ts';
 import { readCatalogue } from './catalogue.ts';
 import { deleteIfUnchanged, deletionSignal } from './deletion.ts';
 import type { RunParts } from './parts.ts';
-import { PROOF_PREFIX } from './proof.ts';
+import { PROOF_PREFIX } from './proof/proof.ts';
 
 /**
  * Removes what nodes left behind that died or lost the database: scratch states of proofs, rows without an object,
- * incomplete objects, deletions that had begun, temporary objects. Any node may call it at any time, any number of times.
+ * incomplete objects, deletions that had begun, temporary objects. Any node may call it at any time, and repeat it.
  */
 export async function sweep(parts: RunParts, signal: AbortSignal): Promise<void> {
   await dropLeftProofs(parts);

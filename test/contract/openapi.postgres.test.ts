@@ -6,12 +6,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { errorCodes } from '../../src/errors.ts';
 import { readVersion } from '../../src/version.ts';
 import { takeViolations } from '../setup/answers/checks.ts';
+import { createFakeStoredBackups } from '../setup/backups/fake-stored-backups.ts';
 import { assertCodeDescribed, assertDescribed, type Received } from '../setup/node/described.ts';
 import { ADMIN_TOKEN, asAdmin, asClient, createTestServer, inject, type TestServer } from '../setup/node/http.ts';
 import { listen } from '../setup/node/http-proxy.ts';
 import { runProgramToEnd, startProgram, waitUntilReady } from '../setup/node/program.ts';
 import { exchange } from '../setup/node/raw.ts';
-import { createFakeStoredBackups } from '../setup/node/stored-backups.ts';
 
 interface Parameter {
   $ref?: string;

@@ -1,5 +1,5 @@
+import { RUN_ID, STORED_NAME } from '../setup/backups/fake-stored-backups.ts';
 import { asAdmin, mergePatch, type TestResponse, type TestServer } from '../setup/node/http.ts';
-import { RUN_ID, STORED_NAME } from '../setup/node/stored-backups.ts';
 
 type Step = [method: 'GET' | 'PUT' | 'PATCH' | 'DELETE' | 'POST', url: string, body?: string];
 

@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Store } from '../../src/domain/store.ts';
+import { createFakeStoredBackups } from '../setup/backups/fake-stored-backups.ts';
 import {
   asAdmin,
   asClient,
@@ -12,7 +13,6 @@ import {
   type TestServer,
   testConfig,
 } from '../setup/node/http.ts';
-import { createFakeStoredBackups } from '../setup/node/stored-backups.ts';
 import { callsOfEveryRoute } from './every-route.ts';
 
 let server: TestServer;

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { createFakeStoredBackups } from '../setup/backups/fake-stored-backups.ts';
 import { createTestServer, type TestServer } from '../setup/node/http.ts';
 import { openTestStore, type TestStore } from '../setup/node/store.ts';
-import { createFakeStoredBackups } from '../setup/node/stored-backups.ts';
 import { digestTables } from '../setup/server/digest.ts';
 import { callsOfEveryRoute } from './every-route.ts';
 

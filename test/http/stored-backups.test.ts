@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createFakeStoredBackups, type FakeStoredBackups, STORED_NAME } from '../setup/backups/fake-stored-backups.ts';
 import {
   asAdmin,
   asClient,
@@ -8,7 +9,6 @@ import {
   type TestServer,
   testConfig,
 } from '../setup/node/http.ts';
-import { createFakeStoredBackups, type FakeStoredBackups, STORED_NAME } from '../setup/node/stored-backups.ts';
 
 const URL = '/v1/admin/backups';
 const NEWEST = STORED_NAME.replace('25T', '26T');

@@ -5,6 +5,7 @@ import { parseStoredManifest } from '../../src/backup/stored/stored-manifest.ts'
 import { manifestNameOf } from '../../src/backup/stored/stored-name.ts';
 import type { BackupRun } from '../../src/domain/backup-run.ts';
 import { type BackupNode, type BackupSite, openBackupSite } from '../setup/backups/backup-node.ts';
+import { sampleByKind } from '../setup/depth.ts';
 import { outcomeOf } from '../setup/node/nodes.ts';
 
 let site: BackupSite;
@@ -77,10 +78,10 @@ describe('a stored backup', () => {
   });
 
   test('that the catalogue does not have is refused', async () => {
-    for (const verb of [at.runs.open('x', signal), at.runs.openPlain('x', signal), at.runs.remove('x')]) {
-      expect(await outcomeOf(verb)).toBe('stored_backup_not_found');
+    const { open, openPlain, remove, drill: prove } = at.runs;
+    for (const verb of [open, openPlain, remove, prove]) {
+      expect(await outcomeOf(verb('x', signal))).toBe('stored_backup_not_found');
     }
-    expect(await outcomeOf(at.runs.drill('x'))).toBe('stored_backup_not_found');
   });
 
   test('that is damaged fails before its last byte', async () => {
@@ -136,7 +137,8 @@ describe('a drill', () => {
     },
   };
 
-  test.each(Object.entries(damages))('finds %s, names the backup and withdraws its proof', async (_what, damage) => {
+  const sample = sampleByKind(Object.entries(damages), ([, { code }]) => code, { purpose: 'damages' });
+  test.each(sample)('finds %s, names the backup and withdraws its proof', async (_what, damage) => {
     await at.node.put('a', { text: 'older' });
     const older = String((await take()).name);
     await at.node.put('a', { text: 'newer' });

@@ -78,7 +78,7 @@ export function createNodeClient(options: TransportOptions) {
   };
 }
 
-/** Makes the requests about stored backups. A run that begins is answered at once, or within `waitSeconds` if it ends. */
+/** Makes the requests about stored backups. A request that begins a run waits for its end, up to `waitSeconds`. */
 function storedBackupRequests({ ask }: Transport) {
   const timeoutMs = limits.clientAnswerTimeoutMs;
   const start = (path: string, waitSeconds: number) =>

@@ -19,8 +19,8 @@ import {
 import { receiptSchema } from '../../domain/commit.ts';
 import { documentPageSchema, documentSummarySchema } from '../../domain/document.ts';
 import { documentsByName, jsonValue } from '../../domain/forms.ts';
+import { livenessSchema, readinessSchema } from '../../domain/health/readiness.ts';
 import { documentHistorySchema, recordedChangeSchema } from '../../domain/history.ts';
-import { livenessSchema, readinessSchema } from '../../domain/readiness.ts';
 import { deleteRequestSchema, undoRequestSchema } from '../../domain/request.ts';
 import { droppedScratchSchema, schemaReportSchema, scratchStateSchema } from '../../domain/state.ts';
 import { statusReportSchema } from '../../domain/status.ts';

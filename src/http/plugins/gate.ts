@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify';
-import type { Readiness } from '../../domain/readiness.ts';
+import type { Readiness } from '../../domain/health/readiness.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { assertKnownParameters } from '../request/query.ts';

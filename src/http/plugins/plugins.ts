@@ -6,8 +6,8 @@
  */
 import type { FastifyInstance } from 'fastify';
 import type { Config } from '../../config/config.ts';
+import type { Readiness } from '../../domain/health/readiness.ts';
 import type { MemoryBudgets } from '../../domain/memory.ts';
-import type { Readiness } from '../../domain/readiness.ts';
 import type { Log } from '../../log.ts';
 import type { Metrics } from '../../metrics.ts';
 import type { Connections } from '../connections.ts';

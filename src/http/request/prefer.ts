@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify';
 import { limits } from '../../limits.ts';
 
 /**
- * Returns the seconds for which the client prefers to wait (RFC 7240 §4.3), bounded by `limits.maxPreferredWaitSeconds`.
+ * Returns the seconds for which the client prefers to wait (RFC 7240 §4.3), at most `limits.maxPreferredWaitSeconds`.
  * Undefined without such a preference. A malformed one is ignored, as the RFC requires.
  */
 export function preferredWaitSeconds({ headers }: FastifyRequest): number | undefined {

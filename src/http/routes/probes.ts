@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify';
-import { livenessSchema, type Readiness, readinessSchema } from '../../domain/readiness.ts';
+import { livenessSchema, type Readiness, readinessSchema } from '../../domain/health/readiness.ts';
 import { jsonAnswer, type Operation } from '../openapi/operation.ts';
 import { operatorRoute } from '../route-config.ts';
 

@@ -6,8 +6,8 @@
  */
 import type { FastifyInstance } from 'fastify';
 import type { StoredBackups, StoredBackupsObservation } from '../../domain/backup-run.ts';
+import type { Readiness } from '../../domain/health/readiness.ts';
 import type { MemoryBudgets } from '../../domain/memory.ts';
-import type { Readiness } from '../../domain/readiness.ts';
 import type { ObservedHead } from '../../domain/state.ts';
 import type { StatusReport } from '../../domain/status.ts';
 import type { Store } from '../../domain/store.ts';
@@ -43,7 +43,7 @@ export interface RouteParts {
   peekHead: () => Promise<ObservedHead | undefined>;
   /** Undefined without a backup store. */
   storedBackups?: StoredBackups | undefined;
-  /** Observes the stored backups. Resolves with undefined without a store, or if the database does not answer in time. */
+  /** Observes the stored backups. Undefined without a store, or if the database does not answer in time. */
   peekStoredBackups: () => Promise<StoredBackupsObservation | undefined>;
   memory: MemoryBudgets;
   /** Counts the connections of clients. */

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { StoredBackups, StoredBackupsObservation } from '../../domain/backup-run.ts';
+import type { Readiness } from '../../domain/health/readiness.ts';
 import type { MemoryBudgets } from '../../domain/memory.ts';
-import type { Readiness } from '../../domain/readiness.ts';
 import type { ObservedHead } from '../../domain/state.ts';
 import { type StatusReport, statusReportSchema } from '../../domain/status.ts';
 import type { Store } from '../../domain/store.ts';

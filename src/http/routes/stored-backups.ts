@@ -194,7 +194,7 @@ export function registerStoredBackups(app: FastifyInstance, parts: StoredBackupR
   );
 }
 
-/** Answers 202 with the run, or 200 if it ends while the client prefers to wait. The run does not depend on the wait. */
+/** Answers 202 with the run, or 200 if it ends while the client prefers to wait. It goes on without the client. */
 async function sendRun(request: FastifyRequest, reply: FastifyReply, started: StartedRun): Promise<FastifyReply> {
   const waitSeconds = preferredWaitSeconds(request);
   reply.header('location', `${RUNS}/${started.run.id}`);

@@ -4,7 +4,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PostgresConfig } from '../../config/config.ts';
-import type { ProbeVerdict } from '../../domain/probe.ts';
+import type { ProbeVerdict } from '../../domain/health/probe.ts';
 import type { CommitFailures } from '../../domain/store.ts';
 import { limits } from '../../limits.ts';
 import type { Log } from '../../log.ts';

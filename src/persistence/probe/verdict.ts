@@ -1,4 +1,4 @@
-import type { ProbeVerdict } from '../../domain/probe.ts';
+import type { ProbeVerdict } from '../../domain/health/probe.ts';
 import type { ServingVerdict } from '../schema/serving.ts';
 
 export type CheckOutcome =

@@ -1,4 +1,4 @@
-import type { ProbeVerdict } from '../../domain/probe.ts';
+import type { ProbeVerdict } from '../../domain/health/probe.ts';
 import { tableRights } from './objects.ts';
 import { judgeSchema } from './serves.ts';
 import type { ServingFacts } from './serving-facts.ts';

@@ -5,9 +5,9 @@ import { backups } from '../../../src/cli/backups.ts';
 import { drill } from '../../../src/cli/drill.ts';
 import { restore } from '../../../src/cli/restore.ts';
 import { status } from '../../../src/cli/status.ts';
+import { createFakeStoredBackups, STORED_NAME } from '../../setup/backups/fake-stored-backups.ts';
 import { useClientSite } from '../../setup/cli/client-site.ts';
 import { asAdmin } from '../../setup/node/http.ts';
-import { createFakeStoredBackups, STORED_NAME } from '../../setup/node/stored-backups.ts';
 
 const stored = createFakeStoredBackups({ endsRuns: false });
 const site = useClientSite(stored);
@@ -103,6 +103,6 @@ it('status shows the store, the last proof and why the last run failed', async (
   stored.observation = observation;
   expect(code).toBe(0);
   expect(stdout).toContain('file:///var/lib/loom/backups: NOT up: store_refused: Correct the policy.\n');
-  expect(stdout).toMatch(/last proven 2026-11-25T22:57:28.451Z, .*, restored in 1\.5 s\n/);
+  expect(stdout).toMatch(/newest proven backup: 2026-11-25T22:57:28.451Z, .*, restored in 1\.5 s\n/);
   expect(stdout).toMatch(/last run FAILED at .*: store_refused: Correct the policy\.\n/);
 });

@@ -2,7 +2,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { ProbeVerdict } from '../../../src/domain/probe.ts';
+import type { ProbeVerdict } from '../../../src/domain/health/probe.ts';
 import { createProbe, type Probe, type ProbeOptions } from '../../../src/persistence/probe/probe.ts';
 import { ensureState } from '../../../src/persistence/state/state-row.ts';
 import { testConfig } from '../../setup/node/config.ts';

@@ -1,13 +1,16 @@
-// Room `backups`: nodes that take and prove stored backups, in the process of the test and in processes of their own. It
-// may import `node`, `object-store` and `server`.
+// Room `backups`: nodes that take and prove stored backups, in the process of the test and in processes of their own.
+// It may import `node`, `object-store` and `server`.
 
 import { randomUUID } from 'node:crypto';
+import type { Schedule } from '../../../src/backup/stored/schedule.ts';
 import type { RunLedger } from '../../../src/domain/backup-run.ts';
 import type { ObjectStore } from '../../../src/domain/object-store.ts';
+import { limits } from '../../../src/limits.ts';
 import { createLogger } from '../../../src/log.ts';
+import { createOperations } from '../../../src/persistence/activity/operations.ts';
 import { createRunLedger } from '../../../src/persistence/runs/ledger.ts';
+import { createStore } from '../../../src/persistence/store.ts';
 import { createStoredBackups, type StoredBackupsHandle, type StoredBackupsOptions } from '../../../src/runs/runs.ts';
-import type { Slots } from '../../../src/runs/scheduler.ts';
 import { openTestStore, type TestStore } from '../node/store.ts';
 import { createTestStore, type StoreKind, type TestStore as TestObjects } from '../object-store/object-store.ts';
 import { createTestDatabase, type TestDatabase } from '../server/database.ts';
@@ -31,13 +34,15 @@ export interface BackupSite {
 interface LedgerTiming {
   leaseMs?: number;
   backoffMs?: number;
+  /** Moves the clock of the node. */
+  wrapLedger?(ledger: RunLedger): RunLedger;
 }
 
 /** A schedule that never fires: only requests begin runs. */
-export const never: Slots = { lastSlot: () => undefined, nextSlot: () => undefined };
+export const never: Schedule = { lastSlot: () => undefined, nextSlot: () => undefined };
 
 /** A schedule that fires every `ms`. */
-export function every(ms: number): Slots {
+export function every(ms: number): Schedule {
   const at = (time: number): Date => new Date(time - (time % ms));
   return { lastSlot: (now) => at(now.getTime()), nextSlot: (now) => at(now.getTime() + ms) };
 }
@@ -69,22 +74,30 @@ export async function openBackupSite(kind: StoreKind = 'file'): Promise<BackupSi
 export async function openBackupNode(
   url: string,
   store: ObjectStore,
-  { leaseMs, backoffMs, ...options }: Partial<StoredBackupsOptions> & LedgerTiming = {},
+  { leaseMs, backoffMs, wrapLedger, ...options }: Partial<StoredBackupsOptions> & LedgerTiming = {},
 ): Promise<BackupNode> {
   const node = await openTestStore(url);
   const timing = { ...(leaseMs === undefined ? {} : { leaseMs }), ...(backoffMs === undefined ? {} : { backoffMs }) };
+  // Without the check of a route's codes: a run has others.
+  const verbs = createStore({
+    database: node.database,
+    stateKey: node.stateKey,
+    maxDocumentBytes: limits.maxDocumentBytes,
+    migrations: [],
+    operations: createOperations(),
+  });
   const ledger = createRunLedger(node.database, { stateKey: node.stateKey, node: randomUUID(), ...timing });
   const runs = createStoredBackups({
-    ledger,
+    ledger: wrapLedger?.(ledger) ?? ledger,
     store,
-    verbs: node.store,
+    verbs,
     stateKey: node.stateKey,
     schedule: never,
     drillSchedule: never,
-    selectExpired: undefined,
+    policy: 'all',
     keys: { recipients: [], identities: [] },
     log: createLogger({ level: 'silent' }),
-    timing: { ...fastTiming, ...(leaseMs === undefined ? {} : { leaseMs }) },
+    timing: { ...fastTiming, ...(leaseMs === undefined ? {} : { leaseMs, renewLeaseMs: leaseMs / 5 }) },
     ...options,
   });
   let closed: Promise<void> | undefined;

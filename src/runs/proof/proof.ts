@@ -1,16 +1,20 @@
+// src/runs/proof/ proves a stored backup: reads it back, restores it into a scratch state and compares that. It imports
+// what src/runs/ may, and knows nothing of schedules and runs.
+
 import { PassThrough, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { readStoredManifest } from '../backup/stored/stored-manifest.ts';
-import { manifestNameOf } from '../backup/stored/stored-name.ts';
-import type { BackupManifest, RestoreReport } from '../domain/backup.ts';
-import type { WrittenBackup } from '../domain/backup-run.ts';
-import { codeOf, type ErrorCode, isLoomError, LoomError } from '../errors.ts';
-import { limits } from '../limits.ts';
-import { findBackup, writtenOf } from './catalogue.ts';
+import { decryptStream } from '../../backup/stored/encryption.ts';
+import { readStoredManifest } from '../../backup/stored/stored-manifest.ts';
+import { manifestNameOf } from '../../backup/stored/stored-name.ts';
+import type { BackupManifest, RestoreReport } from '../../domain/backup.ts';
+import type { WrittenBackup } from '../../domain/backup-run.ts';
+import { codeOf, type ErrorCode, isLoomError, LoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
+import { findBackup, writtenOf } from '../catalogue.ts';
+import type { RunParts } from '../parts.ts';
 import { assertRestored, assertTrail } from './compare.ts';
 import { createDigestGate, type ExpectedBytes } from './gate.ts';
-import type { RunParts } from './parts.ts';
 import { createRestoreBody } from './restore-body.ts';
 
 /** Describes the backup to prove. `written` is what the catalogue has of it. */
@@ -129,10 +133,10 @@ export async function openPlain(
   const stored = await store.get(name, signal);
   const gate = createDigestGate({ name, ...written });
   const plain = createGunzip({ chunkSize: limits.gzipChunkBytes });
-  // The reader receives the error from `plain`, which the pipeline destroys with it.
-  pipeline(stored, gate, plain, { signal }).catch(() => undefined);
-  void isEncrypted;
-  void identities;
+  // The reader receives the error from `plain`, which the pipelines destroy with it.
+  pipeline(stored, gate, { signal }).catch(() => undefined);
+  const compressed = isEncrypted ? await decryptStream(gate, identities) : gate;
+  pipeline(compressed, plain, { signal }).catch(() => undefined);
   return plain;
 }
 
@@ -140,7 +144,16 @@ export async function openPlain(
 export async function openStoredText(parts: RunParts, name: string, signal: AbortSignal): Promise<Readable> {
   const entry = await findBackup(parts.ledger, name);
   const { identities } = parts.keys;
+  if (entry.encrypted && identities.length === 0) throw noIdentity(name);
   return await openPlain(parts, { name, written: writtenOf(entry), isEncrypted: entry.encrypted, identities }, signal);
+}
+
+function noIdentity(name: string): LoomError {
+  return new LoomError(
+    'identity_missing',
+    `The stored backup ${JSON.stringify(name)} is encrypted, and this node has no key. Set LOOM_BACKUP_IDENTITY_FILE to ` +
+      'the file with its secret key.',
+  );
 }
 
 /** Drops the scratch state of a proof. A sweep drops what is left after a failure. */
@@ -172,7 +185,8 @@ const contentCodes: ReadonlySet<ErrorCode> = new Set([
 
 /** Returns whether an error says something about the content of a backup, which damage in the store can explain. */
 function isAboutContent(error: unknown): boolean {
-  if (isLoomError(error)) return contentCodes.has(error.code) || error.code.startsWith('backup_');
+  if (isLoomError(error))
+    return contentCodes.has(error.code) || (error.code.startsWith('backup_') && error.code !== 'backup_running');
   return codeOf(error)?.startsWith('Z_') === true;
 }
 

@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import { databaseChecks, type ProbeVerdict, probeReasons, schemaChecks } from './probe.ts';
 
+// src/domain/health/ defines whether a node is ready, and why not. It may import zod. It must not know how the probe
+// checks the database, nor the routes that answer from it.
+
 /** Defines the answer of `GET /live`. */
 export const livenessSchema = z.object({ ok: z.literal(true) });
 

@@ -1,6 +1,6 @@
 import { Transform } from 'node:stream';
-import type { BackupManifest } from '../domain/backup.ts';
-import { limits } from '../limits.ts';
+import type { BackupManifest } from '../../domain/backup.ts';
+import { limits } from '../../limits.ts';
 
 const MANIFEST_MEMBER = '\n"manifest":';
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { Transform } from 'node:stream';
-import { LoomError } from '../errors.ts';
+import { LoomError } from '../../errors.ts';
 
 /** Describes the stored bytes that the catalogue or the manifest names. */
 export interface ExpectedBytes {

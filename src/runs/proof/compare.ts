@@ -1,6 +1,6 @@
-import type { AuditHead, AuditVerdict } from '../domain/audit.ts';
-import type { BackupManifest, RestoreReport } from '../domain/backup.ts';
-import { LoomError } from '../errors.ts';
+import type { AuditHead, AuditVerdict } from '../../domain/audit.ts';
+import type { BackupManifest, RestoreReport } from '../../domain/backup.ts';
+import { LoomError } from '../../errors.ts';
 
 /**
  * Compares a scratch state, as the database has it, with the manifest in the backup. Throws `proof_mismatch` with the

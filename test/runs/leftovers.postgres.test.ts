@@ -1,0 +1,236 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { parseKeepPolicy } from '../../src/backup/stored/retention.ts';
+import { makeStoredName, manifestNameOf } from '../../src/backup/stored/stored-name.ts';
+import type { ClaimedRun } from '../../src/domain/backup-run.ts';
+import type { ObjectStore } from '../../src/domain/object-store.ts';
+import { LoomError } from '../../src/errors.ts';
+import { createLogger } from '../../src/log.ts';
+import { readCatalogue } from '../../src/runs/catalogue.ts';
+import { sweep } from '../../src/runs/sweep.ts';
+import { type BackupNode, type BackupSite, every, openBackupSite } from '../setup/backups/backup-node.ts';
+import { outcomeOf } from '../setup/node/nodes.ts';
+import { waitUntil } from '../setup/node/program.ts';
+
+const LEASE_MS = 500;
+
+let site: BackupSite;
+let at: BackupNode;
+beforeEach(async () => {
+  site = await openBackupSite();
+  at = await site.open({ leaseMs: LEASE_MS });
+  await at.node.put('a', 1);
+});
+afterEach(() => site.close());
+
+const signal = new AbortController().signal;
+
+/** Sweeps as a node does whose clock is this much ahead. */
+function sweepAt(aheadMs = 0): Promise<void> {
+  const { ledger, node } = at;
+  const readClock = async () => new Date((await ledger.readClock()).getTime() + aheadMs);
+  const parts = { verbs: node.store, stateKey: node.stateKey, keys: { recipients: [], identities: [] } };
+  const log = createLogger({ level: 'silent' });
+  return sweep({ ...parts, ledger: { ...ledger, readClock }, store: site.objects.open(), log }, signal);
+}
+
+async function take(): Promise<string> {
+  const run = await (await at.runs.take()).ended;
+  expect(run).toMatchObject({ outcome: 'proven' });
+  return String(run.name);
+}
+
+/** Claims a run and names its backup, as a node does that dies next. */
+async function die(atSecond: number): Promise<{ run: ClaimedRun; name: string }> {
+  const run = await at.ledger.claimNow('manual');
+  const takenAt = `2026-01-01T00:00:${String(atSecond).padStart(2, '0')}.000Z`;
+  const backup = { takenAt, revision: 1, encrypted: false };
+  const name = makeStoredName({ stateKey: 'default', ...backup });
+  await at.ledger.nameBackup(run, { name, ...backup });
+  return { run, name };
+}
+
+/** Lets the leases end, and ends the runs of dead nodes. No run begins: all their attempts are used up. */
+async function abandon(): Promise<void> {
+  await sleep(LEASE_MS + 50);
+  await site.database.pool.query(
+    `update loom_backup_run set outcome = 'abandoned', ended_at = clock_timestamp() where outcome = 'running'`,
+  );
+}
+
+const namesOf = async () => (await site.objects.names()).toSorted();
+
+describe('a sweep', () => {
+  test('drops the scratch states of proofs whose run has ended, and no others', async () => {
+    const { run } = await die(1);
+    const backup = await at.node.backup();
+    await at.node.restore(backup, { into_scratch: `proof-${run.id}` });
+    await at.node.restore(backup, { into_scratch: 'proof-of-an-operator' });
+    await sweepAt();
+    expect(await at.node.store.readScratchStates()).toHaveLength(2);
+    await abandon();
+    await sweepAt();
+    expect(await at.node.store.readScratchStates()).toMatchObject([{ state_key: 'proof-of-an-operator' }]);
+  });
+
+  test('removes what is incomplete, but an object only after a newer proof', async () => {
+    const [without, with_] = [await die(1), await die(2)];
+    await site.objects.write(with_.name, Buffer.from('begun'));
+    await sweepAt();
+    expect(await readCatalogue(at.ledger)).toHaveLength(2);
+    await abandon();
+    await sweepAt();
+    expect((await readCatalogue(at.ledger)).map(({ name }) => name)).toEqual([with_.name]);
+    expect(await namesOf()).toEqual([with_.name]);
+    const newer = await take();
+    await sweepAt();
+    expect((await readCatalogue(at.ledger)).map(({ name }) => name)).toEqual([newer]);
+    expect(await namesOf()).toEqual([newer, manifestNameOf(newer)]);
+    expect(without.name).not.toBe(newer);
+  });
+
+  test('finishes a deletion that another node has left, wherever it was interrupted', async () => {
+    const names = [await take(), await take(), await take(), await take()];
+    const [whole = '', half = '', gone = ''] = names;
+    for (const name of [whole, half, gone]) expect(await at.ledger.beginDeletion(name, true)).toBe(true);
+    await site.objects.delete(manifestNameOf(half));
+    await site.objects.delete(manifestNameOf(gone));
+    await site.objects.delete(gone);
+    // Another node may still be at it.
+    await sweepAt();
+    expect(await readCatalogue(at.ledger)).toHaveLength(4);
+    await sweepAt(120_000);
+    expect((await readCatalogue(at.ledger)).map(({ name }) => name)).toEqual([names[3]]);
+    expect(await namesOf()).toHaveLength(2);
+  });
+
+  test('cancels a deletion that the rules forbid by now', async () => {
+    const [older, newer] = [await take(), await take()];
+    expect(await at.ledger.beginDeletion(older, true)).toBe(true);
+    await site.objects.delete(newer);
+    expect(await (await at.runs.drill(newer)).ended).toMatchObject({ outcome: 'failed' });
+    await sweepAt(120_000);
+    const [, kept] = await readCatalogue(at.ledger);
+    expect(kept).toMatchObject({ name: older, deletionBegunAt: null });
+    expect(await namesOf()).toContain(older);
+  });
+
+  test('deletes temporary objects that are older than an hour, unless a run goes on', async () => {
+    await site.objects.abandon('loom-default-20260101T000000.000Z-r1.json.gz');
+    await site.objects.abandon('loom-other-20260101T000000.000Z-r1.json.gz');
+    await sweepAt(59 * 60_000);
+    expect(await namesOf()).toHaveLength(2);
+    await die(1);
+    await sweepAt(61 * 60_000);
+    expect(await namesOf()).toHaveLength(2);
+    await abandon();
+    await sweepAt(61 * 60_000);
+    expect(await namesOf()).toEqual([expect.stringContaining('loom-other-')]);
+  });
+});
+
+describe('retention', () => {
+  test('deletes after a success what the policy does not keep', async () => {
+    const keeper = await site.open({ policy: parseKeepPolicy('last=2') });
+    const names: string[] = [];
+    for (let index = 0; index < 4; index += 1) names.push(String((await (await keeper.runs.take()).ended).name));
+    expect((await readCatalogue(at.ledger)).map(({ name }) => name)).toEqual([names[3], names[2]]);
+    expect(await namesOf()).toHaveLength(4);
+  });
+
+  test('keeps a backup that differs from the catalogue, and notes it', async () => {
+    const keeper = await site.open({ policy: parseKeepPolicy('last=1') });
+    const damaged = await take();
+    await site.objects.write(damaged, Buffer.from('something else'));
+    const newer = String((await (await keeper.runs.take()).ended).name);
+    expect(await readCatalogue(at.ledger)).toMatchObject([
+      { name: newer, fault: null },
+      { name: damaged, deletionBegunAt: null, proven_at: null, fault: { code: 'stored_backup_damaged' } },
+    ]);
+    expect(await namesOf()).toContain(damaged);
+    // A person may delete it all the same.
+    await at.runs.remove(damaged);
+    expect(await namesOf()).toEqual([newer, manifestNameOf(newer)]);
+  });
+
+  test('and a person never delete the newest proven backup', async () => {
+    const only = await take();
+    expect(await outcomeOf(at.runs.remove(only))).toBe('stored_backup_kept');
+    await take();
+    await at.runs.remove(only);
+    expect(await outcomeOf(at.runs.remove(only))).toBe('stored_backup_not_found');
+  });
+});
+
+describe('a run', () => {
+  test('whose lease has ended is aborted, and leaves no object without a row', async () => {
+    const { ended } = await at.runs.take();
+    await site.database.pool.query(`update loom_backup_run set node = 'another'`);
+    expect(await ended).toMatchObject({ outcome: 'running', node: 'another' });
+    const catalogue = await readCatalogue(at.ledger);
+    const known = catalogue.flatMap(({ name }) => [name, manifestNameOf(name)]);
+    expect((await namesOf()).filter((name) => !known.includes(name))).toEqual([]);
+    expect(await at.node.store.readScratchStates()).toEqual([]);
+  });
+
+  test('that is taken over just before its end deletes what it has written', async () => {
+    const objects = site.objects.open();
+    const late: ObjectStore = {
+      ...objects,
+      put: async (...of) => {
+        const written = await objects.put(...of);
+        if (of[0].endsWith('.manifest.json')) {
+          await site.database.pool.query(`update loom_backup_run set node = 'another'`);
+        }
+        return written;
+      },
+    };
+    const slow = await site.open({ store: late });
+    expect(await (await slow.runs.take()).ended).toMatchObject({ outcome: 'running', node: 'another' });
+    expect(await namesOf()).toEqual([]);
+  });
+
+  test.each(['the backup', 'its manifest'])('keeps nothing in the store if it cannot write %s', async (what) => {
+    const objects = site.objects.open();
+    const full = new LoomError('store_full', 'The disk is full.');
+    const store: ObjectStore = {
+      ...objects,
+      put: (name, content, aborts) =>
+        name.endsWith('.manifest.json') === (what === 'its manifest')
+          ? Promise.reject(full)
+          : objects.put(name, content, aborts),
+    };
+    const kept = await take();
+    const failing = await site.open({ store, policy: parseKeepPolicy('last=1') });
+    const run = await (await failing.runs.take()).ended;
+    expect(run).toMatchObject({ outcome: 'failed', code: 'store_full', detail: 'The disk is full.' });
+    expect(await namesOf()).toEqual([kept, manifestNameOf(kept)]);
+    expect(await failing.runs.observe()).toMatchObject({ storeIsUp: false, lastFailure: { id: run.id } });
+  });
+
+  test('of a node that shuts down is taken over at once, however long the lease is', async () => {
+    const hangs: ObjectStore = {
+      ...site.objects.open(),
+      put: (_name, content, aborts) =>
+        new Promise((_resolve, reject) => aborts.addEventListener('abort', () => reject(content.destroy()))),
+    };
+    const leaving = await site.open({ leaseMs: 3_600_000, schedule: every(24 * 3_600_000), store: hangs });
+    leaving.runs.start();
+    await waitUntil(
+      () => at.ledger.observe(),
+      ({ running }) => running.length === 1,
+    );
+    await leaving.close();
+    const staying = await site.open({ leaseMs: 3_600_000, schedule: every(24 * 3_600_000) });
+    staying.runs.start();
+    await waitUntil(
+      () => staying.runs.listRuns({ limit: 10 }),
+      (runs) => runs.some(({ outcome }) => outcome === 'proven'),
+    );
+    const runs = await staying.runs.listRuns({ limit: 10 });
+    expect(runs.map(({ kind, attempt, outcome }) => ({ kind, attempt, outcome }))).toEqual([
+      { kind: 'scheduled', attempt: 2, outcome: 'proven' },
+      { kind: 'scheduled', attempt: 1, outcome: 'abandoned' },
+    ]);
+  });
+});
