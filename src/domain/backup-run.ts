@@ -196,9 +196,16 @@ export interface RunLedger {
 }
 
 export interface RunObservation {
+  /** End of the last run that wrote a backup and proved it. */
   lastSuccessAt: string | null;
+  /**
+   * Time of the snapshot of the newest backup with a proof: what a restore would bring back. A drill of an old backup
+   * does not move it, and a withdrawn proof moves it back.
+   */
   lastProvenAt: string | null;
+  /** Time of the restore of the last proof, also by a drill. */
   lastRestoreSeconds: number | null;
+  /** Size of the backup of the last success. */
   lastBytes: number | null;
   /** The last failed run, if none has succeeded after it. */
   lastFailure: BackupRun | null;

@@ -135,9 +135,8 @@ export const dataLimits = {
   maxPlanNames: 100,
 
   /**
-   * Bounds the elements of `documents` in a restore request. PostgreSQL compares each document of the backup with each
-   * prefix, before the state is locked: a million documents and a thousand prefixes take about a minute. As one member
-   * of the request, all of them together also have at most `maxBackupMemberBytes`.
+   * Bounds the elements of `documents` in a restore request, which the audit entry of the restore repeats. As one
+   * member of the request, all of them together also have at most `maxBackupMemberBytes`.
    */
   maxSelectedDocuments: 1_000,
 

@@ -31,14 +31,41 @@ export async function writeBackup(
     const name = makeStoredName({ stateKey, takenAt, revision, encrypted: isEncrypted });
     await assertOwn(ledger.nameBackup(run, { name, takenAt, revision, encrypted: isEncrypted }));
     const key = isEncrypted ? await createEphemeralKey() : undefined;
-    const written = await putBackup(parts, run, { name, stream, signal, proofRecipient: key?.recipient });
-    const manifestSha256 = await putManifest(parts, { name, stream, written, signal });
-    const whole: WrittenBackup = { ...written, manifestSha256 };
-    await assertOwn(ledger.recordWritten(run, whole));
+    const named = { name, stream, signal, proofRecipient: key?.recipient };
+    const written = await putBoth(parts, run, named);
+    if (!(await ledger.recordWritten(run, written))) {
+      await removeOwn(parts, name);
+      throw runLost();
+    }
     const identities = key === undefined ? [] : [key.identity];
-    return { backup: { name, written: whole, isEncrypted, identities }, recordTaken: stream.recordTaken };
+    return { backup: { name, written, isEncrypted, identities }, recordTaken: stream.recordTaken };
   } finally {
     stream.body.destroy();
+  }
+}
+
+/** Puts the backup, then its manifest. If the manifest fails, the store does not keep the backup either. */
+async function putBoth(parts: RunParts, run: ClaimedRun, named: Keyed): Promise<WrittenBackup> {
+  const written = await putBackup(parts, run, named);
+  try {
+    return { ...written, manifestSha256: await putManifest(parts, { ...named, written }) };
+  } catch (error) {
+    await removeOwn(parts, named.name);
+    throw error;
+  }
+}
+
+/**
+ * Deletes what this run has written. The name is this run's alone, so no other run has written it. A sweep deletes what
+ * is left after a failure.
+ */
+async function removeOwn({ store, log }: RunParts, name: string): Promise<void> {
+  const signal = AbortSignal.timeout(limits.removeOwnMs);
+  try {
+    await store.delete(manifestNameOf(name), signal);
+    await store.delete(name, signal);
+  } catch (error) {
+    log.warn({ err: error, backup: name }, 'an incomplete stored backup could not be deleted yet');
   }
 }
 
@@ -46,6 +73,11 @@ interface Named {
   name: string;
   stream: BackupStream;
   signal: AbortSignal;
+}
+
+interface Keyed extends Named {
+  /** The public key of the node's own proof; undefined in plain text. */
+  proofRecipient: string | undefined;
 }
 
 /** Throws `run_lost` if the ledger answers that the run is no longer this node's. */
@@ -60,7 +92,7 @@ async function assertOwn(answer: Promise<boolean>): Promise<void> {
 async function putBackup(
   { keys, ledger, store }: RunParts,
   run: ClaimedRun,
-  { name, stream, signal, proofRecipient }: Named & { proofRecipient: string | undefined },
+  { name, stream, signal, proofRecipient }: Keyed,
 ): Promise<WrittenObject> {
   const gzip = createGzip({ chunkSize: limits.gzipChunkBytes });
   const end = createLastCheck(() => assertOwn(ledger.renew(run)));

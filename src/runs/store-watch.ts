@@ -42,10 +42,14 @@ export function createStoreWatch({ store, log }: { store: ObjectStore; log: Log 
   }
 
   async function watch(): Promise<void> {
+    let checkedMs = Number.NEGATIVE_INFINITY;
     while (!closing.signal.aborted) {
-      await check();
-      const pauseMs = isUp === true ? limits.storeCheckMs : limits.storeRecheckMs;
-      await sleep(pauseMs, undefined, { signal: closing.signal }).catch(() => undefined);
+      // A run may have found a fault since the last look.
+      if (isUp !== true || performance.now() - checkedMs >= limits.storeCheckMs) {
+        await check();
+        checkedMs = performance.now();
+      }
+      await sleep(limits.storeRecheckMs, undefined, { signal: closing.signal }).catch(() => undefined);
     }
   }
 

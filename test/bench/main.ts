@@ -21,6 +21,7 @@ import { benchmarkEncrypt } from './size/encrypt.ts';
 import { benchmarkFlat } from './size/flat.ts';
 import { benchmarkMemory } from './size/memory.ts';
 import { benchmarkPatch } from './size/patch.ts';
+import { benchmarkStored } from './size/stored.ts';
 import { benchmarkVerifyFile } from './size/verify-file.ts';
 import { benchmarkWaits } from './size/waits.ts';
 import { benchmarkTransfer } from './transfer.ts';
@@ -48,6 +49,7 @@ const benchmarks: Record<string, Benchmark> = {
   patch: benchmarkPatch,
   memory: benchmarkMemory,
   waits: benchmarkWaits,
+  stored: benchmarkStored,
 };
 
 const usage = `npm run bench -- [NAME ...] [--runs N] [--json FILE] [--full | --entries N]

@@ -4,6 +4,7 @@ import { parseKeepPolicy } from '../../src/backup/stored/retention.ts';
 import { makeStoredName, manifestNameOf } from '../../src/backup/stored/stored-name.ts';
 import type { ClaimedRun } from '../../src/domain/backup-run.ts';
 import type { ObjectStore } from '../../src/domain/object-store.ts';
+import { LoomError } from '../../src/errors.ts';
 import { createLogger } from '../../src/log.ts';
 import { readCatalogue } from '../../src/runs/catalogue.ts';
 import { sweep } from '../../src/runs/sweep.ts';
@@ -170,6 +171,41 @@ describe('a run', () => {
     const known = catalogue.flatMap(({ name }) => [name, manifestNameOf(name)]);
     expect((await namesOf()).filter((name) => !known.includes(name))).toEqual([]);
     expect(await at.node.store.readScratchStates()).toEqual([]);
+  });
+
+  test('that is taken over just before its end deletes what it has written', async () => {
+    const objects = site.objects.open();
+    const late: ObjectStore = {
+      ...objects,
+      put: async (...of) => {
+        const written = await objects.put(...of);
+        if (of[0].endsWith('.manifest.json')) {
+          await site.database.pool.query(`update loom_backup_run set node = 'another'`);
+        }
+        return written;
+      },
+    };
+    const slow = await site.open({ store: late });
+    expect(await (await slow.runs.take()).ended).toMatchObject({ outcome: 'running', node: 'another' });
+    expect(await namesOf()).toEqual([]);
+  });
+
+  test.each(['the backup', 'its manifest'])('keeps nothing in the store if it cannot write %s', async (what) => {
+    const objects = site.objects.open();
+    const full = new LoomError('store_full', 'The disk is full.');
+    const store: ObjectStore = {
+      ...objects,
+      put: (name, content, aborts) =>
+        name.endsWith('.manifest.json') === (what === 'its manifest')
+          ? Promise.reject(full)
+          : objects.put(name, content, aborts),
+    };
+    const kept = await take();
+    const failing = await site.open({ store, policy: parseKeepPolicy('last=1') });
+    const run = await (await failing.runs.take()).ended;
+    expect(run).toMatchObject({ outcome: 'failed', code: 'store_full', detail: 'The disk is full.' });
+    expect(await namesOf()).toEqual([kept, manifestNameOf(kept)]);
+    expect(await failing.runs.observe()).toMatchObject({ storeIsUp: false, lastFailure: { id: run.id } });
   });
 
   test('of a node that shuts down is taken over at once, however long the lease is', async () => {

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { limits } from '../../limits.ts';
 
-// src/backup/stored/ makes what lies in a backup store: names, manifests, encryption. It may import domain, errors,
-// limits, zod, Node's modules and age-encryption. It must not know a store, the database or HTTP.
+// src/backup/stored/ makes what lies in a backup store: names, manifests, encryption. It also has the schedule of the
+// backups and the rule of which to keep. It may import domain, errors, limits, zod, Node's modules, age-encryption and
+// croner. It must not know a store, the database or HTTP.
 
 /** Describes the parts of the name of a stored backup. */
 export interface StoredName {

@@ -1,16 +1,22 @@
-import { parseSelectedName } from '../../backup/check/selection.ts';
+import { parseSelectedName, type SelectedName } from '../../backup/check/selection.ts';
 import type { StateHead } from '../../domain/state.ts';
 import { LoomError, shortText } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import type { Queries } from '../connection/connection.ts';
 import { type DocumentsPlan, readStagedChanges } from './documents.ts';
 
+interface SelectedElement extends SelectedName {
+  /** Place in the request, from 0. */
+  index: number;
+}
+
 /** Describes the documents that a restore selects. Only these are left in `loom_stage_document`. */
 export interface StagedSelection {
   names: string[];
+  /** In byte order. No prefix begins with another one. */
   prefixes: string[];
   /** The elements of the request that select no document of the backup. */
-  absent: { index: number; text: string; isPrefix: boolean }[];
+  absent: SelectedElement[];
 }
 
 /** Is above every name with a prefix, once appended to the prefix: a name has no more than these bytes. */
@@ -32,21 +38,45 @@ const SELECTED_LIVE = `
 export async function selectStaged(queries: Queries, elements: readonly string[]): Promise<StagedSelection> {
   const selected = elements.map((element, index) => ({ index, ...parseSelectedName(element) }));
   const names = selected.filter(({ isPrefix }) => !isPrefix).map(({ text }) => text);
-  const prefixes = selected.filter(({ isPrefix }) => isPrefix).map(({ text }) => text);
+  const prefixes = shortestPrefixes(selected.filter(({ isPrefix }) => isPrefix).map(({ text }) => text));
+  // Only the last prefix that is not above a name can be one of it, because no prefix begins with another one.
   await queries.execute(
     `delete from loom_stage_document
-      where not (name = any ($1::text[]) or exists (select from unnest($2::text[]) p where starts_with(name, p)))`,
+      where (name = any ($1::text[]) or starts_with(name, ($2::text[])[width_bucket(name, $2::text[])])) is not true`,
     [names, prefixes],
   );
+  await queries.execute('create index on loom_stage_document (name)');
   await queries.execute('analyze loom_stage_document (name)');
-  const absent = await queries.rows<{ index: number }>(
-    `select place::int - 1 as index from unnest($1::text[], $2::boolean[]) with ordinality e (text, is_prefix, place)
-      where case when is_prefix then not exists (select from loom_stage_document where starts_with(name, text))
-                 else text not in (select name from loom_stage_document) end`,
-    [selected.map(({ text }) => text), selected.map(({ isPrefix }) => isPrefix)],
+  return { names, prefixes, absent: await elementsWithout(queries, 'loom_stage_document', selected) };
+}
+
+/** Sorts the prefixes in byte order, without those that begin with another one. */
+function shortestPrefixes(prefixes: string[]): string[] {
+  const sorted = prefixes.map((prefix) => Buffer.from(prefix)).sort(Buffer.compare);
+  const shortest: string[] = [];
+  for (const prefix of sorted.map(String)) {
+    const last = shortest.at(-1);
+    if (last === undefined || !prefix.startsWith(last)) shortest.push(prefix);
+  }
+  return shortest;
+}
+
+/** Returns the elements that select none of the names in `rows`, an SQL table or subquery with an index on `name`. */
+async function elementsWithout(
+  queries: Queries,
+  rows: string,
+  elements: SelectedElement[],
+): Promise<SelectedElement[]> {
+  const found = await queries.rows<{ place: number }>(
+    `select place from unnest($1::text[], $2::boolean[]) with ordinality e (text, is_prefix, place)
+      where not case when is_prefix
+                     then exists (select from ${rows} where name >= e.text and name <= e.text || ${LAST_NAME})
+                     else exists (select from ${rows} where name = e.text) end
+      order by place`,
+    [elements.map(({ text }) => text), elements.map(({ isPrefix }) => isPrefix)],
   );
-  const indexes = new Set(absent.map(({ index }) => index));
-  return { names, prefixes, absent: selected.filter(({ index }) => indexes.has(index)) };
+  const places = new Set(found.map(({ place }) => place - 1));
+  return elements.filter((_element, place) => places.has(place));
 }
 
 /**
@@ -74,18 +104,10 @@ export async function planSelected(
 }
 
 /** Throws unless each element that the backup lacks selects a live document, which is then staged to be removed. */
-async function assertSelects(queries: Queries, absent: StagedSelection['absent']): Promise<void> {
+async function assertSelects(queries: Queries, absent: SelectedElement[]): Promise<void> {
   if (absent.length === 0) return;
-  const first = await queries.firstRow<{ index: number }>(
-    `select place::int - 1 as index from unnest($1::text[], $2::boolean[]) with ordinality e (text, is_prefix, place)
-      where not case when is_prefix then exists (
-                       select from loom_stage_change
-                        where kind = 'removed' and name >= e.text and name <= e.text || ${LAST_NAME})
-                     else exists (select from loom_stage_change where kind = 'removed' and name = e.text) end
-      order by place limit 1`,
-    [absent.map(({ text }) => text), absent.map(({ isPrefix }) => isPrefix)],
-  );
-  const unmatched = first === undefined ? undefined : absent[first.index];
+  const removed = `(select name from loom_stage_change where kind = 'removed') removed`;
+  const [unmatched] = await elementsWithout(queries, removed, absent);
   if (unmatched === undefined) return;
   const { index, text, isPrefix } = unmatched;
   const shown = JSON.stringify(shortText(text));

@@ -25,7 +25,7 @@ export async function claimSlot(
   const row = await database.firstRow<ClaimedRun>(
     `with backup as (
        update loom_backup_run set drill_until = ${afterMs('$4')}
-        where state_key = $1 and name = $5 and ${IS_READABLE}
+        where state_key = $1 and name = $5 and ${IS_READABLE} and ${SCHEMA_SERVES}
           and $6 = 'drill' and not exists (select from loom_backup_run where state_key = $1 and kind = $6 and slot = $7)
        returning id
      )
@@ -120,8 +120,8 @@ function maxBackoffMs(backoffMs: number): number {
 }
 
 /**
- * The lock on the row of the last attempt decides which node claims the next one. Rows of earlier attempts never change,
- * so it does not matter that the statement may have begun before the lock.
+ * The lock on the row of the last attempt decides which node claims the next one. The rows of earlier attempts never
+ * change, so it does not matter that the statement may have begun before the lock.
  */
 const CLAIM_RETRY = `
   with due as (
