@@ -36,7 +36,7 @@ export function createPing(url: string | undefined, log: Log): Ping {
 /** Adds `/fail` to the path. The query stays. */
 function toFailUrl(url: URL): URL {
   const failure = new URL(url);
-  failure.pathname = `${url.pathname.replace(/\/+$/, '')}/fail`;
+  failure.pathname = `${url.pathname}${url.pathname.endsWith('/') ? '' : '/'}fail`;
   return failure;
 }
 
