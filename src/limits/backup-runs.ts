@@ -2,7 +2,8 @@
 export const backupRunLimits = {
   /**
    * Bounds how long a run stays with a node that renews no lease: a pause of the node or the database may take some
-   * seconds. After this time another node takes over, so a node that died costs a schedule half a minute.
+   * seconds. After this time another node takes over, so a node that died costs a schedule half a minute. Nodes take a
+   * lease of more than twice this time for one from before a jump of the clock, so no version may more than double it.
    */
   backupLeaseMs: 30_000,
 

@@ -34,7 +34,8 @@ describe('the catalogue', () => {
     expect(first).toMatchObject({ backups: [{ name: NEWEST }], next: NEWEST });
     const second = (await send('GET', `${URL}?limit=1&before=${first.next}`)).json();
     expect(second).toMatchObject({ backups: [{ name: STORED_NAME }], next: null });
-    expect((await send('GET', `${URL}?limit=0`)).json().code).toBe('invalid_parameter');
+    for (const query of ['limit=0', 'before=absent'])
+      expect((await send('GET', `${URL}?${query}`)).json().code).toBe('invalid_parameter');
   });
 
   test('a backup is downloaded as it lies there', async () => {
@@ -97,6 +98,14 @@ describe('runs', () => {
     expect(answer.status).toBe(200);
     expect(answer.headers['preference-applied']).toBe('wait=60');
     expect(answer.json()).toMatchObject({ kind: 'drill', outcome: 'verified', name: NEWEST });
+  });
+
+  test('a run that another node takes over has not ended', async () => {
+    const waiting = send('POST', URL, { prefer: 'wait=60' });
+    await Promise.race([waiting, backups.nextRun()]);
+    backups.endRun({ outcome: 'running', ended_at: null });
+    const answer = await waiting;
+    expect([answer.status, answer.json().outcome]).toEqual([202, 'running']);
   });
 
   test.each([

@@ -115,9 +115,10 @@ test('a pipe or a link is no object, and does not block', async () => {
 test('a sweep deletes only temporary files of LOOM', async () => {
   const store = open(directory);
   const others = ['.hidden', '.other.part', 'loom-a-1.part', 'notes.txt'];
-  for (const name of [...others, '.loom-a-1.0123.part', '.check.0123.part']) await writeFile(join(directory, name), '');
+  const own = ['.loom-a-1.0123.part', '.check.0123.part', '..check.0123.part.4567.part'];
+  for (const name of [...others, ...own]) await writeFile(join(directory, name), '');
   const now = new Date(Date.now() + 10_000);
-  expect(await store.sweep('loom-a-', { olderThanMs: 0, now }, signal)).toBe(2);
+  expect(await store.sweep('loom-a-', { olderThanMs: 0, now }, signal)).toBe(own.length);
   expect((await readdir(directory)).sort()).toEqual(others.sort());
 });
 

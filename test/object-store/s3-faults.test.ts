@@ -214,6 +214,16 @@ describe('a put whose answer is lost', () => {
   });
 });
 
+test('a service that stores less than it received', async () => {
+  raw.proxy.inject({ fault: 'cut', when: ({ method }) => method === 'PUT' });
+  await expect(put(store, 'half', small)).rejects.toMatchObject({
+    code: 'store_failed',
+    message: expect.stringContaining(`has 3 of its ${small.length} bytes`),
+  });
+  raw.proxy.inject(undefined);
+  expect(await raw.names()).toEqual([]);
+});
+
 test('an object that ends early', async () => {
   await raw.write('cut', randomBytes(500_000));
   raw.proxy.inject({ fault: 'reset', when: ({ method }) => method === 'GET' });

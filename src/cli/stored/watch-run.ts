@@ -52,10 +52,10 @@ async function waitForEnd(
   start: (waitSeconds: number) => Promise<BackupRun>,
   progress: Progress,
 ): Promise<BackupRun> {
-  let run = await start(WAIT_SECONDS);
+  let run = await startWhenFree(stop, start, progress);
   let failures = 0;
   while (run.outcome === 'running') {
-    await sleep(POLL_EVERY_MS, undefined, { signal: stop }).catch(() => undefined);
+    await pause(stop);
     try {
       run = await client.readRun(run.id);
       failures = 0;
@@ -68,6 +68,28 @@ async function waitForEnd(
     if (run.name !== null) progress.note(quoted(run.name));
   }
   return run;
+}
+
+/** Begins the run as soon as the node has ended another one. */
+async function startWhenFree(
+  stop: AbortSignal,
+  start: (waitSeconds: number) => Promise<BackupRun>,
+  progress: Progress,
+): Promise<BackupRun> {
+  for (;;) {
+    try {
+      return await start(WAIT_SECONDS);
+    } catch (error) {
+      if (!(error instanceof NodeError) || error.code !== 'backup_running') throw error;
+    }
+    progress.note('after another run of this node');
+    await pause(stop);
+  }
+}
+
+/** Waits before the next request, which fails if the command was stopped meanwhile. */
+async function pause(stop: AbortSignal): Promise<void> {
+  await sleep(POLL_EVERY_MS, undefined, { signal: stop }).catch(() => undefined);
 }
 
 const passing: ReadonlySet<string> = new Set([

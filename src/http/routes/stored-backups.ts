@@ -61,7 +61,7 @@ const listStoredBackups = {
       .meta({ examples: nameParameter.meta()?.examples }),
   }),
   answers: jsonAnswer(storedBackupPageSchema, 'One page of the catalogue.'),
-  codes: ['store_not_configured', 'stored_backup_not_found'],
+  codes: ['store_not_configured'],
 } satisfies Operation;
 
 const takeStoredBackup = {
@@ -203,7 +203,9 @@ async function sendRun(request: FastifyRequest, reply: FastifyReply, started: St
   if (waitSeconds === undefined) return reply.code(202).send(started.run);
   reply.header('preference-applied', `wait=${waitSeconds}`);
   const ended = await endWithin(known, waitSeconds, abortSignalOf(reply));
-  return ended === undefined ? reply.code(202).send(started.run) : reply.send(ended);
+  // The run of a node that shuts down goes on elsewhere.
+  const hasEnded = ended !== undefined && ended.outcome !== 'running';
+  return reply.code(hasEnded ? 200 : 202).send(ended ?? started.run);
 }
 
 /** Resolves with the ended run, or with undefined if it has not ended in time. */

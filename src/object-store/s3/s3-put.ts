@@ -7,7 +7,7 @@ import { limits } from '../../limits.ts';
 import { nameIsTaken } from '../names.ts';
 import type { Bucket, S3 } from './s3-client.ts';
 import { statusOf, toS3Fault } from './s3-faults.ts';
-import { headObject, request, TOKEN } from './s3-objects.ts';
+import { deleteObject, headObject, request, TOKEN } from './s3-objects.ts';
 
 interface Write {
   name: string;
@@ -60,6 +60,8 @@ export async function uploadObject(
   if (found !== undefined && isOwn && found.bytes === written.bytes) return written;
   if (found !== undefined && !isOwn) throw nameIsTaken(name);
   if (answer !== undefined) throw toS3Fault(answer, doing, bucket.options);
+  // A reader must not find a part of an object under its name.
+  if (found?.token === token) await deleteObject(bucket, name, signal).catch(() => undefined);
   throw new LoomError(
     'store_failed',
     `Could not ${doing}: the service reported success, but has ${found?.bytes ?? 'none'} of its ${written.bytes} bytes. ` +

@@ -129,6 +129,7 @@ export async function stageBackup(connection: Connection, body: Readable, option
     const [staged] = await Promise.all([entries.end(), copier.close().then(() => analyzeStage(connection))]);
     return { request: decoded.request, backup, entries: staged };
   } catch (error) {
+    body.destroy();
     await copier.abort();
     throw error;
   }

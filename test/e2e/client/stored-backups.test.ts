@@ -39,6 +39,24 @@ describe('backup --now and drill --from', () => {
     expect(JSON.parse(done.stdout)).toMatchObject({ ok: true, run: { kind: 'drill', name: STORED_NAME } });
   });
 
+  it('begin as soon as the node has ended another run', async () => {
+    await site.server.request('POST', '/v1/admin/backups', { headers: asAdmin });
+    let refused = (): void => undefined;
+    const isRefused = new Promise<void>((resolve) => {
+      refused = resolve;
+    });
+    site.proxy.intercept((_asked, answer) => {
+      answer.on('finish', refused);
+      return false;
+    });
+    const taking = run(backup, ['--now']);
+    await Promise.race([taking, isRefused]);
+    stored.endRun();
+    await Promise.race([taking, stored.nextRun()]);
+    stored.endRun({ name: NEWEST });
+    expect(await taking).toMatchObject({ code: 0, stdout: expect.stringContaining(NEWEST) });
+  });
+
   it('exit with 1 after a failed run, with its code and what to do', async () => {
     for (const args of [['--now'], ['--now', '--json']]) {
       const taking = run(backup, args);

@@ -199,7 +199,7 @@ it(`a restore of selected documents and its undo agree with a model, for ${PAIRS
   if (depth === 'quick') return;
   const kinds = ['exact', 'prefix'].flatMap((kind) => [kind, `${kind}, absent live`, `${kind}, absent in the backup`]);
   expect([...seen]).toEqual(expect.arrayContaining(kinds));
-}, 600_000);
+}, 1_800_000);
 
 function namesOf(documents: Documents, condition: (name: string) => boolean): string[] {
   const bytes = (one: string) => Buffer.from(one);

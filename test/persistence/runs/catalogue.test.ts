@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { RunLedger } from '../../../src/domain/backup-run.ts';
 import { limits } from '../../../src/limits.ts';
 import { fault, openLedger, passTime, required, slotAt, takeBackup } from '../../setup/runs/ledger.ts';
@@ -6,11 +6,14 @@ import { createTestDatabase, type TestDatabase } from '../../setup/server/databa
 
 let database: TestDatabase;
 let ledger: RunLedger;
-beforeEach(async () => {
+beforeAll(async () => {
   database = await createTestDatabase();
+});
+beforeEach(async () => {
+  await database.pool.query('delete from loom_backup_run; delete from loom_backup_run_total');
   ledger = openLedger(database);
 });
-afterEach(() => database.drop());
+afterAll(() => database.drop());
 
 const names = async (query = {}) => (await ledger.listBackups({ limit: 9, ...query })).map(({ name }) => name);
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { RunLedger } from '../../../src/domain/backup-run.ts';
 import { limits } from '../../../src/limits.ts';
 import {
@@ -18,12 +18,15 @@ import { createTestDatabase, type TestDatabase } from '../../setup/server/databa
 let database: TestDatabase;
 let a: RunLedger;
 let b: RunLedger;
-beforeEach(async () => {
+beforeAll(async () => {
   database = await createTestDatabase();
+});
+beforeEach(async () => {
+  await database.pool.query('delete from loom_backup_run; delete from loom_backup_run_total');
   a = openLedger(database, 'a');
   b = openLedger(database, 'b');
 });
-afterEach(() => database.drop());
+afterAll(() => database.drop());
 
 describe('a slot', () => {
   it('is claimed once, and each kind has its own', async () => {

@@ -66,7 +66,9 @@ export function createFakeStoredBackups({ endsRuns = true } = {}): FakeStoredBac
   return {
     store: 'file:///var/lib/loom/backups',
     list: async ({ limit, before }) => {
-      const from = before === undefined ? 0 : catalogue.indexOf(find(before)) + 1;
+      const at = catalogue.findIndex((one) => one.name === before);
+      if (before !== undefined && at < 0) throw new LoomError('invalid_parameter', 'Begin the list again.');
+      const from = at + 1;
       return catalogue.slice(from, from + limit);
     },
     listRuns: async ({ limit }) => runs.slice(0, limit),

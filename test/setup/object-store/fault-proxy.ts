@@ -1,4 +1,5 @@
 import { type IncomingMessage, request, type ServerResponse } from 'node:http';
+import { buffer } from 'node:stream/consumers';
 import { setTimeout as wait } from 'node:timers/promises';
 import { listen } from '../node/http-proxy.ts';
 import { createUploadBook, sendError, type UploadBook } from './upload-book.ts';
@@ -13,6 +14,7 @@ import { createUploadBook, sendError, type UploadBook } from './upload-book.ts';
  * - `slow`: takes a large body at 16 KiB every 50 ms. Without one, it forwards the request, and sends one byte of the
  *   answer every 20 ms.
  * - `hang`: never answers.
+ * - `cut`: stores only the first half of the body, and reports success. Only for a put.
  */
 export const proxyFaults = [
   'refused',
@@ -29,7 +31,7 @@ export const proxyFaults = [
 export type ProxyFault = (typeof proxyFaults)[number];
 
 export interface Injection {
-  fault: ProxyFault;
+  fault: ProxyFault | 'cut';
   /** Selects the requests. Default: all. */
   when?: (request: { method: string; url: string }) => boolean;
   /** Number of requests. Default: all. */
@@ -75,7 +77,7 @@ export async function startFaultProxy(target: string, { completes }: { completes
 }
 
 async function handle(
-  fault: ProxyFault | undefined,
+  fault: Injection['fault'] | undefined,
   question: IncomingMessage,
   answer: ServerResponse,
   { target, book }: { target: string; book: UploadBook | undefined },
@@ -112,7 +114,7 @@ async function handle(
     default:
   }
   if (fault === undefined && (await book?.answer(question, answer)) === true) return;
-  const given = await ask(target, question);
+  const given = await (fault === 'cut' ? askHalf(target, question) : ask(target, question));
   book?.note(question, given);
   if (fault === 'lost-answer') {
     given.resume();
@@ -152,6 +154,23 @@ async function drip(given: IncomingMessage, answer: ServerResponse): Promise<voi
     }
   }
   answer.end();
+}
+
+async function askHalf(target: string, question: IncomingMessage): Promise<IncomingMessage> {
+  const { method, url = '', headers } = question;
+  const body = await buffer(question);
+  const half = body.subarray(0, body.length >> 1);
+  const { 'content-md5': _md5, ...others } = headers;
+  return new Promise((resolve, reject) => {
+    const forwarded = request(new URL(url, target), {
+      method,
+      headers: { ...others, 'content-length': half.length },
+      agent: false,
+    });
+    forwarded.once('response', resolve);
+    forwarded.once('error', reject);
+    forwarded.end(half);
+  });
 }
 
 function ask(target: string, question: IncomingMessage): Promise<IncomingMessage> {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -85,7 +86,9 @@ export async function createS3TestStore(): Promise<S3TestStore> {
   const service = await startS3Service();
   const proxy = await startFaultProxy(service.endpoint, { completes: service.kind === 's3rver' });
   const { bucket, credentials } = service;
-  const options: S3StoreOptions = { kind: 's3', bucket, prefix: 'backups/loom', endpoint: proxy.endpoint, credentials };
+  // Tests of several processes may share the bucket.
+  const folder = `tests/${randomBytes(8).toString('hex')}`;
+  const options: S3StoreOptions = { kind: 's3', bucket, prefix: folder, endpoint: proxy.endpoint, credentials };
   const raw = new S3Client({ endpoint: service.endpoint, region: 'us-east-1', forcePathStyle: true, credentials });
   const place = (name: string) => ({ Bucket: bucket, Key: `${options.prefix}/${name}` });
   const proxied = new S3Client({ endpoint: proxy.endpoint, region: 'us-east-1', forcePathStyle: true, credentials });
