@@ -9,7 +9,7 @@ import { waitUntil } from '../setup/node/program.ts';
 const SLOTS = 60;
 const NODES = 3;
 const SLOT_MS = 1_000;
-const LEASE_MS = 1_500;
+const LEASE_MS = 3_000;
 const HOUR_MS = 3_600_000;
 /** A kill may come at any time of a run. */
 const MAX_KILL_MS = 600;
