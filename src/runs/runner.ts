@@ -77,6 +77,9 @@ async function execute(options: RunnerOptions, run: ClaimedRun, closing: AbortSi
   const { ledger, log } = parts;
   const facts = { run: run.id, kind: run.kind, slot: run.slot, attempt: run.attempt };
   log.info(facts, `${nameOf(run)} begins`);
+  // At once: the abort of the run can take longer than the node has left.
+  const leave = (): void => void release(parts, run);
+  closing.addEventListener('abort', leave);
   const lost = new AbortController();
   const signal = AbortSignal.any([closing, lost.signal]);
   const lease = keepLease(run, { ledger, log, ...timing }, lost);
@@ -88,6 +91,7 @@ async function execute(options: RunnerOptions, run: ClaimedRun, closing: AbortSi
     return;
   } finally {
     lease.stop();
+    closing.removeEventListener('abort', leave);
   }
   if (run.kind !== 'drill') await deleteExpired(options, closing);
 }
@@ -139,7 +143,7 @@ async function recordFault(
   try {
     if (closing.aborted) {
       log.info(facts, `${nameOf(run)} was aborted: the node is shutting down`);
-      await ledger.release(run);
+      await release(parts, run);
       return;
     }
     onFault(error);
@@ -156,6 +160,13 @@ async function recordFault(
   } catch (failure) {
     log.warn({ ...facts, err: failure }, 'the end of a run could not be recorded: its lease ends by itself');
   }
+}
+
+/** Ends the lease of a run, so that another node takes over. May be called twice. */
+async function release({ ledger, log }: RunParts, run: ClaimedRun): Promise<void> {
+  await ledger.release(run).catch((error: unknown) => {
+    log.warn({ err: error, run: run.id }, 'the lease of a run could not be ended: it ends by itself');
+  });
 }
 
 async function deleteExpired({ parts, policy, onFault }: RunnerOptions, closing: AbortSignal): Promise<void> {

@@ -53,7 +53,7 @@ const benchmarks: Record<string, Benchmark> = {
 };
 
 const usage = `npm run bench -- [NAME ...] [--runs N] [--json FILE] [--full | --entries N]
-npm run bench -- --markdown FILE ... [--page PAGE]    prints the tables of JSON files, or replaces those of the page
+npm run bench -- --markdown FILE ... [--page PAGE]    prints the tables of JSON files, or replaces their tables on the page
 Benchmarks: ${Object.keys(benchmarks).join(', ')}. Without a name, all run.
 `;
 

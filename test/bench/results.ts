@@ -63,34 +63,60 @@ export function showResults(series: FigureSeries[]): string {
   return showTable([header, ...series.map(cellsOf)]);
 }
 
+/** Holds the tables of benchmarks by name, and the lines that say when and where they were measured. */
+interface Tables {
+  facts: Set<string>;
+  sections: Map<string, string>;
+}
+
 /** Formats the results of JSON files for docs/performance.md. A later file replaces benchmarks of earlier ones. */
 export async function showMarkdown(paths: string[]): Promise<string> {
+  return showTables(await readTables(paths));
+}
+
+async function readTables(paths: string[]): Promise<Tables> {
   const files = await Promise.all(paths.map(async (path) => JSON.parse(await readFile(path, 'utf8')) as BenchResults));
-  const facts = new Set(
-    files.map(
-      (file) =>
-        `${file.at.slice(0, 10)}: ${Object.entries(file.environment)
-          .map(([key, value]) => `${key} ${value}`)
-          .join(', ')}`,
-    ),
-  );
-  const benchmarks = Object.assign({}, ...files.map((file) => file.benchmarks)) as BenchResults['benchmarks'];
-  const tables = Object.entries(benchmarks).map(([name, series]) => {
-    const line = (cells: string[]): string => `| ${cells.join(' | ')} |`;
-    const rule = `|---|${'--:|'.repeat(header.length - 2)}---|`;
-    return `### ${name}\n\n${[line(header), rule, ...series.map((one) => line(cellsOf(one)))].join('\n')}\n`;
+  const facts = files.map(({ at, environment: where }) => {
+    const members = Object.entries(where).map(([key, value]) => `${key} ${value}`);
+    return `- ${at.slice(0, 10)}: ${members.join(', ')}`;
   });
-  return `${[...facts].map((fact) => `- ${fact}`).join('\n')}\n\n${tables.join('\n')}`;
+  const sections = new Map<string, string>();
+  for (const { benchmarks } of files) {
+    for (const [name, series] of Object.entries(benchmarks)) sections.set(name, showSection(name, series));
+  }
+  return { facts: new Set(facts), sections };
+}
+
+function showSection(name: string, series: FigureSeries[]): string {
+  const line = (cells: string[]): string => `| ${cells.join(' | ')} |`;
+  const rule = `|---|${'--:|'.repeat(header.length - 2)}---|`;
+  return `### ${name}\n\n${[line(header), rule, ...series.map((one) => line(cellsOf(one)))].join('\n')}\n`;
+}
+
+function showTables({ facts, sections }: Tables): string {
+  return `${[...facts].join('\n')}\n\n${[...sections.values()].join('\n')}`;
 }
 
 const BEGIN = '<!-- The rest is written by npm run bench -- --markdown. -->\n';
 
-/** Replaces the end of a page, after the mark, with the tables of JSON files. */
+/** Replaces the tables of a page, after the mark, by those of JSON files. Tables of other benchmarks stay. */
 export async function updatePage(page: string, paths: string[]): Promise<void> {
   const text = await readFile(page, 'utf8');
   const end = text.indexOf(BEGIN);
   if (end < 0) throw new Error(`${page} has no line "${BEGIN.trim()}"`);
-  await writeFile(page, `${text.slice(0, end + BEGIN.length)}\n${await showMarkdown(paths)}`);
+  const tables = parseTables(text.slice(end + BEGIN.length));
+  const newer = await readTables(paths);
+  for (const fact of newer.facts) tables.facts.add(fact);
+  for (const [name, section] of newer.sections) tables.sections.set(name, section);
+  await writeFile(page, `${text.slice(0, end + BEGIN.length)}\n${showTables(tables)}`);
+}
+
+function parseTables(text: string): Tables {
+  const [facts = '', ...sections] = text.split(/^(?=### )/m);
+  return {
+    facts: new Set(facts.split('\n').filter((line) => line !== '')),
+    sections: new Map(sections.map((section) => [/^### (.*)/.exec(section)?.[1] ?? '', `${section.trimEnd()}\n`])),
+  };
 }
 
 export async function writeResults(path: string, benchmarks: BenchResults['benchmarks']): Promise<void> {

@@ -162,9 +162,13 @@ function allPairs(): [Verb, Verb][] {
   return names.flatMap((first) => names.map((second): [Verb, Verb] => [first, second]));
 }
 
-/** A claim of a drill that loses its slot leaves its mark, which keeps its backup for the time of a lease. */
+/**
+ * Leaves out what may differ. A claim of a drill that loses its slot leaves its mark, which keeps its backup for the
+ * time of a lease. Of two nodes that take runs over, the second takes the next one, although the first may roll back.
+ */
 function compared([one, other, rows]: Outcome, first: Verb, second: Verb): Outcome {
   const mayLeaveMark = [first, second].every((verb) => verb.startsWith('claims a drill'));
+  if (first === 'takes a run over' && second === first) return [one, other, ''];
   return [one, other, mayLeaveMark ? rows.replaceAll(/"drilled": \w+/g, '') : rows];
 }
 
@@ -176,7 +180,8 @@ async function allowedAfter(first: Verb, second: Verb, end: 'commit' | 'rollback
     const after = await alone(second);
     await reset();
     const nothing: Outcome[] = mayFindNothing ? [[before.answer, NOTHING, await readRuns()]] : [];
-    return [[before.answer, after.answer, after.rows], ...nothing];
+    const next: Outcome[] = mayFindNothing && first === second ? [await oneAfterTheOther(first, second)] : [];
+    return [[before.answer, after.answer, after.rows], ...nothing, ...next];
   }
   const [secondAnswer, firstAnswer, rows] = await oneAfterTheOther(second, first);
   const nothing: Outcome[] = mayFindNothing ? [[before.answer, NOTHING, before.rows]] : [];
@@ -186,7 +191,7 @@ async function allowedAfter(first: Verb, second: Verb, end: 'commit' | 'rollback
 it('any two verbs at the same time answer and leave what one after the other would', { timeout: 600_000 }, async () => {
   const pairs = allPairs();
   const random = seededRandom('interleavings');
-  const chosen = depth === 'full' ? pairs : Array.from({ length: 12 }, () => random.pick(pairs));
+  const chosen = depth === 'full' ? pairs : Array.from({ length: 8 }, () => random.pick(pairs));
   const wrong: unknown[] = [];
   for (const [first, second] of chosen) {
     for (const end of ['commit', 'rollback'] as const) {

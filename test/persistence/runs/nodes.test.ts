@@ -168,7 +168,7 @@ async function findFaults(stateKey: string): Promise<unknown[]> {
 it('nodes that run, die and wake again at random keep every rule', { timeout: 600_000 }, async () => {
   const random = seededRandom('ledger');
   for (let round = 0; round < rounds({ quick: 1, full: 10 }); round += 1) {
-    await play(`state ${round}`, rounds({ quick: 60, full: 200 }), random);
+    await play(`state ${round}`, rounds({ quick: 40, full: 200 }), random);
   }
 });
 

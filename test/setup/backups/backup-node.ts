@@ -11,6 +11,7 @@ import { createOperations } from '../../../src/persistence/activity/operations.t
 import { createRunLedger } from '../../../src/persistence/runs/ledger.ts';
 import { createStore } from '../../../src/persistence/store.ts';
 import { createStoredBackups, type StoredBackupsHandle, type StoredBackupsOptions } from '../../../src/runs/runs.ts';
+import { sweep } from '../../../src/runs/sweep.ts';
 import { openTestStore, type TestStore } from '../node/store.ts';
 import { createTestStore, type StoreKind, type TestStore as TestObjects } from '../object-store/object-store.ts';
 import { createTestDatabase, type TestDatabase } from '../server/database.ts';
@@ -114,4 +115,18 @@ export async function openBackupNode(
       return closed;
     },
   };
+}
+
+/** Sweeps as this node does, with its clock this much ahead. */
+export async function sweepAs({ ledger, node }: BackupNode, { objects }: BackupSite, aheadMs = 0): Promise<void> {
+  const readClock = async (): Promise<Date> => new Date((await ledger.readClock()).getTime() + aheadMs);
+  const parts = {
+    verbs: node.store,
+    stateKey: node.stateKey,
+    keys: { recipients: [], identities: [] },
+    ledger: { ...ledger, readClock },
+    store: objects.open(),
+    log: createLogger({ level: 'silent' }),
+  };
+  await sweep(parts, new AbortController().signal);
 }
