@@ -84,7 +84,7 @@ test('what the page says brings a lost database back from nothing but the store 
   expect(await second.ask('/v1/state')).toEqual(documents);
   expect((await second.ask('/v1/audit')).entries[0]).toEqual(audit.entries[0]);
   expect((await second.ask('/v1/audit/verify')).ok).toBe(true);
-});
+}, 180_000);
 
 test('the requests and commands of the page work as written', async () => {
   const machine = await openMachine({ LOOM_BACKUP_STORE: `file://${folder}`, LOOM_BACKUP_SCHEDULE: '0 0 1 1 *' });
@@ -98,4 +98,4 @@ test('the requests and commands of the page work as written', async () => {
   const printed = await runSection(machine.shell, 'Routes');
   expect(printed).toContain('"outcome":"proven"');
   expect((await readdir(machine.shell.directory)).some((name) => name.endsWith('.json.gz'))).toBe(true);
-});
+}, 180_000);
