@@ -94,6 +94,6 @@ it('a command loads its own modules, and not those of the others', async () => {
     const name = basename(path, '.ts');
     expect(await loadCommand(name), name).toMatchObject({ name });
   }
-  expect(names).toHaveLength(11);
+  expect(names).toHaveLength(12);
   for (const name of ['toString', '__proto__', 'nonsense']) expect(await loadCommand(name)).toBeUndefined();
 });
