@@ -31,6 +31,8 @@ create table loom_backup_run (
   taken_at timestamptz,
   revision bigint,
   encrypted boolean,
+  -- The store that has it: the id in an object of the store. So nodes notice that a folder was replaced or is not mounted.
+  store_id uuid,
   -- Until this time, a drill reads it.
   drill_until timestamptz,
   -- Null until the store has all of it.

@@ -132,6 +132,8 @@ export interface WrittenBackup {
 export interface CatalogueEntry extends StoredBackup {
   runId: string;
   manifestSha256: string | null;
+  /** Id of the store that has it. Null before the run has named the backup. */
+  storeId: string | null;
   /** Whether the run that wrote it is still `running` with a valid lease. */
   isBeingWritten: boolean;
   /** Set when a deletion has begun that may not have ended. */
@@ -159,7 +161,7 @@ export interface RunLedger {
   /** Records the name before the store has the object, so no object lacks a row. False also if it is taken. */
   nameBackup(
     run: ClaimedRun,
-    backup: { name: string; takenAt: string; revision: number; encrypted: boolean },
+    backup: { name: string; takenAt: string; revision: number; encrypted: boolean; storeId: string },
   ): Promise<boolean>;
   recordWritten(run: ClaimedRun, written: WrittenBackup): Promise<boolean>;
   /** Ends the run as proven, and dates the proof of the backup. */
@@ -179,6 +181,8 @@ export interface RunLedger {
   /** Lists the stored backups, newest first, without the deleted ones. `before` is the name of the last one seen. */
   listBackups(query: { limit: number; before?: string | undefined }): Promise<CatalogueEntry[]>;
   readBackup(name: string): Promise<CatalogueEntry | undefined>;
+  /** Returns the newest complete backup. It says which store the catalogue describes. Undefined if there is none. */
+  readNewestComplete(): Promise<CatalogueEntry | undefined>;
   /** Selects the backup that a drill should prove next: the oldest proof first. Undefined if there is none. */
   nextToProve(): Promise<string | undefined>;
   /**
@@ -189,6 +193,11 @@ export interface RunLedger {
   /** Takes the mark off again: the object differs from the catalogue, or the rules keep it now. */
   cancelDeletion(name: string, fault?: { code: string; detail: string }): Promise<void>;
   recordDeleted(name: string): Promise<void>;
+  /**
+   * Withdraws the proof of a complete backup and notes the fault. Changes nothing while a run writes it or a deletion
+   * goes on. Returns whether it was noted.
+   */
+  noteFault(name: string, fault: { code: string; detail: string }): Promise<boolean>;
   /** Records that the store no longer has the object of a run that ended before it was written. */
   recordNeverWritten(name: string): Promise<void>;
   /** Returns the values for status, metrics and alarms, with one short statement. */

@@ -15,6 +15,9 @@ export const objectStoreLimits = {
   /** Bounds the manifest of a stored backup. It has about 1 KiB, and 63 bytes for each recipient. */
   maxStoredManifestBytes: 256 * KiB,
 
+  /** Bounds the object that says which store this is. It has about 80 bytes. */
+  maxStoreMarkerBytes: 4 * KiB,
+
   /** Bounds the recipients of an encrypted backup. `age` writes about 100 bytes for each into the header. */
   maxRecipients: 100,
 

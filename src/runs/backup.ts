@@ -13,6 +13,7 @@ import { limits } from '../limits.ts';
 import { runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
 import type { Provable } from './proof/proof.ts';
+import { assertStoreHasId, claimStore } from './store-identity.ts';
 
 /**
  * Writes a backup and its manifest into the store. The catalogue has the name before the store has the object. Each
@@ -22,23 +23,24 @@ export async function writeBackup(
   parts: RunParts,
   run: ClaimedRun,
   signal: AbortSignal,
-): Promise<{ backup: Provable; recordTaken: () => Promise<void> }> {
+): Promise<{ backup: Provable; storeId: string; recordTaken: () => Promise<void> }> {
   const { ledger, keys, stateKey, verbs } = parts;
   const isEncrypted = keys.recipients.length > 0;
+  const storeId = await claimStore(parts, signal);
   const stream = await verbs.openBackup({ includeAudit: true }, { requestId: `run-${run.id}`, signal });
   try {
     const { exported_at: takenAt, revision } = stream.header;
     const name = makeStoredName({ stateKey, takenAt, revision, encrypted: isEncrypted });
-    await assertOwn(ledger.nameBackup(run, { name, takenAt, revision, encrypted: isEncrypted }));
+    await assertOwn(ledger.nameBackup(run, { name, takenAt, revision, encrypted: isEncrypted, storeId }));
     const key = isEncrypted ? await createEphemeralKey() : undefined;
-    const named = { name, stream, signal, proofRecipient: key?.recipient };
+    const named = { name, stream, signal, storeId, proofRecipient: key?.recipient };
     const written = await putBoth(parts, run, named);
     if (!(await ledger.recordWritten(run, written))) {
       await removeOwn(parts, name);
       throw runLost();
     }
     const identities = key === undefined ? [] : [key.identity];
-    return { backup: { name, written, isEncrypted, identities }, recordTaken: stream.recordTaken };
+    return { backup: { name, written, isEncrypted, identities }, storeId, recordTaken: stream.recordTaken };
   } finally {
     stream.body.destroy();
   }
@@ -48,7 +50,10 @@ export async function writeBackup(
 async function putBoth(parts: RunParts, run: ClaimedRun, named: Keyed): Promise<WrittenBackup> {
   const written = await putBackup(parts, run, named);
   try {
-    return { ...written, manifestSha256: await putManifest(parts, { ...named, written }) };
+    const manifestSha256 = await putManifest(parts, { ...named, written });
+    // A folder that was unmounted meanwhile has taken the objects in its place.
+    await assertStoreHasId(parts, named.storeId, named.signal);
+    return { ...written, manifestSha256 };
   } catch (error) {
     await removeOwn(parts, named.name);
     throw error;
@@ -76,6 +81,7 @@ interface Named {
 }
 
 interface Keyed extends Named {
+  storeId: string;
   /** The public key of the node's own proof; undefined in plain text. */
   proofRecipient: string | undefined;
 }

@@ -1,23 +1,24 @@
 import { type KeepPolicy, selectExpired } from '../backup/stored/retention.ts';
 import { readCatalogue } from './catalogue.ts';
-import { deleteIfUnchanged, deletionSignal } from './deletion.ts';
+import { deleteUnlessChanged } from './deletion.ts';
 import type { RunParts } from './parts.ts';
+import { assertSameStore } from './store-identity.ts';
 
 /**
  * Deletes the backups that the policy no longer keeps, one by one. Call it only after a success. The ledger has the
  * last word on each: it keeps the newest proven backup and the last one.
  */
 export async function applyRetention(
-  parts: Pick<RunParts, 'ledger' | 'store' | 'log'>,
+  parts: Pick<RunParts, 'ledger' | 'store' | 'stateKey' | 'log'>,
   policy: KeepPolicy,
   signal: AbortSignal,
 ): Promise<void> {
   if (policy === 'all') return;
+  await assertSameStore(parts, signal);
   const catalogue = await readCatalogue(parts.ledger);
   const expired = new Set(selectExpired(catalogue, policy));
   for (const entry of catalogue.filter(({ name }) => expired.has(name)).reverse()) {
     signal.throwIfAborted();
-    const bounded = deletionSignal(signal);
-    if (await parts.ledger.beginDeletion(entry.name, true)) await deleteIfUnchanged(parts, entry, bounded);
+    await deleteUnlessChanged(parts, entry, signal);
   }
 }

@@ -6,8 +6,9 @@ import { findBackup, writtenOf } from './catalogue.ts';
 import { keepLease, type LeaseTiming, runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
 import type { Ping } from './ping.ts';
-import { disproves, proveBackup } from './proof/proof.ts';
+import { disproves, type Proof, type ProofContext, type Provable, proveBackup } from './proof/proof.ts';
 import { applyRetention } from './retention.ts';
+import { assertSameStore, assertStoreHasId } from './store-identity.ts';
 
 export interface RunnerOptions {
   parts: RunParts;
@@ -16,6 +17,8 @@ export interface RunnerOptions {
   ping: Ping;
   /** Called with the error of each run that failed. */
   onFault(error: unknown): void;
+  /** Called after each run that succeeded. */
+  onSuccess(run: ClaimedRun): void;
 }
 
 /** A run that has begun. */
@@ -73,7 +76,7 @@ export function createRunner(options: RunnerOptions): Runner {
 
 /** Runs a claimed run to its end, and records the outcome. Never rejects: what cannot be recorded is logged. */
 async function execute(options: RunnerOptions, run: ClaimedRun, closing: AbortSignal): Promise<void> {
-  const { parts, timing, ping } = options;
+  const { parts, timing, ping, onSuccess } = options;
   const { ledger, log } = parts;
   const facts = { run: run.id, kind: run.kind, slot: run.slot, attempt: run.attempt };
   log.info(facts, `${nameOf(run)} begins`);
@@ -85,6 +88,7 @@ async function execute(options: RunnerOptions, run: ClaimedRun, closing: AbortSi
   const lease = keepLease(run, { ledger, log, ...timing }, lost);
   try {
     await perform(parts, run, signal);
+    onSuccess(run);
     if (run.kind !== 'drill') ping.succeeded();
   } catch (error) {
     await recordFault(options, run, signal.aborted ? signal.reason : error, closing);
@@ -105,9 +109,10 @@ async function perform(parts: RunParts, run: ClaimedRun, signal: AbortSignal): P
 /** Writes a backup, proves it, and only then dates it. */
 async function takeBackup(parts: RunParts, run: ClaimedRun, signal: AbortSignal): Promise<void> {
   const { ledger, log } = parts;
-  const { backup, recordTaken } = await writeBackup(parts, run, signal);
+  const { backup, storeId, recordTaken } = await writeBackup(parts, run, signal);
   const proof = await proveBackup(parts, backup, { runId: run.id, signal });
   if (proof.kind !== 'proven') throw new Error('the node has no key for the proof of its own backup');
+  await assertStoreHasId(parts, storeId, signal);
   const { restoreSeconds } = proof;
   if (!(await ledger.recordProven(run, { restoreSeconds }))) throw runLost();
   const { bytes } = backup.written;
@@ -123,11 +128,22 @@ async function drill(parts: RunParts, run: ClaimedRun, signal: AbortSignal): Pro
   const entry = await findBackup(ledger, run.name ?? '');
   const { name, encrypted: isEncrypted } = entry;
   const backup = { name, written: writtenOf(entry), isEncrypted, identities: keys.identities };
-  const proof = await proveBackup(parts, backup, { runId: run.id, signal });
+  const proof = await proveInStore(parts, backup, { runId: run.id, signal });
   const isOwn =
     proof.kind === 'proven' ? await ledger.recordProven(run, proof) : await ledger.recordVerified(run, proof.detail);
   if (!isOwn) throw runLost();
   log.info({ run: run.id, backup: name, outcome: proof.kind }, `a stored backup was ${proof.kind}`);
+}
+
+/** Proves a backup. A fault counts only if the store is that of the catalogue, before and after. */
+async function proveInStore(parts: RunParts, backup: Provable, context: ProofContext): Promise<Proof> {
+  await assertSameStore(parts, context.signal);
+  try {
+    return await proveBackup(parts, backup, context);
+  } catch (error) {
+    if (disproves(error)) await assertSameStore(parts, context.signal);
+    throw error;
+  }
 }
 
 /** Records why a run failed. Its lease ends by itself if the database does not answer. */

@@ -15,9 +15,10 @@ import { deleteObjects, deletionSignal } from './deletion.ts';
 import type { LeaseTiming } from './lease.ts';
 import type { BackupVerbs, StoredKeys } from './parts.ts';
 import { createPing } from './ping.ts';
-import { openStoredText } from './proof/proof.ts';
+import { openStored, openStoredText } from './proof/proof.ts';
 import { type Begun, createRunner } from './runner.ts';
 import { createScheduler, type SchedulerTiming } from './scheduler.ts';
+import { assertSameStore } from './store-identity.ts';
 import { createStoreWatch } from './store-watch.ts';
 import { sweep } from './sweep.ts';
 
@@ -59,11 +60,15 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
   const { ledger, store, verbs, stateKey, keys, log, policy } = options;
   const timing = { ...usualTiming, ...options.timing };
   const parts = { ledger, store, verbs, stateKey, keys, log };
-  const watch = createStoreWatch({ store, log });
+  const watch = createStoreWatch(parts);
   const ping = createPing(options.pingUrl, log);
-  const runner = createRunner({ parts, timing, policy, ping, onFault: watch.note });
+  const runner = createRunner({ parts, timing, policy, ping, onFault: watch.note, onSuccess: watch.noteSuccess });
   const { schedule, drillSchedule } = options;
-  const sweepAll = (signal: AbortSignal): Promise<void> => sweep(parts, signal);
+  const sweepAll = (signal: AbortSignal): Promise<void> =>
+    sweep(parts, signal).catch((error: unknown) => {
+      watch.note(error);
+      throw error;
+    });
   const scheduler = createScheduler({ ledger, runner, schedule, drillSchedule, sweep: sweepAll, log, timing });
   const closing = new AbortController();
 
@@ -76,13 +81,13 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
     drill: async (name) => toStarted(ledger, await runner.begin(() => ledger.claimNow('drill', name))),
     open: async (name, signal) => {
       const backup = await findBackup(ledger, name);
-      writtenOf(backup);
-      return { backup: toStoredBackup(backup), body: await store.get(name, signal) };
+      return { backup: toStoredBackup(backup), body: await openStored(parts, name, writtenOf(backup), signal) };
     },
     openPlain: (name, signal) => openStoredText(parts, name, signal),
     remove: async (name) => {
       await findBackup(ledger, name);
       const signal = deletionSignal(closing.signal);
+      await assertSameStore(parts, signal);
       if (!(await ledger.beginDeletion(name, true))) throw stillNeeded(name);
       await deleteObjects(parts, name, signal);
     },

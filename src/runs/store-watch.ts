@@ -1,25 +1,33 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ObjectStore } from '../domain/object-store.ts';
+import type { RunKind } from '../domain/backup-run.ts';
 import { isLoomError, type LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { Log } from '../log.ts';
+import { assertSameStore, type IdentityParts } from './store-identity.ts';
 
 export interface StoreWatch {
   start(): void;
   /** Notes an error of a run, if the store is at fault. */
   note(error: unknown): void;
+  /** Notes a run that succeeded. One that wrote shows that the store is up; one that only read asks for a check. */
+  noteSuccess(run: { kind: RunKind }): void;
   fault(): { code: string; detail: string; since: string } | null;
   /** Null before the first check. */
   isUp(): boolean | null;
   close(): Promise<void>;
 }
 
-/** Tries the store at the start and from time to time, so that status shows a wrong setting before a run fails. */
-export function createStoreWatch({ store, log }: { store: ObjectStore; log: Log }): StoreWatch {
+/**
+ * Tries the store at the start and from time to time, so that status shows a wrong setting, or another store than that
+ * of the catalogue, before a run fails.
+ */
+export function createStoreWatch(parts: IdentityParts & { log: Log }): StoreWatch {
+  const { store, log } = parts;
   const closing = new AbortController();
   let fault: { code: string; detail: string; since: string } | null = null;
   let isUp: boolean | null = null;
   let watching: Promise<void> | undefined;
+  let wake = new AbortController();
 
   function setFault({ code, message }: LoomError): void {
     const isNew = fault?.code !== code;
@@ -28,12 +36,26 @@ export function createStoreWatch({ store, log }: { store: ObjectStore; log: Log 
     if (isNew) log.error({ store: store.address, code }, `the backup store fails: ${message}`);
   }
 
+  function setUp(): void {
+    if (isUp !== true) log.info({ store: store.address }, 'the backup store can be written and read');
+    fault = null;
+    isUp = true;
+  }
+
+  /** Compares the id first: nothing is written into another store. Without the database, there is nothing to compare. */
+  async function tryStore(signal: AbortSignal): Promise<void> {
+    try {
+      await assertSameStore(parts, signal);
+    } catch (error) {
+      if (isStoreFault(error)) throw error;
+    }
+    await store.check(signal);
+  }
+
   async function check(): Promise<void> {
     try {
-      await store.check(AbortSignal.any([closing.signal, AbortSignal.timeout(limits.storeCheckTimeoutMs)]));
-      if (isUp !== true) log.info({ store: store.address }, 'the backup store can be written and read');
-      fault = null;
-      isUp = true;
+      await tryStore(AbortSignal.any([closing.signal, AbortSignal.timeout(limits.storeCheckTimeoutMs)]));
+      setUp();
     } catch (error) {
       if (closing.signal.aborted) return;
       if (isLoomError(error)) setFault(error);
@@ -49,7 +71,9 @@ export function createStoreWatch({ store, log }: { store: ObjectStore; log: Log 
         await check();
         checkedMs = performance.now();
       }
-      await sleep(limits.storeRecheckMs, undefined, { signal: closing.signal }).catch(() => undefined);
+      const signal = AbortSignal.any([closing.signal, wake.signal]);
+      await sleep(limits.storeRecheckMs, undefined, { signal }).catch(() => undefined);
+      wake = new AbortController();
     }
   }
 
@@ -58,7 +82,11 @@ export function createStoreWatch({ store, log }: { store: ObjectStore; log: Log 
       watching ??= watch();
     },
     note: (error) => {
-      if (isLoomError(error) && error.code.startsWith('store_')) setFault(error);
+      if (isStoreFault(error)) setFault(error);
+    },
+    noteSuccess: ({ kind }) => {
+      if (kind !== 'drill') setUp();
+      else if (isUp === false) wake.abort();
     },
     fault: () => fault,
     isUp: () => isUp,
@@ -67,4 +95,8 @@ export function createStoreWatch({ store, log }: { store: ObjectStore; log: Log 
       await watching;
     },
   };
+}
+
+function isStoreFault(error: unknown): error is LoomError {
+  return isLoomError(error) && error.code.startsWith('store_');
 }

@@ -1,28 +1,52 @@
-import { storedNamePrefix } from '../backup/stored/stored-name.ts';
+import { manifestNameOf, storedNamePrefix } from '../backup/stored/stored-name.ts';
 import type { CatalogueEntry } from '../domain/backup-run.ts';
 import { codeOf } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { readCatalogue } from './catalogue.ts';
-import { deleteIfUnchanged, deletionSignal } from './deletion.ts';
+import { deleteUnlessChanged, finishDeletion, missing, noteDifference } from './deletion.ts';
 import type { RunParts } from './parts.ts';
 import { PROOF_PREFIX } from './proof/proof.ts';
+import { assertSameStore, readStoreId } from './store-identity.ts';
 
 /**
  * Removes what nodes left behind that died or lost the database: scratch states of proofs, rows without an object,
- * incomplete objects, deletions that had begun, temporary objects. Any node may call it at any time, and repeat it.
+ * incomplete objects, deletions that had begun, temporary objects. Notes backups that the store no longer has. Any node may call it at any time, and repeat it.
  */
 export async function sweep(parts: RunParts, signal: AbortSignal): Promise<void> {
   await dropLeftProofs(parts);
+  const storeId = await readStoreId(parts, signal);
   const now = await parts.ledger.readClock();
   const catalogue = await readCatalogue(parts.ledger);
   let hasNewerProof = false;
   for (const entry of catalogue) {
     signal.throwIfAborted();
     if (entry.deletionBegunAt !== null) await settleDeletion(parts, entry, now, signal);
-    else if (isIncomplete(entry)) await settleIncomplete(parts, entry, hasNewerProof, signal);
-    else if (entry.proven_at !== null) hasNewerProof = true;
+    else if (isIncomplete(entry)) {
+      // The object of a run in another store would not be found here.
+      if (entry.storeId === storeId) await settleIncomplete(parts, entry, hasNewerProof, signal);
+    } else if (entry.proven_at !== null) hasNewerProof = true;
   }
+  await noteMissing(parts, catalogue, signal);
   await sweepTemporaryObjects(parts, now, signal);
+}
+
+/**
+ * Withdraws the proof of each backup whose object or manifest is gone, so that status and alarms know it before its next
+ * drill. Asserts after the look that the store is still that of the catalogue.
+ */
+async function noteMissing(parts: RunParts, catalogue: CatalogueEntry[], signal: AbortSignal): Promise<void> {
+  const { store, stateKey } = parts;
+  if (catalogue.every(({ bytes }) => bytes === null)) return;
+  const listed = new Set<string>();
+  for await (const { name } of store.list(storedNamePrefix(stateKey), signal)) listed.add(name);
+  const absent: { entry: CatalogueEntry; object: string }[] = [];
+  for (const entry of catalogue.filter(({ bytes, outcome }) => bytes !== null && outcome !== 'running')) {
+    const object = [entry.name, manifestNameOf(entry.name)].find((one) => !listed.has(one));
+    if (object !== undefined && (await store.head(object, signal)) === undefined) absent.push({ entry, object });
+  }
+  if (absent.length === 0) return;
+  await assertSameStore(parts, signal);
+  for (const { entry, object } of absent) await noteDifference(parts, entry, missing(entry.name, object));
 }
 
 /** Drops the scratch states of proofs whose run has ended. */
@@ -55,7 +79,7 @@ async function settleDeletion(parts: RunParts, entry: CatalogueEntry, now: Date,
   const begunAt = new Date(entry.deletionBegunAt ?? now);
   if (now.getTime() - begunAt.getTime() < limits.staleDeletionMs) return;
   if (await ledger.beginDeletion(entry.name, true)) {
-    await deleteIfUnchanged(parts, entry, deletionSignal(signal));
+    await finishDeletion(parts, entry, signal);
     return;
   }
   await ledger.cancelDeletion(entry.name);
@@ -77,8 +101,7 @@ async function settleIncomplete(
     return;
   }
   if (!hasNewerProof) return;
-  const bounded = deletionSignal(signal);
-  if (await ledger.beginDeletion(entry.name, true)) await deleteIfUnchanged(parts, entry, bounded);
+  await deleteUnlessChanged(parts, entry, signal);
 }
 
 /**

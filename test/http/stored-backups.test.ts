@@ -45,6 +45,7 @@ describe('the catalogue', () => {
       'content-type': 'application/gzip',
       'content-length': String(Buffer.byteLength(answer.text)),
       'content-disposition': `attachment; filename="${STORED_NAME}"`,
+      'accept-ranges': 'none',
       etag: `"${'a'.repeat(64)}"`,
     });
     const head = await send('HEAD', `${URL}/${STORED_NAME}`);
@@ -52,6 +53,10 @@ describe('the catalogue', () => {
       'content-length': answer.headers['content-length'],
       etag: answer.headers.etag,
     });
+    const current = await send('GET', `${URL}/${STORED_NAME}`, { 'if-none-match': `"b", W/"${'a'.repeat(64)}"` });
+    expect(current).toMatchObject({ status: 304, text: '', headers: { etag: answer.headers.etag } });
+    const malformed = await send('GET', `${URL}/${STORED_NAME}`, { 'if-none-match': 'b' });
+    expect(malformed.json().code).toBe('invalid_parameter');
     expect((await send('GET', `${URL}/absent`)).json()).toMatchObject({ status: 404, code: 'stored_backup_not_found' });
   });
 

@@ -5,7 +5,14 @@ import type { ClaimedRun } from '../../src/domain/backup-run.ts';
 import type { ObjectStore } from '../../src/domain/object-store.ts';
 import { LoomError } from '../../src/errors.ts';
 import { readCatalogue } from '../../src/runs/catalogue.ts';
-import { type BackupNode, type BackupSite, every, openBackupSite, sweepAs } from '../setup/backups/backup-node.ts';
+import {
+  type BackupNode,
+  type BackupSite,
+  claimStoreAs,
+  every,
+  openBackupSite,
+  sweepAs,
+} from '../setup/backups/backup-node.ts';
 import { waitUntil } from '../setup/node/program.ts';
 
 let site: BackupSite;
@@ -29,7 +36,7 @@ async function take(): Promise<string> {
 async function die(atSecond: number): Promise<{ run: ClaimedRun; name: string }> {
   const run = await at.ledger.claimNow('manual');
   const takenAt = `2026-01-01T00:00:${String(atSecond).padStart(2, '0')}.000Z`;
-  const backup = { takenAt, revision: 1, encrypted: false };
+  const backup = { takenAt, revision: 1, encrypted: false, storeId: await claimStoreAs(at, site) };
   const name = makeStoredName({ stateKey: 'default', ...backup });
   await at.ledger.nameBackup(run, { name, ...backup });
   return { run, name };

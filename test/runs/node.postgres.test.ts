@@ -60,7 +60,8 @@ test('a node takes its first backup at once, proves it, and tells the dead manâ€
     (paths) => paths.length > 0,
   );
   expect(ping.paths).toEqual([`/${TOKEN}`]);
-  expect(await readdir(directory)).toHaveLength(2);
+  // The backup, its manifest, and the marker of the store.
+  expect(await readdir(directory)).toHaveLength(3);
   // The folder vanishes, as a mount does.
   await rm(directory, { recursive: true });
   const taken = await fetch(`${node.url}/v1/admin/backups`, { method: 'POST', headers: asAdmin });

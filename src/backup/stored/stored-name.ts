@@ -65,6 +65,11 @@ export function manifestNameOf(name: string): string {
   return `${name}${MANIFEST_SUFFIX}`;
 }
 
+/** Returns the name of the object that says which store this is. Each state has one, so that states can share a store. */
+export function storeMarkerNameOf(stateKey: string): string {
+  return `${storedNamePrefix(stateKey)}store.json`;
+}
+
 /** Returns the name of the stored backup whose manifest has this name; undefined for any other name. */
 export function backupNameOf(manifestName: string): string | undefined {
   if (!manifestName.endsWith(MANIFEST_SUFFIX)) return undefined;

@@ -54,6 +54,7 @@ export const answerHeaders = {
   'idempotency-replayed': z.literal('true').describe('The answer is that of an earlier request with the same key'),
   'retry-after': header.regex(/^\d+$/).describe('Seconds to wait before sending the request again'),
   'www-authenticate': header,
+  'accept-ranges': z.literal('none').describe('The node sends no part of the bytes'),
   'content-disposition': header.describe('Suggests a file name'),
   'content-encoding': z.literal('gzip'),
   vary: header,

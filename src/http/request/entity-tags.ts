@@ -50,6 +50,15 @@ export function isNotModified(
   return ifNoneMatch !== undefined && includes(ifNoneMatch, etag);
 }
 
+/**
+ * Returns whether `If-None-Match` lists the tag, so that the caller answers 304. Throws `invalid_parameter` for a
+ * malformed list.
+ */
+export function hasCurrentContent(headers: IncomingHttpHeaders, etag: string): boolean {
+  const tags = readEntityTags(headers['if-none-match'], 'If-None-Match', () => true);
+  return tags !== undefined && includes(tags, etag);
+}
+
 /** Reads a list of entity tags from left to right, in one pass. A list may have empty elements (RFC 9110 §5.6.1). */
 function readEntityTags(
   value: string | undefined,

@@ -18,9 +18,10 @@ import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { jsonBody, storedBackup } from '../openapi/codes.ts';
 import { storedBytesSchema } from '../openapi/components.ts';
-import { jsonAnswer, type Operation } from '../openapi/operation.ts';
+import { jsonAnswer, NOT_MODIFIED, type Operation } from '../openapi/operation.ts';
 import { abortSignalOf, sendStream } from '../reply/stream.ts';
 import { JSON_TYPES } from '../request/body.ts';
+import { hasCurrentContent } from '../request/entity-tags.ts';
 import { readDocumentBody } from '../request/json-body.ts';
 import { preferredWaitSeconds } from '../request/prefer.ts';
 import { limitParameter, readQuery } from '../request/query.ts';
@@ -96,16 +97,20 @@ const readBackupRun = {
 const readStoredBackup = {
   id: 'readStoredBackup',
   summary: 'Returns a stored backup as it lies in the store',
-  description: 'The node does not decrypt or decompress it. Compare its digest with the etag after the last byte.',
+  description:
+    'The node does not decrypt or decompress it. It compares the bytes with the etag, the digest of what was written, ' +
+    'and breaks the transfer off before its end if they differ. It sends no ranges.',
   path: { name: nameParameter },
+  headers: ['if-none-match'],
   answers: {
     200: {
       description: `The stored bytes: ${GZIP}, or ${ENCRYPTED} if the backup is encrypted with age.`,
-      headers: ['etag', 'content-disposition'],
+      headers: ['etag', 'content-disposition', 'accept-ranges'],
       content: { [GZIP]: storedBytesSchema, [ENCRYPTED]: storedBytesSchema },
     },
+    ...NOT_MODIFIED,
   },
-  codes: [...storedBackup],
+  codes: [...storedBackup, 'invalid_parameter'],
 } satisfies Operation;
 
 const deleteStoredBackup = {
@@ -171,8 +176,11 @@ export function registerStoredBackups(app: FastifyInstance, parts: StoredBackupR
     ...dataRoute('admin', readStoredBackup),
     handler: async (request, reply) => {
       const { backup, body } = await backups().open(request.params.name, abortSignalOf(reply));
-      reply.headers(headersOf(backup));
-      if (request.method === 'HEAD') {
+      const { sha256 } = backup;
+      const isCurrent = sha256 !== null && hasCurrentContent(request.headers, `"${sha256}"`);
+      if (isCurrent) reply.code(304).header('etag', `"${sha256}"`);
+      else reply.headers(headersOf(backup));
+      if (isCurrent || request.method === 'HEAD') {
         body.on('error', () => undefined).destroy();
         return reply.send();
       }
@@ -237,6 +245,8 @@ function headersOf({ name, encrypted, bytes, sha256 }: StoredBackup): Record<str
   return {
     'content-type': encrypted ? ENCRYPTED : GZIP,
     'content-disposition': `attachment; filename="${name}"`,
+    // A part of the bytes cannot be compared with their digest.
+    'accept-ranges': 'none',
     ...(sha256 === null ? {} : { etag: `"${sha256}"` }),
     ...(bytes === null ? {} : { 'content-length': String(bytes) }),
   };

@@ -9,7 +9,7 @@ const BACKUP_COLUMNS = `name, kind, ${rfc3339('taken_at')} as taken_at, revision
   ${rfc3339('proven_at')} as proven_at, restore_seconds,
   case when fault_at is not null then json_build_object('found_at', ${rfc3339('fault_at')}, 'code', fault_code, 'detail', fault_detail)
     end as fault,
-  id::text as "runId", encode(manifest_sha256, 'hex') as "manifestSha256",
+  id::text as "runId", encode(manifest_sha256, 'hex') as "manifestSha256", store_id::text as "storeId",
   outcome = 'running' and ${isValidUntil('lease_until', '$2')} as "isBeingWritten",
   ${rfc3339('deletion_begun_at')} as "deletionBegunAt"`;
 
@@ -54,6 +54,16 @@ export function readBackup(
   return database.firstRow<CatalogueEntry>(
     `select ${BACKUP_COLUMNS} from loom_backup_run where state_key = $1 and ${IS_STORED} and name = $3`,
     [stateKey, leaseMs, name],
+  );
+}
+
+/** Returns the newest complete backup that no deletion is about to remove. Undefined if there is none. */
+export function readNewestComplete({ database, stateKey, leaseMs }: RunScope): Promise<CatalogueEntry | undefined> {
+  return database.firstRow<CatalogueEntry>(
+    `select ${BACKUP_COLUMNS} from loom_backup_run
+      where state_key = $1 and ${IS_STORED} and bytes is not null and deletion_begun_at is null
+      order by ordinal desc limit 1`,
+    [stateKey, leaseMs],
   );
 }
 

@@ -71,3 +71,19 @@ export async function recordNeverWritten({ database, stateKey }: RunScope, name:
     [stateKey, name],
   );
 }
+
+/** Withdraws the proof of a complete backup and notes the fault, unless a run writes it or a deletion goes on. */
+export async function noteFault(
+  { database, stateKey }: RunScope,
+  name: string,
+  { code, detail }: { code: string; detail: string },
+): Promise<boolean> {
+  const changed = await database.execute(
+    `update loom_backup_run
+        set proven_at = null, fault_code = $3, fault_detail = $4, fault_at = clock_timestamp()
+      where state_key = $1 and ${IS_STORED} and name = $2 and bytes is not null and outcome <> 'running'
+        and deletion_begun_at is null and ${SCHEMA_SERVES}`,
+    [stateKey, name, code, detail],
+  );
+  return changed === 1;
+}

@@ -5,9 +5,9 @@
 import type { RunLedger } from '../../domain/backup-run.ts';
 import { limits } from '../../limits.ts';
 import type { Database } from '../connection/database.ts';
-import { listBackups, nextToProve, readBackup } from './catalogue.ts';
+import { listBackups, nextToProve, readBackup, readNewestComplete } from './catalogue.ts';
 import { claimNow, claimRetry, claimSlot } from './claims.ts';
-import { beginDeletion, cancelDeletion, recordDeleted, recordNeverWritten } from './deletions.ts';
+import { beginDeletion, cancelDeletion, noteFault, recordDeleted, recordNeverWritten } from './deletions.ts';
 import { recordFailed, recordProven, recordVerified } from './endings.ts';
 import { observeRuns } from './observe.ts';
 import { pruneRuns } from './prune.ts';
@@ -52,10 +52,12 @@ export function createRunLedger(database: Database, options: RunLedgerOptions): 
     listRuns: (query) => listRuns(scope, query),
     listBackups: (query) => listBackups(scope, query),
     readBackup: (name) => readBackup(scope, name),
+    readNewestComplete: () => readNewestComplete(scope),
     nextToProve: () => nextToProve(scope),
     beginDeletion: (name, allowUnproven) => beginDeletion(scope, name, allowUnproven),
     cancelDeletion: (name, fault) => cancelDeletion(scope, name, fault),
     recordDeleted: (name) => recordDeleted(scope, name),
+    noteFault: (name, fault) => noteFault(scope, name, fault),
     recordNeverWritten: (name) => recordNeverWritten(scope, name),
     observe: () => observeRuns(scope),
   };

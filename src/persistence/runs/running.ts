@@ -1,4 +1,4 @@
-import type { ClaimedRun, WrittenBackup } from '../../domain/backup-run.ts';
+import type { ClaimedRun, RunLedger, WrittenBackup } from '../../domain/backup-run.ts';
 import { sqlStateOf } from '../connection/faults.ts';
 import { SCHEMA_SERVES } from '../schema/serves.ts';
 import { afterMs, type RunScope } from './scope.ts';
@@ -48,13 +48,13 @@ export async function release({ database, stateKey, node }: RunScope, run: Claim
 export async function nameBackup(
   { database, stateKey, node }: RunScope,
   run: ClaimedRun,
-  { name, takenAt, revision, encrypted }: { name: string; takenAt: string; revision: number; encrypted: boolean },
+  { name, takenAt, revision, encrypted, storeId }: Parameters<RunLedger['nameBackup']>[1],
 ): Promise<boolean> {
   try {
     const changed = await database.execute(
-      `update loom_backup_run set name = $4, taken_at = $5, revision = $6, encrypted = $7
+      `update loom_backup_run set name = $4, taken_at = $5, revision = $6, encrypted = $7, store_id = $8
         where state_key = $1 and ${IS_MINE} and kind <> 'drill' and bytes is null`,
-      [stateKey, run.id, node, name, takenAt, revision, encrypted],
+      [stateKey, run.id, node, name, takenAt, revision, encrypted, storeId],
     );
     return changed === 1;
   } catch (error) {

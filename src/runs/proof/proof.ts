@@ -121,6 +121,19 @@ async function restoreStored(
   }
 }
 
+/** Opens the stored bytes of a backup. The stream fails before its end unless they match the catalogue. */
+export async function openStored(
+  { store }: Pick<RunParts, 'store'>,
+  name: string,
+  { bytes, sha256 }: WrittenBackup,
+  signal: AbortSignal,
+): Promise<Readable> {
+  const gate = createDigestGate({ name, bytes, sha256 });
+  // The reader receives the error from the gate, which the pipeline destroys with it.
+  pipeline(await store.get(name, signal), gate, { signal }).catch(() => undefined);
+  return gate;
+}
+
 /**
  * Opens the text of a stored backup: decrypted and decompressed. The stream fails before its end unless the stored
  * bytes match the catalogue.
@@ -130,11 +143,9 @@ export async function openPlain(
   { name, written, isEncrypted, identities }: Provable,
   signal: AbortSignal,
 ): Promise<Readable> {
-  const stored = await store.get(name, signal);
-  const gate = createDigestGate({ name, ...written });
+  const gate = await openStored({ store }, name, written, signal);
   const plain = createGunzip({ chunkSize: limits.gzipChunkBytes });
   // The reader receives the error from `plain`, which the pipelines destroy with it.
-  pipeline(stored, gate, { signal }).catch(() => undefined);
   const compressed = isEncrypted ? await decryptStream(gate, identities) : gate;
   pipeline(compressed, plain, { signal }).catch(() => undefined);
   return plain;

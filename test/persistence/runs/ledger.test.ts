@@ -63,6 +63,7 @@ describe('a slot', () => {
       fault: null,
       runId: run.id,
       manifestSha256: digest('manifest'),
+      storeId: expect.stringMatching(/^[0-9a-f-]{36}$/),
       isBeingWritten: false,
       deletionBegunAt: null,
     });

@@ -11,6 +11,7 @@ import { createOperations } from '../../../src/persistence/activity/operations.t
 import { createRunLedger } from '../../../src/persistence/runs/ledger.ts';
 import { createStore } from '../../../src/persistence/store.ts';
 import { createStoredBackups, type StoredBackupsHandle, type StoredBackupsOptions } from '../../../src/runs/runs.ts';
+import { claimStore } from '../../../src/runs/store-identity.ts';
 import { sweep } from '../../../src/runs/sweep.ts';
 import { openTestStore, type TestStore } from '../node/store.ts';
 import { createTestStore, type StoreKind, type TestStore as TestObjects } from '../object-store/object-store.ts';
@@ -115,6 +116,12 @@ export async function openBackupNode(
       return closed;
     },
   };
+}
+
+/** Returns the id of the store, as a run does before it names its backup. */
+export function claimStoreAs({ ledger, node }: BackupNode, { objects }: BackupSite): Promise<string> {
+  const parts = { ledger, store: objects.open(), stateKey: node.stateKey };
+  return claimStore(parts, new AbortController().signal);
 }
 
 /** Sweeps as this node does, with its clock this much ahead. */

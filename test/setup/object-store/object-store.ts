@@ -31,7 +31,7 @@ export interface TestStore {
   url: string;
   variables: Record<string, string>;
   open(): ObjectStore;
-  /** Names of everything that lies in the store, temporary objects and parts of uploads included. */
+  /** Names of everything but markers that lies in the store, temporary objects and parts of uploads included. */
   names(): Promise<string[]>;
   /** Bytes of an object, past the store. */
   read(name: string): Promise<Buffer>;
@@ -41,6 +41,11 @@ export interface TestStore {
   /** Leaves an unfinished write of this object behind, as a killed process does. */
   abandon(name: string): Promise<void>;
   remove(): Promise<void>;
+}
+
+/** Returns whether an object is not the one that says which store this is. */
+export function isNoMarker(name: string): boolean {
+  return !name.endsWith('-store.json');
 }
 
 export type StoreKind = 'file' | 's3';
@@ -60,7 +65,7 @@ async function createFileTestStore(): Promise<TestStore> {
     url: `file://${directory}`,
     variables: {},
     open: () => openObjectStore(options),
-    names: () => readdir(directory),
+    names: async () => (await readdir(directory)).filter(isNoMarker),
     read: (name) => readFile(join(directory, name)),
     write: (name, content) => writeFile(join(directory, name), content),
     delete: (name) => rm(join(directory, name)),
@@ -109,7 +114,7 @@ export async function createS3TestStore(): Promise<S3TestStore> {
     open: (bounds) => openObjectStore(options, { ...usualBounds, ...bounds }),
     names: async () => {
       const { Contents = [] } = await raw.send(new ListObjectsV2Command(prefix));
-      return [...Contents, ...(await listUploads())].map(withoutPrefix);
+      return [...Contents, ...(await listUploads())].map(withoutPrefix).filter(isNoMarker);
     },
     read: async (name) => {
       const { Body } = await raw.send(new GetObjectCommand(place(name)));

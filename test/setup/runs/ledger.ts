@@ -20,6 +20,9 @@ export const digest = (text: string): string => createHash('sha256').update(text
 
 export const written = { bytes: 1_000, sha256: digest('object'), manifestSha256: digest('manifest') };
 
+/** Id of a store that no test looks into. */
+const storeId = '01a214ed-a53e-7cec-a3cc-fe25a65bce36';
+
 /** Returns the value, or throws if there is none. */
 export function required<T>(value: T | undefined): T {
   if (value === undefined) throw new Error('expected a value');
@@ -28,7 +31,8 @@ export function required<T>(value: T | undefined): T {
 
 /** Names the backup of a run as it would be named if it was taken at this hour. */
 export async function name(ledger: RunLedger, run: ClaimedRun, hour: number, of = `backup-${hour}`): Promise<boolean> {
-  return ledger.nameBackup(run, { name: of, takenAt: slotAt(hour).toISOString(), revision: hour, encrypted: false });
+  const takenAt = slotAt(hour).toISOString();
+  return ledger.nameBackup(run, { name: of, takenAt, revision: hour, encrypted: false, storeId });
 }
 
 /** Runs a slot up to its proof, or up to the step before. */
