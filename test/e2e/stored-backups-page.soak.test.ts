@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openShell, readPage, type Shell } from '../contract/rules/page.ts';
 import { type Program, startProgram, waitUntil, waitUntilReady } from '../setup/node/program.ts';
 import { hasAge } from '../setup/object-store/age.ts';
+import { isNoMarker } from '../setup/object-store/object-store.ts';
 import { createEmptyDatabase, type TestDatabase } from '../setup/server/database.ts';
 
 const LOOM_ADMIN_TOKEN = 'admin-token-of-the-backup-page';
