@@ -42,40 +42,69 @@ export interface Runner {
 }
 
 export function createRunner(options: RunnerOptions): Runner {
-  let isBusy = false;
-  let current: Promise<void> | undefined;
+  let current: object | undefined;
+  let claiming: Promise<unknown> | undefined;
+  const pending = new Set<Promise<void>>();
   const closing = new AbortController();
 
   async function begin(claim: () => Promise<ClaimedRun | undefined>): Promise<Begun | undefined> {
     closing.signal.throwIfAborted();
-    if (isBusy) throw alreadyRunning();
-    isBusy = true;
-    let run: ClaimedRun | undefined;
-    try {
-      run = await claim();
-    } finally {
-      if (run === undefined) isBusy = false;
-    }
-    if (run === undefined) return undefined;
-    const ended = execute(options, run, closing.signal).finally(() => {
-      isBusy = false;
+    // The scheduler looks for due runs all the time, and mostly finds none.
+    while (claiming !== undefined) await claiming.catch(() => undefined);
+    if (current !== undefined) throw alreadyRunning();
+    const own = {};
+    current = own;
+    const free = (): void => {
+      if (current === own) current = undefined;
+    };
+    const claimed = claimOrFree(claim, free).finally(() => {
+      claiming = undefined;
     });
-    current = ended;
+    claiming = claimed;
+    const run = await claimed;
+    if (run === undefined) return undefined;
+    const ended = execute(options, run, { closing: closing.signal, free }).finally(() => {
+      free();
+      pending.delete(ended);
+    });
+    pending.add(ended);
     return { run, ended };
   }
 
   return {
-    isBusy: () => isBusy,
+    isBusy: () => current !== undefined,
     begin: begin as Runner['begin'],
     close: async () => {
       closing.abort(shuttingDown());
-      await current;
+      await Promise.all(pending);
     },
   };
 }
 
-/** Runs a claimed run to its end, and records the outcome. Never rejects: what cannot be recorded is logged. */
-async function execute(options: RunnerOptions, run: ClaimedRun, closing: AbortSignal): Promise<void> {
+/** Claims a run. Calls `free` if there is none. */
+async function claimOrFree(
+  claim: () => Promise<ClaimedRun | undefined>,
+  free: () => void,
+): Promise<ClaimedRun | undefined> {
+  let run: ClaimedRun | undefined;
+  try {
+    run = await claim();
+  } finally {
+    if (run === undefined) free();
+  }
+  return run;
+}
+
+/**
+ * Runs a claimed run to its end, and records the outcome. Calls `free` as soon as a success is recorded, because its
+ * reader may request the next run at once, and then deletes old backups. Never rejects: what cannot be recorded is
+ * logged.
+ */
+async function execute(
+  options: RunnerOptions,
+  run: ClaimedRun,
+  { closing, free }: { closing: AbortSignal; free: () => void },
+): Promise<void> {
   const { parts, timing, ping, onSuccess } = options;
   const { ledger, log } = parts;
   const facts = { run: run.id, kind: run.kind, slot: run.slot, attempt: run.attempt };
@@ -87,9 +116,11 @@ async function execute(options: RunnerOptions, run: ClaimedRun, closing: AbortSi
   const signal = AbortSignal.any([closing, lost.signal]);
   const lease = keepLease(run, { ledger, log, ...timing }, lost);
   try {
-    await perform(parts, run, signal);
+    const recordTaken = await perform(parts, run, signal);
+    free();
     onSuccess(run);
     if (run.kind !== 'drill') ping.succeeded();
+    await recordTaken?.();
   } catch (error) {
     await recordFault(options, run, signal.aborted ? signal.reason : error, closing);
     return;
@@ -100,14 +131,20 @@ async function execute(options: RunnerOptions, run: ClaimedRun, closing: AbortSi
   if (run.kind !== 'drill') await deleteExpired(options, closing);
 }
 
-async function perform(parts: RunParts, run: ClaimedRun, signal: AbortSignal): Promise<void> {
+/** Performs a run and records its success. Returns what then dates the backup that it took. */
+async function perform(
+  parts: RunParts,
+  run: ClaimedRun,
+  signal: AbortSignal,
+): Promise<(() => Promise<void>) | undefined> {
   signal.throwIfAborted();
-  if (run.kind === 'drill') await drill(parts, run, signal);
-  else await takeBackup(parts, run, signal);
+  if (run.kind !== 'drill') return await takeBackup(parts, run, signal);
+  await drill(parts, run, signal);
+  return undefined;
 }
 
-/** Writes a backup, proves it, and only then dates it. */
-async function takeBackup(parts: RunParts, run: ClaimedRun, signal: AbortSignal): Promise<void> {
+/** Writes a backup and proves it. Returns what dates it: only a proven backup counts as the last one. */
+async function takeBackup(parts: RunParts, run: ClaimedRun, signal: AbortSignal): Promise<() => Promise<void>> {
   const { ledger, log } = parts;
   const { backup, storeId, recordTaken } = await writeBackup(parts, run, signal);
   const proof = await proveBackup(parts, backup, { runId: run.id, signal });
@@ -117,9 +154,10 @@ async function takeBackup(parts: RunParts, run: ClaimedRun, signal: AbortSignal)
   if (!(await ledger.recordProven(run, { restoreSeconds }))) throw runLost();
   const { bytes } = backup.written;
   log.info({ run: run.id, backup: backup.name, bytes, restoreSeconds }, 'a backup was written and proven');
-  await recordTaken().catch((error: unknown) => {
-    log.warn({ err: error, run: run.id }, 'a backup was proven, but its time could not be recorded');
-  });
+  return () =>
+    recordTaken().catch((error: unknown) => {
+      log.warn({ err: error, run: run.id }, 'a backup was proven, but its time could not be recorded');
+    });
 }
 
 /** Proves a stored backup again. */
