@@ -14,9 +14,9 @@ export function deletionSignal(signal: AbortSignal): AbortSignal {
 }
 
 /**
- * Deletes a backup if the store has what the catalogue says, and the rules allow it. Looks at the object before it marks
- * the row. So an object that is absent after a mark was deleted by LOOM, and one that is absent before is missing: its
- * row stays, with a fault. The caller has asserted that this is the store of the catalogue.
+ * Deletes a backup if the store has what the catalogue says, and the rules allow it. Looks at the object before it
+ * marks the row. So an object that is absent after a mark was deleted by LOOM, and one that is absent before is
+ * missing: its row stays, with a fault. The caller has asserted that this is the store of the catalogue.
  */
 export async function deleteUnlessChanged(parts: Parts, entry: CatalogueEntry, signal: AbortSignal): Promise<void> {
   const bounded = deletionSignal(signal);

@@ -42,7 +42,7 @@ export function createStoreWatch(parts: IdentityParts & { log: Log }): StoreWatc
     isUp = true;
   }
 
-  /** Compares the id first: nothing is written into another store. Without the database, there is nothing to compare. */
+  /** Compares the id first, so that nothing is written into another store. Without the database, it cannot. */
   async function tryStore(signal: AbortSignal): Promise<void> {
     try {
       await assertSameStore(parts, signal);

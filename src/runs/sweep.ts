@@ -10,7 +10,8 @@ import { assertSameStore, readStoreId } from './store-identity.ts';
 
 /**
  * Removes what nodes left behind that died or lost the database: scratch states of proofs, rows without an object,
- * incomplete objects, deletions that had begun, temporary objects. Notes backups that the store no longer has. Any node may call it at any time, and repeat it.
+ * incomplete objects, deletions that had begun, temporary objects. Notes backups that the
+ * store no longer has. Any node may call it at any time, and repeat it.
  */
 export async function sweep(parts: RunParts, signal: AbortSignal): Promise<void> {
   await dropLeftProofs(parts);
@@ -31,8 +32,8 @@ export async function sweep(parts: RunParts, signal: AbortSignal): Promise<void>
 }
 
 /**
- * Withdraws the proof of each backup whose object or manifest is gone, so that status and alarms know it before its next
- * drill. Asserts after the look that the store is still that of the catalogue.
+ * Withdraws the proof of each backup whose object or manifest is gone, so that status and alarms know it before its
+ * next drill. Asserts after the look that the store is still that of the catalogue.
  */
 async function noteMissing(parts: RunParts, catalogue: CatalogueEntry[], signal: AbortSignal): Promise<void> {
   const { store, stateKey } = parts;

@@ -65,7 +65,7 @@ export function manifestNameOf(name: string): string {
   return `${name}${MANIFEST_SUFFIX}`;
 }
 
-/** Returns the name of the object that says which store this is. Each state has one, so that states can share a store. */
+/** Returns the name of the object that says which store this is. Each state that shares a store has its own. */
 export function storeMarkerNameOf(stateKey: string): string {
   return `${storedNamePrefix(stateKey)}store.json`;
 }
