@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { openShell, readPage, type Shell } from '../contract/rules/page.ts';
 import { type Program, startProgram, waitUntil, waitUntilReady } from '../setup/node/program.ts';
@@ -65,7 +65,9 @@ async function openMachine(
   const program = await startProgram({ env: { LOOM_PG_URL: own.url, LOOM_ADMIN_TOKEN, ...variables } });
   cleanups.push(() => program.stop());
   await waitUntilReady(program.url);
-  const env = { LOOM_ADMIN_TOKEN, LOOM_URL: program.url };
+  // The program `aws` may be in a folder that only the path of this process has.
+  const path = `${dirname(process.execPath)}:${process.env.PATH}`;
+  const env = { LOOM_ADMIN_TOKEN, LOOM_URL: program.url, PATH: path };
   const shell = await openPageShell(env, { ...texts, 'http://127.0.0.1:8787': program.url });
   await writeFile(join(shell.directory, 'token.header'), `x-loom-admin-token: ${LOOM_ADMIN_TOKEN}\n`, { mode: 0o600 });
   const ask = async (path: string) => JSON.parse(await (await fetch(`${program.url}${path}`, { headers })).text());
@@ -115,7 +117,8 @@ test.each([
     const recipient = (await runSection(keys, 'Encryption and keys')).trim();
     expect(recipient).toMatch(/^age1/);
     const { store, texts } = await openStore(kind);
-    const settings = { ...(await readSettings(kind, texts)), LOOM_BACKUP_SCHEDULE, LOOM_BACKUP_RECIPIENTS: recipient };
+    const read = await readSettings(kind, texts);
+    const settings: Record<string, string> = { ...read, LOOM_BACKUP_SCHEDULE, LOOM_BACKUP_RECIPIENTS: recipient };
     expect(settings).toMatchObject({ LOOM_BACKUP_STORE: store.url });
 
     const first = await openMachine(settings);
