@@ -76,7 +76,8 @@ async function measure(
 }
 
 interface StoredStatus {
-  running: unknown[];
+  /** Null while the database does not answer in time. */
+  running: unknown[] | null;
   last_success_at: string | null;
   last_bytes: number;
   last_restore_seconds: number;
@@ -91,7 +92,7 @@ async function readStatus(url: string): Promise<StoredStatus> {
 async function waitForIdle(url: string): Promise<void> {
   for (;;) {
     const { running, last_success_at: at } = await readStatus(url);
-    if (running.length === 0 && at !== null) return;
+    if (running?.length === 0 && at !== null) return;
     await sleep(POLL_MS);
   }
 }
@@ -99,11 +100,12 @@ async function waitForIdle(url: string): Promise<void> {
 /** Takes a backup, and waits until it is proven. */
 async function takeBackup(url: string): Promise<{ bytes: number; restoreSeconds: number }> {
   const { last_success_at: before } = await readStatus(url);
+  if (before === null) throw new Error('the database does not answer, so the end of the run could not be recognized');
   await ask(`${url}/v1/admin/backups`, { method: 'POST', headers: token });
   for (;;) {
     await sleep(POLL_MS);
     const status = await readStatus(url);
-    if (status.running.length > 0) continue;
+    if (status.running?.length !== 0) continue;
     if (status.last_success_at === before) throw new Error('the run failed: see the log of the node');
     return { bytes: status.last_bytes, restoreSeconds: status.last_restore_seconds };
   }
