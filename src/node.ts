@@ -210,9 +210,11 @@ async function readStoredKeys(config: StoredBackupsConfig | undefined): Promise<
   const problems: string[] = [];
   const fault = recipients.length === 0 ? undefined : await findRecipientFault(recipients);
   if (fault !== undefined) problems.push(`LOOM_BACKUP_RECIPIENTS: ${fault}`);
-  const read = identity === undefined ? [] : parseIdentities(identity);
+  const read = identity === undefined ? [] : parseIdentities(identity, 'The identity');
   const identities = await Promise.resolve(read).catch((error: unknown) => {
-    problems.push(`LOOM_BACKUP_IDENTITY_FILE: ${isLoomError(error) ? error.message : 'its keys could not be read'}`);
+    problems.push(
+      `LOOM_BACKUP_IDENTITY (or its _FILE): ${isLoomError(error) ? error.message : 'its keys could not be read'}`,
+    );
     return [];
   });
   if (problems.length > 0) throw new ConfigError(problems);

@@ -74,7 +74,7 @@ async function writeVerified(target: string, query: BackupQuery, client: NodeCli
   const part = await claimPartFile(target);
   try {
     await downloadBackup(client, query, part.handle, progress);
-    const verified = await withHint(ADVICE, verifyFile(part.path, progress, context.stop));
+    const verified = await withHint(ADVICE, verifyFile(part, progress, context.stop));
     const { size: fileBytes } = await part.handle.stat();
     context.stop.throwIfAborted();
     await part.keep();

@@ -8,6 +8,7 @@ import { type DrillTools, runDrill } from './drill/run.ts';
 import { NotConfirmed } from './failure.ts';
 import { openNamedBackup } from './file/file-fault.ts';
 import { makeFolder } from './file/folder.ts';
+import { identitiesFor } from './file/identities.ts';
 import { writeWhole } from './file/part-file.ts';
 import { assertAlone, watchRun } from './stored/watch-run.ts';
 import { flag, UsageError, valued } from './terminal/arguments.ts';
@@ -23,6 +24,7 @@ export const drill = createClientCommand({
       'state. It prints a summary, and writes report.json and summary.md with --out. It leaves the live state ' +
       'alone, unless --in-place is given. With --from, the node does all this with a backup of its store.',
     succeeds: 'every step succeeded: the backup can be restored',
+    partly: 'only with --from: the stored bytes are as written, but the node has no key to prove more',
     fails: 'a step failed, the drill was interrupted, or it was not confirmed',
     examples: [
       'node dist/main.js drill --out drills/today',
@@ -31,7 +33,8 @@ export const drill = createClientCommand({
     ],
   },
   options: {
-    file: valued('BACKUP', 'use this backup, plain or gzip, instead of taking one'),
+    file: valued('BACKUP', 'use this backup, plain, gzip or encrypted, instead of taking one'),
+    identity: valued('IDENTITY', 'file with the age key of an encrypted BACKUP (default: LOOM_BACKUP_IDENTITY_FILE)'),
     from: valued('NAME', 'let the node prove this stored backup, which the command backups lists; no other option'),
     'accept-state-key': valued('KEY', 'with --file: accept a backup that was made for this other state key'),
     'accept-instance': flag('with --in-place: accept a backup that another instance made, or one of unknown origin'),
@@ -48,7 +51,7 @@ export const drill = createClientCommand({
       const { client, context } = tools;
       return await watchRun('drill', client, context, (seconds) => client.drillStoredBackup(from, seconds));
     }
-    const { file, out, keep = false, yes = false } = values;
+    const { file, identity, out, keep = false, yes = false } = values;
     const { 'in-place': inPlace = false, 'accept-state-key': acceptStateKey } = values;
     const { 'accept-instance': acceptInstance = false } = values;
     if (keep && file !== undefined)
@@ -59,7 +62,10 @@ export const drill = createClientCommand({
       throw new UsageError('--accept-instance needs --in-place: no other drill changes the live state.');
     if (acceptStateKey !== undefined && file === undefined)
       throw new UsageError('--accept-state-key needs --file: a backup that the drill takes has the right key.');
-    if (file !== undefined) await openNamedBackup(file);
+    if (identity !== undefined && file === undefined)
+      throw new UsageError('--identity needs --file: a backup that the drill takes is not encrypted.');
+    const identities = file === undefined ? undefined : await identitiesFor(file, identity, tools.context.env);
+    if (file !== undefined) await openNamedBackup(file, undefined, { identities });
     if (out !== undefined) await assertReplaceable(out, keep);
     if (inPlace && !yes) await confirmInPlace(tools);
     if (out !== undefined) {
@@ -69,7 +75,7 @@ export const drill = createClientCommand({
     }
     const folder = await mkdtemp(join(out ?? tmpdir(), '.loom-drill-'));
     try {
-      const report = await runDrill({ file, acceptStateKey, acceptInstance, folder, inPlace }, tools);
+      const report = await runDrill({ file, identities, acceptStateKey, acceptInstance, folder, inPlace }, tools);
       if (out !== undefined) {
         if (keep && report.backup !== null) await writeWhole(join(out, KEPT), createReadStream(join(folder, KEPT)));
         await writeReport(out, report);

@@ -11,6 +11,7 @@ import { restoreQuestion, restoreText } from './client/plan-text.ts';
 import { sendRestore, sendStoredRestore } from './client/restore-body.ts';
 import type { CommandContext } from './command.ts';
 import { readableBytes } from './file/file-fault.ts';
+import { identitiesFor } from './file/identities.ts';
 import { flag, type OptionTypes, type ParsedArguments, UsageError, valued, wholeNumber } from './terminal/arguments.ts';
 import { mismatchMembers } from './terminal/fold-text.ts';
 import { createProgress, type Progress } from './terminal/progress.ts';
@@ -20,6 +21,7 @@ const options = {
   ...PLAN_OPTIONS,
   ...ACTOR_OPTION,
   from: valued('NAME', 'instead of FILE: restore this stored backup, which the command backups lists'),
+  identity: valued('IDENTITY', 'file with the age key of an encrypted FILE (default: LOOM_BACKUP_IDENTITY_FILE)'),
   'keep-state': flag('leave the documents alone; add missing audit entries only'),
   'truncate-audit': flag('remove live audit entries after the last one of the backup'),
   'accept-state-key': valued('KEY', 'accept a backup that was made for this other state key'),
@@ -37,7 +39,7 @@ const options = {
 export const restore = createClientCommand({
   name: 'restore',
   help: {
-    summary: 'show the plan of a restore, ask, and restore a backup file, plain or gzip',
+    summary: 'show the plan of a restore, ask, and restore a backup file, plain, gzip or encrypted',
     synopsis: 'FILE | --from NAME [options]',
     about:
       'Verifies FILE on this machine, shows what the node would do with it, asks, and restores it. With --from, the ' +
@@ -52,13 +54,15 @@ export const restore = createClientCommand({
   options,
   operandCount: 'optional',
   run: async ({ operands: [path], client, config, ...input }) => {
-    const { from } = input.values;
+    const { from, identity } = input.values;
     if (path !== undefined && from !== undefined)
       throw new UsageError('a FILE and --from NAME are given. Give one of them.');
+    if (identity !== undefined && from !== undefined)
+      throw new UsageError('--identity does not apply with --from: the node decrypts the backup.');
     assertCanAsk(input, 'restore');
     const members = membersOf(input.values);
     const progress = createProgress(input.context);
-    const source = from === undefined ? await openFile(path, input.context, progress) : openStored(from);
+    const source = from === undefined ? await openFile(path, identity, input.context, progress) : openStored(from);
     const { verified } = source;
     const node = await readNodeIdentity(client, config.url);
     const accepted = input.values['accept-instance'] === true || members.into_scratch !== undefined;
@@ -85,11 +89,17 @@ interface Source {
   send(client: NodeClient, members: RestoreMembers, progress: Progress): Promise<RestoreReport>;
 }
 
-async function openFile(path: string | undefined, context: CommandContext, progress: Progress): Promise<Source> {
+async function openFile(
+  path: string | undefined,
+  identity: string | undefined,
+  context: CommandContext,
+  progress: Progress,
+): Promise<Source> {
   if (path === undefined) throw new UsageError('takes one file, or --from NAME for a stored backup.');
+  const file = { path, identities: await identitiesFor(path, identity, context.env) };
   progress.begin('verify', await readableBytes(path));
-  const verified = await identifyBackup(path, progress, context.stop).finally(progress.end);
-  return { verified, send: (client, members) => sendRestore(client, path, members, progress) };
+  const verified = await identifyBackup(file, progress, context.stop).finally(progress.end);
+  return { verified, send: (client, members) => sendRestore(client, file, members, progress) };
 }
 
 function openStored(from: string): Source {

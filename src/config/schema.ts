@@ -3,6 +3,7 @@ import { stateKeyFault } from '../domain/state.ts';
 import { limits } from '../limits.ts';
 import { hostFault, nodeUrlFault, parseTrustProxy, postgresUrlFault, tokensFault, withoutBrackets } from './checks.ts';
 import {
+  endpointFault,
   identityFault,
   keepFault,
   parseStoreAddress,
@@ -171,7 +172,7 @@ export const schema = z.object({
   LOOM_BACKUP_KEEP: checked(keepFault).default('last=24,daily=14,weekly=8,monthly=12').meta({
     description: 'How many proven backups to keep. all: the node deletes none.',
   }),
-  LOOM_BACKUP_S3_ENDPOINT: checked(nodeUrlFault).optional().meta({
+  LOOM_BACKUP_S3_ENDPOINT: checked(endpointFault).optional().meta({
     description: 'Address of the S3 service, such as https://minio.example:9000. If unset: AWS.',
   }),
   LOOM_BACKUP_S3_REGION: word().optional().meta({
@@ -191,7 +192,7 @@ export const schema = z.object({
   LOOM_BACKUP_IDENTITY: checked(identityFault).optional().meta({
     secret: true,
     description:
-      'The age identity (AGE-SECRET-KEY-1…) with which the node decrypts stored backups, for drills and restores. If unset, drills of encrypted backups only compare the stored bytes. The command verify also reads it.',
+      'The age identity (AGE-SECRET-KEY-1…) with which the node decrypts stored backups, for drills and restores. If unset, drills of encrypted backups only compare the stored bytes. The commands verify, inspect, restore and drill also read it.',
   }),
   LOOM_BACKUP_PING_URL: checked(pingUrlFault).optional().meta({
     secret: true,

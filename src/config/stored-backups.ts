@@ -85,7 +85,7 @@ function decode(text: string): string | undefined {
 
 /** Refuses a fragment, which no request contains. */
 export function pingUrlFault(text: string): string | undefined {
-  const fault = 'must have the form https://host/path, without user, password or fragment';
+  const fault = 'must have the form https://host/path or http://host/path, without user, password or fragment';
   if (/\s/.test(text) || hasControlCharacter(text) || !URL.canParse(text)) return fault;
   const { protocol, username, password } = new URL(text);
   const isPlain = username === '' && password === '' && !text.includes('#');
@@ -102,6 +102,15 @@ export function keepFault(text: string): string | undefined {
   return 'fault' in read ? read.fault : undefined;
 }
 
+/** Refuses a path. Consoles of services show addresses that end with the bucket, which `LOOM_BACKUP_STORE` names. */
+export function endpointFault(text: string): string | undefined {
+  const fault = 'must have the form https://minio.example:9000 or http://host, without user, password, path or query';
+  if (/\s/.test(text) || hasControlCharacter(text) || !URL.canParse(text)) return fault;
+  const { protocol, username, password, pathname, search, hash } = new URL(text);
+  const isPlain = [username, password, search, hash].every((part) => part === '') && pathname === '/';
+  return isPlain && ['http:', 'https:'].includes(protocol) ? undefined : fault;
+}
+
 /** Splits a list at commas and white space. */
 export function splitRecipients(text: string): string[] {
   return text.split(/[\s,]+/).filter((one) => one !== '');
@@ -109,6 +118,8 @@ export function splitRecipients(text: string): string[] {
 
 /** Checks the form alone. `startNode` also checks the checksums, for which it loads the library of age. */
 export function recipientsFault(text: string): string | undefined {
+  if (/^\s*,|,\s*,|,\s*$/.test(text))
+    return 'has a comma without a public key beside it: add the key, or remove the comma';
   const recipients = splitRecipients(text);
   const isList = recipients.length > 0 && recipients.every((one) => /^age1[a-z0-9]+$/.test(one));
   return isList ? undefined : 'must be one or more age public keys (age1…), separated by commas or spaces';

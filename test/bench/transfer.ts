@@ -128,7 +128,7 @@ async function runRound(server: BenchServer, files: Files, index: number): Promi
 }
 
 async function restore(client: NodeClient, path: string): Promise<RestoreReport> {
-  const { body, isGzip } = await openRestoreBody(path, {}, () => undefined);
+  const { body, isGzip } = await openRestoreBody({ path }, {}, () => undefined);
   return client.restore(body, isGzip);
 }
 

@@ -124,7 +124,15 @@ test('a setting that needs a store is refused without one, each by its name', ()
 });
 
 test('recipients that are wrong or empty stop the start, so that no backup is stored in plain text by mistake', () => {
-  for (const recipients of [RECIPIENT.slice(1), `${RECIPIENT} age1`, 'AGE-SECRET-KEY-1QQ', ',', ''])
+  for (const recipients of [
+    RECIPIENT.slice(1),
+    `${RECIPIENT} age1`,
+    'AGE-SECRET-KEY-1QQ',
+    ',',
+    `${RECIPIENT},`,
+    `, ${RECIPIENT}`,
+    '',
+  ])
     expect(problemsOf({ ...STORE, LOOM_BACKUP_RECIPIENTS: recipients })).toMatch(/^LOOM_BACKUP_RECIPIENTS .*$/);
   expect(problemsOf({ LOOM_BACKUP_RECIPIENTS: '' })).toBe('');
 });
@@ -139,6 +147,17 @@ test('the settings of S3 must fit together', () => {
     'LOOM_BACKUP_S3_REGION is set, but LOOM_BACKUP_STORE is a folder: remove one of them',
   );
 });
+
+test.each(['http://minio:9000', 'https://minio.example/'])('the endpoint %s is accepted', (endpoint) => {
+  expect(problemsOf({ ...BUCKET, LOOM_BACKUP_S3_ENDPOINT: endpoint })).toBe('');
+});
+
+test.each(['minio:9000', 'https://minio.example/bucket', 'https://a:b@minio.example', 'https://minio.example?a'])(
+  'the endpoint %s is refused',
+  (endpoint) => {
+    expect(problemsOf({ ...BUCKET, LOOM_BACKUP_S3_ENDPOINT: endpoint })).toMatch(/^LOOM_BACKUP_S3_ENDPOINT must have /);
+  },
+);
 
 test('a problem never repeats a secret', () => {
   const problems = problemsOf({

@@ -29,7 +29,7 @@ test('a large backup is taken, verified, planned, restored and undone', { timeou
   const client = createNodeClient({ url: node.url, token: TOKEN });
   const file = join(directory, 'backup.json');
   const restore = async (isPlan: boolean): Promise<RestoreReport> => {
-    const { body, isGzip } = await openRestoreBody(file, { dry_run: isPlan }, () => undefined);
+    const { body, isGzip } = await openRestoreBody({ path: file }, { dry_run: isPlan }, () => undefined);
     return client.restore(body, isGzip);
   };
   const change = async (method: string, name: string, body?: string): Promise<void> => {

@@ -120,7 +120,7 @@ test('a key with a typing error stops the start, before the node listens', async
   const { problems } = error as ConfigError;
   expect(problems).toEqual([
     expect.stringMatching(/^LOOM_BACKUP_RECIPIENTS: recipient 1 of 1, .* is not a public key of age/),
-    expect.stringMatching(/^LOOM_BACKUP_IDENTITY_FILE: .*line 1/),
+    expect.stringMatching(/^LOOM_BACKUP_IDENTITY \(or its _FILE\): .*line 1/),
   ]);
   expect(problems.join()).not.toContain('KEY-1QQ');
 });

@@ -28,23 +28,36 @@ export async function openBackupFile(
   const form = await readForm(path);
   if (form === 'plain') return () => readPlain(path, onChunk);
   if (form === 'gzip') return () => readGzip(async () => openSource(path, onChunk));
+  const { isGzip, open } = await openEncrypted(path, { identities, onChunk });
+  return isGzip ? () => readGzip(open) : () => readDecrypted(open);
+}
+
+/** The content of a backup file without its encryption. */
+export interface DecryptedFile {
+  /** Whether the content is gzip; otherwise it is JSON. */
+  isGzip: boolean;
+  open(): Promise<Readable>;
+}
+
+/** Opens a backup file as `openBackupFile` does, but leaves gzip packed. */
+export async function openDecryptedFile(path: string, options: BackupFileOptions = {}): Promise<DecryptedFile> {
+  const form = await readForm(path);
+  if (form === 'age') return await openEncrypted(path, options);
+  return { isGzip: form === 'gzip', open: async () => openSource(path, options.onChunk) };
+}
+
+async function openEncrypted(path: string, { identities = [], onChunk }: BackupFileOptions): Promise<DecryptedFile> {
   if (identities.length === 0) throw needsIdentity();
-  const decrypt = (): Promise<Readable> => decryptStream(openSource(path, onChunk), identities);
-  const isGzip = startsWith(await firstChunk(await decryptStream(openSource(path), identities)), GZIP_MAGIC);
-  return isGzip ? () => readGzip(decrypt) : () => readDecrypted(decrypt);
+  const start = await firstChunk(await decryptStream(openSource(path), identities));
+  return { isGzip: startsWith(start, GZIP_MAGIC), open: () => decryptStream(openSource(path, onChunk), identities) };
 }
 
 function needsIdentity(): LoomError {
   return new LoomError(
     'identity_missing',
-    'The file is encrypted. Give the identity file of one of its keys (option --identity of verify and inspect, or ' +
+    'The file is encrypted. Give the identity file of one of its keys (option --identity, or ' +
       'LOOM_BACKUP_IDENTITY_FILE), or decrypt the file first: age -d -i IDENTITY.',
   );
-}
-
-/** Returns whether the first bytes of a file are those of gzip. Rejects as `fs.open` does. */
-export async function isGzipFile(path: string): Promise<boolean> {
-  return (await readForm(path)) === 'gzip';
 }
 
 /** Tells the form of a file by its first bytes. Rejects as `fs.open` does. */

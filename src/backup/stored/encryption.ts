@@ -122,7 +122,7 @@ function toDecryptionFault(error: unknown, bytes: number | undefined): LoomError
     return new LoomError(
       'identity_missing',
       'None of the secret keys decrypts this backup. It was encrypted for other keys: its manifest lists their public ' +
-        'keys. Use the identity file of one of them (LOOM_BACKUP_IDENTITY_FILE, or --identity of verify).',
+        'keys. Use the identity file of one of them (LOOM_BACKUP_IDENTITY_FILE, or the option --identity of a command).',
     );
   }
   if (/invalid version/.test(text)) return damaged('It does not begin as a file of age does.');

@@ -9,6 +9,7 @@ import { CURRENT_SCHEMA_VERSION } from '../../persistence/schema/schema.ts';
 import { readableBytes, withFileHint } from '../file/file-fault.ts';
 import { OWNER_ONLY } from '../file/part-file.ts';
 import { createMeter, metered, type Progress } from '../terminal/progress.ts';
+import type { SentFile } from './restore-body.ts';
 
 /**
  * Streams a node's backup into an open file, or into a new file at this path. `query.gzip` alone decides whether the
@@ -30,8 +31,12 @@ export async function downloadBackup(
 }
 
 /** Verifies a file as `verify` does. Rejects with a LoomError that has the code of a restore, or with `interrupted`. */
-export async function verifyFile(path: string, progress: Progress, stop: AbortSignal): Promise<VerifiedBackup> {
-  const open = await openBackupFile(path);
+export async function verifyFile(
+  { path, identities }: SentFile,
+  progress: Progress,
+  stop: AbortSignal,
+): Promise<VerifiedBackup> {
+  const open = await openBackupFile(path, { identities });
   progress.begin('verify', await readableBytes(path));
   const meter = createMeter(stop, progress);
   return await withFileHint(

@@ -8,6 +8,7 @@ import { CURRENT_SCHEMA_VERSION } from '../../persistence/schema/schema.ts';
 import { openNamedBackup, withFileHint } from '../file/file-fault.ts';
 import { createMeter, type Progress } from '../terminal/progress.ts';
 import { ageText, counted, quoted, type Row } from '../terminal/text.ts';
+import type { SentFile } from './restore-body.ts';
 
 /** Names the node that a command changes. Null stands for what the node does not say. */
 export interface NodeIdentity {
@@ -47,12 +48,12 @@ function textOf(value: unknown): string | null {
  * backup as members of the request.
  */
 export async function identifyBackup(
-  path: string,
+  { path, identities }: SentFile,
   progress: Progress,
   stop: AbortSignal,
 ): Promise<BackupIdentity | undefined> {
   try {
-    const open = await openNamedBackup(path, createMeter(stop, progress));
+    const open = await openNamedBackup(path, createMeter(stop, progress), { identities });
     const check = verifyBackup(open, { schemaVersion: CURRENT_SCHEMA_VERSION });
     const { origin, documents, fold } = await withFileHint(path, check);
     const { instanceId, stateKey, schemaVersion, revision, exportedAt: takenAt } = origin;

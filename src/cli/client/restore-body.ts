@@ -1,16 +1,13 @@
-import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
-import { isGzipFile } from '../../backup/offline/file.ts';
+import { openDecryptedFile } from '../../backup/offline/file.ts';
 import type { RestoreReport } from '../../domain/backup.ts';
 import type { RestoreMembers } from '../../domain/request.ts';
 import type { NodeClient } from '../../http/client/client.ts';
-import { metered, type Progress } from '../terminal/progress.ts';
+import type { Progress } from '../terminal/progress.ts';
 import { withHint } from './hints.ts';
 import { whileWatched } from './watch.ts';
-
-const CHUNK_BYTES = 256 * 1024;
 
 /** Names the option that allows a refused restore, by error code. The node's message names only request members. */
 const OPTION_HINTS = {
@@ -18,16 +15,22 @@ const OPTION_HINTS = {
   backup_unverified: 'To restore it nevertheless: --accept-unverified.',
 };
 
+/** A backup file to send, with the secret keys that decrypt it. */
+export interface SentFile {
+  path: string;
+  identities?: readonly string[] | undefined;
+}
+
 /** Sends a restore request and shows its progress. If an option allows a refused restore, the error names it. */
 export async function sendRestore(
   client: NodeClient,
-  path: string,
+  file: SentFile,
   members: RestoreMembers,
   progress: Progress,
 ): Promise<RestoreReport> {
   const isPlan = members.dry_run === true;
   let sent = 0;
-  const { body, isGzip, totalBytes } = await openRestoreBody(path, members, (bytes) => {
+  const { body, isGzip, totalBytes } = await openRestoreBody(file, members, (bytes) => {
     sent += bytes;
     progress.count(bytes);
     if (sent >= totalBytes) progress.begin(isPlan ? 'the node checks and plans' : 'the node checks and applies');
@@ -54,17 +57,22 @@ export async function sendStoredRestore(
 /**
  * Opens a stream of a restore request around a backup file. It reads the file while it is sent. A gzip file stays
  * packed: concatenated gzip members are one gzip stream (RFC 1952), so the text around the file is packed separately.
- * `backup` is the last member, so that the node knows the options before the first document.
+ * `backup` is the last member, so that the node knows the options before the first document. An encrypted file is
+ * decrypted here: the request is as confidential as the connection.
  */
-export async function openRestoreBody(path: string, members: RestoreMembers, onBytes: (bytes: number) => void) {
-  const isGzip = await isGzipFile(path);
+export async function openRestoreBody(
+  { path, identities }: SentFile,
+  members: RestoreMembers,
+  onBytes: (bytes: number) => void,
+) {
+  const { isGzip, open } = await openDecryptedFile(path, { identities, onChunk: ({ length }) => onBytes(length) });
   const { size: totalBytes } = await stat(path);
   const defaults = { replace_state: true, truncate_audit: false, dry_run: false, accept_unverified: false };
   const around = JSON.stringify({ confirm: 'restore', ...defaults, ...members });
   const pack = (text: string): Buffer => (isGzip ? gzipSync(text) : Buffer.from(text));
   async function* chunks() {
     yield pack(`${around.slice(0, -1)},"backup":`);
-    yield* metered(createReadStream(path, { highWaterMark: CHUNK_BYTES }), onBytes);
+    yield* (await open()) as AsyncIterable<Buffer>;
     yield pack('}');
   }
   return { body: Readable.from(chunks(), { objectMode: false }), isGzip, totalBytes };

@@ -30,6 +30,8 @@ import { createSteps, type DrillFacts, DrillFault, known } from './steps.ts';
 interface DrillTarget {
   /** The backup to use; undefined to take one from the node. */
   file: string | undefined;
+  /** The secret keys that decrypt `file`. */
+  identities: readonly string[] | undefined;
   /** Another state key that `file` may have. */
   acceptStateKey: string | undefined;
   /** Whether a drill in place may use a backup that another instance made. */
@@ -75,7 +77,18 @@ export async function runDrill(target: DrillTarget, { client, config, context }:
   }
 }
 
-async function takeBackup({ run, skip, facts, client, path, file, isFresh, progress, stop }: Drill): Promise<void> {
+async function takeBackup({
+  run,
+  skip,
+  facts,
+  client,
+  path,
+  identities,
+  file,
+  isFresh,
+  progress,
+  stop,
+}: Drill): Promise<void> {
   await run('status', { needs: [] }, async () => {
     const status = await client.readStatus();
     facts.before = status;
@@ -90,7 +103,7 @@ async function takeBackup({ run, skip, facts, client, path, file, isFresh, progr
     });
   }
   await run('verify', { needs: isFresh ? ['backup'] : [] }, async () => {
-    const backup = await verifyFile(path, progress, stop);
+    const backup = await verifyFile({ path, identities }, progress, stop);
     facts.backup = backup;
     const content = `${counted(backup.documents, 'document')}, ${counted(backup.auditEntries, 'audit entry')}`;
     const count = backup.fold?.mismatchCount ?? 0;
@@ -120,10 +133,10 @@ async function tryRestore(drill: Drill): Promise<void> {
 }
 
 /** Sends the backup. `into_scratch` comes before it, so that the node locks that name instead of the live state. */
-function send({ client, facts, acceptStateKey, inPlace, path, progress }: Drill, members: RestoreMembers) {
+function send({ client, facts, acceptStateKey, inPlace, path, identities, progress }: Drill, members: RestoreMembers) {
   const target = inPlace ? {} : { into_scratch: facts.scratchKey };
   const accepted = acceptStateKey === undefined ? {} : { accept_state_key: acceptStateKey };
-  return sendRestore(client, path, { ...target, ...accepted, ...members }, progress);
+  return sendRestore(client, { path, identities }, { ...target, ...accepted, ...members }, progress);
 }
 
 async function checkChains({ run, facts, client, inPlace, file, progress }: Drill): Promise<void> {
@@ -160,7 +173,7 @@ async function cleanUp(drill: Drill): Promise<void> {
 async function backUpState({ client, folder, progress, stop }: Drill, name: string): Promise<VerifiedBackup> {
   const path = join(folder, name);
   await downloadBackup(client, { includeAudit: false }, path, progress);
-  return await verifyFile(path, progress, stop);
+  return await verifyFile({ path }, progress, stop);
 }
 
 /** Returns a unique key that shows its origin, such as `drill-20260131T235959Z-3f9c1a`. */

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { readForm } from '../../backup/offline/file.ts';
 import { parseIdentities } from '../../backup/stored/encryption.ts';
 import { asFileFault } from './file-fault.ts';
 
@@ -19,4 +20,16 @@ export async function readIdentities(
   }
   const text = env.LOOM_BACKUP_IDENTITY;
   return text === undefined || text === '' ? undefined : await parseIdentities(text, 'LOOM_BACKUP_IDENTITY');
+}
+
+/** Reads the secret keys for this backup file, as `readIdentities` does; undefined for a file that needs none. */
+export async function identitiesFor(
+  file: string,
+  path: string | undefined,
+  env: Record<string, string | undefined>,
+): Promise<string[] | undefined> {
+  const form = await readForm(file).catch((error: unknown) => {
+    throw asFileFault(error, file);
+  });
+  return form === 'age' ? await readIdentities(path, env) : undefined;
 }

@@ -27,7 +27,10 @@ export function assertAlone(option: string, values: Record<string, unknown>): vo
   if (other !== undefined) throw new UsageError(`--${other[0]} does not apply with --${option}.`);
 }
 
-/** Begins a run on the node, waits until it has ended, and describes it. The exit code is 0 if it succeeded. */
+/**
+ * Begins a run on the node, waits until it has ended, and describes it. The exit code is 0 only if a restore has proven
+ * the backup, and 2 if the node could compare only its bytes: a script must not take the one for the other.
+ */
 export async function watchRun(
   command: string,
   client: Pick<NodeClient, 'readRun'>,
@@ -38,11 +41,21 @@ export async function watchRun(
   progress.begin('the node runs it');
   const hint = { interrupted: 'If the run has begun, it goes on: see the commands backups and status.' };
   const run = await withHint(hint, waitForEnd(client, context.stop, start, progress)).finally(progress.end);
-  const isOk = run.outcome === 'proven' || run.outcome === 'verified';
-  const members = isOk ? { ok: true } : failureMembers(run.code ?? run.outcome, run.detail ?? afterAbandoned);
-  const text = isOk ? runText(run) : `${command} failed: ${run.code ?? run.outcome}\n${runText(run)}`;
-  return { exitCode: isOk ? 0 : 1, text, json: { ...members, run } };
+  if (run.outcome === 'proven') return { exitCode: 0, text: runText(run), json: { ok: true, run } };
+  if (run.outcome === 'verified') {
+    const text = `${command} incomplete: not_proven\n${notProven}\n${runText(run)}`;
+    return { exitCode: NOT_PROVEN_EXIT_CODE, text, json: { ...failureMembers('not_proven', notProven), run } };
+  }
+  const code = run.code ?? run.outcome;
+  const json = { ...failureMembers(code, run.detail ?? afterAbandoned), run };
+  return { exitCode: 1, text: `${command} failed: ${code}\n${runText(run)}`, json };
 }
+
+const NOT_PROVEN_EXIT_CODE = 2;
+
+const notProven =
+  'The stored bytes are those that were written, but the node has no key to decrypt and restore them. Set ' +
+  'LOOM_BACKUP_IDENTITY_FILE on the node, or copy the backup and prove it with drill --file and --identity.';
 
 const afterAbandoned = 'The node that ran it has died or was frozen. Another node takes over: see status.';
 

@@ -15,6 +15,8 @@ export interface CommandHelp {
   /** The meaning of the exit codes 0 and 1, for a command that has them. 64 and 78 mean the same for all commands. */
   succeeds?: string;
   fails?: string;
+  /** The meaning of the exit code 2, for a command that may do only a part of what it is for. */
+  partly?: string;
   /** False if the command reads no configuration, and so never exits with 78. */
   isConfigured?: boolean;
   /** Whole command lines. */
@@ -54,11 +56,12 @@ export function optionRows(options: OptionTypes): Row[] {
   });
 }
 
-function exitCodes({ succeeds, fails, isConfigured = true, options = [] }: CommandHelp): Row[] {
+function exitCodes({ succeeds, fails, partly, isConfigured = true, options = [] }: CommandHelp): Row[] {
   const asks = options.some(([name]) => name === '--yes');
   const codes: [string, string | undefined][] = [
     ['0', succeeds],
     ['1', fails],
+    ['2', partly],
     ['64', `the command line is wrong${asks ? ', or the command must ask and there is no terminal' : ''}`],
     ['78', isConfigured ? 'the configuration is wrong' : undefined],
   ];

@@ -1,5 +1,9 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
+import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
+import { createEphemeralKey, encryptStream } from '../../../src/backup/stored/encryption.ts';
 import { backup } from '../../../src/cli/backup.ts';
 import { backups } from '../../../src/cli/backups.ts';
 import { drill } from '../../../src/cli/drill.ts';
@@ -7,7 +11,7 @@ import { restore } from '../../../src/cli/restore.ts';
 import { status } from '../../../src/cli/status.ts';
 import { createFakeStoredBackups, STORED_NAME } from '../../setup/backups/fake-stored-backups.ts';
 import { useClientSite } from '../../setup/cli/client-site.ts';
-import { asAdmin } from '../../setup/node/http.ts';
+import { ADMIN_TOKEN, asAdmin } from '../../setup/node/http.ts';
 
 const stored = createFakeStoredBackups({ endsRuns: false });
 const site = useClientSite(stored);
@@ -78,12 +82,26 @@ describe('backup --now and drill --from', () => {
     expect(absent).toMatchObject({ code: 1, stderr: expect.stringContaining('stored_backup_not_found') });
   });
 
+  it('drill exits with 2 if the node could not decrypt the backup', async () => {
+    for (const args of [[], ['--json']]) {
+      const drilling = run(drill, ['--from', STORED_NAME, ...args]);
+      await Promise.race([drilling, stored.nextRun()]);
+      stored.endRun({ outcome: 'verified', restore_seconds: null });
+      const { code, stdout } = await drilling;
+      expect(code).toBe(2);
+      if (args.length === 0) expect(stdout).toMatch(/^drill incomplete: not_proven\n.*LOOM_BACKUP_IDENTITY_FILE/);
+      else expect(JSON.parse(stdout)).toMatchObject({ ok: false, code: 'not_proven', run: { outcome: 'verified' } });
+    }
+  });
+
   it.each([
     ['backup with a file as well', backup, ['--now', '--out', 'x']],
     ['backup without either', backup, []],
     ['drill with a file as well', drill, ['--from', 'a', '--file', 'b']],
     ['restore with a file as well', restore, ['x', '--from', 'a', '--yes']],
     ['restore without either', restore, ['--yes']],
+    ['restore with a key for the node', restore, ['--from', 'a', '--yes', '--identity', 'x']],
+    ['drill with a key and without a file', drill, ['--identity', 'x']],
   ] as const)('are refused: %s', async (_what, command, args) => {
     expect(await run(command, [...args])).toMatchObject({ code: 64 });
   });
@@ -106,6 +124,28 @@ it('restore --from shows the plan of the node, asks, and restores the stored bac
   expect(done.stdout).toContain('\nRestored.\n');
   expect(questions[0]).toContain('Restore the backup of "default", taken ');
   expect(await state()).toEqual(before);
+});
+
+it('restore and drill decrypt an encrypted file, packed or not', async () => {
+  const text = (await site.server.request('GET', '/v1/admin/persistence/backup', { headers: asAdmin })).text;
+  const before = await state();
+  const key = await createEphemeralKey();
+  const identity = join(site.folder, 'key.txt');
+  await writeFile(identity, `${key.identity}\n`);
+  for (const content of [Buffer.from(text), gzipSync(text)]) {
+    await writeFile(site.file, await encryptStream(Readable.from([content]), [key.recipient]));
+    await site.server.request('PUT', '/v1/state', { body: '{"a":2}' });
+    const done = await run(restore, [site.file, '--yes', '--identity', identity]);
+    expect(done).toMatchObject({ code: 0, stdout: expect.stringContaining('\nRestored.\n') });
+    expect(await state()).toEqual(before);
+  }
+  const env = { LOOM_ADMIN_TOKEN: ADMIN_TOKEN, LOOM_URL: site.proxy.url, LOOM_BACKUP_IDENTITY_FILE: identity };
+  expect(await run(drill, ['--file', site.file], { env })).toMatchObject({ code: 0 });
+  const without = await run(restore, [site.file, '--dry-run', '--json']);
+  expect(JSON.parse(without.stdout)).toMatchObject({
+    code: 'identity_missing',
+    detail: expect.stringContaining('--identity'),
+  });
 });
 
 it('status shows the store, the last proof and why the last run failed', async () => {

@@ -168,13 +168,13 @@ async function findFaults(stateKey: string): Promise<unknown[]> {
 it('nodes that run, die and wake again at random keep every rule', { timeout: 600_000 }, async () => {
   const random = seededRandom('ledger');
   for (let round = 0; round < rounds({ quick: 1, full: 10 }); round += 1) {
-    await play(`state ${round}`, rounds({ quick: 40, full: 200 }), random);
+    await play(`state ${round}`, rounds({ quick: 20, full: 200 }), random);
   }
 });
 
 it('nodes whose leases end all the time keep every rule, without a deadlock', { timeout: 300_000 }, async () => {
   const doors = Array.from({ length: 4 }, () => openDoor(database.url, 2));
-  const steps = rounds({ quick: 25, full: 1_000 });
+  const steps = rounds({ quick: 12, full: 1_000 });
   try {
     await Promise.all(
       doors.map(async (door, index) => {

@@ -3,13 +3,23 @@ import { Deployment } from 'kubernetes-models/apps/v1/Deployment';
 import { Job } from 'kubernetes-models/batch/v1/Job';
 import { NetworkPolicy } from 'kubernetes-models/networking.k8s.io/v1/NetworkPolicy';
 import { PodDisruptionBudget } from 'kubernetes-models/policy/v1/PodDisruptionBudget';
+import { PersistentVolumeClaim } from 'kubernetes-models/v1/PersistentVolumeClaim';
 import { Secret } from 'kubernetes-models/v1/Secret';
 import { Service } from 'kubernetes-models/v1/Service';
 import { parse } from 'yaml';
 import { readDeployFile } from './files.ts';
 
 /** The kinds of objects, whose classes have the published schemas of Kubernetes and of the Prometheus operator. */
-const kinds = [Deployment, Job, NetworkPolicy, PodDisruptionBudget, Secret, Service, ServiceMonitor];
+const kinds = [
+  Deployment,
+  Job,
+  NetworkPolicy,
+  PersistentVolumeClaim,
+  PodDisruptionBudget,
+  Secret,
+  Service,
+  ServiceMonitor,
+];
 
 /** Reads a manifest of `docs/deploy/kubernetes`. */
 export function readManifest<T>(name: string): T {
