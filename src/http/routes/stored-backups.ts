@@ -70,7 +70,7 @@ const takeStoredBackup = {
   summary: 'Takes a backup into the store and proves it',
   headers: ['prefer'],
   answers: runAnswers,
-  codes: ['store_not_configured', 'backup_running'],
+  codes: ['store_not_configured', 'backup_running', 'unsupported_media_type'],
 } satisfies Operation;
 
 const listBackupRuns = {
@@ -131,7 +131,7 @@ const drillStoredBackup = {
   path: { name: nameParameter },
   headers: ['prefer'],
   answers: runAnswers,
-  codes: ['store_not_configured', 'stored_backup_not_found', 'backup_running'],
+  codes: ['store_not_configured', 'stored_backup_not_found', 'backup_running', 'unsupported_media_type'],
 } satisfies Operation;
 
 interface StoredBackupRouteParts {

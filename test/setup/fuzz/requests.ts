@@ -113,7 +113,8 @@ const changes: Record<string, Change> = {
   path: (request, random) => {
     const odd = random.pick(oddTexts);
     const encoded = random.pick([percentEncode(odd), percentEncode(percentEncode(odd)), encodeURI(wellFormed(odd))]);
-    const parts = request.path.split('/');
+    // An earlier change may have made it "*".
+    const parts = request.path.replace(/^(?!\/)/, '/').split('/');
     const at = random.integer(1, parts.length - 1);
     const choices: (() => string)[] = [
       () => parts.with(at, encoded).join('/'),
