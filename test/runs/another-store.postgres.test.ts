@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseKeepPolicy } from '../../src/backup/stored/retention.ts';
 import { readCatalogue } from '../../src/runs/catalogue.ts';
-import { type BackupNode, type BackupSite, openBackupSite, sweepAs } from '../setup/backups/backup-node.ts';
+import { type BackupNode, type BackupSite, openBackupSite, sweepAs, takeProven } from '../setup/backups/backup-node.ts';
 import { MARKER, swapStore } from '../setup/backups/swap-store.ts';
 import { rounds } from '../setup/depth.ts';
 import { outcomeOf } from '../setup/node/nodes.ts';
@@ -11,11 +11,7 @@ let site: BackupSite;
 let at: BackupNode;
 afterEach(() => site.close());
 
-async function take(): Promise<string> {
-  const run = await (await at.runs.take()).ended;
-  expect(run).toMatchObject({ outcome: 'proven' });
-  return String(run.name);
-}
+const take = (): Promise<string> => takeProven(at);
 
 const drill = async (name: string) => (await at.runs.drill(name)).ended;
 

@@ -7,7 +7,7 @@ import type { ObjectStore } from '../../src/domain/object-store.ts';
 import { createRunLedger } from '../../src/persistence/runs/ledger.ts';
 import { readCatalogue } from '../../src/runs/catalogue.ts';
 import { claimStore } from '../../src/runs/store-identity.ts';
-import { type BackupNode, type BackupSite, openBackupSite, sweepAs } from '../setup/backups/backup-node.ts';
+import { type BackupNode, type BackupSite, openBackupSite, sweepAs, takeProven } from '../setup/backups/backup-node.ts';
 import { MARKER, swapStore } from '../setup/backups/swap-store.ts';
 import { storeKinds } from '../setup/object-store/object-store.ts';
 
@@ -15,11 +15,7 @@ let site: BackupSite;
 let at: BackupNode;
 afterEach(() => site.close());
 
-async function take(by = at): Promise<string> {
-  const run = await (await by.runs.take()).ended;
-  expect(run).toMatchObject({ outcome: 'proven' });
-  return String(run.name);
-}
+const take = (by = at): Promise<string> => takeProven(by);
 
 const { signal } = new AbortController();
 

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseKeepPolicy } from '../../src/backup/stored/retention.ts';
 import { manifestNameOf } from '../../src/backup/stored/stored-name.ts';
 import { readCatalogue } from '../../src/runs/catalogue.ts';
-import { type BackupNode, type BackupSite, openBackupSite, sweepAs } from '../setup/backups/backup-node.ts';
+import { type BackupNode, type BackupSite, openBackupSite, sweepAs, takeProven } from '../setup/backups/backup-node.ts';
 import { outcomeOf } from '../setup/node/nodes.ts';
 
 let site: BackupSite;
@@ -16,11 +16,7 @@ afterEach(() => site.close());
 
 const sweepAt = (aheadMs = 0) => sweepAs(at, site, aheadMs);
 
-async function take(): Promise<string> {
-  const run = await (await at.runs.take()).ended;
-  expect(run).toMatchObject({ outcome: 'proven' });
-  return String(run.name);
-}
+const take = (): Promise<string> => takeProven(at);
 
 const namesOf = async () => (await site.objects.names()).toSorted();
 

@@ -12,6 +12,7 @@ import {
   every,
   openBackupSite,
   sweepAs,
+  takeProven,
 } from '../setup/backups/backup-node.ts';
 import { waitUntil } from '../setup/node/program.ts';
 
@@ -26,11 +27,7 @@ afterEach(() => site.close());
 
 const sweepAt = (aheadMs = 0) => sweepAs(at, site, aheadMs);
 
-async function take(): Promise<string> {
-  const run = await (await at.runs.take()).ended;
-  expect(run).toMatchObject({ outcome: 'proven' });
-  return String(run.name);
-}
+const take = (): Promise<string> => takeProven(at);
 
 /** Claims a run and names its backup, as a node does that dies next. */
 async function die(atSecond: number): Promise<{ run: ClaimedRun; name: string }> {

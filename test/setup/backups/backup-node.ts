@@ -2,6 +2,7 @@
 // It may import `node`, `object-store` and `server`.
 
 import { randomUUID } from 'node:crypto';
+import { expect } from 'vitest';
 import type { Schedule } from '../../../src/backup/stored/schedule.ts';
 import type { RunLedger } from '../../../src/domain/backup-run.ts';
 import type { ObjectStore } from '../../../src/domain/object-store.ts';
@@ -51,6 +52,13 @@ export function every(ms: number): Schedule {
 
 /** Timing for tests, with which a run is found soon. */
 export const fastTiming = { tickMs: 100, maxJitterMs: 50, sweepIntervalMs: 3_600_000, renewLeaseMs: 300 };
+
+/** Takes a stored backup, and returns its name when it is proven. */
+export async function takeProven({ runs }: BackupNode): Promise<string> {
+  const run = await (await runs.take()).ended;
+  expect(run).toMatchObject({ outcome: 'proven' });
+  return String(run.name);
+}
 
 /** Creates a database and a backup store for any number of nodes. */
 export async function openBackupSite(kind: StoreKind = 'file'): Promise<BackupSite> {
