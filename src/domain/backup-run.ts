@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import { z } from 'zod';
-import { LoomError } from '../errors.ts';
+import { LoomError, shortText } from '../errors.ts';
 import { auditHeadSchema } from './audit.ts';
 import { count, epoch, revision, sha256, time } from './forms.ts';
 
@@ -261,5 +261,14 @@ export function storeNotConfigured(): LoomError {
   return new LoomError(
     'store_not_configured',
     'This node has no backup store, so there are no stored backups. Set LOOM_BACKUP_STORE and restart the node.',
+  );
+}
+
+/** Creates the error for a name that the catalogue does not have. A client can send a name of any length. */
+export function storedBackupNotFound(name: string): LoomError {
+  return new LoomError(
+    'stored_backup_not_found',
+    `The catalogue has no stored backup ${JSON.stringify(shortText(name))}, or it is being deleted. List the stored ` +
+      'backups to see their names.',
   );
 }

@@ -1,4 +1,10 @@
-import type { CatalogueEntry, RunLedger, StoredBackup, WrittenBackup } from '../domain/backup-run.ts';
+import {
+  type CatalogueEntry,
+  type RunLedger,
+  type StoredBackup,
+  storedBackupNotFound,
+  type WrittenBackup,
+} from '../domain/backup-run.ts';
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
@@ -18,10 +24,7 @@ export async function readCatalogue(ledger: Pick<RunLedger, 'listBackups'>): Pro
 export async function findBackup(ledger: Pick<RunLedger, 'readBackup'>, name: string): Promise<CatalogueEntry> {
   const entry = await ledger.readBackup(name);
   if (entry !== undefined) return entry;
-  throw new LoomError(
-    'stored_backup_not_found',
-    `The catalogue has no stored backup ${JSON.stringify(name)}. Look at the list of stored backups.`,
-  );
+  throw storedBackupNotFound(name);
 }
 
 /** Returns what was written. Throws `stored_backup_missing` if the run has not, or not yet, written all of it. */

@@ -1,11 +1,12 @@
 /**
  * Writes answers: JSON, problems, receipts and streams.
  *
- * May import `domain`, `errors` and `limits`. Must not know a route, a token or the configuration.
+ * May import `domain`, `errors`, `json` and `limits`. Must not know a route, a token or the configuration.
  */
 import { z } from 'zod';
 import { seq, time } from '../../domain/forms.ts';
 import { type ErrorCode, errorCodes, isLoomError, LoomError } from '../../errors.ts';
+import { printable } from '../../json/printable.ts';
 import { toJsonLine } from './json.ts';
 
 export const problemSchema = z.object({
@@ -30,11 +31,11 @@ const INTERNAL_DETAIL = 'The node failed unexpectedly. Find this request_id in i
 
 /**
  * Converts an error into an RFC 9457 problem. An internal error shows only its request id, because its message may
- * contain a secret.
+ * contain a secret. A detail can quote a text of the client, whose control characters it shows escaped.
  */
 export function toProblem(thrown: unknown, requestId: string) {
   const error = toLoomError(thrown);
-  const detail = error.code === 'internal' ? INTERNAL_DETAIL : error.message;
+  const detail = error.code === 'internal' ? INTERNAL_DETAIL : printable(error.message);
   return {
     status: error.status,
     code: error.code,

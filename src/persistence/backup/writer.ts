@@ -170,11 +170,12 @@ async function writeEntries(
 /** Positions of the fields of an entry in a block: start and end of `seq`, `hash` and `entry`. */
 const ENTRY_POSITIONS = 6;
 
+/** Says that a client removed them, so it is no fault of the node that calls for an alarm. */
 function entriesRemoved(): LoomError {
   const detail =
     'Entries of the audit trail were removed while the backup was read, by a restore that truncates the trail or by the ' +
     'drop of the scratch state. Take the backup again.';
-  return new LoomError('state_busy', detail, { retryAfterSeconds: 1 });
+  return new LoomError('restore_in_progress', detail, { retryAfterSeconds: 1 });
 }
 
 /** Returns the head that the first entry of the backup is linked to. */

@@ -1,5 +1,5 @@
 import type { CatalogueEntry } from '../../domain/backup-run.ts';
-import { LoomError } from '../../errors.ts';
+import { LoomError, shortText } from '../../errors.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { isValidUntil, type RunScope } from './scope.ts';
 
@@ -16,6 +16,11 @@ const BACKUP_COLUMNS = `name, kind, ${rfc3339('taken_at')} as taken_at, revision
 /** Selects the rows of stored backups, without the deleted ones. An index has this condition. */
 export const IS_STORED = `kind <> 'drill' and name is not null and deleted_at is null`;
 
+/** Tests whether a client's text can be the name of a stored backup. PostgreSQL has no text with U+0000. */
+function isStoredName(text: string): boolean {
+  return /^[\x21-\x7e]+$/.test(text);
+}
+
 /**
  * Lists the stored backups, newest first. Throws `invalid_parameter` if the catalogue has never had `before`, or has
  * pruned it.
@@ -30,14 +35,16 @@ export async function listBackups(
       [stateKey, leaseMs, limit],
     );
   }
-  const last = await database.firstRow<{ ordinal: number }>(
-    `select ordinal from loom_backup_run where state_key = $1 and kind <> 'drill' and name = $2`,
-    [stateKey, before],
-  );
+  const last = isStoredName(before)
+    ? await database.firstRow<{ ordinal: number }>(
+        `select ordinal from loom_backup_run where state_key = $1 and kind <> 'drill' and name = $2`,
+        [stateKey, before],
+      )
+    : undefined;
   if (last === undefined) {
     throw new LoomError(
       'invalid_parameter',
-      `The catalogue has no backup ${JSON.stringify(before)}, so no backups before it can be listed. Begin the list again.`,
+      `The catalogue has no backup ${JSON.stringify(shortText(before))}, so no backups before it can be listed. Begin the list again.`,
     );
   }
   return database.rows<CatalogueEntry>(
@@ -47,10 +54,12 @@ export async function listBackups(
   );
 }
 
-export function readBackup(
+/** Returns undefined also for a name that no backup can have. */
+export async function readBackup(
   { database, stateKey, leaseMs }: RunScope,
   name: string,
 ): Promise<CatalogueEntry | undefined> {
+  if (!isStoredName(name)) return undefined;
   return database.firstRow<CatalogueEntry>(
     `select ${BACKUP_COLUMNS} from loom_backup_run where state_key = $1 and ${IS_STORED} and name = $3`,
     [stateKey, leaseMs, name],

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { ClaimedRun } from '../../domain/backup-run.ts';
+import { type ClaimedRun, storedBackupNotFound } from '../../domain/backup-run.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { assertSchemaServes, SCHEMA_SERVES } from '../schema/serves.ts';
@@ -50,6 +50,7 @@ export async function claimNow(
 ): Promise<ClaimedRun> {
   const { database } = scope;
   await assertSchemaServes(database);
+  if (kind === 'drill') await assertReadable(scope, name ?? '');
   for (let attempt = 1; attempt <= MAX_CLAIMS; attempt += 1) {
     // A slot has whole milliseconds, because the clock of JavaScript has no more.
     const row = await database.firstRow<{ slot: Date }>(`select date_trunc('milliseconds', clock_timestamp()) as slot`);
@@ -68,10 +69,7 @@ const MAX_CLAIMS = 100;
 async function assertReadable(scope: RunScope, name: string): Promise<void> {
   const backup = await readBackup(scope, name);
   if (backup === undefined || backup.deletionBegunAt !== null) {
-    throw new LoomError(
-      'stored_backup_not_found',
-      `The catalogue has no backup ${JSON.stringify(name)}, or it is being deleted. List the stored backups to see their names.`,
-    );
+    throw storedBackupNotFound(name);
   }
   if (backup.outcome === 'running') {
     throw new LoomError(

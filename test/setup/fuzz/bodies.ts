@@ -37,7 +37,9 @@ function textOf({ format, pattern, maxLength }: Schema, random: Random, known: K
   if (format === 'uuid') return random.pick(known.eventIds);
   if (format === 'date-time') return '2026-11-25T22:57:28.451652Z';
   if (pattern?.includes('{64}')) return randomWord(random, 64).replaceAll(/[g-z]/g, 'f');
-  return random.pick([...known.scratchKeys, 'default', randomWord(random)]).slice(0, maxLength);
+  return random
+    .pick([...known.scratchKeys, ...known.storedNames.slice(-1), 'default', randomWord(random)])
+    .slice(0, maxLength);
 }
 
 function objectOf(schema: Schema, random: Random, known: Known): object {

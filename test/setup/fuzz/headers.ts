@@ -127,6 +127,8 @@ const empty: Known = {
   eventIds: [],
   scratchKeys: [],
   backups: [],
+  storedNames: [],
+  runIds: [],
   numbers: [],
   cursors: [],
   keys: [],

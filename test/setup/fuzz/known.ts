@@ -8,6 +8,9 @@ export interface Known {
   scratchKeys: string[];
   /** Texts of backups. */
   backups: string[];
+  /** Names of stored backups, and ids of the runs that take and prove them. */
+  storedNames: string[];
+  runIds: string[];
   /** Revisions, and cursors of pages. */
   numbers: number[];
   cursors: string[];
@@ -26,6 +29,8 @@ export function createKnown(): Known {
     eventIds: ['01a214ed-a53e-7cec-a3cc-fe25a65bce35'],
     scratchKeys: ['trial'],
     backups: [],
+    storedNames: [],
+    runIds: [],
     numbers: [0, 1, 2],
     cursors: ['a'],
     keys: ['key-1'],
@@ -50,6 +55,9 @@ export function learn(known: Known, { headers, text }: { headers: Record<string,
   else visit(body, known);
 }
 
+/** Names the members with objects from which the fuzzer learns. */
+const VISITED = ['undo', 'kept', 'scratch_states', 'history', 'entries', 'backups', 'runs'];
+
 function visit(value: object, known: Known): void {
   for (const [name, member] of Object.entries(value)) {
     if (name === 'event_id' && typeof member === 'string') remember(known.eventIds, member);
@@ -57,24 +65,32 @@ function visit(value: object, known: Known): void {
       remember(known.scratchKeys, member);
     else if (['revision', 'seq', 'next'].includes(name) && typeof member === 'number') remember(known.numbers, member);
     else if (name === 'next' && typeof member === 'string') remember(known.cursors, member);
-    else if (['undo', 'kept', 'scratch_states', 'history', 'entries'].includes(name) && isObject(member))
-      visit(member, known);
+    else if (name === 'name' && typeof member === 'string' && isStoredBackup(value))
+      remember(known.storedNames, member);
+    else if (name === 'id' && typeof member === 'string') remember(known.runIds, member);
+    else if (VISITED.includes(name) && isObject(member)) visit(member, known);
     else if (isObject(member) && /^\d+$/.test(name)) visit(member, known);
   }
+}
+
+function isStoredBackup(value: object): boolean {
+  return 'taken_at' in value || 'attempt' in value;
 }
 
 function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null;
 }
 
-/** Returns a known value that the parameter can have, as a text; undefined if there is none. */
-export function knownParameter(known: Known, name: string, random: Random): string | undefined {
+/** Returns a known value that the parameter of the path can have, as a text; undefined if there is none. */
+export function knownParameter(known: Known, name: string, path: string, random: Random): string | undefined {
+  const isOfStore = path.startsWith('/v1/admin/backups');
   const lists: Record<string, readonly (string | number)[]> = {
-    name: known.names,
+    name: isOfStore ? known.storedNames : known.names,
     document: known.names,
     prefix: known.names,
     after: [...known.cursors, ...known.numbers],
-    before: known.numbers,
+    before: isOfStore ? known.storedNames : known.numbers,
+    id: known.runIds,
     scratch: known.scratchKeys,
     state_key: known.scratchKeys,
     'if-match': [...known.etags, '*', known.etags.join(', ')],

@@ -43,14 +43,14 @@ export function pickOperation(random: Random): Operation {
 export function validRequest(operation: Operation, random: Random, known: Known, tokens: Tokens): FuzzRequest {
   const { method, parameters, token } = operation;
   const path = operation.path.replace(/\{(\w+)\}/g, (_, name: string) =>
-    percentEncode(knownParameter(known, name, random) ?? randomWord(random)),
+    percentEncode(knownParameter(known, name, operation.path, random) ?? randomWord(random)),
   );
   const query = parameters
     .filter((one) => one.in === 'query' && chance(random, 0.25))
-    .map((one) => `${one.name}=${percentEncode(plainParameter(one, random, known))}`);
+    .map((one) => `${one.name}=${percentEncode(plainParameter(one, operation.path, random, known))}`);
   const headers = parameters
     .filter((one) => one.in === 'header' && one.name !== 'content-encoding' && chance(random, 0.15))
-    .map((one): [string, string] => [one.name, plainParameter(one, random, known)]);
+    .map((one): [string, string] => [one.name, plainParameter(one, operation.path, random, known)]);
   const request: FuzzRequest = {
     operation,
     method,
@@ -70,9 +70,9 @@ function tokenHeaders(kind: Operation['token'], random: Random, tokens: Tokens):
   return chance(random, 0.5) ? [['x-loom-admin-token', token]] : [['authorization', `Bearer ${token}`]];
 }
 
-function plainParameter(parameter: Parameter, random: Random, known: Known): string {
+function plainParameter(parameter: Parameter, path: string, random: Random, known: Known): string {
   const { examples = [], default: fallback, enum: choices = [], type, minimum = 0 } = parameter.schema;
-  const found = chance(random, 0.6) ? knownParameter(known, parameter.name, random) : undefined;
+  const found = chance(random, 0.6) ? knownParameter(known, parameter.name, path, random) : undefined;
   if (found !== undefined) return found;
   if (parameter.name === 'idempotency-key') return remembered(known.keys, randomWord(random));
   if (type === 'integer') return String(minimum + random.integer(0, 9));

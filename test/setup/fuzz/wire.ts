@@ -40,9 +40,15 @@ export function readAnswer(
   const isChunked = headers['transfer-encoding'] === 'chunked';
   const isEnded = headers.connection?.toLowerCase() === 'close';
   const hasEnd = isChunked || headers['content-length'] !== undefined || !hasBody;
-  const text = body.toString('utf8');
-  if (!Buffer.from(text).equals(body)) throw new Error('the body is not UTF-8');
+  const encoding = isBinary(headers['content-type']) ? 'latin1' : 'utf8';
+  const text = body.toString(encoding);
+  if (!Buffer.from(text, encoding).equals(body)) throw new Error('the body is not UTF-8');
   return { answer: { status, headers, text, closes: isEnded || !hasEnd }, rest: read.rest };
+}
+
+/** Returns whether the body is a stored backup. */
+function isBinary(type: string | undefined): boolean {
+  return type === 'application/gzip' || type === 'application/octet-stream';
 }
 
 function readHeaders(lines: string[]): Record<string, string> {
