@@ -23,9 +23,12 @@ export function createPartName(name: string): string {
   return `.${name}.${randomBytes(8).toString('hex')}.part`;
 }
 
+/** Begins the name of the object of each check. */
+export const CHECK_PREFIX = '.check.';
+
 /** Creates a unique name for the object of `check`. */
 export function createCheckName(): string {
-  return `.check.${randomBytes(8).toString('hex')}.part`;
+  return `${CHECK_PREFIX}${randomBytes(8).toString('hex')}.part`;
 }
 
 /** Returns whether the name is that of a temporary object, which no list shows. */

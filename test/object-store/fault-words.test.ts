@@ -34,7 +34,11 @@ describe('an error of S3', () => {
     [answer('NoSuchBucket', 404), 'store_unreachable', '"shop"'],
     [answer('QuotaExceeded', 403), 'store_full', 'quota'],
     [answer('XMinioStorageFull', 507), 'store_full', 'space'],
-    [answer('SlowDown', 503), 'store_failed', 'HTTP 503'],
+    [answer('SlowDown', 503), 'store_failed', 'too many requests'],
+    [answer('TooManyRequests', 429), 'store_failed', 'too many requests'],
+    [answer('ServiceUnavailable', 503), 'store_failed', 'HTTP 503'],
+    [answer('TemporaryRedirect', 307), 'store_refused', 'LOOM_BACKUP_S3_ENDPOINT'],
+    [answer('InvalidObjectState', 403), 'store_refused', 'archive'],
     [answer('InvalidRequest', 400), 'store_failed', 'HTTP 400'],
     [answer('TimeoutError'), 'store_unreachable', 'in time'],
     [network('ECONNREFUSED'), 'store_unreachable', 'network'],
@@ -47,6 +51,16 @@ describe('an error of S3', () => {
     expect(fault).toMatchObject({ code, message: expect.stringContaining(word) });
     expect(fault.message).toMatch(/^Could not write "a" in the bucket "shop" at s3\.example:9000 \(/);
     expect(fault.cause).toBeUndefined();
+  });
+
+  test.each([
+    answer('Error', 503, '@aws-sdk XML parse error: mismatched tags <br> and </body>. Deserialization error: …'),
+    answer('Unknown', 503, 'UnknownError'),
+  ])('an answer that a proxy has sent: %s', (error) => {
+    expect(toS3Fault(error, 'write "a"', options).message).toBe(
+      'Could not write "a" in the bucket "shop" at s3.example:9000 (HTTP 503). The service has failed. Look at its ' +
+        'status and its log; LOOM tries again. The answer has no error code of S3, so a proxy may have sent it.',
+    );
   });
 
   test('never repeats a secret, or a text that could be one', () => {

@@ -215,7 +215,7 @@ describe('a put whose answer is lost', () => {
 });
 
 test('a service that stores less than it received', async () => {
-  raw.proxy.inject({ fault: 'cut', when: ({ method }) => method === 'PUT' });
+  raw.proxy.inject({ fault: 'cut', when: ({ method }) => method === 'HEAD' });
   await expect(put(store, 'half', small)).rejects.toMatchObject({
     code: 'store_failed',
     message: expect.stringContaining(`has 3 of its ${small.length} bytes`),
@@ -243,6 +243,30 @@ test('a reader may pause for longer than a service may', async () => {
   expect((await buffer(stream)).equals(content)).toBe(true);
   await patient.close();
   await raw.delete('paused');
+});
+
+describe('a key without a right', () => {
+  test('to delete: the checks leave one object, and delete it once they may', async () => {
+    raw.proxy.inject({ fault: 'refused', when: ({ method }) => method === 'DELETE' });
+    const other = raw.open();
+    for (let round = 0; round < 3; round += 1)
+      await expect(other.check(signal)).rejects.toMatchObject({ code: 'store_refused' });
+    expect(await raw.names()).toHaveLength(1);
+    raw.proxy.inject(undefined);
+    await other.check(signal);
+    expect(await raw.names()).toEqual([]);
+    await other.close();
+  });
+
+  test('to list unfinished uploads: the check says so', async () => {
+    raw.proxy.inject({ fault: 'refused', when: ({ url }) => url.includes('uploads') });
+    await expect(store.check(signal)).rejects.toMatchObject({
+      code: 'store_refused',
+      message: expect.stringContaining('list unfinished uploads'),
+    });
+    raw.proxy.inject(undefined);
+    expect(await raw.names()).toEqual([]);
+  });
 });
 
 describe('a wrong setting', () => {

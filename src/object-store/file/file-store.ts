@@ -5,9 +5,9 @@ import type { Readable } from 'node:stream';
 import { pathToFileURL } from 'node:url';
 import type { ObjectStore, StoredObject, WrittenObject } from '../../domain/object-store.ts';
 import { codeOf, LoomError } from '../../errors.ts';
-import { checkByRoundTrip } from '../check.ts';
+import { createRoundTripCheck } from '../check.ts';
 import { withContent, writeContent } from '../content.ts';
-import { assertObjectName, createCheckName, createPartName, isSwept, isTemporary, nameIsTaken } from '../names.ts';
+import { assertObjectName, createPartName, isSwept, isTemporary, nameIsTaken } from '../names.ts';
 import { createFileCalls, type FileCalls } from './file-calls.ts';
 import { readFileStream } from './file-stream.ts';
 
@@ -32,12 +32,11 @@ export function createFileStore({ directory }: { directory: string }, makeLink =
   const folder: Folder = { directory, calls: createFileCalls(directory), makeLink };
   const store: ObjectStore = {
     address: pathToFileURL(directory).href,
-    check: (signal) =>
-      checkByRoundTrip(createCheckName(), signal, {
-        put: (name, content) => putFile(folder, name, content, signal),
-        get: (name) => getFile(folder, name, signal),
-        delete: (name) => deleteFile(folder, name),
-      }),
+    check: createRoundTripCheck({
+      put: (name, content, signal) => putFile(folder, name, content, signal),
+      get: (name, signal) => getFile(folder, name, signal),
+      delete: (name) => deleteFile(folder, name),
+    }),
     put: (name, content, signal) =>
       withContent(content, async () => {
         assertObjectName(name);

@@ -4,6 +4,7 @@ import type { S3StoreOptions } from './s3-client.ts';
 
 /** Describes an error of the S3 client. */
 interface S3Fault {
+  /** Error code of S3 or of the system; empty for an answer without one. */
   name: string;
   status: number | undefined;
   message: string;
@@ -45,6 +46,23 @@ const advices: readonly { matches: (fault: S3Fault) => boolean; code: ErrorCode;
     advice: 'The bucket is in another region. Correct LOOM_BACKUP_S3_REGION.',
   },
   {
+    matches: ({ status }) => status !== undefined && status > 301 && status < 400,
+    code: 'store_refused',
+    advice: 'The service named another address. Correct LOOM_BACKUP_S3_ENDPOINT and LOOM_BACKUP_S3_REGION.',
+  },
+  {
+    matches: ({ name }) => name === 'InvalidObjectState',
+    code: 'store_refused',
+    advice:
+      'A rule of the bucket has moved the object to an archive, where nobody can read it. Restore it there first, and ' +
+      'remove the rule.',
+  },
+  {
+    matches: ({ name, status }) => status === 429 || /^SlowDown|^TooManyRequests|^Throttl/.test(name),
+    code: 'store_failed',
+    advice: 'The service receives too many requests. Look for other programs that use it; LOOM tries again.',
+  },
+  {
     matches: ({ message }) => /region is missing/i.test(message),
     code: 'store_refused',
     advice: 'Set LOOM_BACKUP_S3_REGION.',
@@ -52,7 +70,8 @@ const advices: readonly { matches: (fault: S3Fault) => boolean; code: ErrorCode;
   {
     matches: ({ status }) => status === 401 || status === 403,
     code: 'store_refused',
-    advice: 'Grant the key these rights on the bucket: list it and its uploads, get, put and delete objects.',
+    advice:
+      'Grant the key these rights on the bucket: list it and its uploads, get, put and delete objects, and abort uploads.',
   },
   {
     matches: ({ status }) => status !== undefined && status >= 500,
@@ -80,9 +99,13 @@ export function toS3Fault(error: unknown, doing: string, options: S3StoreOptions
   const network = networkAdvice(error, fault);
   const { code, advice } = network ??
     advices.find(({ matches }) => matches(fault)) ?? { code: 'store_failed' as const, advice: 'The request failed.' };
-  const status = fault.status === undefined ? '' : `, HTTP ${fault.status}`;
-  const said = fault.message === '' ? '' : ` It says: "${fault.message}".`;
-  return new LoomError(code, `Could not ${doing} ${where} (${fault.name}${status}). ${advice}${said}`);
+  const found = [fault.name, fault.status === undefined ? '' : `HTTP ${fault.status}`].filter((part) => part !== '');
+  return new LoomError(code, `Could not ${doing} ${where} (${found.join(', ')}). ${advice}${said(fault)}`);
+}
+
+function said({ name, message }: S3Fault): string {
+  if (name === '') return ' The answer has no error code of S3, so a proxy may have sent it.';
+  return message === '' ? '' : ` It says: "${message}".`;
 }
 
 function networkAdvice(error: unknown, { name, status }: S3Fault): { code: ErrorCode; advice: string } | undefined {
@@ -117,14 +140,18 @@ export function isNotFound(error: unknown): boolean {
 
 function describe(error: unknown, options: S3StoreOptions): S3Fault {
   if (!(error instanceof Error)) return { name: 'unknown error', status: undefined, message: '' };
+  const status = statusOf(error);
   const code = codeOf(error);
+  // The client gives these names to an answer without an error code of S3, such as an HTML page.
+  if (status !== undefined && /^(?:Error|Unknown|UnknownError)$/.test(error.name))
+    return { name: '', status, message: '' };
   const name = error.name === 'Error' && code !== undefined ? code : error.name;
-  return { name: name.replace(/[^\w.]/g, '').slice(0, 80), status: statusOf(error), message: readable(error, options) };
+  return { name: name.replace(/[^\w.]/g, '').slice(0, 80), status, message: readable(error, options) };
 }
 
 /** Shortens a message of a service, and removes whatever could be a key from it. */
 function readable({ message, name }: Error, { credentials }: S3StoreOptions): string {
-  if (message === name || /^UnknownError$/.test(message)) return '';
+  if (message === name || /^UnknownError$|^@(?:aws-sdk|smithy)\b/.test(message)) return '';
   let text = message.replace(/\s+/g, ' ').replaceAll('"', "'");
   for (const secret of [credentials?.secretAccessKey, credentials?.accessKeyId])
     if (secret !== undefined && secret !== '') text = text.replaceAll(secret, '…');

@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { StoredObject } from '../../domain/object-store.ts';
 import { LoomError } from '../../errors.ts';
-import { isSwept, isTemporary } from '../names.ts';
+import { CHECK_PREFIX, isSwept, isTemporary } from '../names.ts';
 import type { Bucket, S3 } from './s3-client.ts';
 import { isNotFound, statusOf, toS3Fault } from './s3-faults.ts';
 import { readObjectStream } from './s3-stream.ts';
@@ -148,7 +148,7 @@ export async function sweepBucket(
   signal: AbortSignal,
 ): Promise<number> {
   let swept = 0;
-  for await (const { name, modifiedAt } of listKeys(bucket, '.check.', signal)) {
+  for await (const { name, modifiedAt } of listKeys(bucket, CHECK_PREFIX, signal)) {
     if (!isSwept(name, prefix) || !isOld(modifiedAt)) continue;
     await deleteObject(bucket, name, signal);
     swept += 1;
@@ -170,7 +170,7 @@ export async function sweepBucket(
 const NOT_IMPLEMENTED = [405, 501];
 
 /** Lists the unfinished uploads. A service that cannot list them removes them by itself, if at all. */
-async function* listUploads(bucket: Bucket, prefix: string, signal: AbortSignal) {
+export async function* listUploads(bucket: Bucket, prefix: string, signal: AbortSignal) {
   let markers: { KeyMarker?: string; UploadIdMarker?: string } | undefined = {};
   while (markers !== undefined) {
     const from: { KeyMarker?: string; UploadIdMarker?: string } = markers;

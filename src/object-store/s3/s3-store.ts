@@ -1,11 +1,11 @@
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import type { ObjectStore } from '../../domain/object-store.ts';
-import { checkByRoundTrip } from '../check.ts';
+import { createRoundTripCheck } from '../check.ts';
 import { withContent } from '../content.ts';
-import { assertObjectName, createCheckName, nameIsTaken } from '../names.ts';
+import { assertObjectName, CHECK_PREFIX, nameIsTaken } from '../names.ts';
 import { createBucket, type S3Bounds, type S3StoreOptions } from './s3-client.ts';
-import { deleteObject, getObject, headObject, listObjects, sweepBucket } from './s3-objects.ts';
+import { deleteObject, getObject, headObject, listObjects, listUploads, sweepBucket } from './s3-objects.ts';
 import { tryCondition, uploadObject } from './s3-put.ts';
 
 /** Keeps each object under its name, below the prefix of the bucket. S3 shows an object only when it is complete. */
@@ -14,17 +14,21 @@ export function createS3Store(options: S3StoreOptions, bounds?: S3Bounds): Objec
   /** Whether the service accepts `If-None-Match` for a put. Known after the first check. */
   let isConditional: boolean | undefined;
 
+  const roundTrip = createRoundTripCheck({
+    put: async (name, content, signal) => {
+      const bytes = await buffer(content);
+      isConditional = await tryCondition(bucket, name, bytes, signal);
+      if (isConditional) return;
+      await uploadObject(bucket, { name, content: Readable.from([bytes]), isConditional }, signal);
+    },
+    get: (name, signal) => getObject(bucket, name, signal),
+    delete: (name, signal) => deleteObject(bucket, name, signal),
+  });
+
+  /** Also lists the unfinished uploads, because a sweep that may not do so leaves them, and each takes space. */
   async function check(signal: AbortSignal): Promise<void> {
-    await checkByRoundTrip(createCheckName(), signal, {
-      put: async (name, content) => {
-        const bytes = await buffer(content);
-        isConditional = await tryCondition(bucket, name, bytes, signal);
-        if (isConditional) return;
-        await uploadObject(bucket, { name, content: Readable.from([bytes]), isConditional }, signal);
-      },
-      get: (name) => getObject(bucket, name, signal),
-      delete: (name) => deleteObject(bucket, name, signal),
-    });
+    await roundTrip(signal);
+    for await (const _ of listUploads(bucket, CHECK_PREFIX, signal)) break;
   }
 
   return {
