@@ -2,8 +2,8 @@ import type { ObjectStore } from '../domain/object-store.ts';
 import { isLoomError, LoomError } from '../errors.ts';
 
 /**
- * Does some work on the store with a signal that aborts after `ms`. Then rejects with `store_unreachable`: the reason of
- * `AbortSignal.timeout` has no code, so a client would see an internal error, and the store would not count as failing.
+ * Does some work on the store with a signal that aborts after `ms`. Then rejects with `store_unreachable`: the reason
+ * of `AbortSignal.timeout` has no code, so a client would see an internal error, and the store would seem to be up.
  */
 export async function withinDeadline<T>(
   { address }: Pick<ObjectStore, 'address'>,

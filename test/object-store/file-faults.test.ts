@@ -147,6 +147,12 @@ describe('a file system without hard links', () => {
   });
 });
 
+test('a disk that is full only when the file gets its name', async () => {
+  const full = () => Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC', syscall: 'link' }));
+  await expect(put(createFileStore({ directory }, full), 'a')).rejects.toMatchObject({ code: 'store_full' });
+  expect(await readdir(directory)).toEqual([]);
+});
+
 test('a temporary file that somebody removes', async () => {
   const store = createFileStore({ directory }, async (part) => {
     await rm(part);

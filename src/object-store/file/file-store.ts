@@ -26,10 +26,13 @@ interface Folder {
 
 /**
  * Keeps each object as one file of the folder. A file is written under a temporary name, and linked when complete.
- * `makeLink` replaces the link in a test.
+ * `makeLink` and `callTimeoutMs` are for tests.
  */
-export function createFileStore({ directory }: { directory: string }, makeLink = link): ObjectStore {
-  const folder: Folder = { directory, calls: createFileCalls(directory), makeLink };
+export function createFileStore(
+  { directory, callTimeoutMs }: { directory: string; callTimeoutMs?: number },
+  makeLink = link,
+): ObjectStore {
+  const folder: Folder = { directory, calls: createFileCalls(directory, callTimeoutMs), makeLink };
   const store: ObjectStore = {
     address: pathToFileURL(directory).href,
     check: (signal) =>
