@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { countStreamedBytes } from '../../young-generation.ts';
 
 /** Bounds the bytes of one turn. With 32 times as much, `/ready` was late in the transfer benchmark. */
 const BYTES_PER_TURN = 256 * 1024;
@@ -51,6 +52,7 @@ function afterEach(bytesPerTurn: number, wait: () => Promise<void>): (bytes: num
   return (bytes) => {
     processedBytes += bytes;
     if (processedBytes < bytesPerTurn) return undefined;
+    countStreamedBytes(processedBytes);
     processedBytes = 0;
     return wait();
   };
