@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { createLogger } from '../../src/log.ts';
 import { type LoomNode, startNode } from '../../src/node.ts';
 import { type BackupSite, openBackupSite } from '../setup/backups/backup-node.ts';
+import { expectCatalogueIsTrue } from '../setup/backups/catalogue-check.ts';
 import { byDays, byHours, type Course, failFor, openCourse, recover } from '../setup/backups/course.ts';
 import { type AlarmRecording, type ExpectedAlarms, recordForAlarms } from '../setup/deploy/alarm-recording.ts';
 import { isInstalled } from '../setup/deploy/tools.ts';
@@ -162,6 +163,30 @@ describe('while the store fails, nothing is deleted, the alarms fire and the ser
       },
       { atMs: restartedMs, firing: { LoomBackupNeverProven: node, LoomBackupRunFailed: failedRun } },
       { atMs: restartedMs + 1.8 * HOUR_MS, firing: {} },
+    ]);
+  }, 300_000);
+
+  test('a clock of the database that is a day ahead for two hours', async () => {
+    const site = await openBackupSite();
+    close.push(site.close);
+    const { course, recording } = await record(site, { store: site.objects.open(), ...byHours });
+    const passHours = async (hours: number): Promise<void> => {
+      for (let hour = 0; hour < hours; hour += 1)
+        expect(await course.passSlot()).toMatchObject([{ outcome: 'proven' }]);
+    };
+    await passHours(2);
+    const wrongMs = course.now();
+    await course.setClockError(24 * HOUR_MS);
+    await passHours(2);
+    await course.setClockError(0);
+    await passHours(3);
+    await recover(course);
+    await expectCatalogueIsTrue(site, course.at);
+    await expectAlarms(recording, [
+      { atMs: wrongMs, firing: {} },
+      { atMs: wrongMs + HOUR_MS, firing: { LoomBackupProofInFuture: node } },
+      { atMs: wrongMs + 2 * HOUR_MS, firing: { LoomBackupProofInFuture: node } },
+      ...[3, 4, 5, 6].map((hour) => ({ atMs: wrongMs + hour * HOUR_MS, firing: {} })),
     ]);
   }, 300_000);
 });

@@ -17,8 +17,10 @@ export interface Attempt {
 /** Hours or days of a node, which the test lets pass. */
 export interface Course {
   at: BackupNode;
-  /** Returns the time by the clock of the runs. */
+  /** Returns the time. */
   now(): number;
+  /** Puts the clock of the database ahead of the time, by whole slots. Waits for the run that is due by then. */
+  setClockError(ms: number): Promise<void>;
   /** Lets the time of one slot pass. Returns the attempts at the slot that came. */
   passSlot(): Promise<Attempt[]>;
   /** Ends the node, fails one scrape, and starts another one with this store. */
@@ -39,6 +41,7 @@ export async function openCourse(site: BackupSite, options: CourseOptions): Prom
   const { slotMs, sampleMs, onScrape } = options;
   // It begins in the middle of a slot, so that no slot comes at the time of a scrape.
   let aheadMs = slotMs - ((Date.now() + slotMs / 2) % slotMs);
+  let errorMs = 0;
   let metrics: Metrics | undefined;
 
   async function start(store: ObjectStore): Promise<BackupNode> {
@@ -46,7 +49,7 @@ export async function openCourse(site: BackupSite, options: CourseOptions): Prom
     const node = await site.open({
       store,
       backoffMs: 1,
-      aheadMs: () => aheadMs,
+      aheadMs: () => aheadMs + errorMs,
       schedule,
       policy: parseKeepPolicy('last=1'),
     });
@@ -58,16 +61,21 @@ export async function openCourse(site: BackupSite, options: CourseOptions): Prom
   const startOf = (ms: number): number => ms - (ms % slotMs);
   // The database is on this machine.
   const now = (): number => Date.now() + aheadMs;
+  const lastSlot = (): number => startOf(now()) + errorMs;
   const scrape = async (): Promise<void> => onScrape(now(), (await metrics?.scrape())?.text);
   const course: Course = {
     at: await start(options.store),
     now,
+    setClockError: async (ms) => {
+      errorMs = ms;
+      await endOfSlot(site, lastSlot());
+    },
     passSlot: async () => {
-      const from = now();
+      const from = now() + errorMs;
       let attempts: Attempt[] = [];
       for (let passed = 0; passed < slotMs; passed += sampleMs) {
         aheadMs += sampleMs;
-        const slot = startOf(now());
+        const slot = lastSlot();
         if (slot > from + passed) attempts = await endOfSlot(site, slot);
         await scrape();
       }
@@ -79,14 +87,14 @@ export async function openCourse(site: BackupSite, options: CourseOptions): Prom
       aheadMs += sampleMs;
       onScrape(now(), undefined);
       course.at = await start(store);
-      await endOfSlot(site, startOf(now()));
+      await endOfSlot(site, lastSlot());
       aheadMs += sampleMs;
       await scrape();
     },
   };
   await course.at.node.put('a', 1);
   // A run that is running would lose its lease when the clock moves.
-  await endOfSlot(site, startOf(now()));
+  await endOfSlot(site, lastSlot());
   return course;
 }
 
