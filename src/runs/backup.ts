@@ -10,6 +10,7 @@ import type { WrittenObject } from '../domain/object-store.ts';
 import type { BackupStream } from '../domain/store.ts';
 import { isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
+import { withinDeadline } from './deadline.ts';
 import { runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
 import type { Provable } from './proof/proof.ts';
@@ -65,10 +66,11 @@ async function putBoth(parts: RunParts, run: ClaimedRun, named: Keyed): Promise<
  * is left after a failure.
  */
 async function removeOwn({ store, log }: RunParts, name: string): Promise<void> {
-  const signal = AbortSignal.timeout(limits.removeOwnMs);
   try {
-    await store.delete(manifestNameOf(name), signal);
-    await store.delete(name, signal);
+    await withinDeadline(store, limits.removeOwnMs, new AbortController().signal, async (signal) => {
+      await store.delete(manifestNameOf(name), signal);
+      await store.delete(name, signal);
+    });
   } catch (error) {
     log.warn({ err: error, backup: name }, 'an incomplete stored backup could not be deleted yet');
   }

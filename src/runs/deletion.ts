@@ -3,14 +3,19 @@ import { manifestNameOf } from '../backup/stored/stored-name.ts';
 import type { CatalogueEntry } from '../domain/backup-run.ts';
 import { codeOf, isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
+import { withinDeadline } from './deadline.ts';
 import type { RunParts } from './parts.ts';
 import { assertSameStore } from './store-identity.ts';
 
 type Parts = Pick<RunParts, 'ledger' | 'store' | 'stateKey' | 'log'>;
 
-/** Returns the signal of one deletion: from its mark on, it has a deadline, so that no other node is in its way. */
-export function deletionSignal(signal: AbortSignal): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(limits.deletionTimeoutMs)]);
+/** Bounds one deletion: from its mark on, it has a deadline, so that no other node is in its way. */
+export function deleteInTime(
+  { store }: Pick<Parts, 'store'>,
+  signal: AbortSignal,
+  deletion: (bounded: AbortSignal) => Promise<void>,
+): Promise<void> {
+  return withinDeadline(store, limits.deletionTimeoutMs, signal, deletion);
 }
 
 /**
@@ -18,31 +23,33 @@ export function deletionSignal(signal: AbortSignal): AbortSignal {
  * marks the row. So an object that is absent after a mark was deleted by LOOM, and one that is absent before is
  * missing: its row stays, with a fault. The caller has asserted that this is the store of the catalogue.
  */
-export async function deleteUnlessChanged(parts: Parts, entry: CatalogueEntry, signal: AbortSignal): Promise<void> {
-  const bounded = deletionSignal(signal);
-  const fault = await findDifference(parts, entry, bounded);
-  if (fault !== undefined) {
-    await assertSameStore(parts, bounded);
-    await noteDifference(parts, entry, fault);
-    return;
-  }
-  if (await parts.ledger.beginDeletion(entry.name, true)) await deleteObjects(parts, entry.name, bounded);
+export function deleteUnlessChanged(parts: Parts, entry: CatalogueEntry, signal: AbortSignal): Promise<void> {
+  return deleteInTime(parts, signal, async (bounded) => {
+    const fault = await findDifference(parts, entry, bounded);
+    if (fault !== undefined) {
+      await assertSameStore(parts, bounded);
+      await noteDifference(parts, entry, fault);
+      return;
+    }
+    if (await parts.ledger.beginDeletion(entry.name, true)) await deleteObjects(parts, entry.name, bounded);
+  });
 }
 
 /**
  * Finishes a deletion that a node has begun and left. Either object may be gone. If the object differs from the
  * catalogue, removes the mark, notes the fault, and keeps the object.
  */
-export async function finishDeletion(parts: Parts, entry: CatalogueEntry, signal: AbortSignal): Promise<void> {
+export function finishDeletion(parts: Parts, entry: CatalogueEntry, signal: AbortSignal): Promise<void> {
   const { ledger, log } = parts;
-  const bounded = deletionSignal(signal);
-  const fault = await findDifference(parts, entry, bounded);
-  if (fault === undefined || fault.code === 'stored_backup_missing') {
-    await deleteObjects(parts, entry.name, bounded);
-    return;
-  }
-  log.error({ backup: entry.name, code: fault.code }, `a stored backup was not deleted: ${fault.message}`);
-  await ledger.cancelDeletion(entry.name, { code: fault.code, detail: fault.message });
+  return deleteInTime(parts, signal, async (bounded) => {
+    const fault = await findDifference(parts, entry, bounded);
+    if (fault === undefined || fault.code === 'stored_backup_missing') {
+      await deleteObjects(parts, entry.name, bounded);
+      return;
+    }
+    log.error({ backup: entry.name, code: fault.code }, `a stored backup was not deleted: ${fault.message}`);
+    await ledger.cancelDeletion(entry.name, { code: fault.code, detail: fault.message });
+  });
 }
 
 /**

@@ -11,12 +11,12 @@ import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { Log } from '../log.ts';
 import { findBackup, toStoredBackup, writtenOf } from './catalogue.ts';
-import { deleteObjects, deletionSignal } from './deletion.ts';
+import { deleteInTime, deleteObjects } from './deletion.ts';
 import type { LeaseTiming } from './lease.ts';
 import type { BackupVerbs, StoredKeys } from './parts.ts';
 import { createPing } from './ping.ts';
 import { openStored, openStoredText } from './proof/proof.ts';
-import { type Begun, createRunner } from './runner.ts';
+import { type Begun, createRunner, shuttingDown } from './runner.ts';
 import { createScheduler, type SchedulerTiming } from './scheduler.ts';
 import { assertSameStore } from './store-identity.ts';
 import { createStoreWatch } from './store-watch.ts';
@@ -86,10 +86,11 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
     openPlain: (name, signal) => openStoredText(parts, name, signal),
     remove: async (name) => {
       await findBackup(ledger, name);
-      const signal = deletionSignal(closing.signal);
-      await assertSameStore(parts, signal);
-      if (!(await ledger.beginDeletion(name, true))) throw stillNeeded(name);
-      await deleteObjects(parts, name, signal);
+      await deleteInTime(parts, closing.signal, async (signal) => {
+        await assertSameStore(parts, signal);
+        if (!(await ledger.beginDeletion(name, true))) throw stillNeeded(name);
+        await deleteObjects(parts, name, signal);
+      });
     },
     observe: async () => {
       const { slot, drill } = scheduler.next();
@@ -107,7 +108,7 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
       scheduler.start();
     },
     close: async () => {
-      closing.abort();
+      closing.abort(shuttingDown());
       const closed = Promise.all([runner.close(), scheduler.close(), watch.close(), ping.close()]);
       const done = new AbortController();
       await Promise.race([

@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunKind } from '../domain/backup-run.ts';
-import { isLoomError, type LoomError } from '../errors.ts';
+import { isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { Log } from '../log.ts';
+import { withinDeadline } from './deadline.ts';
 import { assertSameStore, type IdentityParts } from './store-identity.ts';
 
 export interface StoreWatch {
@@ -54,12 +55,15 @@ export function createStoreWatch(parts: IdentityParts & { log: Log }): StoreWatc
 
   async function check(): Promise<void> {
     try {
-      await tryStore(AbortSignal.any([closing.signal, AbortSignal.timeout(limits.storeCheckTimeoutMs)]));
+      await withinDeadline(store, limits.storeCheckTimeoutMs, closing.signal, tryStore);
       setUp();
     } catch (error) {
       if (closing.signal.aborted) return;
-      if (isLoomError(error)) setFault(error);
-      else log.error({ err: error, store: store.address }, 'the backup store could not be checked');
+      if (isLoomError(error)) return setFault(error);
+      log.error({ err: error, store: store.address }, 'the backup store could not be checked');
+      setFault(
+        new LoomError('store_failed', `The store ${store.address} could not be checked. The log has the cause.`),
+      );
     }
   }
 

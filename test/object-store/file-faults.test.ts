@@ -4,6 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ObjectStore } from '../../src/domain/object-store.ts';
 import { createFileCalls } from '../../src/object-store/file/file-calls.ts';
@@ -51,6 +53,17 @@ describe.each(Object.entries(verbs))('%s', (_verb, call) => {
     await writeFile(file, '');
     const inside = { code: 'store_unreachable', message: expect.stringContaining('(ENOTDIR)') };
     await expect(call(open(file))).rejects.toMatchObject(inside);
+  });
+
+  test('a folder that became a link to itself, or to nothing', async () => {
+    for (const [name, target, system] of [
+      ['loop', 'loop', 'ELOOP'],
+      ['dangling', 'nowhere', 'ENOENT'],
+    ] as const) {
+      await symlink(target, join(directory, name));
+      const found = { code: 'store_unreachable', message: expect.stringContaining(`(${system})`) };
+      await expect(call(open(join(directory, name)))).rejects.toMatchObject(found);
+    }
   });
 });
 
@@ -134,6 +147,12 @@ describe('a file system without hard links', () => {
   });
 });
 
+test('a disk that is full only when the file gets its name', async () => {
+  const full = () => Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC', syscall: 'link' }));
+  await expect(put(createFileStore({ directory }, full), 'a')).rejects.toMatchObject({ code: 'store_full' });
+  expect(await readdir(directory)).toEqual([]);
+});
+
 test('a temporary file that somebody removes', async () => {
   const store = createFileStore({ directory }, async (part) => {
     await rm(part);
@@ -164,4 +183,54 @@ test('a call that does not return: it is reported, and further ones wait for it'
   await new Promise(setImmediate);
   expect(late).toBe('a handle');
   expect(await calls.run('read "c"', async () => 'c')).toBe('c');
+});
+
+test('a call that returns late to a folder that is gone by then does not end the process', async () => {
+  const calls = createFileCalls('/somewhere', 1);
+  const unhandled: unknown[] = [];
+  const note = (error: unknown): void => void unhandled.push(error);
+  process.on('unhandledRejection', note);
+  let release: (value: string) => void = () => undefined;
+  const blocked = calls.run(
+    'write "a"',
+    () => new Promise<string>((resolve) => (release = resolve)),
+    () => Promise.reject(new Error('the folder is gone')),
+  );
+  await expect(blocked).rejects.toMatchObject({ code: 'store_unreachable' });
+  release('a handle');
+  await new Promise(setImmediate);
+  process.off('unhandledRejection', note);
+  expect(unhandled).toEqual([]);
+});
+
+/** Opens files until the process may open no more, and puts an object then, and after closing them. */
+const PUT_WITHOUT_FILES = `
+  import { closeSync, openSync } from 'node:fs';
+  import { Readable } from 'node:stream';
+  import { createFileStore } from './file-store.ts';
+  const store = createFileStore({ directory: process.argv[2] });
+  const put = (name) => store.put(name, Readable.from([Buffer.from('content')]), new AbortController().signal);
+  const opened = [];
+  try {
+    for (;;) opened.push(openSync('/dev/null', 'r'));
+  } catch {}
+  const refused = await put('a').catch((error) => error);
+  for (const file of opened) closeSync(file);
+  console.log(JSON.stringify({ code: refused.code, message: refused.message, ...(await put('b')) }));
+`;
+
+test('too many open files: the error says so, and the next put succeeds', async () => {
+  const resolveDir = fileURLToPath(new URL('../../src/object-store/file/', import.meta.url));
+  const script = join(directory, '.script.mjs');
+  const stdin = { contents: PUT_WITHOUT_FILES, resolveDir, loader: 'ts' as const };
+  await build({ stdin, outfile: script, bundle: true, platform: 'node', format: 'esm', logLevel: 'error' });
+  const command = ['-c', 'ulimit -n 100 && exec "$@"', 'sh', process.execPath, script, directory];
+  const { stdout, stderr } = spawnSync('sh', command, { encoding: 'utf8' });
+  expect(stderr).toBe('');
+  expect(JSON.parse(stdout)).toMatchObject({
+    code: 'store_failed',
+    message: expect.stringContaining('(EMFILE). The node has too many open files.'),
+    bytes: 7,
+  });
+  expect(await readdir(directory)).toEqual(['.script.mjs', 'b']);
 });

@@ -4,6 +4,7 @@ import { manifestNameOf } from '../../src/backup/stored/stored-name.ts';
 import { readCatalogue } from '../../src/runs/catalogue.ts';
 import { type BackupNode, type BackupSite, openBackupSite, sweepAs, takeProven } from '../setup/backups/backup-node.ts';
 import { outcomeOf } from '../setup/node/nodes.ts';
+import { createS3TestStore, type S3TestStore } from '../setup/object-store/object-store.ts';
 
 let site: BackupSite;
 let at: BackupNode;
@@ -65,3 +66,24 @@ describe('retention', () => {
     expect(await outcomeOf(at.runs.remove(only))).toBe('stored_backup_not_found');
   });
 });
+
+test('S3 that accepts a deletion and stands still: the operator gets an error, and a later sweep finishes the deletion', async () => {
+  const s3: S3TestStore = await createS3TestStore();
+  try {
+    const patient = s3.open({ idleTimeoutMs: 120_000, requestTimeoutMs: 240_000, maxAttempts: 1 });
+    const node = await site.open({ store: patient });
+    const [older, newer] = [await takeProven(node), await takeProven(node)];
+    s3.proxy.inject({ fault: 'hang', when: ({ method }) => method === 'DELETE' });
+    await expect(node.runs.remove(older)).rejects.toMatchObject({
+      code: 'store_unreachable',
+      message: expect.stringMatching(/^The store s3:.* has not answered within 30 s\./),
+    });
+    expect(await node.ledger.readBackup(older)).toMatchObject({ deletionBegunAt: expect.any(String) });
+    s3.proxy.inject(undefined);
+    await sweepAs(node, { ...site, objects: s3 }, 120_000);
+    expect((await readCatalogue(node.ledger)).map(({ name }) => name)).toEqual([newer]);
+    expect((await s3.names()).toSorted()).toEqual([newer, manifestNameOf(newer)]);
+  } finally {
+    await s3.remove();
+  }
+}, 120_000);

@@ -1,10 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expect, test } from 'vitest';
-import { manifestNameOf } from '../../src/backup/stored/stored-name.ts';
-import type { CatalogueEntry } from '../../src/domain/backup-run.ts';
+import { test } from 'vitest';
 import { readCatalogue } from '../../src/runs/catalogue.ts';
-import { type BackupNode, type BackupSite, openBackupSite } from '../setup/backups/backup-node.ts';
-import { expectCatalogueIsTrue, expectNewestRestores } from '../setup/backups/catalogue-check.ts';
+import { type BackupSite, openBackupSite } from '../setup/backups/backup-node.ts';
+import { expectCatalogueIsTrue, expectNewestRestores, expectNothingLost } from '../setup/backups/catalogue-check.ts';
 import { openRunProcesses, type RunProcesses } from '../setup/backups/processes.ts';
 import { seededRandom, seedLabel } from '../setup/depth.ts';
 import { waitUntil } from '../setup/node/program.ts';
@@ -79,30 +77,6 @@ async function countProven({ database }: BackupSite): Promise<number> {
     `select count(*)::int as proven from loom_backup_run where kind = 'scheduled' and outcome = 'proven'`,
   );
   return rows[0]?.proven ?? 0;
-}
-
-/**
- * Asserts what must be true at any moment, without recovery: each object belongs to a row that is not deleted, and each
- * complete backup that nobody is deleting has its object and manifest.
- */
-async function expectNothingLost(site: BackupSite, observer: BackupNode, label: string): Promise<void> {
-  const catalogue = await readCatalogue(observer.ledger);
-  const names = new Set(await site.objects.names());
-  const known = new Set(catalogue.flatMap(({ name }) => [name, manifestNameOf(name)]));
-  expect(
-    [...names].filter((name) => !name.startsWith('.') && !known.has(name)),
-    label,
-  ).toEqual([]);
-  const complete = catalogue.filter(({ bytes, deletionBegunAt }) => bytes !== null && deletionBegunAt === null);
-  for (const { name, bytes } of complete) {
-    expect(names.has(manifestNameOf(name)), label).toBe(true);
-    expect((await site.objects.read(name)).length, label).toBe(bytes);
-  }
-  expect(complete.some(isProven), label).toBe(true);
-}
-
-function isProven({ proven_at: provenAt }: CatalogueEntry): boolean {
-  return provenAt !== null;
 }
 
 /** Lets one process finish everything, with the clock moved by hours. */

@@ -4,13 +4,13 @@ import { toFileStoreFault } from './file-faults.ts';
 
 /** Runs calls of the file system, and converts their errors. `doing` continues "Could not …". */
 export interface FileCalls {
-  run<T>(doing: string, call: () => Promise<T>, late?: (result: T) => void): Promise<T>;
+  run<T>(doing: string, call: () => Promise<T>, late?: (result: T) => unknown): Promise<T>;
 }
 
 /**
  * Creates the caller of a folder. A call that does not return in time is reported as `store_unreachable`. It keeps its
  * thread, because no call of the file system can be aborted. So until it returns, all further calls are refused.
- * `late` receives the result of a call that was reported already, to close it.
+ * `late` receives the result of a call that was reported already, to close it. Its own error counts no more.
  */
 export function createFileCalls(directory: string, timeoutMs: number = limits.fileCallTimeoutMs): FileCalls {
   let stuck = 0;
@@ -24,7 +24,7 @@ export function createFileCalls(directory: string, timeoutMs: number = limits.fi
   }
 
   return {
-    run: <T>(doing: string, call: () => Promise<T>, late?: (result: T) => void): Promise<T> => {
+    run: <T>(doing: string, call: () => Promise<T>, late?: (result: T) => unknown): Promise<T> => {
       if (stuck > 0) return Promise.reject(doesNotAnswer(doing));
       return new Promise((resolve, reject) => {
         let isLate = false;
@@ -40,8 +40,11 @@ export function createFileCalls(directory: string, timeoutMs: number = limits.fi
         call().then(
           (result) => {
             settle();
-            if (isLate) late?.(result);
-            else resolve(result);
+            if (!isLate) return resolve(result);
+            // A rejection that nobody awaits would end the process.
+            Promise.resolve(result)
+              .then(late)
+              .catch(() => undefined);
           },
           (error: unknown) => {
             settle();

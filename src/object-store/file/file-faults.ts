@@ -29,6 +29,7 @@ const faults: Record<string, Fault> = {
     text: 'The folder does not exist. Mount the disk, or create the folder; LOOM does not create it.',
   },
   ENOTDIR: { code: 'store_unreachable', text: 'A part of this path is a file, not a folder. Correct the path.' },
+  ELOOP: { code: 'store_unreachable', text: 'The path has a loop of symbolic links. Correct the path.' },
   ESTALE: away,
   ENOTCONN: away,
   ENODEV: away,
@@ -38,6 +39,7 @@ const faults: Record<string, Fault> = {
   ETIMEDOUT: away,
   EIO: { code: 'store_failed', text: 'The disk reports an input or output error. Check the disk and its log.' },
   EFBIG: { code: 'store_failed', text: 'The file is too large for this file system or the limits of the user.' },
+  ENFILE: { code: 'store_failed', text: 'The machine has too many open files. Raise its limit of open files.' },
   EMFILE: { code: 'store_failed', text: 'The node has too many open files. Raise its limit of open files.' },
 };
 

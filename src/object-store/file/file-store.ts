@@ -26,10 +26,13 @@ interface Folder {
 
 /**
  * Keeps each object as one file of the folder. A file is written under a temporary name, and linked when complete.
- * `makeLink` replaces the link in a test.
+ * `makeLink` and `callTimeoutMs` are for tests.
  */
-export function createFileStore({ directory }: { directory: string }, makeLink = link): ObjectStore {
-  const folder: Folder = { directory, calls: createFileCalls(directory), makeLink };
+export function createFileStore(
+  { directory, callTimeoutMs }: { directory: string; callTimeoutMs?: number },
+  makeLink = link,
+): ObjectStore {
+  const folder: Folder = { directory, calls: createFileCalls(directory, callTimeoutMs), makeLink };
   const store: ObjectStore = {
     address: pathToFileURL(directory).href,
     check: createRoundTripCheck({
@@ -79,7 +82,7 @@ async function putFile(folder: Folder, name: string, content: Readable, signal: 
   const handle = await calls.run(
     doing,
     () => open(part, 'wx', OWNER_ONLY),
-    (late) => void late.close().then(() => unlink(part)),
+    (late) => late.close().then(() => unlink(part)),
   );
   let isOpen = true;
   try {
@@ -161,7 +164,7 @@ async function getFile({ directory, calls }: Folder, name: string, signal: Abort
   const handle = await calls.run(
     doing,
     () => openRegular(directory, name),
-    (late) => void late?.close(),
+    (late) => late?.close(),
   );
   if (handle === undefined) {
     throw new LoomError(
@@ -178,14 +181,24 @@ async function openRegular(directory: string, name: string): Promise<FileHandle 
   try {
     handle = await open(join(directory, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
-    if (codeOf(error) === 'ELOOP') return undefined;
-    if (codeOf(error) !== 'ENOENT') throw error;
+    if (codeOf(error) !== 'ELOOP' && codeOf(error) !== 'ENOENT') throw error;
+    // A missing file, or a link, is a fact about the store only if the folder is there.
     await stat(directory);
     return undefined;
   }
-  if ((await handle.stat()).isFile()) return handle;
+  if (await isRegular(handle)) return handle;
   await handle.close();
   return undefined;
+}
+
+/** Returns whether an open file is a regular one. Closes it if nobody can tell. */
+async function isRegular(handle: FileHandle): Promise<boolean> {
+  try {
+    return (await handle.stat()).isFile();
+  } catch (error) {
+    await handle.close().catch(() => undefined);
+    throw error;
+  }
 }
 
 function headFile({ directory, calls }: Folder, name: string): Promise<StoredObject | undefined> {

@@ -17,6 +17,7 @@ import { sweep } from '../../../src/runs/sweep.ts';
 import { openTestStore, type TestStore } from '../node/store.ts';
 import { createTestStore, type StoreKind, type TestStore as TestObjects } from '../object-store/object-store.ts';
 import { createTestDatabase, type TestDatabase } from '../server/database.ts';
+import { moveClock, moveSnapshots } from './moved-clock.ts';
 
 /** A node that takes and proves backups, without HTTP. */
 export interface BackupNode {
@@ -37,8 +38,8 @@ export interface BackupSite {
 interface LedgerTiming {
   leaseMs?: number;
   backoffMs?: number;
-  /** Moves the clock of the node. */
-  wrapLedger?(ledger: RunLedger): RunLedger;
+  /** Returns how far the clock of the runs is ahead of that of the database. */
+  aheadMs?(): number;
 }
 
 /** A schedule that never fires: only requests begin runs. */
@@ -84,7 +85,7 @@ export async function openBackupSite(kind: StoreKind = 'file'): Promise<BackupSi
 export async function openBackupNode(
   url: string,
   store: ObjectStore,
-  { leaseMs, backoffMs, wrapLedger, ...options }: Partial<StoredBackupsOptions> & LedgerTiming = {},
+  { leaseMs, backoffMs, aheadMs = () => 0, ...options }: Partial<StoredBackupsOptions> & LedgerTiming = {},
 ): Promise<BackupNode> {
   const node = await openTestStore(url);
   const timing = { ...(leaseMs === undefined ? {} : { leaseMs }), ...(backoffMs === undefined ? {} : { backoffMs }) };
@@ -96,9 +97,11 @@ export async function openBackupNode(
     migrations: [],
     operations: createOperations(),
   });
-  const ledger = createRunLedger(node.database, { stateKey: node.stateKey, node: randomUUID(), ...timing });
+  const clocked = moveClock(node.database, aheadMs);
+  const own = createRunLedger(clocked, { stateKey: node.stateKey, node: randomUUID(), ...timing });
+  const ledger = moveSnapshots(own, aheadMs);
   const runs = createStoredBackups({
-    ledger: wrapLedger?.(ledger) ?? ledger,
+    ledger,
     store,
     verbs,
     stateKey: node.stateKey,

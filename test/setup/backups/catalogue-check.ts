@@ -18,6 +18,30 @@ export async function expectCatalogueIsTrue({ objects }: BackupSite, node: Backu
   expect(await node.node.store.readScratchStates()).toEqual([]);
 }
 
+/**
+ * Asserts what must be true at any moment, without recovery: each object belongs to a row that is not deleted, and each
+ * complete backup that nobody is deleting has its object and manifest.
+ */
+export async function expectNothingLost({ objects }: BackupSite, observer: BackupNode, label: string): Promise<void> {
+  const catalogue = await readCatalogue(observer.ledger);
+  const names = new Set(await objects.names());
+  const known = new Set(catalogue.flatMap(({ name }) => [name, manifestNameOf(name)]));
+  expect(
+    [...names].filter((name) => !name.startsWith('.') && !known.has(name)),
+    label,
+  ).toEqual([]);
+  const complete = catalogue.filter(({ bytes, deletionBegunAt }) => bytes !== null && deletionBegunAt === null);
+  for (const { name, bytes } of complete) {
+    expect(names.has(manifestNameOf(name)), label).toBe(true);
+    expect((await objects.read(name)).length, label).toBe(bytes);
+  }
+  expect(complete.some(isProven), label).toBe(true);
+}
+
+function isProven({ proven_at: provenAt }: CatalogueEntry): boolean {
+  return provenAt !== null;
+}
+
 /** Proves the newest proven backup again. */
 export async function expectNewestRestores(node: BackupNode, catalogue: CatalogueEntry[]): Promise<void> {
   const newest = catalogue.find(({ proven_at: provenAt }) => provenAt !== null);

@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { plainEnvironment } from '../../../src/dev/processes.ts';
+import type { StoreKind } from '../object-store/object-store.ts';
 import { nodeUrl } from '../roles/node-url.ts';
 import type { BackupSite } from './backup-node.ts';
 import type { RunProcessSettings } from './process-settings.ts';
@@ -19,7 +20,8 @@ export interface RunProcess {
 
 /** Starts schedulers on a site, and owns their clock. */
 export interface RunProcesses {
-  start(): RunProcess;
+  /** Starts a scheduler, or a process that only carries out an order, by default as the user of the test. */
+  start(only?: Pick<RunProcessSettings, 'order' | 'stopAt'> & { uid?: number }): RunProcess;
   /** Sets the clock of all schedulers. */
   setClock(timeMs: number): Promise<void>;
   /** Ends all schedulers. */
@@ -29,23 +31,23 @@ export interface RunProcesses {
 type Timing = Pick<RunProcessSettings, 'leaseMs' | 'keep'>;
 
 export async function openRunProcesses({ database, objects }: BackupSite, timing: Timing): Promise<RunProcesses> {
-  if (objects.options.kind !== 'file') throw new Error('the processes use a folder');
   const folder = await mkdtemp(join(tmpdir(), 'loom-test-runs-'));
+  // A process of another user reads it, too.
+  await chmod(folder, 0o755);
   const entry = join(folder, 'run-process.mjs');
-  await bundle(entry);
+  await bundle(entry, objects.kind);
   const clockFile = join(folder, 'clock');
-  const { directory } = objects.options;
   const settings: RunProcessSettings = {
     url: nodeUrl(database.url),
     stateKey: 'default',
-    directory,
+    store: objects.options,
     clockFile,
     ...timing,
   };
   const all: RunProcess[] = [];
   return {
-    start: () => {
-      const started = launch(entry, settings);
+    start: ({ uid, ...only } = {}) => {
+      const started = launch(entry, { ...settings, ...only }, uid);
       all.push(started);
       return started;
     },
@@ -62,23 +64,24 @@ export async function openRunProcesses({ database, objects }: BackupSite, timing
 }
 
 /** Joins the scheduler and its packages into one file. It starts in a quarter of the time of its sources. */
-async function bundle(outfile: string): Promise<void> {
+async function bundle(outfile: string, kind: StoreKind): Promise<void> {
   await build({
     entryPoints: [fileURLToPath(new URL('./run-process.ts', import.meta.url))],
     outfile,
     bundle: true,
     platform: 'node',
     format: 'esm',
-    external: ['@aws-sdk/*', 'pg-native'],
+    external: kind === 's3' ? ['pg-native'] : ['@aws-sdk/*', 'pg-native'],
     // Packages in CommonJS expect this function.
     banner: { js: `import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);` },
     logLevel: 'error',
   });
 }
 
-function launch(entry: string, settings: RunProcessSettings): RunProcess {
+function launch(entry: string, settings: RunProcessSettings, uid: number | undefined): RunProcess {
   const child: ChildProcess = spawn(process.execPath, [entry, JSON.stringify(settings)], {
     cwd: tmpdir(),
+    ...(uid !== undefined && { uid }),
     env: plainEnvironment,
     stdio: ['ignore', 'pipe', 'pipe'],
   });

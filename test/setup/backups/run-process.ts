@@ -10,13 +10,14 @@ import { createRunLedger } from '../../../src/persistence/runs/ledger.ts';
 import { createStore } from '../../../src/persistence/store.ts';
 import { createStoredBackups } from '../../../src/runs/runs.ts';
 import type { RunProcessSettings } from './process-settings.ts';
+import { createStops, withStops } from './stops.ts';
 
 /**
  * Runs the scheduler of a node in a process of its own, which a test may kill. Its clock is the number in a file, so
- * the test decides when the next slot comes.
+ * the test decides when the next slot comes. With an order, it only carries that out.
  */
 const settings = JSON.parse(process.argv[2] ?? '{}') as RunProcessSettings;
-const { url, stateKey, directory, clockFile, leaseMs, keep } = settings;
+const { url, stateKey, clockFile, leaseMs, keep, order } = settings;
 
 const log = createLogger({ level: 'info' });
 const database = openDatabase(
@@ -40,10 +41,14 @@ const store = createStore({
 });
 const schedule = parseSchedule('* * * * * *');
 const ledger = createRunLedger(database, { stateKey, node: `${process.pid}-${Date.now()}`, leaseMs, backoffMs: 50 });
-const runs = createStoredBackups({
+const parts = {
   ledger: { ...ledger, readClock: async () => new Date(Number(readFileSync(clockFile, 'utf8'))) },
-  store: openObjectStore({ kind: 'file', directory }),
+  store: openObjectStore(settings.store),
   verbs: store,
+};
+const report = (line: string): void => void process.stdout.write(`${line}\n`);
+const runs = createStoredBackups({
+  ...(order === undefined ? parts : withStops(parts, createStops(settings.stopAt, report))),
   stateKey,
   schedule,
   drillSchedule: schedule,
@@ -52,4 +57,10 @@ const runs = createStoredBackups({
   log,
   timing: { tickMs: 50, maxJitterMs: 20, sweepIntervalMs: 500, renewLeaseMs: leaseMs / 5, leaseMs },
 });
-runs.start();
+if (order === undefined) runs.start();
+else {
+  const { verb, name = '' } = order;
+  if (verb === 'remove') await runs.remove(name);
+  else await (await (verb === 'take' ? runs.take() : runs.drill(name))).ended;
+  report('done');
+}
