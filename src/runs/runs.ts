@@ -18,6 +18,7 @@ import { createPing } from './ping.ts';
 import { openStored, openStoredText } from './proof/proof.ts';
 import { type Begun, createRunner } from './runner.ts';
 import { createScheduler, type SchedulerTiming } from './scheduler.ts';
+import { storeShared } from './store-claim.ts';
 import { assertSameStore } from './store-identity.ts';
 import { createStoreWatch } from './store-watch.ts';
 import { sweep } from './sweep.ts';
@@ -85,9 +86,10 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
     },
     openPlain: (name, signal) => openStoredText(parts, name, signal),
     remove: async (name) => {
-      await findBackup(ledger, name);
+      const { isOwn } = await findBackup(ledger, name);
       const signal = deletionSignal(closing.signal);
-      await assertSameStore(parts, signal);
+      const storeId = await assertSameStore(parts, signal);
+      if (!isOwn && storeId !== undefined && (await ledger.readStoreClaim(storeId)).isShared) throw storeShared(parts);
       if (!(await ledger.beginDeletion(name, true))) throw stillNeeded(name);
       await deleteObjects(parts, name, signal);
     },
