@@ -14,6 +14,9 @@ export const runLimits = {
   /** Bounds the random delay of a look, so that the nodes do not all claim a slot at the same moment. */
   maxRunJitterMs: 1_000,
 
+  /** Sets when a node claims a slot again, in case a failover has lost its row. The claim is one short statement. */
+  recheckSlotMs: 60_000,
+
   /** Sets how often a node tries the backup store, and how often while it fails, so that status follows. */
   storeCheckMs: 300_000,
   storeRecheckMs: 30_000,

@@ -45,6 +45,7 @@ const usualTiming: RunTiming = {
   tickMs: limits.runTickMs,
   maxJitterMs: limits.maxRunJitterMs,
   sweepIntervalMs: limits.sweepIntervalMs,
+  recheckSlotMs: limits.recheckSlotMs,
   renewLeaseMs: limits.renewLeaseMs,
   leaseMs: limits.backupLeaseMs,
 };

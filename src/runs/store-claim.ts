@@ -48,6 +48,10 @@ async function keepClaim(parts: ClaimParts, claim: StoreClaim, signal: AbortSign
   if (!claim.isPlaced) {
     await putClaim(parts, claim.id, signal);
     await ledger.recordClaimPlaced(claim.id);
+    log.info(
+      { store: store.address, claim: name },
+      'the database or its server is new to the backup store: earlier backups stay until its claim has stood long enough',
+    );
     return;
   }
   // The list may be older than the object.
