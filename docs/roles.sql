@@ -89,7 +89,7 @@ begin
   end if;
   grant insert on loom_audit to loom_serve;
   grant insert, update, delete on loom_state, loom_document, loom_scratch, loom_lineage, loom_change, loom_backup_run to loom_serve;
-  grant insert, update on loom_backup_run_total to loom_serve;
+  grant insert, update on loom_backup_run_total, loom_backup_claim to loom_serve;
   grant insert, delete on loom_snapshot, loom_snapshot_document, loom_snapshot_audit to loom_serve;
   -- What docs/verify-chain.sql calls.
   grant execute on function loom_fold(text, jsonb), loom_fold_step(jsonb, text, jsonb), loom_merge(jsonb, jsonb, timestamptz) to loom_read;

@@ -1,6 +1,6 @@
 -- loom: compatible
 -- Why: nodes take backups into a store by a schedule, and prove them. The runs and the stored backups are rows, the same for every node.
--- Locks: none; both tables are new, and sessions only compile a changed function again.
+-- Locks: none; the tables are new, and sessions only compile a changed function again.
 
 -- One row for each attempt of a run. A slot is a time of the schedule, or the time of a request: the node that inserts its first attempt runs
 -- it. The other columns are those of src/domain/backup-run.ts. The rows are about the store of backups, not about the state: a restore leaves
@@ -78,6 +78,32 @@ create table loom_backup_run_total (
   primary key (state_key, kind, outcome)
 );
 
+-- What this database claims in the store of its backups. Two databases must not delete each other's backups, and a copy of a database has the
+-- catalogue of its original. So a database that is new to the store, or whose server has started since, claims the store with an object, and
+-- deletes earlier backups only after no other database has removed that object for a while. See docs/stored-backups.md.
+create table loom_backup_claim (
+  state_key text collate "C" primary key,
+  -- Names the object in the store.
+  id uuid not null,
+  -- Claims of this database before that one. The store may still have their objects.
+  earlier uuid[] not null default '{}',
+  store_id uuid not null,
+  -- The copy of the database and the start of its server that made the claim. See loom_current_lineage.
+  lineage text not null,
+  server_started_at timestamptz not null,
+  -- Backups of runs after this one were written under the claim. The earlier ones may also be those of another database.
+  upto_ordinal bigint not null,
+  -- How long the object has to be in the store.
+  wait_ms bigint not null,
+  claimed_at timestamptz not null,
+  -- Since when the store has the object.
+  placed_at timestamptz,
+  -- Since when the earlier backups belong to this database alone.
+  settled_at timestamptz,
+  -- When another database last showed that it uses the store.
+  shared_at timestamptz
+);
+
 -- Grants the roles that serve with loom_state and loom_commit the same rights on what later migrations added. So the rights of a node of
 -- an earlier version suffice. Of the removals, they may only read.
 create or replace function loom_share_rights() returns void language plpgsql as $$
@@ -90,7 +116,8 @@ begin
       from pg_class c, aclexplode(c.relacl) acl
      where c.oid = 'loom_state'::regclass and acl.grantee <> c.relowner
   loop
-    foreach v_object in array array['loom_lineage', 'loom_change', 'loom_backup_run', 'loom_backup_run_total'] loop
+    foreach v_object in array array['loom_lineage', 'loom_change', 'loom_backup_run', 'loom_backup_run_total',
+      'loom_backup_claim'] loop
       execute format('grant %s on %s to %s', v_right.name, v_object, v_right.grantee);
     end loop;
     if v_right.name = 'SELECT' then

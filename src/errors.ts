@@ -69,6 +69,7 @@ const catalogue = {
   store_refused: { status: 502, title: 'Backup store refused the request' },
   store_full: { status: 507, title: 'Backup store is full' },
   store_failed: { status: 502, title: 'Backup store failed' },
+  store_shared: { status: 409, title: 'Another database uses the backup store' },
   stored_backup_not_found: { status: 404, title: 'Stored backup is not in the catalogue' },
   stored_backup_missing: { status: 410, title: 'Store no longer has the backup' },
   stored_backup_damaged: { status: 422, title: 'Stored backup differs from the catalogue' },

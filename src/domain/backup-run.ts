@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { LoomError, shortText } from '../errors.ts';
 import { auditHeadSchema } from './audit.ts';
 import { count, epoch, revision, sha256, time } from './forms.ts';
+import type { StoreClaims } from './object-store.ts';
 
 export const runKinds = ['scheduled', 'manual', 'drill'] as const;
 
@@ -136,6 +137,8 @@ export interface CatalogueEntry extends StoredBackup {
   storeId: string | null;
   /** Whether the run that wrote it is still `running` with a valid lease. */
   isBeingWritten: boolean;
+  /** Whether it belongs to this database. A copy of a database has the catalogue of its original, too. */
+  isOwn: boolean;
   /** Set when a deletion has begun that may not have ended. */
   deletionBegunAt: string | null;
 }
@@ -145,7 +148,7 @@ export interface CatalogueEntry extends StoredBackup {
  * resolves to false, and changes nothing, when the run is no longer this node's: its lease has expired and another node
  * has taken over.
  */
-export interface RunLedger {
+export interface RunLedger extends StoreClaims {
   readClock(): Promise<Date>;
   /** Claims the first attempt at a slot. Undefined if the slot has an attempt already. */
   claimSlot(kind: 'scheduled' | 'drill', slot: Date, name?: string): Promise<ClaimedRun | undefined>;
@@ -163,6 +166,8 @@ export interface RunLedger {
     run: ClaimedRun,
     backup: { name: string; takenAt: string; revision: number; encrypted: boolean; storeId: string },
   ): Promise<boolean>;
+  /** Takes the name off again: the store has the object of somebody else under it. */
+  unnameBackup(run: ClaimedRun): Promise<void>;
   recordWritten(run: ClaimedRun, written: WrittenBackup): Promise<boolean>;
   /** Ends the run as proven, and dates the proof of the backup. */
   recordProven(run: ClaimedRun, proof: { restoreSeconds: number }): Promise<boolean>;

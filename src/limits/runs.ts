@@ -14,6 +14,9 @@ export const runLimits = {
   /** Bounds the random delay of a look, so that the nodes do not all claim a slot at the same moment. */
   maxRunJitterMs: 1_000,
 
+  /** Sets when a node claims a slot again, in case a failover has lost its row. The claim is one short statement. */
+  recheckSlotMs: 60_000,
+
   /** Sets how often a node tries the backup store, and how often while it fails, so that status follows. */
   storeCheckMs: 300_000,
   storeRecheckMs: 30_000,
@@ -35,6 +38,20 @@ export const runLimits = {
 
   /** Sets when a deletion that has begun counts as left behind. It exceeds `deletionTimeoutMs`. */
   staleDeletionMs: 60_000,
+
+  /**
+   * Set how long the claim of a database has to stand in the store before the database deletes earlier backups: after a
+   * start of its server, and after a copy, a failover or a recovery. A node of another database looks every
+   * `storeCheckMs`. The second time also outlasts a maintenance that stops the nodes of the original.
+   */
+  minRestartClaimMs: 30 * 60_000,
+  minCopyClaimMs: 24 * 3_600_000,
+
+  /** Sets how long a sign of another database counts. It exceeds `storeCheckMs`, so the fault does not come and go. */
+  sharedStoreMs: 15 * 60_000,
+
+  /** Bounds the claims that a database remembers as its own. Each start of its server makes one. */
+  maxEarlierClaims: 32,
 
   /** Bounds a request to `LOOM_BACKUP_PING_URL`. */
   pingTimeoutMs: 10_000,

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { NameTakenError } from '../domain/object-store.ts';
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 
@@ -44,8 +45,8 @@ export function isSwept(name: string, prefix: string): boolean {
   return name.endsWith('.part') && (name.startsWith(`.${prefix}`) || /^\.\.?check\./.test(name));
 }
 
-export function nameIsTaken(name: string): LoomError {
-  return new LoomError(
+export function nameIsTaken(name: string): NameTakenError {
+  return new NameTakenError(
     'store_failed',
     `Could not write ${JSON.stringify(name)}: the store has an object of this name already, and LOOM replaces none.`,
   );

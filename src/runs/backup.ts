@@ -6,7 +6,7 @@ import { createEphemeralKey, encryptStream } from '../backup/stored/encryption.t
 import { writeStoredManifest } from '../backup/stored/stored-manifest.ts';
 import { makeStoredName, manifestNameOf } from '../backup/stored/stored-name.ts';
 import type { ClaimedRun, WrittenBackup } from '../domain/backup-run.ts';
-import type { WrittenObject } from '../domain/object-store.ts';
+import { NameTakenError, type WrittenObject } from '../domain/object-store.ts';
 import type { BackupStream } from '../domain/store.ts';
 import { isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
@@ -49,7 +49,11 @@ export async function writeBackup(
 
 /** Puts the backup, then its manifest. If the manifest fails, the store does not keep the backup either. */
 async function putBoth(parts: RunParts, run: ClaimedRun, named: Keyed): Promise<WrittenBackup> {
-  const written = await putBackup(parts, run, named);
+  const written = await putBackup(parts, run, named).catch(async (error: unknown) => {
+    // A copy of the database may take a backup of the same revision in the same millisecond.
+    if (error instanceof NameTakenError) await parts.ledger.unnameBackup(run);
+    throw error;
+  });
   try {
     const manifestSha256 = await putManifest(parts, { ...named, written });
     // A folder that was unmounted meanwhile has taken the objects in its place.

@@ -40,6 +40,7 @@ export function writtenOf({ name, bytes, sha256, manifestSha256, isBeingWritten 
 
 /** Returns an entry as routes show it, without what only proofs and deletions compare. */
 export function toStoredBackup(entry: CatalogueEntry): StoredBackup {
-  const { runId: _, manifestSha256: __, isBeingWritten: ___, deletionBegunAt: ____, storeId: _____, ...backup } = entry;
+  const { runId: _, manifestSha256: __, isBeingWritten: ___, deletionBegunAt: ____, storeId: _____, ...rest } = entry;
+  const { isOwn: ______, ...backup } = rest;
   return backup;
 }

@@ -1,24 +1,24 @@
 import { type KeepPolicy, selectExpired } from '../backup/stored/retention.ts';
 import { readCatalogue } from './catalogue.ts';
 import { deleteUnlessChanged } from './deletion.ts';
-import type { RunParts } from './parts.ts';
-import { assertSameStore } from './store-identity.ts';
+import { type ClaimParts, lookForOthers, storeShared } from './store-claim.ts';
+import { readStoreId } from './store-identity.ts';
 
 /**
  * Deletes the backups that the policy no longer keeps, one by one. Call it only after a success. The ledger has the
- * last word on each: it keeps the newest proven backup and the last one.
+ * last word on each: it keeps the newest proven backup and the last one. Backups that may belong to another database
+ * stay. Throws `store_shared` at the end if there is one.
  */
-export async function applyRetention(
-  parts: Pick<RunParts, 'ledger' | 'store' | 'stateKey' | 'log'>,
-  policy: KeepPolicy,
-  signal: AbortSignal,
-): Promise<void> {
+export async function applyRetention(parts: ClaimParts, policy: KeepPolicy, signal: AbortSignal): Promise<void> {
   if (policy === 'all') return;
-  await assertSameStore(parts, signal);
+  const storeId = await readStoreId(parts, signal);
+  if (storeId === undefined) return;
+  const { isShared } = await lookForOthers(parts, storeId, signal);
   const catalogue = await readCatalogue(parts.ledger);
   const expired = new Set(selectExpired(catalogue, policy));
-  for (const entry of catalogue.filter(({ name }) => expired.has(name)).reverse()) {
+  for (const entry of catalogue.filter(({ name, isOwn }) => isOwn && expired.has(name)).reverse()) {
     signal.throwIfAborted();
     await deleteUnlessChanged(parts, entry, signal);
   }
+  if (isShared) throw storeShared(parts);
 }

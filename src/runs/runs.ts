@@ -18,6 +18,7 @@ import { createPing } from './ping.ts';
 import { openStored, openStoredText } from './proof/proof.ts';
 import { type Begun, createRunner, shuttingDown } from './runner.ts';
 import { createScheduler, type SchedulerTiming } from './scheduler.ts';
+import { storeShared } from './store-claim.ts';
 import { assertSameStore } from './store-identity.ts';
 import { createStoreWatch } from './store-watch.ts';
 import { sweep } from './sweep.ts';
@@ -44,6 +45,7 @@ const usualTiming: RunTiming = {
   tickMs: limits.runTickMs,
   maxJitterMs: limits.maxRunJitterMs,
   sweepIntervalMs: limits.sweepIntervalMs,
+  recheckSlotMs: limits.recheckSlotMs,
   renewLeaseMs: limits.renewLeaseMs,
   leaseMs: limits.backupLeaseMs,
 };
@@ -85,9 +87,11 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
     },
     openPlain: (name, signal) => openStoredText(parts, name, signal),
     remove: async (name) => {
-      await findBackup(ledger, name);
+      const { isOwn } = await findBackup(ledger, name);
       await deleteInTime(parts, closing.signal, async (signal) => {
-        await assertSameStore(parts, signal);
+        const storeId = await assertSameStore(parts, signal);
+        if (!isOwn && storeId !== undefined && (await ledger.readStoreClaim(storeId)).isShared)
+          throw storeShared(parts);
         if (!(await ledger.beginDeletion(name, true))) throw stillNeeded(name);
         await deleteObjects(parts, name, signal);
       });

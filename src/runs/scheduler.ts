@@ -20,6 +20,8 @@ export interface SchedulerTiming {
   tickMs: number;
   maxJitterMs: number;
   sweepIntervalMs: number;
+  /** After this time, a node claims a slot again that it has found claimed. */
+  recheckSlotMs: number;
 }
 
 /** Begins the runs that are due, by the database's clock. */
@@ -96,32 +98,48 @@ function ignoreBusy(error: unknown): undefined {
 }
 
 /** Claims what is due: the last slot, then the runs to take over or to attempt again, then a drill. */
-function createDueRuns({ ledger, schedule, drillSchedule }: SchedulerOptions) {
-  /** Slots that this node need not claim again: it has them, or another node has. */
-  const settled = { scheduled: 0, drill: 0 };
+function createDueRuns({ ledger, schedule, drillSchedule, timing }: SchedulerOptions) {
+  const scheduled = createSettled(timing.recheckSlotMs);
+  const drills = createSettled(timing.recheckSlotMs);
 
   async function claimScheduled(now: Date): Promise<ClaimedRun | undefined> {
     const slot = schedule.lastSlot(now);
-    if (slot === undefined || slot.getTime() === settled.scheduled) return undefined;
+    if (slot === undefined || scheduled.has(slot)) return undefined;
     const run = await ledger.claimSlot('scheduled', slot);
-    settled.scheduled = slot.getTime();
+    scheduled.set(slot);
     return run;
   }
 
   async function claimDrill(now: Date): Promise<ClaimedRun | undefined> {
     const slot = drillSchedule.lastSlot(now);
-    if (slot === undefined || slot.getTime() === settled.drill) return undefined;
+    if (slot === undefined || drills.has(slot)) return undefined;
     const name = await ledger.nextToProve();
     // Without a name, there is nothing to prove at this slot.
     const isDue = name !== undefined && (await isUnprovenSince(ledger, name, slot));
     const run = isDue ? await ledger.claimSlot('drill', slot, name) : undefined;
-    settled.drill = slot.getTime();
+    drills.set(slot);
     return run;
   }
 
   return {
     claim: async (now: Date): Promise<ClaimedRun | undefined> =>
       (await claimScheduled(now)) ?? (await ledger.claimRetry()) ?? (await claimDrill(now)),
+  };
+}
+
+/**
+ * Remembers the slot that this node need not claim again for now: it has it, or another node has. Not forever: a
+ * failover to a standby can lose the row of the slot.
+ */
+function createSettled(recheckMs: number) {
+  let slotMs = Number.NaN;
+  let atMs = 0;
+  return {
+    has: (slot: Date): boolean => slot.getTime() === slotMs && performance.now() - atMs < recheckMs,
+    set: (slot: Date): void => {
+      slotMs = slot.getTime();
+      atMs = performance.now();
+    },
   };
 }
 

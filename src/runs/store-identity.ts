@@ -13,12 +13,18 @@ export type IdentityParts = Pick<RunParts, 'ledger' | 'store' | 'stateKey'>;
 
 /**
  * Returns the id of the store for a new backup. A store without an id receives one if the catalogue is empty. Throws
- * `store_failed` if this is not the store that the catalogue describes.
+ * `store_failed` if this is not the store that the catalogue describes. Makes the claim to the store: backups that are
+ * named from now on belong to this database.
  */
 export async function claimStore(parts: IdentityParts, signal: AbortSignal): Promise<string> {
-  const expected = await assertSameStore(parts, signal);
-  if (expected !== undefined) return expected;
-  return (await readMarker(parts, signal)) ?? (await putMarker(parts, randomUUID(), signal));
+  const { ledger } = parts;
+  const known = await readStoreId(parts, signal);
+  const own = randomUUID();
+  const id = known ?? (await putMarker(parts, own, signal));
+  const claim = await ledger.readStoreClaim(id);
+  // Nobody else can have used a store that this node has just marked.
+  if (id === own) await ledger.settleClaim(claim.id);
+  return id;
 }
 
 /**

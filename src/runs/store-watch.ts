@@ -2,9 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { RunKind } from '../domain/backup-run.ts';
 import { isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
-import type { Log } from '../log.ts';
 import { withinDeadline } from './deadline.ts';
-import { assertSameStore, type IdentityParts } from './store-identity.ts';
+import { type ClaimParts, lookForOthers, storeShared } from './store-claim.ts';
+import { readStoreId } from './store-identity.ts';
 
 export interface StoreWatch {
   start(): void;
@@ -22,7 +22,7 @@ export interface StoreWatch {
  * Tries the store at the start and from time to time, so that status shows a wrong setting, or another store than that
  * of the catalogue, before a run fails.
  */
-export function createStoreWatch(parts: IdentityParts & { log: Log }): StoreWatch {
+export function createStoreWatch(parts: ClaimParts): StoreWatch {
   const { store, log } = parts;
   const closing = new AbortController();
   let fault: { code: string; detail: string; since: string } | null = null;
@@ -45,12 +45,11 @@ export function createStoreWatch(parts: IdentityParts & { log: Log }): StoreWatc
 
   /** Compares the id first, so that nothing is written into another store. Without the database, it cannot. */
   async function tryStore(signal: AbortSignal): Promise<void> {
-    try {
-      await assertSameStore(parts, signal);
-    } catch (error) {
-      if (isStoreFault(error)) throw error;
-    }
+    const storeId = await unlessStoreFails(readStoreId(parts, signal));
     await store.check(signal);
+    if (storeId === undefined) return;
+    const claim = await unlessStoreFails(lookForOthers(parts, storeId, signal));
+    if (claim?.isShared === true) throw storeShared(parts);
   }
 
   async function check(): Promise<void> {
@@ -89,7 +88,8 @@ export function createStoreWatch(parts: IdentityParts & { log: Log }): StoreWatc
       if (isStoreFault(error)) setFault(error);
     },
     noteSuccess: ({ kind }) => {
-      if (kind !== 'drill') setUp();
+      // A run succeeds whoever else uses the store.
+      if (kind !== 'drill' && fault?.code !== 'store_shared') setUp();
       else if (isUp === false) wake.abort();
     },
     fault: () => fault,
@@ -99,6 +99,16 @@ export function createStoreWatch(parts: IdentityParts & { log: Log }): StoreWatc
       await watching;
     },
   };
+}
+
+/** Returns undefined if the database fails, and rejects if the store does. */
+async function unlessStoreFails<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (isStoreFault(error)) throw error;
+    return undefined;
+  }
 }
 
 function isStoreFault(error: unknown): error is LoomError {

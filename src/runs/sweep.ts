@@ -6,29 +6,34 @@ import { readCatalogue } from './catalogue.ts';
 import { deleteUnlessChanged, finishDeletion, missing, noteDifference } from './deletion.ts';
 import type { RunParts } from './parts.ts';
 import { PROOF_PREFIX } from './proof/proof.ts';
+import { lookForOthers } from './store-claim.ts';
 import { assertSameStore, readStoreId } from './store-identity.ts';
 
 /**
  * Removes what nodes left behind that died or lost the database: scratch states of proofs, rows without an object,
  * incomplete objects, deletions that had begun, temporary objects. Notes backups that the
- * store no longer has. Any node may call it at any time, and repeat it.
+ * store no longer has. Deletes nothing that may belong to another database. Any node may call it at any time, and
+ * repeat it.
  */
 export async function sweep(parts: RunParts, signal: AbortSignal): Promise<void> {
   await dropLeftProofs(parts);
   const storeId = await readStoreId(parts, signal);
+  const claim = storeId === undefined ? undefined : await lookForOthers(parts, storeId, signal);
   const now = await parts.ledger.readClock();
   const catalogue = await readCatalogue(parts.ledger);
   let hasNewerProof = false;
   for (const entry of catalogue) {
     signal.throwIfAborted();
-    if (entry.deletionBegunAt !== null) await settleDeletion(parts, entry, now, signal);
-    else if (isIncomplete(entry)) {
+    if (entry.deletionBegunAt !== null) {
+      if (entry.isOwn) await settleDeletion(parts, entry, now, signal);
+    } else if (isIncomplete(entry)) {
       // The object of a run in another store would not be found here.
       if (entry.storeId === storeId) await settleIncomplete(parts, entry, hasNewerProof, signal);
     } else if (entry.proven_at !== null) hasNewerProof = true;
   }
   await noteMissing(parts, catalogue, signal);
-  await sweepTemporaryObjects(parts, now, signal);
+  // Another database may be writing them.
+  if (claim?.mayBeShared !== true) await sweepTemporaryObjects(parts, now, signal);
 }
 
 /**
@@ -101,7 +106,7 @@ async function settleIncomplete(
     await ledger.recordNeverWritten(entry.name);
     return;
   }
-  if (!hasNewerProof) return;
+  if (!hasNewerProof || !entry.isOwn) return;
   await deleteUnlessChanged(parts, entry, signal);
 }
 

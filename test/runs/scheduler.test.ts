@@ -19,9 +19,11 @@ afterEach(() => scheduler?.close());
 function createFakes({
   provenAt = null as string | null,
   drill = never,
+  recheckSlotMs = HOUR_MS,
 }: {
   provenAt?: string | null;
   drill?: typeof hours | typeof never;
+  recheckSlotMs?: number;
 } = {}) {
   const seen = { claims: [] as string[], sweeps: 0, looks: 0, warnings: [] as string[] };
   const fake = { now: new Date('2026-01-01T10:30:00Z'), isAway: false, retries: [] as ClaimedRun[] };
@@ -64,7 +66,7 @@ function createFakes({
       seen.sweeps += 1;
     },
     log,
-    timing: { tickMs: 5, maxJitterMs: 1, sweepIntervalMs: HOUR_MS },
+    timing: { tickMs: 5, maxJitterMs: 1, sweepIntervalMs: HOUR_MS, recheckSlotMs },
   });
   scheduler.start();
   const looked = (more = 3): Promise<void> => {
@@ -82,6 +84,14 @@ test('claims the last slot once, and of several missed ones only the last', asyn
   await looked();
   expect(seen.claims).toEqual(['scheduled 10:00', 'scheduled 14:00']);
   expect(scheduler?.next().slot).toEqual(new Date('2026-01-01T15:00:00Z'));
+});
+
+test('claims a slot again whose row a failover has lost', async () => {
+  const { seen, looked } = createFakes({ recheckSlotMs: 0 });
+  await looked();
+  seen.claims.length = 0;
+  await looked();
+  expect(seen.claims).toEqual(['scheduled 10:00']);
 });
 
 test('takes over earlier runs after the slot, and sweeps when nothing is due', async () => {

@@ -15,3 +15,8 @@ export function parseStoreMarker(text: string): string | undefined {
     return undefined;
   }
 }
+
+/** Returns the text of the object with which a database claims the store. Programs read only its name. */
+export function writeStoreClaim(id: string): string {
+  return `${JSON.stringify({ loom_backup_claim: 1, id })}\n`;
+}

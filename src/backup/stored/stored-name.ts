@@ -70,6 +70,16 @@ export function storeMarkerNameOf(stateKey: string): string {
   return `${storedNamePrefix(stateKey)}store.json`;
 }
 
+/** Returns what the names of all claims to the store of a state begin with. */
+export function storeClaimPrefix(stateKey: string): string {
+  return `${storedNamePrefix(stateKey)}claim-`;
+}
+
+/** Returns the name of the object with which a database claims the store. */
+export function storeClaimNameOf(stateKey: string, id: string): string {
+  return `${storeClaimPrefix(stateKey)}${id}.json`;
+}
+
 /** Returns the name of the stored backup whose manifest has this name; undefined for any other name. */
 export function backupNameOf(manifestName: string): string | undefined {
   if (!manifestName.endsWith(MANIFEST_SUFFIX)) return undefined;

@@ -121,7 +121,14 @@ const deleteStoredBackup = {
   headers: ['content-encoding'],
   body: { mediaTypes: JSON_TYPES, schema: deleteRequestSchema, examples: { delete: { confirm: 'delete' } } },
   answers: jsonAnswer(deletedBackupSchema, 'The backup is gone from the store and from the catalogue.'),
-  codes: [...jsonBody, ...storedBackup, 'confirm_missing', 'invalid_delete_request', 'stored_backup_kept'],
+  codes: [
+    ...jsonBody,
+    ...storedBackup,
+    'confirm_missing',
+    'invalid_delete_request',
+    'stored_backup_kept',
+    'store_shared',
+  ],
 } satisfies Operation;
 
 const drillStoredBackup = {
@@ -165,8 +172,9 @@ export function registerStoredBackups(app: FastifyInstance, parts: StoredBackupR
   });
 
   app.get<{ Params: { id: string } }>(`${RUNS}/:id`, dataRoute('admin', readBackupRun), async ({ params }) => {
-    const run = isRunId(params.id) ? await backups().readRun(params.id.toLowerCase()) : undefined;
-    if (run === undefined) throw runNotFound(backups().store);
+    const { readRun } = backups();
+    const run = isRunId(params.id) ? await readRun(params.id.toLowerCase()) : undefined;
+    if (run === undefined) throw runNotFound();
     return run;
   });
 
@@ -234,8 +242,8 @@ function isRunId(text: string): boolean {
   return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);
 }
 
-function runNotFound(store: string): LoomError {
-  const detail = `No run for the store ${store} has this id. See GET ${RUNS}; old runs without a backup are removed.`;
+function runNotFound(): LoomError {
+  const detail = `The state has no run with this id. See GET ${RUNS}; old runs without a backup are removed.`;
   return new LoomError('run_not_found', detail);
 }
 

@@ -11,7 +11,9 @@ const BACKUP_COLUMNS = `name, kind, ${rfc3339('taken_at')} as taken_at, revision
     end as fault,
   id::text as "runId", encode(manifest_sha256, 'hex') as "manifestSha256", store_id::text as "storeId",
   outcome = 'running' and ${isValidUntil('lease_until', '$2')} as "isBeingWritten",
-  ${rfc3339('deletion_begun_at')} as "deletionBegunAt"`;
+  ${rfc3339('deletion_begun_at')} as "deletionBegunAt",
+  exists (select from loom_backup_claim c
+           where c.state_key = $1 and (c.settled_at is not null or c.upto_ordinal < loom_backup_run.ordinal)) as "isOwn"`;
 
 /** Selects the rows of stored backups, without the deleted ones. An index has this condition. */
 export const IS_STORED = `kind <> 'drill' and name is not null and deleted_at is null`;

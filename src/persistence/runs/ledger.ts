@@ -11,9 +11,10 @@ import { beginDeletion, cancelDeletion, noteFault, recordDeleted, recordNeverWri
 import { recordFailed, recordProven, recordVerified } from './endings.ts';
 import { observeRuns } from './observe.ts';
 import { pruneRuns } from './prune.ts';
-import { nameBackup, recordWritten, release, renew } from './running.ts';
+import { nameBackup, recordWritten, release, renew, unnameBackup } from './running.ts';
 import { listRuns, readClock, readRun } from './runs.ts';
 import type { RunScope } from './scope.ts';
+import { noteSharedStore, readStoreClaim, recordClaimPlaced, replaceClaim, settleClaim } from './store-claims.ts';
 
 export interface RunLedgerOptions {
   stateKey: string;
@@ -23,6 +24,8 @@ export interface RunLedgerOptions {
   leaseMs?: number;
   /** By default `limits.minRetryBackoffMs`. */
   backoffMs?: number;
+  /** By default `limits.minRestartClaimMs` and `limits.minCopyClaimMs`. */
+  claimTiming?: { restartMs: number; copyMs: number } | undefined;
 }
 
 /** Creates the ledger of one state for one node. */
@@ -44,6 +47,7 @@ export function createRunLedger(database: Database, options: RunLedgerOptions): 
     renew: (run) => renew(scope, run),
     release: (run) => release(scope, run),
     nameBackup: (run, backup) => nameBackup(scope, run, backup),
+    unnameBackup: (run) => unnameBackup(scope, run),
     recordWritten: (run, written) => recordWritten(scope, run, written),
     recordProven: async (run, proof) => prune(await recordProven(scope, run, proof)),
     recordVerified: async (run, detail) => prune(await recordVerified(scope, run, detail)),
@@ -60,5 +64,10 @@ export function createRunLedger(database: Database, options: RunLedgerOptions): 
     noteFault: (name, fault) => noteFault(scope, name, fault),
     recordNeverWritten: (name) => recordNeverWritten(scope, name),
     observe: () => observeRuns(scope),
+    readStoreClaim: (storeId) => readStoreClaim(scope, storeId, options.claimTiming),
+    recordClaimPlaced: (id) => recordClaimPlaced(scope, id),
+    replaceClaim: (id) => replaceClaim(scope, id),
+    settleClaim: (id) => settleClaim(scope, id),
+    noteSharedStore: () => noteSharedStore(scope),
   };
 }

@@ -65,6 +65,15 @@ export async function nameBackup(
 
 const UNIQUE_VIOLATION = '23505';
 
+/** Takes the name off a run that has written nothing, so that no sweep deletes the object of somebody else for it. */
+export async function unnameBackup({ database, stateKey }: RunScope, run: ClaimedRun): Promise<void> {
+  await database.execute(
+    `update loom_backup_run set name = null, taken_at = null, revision = null, encrypted = null, store_id = null
+      where state_key = $1 and id = $2 and kind <> 'drill' and bytes is null and ${SCHEMA_SERVES}`,
+    [stateKey, run.id],
+  );
+}
+
 /** Records that the store has all of the backup and of its manifest. */
 export async function recordWritten(
   { database, stateKey, node }: RunScope,

@@ -29,11 +29,12 @@ export const knownDefinitions: Readonly<Record<string, string>> = {
   'function loom_rebuild_changes(p_state_key text)': '526d7b7e9f4ccc67ef1cf2e4487d6aa3',
   'function loom_removal_check_named()': '7a93eb4b2c1d6b661763813e7f168f65',
   'function loom_remove_entries(p_state_key text, p_after bigint)': '9587902801dabbb135fc45641de94f3d',
-  'function loom_share_rights()': 'f98cdcd6aac5ac93039dbf9eb273abd5',
+  'function loom_share_rights()': 'c98c77c359473bb4b30ec43328dc2cec',
   'function loom_value_sha256(value jsonb)': 'f3057163ec03e9676a637383ec1bd951',
   'function loom_wrong_merges(p_state_key text, p_untold bigint[], p_derived boolean, p_part integer, p_parts integer)':
     '570ec7247b8fe7d6a385daac3a72ce9d',
   'table loom_audit': 'ecd3e6ea7e9b1c1115742c9940b13755',
+  'table loom_backup_claim': 'ecd3e6ea7e9b1c1115742c9940b13755',
   'table loom_backup_run': 'ecd3e6ea7e9b1c1115742c9940b13755',
   'table loom_backup_run_total': 'ecd3e6ea7e9b1c1115742c9940b13755',
   'table loom_change': 'ecd3e6ea7e9b1c1115742c9940b13755',

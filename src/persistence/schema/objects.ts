@@ -16,6 +16,7 @@ export const tableRights: Record<string, readonly string[]> = {
   loom_removal: ['select'],
   loom_backup_run: ['select', 'insert', 'update', 'delete'],
   loom_backup_run_total: ['select', 'insert', 'update'],
+  loom_backup_claim: ['select', 'insert', 'update'],
 };
 
 /** Lists LOOM's functions and aggregates by name, because a migration may change the arguments of one. */

@@ -65,6 +65,7 @@ describe('a slot', () => {
       manifestSha256: digest('manifest'),
       storeId: expect.stringMatching(/^[0-9a-f-]{36}$/),
       isBeingWritten: false,
+      isOwn: false,
       deletionBegunAt: null,
     });
     expect(await b.readRun(run.id)).toEqual({

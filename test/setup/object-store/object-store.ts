@@ -31,7 +31,7 @@ export interface TestStore {
   url: string;
   variables: Record<string, string>;
   open(): ObjectStore;
-  /** Names of everything but markers that lies in the store, temporary objects and parts of uploads included. */
+  /** Names of everything in the store but markers and claims. Has temporary objects and parts of uploads, too. */
   names(): Promise<string[]>;
   /** Bytes of an object, past the store. */
   read(name: string): Promise<Buffer>;
@@ -43,9 +43,9 @@ export interface TestStore {
   remove(): Promise<void>;
 }
 
-/** Returns whether an object is not the one that says which store this is. */
+/** Returns whether an object neither says which store this is, nor claims the store for a database. */
 export function isNoMarker(name: string): boolean {
-  return !name.endsWith('-store.json');
+  return !/-store\.json$|-claim-[0-9a-f-]+\.json$/.test(name);
 }
 
 export type StoreKind = 'file' | 's3';

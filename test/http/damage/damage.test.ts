@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { asAdmin, createTestServer, json, type TestResponse, type TestServer } from '../setup/node/http.ts';
+import { asAdmin, createTestServer, json, type TestResponse, type TestServer } from '../../setup/node/http.ts';
 
 let server: TestServer;
 beforeEach(async () => {

@@ -3,10 +3,10 @@ import { createServer } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
-import { chooseMaxConnections, trackConnections } from '../../src/http/connections.ts';
-import { limits } from '../../src/limits.ts';
-import { openHostile, requestHead } from '../setup/faults/hostile.ts';
-import { asAdmin, asClient, createTestServer, json, type TestServer } from '../setup/node/http.ts';
+import { chooseMaxConnections, trackConnections } from '../../../src/http/connections.ts';
+import { limits } from '../../../src/limits.ts';
+import { openHostile, requestHead } from '../../setup/faults/hostile.ts';
+import { asAdmin, asClient, createTestServer, json, type TestServer } from '../../setup/node/http.ts';
 
 let server: TestServer;
 let port: number;

@@ -2,12 +2,12 @@ import type { IncomingMessage } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createMemoryBudget } from '../../src/domain/memory.ts';
-import type { Store } from '../../src/domain/store.ts';
-import { createPace } from '../../src/http/pace.ts';
-import { openRawBody } from '../../src/http/request/raw-body.ts';
-import { limits } from '../../src/limits.ts';
-import { bodyChunk, openHostile, requestHead } from '../setup/faults/hostile.ts';
+import { createMemoryBudget } from '../../../src/domain/memory.ts';
+import type { Store } from '../../../src/domain/store.ts';
+import { createPace } from '../../../src/http/pace.ts';
+import { openRawBody } from '../../../src/http/request/raw-body.ts';
+import { limits } from '../../../src/limits.ts';
+import { bodyChunk, openHostile, requestHead } from '../../setup/faults/hostile.ts';
 import {
   asAdmin,
   asClient,
@@ -16,7 +16,7 @@ import {
   json,
   type TestServer,
   testConfig,
-} from '../setup/node/http.ts';
+} from '../../setup/node/http.ts';
 
 const RATE = limits.minClientBytesPerSecond;
 

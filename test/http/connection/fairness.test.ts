@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { limits } from '../../src/limits.ts';
-import { asAdmin, asClient, createTestServer, type TestServer } from '../setup/node/http.ts';
-import { POOLED_CONNECTIONS, usesPooler } from '../setup/roles/pooled.ts';
+import { limits } from '../../../src/limits.ts';
+import { asAdmin, asClient, createTestServer, type TestServer } from '../../setup/node/http.ts';
+import { POOLED_CONNECTIONS, usesPooler } from '../../setup/roles/pooled.ts';
 
 const DOCUMENTS = 500;
 

@@ -1,14 +1,14 @@
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { rounds, seededRandom, seedLabel } from '../setup/depth.ts';
-import { type Edit, edits, type Named, type Rows, readRows } from '../setup/faults/edits.ts';
-import { entryEdits } from '../setup/faults/entry-edits.ts';
-import { asSuperuser } from '../setup/faults/superuser.ts';
-import { asAdmin, createTestServer, json, mergePatch, type TestServer } from '../setup/node/http.ts';
-import { digestTables } from '../setup/server/digest.ts';
+import { rounds, seededRandom, seedLabel } from '../../setup/depth.ts';
+import { type Edit, edits, type Named, type Rows, readRows } from '../../setup/faults/edits.ts';
+import { entryEdits } from '../../setup/faults/entry-edits.ts';
+import { asSuperuser } from '../../setup/faults/superuser.ts';
+import { asAdmin, createTestServer, json, mergePatch, type TestServer } from '../../setup/node/http.ts';
+import { digestTables } from '../../setup/server/digest.ts';
 
 const CASES = rounds({ quick: 12, full: 200 });
-const statement = await readFile(new URL('../../docs/verify-chain.sql', import.meta.url), 'utf8');
+const statement = await readFile(new URL('../../../docs/verify-chain.sql', import.meta.url), 'utf8');
 
 const tables: Record<string, string> = {
   loom_state: '*',
