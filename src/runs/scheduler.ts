@@ -47,6 +47,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       if (begun !== undefined) {
         await begun.ended;
         sweeps.want();
+        // Before the next run: where runs take longer than the pause between two slots, one is always due.
+        await sweeps.run();
         return 0;
       }
       await sweeps.run();
@@ -95,7 +97,10 @@ function ignoreBusy(error: unknown): undefined {
   throw error;
 }
 
-/** Claims what is due: the last slot, then the runs to take over or to attempt again, then a drill. */
+/**
+ * Claims what is due: the last slot, a run to take over or to attempt again, or a drill. They take turns. Where backups
+ * take longer than the pause between two slots, a slot is always due, and the others would wait forever.
+ */
 function createDueRuns({ ledger, schedule, drillSchedule }: SchedulerOptions) {
   /** Slots that this node need not claim again: it has them, or another node has. */
   const settled = { scheduled: 0, drill: 0 };
@@ -119,9 +124,18 @@ function createDueRuns({ ledger, schedule, drillSchedule }: SchedulerOptions) {
     return run;
   }
 
+  const claims = [claimScheduled, (): Promise<ClaimedRun | undefined> => ledger.claimRetry(), claimDrill];
+
   return {
-    claim: async (now: Date): Promise<ClaimedRun | undefined> =>
-      (await claimScheduled(now)) ?? (await ledger.claimRetry()) ?? (await claimDrill(now)),
+    claim: async (now: Date): Promise<ClaimedRun | undefined> => {
+      for (const [index, claim] of claims.entries()) {
+        const run = await claim(now);
+        if (run === undefined) continue;
+        claims.push(...claims.splice(0, index + 1));
+        return run;
+      }
+      return undefined;
+    },
   };
 }
 
