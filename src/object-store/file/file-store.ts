@@ -180,6 +180,8 @@ async function openRegular(directory: string, name: string): Promise<FileHandle 
     handle = await open(join(directory, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
     if (codeOf(error) === 'ELOOP') return undefined;
+    // A socket.
+    if (codeOf(error) === 'ENXIO' && !(await lstat(join(directory, name))).isFile()) return undefined;
     if (codeOf(error) !== 'ENOENT') throw error;
     await stat(directory);
     return undefined;

@@ -133,14 +133,19 @@ export function claimStoreAs({ ledger, node }: BackupNode, { objects }: BackupSi
 }
 
 /** Sweeps as this node does, with its clock this much ahead. */
-export async function sweepAs({ ledger, node }: BackupNode, { objects }: BackupSite, aheadMs = 0): Promise<void> {
+export async function sweepAs(
+  { ledger, node }: BackupNode,
+  { objects }: BackupSite,
+  aheadMs = 0,
+  store = objects.open(),
+): Promise<void> {
   const readClock = async (): Promise<Date> => new Date((await ledger.readClock()).getTime() + aheadMs);
   const parts = {
     verbs: node.store,
     stateKey: node.stateKey,
     keys: { recipients: [], identities: [] },
     ledger: { ...ledger, readClock },
-    store: objects.open(),
+    store,
     log: createLogger({ level: 'silent' }),
   };
   await sweep(parts, new AbortController().signal);
