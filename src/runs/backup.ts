@@ -27,6 +27,7 @@ export async function writeBackup(
   const { ledger, keys, stateKey, verbs } = parts;
   const isEncrypted = keys.recipients.length > 0;
   const storeId = await claimStore(parts, signal);
+  if (!isEncrypted) await warnOfPlainText(parts, run);
   const stream = await verbs.openBackup({ includeAudit: true }, { requestId: `run-${run.id}`, signal });
   try {
     const { exported_at: takenAt, revision } = stream.header;
@@ -44,6 +45,17 @@ export async function writeBackup(
   } finally {
     stream.body.destroy();
   }
+}
+
+/** Warns if the last backup was encrypted: one node without the variable would write plain text beside the others. */
+async function warnOfPlainText({ ledger, log }: RunParts, run: ClaimedRun): Promise<void> {
+  const last = await ledger.readNewestComplete();
+  if (last?.encrypted !== true) return;
+  log.warn(
+    { run: run.id, last: last.name },
+    'a backup is stored in plain text, and the last one was encrypted: if that is not intended, set ' +
+      'LOOM_BACKUP_RECIPIENTS on this node as on the others',
+  );
 }
 
 /** Puts the backup, then its manifest. If the manifest fails, the store does not keep the backup either. */
