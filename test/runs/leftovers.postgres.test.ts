@@ -161,6 +161,19 @@ describe('a run', () => {
     expect(await at.node.store.readScratchStates()).toEqual([]);
   });
 
+  test('whose name another node has taken in the same millisecond takes another', async () => {
+    const taken = [await take()];
+    const late = await site.open({
+      wrapLedger: (ledger) => ({
+        ...ledger,
+        nameBackup: (run, { name, ...rest }) => ledger.nameBackup(run, { ...rest, name: taken.pop() ?? name }),
+      }),
+    });
+    expect(await (await late.runs.take()).ended).toMatchObject({ outcome: 'proven', attempt: 1 });
+    expect(taken).toEqual([]);
+    expect(await readCatalogue(at.ledger)).toHaveLength(2);
+  });
+
   test('that is taken over just before its end deletes what it has written', async () => {
     const objects = site.objects.open();
     const late: ObjectStore = {
