@@ -9,6 +9,7 @@ import {
   type TestServer,
   testConfig,
 } from '../setup/node/http.ts';
+import { waitUntil } from '../setup/node/program.ts';
 
 const URL = '/v1/admin/backups';
 const NEWEST = STORED_NAME.replace('25T', '26T');
@@ -57,6 +58,11 @@ describe('the catalogue', () => {
     expect(current).toMatchObject({ status: 304, text: '', headers: { etag: answer.headers.etag } });
     const malformed = await send('GET', `${URL}/${STORED_NAME}`, { 'if-none-match': 'b' });
     expect(malformed.json().code).toBe('invalid_parameter');
+    // An open body keeps a file or a connection of the store.
+    await waitUntil(
+      async () => backups.openBodies(),
+      (open) => open === 0,
+    );
     expect((await send('GET', `${URL}/absent`)).json()).toMatchObject({ status: 404, code: 'stored_backup_not_found' });
   });
 

@@ -124,3 +124,33 @@ test('a key with a typing error stops the start, before the node listens', async
   ]);
   expect(problems.join()).not.toContain('KEY-1QQ');
 });
+
+test('odd names are answered as unknown, and the answer repeats no control character and no long text', async () => {
+  const statuses = { stored_backup_not_found: 404, not_found: 404, invalid_parameter: 400, invalid_string: 422 };
+  const names = [
+    '%00',
+    'a%00b',
+    '%C2%85',
+    '%E2%80%A8',
+    'x'.repeat(8_000),
+    '..%2F..%2Fetc%2Fpasswd',
+    "'%3B--",
+    '%F0%9F%92%BE',
+  ];
+  for (const name of names) {
+    const requests: [string, string, object?][] = [
+      ['GET', `${BACKUPS}/${name}`],
+      ['DELETE', `${BACKUPS}/${name}`, { confirm: 'delete' }],
+      ['POST', `${BACKUPS}/${name}/drill`],
+      ['POST', '/v1/admin/persistence/restore', { confirm: 'restore', from: decodeURIComponent(name) }],
+      ['GET', `${BACKUPS}?before=${name}`],
+    ];
+    for (const [method, path, body] of requests) {
+      const { status, json } = await send(method, path, body);
+      const label = `${method} ${path.slice(0, 80)}: ${JSON.stringify(json).slice(0, 300)}`;
+      expect(statuses[json.code as keyof typeof statuses], label).toBe(status);
+      expect(json.detail.length, label).toBeLessThan(3_000);
+      expect(json.detail, label).not.toMatch(/[\p{Cc}\u2028\u2029]/u);
+    }
+  }
+});

@@ -15,6 +15,15 @@ export function abortSignalOf(reply: FastifyReply): AbortSignal {
 }
 
 /**
+ * Destroys a stream when the answer is done: sent, replaced by a problem, or broken off. A stream has something open, a
+ * file or a connection. Give it to this function before anything else can throw.
+ */
+export function closeAfterAnswer(reply: FastifyReply, source: Readable): void {
+  source.on('error', () => undefined);
+  onceDone(reply, () => source.destroy());
+}
+
+/**
  * Sends a stream once its first bytes have arrived. An earlier failure is answered with a problem. A later failure
  * destroys the socket, so that the client sees an aborted transfer. If the client disconnects, the stream is destroyed.
  */
@@ -26,7 +35,7 @@ export async function sendStream(
   const encoded = gzip ? through(source, createGzip(gzipOptions)) : source;
   const payload = beforeEnd === undefined ? encoded : through(encoded, beforeEnd);
   if (gzip) reply.header('content-encoding', 'gzip');
-  onceDone(reply, () => source.destroy());
+  closeAfterAnswer(reply, source);
   await waitForFirstBytes(payload);
   return reply.send(payload);
 }

@@ -6,7 +6,7 @@ import type { CapturedValue } from '../../json/visit.ts';
 import { commit, jsonBody } from '../openapi/codes.ts';
 import { commitAnswers, commitHeaders, jsonAnswer, NOT_MODIFIED, type Operation } from '../openapi/operation.ts';
 import { sendReceipt } from '../reply/receipt.ts';
-import { abortSignalOf, sendStream } from '../reply/stream.ts';
+import { abortSignalOf, closeAfterAnswer, sendStream } from '../reply/stream.ts';
 import { JSON_TYPES, PATCH_TYPES } from '../request/body.ts';
 import { readCommitBase } from '../request/commit.ts';
 import { isNotModified, readPrecondition } from '../request/entity-tags.ts';
@@ -86,16 +86,9 @@ async function sendState(request: FastifyRequest, reply: FastifyReply, store: St
     if (request.method === 'HEAD') return reply.send();
   }
   const stream = await store.openState(abortSignalOf(reply));
-  try {
-    // The state may have changed since the head was read.
-    if (isNotModified(reply, precondition, stream)) {
-      stream.body.destroy();
-      return reply.code(304).send();
-    }
-  } catch (error) {
-    stream.body.destroy();
-    throw error;
-  }
+  closeAfterAnswer(reply, stream.body);
+  // The state may have changed since the head was read.
+  if (isNotModified(reply, precondition, stream)) return reply.code(304).send();
   return await sendStream(reply, stream.body);
 }
 

@@ -19,7 +19,7 @@ import { limits } from '../../limits.ts';
 import { jsonBody, storedBackup } from '../openapi/codes.ts';
 import { storedBytesSchema } from '../openapi/components.ts';
 import { jsonAnswer, NOT_MODIFIED, type Operation } from '../openapi/operation.ts';
-import { abortSignalOf, sendStream } from '../reply/stream.ts';
+import { abortSignalOf, closeAfterAnswer, sendStream } from '../reply/stream.ts';
 import { JSON_TYPES } from '../request/body.ts';
 import { hasCurrentContent } from '../request/entity-tags.ts';
 import { readDocumentBody } from '../request/json-body.ts';
@@ -176,14 +176,12 @@ export function registerStoredBackups(app: FastifyInstance, parts: StoredBackupR
     ...dataRoute('admin', readStoredBackup),
     handler: async (request, reply) => {
       const { backup, body } = await backups().open(request.params.name, abortSignalOf(reply));
+      closeAfterAnswer(reply, body);
       const { sha256 } = backup;
       const isCurrent = sha256 !== null && hasCurrentContent(request.headers, `"${sha256}"`);
       if (isCurrent) reply.code(304).header('etag', `"${sha256}"`);
       else reply.headers(headersOf(backup));
-      if (isCurrent || request.method === 'HEAD') {
-        body.on('error', () => undefined).destroy();
-        return reply.send();
-      }
+      if (isCurrent || request.method === 'HEAD') return reply.send();
       return await sendStream(reply, body);
     },
   });

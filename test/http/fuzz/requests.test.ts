@@ -142,7 +142,7 @@ async function fuzz(index: number, client: WireClient, known: Known): Promise<vo
   }
 }
 
-/** Returns whether the node cut a backup off because another client removed its entries or dropped its scratch state. */
+/** Returns whether the node cut a backup off because another client removed entries or dropped its scratch state. */
 async function wasCutByOther(fault: string): Promise<boolean> {
   const [, requestId] = /^Error: the connection ended before .*?x-request-id: ([\w-]+)/.exec(fault) ?? [];
   if (requestId === undefined) return false;

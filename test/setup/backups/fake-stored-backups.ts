@@ -29,6 +29,8 @@ export interface FakeStoredBackups extends StoredBackups {
   /** Resolves when the next run begins. */
   nextRun(): Promise<void>;
   observation: StoredBackupsObservation;
+  /** Returns how many of the bodies that `open` returned are still open. */
+  openBodies(): number;
 }
 
 /**
@@ -40,6 +42,7 @@ export function createFakeStoredBackups({ endsRuns = true } = {}): FakeStoredBac
   const runs: BackupRun[] = [{ ...runOf('scheduled', STORED_NAME), id: RUN_ID }];
   let end: ((run: BackupRun) => void) | undefined;
   let begun = (): void => undefined;
+  const bodies: Readable[] = [];
 
   const find = (name: string): StoredBackup => {
     const found = catalogue.find((one) => one.name === name);
@@ -75,7 +78,13 @@ export function createFakeStoredBackups({ endsRuns = true } = {}): FakeStoredBac
     readRun: async (id) => runs.find((run) => run.id === id),
     take: async () => start('manual', null),
     drill: async (name) => start('drill', find(name).name),
-    open: async (name) => ({ backup: find(name), body: Readable.from([Buffer.from(TEXT)]) }),
+    open: async (name) => {
+      const backup = find(name);
+      const body = Readable.from([Buffer.from(TEXT)]);
+      bodies.push(body);
+      return { backup, body };
+    },
+    openBodies: () => bodies.filter((body) => !body.destroyed).length,
     openPlain: async (name) => Readable.from(find(name) && [Buffer.from(TEXT)]),
     remove: async (name) => {
       if (catalogue.indexOf(find(name)) === 0)
