@@ -121,12 +121,21 @@ export function recipientsFault(text: string): string | undefined {
   if (/^\s*,|,\s*,|,\s*$/.test(text))
     return 'has a comma without a public key beside it: add the key, or remove the comma';
   const recipients = splitRecipients(text);
+  if (recipients.some((one) => /^AGE-(SECRET-KEY|PLUGIN)-/i.test(one)))
+    return 'has a secret key: give its public key (age-keygen -y), and keep the secret one elsewhere';
+  if (recipients.some((one) => /^(ssh|ecdsa|sk)-/.test(one)))
+    return 'has an SSH key: LOOM takes only public keys of age (age1…), which age-keygen makes';
   const isList = recipients.length > 0 && recipients.every((one) => /^age1[a-z0-9]+$/.test(one));
   return isList ? undefined : 'must be one or more age public keys (age1…), separated by commas or spaces';
 }
 
 export function identityFault(text: string): string | undefined {
-  return /^AGE-SECRET-KEY-/m.test(text) ? undefined : 'must have the form of an age identity file (AGE-SECRET-KEY-1…)';
+  if (/^AGE-SECRET-KEY-/m.test(text)) return undefined;
+  if (/^(-----BEGIN AGE ENCRYPTED FILE-----|age-encryption\.org\/)/.test(text.trimStart()))
+    return 'is encrypted with a passphrase: decrypt it first (age -d)';
+  if (/^-----BEGIN .*PRIVATE KEY-----/.test(text.trimStart()))
+    return 'is an SSH key: LOOM takes only identities of age (AGE-SECRET-KEY-1…), which age-keygen makes';
+  return 'must have the form of an age identity file (AGE-SECRET-KEY-1…)';
 }
 
 const STORE = 'LOOM_BACKUP_STORE';

@@ -161,7 +161,7 @@ export interface RunLedger extends StoreClaims {
   claimRetry(): Promise<ClaimedRun | undefined>;
   /** Extends the lease. */
   renew(run: ClaimedRun): Promise<boolean>;
-  /** Records the name before the store has the object, so no object lacks a row. False also if it is taken. */
+  /** Records the name before the store has the object, so no object lacks a row. Throws `state_busy` if it is taken. */
   nameBackup(
     run: ClaimedRun,
     backup: { name: string; takenAt: string; revision: number; encrypted: boolean; storeId: string },

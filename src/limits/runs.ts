@@ -56,6 +56,9 @@ export const runLimits = {
   /** Bounds a request to `LOOM_BACKUP_PING_URL`. */
   pingTimeoutMs: 10_000,
 
+  /** Bounds how long a closing node waits for such a request: a healthy service answers within a second. */
+  closePingMs: 1_000,
+
   /** Bounds how long a closing node waits for its run to abort. */
   closeRunsMs: 5_000,
 

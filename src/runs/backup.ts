@@ -8,7 +8,7 @@ import { makeStoredName, manifestNameOf } from '../backup/stored/stored-name.ts'
 import type { ClaimedRun, WrittenBackup } from '../domain/backup-run.ts';
 import { NameTakenError, type WrittenObject } from '../domain/object-store.ts';
 import type { BackupStream } from '../domain/store.ts';
-import { isLoomError, LoomError } from '../errors.ts';
+import { codeOf, isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { withinDeadline } from './deadline.ts';
 import { runLost } from './lease.ts';
@@ -25,14 +25,12 @@ export async function writeBackup(
   run: ClaimedRun,
   signal: AbortSignal,
 ): Promise<{ backup: Provable; storeId: string; recordTaken: () => Promise<void> }> {
-  const { ledger, keys, stateKey, verbs } = parts;
+  const { ledger, keys } = parts;
   const isEncrypted = keys.recipients.length > 0;
   const storeId = await claimStore(parts, signal);
-  const stream = await verbs.openBackup({ includeAudit: true }, { requestId: `run-${run.id}`, signal });
+  if (!isEncrypted) await warnOfPlainText(parts, run);
+  const { stream, name } = await openNamed(parts, run, { storeId, signal });
   try {
-    const { exported_at: takenAt, revision } = stream.header;
-    const name = makeStoredName({ stateKey, takenAt, revision, encrypted: isEncrypted });
-    await assertOwn(ledger.nameBackup(run, { name, takenAt, revision, encrypted: isEncrypted, storeId }));
     const key = isEncrypted ? await createEphemeralKey() : undefined;
     const named = { name, stream, signal, storeId, proofRecipient: key?.recipient };
     const written = await putBoth(parts, run, named);
@@ -45,6 +43,43 @@ export async function writeBackup(
   } finally {
     stream.body.destroy();
   }
+}
+
+/**
+ * Opens the backup and records its name. Two nodes may open theirs in the same millisecond, at the same revision: the
+ * second one opens another.
+ */
+async function openNamed(
+  { ledger, keys, stateKey, verbs }: RunParts,
+  run: ClaimedRun,
+  { storeId, signal }: { storeId: string; signal: AbortSignal },
+): Promise<{ stream: BackupStream; name: string }> {
+  const encrypted = keys.recipients.length > 0;
+  for (let attempt = 1; ; attempt += 1) {
+    const stream = await verbs.openBackup({ includeAudit: true }, { requestId: `run-${run.id}`, signal });
+    try {
+      const { exported_at: takenAt, revision } = stream.header;
+      const name = makeStoredName({ stateKey, takenAt, revision, encrypted });
+      await assertOwn(ledger.nameBackup(run, { name, takenAt, revision, encrypted, storeId }));
+      return { stream, name };
+    } catch (error) {
+      stream.body.destroy();
+      if (codeOf(error) !== 'state_busy' || attempt === MAX_NAMES) throw error;
+    }
+  }
+}
+
+const MAX_NAMES = 5;
+
+/** Warns if the last backup was encrypted: one node without the variable would write plain text beside the others. */
+async function warnOfPlainText({ ledger, log }: RunParts, run: ClaimedRun): Promise<void> {
+  const last = await ledger.readNewestComplete();
+  if (last?.encrypted !== true) return;
+  log.warn(
+    { run: run.id, last: last.name },
+    'a backup is stored in plain text, and the last one was encrypted: if that is not intended, set ' +
+      'LOOM_BACKUP_RECIPIENTS on this node as on the others',
+  );
 }
 
 /** Puts the backup, then its manifest. If the manifest fails, the store does not keep the backup either. */

@@ -7,7 +7,7 @@ import type { Log } from '../log.ts';
 export interface Ping {
   succeeded(): void;
   failed(): void;
-  /** Waits for the requests in flight, which have a deadline. */
+  /** Waits a moment for the requests in flight, then aborts them. */
   close(): Promise<void>;
 }
 
@@ -17,9 +17,10 @@ export interface Ping {
  */
 export function createPing(url: string | undefined, log: Log): Ping {
   const pending = new Set<Promise<void>>();
+  const closing = new AbortController();
   const send = (target: URL | undefined): void => {
     if (target === undefined) return;
-    const sent = ask(target, log).finally(() => pending.delete(sent));
+    const sent = ask(target, log, closing.signal).finally(() => pending.delete(sent));
     pending.add(sent);
   };
   const success = url === undefined ? undefined : new URL(url);
@@ -28,7 +29,9 @@ export function createPing(url: string | undefined, log: Log): Ping {
     succeeded: () => send(success),
     failed: () => send(failure),
     close: async () => {
+      const timer = setTimeout(() => closing.abort(), limits.closePingMs);
       await Promise.all(pending);
+      clearTimeout(timer);
     },
   };
 }
@@ -40,10 +43,11 @@ function toFailUrl(url: URL): URL {
   return failure;
 }
 
-async function ask(url: URL, log: Log): Promise<void> {
+async function ask(url: URL, log: Log, closing: AbortSignal): Promise<void> {
   const { origin } = url;
   try {
-    const { statusCode, body } = await request(url, { signal: AbortSignal.timeout(limits.pingTimeoutMs) });
+    const signal = AbortSignal.any([AbortSignal.timeout(limits.pingTimeoutMs), closing]);
+    const { statusCode, body } = await request(url, { signal });
     await body.dump();
     if (statusCode >= 300) log.warn({ origin, status: statusCode }, 'the ping of a backup was answered with an error');
   } catch (error) {

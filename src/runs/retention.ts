@@ -1,13 +1,14 @@
 import { type KeepPolicy, selectExpired } from '../backup/stored/retention.ts';
 import { readCatalogue } from './catalogue.ts';
 import { deleteUnlessChanged } from './deletion.ts';
+import { createSteps } from './steps.ts';
 import { type ClaimParts, lookForOthers, storeShared } from './store-claim.ts';
 import { readStoreId } from './store-identity.ts';
 
 /**
  * Deletes the backups that the policy no longer keeps, one by one. Call it only after a success. The ledger has the
  * last word on each: it keeps the newest proven backup and the last one. Backups that may belong to another database
- * stay. Throws `store_shared` at the end if there is one.
+ * stay. Rejects with the first fault, after it has tried the rest, and else with `store_shared` if there is such a one.
  */
 export async function applyRetention(parts: ClaimParts, policy: KeepPolicy, signal: AbortSignal): Promise<void> {
   if (policy === 'all') return;
@@ -16,9 +17,9 @@ export async function applyRetention(parts: ClaimParts, policy: KeepPolicy, sign
   const { isShared } = await lookForOthers(parts, storeId, signal);
   const catalogue = await readCatalogue(parts.ledger);
   const expired = new Set(selectExpired(catalogue, policy));
-  for (const entry of catalogue.filter(({ name, isOwn }) => isOwn && expired.has(name)).reverse()) {
-    signal.throwIfAborted();
-    await deleteUnlessChanged(parts, entry, signal);
-  }
+  const steps = createSteps(parts, signal);
+  for (const entry of catalogue.filter(({ name, isOwn }) => isOwn && expired.has(name)).reverse())
+    await steps.run(() => deleteUnlessChanged(parts, entry, signal));
+  steps.end();
   if (isShared) throw storeShared(parts);
 }

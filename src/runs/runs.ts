@@ -53,7 +53,7 @@ const usualTiming: RunTiming = {
 /** The stored backups of a node. `start` begins the schedule; without it, only requests begin runs. */
 export interface StoredBackupsHandle extends StoredBackups {
   start(): void;
-  /** Aborts the run of this node, and ends its lease. Call it while the database is still open. */
+  /** Aborts the run of this node, and ends its lease. Call it while the database is still open. It may be repeated. */
   close(): Promise<void>;
 }
 
@@ -73,6 +73,16 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
     });
   const scheduler = createScheduler({ ledger, runner, schedule, drillSchedule, sweep: sweepAll, log, timing });
   const closing = new AbortController();
+  let closed: Promise<void> | undefined;
+
+  async function close(): Promise<void> {
+    closing.abort(shuttingDown());
+    const parted = Promise.all([runner.close(), scheduler.close(), watch.close(), ping.close()]);
+    const done = new AbortController();
+    await Promise.race([parted, sleep(limits.closeRunsMs, undefined, { signal: done.signal }).catch(() => undefined)]);
+    done.abort();
+    await store.close();
+  }
 
   return {
     store: store.address,
@@ -111,16 +121,9 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
       watch.start();
       scheduler.start();
     },
-    close: async () => {
-      closing.abort(shuttingDown());
-      const closed = Promise.all([runner.close(), scheduler.close(), watch.close(), ping.close()]);
-      const done = new AbortController();
-      await Promise.race([
-        closed,
-        sleep(limits.closeRunsMs, undefined, { signal: done.signal }).catch(() => undefined),
-      ]);
-      done.abort();
-      await store.close();
+    close: () => {
+      closed ??= close();
+      return closed;
     },
   };
 }

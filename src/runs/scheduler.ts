@@ -49,6 +49,8 @@ export function createScheduler(options: SchedulerOptions): Scheduler {
       if (begun !== undefined) {
         await begun.ended;
         sweeps.want();
+        // Before the next run: where runs take longer than the pause between two slots, one is always due.
+        await sweeps.run();
         return 0;
       }
       await sweeps.run();
@@ -97,7 +99,10 @@ function ignoreBusy(error: unknown): undefined {
   throw error;
 }
 
-/** Claims what is due: the last slot, then the runs to take over or to attempt again, then a drill. */
+/**
+ * Claims what is due: the last slot, a run to take over or to attempt again, or a drill. They take turns. Where backups
+ * take longer than the pause between two slots, a slot is always due, and the others would wait forever.
+ */
 function createDueRuns({ ledger, schedule, drillSchedule, timing }: SchedulerOptions) {
   const scheduled = createSettled(timing.recheckSlotMs);
   const drills = createSettled(timing.recheckSlotMs);
@@ -121,9 +126,18 @@ function createDueRuns({ ledger, schedule, drillSchedule, timing }: SchedulerOpt
     return run;
   }
 
+  const claims = [claimScheduled, (): Promise<ClaimedRun | undefined> => ledger.claimRetry(), claimDrill];
+
   return {
-    claim: async (now: Date): Promise<ClaimedRun | undefined> =>
-      (await claimScheduled(now)) ?? (await ledger.claimRetry()) ?? (await claimDrill(now)),
+    claim: async (now: Date): Promise<ClaimedRun | undefined> => {
+      for (const [index, claim] of claims.entries()) {
+        const run = await claim(now);
+        if (run === undefined) continue;
+        claims.push(...claims.splice(0, index + 1));
+        return run;
+      }
+      return undefined;
+    },
   };
 }
 

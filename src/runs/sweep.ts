@@ -6,34 +6,37 @@ import { readCatalogue } from './catalogue.ts';
 import { deleteUnlessChanged, finishDeletion, missing, noteDifference } from './deletion.ts';
 import type { RunParts } from './parts.ts';
 import { PROOF_PREFIX } from './proof/proof.ts';
+import { createSteps } from './steps.ts';
 import { lookForOthers } from './store-claim.ts';
 import { assertSameStore, readStoreId } from './store-identity.ts';
 
 /**
  * Removes what nodes left behind that died or lost the database: scratch states of proofs, rows without an object,
- * incomplete objects, deletions that had begun, temporary objects. Notes backups that the
- * store no longer has. Deletes nothing that may belong to another database. Any node may call it at any time, and
- * repeat it.
+ * incomplete objects, deletions that had begun, temporary objects. Notes backups that the store no longer has. Deletes
+ * nothing that may belong to another database. Any node may call it at any time, and repeat it. Rejects with the first
+ * fault, after it has tried the rest.
  */
 export async function sweep(parts: RunParts, signal: AbortSignal): Promise<void> {
-  await dropLeftProofs(parts);
+  const steps = createSteps(parts, signal);
+  await steps.run(() => dropLeftProofs(parts));
   const storeId = await readStoreId(parts, signal);
   const claim = storeId === undefined ? undefined : await lookForOthers(parts, storeId, signal);
   const now = await parts.ledger.readClock();
   const catalogue = await readCatalogue(parts.ledger);
   let hasNewerProof = false;
   for (const entry of catalogue) {
-    signal.throwIfAborted();
     if (entry.deletionBegunAt !== null) {
-      if (entry.isOwn) await settleDeletion(parts, entry, now, signal);
+      if (entry.isOwn) await steps.run(() => settleDeletion(parts, entry, now, signal));
     } else if (isIncomplete(entry)) {
+      const isBelowProof = hasNewerProof;
       // The object of a run in another store would not be found here.
-      if (entry.storeId === storeId) await settleIncomplete(parts, entry, hasNewerProof, signal);
+      if (entry.storeId === storeId) await steps.run(() => settleIncomplete(parts, entry, isBelowProof, signal));
     } else if (entry.proven_at !== null) hasNewerProof = true;
   }
-  await noteMissing(parts, catalogue, signal);
+  await steps.run(() => noteMissing(parts, catalogue, signal));
   // Another database may be writing them.
-  if (claim?.mayBeShared !== true) await sweepTemporaryObjects(parts, now, signal);
+  if (claim?.mayBeShared !== true) await steps.run(() => sweepTemporaryObjects(parts, now, signal));
+  steps.end();
 }
 
 /**

@@ -137,6 +137,19 @@ test('recipients that are wrong or empty stop the start, so that no backup is st
   expect(problemsOf({ LOOM_BACKUP_RECIPIENTS: '' })).toBe('');
 });
 
+test.each([
+  ['LOOM_BACKUP_RECIPIENTS', 'AGE-SECRET-KEY-1HUNTER2', 'has a secret key: '],
+  ['LOOM_BACKUP_RECIPIENTS', `${RECIPIENT},age-secret-key-1hunter2`, 'has a secret key: '],
+  ['LOOM_BACKUP_RECIPIENTS', 'ssh-ed25519 HUNTER2 me@example', 'has an SSH key: '],
+  ['LOOM_BACKUP_IDENTITY', 'age-encryption.org/v1\n-> scrypt HUNTER2 18', 'is encrypted with a passphrase: '],
+  ['LOOM_BACKUP_IDENTITY', '-----BEGIN AGE ENCRYPTED FILE-----\nHUNTER2', 'is encrypted with a passphrase: '],
+  ['LOOM_BACKUP_IDENTITY', '-----BEGIN OPENSSH PRIVATE KEY-----\nHUNTER2', 'is an SSH key: '],
+])('a wrong kind of key in %s is named, and not repeated: %s', (name, value, found) => {
+  const problems = problemsOf({ ...STORE, [name]: value });
+  expect(problems).toContain(`${name} ${found}`);
+  expect(problems.toUpperCase()).not.toContain('HUNTER2');
+});
+
 test('the settings of S3 must fit together', () => {
   const id = { LOOM_BACKUP_S3_ACCESS_KEY_ID: 'the-id' };
   expect(problemsOf({ ...BUCKET, ...id })).toContain('LOOM_BACKUP_S3_SECRET_ACCESS_KEY is not');

@@ -1,5 +1,7 @@
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { chmod, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -111,18 +113,21 @@ test('a full disk: the error says so, and nothing stays', async () => {
   }
 });
 
-test('a pipe or a link is no object, and does not block', async () => {
+test('a pipe, a socket or a link is no object, and does not block', async () => {
   const store = open(directory);
   expect(spawnSync('mkfifo', [join(directory, 'pipe')]).status).toBe(0);
   await writeFile(join(directory, '.secret'), 'secret');
   await symlink('.secret', join(directory, 'link'));
-  for (const name of ['pipe', 'link']) {
+  const server = createServer().listen(join(directory, 'socket'));
+  await once(server, 'listening');
+  for (const name of ['pipe', 'socket', 'link']) {
     await expect(store.get(name, signal)).rejects.toMatchObject({ code: 'stored_backup_missing' });
     expect(await store.head(name, signal)).toBeUndefined();
     await expect(put(store, name)).rejects.toMatchObject({ code: 'store_failed' });
   }
   expect(await names(store)).toEqual([]);
   expect(await readFile(join(directory, 'link'), 'utf8')).toBe('secret');
+  server.close();
 });
 
 test('a sweep deletes only temporary files of LOOM', async () => {

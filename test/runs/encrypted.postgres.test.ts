@@ -3,7 +3,8 @@ import { expect, test } from 'vitest';
 import { createEphemeralKey } from '../../src/backup/stored/encryption.ts';
 import { parseStoredManifest } from '../../src/backup/stored/stored-manifest.ts';
 import { manifestNameOf } from '../../src/backup/stored/stored-name.ts';
-import { openBackupSite } from '../setup/backups/backup-node.ts';
+import { createLogger } from '../../src/log.ts';
+import { openBackupSite, takeProven } from '../setup/backups/backup-node.ts';
 import { outcomeOf } from '../setup/node/nodes.ts';
 
 const signal = new AbortController().signal;
@@ -42,5 +43,20 @@ test('an encrypted backup is proven when it is written, and later only with its 
   for (const { runs } of [writer, keeper]) {
     expect(await (await runs.drill(name)).ended).toMatchObject({ outcome: 'failed', code: 'stored_backup_damaged' });
   }
+  await site.close();
+});
+
+test('a node without recipients warns when it stores plain text after an encrypted backup', async () => {
+  const site = await openBackupSite();
+  const { recipient } = await createEphemeralKey();
+  const lines: string[] = [];
+  const log = createLogger({ level: 'warn', stream: { write: (line) => void lines.push(line) } });
+  const plain = await site.open({ log });
+  const encrypting = await site.open({ keys: { recipients: [recipient], identities: [] }, log });
+  await takeProven(plain);
+  await takeProven(encrypting);
+  expect(lines).toEqual([]);
+  await takeProven(plain);
+  expect(lines).toEqual([expect.stringContaining('set LOOM_BACKUP_RECIPIENTS on this node')]);
   await site.close();
 });

@@ -91,6 +91,48 @@ describe('a sweep', () => {
   });
 });
 
+/** A store that fails for one object. */
+function refusing(verb: 'get' | 'delete', object: string): ObjectStore {
+  const objects = site.objects.open();
+  const refused = new LoomError('store_refused', 'The user of the node may not do that.');
+  return {
+    ...objects,
+    [verb]: (name: string, signal: AbortSignal) =>
+      name === object ? Promise.reject(refused) : objects[verb](name, signal),
+  };
+}
+
+describe('an object that the store refuses', () => {
+  test('does not keep retention from deleting the others', async () => {
+    const [unreadable, old] = [await take(), await take()];
+    const keeper = await site.open({
+      policy: parseKeepPolicy('last=1'),
+      store: refusing('get', manifestNameOf(unreadable)),
+    });
+    const newest = await takeProven(keeper);
+    await keeper.close();
+    expect((await readCatalogue(at.ledger)).map(({ name }) => name)).toEqual([newest, unreadable]);
+    expect(await namesOf()).not.toContain(old);
+  });
+
+  test('does not keep a sweep from its other work, and is reported', async () => {
+    const [stuck, gone] = [await take(), await take()];
+    await take();
+    await at.ledger.beginDeletion(stuck);
+    await site.objects.open().delete(gone, new AbortController().signal);
+    await expect(sweepAs(at, site, 120_000, refusing('delete', stuck))).rejects.toMatchObject({
+      code: 'store_refused',
+    });
+    expect(await at.ledger.readBackup(gone)).toMatchObject({
+      proven_at: null,
+      fault: { code: 'stored_backup_missing' },
+    });
+    expect(await at.ledger.readBackup(stuck)).toMatchObject({ deletionBegunAt: expect.any(String) });
+    await sweepAt(120_000);
+    expect(await at.ledger.readBackup(stuck)).toBeUndefined();
+  });
+});
+
 describe('retention', () => {
   test('keeps a backup that differs from the catalogue, and notes it', async () => {
     const keeper = await site.open({ policy: parseKeepPolicy('last=1') });
@@ -117,6 +159,19 @@ describe('a run', () => {
     const known = catalogue.flatMap(({ name }) => [name, manifestNameOf(name)]);
     expect((await namesOf()).filter((name) => !known.includes(name))).toEqual([]);
     expect(await at.node.store.readScratchStates()).toEqual([]);
+  });
+
+  test('whose name another node has taken in the same millisecond takes another', async () => {
+    const taken = [await take()];
+    const late = await site.open({
+      wrapLedger: (ledger) => ({
+        ...ledger,
+        nameBackup: (run, { name, ...rest }) => ledger.nameBackup(run, { ...rest, name: taken.pop() ?? name }),
+      }),
+    });
+    expect(await (await late.runs.take()).ended).toMatchObject({ outcome: 'proven', attempt: 1 });
+    expect(taken).toEqual([]);
+    expect(await readCatalogue(at.ledger)).toHaveLength(2);
   });
 
   test('that is taken over just before its end deletes what it has written', async () => {

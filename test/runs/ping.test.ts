@@ -35,3 +35,17 @@ test('without a URL, a ping does nothing', async () => {
   ping.failed();
   await ping.close();
 });
+
+test('a service that does not answer does not hold up the end of a node for longer than a moment', async () => {
+  const lines: string[] = [];
+  const log = createLogger({ level: 'trace', stream: { write: (line) => void lines.push(line) } });
+  const server = createServer(() => undefined);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const ping = createPing(`http://127.0.0.1:${(server.address() as AddressInfo).port}/token`, log);
+  ping.succeeded();
+  await ping.close();
+  // The deadline of the request itself would be a TimeoutError.
+  expect(lines).toEqual([expect.stringMatching(/"cause":"(AbortError|UND_ERR_ABORTED)".*the ping of a backup failed/)]);
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+});

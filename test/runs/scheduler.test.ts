@@ -20,10 +20,12 @@ function createFakes({
   provenAt = null as string | null,
   drill = never,
   recheckSlotMs = HOUR_MS,
+  afterRun = () => {},
 }: {
   provenAt?: string | null;
   drill?: typeof hours | typeof never;
   recheckSlotMs?: number;
+  afterRun?: () => void;
 } = {}) {
   const seen = { claims: [] as string[], sweeps: 0, looks: 0, warnings: [] as string[] };
   const fake = { now: new Date('2026-01-01T10:30:00Z'), isAway: false, retries: [] as ClaimedRun[] };
@@ -53,7 +55,7 @@ function createFakes({
     isBusy: () => false,
     begin: (async (claim: () => Promise<ClaimedRun | undefined>) => {
       const run = await claim();
-      return run === undefined ? undefined : { run, ended: Promise.resolve() };
+      return run === undefined ? undefined : { run, ended: Promise.resolve().then(afterRun) };
     }) as Runner['begin'],
   };
   const log = createLogger({ level: 'warn', stream: { write: (line) => void seen.warnings.push(line) } });
@@ -94,12 +96,31 @@ test('claims a slot again whose row a failover has lost', async () => {
   expect(seen.claims).toEqual(['scheduled 10:00']);
 });
 
-test('takes over earlier runs after the slot, and sweeps when nothing is due', async () => {
+test('takes over earlier runs after the slot, and sweeps after each run', async () => {
   const { seen, fake, looked, runOf } = createFakes();
   fake.retries.push(runOf('scheduled', new Date('2026-01-01T09:00:00Z')));
   await looked();
   expect(seen.claims).toEqual(['scheduled 10:00', 'retry 09:00']);
-  expect(seen.sweeps).toBe(1);
+  expect(seen.sweeps).toBe(2);
+});
+
+test('takes over, drills and sweeps also where each run takes longer than the pause between two slots', async () => {
+  const { seen, fake, looked, runOf } = createFakes({
+    drill: hours,
+    afterRun: () => {
+      fake.now = new Date(fake.now.getTime() + HOUR_MS);
+    },
+  });
+  fake.retries.push(runOf('scheduled', new Date('2026-01-01T08:00:00Z')));
+  await looked(6);
+  expect(seen.claims.slice(0, 5)).toEqual([
+    'scheduled 10:00',
+    'retry 08:00',
+    'drill 12:00',
+    'scheduled 13:00',
+    'drill 14:00',
+  ]);
+  expect(seen.sweeps).toBeGreaterThanOrEqual(4);
 });
 
 test('survives a database that is away, and says so once', async () => {

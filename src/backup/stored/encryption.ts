@@ -22,17 +22,16 @@ export async function createEphemeralKey(): Promise<EphemeralKey> {
   return { identity, recipient: await identityToRecipient(identity) };
 }
 
-/** Returns what is wrong with a list of recipients; undefined if all are public keys of `age`, which may be shown. */
+/**
+ * Returns what is wrong with a list of recipients; undefined if all are public keys of `age`. Repeats a wrong one, so
+ * the caller has checked that each looks like a public key.
+ */
 export async function findRecipientFault(recipients: readonly string[]): Promise<string | undefined> {
   if (recipients.length > limits.maxRecipients)
     return `has ${recipients.length} recipients, and at most ${limits.maxRecipients} are allowed`;
   const { Encrypter } = await import('age-encryption');
   for (const [index, recipient] of recipients.entries()) {
     const place = `recipient ${index + 1} of ${recipients.length}, ${JSON.stringify(recipient.slice(0, 100))},`;
-    if (/^ssh-/.test(recipient))
-      return `${place} is an SSH key: LOOM takes only keys of age, which age-keygen makes (age1…)`;
-    if (/^AGE-SECRET-KEY-/i.test(recipient))
-      return `recipient ${index + 1} of ${recipients.length} is a secret key: give its public key (age-keygen -y)`;
     try {
       new Encrypter().addRecipient(recipient);
     } catch {

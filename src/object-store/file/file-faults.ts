@@ -28,6 +28,7 @@ const faults: Record<string, Fault> = {
     code: 'store_unreachable',
     text: 'The folder does not exist. Mount the disk, or create the folder; LOOM does not create it.',
   },
+  EISDIR: { code: 'store_failed', text: 'A folder has the name of an object. Look at what it has, and move it away.' },
   ENOTDIR: { code: 'store_unreachable', text: 'A part of this path is a file, not a folder. Correct the path.' },
   ELOOP: { code: 'store_unreachable', text: 'The path has a loop of symbolic links. Correct the path.' },
   ESTALE: away,

@@ -181,6 +181,8 @@ async function openRegular(directory: string, name: string): Promise<FileHandle 
   try {
     handle = await open(join(directory, name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
+    // A socket.
+    if (codeOf(error) === 'ENXIO' && !(await lstat(join(directory, name))).isFile()) return undefined;
     if (codeOf(error) !== 'ELOOP' && codeOf(error) !== 'ENOENT') throw error;
     // A missing file, or a link, is a fact about the store only if the folder is there.
     await stat(directory);

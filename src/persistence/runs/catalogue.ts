@@ -79,15 +79,19 @@ export function readNewestComplete({ database, stateKey, leaseMs }: RunScope): P
 }
 
 /**
- * Selects the backup whose last proof, or last attempt at one, is the oldest. So a damaged backup waits for its turn
- * again, and the drills of the others go on.
+ * Selects the backup whose last proof, or last attempt at one, is the oldest. So one that is damaged, or for which no
+ * node has a key, waits for its turn again, and the drills of the others go on.
  */
 export async function nextToProve({ database, stateKey, leaseMs }: RunScope): Promise<string | undefined> {
   const row = await database.firstRow<{ name: string }>(
-    `select name from loom_backup_run
-      where state_key = $1 and ${IS_STORED} and bytes is not null and outcome <> 'running'
-        and deletion_begun_at is null and not ${isValidUntil('drill_until', '$2')}
-      order by greatest(proven_at, verified_at, fault_at) nulls first, ordinal limit 1`,
+    `select b.name from (
+       select * from loom_backup_run
+        where state_key = $1 and ${IS_STORED} and bytes is not null and outcome <> 'running'
+          and deletion_begun_at is null and not ${isValidUntil('drill_until', '$2')}) b
+       left join (
+         select name, max(started_at) as begun_at from loom_backup_run
+          where state_key = $1 and kind = 'drill' group by name) drill on drill.name = b.name
+      order by greatest(b.proven_at, b.verified_at, b.fault_at, drill.begun_at) nulls first, b.ordinal limit 1`,
     [stateKey, leaseMs],
   );
   return row?.name;

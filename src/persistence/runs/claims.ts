@@ -4,7 +4,7 @@ import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { assertSchemaServes, SCHEMA_SERVES } from '../schema/serves.ts';
 import { readBackup } from './catalogue.ts';
-import { CLAIMED_COLUMNS, toClaimedRun } from './runs.ts';
+import { CLAIMED_COLUMNS, type ClaimedRow, readClock, toClaimedRun } from './runs.ts';
 import { afterMs, isValidUntil, type RunScope } from './scope.ts';
 
 /** Tests whether a row is that of a backup which a drill can read. */
@@ -22,7 +22,7 @@ export async function claimSlot(
   name: string | undefined,
 ): Promise<ClaimedRun | undefined> {
   const { database, stateKey, node, leaseMs } = scope;
-  const row = await database.firstRow<ClaimedRun>(
+  const row = await database.firstRow<ClaimedRow>(
     `with backup as (
        update loom_backup_run set drill_until = ${afterMs('$4')}
         where state_key = $1 and name = $5 and ${IS_READABLE} and ${SCHEMA_SERVES}
@@ -52,9 +52,8 @@ export async function claimNow(
   await assertSchemaServes(database);
   if (kind === 'drill') await assertReadable(scope, name ?? '');
   for (let attempt = 1; attempt <= MAX_CLAIMS; attempt += 1) {
-    // A slot has whole milliseconds, because the clock of JavaScript has no more.
-    const row = await database.firstRow<{ slot: Date }>(`select date_trunc('milliseconds', clock_timestamp()) as slot`);
-    const run = row === undefined ? undefined : await claimSlot(scope, kind, row.slot, name);
+    // The slot has whole milliseconds, because a `Date` has no more.
+    const run = await claimSlot(scope, kind, await readClock(scope), name);
     if (run !== undefined) return run;
     if (kind === 'drill') await assertReadable(scope, name ?? '');
   }
@@ -94,7 +93,7 @@ async function assertReadable(scope: RunScope, name: string): Promise<void> {
 export async function claimRetry(scope: RunScope): Promise<ClaimedRun | undefined> {
   const { database, stateKey, node, leaseMs, backoffMs } = scope;
   for (;;) {
-    const row = await database.firstRow<Partial<ClaimedRun> & { found: boolean }>(CLAIM_RETRY, [
+    const row = await database.firstRow<Partial<ClaimedRow> & { found: boolean }>(CLAIM_RETRY, [
       stateKey,
       randomUUID(),
       node,
@@ -108,7 +107,7 @@ export async function claimRetry(scope: RunScope): Promise<ClaimedRun | undefine
   }
 }
 
-function isClaimed(row: Partial<ClaimedRun>): row is ClaimedRun {
+function isClaimed(row: Partial<ClaimedRow>): row is ClaimedRow {
   return typeof row.id === 'string';
 }
 

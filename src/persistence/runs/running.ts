@@ -1,4 +1,5 @@
 import type { ClaimedRun, RunLedger, WrittenBackup } from '../../domain/backup-run.ts';
+import { LoomError } from '../../errors.ts';
 import { sqlStateOf } from '../connection/faults.ts';
 import { SCHEMA_SERVES } from '../schema/serves.ts';
 import { afterMs, type RunScope } from './scope.ts';
@@ -44,7 +45,7 @@ export async function release({ database, stateKey, node }: RunScope, run: Claim
   return row?.released === true;
 }
 
-/** Records the name of the backup. Returns false also if another run of this state has taken the name. */
+/** Records the name of the backup. Throws `state_busy` if another run of this state has taken the name. */
 export async function nameBackup(
   { database, stateKey, node }: RunScope,
   run: ClaimedRun,
@@ -58,8 +59,11 @@ export async function nameBackup(
     );
     return changed === 1;
   } catch (error) {
-    if (sqlStateOf(error) === UNIQUE_VIOLATION) return false;
-    throw error;
+    if (sqlStateOf(error) !== UNIQUE_VIOLATION) throw error;
+    throw new LoomError(
+      'state_busy',
+      `Another run has taken the name ${JSON.stringify(name)} in the same millisecond. Request the run again.`,
+    );
   }
 }
 

@@ -6,18 +6,22 @@ import type { RunScope } from './scope.ts';
 export const RUN_COLUMNS = `id::text as id, kind, ${rfc3339('slot')} as slot, attempt, node, outcome,
   ${rfc3339('started_at')} as started_at, ${rfc3339('ended_at')} as ended_at, code, detail, name, restore_seconds`;
 
-/** Selects the columns of a `ClaimedRun`. */
-export const CLAIMED_COLUMNS = 'id::text as id, kind, slot, attempt, name';
+/** Selects the columns of a `ClaimedRow`. */
+export const CLAIMED_COLUMNS = `id::text as id, kind, ${rfc3339('slot')} as slot, attempt, name`;
+
+/** A `ClaimedRun` as the database returns it. */
+export type ClaimedRow = Omit<ClaimedRun, 'slot'> & { slot: string };
 
 /** Returns a row with exactly the members of a `ClaimedRun`. */
-export function toClaimedRun({ id, kind, slot, attempt, name }: ClaimedRun): ClaimedRun {
-  return { id, kind, slot, attempt, name };
+export function toClaimedRun({ id, kind, slot, attempt, name }: ClaimedRow): ClaimedRun {
+  return { id, kind, slot: new Date(slot), attempt, name };
 }
 
+/** Reads the clock as text in UTC: `DateStyle` may be any, and pg reads only one as a `Date`. */
 export async function readClock({ database }: RunScope): Promise<Date> {
-  const row = await database.firstRow<{ now: Date }>('select clock_timestamp() as now');
+  const row = await database.firstRow<{ now: string }>(`select ${rfc3339('clock_timestamp()')} as now`);
   if (row === undefined) throw new Error('the statement on the clock returned no row');
-  return row.now;
+  return new Date(row.now);
 }
 
 export async function readRun({ database, stateKey }: RunScope, id: string): Promise<BackupRun | undefined> {

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { createRunLedger } from '../../../src/persistence/runs/ledger.ts';
 import { depth } from '../../setup/depth.ts';
 import { openNodes, outcomeOf, type TestNodes, tally } from '../../setup/node/nodes.ts';
 import { openTestStore, type TestStore, verify } from '../../setup/node/store.ts';
@@ -111,6 +112,12 @@ describe('the defaults of the database', () => {
     expect(await entriesOf(odd)).toEqual(await entriesOf(plain));
     expect(await verify(odd)).toMatchObject({ ok: true, entries: 4 });
     expect(await odd.restore(await odd.backup())).toMatchObject({ verified: true });
+    const ledger = createRunLedger(odd.database, { stateKey: odd.stateKey, node: 'odd' });
+    const slot = new Date('2026-01-02T03:04:00Z');
+    expect(await ledger.claimSlot('scheduled', slot)).toMatchObject({ slot });
+    const run = await ledger.claimNow('manual');
+    expect((await ledger.listRuns({ limit: 1 })).map((one) => new Date(one.slot))).toEqual([run.slot]);
+    expect((await ledger.readClock()).getTime()).toBeGreaterThanOrEqual(run.slot.getTime());
   });
 
   it.each([`default_transaction_read_only = on`, `statement_timeout = '1ms'`])(

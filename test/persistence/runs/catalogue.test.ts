@@ -56,12 +56,14 @@ describe('a drill', () => {
     expect(await ledger.readBackup('backup-1')).toMatchObject({ proven_at: expect.any(String), fault: null });
   });
 
-  it('that fails for another reason leaves the proof', async () => {
-    await takeBackup(ledger, 1);
+  it('that fails for another reason leaves the proof, and others have their turn before', async () => {
+    for (const hour of [1, 2]) await takeBackup(ledger, hour);
     const before = await ledger.readBackup('backup-1');
     const run = required(await ledger.claimSlot('drill', slotAt(4), 'backup-1'));
     await ledger.recordFailed(run, { code: 'store_unreachable', detail: 'x', withdraws: false });
     expect(await ledger.readBackup('backup-1')).toEqual(before);
+    // Such as a backup for whose key no node has the identity: it would have its turn every night.
+    expect(await ledger.nextToProve()).toBe('backup-2');
   });
 
   it('without the key dates only the comparison of the bytes', async () => {

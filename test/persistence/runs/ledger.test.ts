@@ -97,7 +97,7 @@ describe('a slot', () => {
     const run = required(await a.claimSlot('scheduled', slotAt(2)));
     expect(await a.recordWritten(run, written)).toBe(false);
     expect(await a.recordProven(run, { restoreSeconds: 1 })).toBe(false);
-    expect(await name(a, run, 2, 'backup-1')).toBe(false);
+    await expect(name(a, run, 2, 'backup-1')).rejects.toMatchObject({ code: 'state_busy' });
     expect(await name(a, run, 2)).toBe(true);
     expect(await a.recordProven(run, { restoreSeconds: 1 })).toBe(false);
     expect(await a.recordVerified(run, 'only a drill')).toBe(false);

@@ -40,6 +40,8 @@ interface LedgerTiming {
   backoffMs?: number;
   /** Returns how far the clock of the runs is ahead of that of the database. */
   aheadMs?(): number;
+  /** Replaces verbs of the ledger. */
+  wrapLedger?(ledger: RunLedger): RunLedger;
 }
 
 /** A schedule that never fires: only requests begin runs. */
@@ -85,7 +87,7 @@ export async function openBackupSite(kind: StoreKind = 'file'): Promise<BackupSi
 export async function openBackupNode(
   url: string,
   store: ObjectStore,
-  { leaseMs, backoffMs, aheadMs = () => 0, ...options }: Partial<StoredBackupsOptions> & LedgerTiming = {},
+  { leaseMs, backoffMs, aheadMs = () => 0, wrapLedger, ...options }: Partial<StoredBackupsOptions> & LedgerTiming = {},
 ): Promise<BackupNode> {
   const node = await openTestStore(url);
   const timing = { ...(leaseMs === undefined ? {} : { leaseMs }), ...(backoffMs === undefined ? {} : { backoffMs }) };
@@ -99,7 +101,8 @@ export async function openBackupNode(
   });
   const clocked = moveClock(node.database, aheadMs);
   const own = createRunLedger(clocked, { stateKey: node.stateKey, node: randomUUID(), ...timing });
-  const ledger = moveSnapshots(own, aheadMs);
+  const moved = moveSnapshots(own, aheadMs);
+  const ledger = wrapLedger?.(moved) ?? moved;
   const runs = createStoredBackups({
     ledger,
     store,
@@ -136,14 +139,19 @@ export function claimStoreAs({ ledger, node }: BackupNode, { objects }: BackupSi
 }
 
 /** Sweeps as this node does, with its clock this much ahead. */
-export async function sweepAs({ ledger, node }: BackupNode, { objects }: BackupSite, aheadMs = 0): Promise<void> {
+export async function sweepAs(
+  { ledger, node }: BackupNode,
+  { objects }: BackupSite,
+  aheadMs = 0,
+  store = objects.open(),
+): Promise<void> {
   const readClock = async (): Promise<Date> => new Date((await ledger.readClock()).getTime() + aheadMs);
   const parts = {
     verbs: node.store,
     stateKey: node.stateKey,
     keys: { recipients: [], identities: [] },
     ledger: { ...ledger, readClock },
-    store: objects.open(),
+    store,
     log: createLogger({ level: 'silent' }),
   };
   await sweep(parts, new AbortController().signal);
