@@ -101,13 +101,16 @@ describe('runs', () => {
     expect((await send('GET', `${URL}/runs?limit=1`)).json().runs).toMatchObject([{ id }]);
   });
 
-  test('a client that prefers to wait gets the ended run, whatever its outcome', async () => {
-    const waiting = send('POST', `${URL}/${NEWEST}/drill`, { prefer: 'respond-async, wait=60' });
+  test.each([
+    ['respond-async, wait=60', 'wait=60'],
+    ['wait=99999999999999999999', 'wait=600'],
+  ])('a client that prefers to wait (%s) gets the ended run, whatever its outcome', async (prefer, applied) => {
+    const waiting = send('POST', `${URL}/${NEWEST}/drill`, { prefer });
     await Promise.race([waiting, backups.nextRun()]);
     backups.endRun({ outcome: 'verified' });
     const answer = await waiting;
     expect(answer.status).toBe(200);
-    expect(answer.headers['preference-applied']).toBe('wait=60');
+    expect(answer.headers['preference-applied']).toBe(applied);
     expect(answer.json()).toMatchObject({ kind: 'drill', outcome: 'verified', name: NEWEST });
   });
 
