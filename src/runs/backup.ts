@@ -12,7 +12,7 @@ import { isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
-import type { Provable } from './proof/proof.ts';
+import type { Openable } from './proof/open.ts';
 import { assertStoreHasId, claimStore } from './store-identity.ts';
 
 /**
@@ -23,7 +23,7 @@ export async function writeBackup(
   parts: RunParts,
   run: ClaimedRun,
   signal: AbortSignal,
-): Promise<{ backup: Provable; storeId: string; recordTaken: () => Promise<void> }> {
+): Promise<{ backup: Openable; storeId: string; recordTaken: () => Promise<void> }> {
   const { ledger, keys, stateKey, verbs } = parts;
   const isEncrypted = keys.recipients.length > 0;
   const storeId = await claimStore(parts, signal);

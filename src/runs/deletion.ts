@@ -3,14 +3,15 @@ import { manifestNameOf } from '../backup/stored/stored-name.ts';
 import type { CatalogueEntry } from '../domain/backup-run.ts';
 import { codeOf, isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
+import { withDeadline } from './deadline.ts';
 import type { RunParts } from './parts.ts';
 import { assertSameStore } from './store-identity.ts';
 
 type Parts = Pick<RunParts, 'ledger' | 'store' | 'stateKey' | 'log'>;
 
 /** Returns the signal of one deletion: from its mark on, it has a deadline, so that no other node is in its way. */
-export function deletionSignal(signal: AbortSignal): AbortSignal {
-  return AbortSignal.any([signal, AbortSignal.timeout(limits.deletionTimeoutMs)]);
+export function deletionSignal({ store }: Pick<RunParts, 'store'>, signal: AbortSignal): AbortSignal {
+  return withDeadline(store, limits.deletionTimeoutMs, signal);
 }
 
 /**
@@ -19,7 +20,7 @@ export function deletionSignal(signal: AbortSignal): AbortSignal {
  * missing: its row stays, with a fault. The caller has asserted that this is the store of the catalogue.
  */
 export async function deleteUnlessChanged(parts: Parts, entry: CatalogueEntry, signal: AbortSignal): Promise<void> {
-  const bounded = deletionSignal(signal);
+  const bounded = deletionSignal(parts, signal);
   const fault = await findDifference(parts, entry, bounded);
   if (fault !== undefined) {
     await assertSameStore(parts, bounded);
@@ -35,7 +36,7 @@ export async function deleteUnlessChanged(parts: Parts, entry: CatalogueEntry, s
  */
 export async function finishDeletion(parts: Parts, entry: CatalogueEntry, signal: AbortSignal): Promise<void> {
   const { ledger, log } = parts;
-  const bounded = deletionSignal(signal);
+  const bounded = deletionSignal(parts, signal);
   const fault = await findDifference(parts, entry, bounded);
   if (fault === undefined || fault.code === 'stored_backup_missing') {
     await deleteObjects(parts, entry.name, bounded);

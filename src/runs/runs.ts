@@ -10,12 +10,12 @@ import type { ObjectStore } from '../domain/object-store.ts';
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { Log } from '../log.ts';
-import { findBackup, toStoredBackup, writtenOf } from './catalogue.ts';
+import { findBackup, toStoredBackup } from './catalogue.ts';
 import { deleteObjects, deletionSignal } from './deletion.ts';
 import type { LeaseTiming } from './lease.ts';
 import type { BackupVerbs, StoredKeys } from './parts.ts';
 import { createPing } from './ping.ts';
-import { openStored, openStoredText } from './proof/proof.ts';
+import { createReader } from './reader.ts';
 import { type Begun, createRunner } from './runner.ts';
 import { createScheduler, type SchedulerTiming } from './scheduler.ts';
 import { assertSameStore } from './store-identity.ts';
@@ -79,14 +79,10 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
     readRun: (id) => ledger.readRun(id),
     take: async () => toStarted(ledger, await runner.begin(() => ledger.claimNow('manual'))),
     drill: async (name) => toStarted(ledger, await runner.begin(() => ledger.claimNow('drill', name))),
-    open: async (name, signal) => {
-      const backup = await findBackup(ledger, name);
-      return { backup: toStoredBackup(backup), body: await openStored(parts, name, writtenOf(backup), signal) };
-    },
-    openPlain: (name, signal) => openStoredText(parts, name, signal),
+    ...createReader(parts),
     remove: async (name) => {
       await findBackup(ledger, name);
-      const signal = deletionSignal(closing.signal);
+      const signal = deletionSignal(parts, closing.signal);
       await assertSameStore(parts, signal);
       if (!(await ledger.beginDeletion(name, true))) throw stillNeeded(name);
       await deleteObjects(parts, name, signal);
@@ -107,7 +103,7 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
       scheduler.start();
     },
     close: async () => {
-      closing.abort();
+      closing.abort(shuttingDown());
       const closed = Promise.all([runner.close(), scheduler.close(), watch.close(), ping.close()]);
       const done = new AbortController();
       await Promise.race([
@@ -132,6 +128,13 @@ async function readRun(ledger: RunLedger, id: string): Promise<BackupRun> {
   const run = await ledger.readRun(id);
   if (run !== undefined) return run;
   throw new LoomError('run_not_found', `There is no run ${JSON.stringify(id)}. It may be too old to be kept.`);
+}
+
+function shuttingDown(): LoomError {
+  return new LoomError(
+    'draining',
+    'The node is shutting down. A deletion that has begun is finished by the next sweep.',
+  );
 }
 
 function stillNeeded(name: string): LoomError {

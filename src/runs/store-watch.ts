@@ -3,6 +3,7 @@ import type { RunKind } from '../domain/backup-run.ts';
 import { isLoomError, type LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { Log } from '../log.ts';
+import { withDeadline } from './deadline.ts';
 import { assertSameStore, type IdentityParts } from './store-identity.ts';
 
 export interface StoreWatch {
@@ -54,7 +55,7 @@ export function createStoreWatch(parts: IdentityParts & { log: Log }): StoreWatc
 
   async function check(): Promise<void> {
     try {
-      await tryStore(AbortSignal.any([closing.signal, AbortSignal.timeout(limits.storeCheckTimeoutMs)]));
+      await tryStore(withDeadline(store, limits.storeCheckTimeoutMs, closing.signal));
       setUp();
     } catch (error) {
       if (closing.signal.aborted) return;
