@@ -20,7 +20,7 @@ import { jsonBody, storedBackup } from '../openapi/codes.ts';
 import { storedBytesSchema } from '../openapi/components.ts';
 import { jsonAnswer, NOT_MODIFIED, type Operation } from '../openapi/operation.ts';
 import { abortSignalOf, closeAfterAnswer, sendStream } from '../reply/stream.ts';
-import { JSON_TYPES } from '../request/body.ts';
+import { hasBody, JSON_TYPES } from '../request/body.ts';
 import { hasCurrentContent } from '../request/entity-tags.ts';
 import { readDocumentBody } from '../request/json-body.ts';
 import { preferredWaitSeconds } from '../request/prefer.ts';
@@ -188,10 +188,12 @@ export function registerStoredBackups(app: FastifyInstance, parts: StoredBackupR
 
   app.delete<Named>('/v1/admin/backups/:name', dataRoute('admin', deleteStoredBackup), async (request) => {
     const { paceWindowMs } = parts;
-    const bounds = { mediaTypes: JSON_TYPES, maxDocumentBytes: limits.maxDeleteBodyBytes, paceWindowMs };
-    checkDeleteRequest(JSON.parse(await readDocumentBody(request, bounds)));
     const { name } = request.params;
-    await backups().remove(name);
+    const found = backups();
+    const bounds = { mediaTypes: JSON_TYPES, maxDocumentBytes: limits.maxDeleteBodyBytes, paceWindowMs };
+    // Most clients send no body with DELETE. The answer then asks for the confirmation, not for JSON.
+    checkDeleteRequest(hasBody(request.raw) ? JSON.parse(await readDocumentBody(request, bounds)) : {});
+    await found.remove(name);
     return { name };
   });
 
