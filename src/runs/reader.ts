@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { CatalogueEntry, StoredBackups } from '../domain/backup-run.ts';
-import { LoomError } from '../errors.ts';
+import { isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { findBackup, toStoredBackup, writtenOf } from './catalogue.ts';
 import { withDeadline } from './deadline.ts';
@@ -35,10 +35,7 @@ export function createReader(parts: RunParts): Pick<StoredBackups, 'open' | 'ope
 }
 
 async function openNoting(parts: RunParts, entry: CatalogueEntry, open: () => Promise<Readable>): Promise<Readable> {
-  const note = async (error: Error): Promise<Error> => {
-    if (disproves(error)) await noteFound(parts, entry, error);
-    return error;
-  };
+  const note = async (error: Error): Promise<Error> => (disproves(error) ? noteFound(parts, entry, error) : error);
   try {
     return withFault(await open(), note);
   } catch (error) {
@@ -46,14 +43,19 @@ async function openNoting(parts: RunParts, entry: CatalogueEntry, open: () => Pr
   }
 }
 
-/** Notes a fault if the store is that of the catalogue. The reader waits for it, and receives the fault in any case. */
-async function noteFound(parts: RunParts, entry: CatalogueEntry, fault: LoomError): Promise<void> {
+/**
+ * Notes a fault that a reader has found, and returns the error for the reader. If this is not the store of the
+ * catalogue, for example because a volume is not mounted, the error says that, and nothing is noted.
+ */
+async function noteFound(parts: RunParts, entry: CatalogueEntry, fault: LoomError): Promise<LoomError> {
   try {
     await assertSameStore(parts, withDeadline(parts.store, limits.noteFaultTimeoutMs));
     await noteDifference(parts, entry, fault);
   } catch (error) {
+    if (isLoomError(error) && error.code === 'store_failed') return error;
     parts.log.warn({ err: error, backup: entry.name, code: fault.code }, 'the fault of a stored backup was not noted');
   }
+  return fault;
 }
 
 function noIdentity(name: string): LoomError {

@@ -71,12 +71,13 @@ describe.each(['in plain text', 'encrypted'])('a large stored backup %s', (form)
     expect(await at.ledger.readBackup(name)).toMatchObject({ proven_at: expect.any(String), fault: null });
   });
 
-  test('is refused as missing, which the catalogue notes only of its own store', async () => {
+  test('is missing, which the catalogue notes only of its own store. Another store says that it is another one', async () => {
     const marker = storeMarkerNameOf(at.node.stateKey);
     const id = await site.objects.read(marker);
     await site.objects.delete(name);
     await site.objects.write(marker, Buffer.from(writeStoreMarker(randomUUID())));
-    expect(await outcomeOf(readBytes())).toBe('stored_backup_missing');
+    for (const read of [readBytes, readText])
+      await expect(read()).rejects.toMatchObject({ code: 'store_failed', message: expect.stringContaining('mounted') });
     expect(await at.ledger.readBackup(name)).toMatchObject({ fault: null });
     await site.objects.write(marker, id);
     expect(await outcomeOf(readText())).toBe('stored_backup_missing');
