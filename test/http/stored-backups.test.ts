@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createMemoryBudgets } from '../../src/domain/memory.ts';
+import { limits } from '../../src/limits.ts';
 import { createFakeStoredBackups, type FakeStoredBackups, STORED_NAME } from '../setup/backups/fake-stored-backups.ts';
 import {
   asAdmin,
@@ -64,6 +66,22 @@ describe('the catalogue', () => {
       (open) => open === 0,
     );
     expect((await send('GET', `${URL}/absent`)).json()).toMatchObject({ status: 404, code: 'stored_backup_not_found' });
+  });
+
+  test('a download is refused while other answers use the memory of the node, and leaves no file open', async () => {
+    const memory = createMemoryBudgets(() => 0);
+    const other = memory.answers.open();
+    other.resize(limits.maxAnswersBytes);
+    const bare = createBareServer(server.store, testConfig(server.database.url), { storedBackups: backups, memory });
+    const download = () => inject(bare, { method: 'GET', url: `${URL}/${STORED_NAME}`, headers: asAdmin });
+    expect((await download()).json()).toMatchObject({ status: 503, code: 'node_busy' });
+    other.close();
+    expect((await download()).status).toBe(200);
+    await waitUntil(
+      async () => backups.openBodies() + memory.answers.usedBytes(),
+      (left) => left === 0,
+    );
+    await bare.close();
   });
 
   test('a deletion needs its confirmation, and happens once', async () => {
