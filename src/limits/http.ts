@@ -21,6 +21,9 @@ export const httpLimits = {
   commitMemoryFactor: 2,
   answerMemoryFactor: 3,
 
+  /** Bounds the buffers of a download of a stored backup: pieces of `fileReadBytes` on their way to the socket. */
+  storedDownloadBytes: 1.5 * MiB,
+
   /** Bounds the buffers of an open body: of the socket, the decoder and the scanner. A shorter body needs less. */
   openBodyBytes: 128 * KiB,
 

@@ -33,6 +33,9 @@ export const runLimits = {
   /** Bounds one deletion in the store, from its mark on. */
   deletionTimeoutMs: 30_000,
 
+  /** Bounds how long the reader of a damaged backup waits until the catalogue has noted the fault. */
+  noteFaultTimeoutMs: 10_000,
+
   /** Bounds the deletion of what an aborted run has written. The next sweep would do it. */
   removeOwnMs: 3_000,
 

@@ -13,7 +13,7 @@ import { limits } from '../limits.ts';
 import { withinDeadline } from './deadline.ts';
 import { runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
-import type { Provable } from './proof/proof.ts';
+import type { Openable } from './proof/open.ts';
 import { assertStoreHasId, claimStore } from './store-identity.ts';
 
 /**
@@ -24,7 +24,7 @@ export async function writeBackup(
   parts: RunParts,
   run: ClaimedRun,
   signal: AbortSignal,
-): Promise<{ backup: Provable; storeId: string; recordTaken: () => Promise<void> }> {
+): Promise<{ backup: Openable; storeId: string; recordTaken: () => Promise<void> }> {
   const { ledger, keys } = parts;
   const isEncrypted = keys.recipients.length > 0;
   const storeId = await claimStore(parts, signal);

@@ -6,7 +6,8 @@ import { findBackup, writtenOf } from './catalogue.ts';
 import { keepLease, type LeaseTiming, runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
 import type { Ping } from './ping.ts';
-import { disproves, type Proof, type ProofContext, type Provable, proveBackup } from './proof/proof.ts';
+import type { Openable } from './proof/open.ts';
+import { disproves, type Proof, type ProofContext, proveBackup } from './proof/proof.ts';
 import { applyRetention } from './retention.ts';
 import { assertSameStore, assertStoreHasId } from './store-identity.ts';
 
@@ -174,7 +175,7 @@ async function drill(parts: RunParts, run: ClaimedRun, signal: AbortSignal): Pro
 }
 
 /** Proves a backup. A fault counts only if the store is that of the catalogue, before and after. */
-async function proveInStore(parts: RunParts, backup: Provable, context: ProofContext): Promise<Proof> {
+async function proveInStore(parts: RunParts, backup: Openable, context: ProofContext): Promise<Proof> {
   await assertSameStore(parts, context.signal);
   try {
     return await proveBackup(parts, backup, context);

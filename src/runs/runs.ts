@@ -10,13 +10,13 @@ import type { ObjectStore } from '../domain/object-store.ts';
 import { LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import type { Log } from '../log.ts';
-import { findBackup, toStoredBackup, writtenOf } from './catalogue.ts';
+import { findBackup, toStoredBackup } from './catalogue.ts';
 import { deleteInTime, deleteObjects } from './deletion.ts';
 import type { LeaseTiming } from './lease.ts';
 import type { BackupVerbs, StoredKeys } from './parts.ts';
 import { createPing } from './ping.ts';
-import { openStored, openStoredText } from './proof/proof.ts';
-import { type Begun, createRunner, shuttingDown } from './runner.ts';
+import { createReader } from './reader.ts';
+import { type Begun, createRunner } from './runner.ts';
 import { createScheduler, type SchedulerTiming } from './scheduler.ts';
 import { storeShared } from './store-claim.ts';
 import { assertSameStore } from './store-identity.ts';
@@ -91,11 +91,7 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
     readRun: (id) => ledger.readRun(id),
     take: async () => toStarted(ledger, await runner.begin(() => ledger.claimNow('manual'))),
     drill: async (name) => toStarted(ledger, await runner.begin(() => ledger.claimNow('drill', name))),
-    open: async (name, signal) => {
-      const backup = await findBackup(ledger, name);
-      return { backup: toStoredBackup(backup), body: await openStored(parts, name, writtenOf(backup), signal) };
-    },
-    openPlain: (name, signal) => openStoredText(parts, name, signal),
+    ...createReader(parts),
     remove: async (name) => {
       const { isOwn } = await findBackup(ledger, name);
       await deleteInTime(parts, closing.signal, async (signal) => {
@@ -140,6 +136,13 @@ async function readRun(ledger: RunLedger, id: string): Promise<BackupRun> {
   const run = await ledger.readRun(id);
   if (run !== undefined) return run;
   throw new LoomError('run_not_found', `There is no run ${JSON.stringify(id)}. It may be too old to be kept.`);
+}
+
+function shuttingDown(): LoomError {
+  return new LoomError(
+    'draining',
+    'The node is shutting down. A deletion that has begun is finished by the next sweep.',
+  );
 }
 
 function stillNeeded(name: string): LoomError {

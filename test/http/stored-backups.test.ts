@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createMemoryBudgets } from '../../src/domain/memory.ts';
+import { limits } from '../../src/limits.ts';
 import { createFakeStoredBackups, type FakeStoredBackups, STORED_NAME } from '../setup/backups/fake-stored-backups.ts';
 import {
   asAdmin,
@@ -66,9 +68,26 @@ describe('the catalogue', () => {
     expect((await send('GET', `${URL}/absent`)).json()).toMatchObject({ status: 404, code: 'stored_backup_not_found' });
   });
 
+  test('a download is refused while other answers use the memory of the node, and leaves no file open', async () => {
+    const memory = createMemoryBudgets(() => 0);
+    const other = memory.answers.open();
+    other.resize(limits.maxAnswersBytes);
+    const bare = createBareServer(server.store, testConfig(server.database.url), { storedBackups: backups, memory });
+    const download = () => inject(bare, { method: 'GET', url: `${URL}/${STORED_NAME}`, headers: asAdmin });
+    expect((await download()).json()).toMatchObject({ status: 503, code: 'node_busy' });
+    other.close();
+    expect((await download()).status).toBe(200);
+    await waitUntil(
+      async () => backups.openBodies() + memory.answers.usedBytes(),
+      (left) => left === 0,
+    );
+    await bare.close();
+  });
+
   test('a deletion needs its confirmation, and happens once', async () => {
     const remove = (name: string, body?: string) => send('DELETE', `${URL}/${name}`, {}, body);
-    expect((await remove(STORED_NAME)).json().code).toBe('invalid_json');
+    expect((await remove(STORED_NAME)).json().code).toBe('confirm_missing');
+    expect((await remove(STORED_NAME, ' ')).json().code).toBe('invalid_json');
     expect((await remove(STORED_NAME, '{}')).json().code).toBe('confirm_missing');
     expect((await remove(STORED_NAME, '[]')).json().code).toBe('invalid_delete_request');
     const unknown = await remove(STORED_NAME, '{"confirm":"delete","force":true}');
@@ -101,13 +120,16 @@ describe('runs', () => {
     expect((await send('GET', `${URL}/runs?limit=1`)).json().runs).toMatchObject([{ id }]);
   });
 
-  test('a client that prefers to wait gets the ended run, whatever its outcome', async () => {
-    const waiting = send('POST', `${URL}/${NEWEST}/drill`, { prefer: 'respond-async, wait=60' });
+  test.each([
+    ['respond-async, wait=60', 'wait=60'],
+    ['wait=99999999999999999999', 'wait=600'],
+  ])('a client that prefers to wait (%s) gets the ended run, whatever its outcome', async (prefer, applied) => {
+    const waiting = send('POST', `${URL}/${NEWEST}/drill`, { prefer });
     await Promise.race([waiting, backups.nextRun()]);
     backups.endRun({ outcome: 'verified' });
     const answer = await waiting;
     expect(answer.status).toBe(200);
-    expect(answer.headers['preference-applied']).toBe('wait=60');
+    expect(answer.headers['preference-applied']).toBe(applied);
     expect(answer.json()).toMatchObject({ kind: 'drill', outcome: 'verified', name: NEWEST });
   });
 
@@ -150,11 +172,10 @@ test('without a store, each route names the variable, and status and metrics hav
   ] as const;
   for (const [method, url] of requests) {
     const headers = { ...asAdmin, 'content-type': 'application/json' };
-    const body = method === 'DELETE' ? { body: '{"confirm":"delete"}' } : {};
-    const answer = await inject(bare, { method, url, headers, ...body });
+    const answer = await inject(bare, { method, url, headers });
     expect(answer.json(), url).toMatchObject({ status: 409, code: 'store_not_configured' });
     expect(answer.json().detail).toContain('LOOM_BACKUP_STORE');
-    expect((await inject(bare, { method, url, headers: asClient, ...body })).status, url).toBe(403);
+    expect((await inject(bare, { method, url, headers: asClient })).status, url).toBe(403);
   }
   expect(
     (await inject(bare, { method: 'GET', url: '/v1/admin/status', headers: asAdmin })).json().stored_backups,

@@ -4,7 +4,15 @@ import { isLoomError, type LoomError } from '../../errors.ts';
 import { toProblem } from '../reply/problem.ts';
 
 /** Lists headers of a successful answer that a route may have set before it failed. */
-const headersOfSuccess = ['etag', 'last-modified', 'location', 'content-disposition', 'content-encoding', 'vary'];
+const headersOfSuccess = [
+  'etag',
+  'last-modified',
+  'location',
+  'content-disposition',
+  'content-encoding',
+  'accept-ranges',
+  'vary',
+];
 
 /** Logs the cause of a failed request, once for many requests. */
 export type ReportFailure = (error: LoomError) => void;

@@ -8,7 +8,7 @@ import { limits } from '../../limits.ts';
 export function preferredWaitSeconds({ headers }: FastifyRequest): number | undefined {
   const given = [headers.prefer ?? ''].flat().join(',');
   for (const preference of given.split(',', limits.maxHeaderElements)) {
-    const [, seconds] = /^\s*wait\s*=\s*"?(\d{1,9})"?\s*(;|$)/i.exec(preference) ?? [];
+    const [, seconds] = /^\s*wait\s*=\s*"?(\d+)"?\s*(;|$)/i.exec(preference) ?? [];
     if (seconds !== undefined) return Math.min(Number(seconds), limits.maxPreferredWaitSeconds);
   }
   return undefined;

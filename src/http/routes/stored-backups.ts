@@ -1,3 +1,4 @@
+import { type Readable, Transform } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { z } from 'zod';
@@ -13,6 +14,7 @@ import {
   storedBackupPageSchema,
   storeNotConfigured,
 } from '../../domain/backup-run.ts';
+import type { MemoryShare } from '../../domain/memory.ts';
 import { deleteRequestSchema } from '../../domain/request.ts';
 import { LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
@@ -20,7 +22,7 @@ import { jsonBody, storedBackup } from '../openapi/codes.ts';
 import { storedBytesSchema } from '../openapi/components.ts';
 import { jsonAnswer, NOT_MODIFIED, type Operation } from '../openapi/operation.ts';
 import { abortSignalOf, closeAfterAnswer, sendStream } from '../reply/stream.ts';
-import { JSON_TYPES } from '../request/body.ts';
+import { hasBody, JSON_TYPES } from '../request/body.ts';
 import { hasCurrentContent } from '../request/entity-tags.ts';
 import { readDocumentBody } from '../request/json-body.ts';
 import { preferredWaitSeconds } from '../request/prefer.ts';
@@ -186,26 +188,45 @@ export function registerStoredBackups(app: FastifyInstance, parts: StoredBackupR
       const { backup, body } = await backups().open(request.params.name, abortSignalOf(reply));
       closeAfterAnswer(reply, body);
       const { sha256 } = backup;
-      const isCurrent = sha256 !== null && hasCurrentContent(request.headers, `"${sha256}"`);
-      if (isCurrent) reply.code(304).header('etag', `"${sha256}"`);
-      else reply.headers(headersOf(backup));
-      if (isCurrent || request.method === 'HEAD') return reply.send();
-      return await sendStream(reply, body);
+      if (sha256 !== null && hasCurrentContent(request.headers, `"${sha256}"`)) {
+        return reply.code(304).header('etag', `"${sha256}"`).send();
+      }
+      if (request.method === 'HEAD') return reply.headers(headersOf(backup)).send();
+      const counter = chargeDownload(request.memory.answer, backup, body);
+      reply.headers(headersOf(backup));
+      return await sendStream(reply, body, { beforeEnd: counter });
     },
   });
 
   app.delete<Named>('/v1/admin/backups/:name', dataRoute('admin', deleteStoredBackup), async (request) => {
     const { paceWindowMs } = parts;
-    const bounds = { mediaTypes: JSON_TYPES, maxDocumentBytes: limits.maxDeleteBodyBytes, paceWindowMs };
-    checkDeleteRequest(JSON.parse(await readDocumentBody(request, bounds)));
     const { name } = request.params;
-    await backups().remove(name);
+    const found = backups();
+    const bounds = { mediaTypes: JSON_TYPES, maxDocumentBytes: limits.maxDeleteBodyBytes, paceWindowMs };
+    // Most clients send no body with DELETE. The answer then asks for the confirmation, not for JSON.
+    checkDeleteRequest(hasBody(request.raw) ? JSON.parse(await readDocumentBody(request, bounds)) : {});
+    await found.remove(name);
     return { name };
   });
 
   app.post<Named>('/v1/admin/backups/:name/drill', dataRoute('admin', drillStoredBackup), async (request, reply) =>
     sendRun(request, reply, await backups().drill(request.params.name)),
   );
+}
+
+/**
+ * Charges the buffers of a download, and returns a stream that counts what the client takes. If others need the memory
+ * and this client is slow, the download breaks off.
+ */
+function chargeDownload(share: MemoryShare, { bytes }: StoredBackup, body: Readable): Transform {
+  share.resize(Math.min(limits.answerMemoryFactor * (bytes ?? 0), limits.storedDownloadBytes));
+  share.makeReclaimable((error) => body.destroy(error));
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      share.countMoved(chunk.length);
+      done(null, chunk);
+    },
+  });
 }
 
 /** Answers 202 with the run, or 200 if it ends while the client prefers to wait. It goes on without the client. */
