@@ -72,8 +72,10 @@ export function createFingerprints(): Fingerprints {
     heldBytes: () => blocks * BLOCK * Float64Array.BYTES_PER_ELEMENT,
     repeated: async (pause) => {
       const repeated = new Set<number>();
+      // One for all groups: an array for each would wait for the garbage collection.
+      const room = new Float64Array(counts.reduce((most, count) => Math.max(most, count), 0));
       for (const [group, parts] of groups.entries()) {
-        const sorted = join(parts, counts[group] as number).sort();
+        const sorted = join(parts, room.subarray(0, counts[group])).sort();
         for (let index = 1; index < sorted.length; index += 1) {
           if (sorted[index] === sorted[index - 1]) repeated.add(sorted[index] as number);
         }
@@ -85,8 +87,11 @@ export function createFingerprints(): Fingerprints {
   };
 }
 
-function join(blocks: Float64Array[], count: number): Float64Array {
-  const all = new Float64Array(blocks.length * BLOCK);
-  for (const [index, block] of blocks.entries()) all.set(block, index * BLOCK);
-  return all.subarray(0, count);
+/** Copies the fingerprints of full blocks, and of one that need not be full, into `target`. Returns it. */
+function join(blocks: Float64Array[], target: Float64Array): Float64Array {
+  for (const [index, block] of blocks.entries()) {
+    const start = index * BLOCK;
+    target.set(block.subarray(0, target.length - start), start);
+  }
+  return target;
 }

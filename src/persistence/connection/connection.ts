@@ -5,6 +5,7 @@ import { copyLines, copyRows, type RowBlock } from './copy.ts';
 import { type CopyIn, type CopyTarget, openCopyIn } from './copy-in.ts';
 import { throwDatabaseError } from './faults.ts';
 import type { Watch } from './watch.ts';
+import { createPoliteYielder, createYielder, type Yielder } from './yielder.ts';
 
 /** Defines the verbs for statements whose result fits in memory. Every verb rejects with a LoomError. */
 export interface Queries {
@@ -33,6 +34,8 @@ export interface Connection extends Queries {
   copyRows(query: string, options?: { onLongLine?: (bytes: number) => Promise<void> }): AsyncGenerator<RowBlock>;
   /** Opens `copy … from stdin`. Call no other verb until the copy has ended or was aborted. */
   openCopyIn(target: CopyTarget): CopyIn;
+  /** Creates the yielder of a stream to this connection. A patient one yields to the users of other connections. */
+  createYielder(options?: { isPatient?: boolean | undefined }): Yielder;
   /** Closes the connection at once. Pending verbs reject, and PostgreSQL rolls back the transaction. */
   cut(): void;
 }
@@ -55,6 +58,7 @@ export function createConnection(
     copyOut: (query, { onLongLine } = {}) => copyLines(client, query, { onLongLine, countOthers }),
     copyRows: (query, { onLongLine } = {}) => copyRows(client, query, { onLongLine, countOthers }),
     openCopyIn: (target) => openCopyIn(client, target),
+    createYielder: ({ isPatient = false } = {}) => (isPatient ? createPoliteYielder(countOthers) : createYielder()),
     cut: () => cutClient(client),
   };
 }

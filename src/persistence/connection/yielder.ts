@@ -1,13 +1,17 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { countStreamedBytes } from '../../young-generation.ts';
 
 /** Bounds the bytes of one turn. With 32 times as much, `/ready` was late in the transfer benchmark. */
 const BYTES_PER_TURN = 256 * 1024;
+
+/** Is called with the bytes of each chunk of a long stream, and awaited. */
+export type Yielder = (bytes: number) => Promise<void> | undefined;
 
 /**
  * Creates a function to call and await after each chunk of a long stream. Node reads up to 32 chunks of a fast socket
  * in one turn of the event loop. Processing them all at once would delay other requests.
  */
-export function createYielder(): (bytes: number) => Promise<void> | undefined {
+export function createYielder(): Yielder {
   return afterEach(BYTES_PER_TURN, () => nextTurn());
 }
 
@@ -30,10 +34,7 @@ const realWaits: Waits = { nextTurn: () => nextTurn(), sleep: (ms) => sleep(ms) 
  * stream also pauses, which leaves the processors of the node and of PostgreSQL to them. `countOthers` returns how many
  * there have been so far.
  */
-export function createPoliteYielder(
-  countOthers: () => number,
-  waits = realWaits,
-): (bytes: number) => Promise<void> | undefined {
+export function createPoliteYielder(countOthers: () => number, waits = realWaits): Yielder {
   let others = countOthers();
   let turnsToPause = 0;
   return afterEach(BYTES_PER_TURN, async () => {
@@ -46,11 +47,12 @@ export function createPoliteYielder(
 }
 
 /** Calls `wait` each time that so many bytes have been processed. */
-function afterEach(bytesPerTurn: number, wait: () => Promise<void>): (bytes: number) => Promise<void> | undefined {
+function afterEach(bytesPerTurn: number, wait: () => Promise<void>): Yielder {
   let processedBytes = 0;
   return (bytes) => {
     processedBytes += bytes;
     if (processedBytes < bytesPerTurn) return undefined;
+    countStreamedBytes(processedBytes);
     processedBytes = 0;
     return wait();
   };

@@ -94,6 +94,7 @@ async function receive(connection: Connection, body: Readable, run: RestoreRun) 
   const decoded = await stageBackup(connection, body, {
     progress,
     memory,
+    isPatient: run.isPatient,
     onBegin: async (members) => {
       if (members.dry_run === true) progress.becomePlan();
       await lockTarget(connection, stateKey, members);

@@ -13,7 +13,7 @@ import { limits } from '../../limits.ts';
 import type { Progress } from '../activity/operations.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 import type { CopyIn, CopyTarget } from '../connection/copy-in.ts';
-import { createYielder } from '../connection/yielder.ts';
+import type { Yielder } from '../connection/yielder.ts';
 import { createEntryStager, type EntryStager, entryColumns, type StagedEntries } from './stage-entries.ts';
 
 /** Makes an analysis read some thousand of the staged entries: the seqs have no gaps. */
@@ -97,6 +97,7 @@ export interface StageOptions {
   progress: Progress;
   /** The memory of the body. Without it, nothing bounds the memory of this restore. */
   memory?: OperationContext['memory'];
+  isPatient: boolean | undefined;
   /** Called once, before anything is staged, with the members of the request that the first chunk contains. */
   onBegin(request: Record<string, unknown>): Promise<void>;
   /** Called with the whole body. Opens the stored backup that it names; undefined if the body has the backup. */
@@ -116,7 +117,7 @@ export async function stageBackup(connection: Connection, body: Readable, option
   const decoder = createRestoreDecoder();
   const entries = createEntryStager();
   const copier = createCopier(connection, entries);
-  const stage = createStager(entries, copier, options);
+  const stage = createStager(entries, copier, { ...options, yieldAfter: connection.createYielder(options) });
   let hasBegun = false;
   try {
     const decoded = await stage(body, decoder, async () => {
@@ -158,9 +159,8 @@ type Stage = ReturnType<typeof createStager>;
 function createStager(
   entries: EntryStager,
   copier: ReturnType<typeof createCopier>,
-  { progress, memory }: Pick<StageOptions, 'progress' | 'memory'>,
+  { progress, memory, yieldAfter }: Pick<StageOptions, 'progress' | 'memory'> & { yieldAfter: Yielder },
 ) {
-  const yieldAfter = createYielder();
   return async <Whole>(text: Readable, decoder: Decoder<Whole>, beforeItems?: () => Promise<void>): Promise<Whole> => {
     for await (const chunk of text.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       progress.count({ bytes: chunk.length });

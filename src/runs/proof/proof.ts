@@ -113,7 +113,7 @@ async function restoreStored(
   );
   const caller = { actor: 'admin', actorName: 'LOOM' } as const;
   try {
-    const report = await parts.verbs.restore(body, { requestId, signal, caller });
+    const report = await parts.verbs.restore(body, { requestId, signal, caller, isPatient: true });
     return { report, manifest: manifest() };
   } finally {
     body.destroy();

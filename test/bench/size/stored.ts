@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createEphemeralKey } from '../../../src/backup/stored/encryption.ts';
@@ -45,8 +45,9 @@ async function measure(
   label: string,
   settings: Record<string, string>,
 ): Promise<Figure[]> {
+  // Both nodes share the database, so they need the store that its catalogue describes.
   const directory = join(server.directory, 'store');
-  await mkdir(directory);
+  await mkdir(directory, { recursive: true });
   const env = { LOOM_BACKUP_STORE: `file://${directory}`, LOOM_DRILL_SCHEDULE: '0 0 1 1 *', ...settings };
   // Without an earlier run, the node would begin one by itself.
   const node = await server.startNode(databaseUrl, { ...env, LOOM_BACKUP_SCHEDULE: '0 0 1 1 *' });
@@ -71,7 +72,6 @@ async function measure(
     ];
   } finally {
     await node.stop();
-    await rm(directory, { recursive: true });
   }
 }
 
@@ -81,6 +81,7 @@ interface StoredStatus {
   last_success_at: string | null;
   last_bytes: number;
   last_restore_seconds: number;
+  last_failure: object | null;
 }
 
 async function readStatus(url: string): Promise<StoredStatus> {
@@ -106,7 +107,7 @@ async function takeBackup(url: string): Promise<{ bytes: number; restoreSeconds:
     await sleep(POLL_MS);
     const status = await readStatus(url);
     if (status.running?.length !== 0) continue;
-    if (status.last_success_at === before) throw new Error('the run failed: see the log of the node');
+    if (status.last_success_at === before) throw new Error(`the run failed: ${JSON.stringify(status.last_failure)}`);
     return { bytes: status.last_bytes, restoreSeconds: status.last_restore_seconds };
   }
 }
