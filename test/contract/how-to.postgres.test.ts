@@ -9,7 +9,7 @@ import { jsonOf, openShell, type PageStep, readPage, type Shell } from './rules/
 const TOKEN = 'admin-token-of-the-how-to-pages';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const database = {
-  'psql ': `node --import ${import.meta.resolve('tsx')} ${root}test/contract/rules/psql.ts `,
+  'psql ': `node ${root}test/contract/rules/psql.mjs `,
   'docs/verify-chain.sql': `${root}docs/verify-chain.sql`,
 };
 

@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, inject, test } from 'vitest';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/dev/postgres.ts';
 import { isRoot, startOfProcess, waitForEnd } from '../../src/dev/processes.ts';
+import { copyCluster } from '../setup/server/blank-cluster.ts';
 import { childrenOf } from '../setup/server/processes.ts';
 
 let scratch: string;
@@ -21,6 +22,14 @@ beforeEach(async () => {
   dataDirectory = join(scratch, 'data');
   started = [];
 });
+/** Puts a cluster there, for tests that need none of their own: `initdb` takes most of the CPU time of a start. */
+async function copyBlankCluster(to = dataDirectory): Promise<void> {
+  const blank = inject('blankCluster');
+  if (blank === undefined) return;
+  await mkdir(to);
+  await copyCluster(blank, to);
+}
+
 afterEach(async () => {
   for (const server of started) await server.stop();
   await rm(scratch, { recursive: true, force: true });
@@ -39,6 +48,7 @@ test('data and password survive a restart, and the server listens on this machin
 });
 
 test('a wrong password is refused', async () => {
+  await copyBlankCluster();
   const server = await start({ persistent: false });
   const url = new URL(server.url);
   url.password = 'guess';
@@ -46,6 +56,7 @@ test('a wrong password is refused', async () => {
 });
 
 test('stop removes data that is not persistent, and the server can read its own files', async () => {
+  await copyBlankCluster();
   const server = await start({ persistent: false, files: { 'extra.conf': `work_mem = '7MB'` }, settings: {} });
   expect(await ask(server.url, `select pg_read_file('extra.conf') as answer`)).toBe(`work_mem = '7MB'`);
   await server.stop();
@@ -53,11 +64,13 @@ test('stop removes data that is not persistent, and the server can read its own 
 });
 
 test('a second server on the same data is refused, with the pid of the first owner', async () => {
+  await copyBlankCluster();
   await start({ persistent: true });
   await expect(start({ persistent: true })).rejects.toThrow(`in use by process ${process.pid}`);
 });
 
 test('a port in use is a clear error and does not block the next start', async () => {
+  for (const name of ['data', 'other']) await copyBlankCluster(join(scratch, name));
   const other = await startEmbeddedPostgres({ dataDirectory: join(scratch, 'other'), persistent: false });
   started.push(other);
   await expect(start({ persistent: true, port: other.port })).rejects.toThrow(`Port ${other.port} is in use`);
@@ -65,6 +78,7 @@ test('a port in use is a clear error and does not block the next start', async (
 });
 
 test('a server that does not start is an error with the end of its log', async () => {
+  await copyBlankCluster();
   await expect(start({ persistent: false, settings: { work_mem: 'plenty' } })).rejects.toThrow(
     'invalid value for parameter "work_mem"',
   );
@@ -72,6 +86,7 @@ test('a server that does not start is an error with the end of its log', async (
 });
 
 test('a server ends when its starter is killed, and data that is not persistent is removed', async () => {
+  await copyBlankCluster();
   const { child, pid } = await startInOtherProcess('false');
   child.kill('SIGKILL');
   expect(await waitForEnd(pid, 20_000)).toBe(true);
@@ -79,6 +94,7 @@ test('a server ends when its starter is killed, and data that is not persistent 
 });
 
 test('the next start ends a server whose starter and guard were killed, and uses its data', async () => {
+  await copyBlankCluster();
   const { child, pid, url } = await startInOtherProcess('true');
   await ask(url, 'create table kept (id int)');
   const guards = (await childrenOf(child.pid ?? 0)).filter((one) => one !== pid);
@@ -92,6 +108,7 @@ test('the next start ends a server whose starter and guard were killed, and uses
 });
 
 test('stale marks that name other running processes do not block a start or end those processes', async () => {
+  await copyBlankCluster();
   const first = await start({ persistent: true });
   const cluster = join(first.dataDirectory, 'cluster');
   await first.stop();

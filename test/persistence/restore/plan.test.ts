@@ -86,7 +86,7 @@ function withoutManifest(text: string): string {
 
 type Pair = typeof pair extends fc.Arbitrary<infer One> ? One : never;
 
-const PAIRS = rounds({ quick: 10, full: 300 });
+const PAIRS = rounds({ quick: 6, full: 300 });
 const put = (name: string, json: string): Step => ({ do: 'put', name, json });
 const plain = { common: [], theirs: [], ours: [], replaceState: true, truncate: false } as const;
 

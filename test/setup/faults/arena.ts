@@ -63,8 +63,9 @@ export interface Arena {
   close(): Promise<void>;
 }
 
-const DOCUMENTS = 600;
-const ENTRIES = 120;
+/** At full depth, an operation takes long enough for kills at many moments. A quick run kills before and after it. */
+const DOCUMENTS = rounds({ quick: 150, full: 600 });
+const ENTRIES = rounds({ quick: 30, full: 120 });
 
 /** Starts a private server with a history, on which a test can kill nodes and server processes. */
 export async function openArena(): Promise<Arena> {

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
-import { readDepth } from '../depth.ts';
+import { type Depth, readDepth } from '../depth.ts';
 import { type BuiltProgram, buildProgram, buildRecorder, bundleProgram } from '../node/built.ts';
 import { usesPooler } from '../roles/pooled.ts';
 import { createTestRoles, usesRoles } from '../roles/roles.ts';
@@ -42,15 +42,24 @@ declare module 'vitest' {
  */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const depth = readDepth(project.config.env?.LOOM_TEST_DEPTH);
-  const server = await findTestServer(depth);
+  // The build and the server take seconds before the first test, and neither needs the other.
+  const building = buildPrograms(depth);
+  building.catch(() => undefined);
+  const removeProgram = async (): Promise<void> => {
+    const built = await building.catch(() => undefined);
+    await built?.program.remove();
+  };
+  const server = await findTestServer(depth).catch(async (error: unknown) => {
+    await removeProgram();
+    throw error;
+  });
   const databasePrefix = `loom_test_${randomBytes(4).toString('hex')}_`;
   const templateDatabase = `${databasePrefix}template`;
-  let program: BuiltProgram | undefined;
   let roles: PreparedRoles | undefined;
   const pooler = usesPooler ? await startServerPooler(server.url) : undefined;
   const tearDown = async (): Promise<void> => {
     try {
-      await program?.remove();
+      await removeProgram();
       await pooler?.stop();
       if (server.outlivesRun) {
         await dropDatabases(server.url, databasePrefix);
@@ -61,15 +70,15 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     }
   };
   try {
-    program = await buildProgram();
     await query(server.url, `create database ${templateDatabase} template template0 encoding 'UTF8'`);
     await applyMigrations(databaseUrl(server.url, templateDatabase));
     if (usesRoles) roles = await prepareRoles(databaseUrl(server.url, templateDatabase));
     // PostgreSQL cannot clone a database that has connections.
     await query(server.url, `alter database ${templateDatabase} with allow_connections false`);
+    const { program, recorder, programEntry } = await building;
     project.provide('builtEntry', program.entry);
-    project.provide('answerRecorder', await buildRecorder(program));
-    project.provide('programEntry', depth === 'full' ? program.entry : await bundleProgram(program));
+    project.provide('answerRecorder', recorder);
+    project.provide('programEntry', programEntry);
   } catch (error) {
     await tearDown();
     throw error;
@@ -82,6 +91,25 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   project.provide('ownerRole', roles?.owner);
   project.provide('pooledPort', pooler?.port);
   return tearDown;
+}
+
+interface Programs {
+  program: BuiltProgram;
+  /** Path of the file that records the answers of a node. */
+  recorder: string;
+  /** Path of the `main.js` that tests start. */
+  programEntry: string;
+}
+
+async function buildPrograms(depth: Depth): Promise<Programs> {
+  const program = await buildProgram();
+  try {
+    const recorder = await buildRecorder(program);
+    return { program, recorder, programEntry: depth === 'full' ? program.entry : await bundleProgram(program) };
+  } catch (error) {
+    await program.remove();
+    throw error;
+  }
 }
 
 interface PreparedRoles {
