@@ -247,7 +247,7 @@ function alreadyRunning(): LoomError {
 }
 
 /** Creates the error that ends what a closing node is doing. */
-export function shuttingDown(): LoomError {
+function shuttingDown(): LoomError {
   return new LoomError('draining', 'The node is shutting down. Another node takes over its run.', {
     retryAfterSeconds: 1,
   });
