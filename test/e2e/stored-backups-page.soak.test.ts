@@ -106,7 +106,7 @@ function firstProof(machine: Machine) {
 }
 
 test.each([
-  ['file', 'aws s3'],
+  ['file', '"aws s3 '],
   ['s3', '/mnt/loom-backups'],
 ] as const)(
   'what the page says of %s brings a lost database back from nothing but the store and the key',

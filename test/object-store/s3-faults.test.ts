@@ -245,6 +245,25 @@ test('a reader may pause for longer than a service may', async () => {
   await raw.delete('paused');
 });
 
+test('a clock that has just been set right fails no verb', async () => {
+  const once = raw.open({ maxAttempts: 1 });
+  for (const { call } of verbs) {
+    await raw.write('kept', small);
+    // The service refuses the time of the next request, whatever it is.
+    raw.proxy.inject({ fault: 'skewed', times: 1 });
+    await call(once);
+    raw.proxy.inject(undefined);
+    for (const name of await raw.names()) await raw.delete(name);
+  }
+  for (const method of ['HEAD', 'POST']) {
+    raw.proxy.inject({ fault: 'skewed', times: 1, when: (request) => request.method === method });
+    await put(once, 'large', large);
+    raw.proxy.inject(undefined);
+    await raw.delete('large');
+  }
+  await once.close();
+});
+
 describe('a key without a right', () => {
   test('to delete: the checks leave one object, and delete it once they may', async () => {
     raw.proxy.inject({ fault: 'refused', when: ({ method }) => method === 'DELETE' });

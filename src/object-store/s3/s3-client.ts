@@ -78,7 +78,7 @@ async function loadClient(options: S3StoreOptions, bounds: S3Bounds): Promise<S3
     ...(endpoint !== undefined && { endpoint, forcePathStyle: true }),
     ...(region !== undefined && { region }),
     ...(credentials !== undefined && { credentials }),
-    // The newer checksums of AWS are unknown to R2, Ceph and older MinIO. A put sends the MD5, which all of them check.
+    // The newer checksums of AWS are unknown to R2, Ceph and older MinIO. A put sends the MD5 instead.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
     // A service or proxy that ignores "Expect: 100-continue" would keep each part waiting.

@@ -15,10 +15,24 @@ export async function request<T>(
 ): Promise<T> {
   signal.throwIfAborted();
   try {
-    return await call(await bucket.load(), { abortSignal: signal });
+    const s3 = await bucket.load();
+    return await withRightClock(() => call(s3, { abortSignal: signal }));
   } catch (error) {
     signal.throwIfAborted();
     throw toS3Fault(error, doing, bucket.options);
+  }
+}
+
+/**
+ * Sends a request again whose time the service finds wrong. The client takes the time of each answer over, but repeats
+ * the request only while the clock of the machine is wrong, and not when it has just been set right.
+ */
+export async function withRightClock<T>(send: () => Promise<T>): Promise<T> {
+  try {
+    return await send();
+  } catch (error) {
+    if (error instanceof Error && error.name === 'RequestTimeTooSkewed') return await send();
+    throw error;
   }
 }
 
@@ -53,21 +67,16 @@ export type FoundObject = StoredObject & { token: string | undefined };
 
 export async function headObject(bucket: Bucket, name: string, signal: AbortSignal): Promise<FoundObject | undefined> {
   const doing = `look at ${JSON.stringify(name)}`;
-  const { found, refusal } = await request(bucket, doing, signal, async ({ sdk, client }, options) => {
-    const command = new sdk.HeadObjectCommand({ Bucket: bucket.options.bucket, Key: bucket.keyOf(name) });
-    try {
-      return { found: await client.send(command, options), refusal: undefined };
-    } catch (error) {
-      if (statusOf(error) === undefined) throw error;
-      return { found: undefined, refusal: error };
-    }
-  });
+  let { found, refusal } = await tryHead(bucket, { doing, name }, signal);
   if (found === undefined) {
     // An answer to HEAD has no body, so it tells neither a missing object from a missing bucket, nor why it refuses.
     await readPage(bucket, { doing, prefix: bucket.keyOf(name), maxKeys: 1 }, signal);
     if (statusOf(refusal) === 404) return undefined;
-    throw toS3Fault(refusal, doing, bucket.options);
+    // The list may have corrected the time of the requests.
+    ({ found, refusal } = await tryHead(bucket, { doing, name }, signal));
+    if (found === undefined && statusOf(refusal) === 404) return undefined;
   }
+  if (found === undefined) throw toS3Fault(refusal, doing, bucket.options);
   const { ContentLength: bytes, LastModified: modifiedAt } = found;
   if (bytes === undefined || modifiedAt === undefined) throw answeredOtherwise(doing);
   return {
@@ -76,6 +85,19 @@ export async function headObject(bucket: Bucket, name: string, signal: AbortSign
     modifiedAt,
     token: found.Metadata?.[TOKEN],
   };
+}
+
+/** Asks for an object. Returns the error of an answer, and throws any other. */
+async function tryHead(bucket: Bucket, { doing, name }: { doing: string; name: string }, signal: AbortSignal) {
+  return await request(bucket, doing, signal, async ({ sdk, client }, options) => {
+    const command = new sdk.HeadObjectCommand({ Bucket: bucket.options.bucket, Key: bucket.keyOf(name) });
+    try {
+      return { found: await client.send(command, options), refusal: undefined };
+    } catch (error) {
+      if (statusOf(error) === undefined) throw error;
+      return { found: undefined, refusal: error };
+    }
+  });
 }
 
 /** Names the metadata of an object with the random text of its writer. */

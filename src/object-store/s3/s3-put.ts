@@ -7,7 +7,7 @@ import { limits } from '../../limits.ts';
 import { nameIsTaken } from '../names.ts';
 import type { Bucket, S3 } from './s3-client.ts';
 import { statusOf, toS3Fault } from './s3-faults.ts';
-import { deleteObject, headObject, request, TOKEN } from './s3-objects.ts';
+import { deleteObject, headObject, request, TOKEN, withRightClock } from './s3-objects.ts';
 
 interface Write {
   name: string;
@@ -103,8 +103,8 @@ function measure(content: Readable, signal: AbortSignal) {
 }
 
 /**
- * Creates the client of one upload. It aborts requests with the signal, adds the MD5 of each part, which every service
- * checks, and ends the content as soon as a request has failed.
+ * Creates the client of one upload. It aborts requests with the signal, adds the MD5 of each part, and ends the content
+ * as soon as a request has failed.
  */
 function createSender({ sdk, client }: S3, stop: () => void, signal: AbortSignal): S3Client {
   const sender: S3Client = Object.create(client);
@@ -119,7 +119,7 @@ function createSender({ sdk, client }: S3, stop: () => void, signal: AbortSignal
       if (Body instanceof Uint8Array) command.input.ContentMD5 = createHash('md5').update(Body).digest('base64');
     }
     try {
-      return await client.send(command, { abortSignal: signal });
+      return await withRightClock(() => client.send(command, { abortSignal: signal }));
     } catch (error) {
       stop();
       throw error;

@@ -87,8 +87,9 @@ export interface S3TestStore extends TestStore {
 
 const usualBounds: S3Bounds = { idleTimeoutMs: 10_000, requestTimeoutMs: 20_000, maxAttempts: 2 };
 
-export async function createS3TestStore(): Promise<S3TestStore> {
-  const service = await startS3Service();
+/** Creates a store in the service of the run, or in that of `url`. */
+export async function createS3TestStore(url?: string): Promise<S3TestStore> {
+  const service = await startS3Service(url);
   const proxy = await startFaultProxy(service.endpoint, { completes: service.kind === 's3rver' });
   const { bucket, credentials } = service;
   // Tests of several processes may share the bucket.

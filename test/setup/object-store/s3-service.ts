@@ -15,12 +15,11 @@ export interface S3Service {
 }
 
 /**
- * Starts an S3 service, or uses the one of `LOOM_TEST_S3_URL`, such as `http://key:secret@127.0.0.1:9000/bucket`. Each
- * test has its own prefix there. Without it, the service is MinIO in a container if Docker answers, and else `s3rver`
- * in this process.
+ * Starts an S3 service, or uses a given one, by default that of `LOOM_TEST_S3_URL`, such as
+ * `http://key:secret@127.0.0.1:9000/bucket`. Each test has its own prefix there. Without one, the service is MinIO in a
+ * container if Docker answers, and else `s3rver` in this process.
  */
-export async function startS3Service(): Promise<S3Service> {
-  const given = process.env.LOOM_TEST_S3_URL;
+export async function startS3Service(given = process.env.LOOM_TEST_S3_URL): Promise<S3Service> {
   if (given !== undefined && given !== '') return useGiven(new URL(given));
   return dockerAnswers() ? await startMinio() : await startS3rver();
 }
