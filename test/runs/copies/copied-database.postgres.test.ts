@@ -64,7 +64,9 @@ describe.each(storeKinds.slice(0, rounds({ quick: 1, full: 2 })))(
       cleanups.push(copy.drop);
     });
 
-    test('and its original delete nothing of each other, say what is wrong, and go on with a store each', { timeout: 240_000 }, async () => {
+    test('and its original delete nothing of each other, say what is wrong, and go on with a store each', {
+      timeout: 240_000,
+    }, async () => {
       const deleted = { original: new Set<string>(), copy: new Set<string>() };
       const original = await openOn(site.database.url, noting(site.objects.open(), deleted.original));
       let copied = await openOn(copy.url, noting(site.objects.open(), deleted.copy));
