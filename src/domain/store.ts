@@ -79,7 +79,7 @@ export interface ChangeContext extends OperationContext {
 export interface RestoreContext extends ChangeContext {
   /** Opens a stored backup as the text of a backup. Undefined without a store. */
   openStored?: ((name: string, signal: AbortSignal) => Promise<Readable>) | undefined;
-  /** Says that nobody waits for this restore: it gives way to commits, as a backup does. */
+  /** Says that nobody waits for this restore: it yields to commits, as a backup does. */
   isPatient?: boolean;
 }
 

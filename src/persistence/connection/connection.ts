@@ -34,7 +34,7 @@ export interface Connection extends Queries {
   copyRows(query: string, options?: { onLongLine?: (bytes: number) => Promise<void> }): AsyncGenerator<RowBlock>;
   /** Opens `copy … from stdin`. Call no other verb until the copy has ended or was aborted. */
   openCopyIn(target: CopyTarget): CopyIn;
-  /** Creates the yielder of a stream to this connection. A patient one gives way to the users of other connections. */
+  /** Creates the yielder of a stream to this connection. A patient one yields to the users of other connections. */
   createYielder(options?: { isPatient?: boolean | undefined }): Yielder;
   /** Closes the connection at once. Pending verbs reject, and PostgreSQL rolls back the transaction. */
   cut(): void;
