@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import { createSampledReader } from '../src/http/timed-reader.ts';
 import { createMetrics, type Metrics, type MetricsOptions } from '../src/metrics.ts';
 import { createFakeStoredBackups } from './setup/backups/fake-stored-backups.ts';
@@ -96,8 +97,12 @@ test('a sampled read succeeds at most once in its interval, and is repeated afte
 const page = readFileSync(fileURLToPath(new URL('../docs/operations.md', import.meta.url)), 'utf8');
 const rules = readDeployFile('prometheus/loom.rules.yml');
 
+interface Rules {
+  groups: { rules: { alert: string; expr: string }[] }[];
+}
+
 describe('the alarm rules of docs/deploy', () => {
-  const expressions = [...rules.matchAll(/^ +expr: (.*)$/gm)].map(([, expression = '']) => expression);
+  const expressions = (parse(rules) as Rules).groups.flatMap((group) => group.rules.map(({ expr }) => expr));
 
   test('name only series of the node, which exist before the first failure', async () => {
     const text = await scrape(start({ build }));

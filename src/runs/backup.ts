@@ -14,7 +14,7 @@ import { withinDeadline } from './deadline.ts';
 import { runLost } from './lease.ts';
 import type { RunParts } from './parts.ts';
 import type { Openable } from './proof/open.ts';
-import { assertStoreHasId, claimStore } from './store-identity.ts';
+import { assertStoreHasId, claimStore } from './store/store-identity.ts';
 
 /**
  * Writes a backup and its manifest into the store. The catalogue has the name before the store has the object. Each

@@ -5,7 +5,7 @@ import { codeOf, isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { withinDeadline } from './deadline.ts';
 import type { RunParts } from './parts.ts';
-import { assertSameStore } from './store-identity.ts';
+import { assertSameStore } from './store/store-identity.ts';
 
 type Parts = Pick<RunParts, 'ledger' | 'store' | 'stateKey' | 'log'>;
 

@@ -8,7 +8,7 @@ import { noteDifference } from './deletion.ts';
 import type { RunParts } from './parts.ts';
 import { openPlain, openStored, withFault } from './proof/open.ts';
 import { disproves } from './proof/proof.ts';
-import { assertSameStore } from './store-identity.ts';
+import { assertSameStore } from './store/store-identity.ts';
 
 /**
  * Creates the verbs that open stored backups for requests. If a request finds a backup damaged or missing, the

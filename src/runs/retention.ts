@@ -2,8 +2,8 @@ import { type KeepPolicy, selectExpired } from '../backup/stored/retention.ts';
 import { readCatalogue } from './catalogue.ts';
 import { deleteUnlessChanged } from './deletion.ts';
 import { createSteps } from './steps.ts';
-import { type ClaimParts, lookForOthers, storeShared } from './store-claim.ts';
-import { readStoreId } from './store-identity.ts';
+import { type ClaimParts, lookForOthers, storeShared } from './store/store-claim.ts';
+import { readStoreId } from './store/store-identity.ts';
 
 /**
  * Deletes the backups that the policy no longer keeps, one by one. Call it only after a success. The ledger has the

@@ -9,7 +9,7 @@ import type { Ping } from './ping.ts';
 import type { Openable } from './proof/open.ts';
 import { disproves, type Proof, type ProofContext, proveBackup } from './proof/proof.ts';
 import { applyRetention } from './retention.ts';
-import { assertSameStore, assertStoreHasId } from './store-identity.ts';
+import { assertSameStore, assertStoreHasId } from './store/store-identity.ts';
 
 export interface RunnerOptions {
   parts: RunParts;

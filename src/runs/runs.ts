@@ -18,9 +18,9 @@ import { createPing } from './ping.ts';
 import { createReader } from './reader.ts';
 import { type Begun, createRunner } from './runner.ts';
 import { createScheduler, type SchedulerTiming } from './scheduler.ts';
-import { storeShared } from './store-claim.ts';
-import { assertSameStore } from './store-identity.ts';
-import { createStoreWatch } from './store-watch.ts';
+import { storeShared } from './store/store-claim.ts';
+import { assertSameStore } from './store/store-identity.ts';
+import { createStoreWatch } from './store/store-watch.ts';
 import { sweep } from './sweep.ts';
 
 export interface StoredBackupsOptions {

@@ -1,4 +1,4 @@
-import { assertSameStore, type IdentityParts } from './store-identity.ts';
+import { assertSameStore, type IdentityParts } from './store/store-identity.ts';
 
 /** Runs steps that do not depend on each other. One object that nobody can delete must not stop the others. */
 export interface Steps {

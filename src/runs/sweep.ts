@@ -7,8 +7,8 @@ import { deleteUnlessChanged, finishDeletion, missing, noteDifference } from './
 import type { RunParts } from './parts.ts';
 import { PROOF_PREFIX } from './proof/proof.ts';
 import { createSteps } from './steps.ts';
-import { lookForOthers } from './store-claim.ts';
-import { assertSameStore, readStoreId } from './store-identity.ts';
+import { lookForOthers } from './store/store-claim.ts';
+import { assertSameStore, readStoreId } from './store/store-identity.ts';
 
 /**
  * Removes what nodes left behind that died or lost the database: scratch states of proofs, rows without an object,

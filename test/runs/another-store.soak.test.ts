@@ -6,7 +6,7 @@ import { manifestNameOf, storeMarkerNameOf } from '../../src/backup/stored/store
 import type { ObjectStore } from '../../src/domain/object-store.ts';
 import { createRunLedger } from '../../src/persistence/runs/ledger.ts';
 import { readCatalogue } from '../../src/runs/catalogue.ts';
-import { claimStore } from '../../src/runs/store-identity.ts';
+import { claimStore } from '../../src/runs/store/store-identity.ts';
 import { type BackupNode, type BackupSite, openBackupSite, sweepAs, takeProven } from '../setup/backups/backup-node.ts';
 import { MARKER, swapStore } from '../setup/backups/swap-store.ts';
 import { storeKinds } from '../setup/object-store/object-store.ts';

@@ -5,7 +5,7 @@ import { LoomError } from '../../src/errors.ts';
 import { limits } from '../../src/limits.ts';
 import { createLogger } from '../../src/log.ts';
 import { withinDeadline } from '../../src/runs/deadline.ts';
-import { createStoreWatch } from '../../src/runs/store-watch.ts';
+import { createStoreWatch } from '../../src/runs/store/store-watch.ts';
 
 const ADDRESS = 's3://bucket/prefix';
 

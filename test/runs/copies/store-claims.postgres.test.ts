@@ -4,7 +4,7 @@ import type { RunLedger } from '../../../src/domain/backup-run.ts';
 import type { ObjectStore } from '../../../src/domain/object-store.ts';
 import { createLogger } from '../../../src/log.ts';
 import { readCatalogue } from '../../../src/runs/catalogue.ts';
-import { lookForOthers } from '../../../src/runs/store-claim.ts';
+import { lookForOthers } from '../../../src/runs/store/store-claim.ts';
 import { rounds } from '../../setup/depth.ts';
 import { createTestStore, type TestStore } from '../../setup/object-store/object-store.ts';
 import { openLedger, takeBackup } from '../../setup/runs/ledger.ts';

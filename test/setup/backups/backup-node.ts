@@ -12,7 +12,7 @@ import { createOperations } from '../../../src/persistence/activity/operations.t
 import { createRunLedger } from '../../../src/persistence/runs/ledger.ts';
 import { createStore } from '../../../src/persistence/store.ts';
 import { createStoredBackups, type StoredBackupsHandle, type StoredBackupsOptions } from '../../../src/runs/runs.ts';
-import { claimStore } from '../../../src/runs/store-identity.ts';
+import { claimStore } from '../../../src/runs/store/store-identity.ts';
 import { sweep } from '../../../src/runs/sweep.ts';
 import { openTestStore, type TestStore } from '../node/store.ts';
 import { createTestStore, type StoreKind, type TestStore as TestObjects } from '../object-store/object-store.ts';

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { RunKind } from '../domain/backup-run.ts';
-import { isLoomError, LoomError } from '../errors.ts';
-import { limits } from '../limits.ts';
-import { withinDeadline } from './deadline.ts';
+import type { RunKind } from '../../domain/backup-run.ts';
+import { isLoomError, LoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
+import { withinDeadline } from '../deadline.ts';
 import { type ClaimParts, lookForOthers, storeShared } from './store-claim.ts';
 import { readStoreId } from './store-identity.ts';
 

@@ -1,12 +1,15 @@
+// src/runs/store/ knows which store this is and who else uses it, and watches whether it works. It imports what src/runs/
+// may, and knows nothing of schedules and runs.
+
 import { randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { parseStoreMarker, writeStoreMarker } from '../backup/stored/store-marker.ts';
-import { readStoredManifest } from '../backup/stored/stored-manifest.ts';
-import { manifestNameOf, storeMarkerNameOf } from '../backup/stored/stored-name.ts';
-import type { CatalogueEntry } from '../domain/backup-run.ts';
-import { isLoomError, LoomError } from '../errors.ts';
-import { limits } from '../limits.ts';
-import type { RunParts } from './parts.ts';
+import { parseStoreMarker, writeStoreMarker } from '../../backup/stored/store-marker.ts';
+import { readStoredManifest } from '../../backup/stored/stored-manifest.ts';
+import { manifestNameOf, storeMarkerNameOf } from '../../backup/stored/stored-name.ts';
+import type { CatalogueEntry } from '../../domain/backup-run.ts';
+import { isLoomError, LoomError } from '../../errors.ts';
+import { limits } from '../../limits.ts';
+import type { RunParts } from '../parts.ts';
 
 /** Names what the identity of a store needs. */
 export type IdentityParts = Pick<RunParts, 'ledger' | 'store' | 'stateKey'>;

@@ -1,9 +1,9 @@
 import { Readable } from 'node:stream';
-import { writeStoreClaim } from '../backup/stored/store-marker.ts';
-import { storeClaimNameOf, storeClaimPrefix } from '../backup/stored/stored-name.ts';
-import type { StoreClaim } from '../domain/object-store.ts';
-import { LoomError } from '../errors.ts';
-import type { RunParts } from './parts.ts';
+import { writeStoreClaim } from '../../backup/stored/store-marker.ts';
+import { storeClaimNameOf, storeClaimPrefix } from '../../backup/stored/stored-name.ts';
+import type { StoreClaim } from '../../domain/object-store.ts';
+import { LoomError } from '../../errors.ts';
+import type { RunParts } from '../parts.ts';
 
 export type ClaimParts = Pick<RunParts, 'ledger' | 'store' | 'stateKey' | 'log'>;
 
