@@ -1,5 +1,5 @@
-// src/runs/store/ knows which store this is and who else uses it, and watches whether it works. It imports what src/runs/
-// may, and knows nothing of schedules and runs.
+// src/runs/store/ knows which store this is and who else uses it, and watches whether it works. It imports what its
+// parent may, and knows nothing of schedules and runs.
 
 import { randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
