@@ -18,7 +18,7 @@ import { createPing } from './ping.ts';
 import { createReader } from './reader.ts';
 import { type Begun, createRunner } from './runner.ts';
 import { createScheduler, type SchedulerTiming } from './scheduler.ts';
-import { storeShared } from './store/store-claim.ts';
+import { lookForOthers, storeShared } from './store/store-claim.ts';
 import { assertSameStore } from './store/store-identity.ts';
 import { createStoreWatch } from './store/store-watch.ts';
 import { sweep } from './sweep.ts';
@@ -96,7 +96,7 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
       const { isOwn } = await findBackup(ledger, name);
       await deleteInTime(parts, closing.signal, async (signal) => {
         const storeId = await assertSameStore(parts, signal);
-        if (!isOwn && storeId !== undefined && (await ledger.readStoreClaim(storeId)).isShared)
+        if (!isOwn && storeId !== undefined && (await lookForOthers(parts, storeId, signal)).isShared)
           throw storeShared(parts);
         if (!(await ledger.beginDeletion(name, true))) throw stillNeeded(name);
         await deleteObjects(parts, name, signal);
