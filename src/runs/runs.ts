@@ -53,7 +53,12 @@ const usualTiming: RunTiming = {
 /** The stored backups of a node. `start` begins the schedule; without it, only requests begin runs. */
 export interface StoredBackupsHandle extends StoredBackups {
   start(): void;
-  /** Aborts the run of this node, and ends its lease. Call it while the database is still open. It may be repeated. */
+  /**
+   * Aborts the run of this node, and ends its lease. Open requests can still read stored backups. Call it while the
+   * database is still open. It may be repeated.
+   */
+  stop(): Promise<void>;
+  /** Stops, and closes the store. */
   close(): Promise<void>;
 }
 
@@ -73,15 +78,19 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
     });
   const scheduler = createScheduler({ ledger, runner, schedule, drillSchedule, sweep: sweepAll, log, timing });
   const closing = new AbortController();
-  let closed: Promise<void> | undefined;
+  let stopped: Promise<void> | undefined;
 
-  async function close(): Promise<void> {
+  async function stop(): Promise<void> {
     closing.abort(shuttingDown());
     const parted = Promise.all([runner.close(), scheduler.close(), watch.close(), ping.close()]);
     const done = new AbortController();
     await Promise.race([parted, sleep(limits.closeRunsMs, undefined, { signal: done.signal }).catch(() => undefined)]);
     done.abort();
-    await store.close();
+  }
+
+  function stopOnce(): Promise<void> {
+    stopped ??= stop();
+    return stopped;
   }
 
   return {
@@ -117,9 +126,10 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
       watch.start();
       scheduler.start();
     },
-    close: () => {
-      closed ??= close();
-      return closed;
+    stop: stopOnce,
+    close: async () => {
+      await stopOnce();
+      await store.close();
     },
   };
 }
