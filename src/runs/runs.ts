@@ -152,6 +152,7 @@ function shuttingDown(): LoomError {
   return new LoomError(
     'draining',
     'The node is shutting down. A deletion that has begun is finished by the next sweep.',
+    { retryAfterSeconds: 1 },
   );
 }
 
