@@ -111,12 +111,12 @@ export async function startNode(
   async function close(): Promise<void> {
     draining = true;
     log.info('shutting down: open requests finish first');
-    // Another node takes over the run meanwhile.
-    const runsClosed = storedBackups?.close();
+    // Another node takes over the run meanwhile. Open requests still read from the store.
+    const runsStopped = storedBackups?.stop();
     await sleep(shutdown.delayMs);
     await within(shutdown.timeoutMs + limits.lateAnswersMs + limits.lastCloseMs, async () => {
       await server.close({ timeoutMs: shutdown.timeoutMs, abandon: parts.abandon });
-      await runsClosed;
+      await runsStopped;
       await closeParts();
     });
     operations.endAll(shutdownError());

@@ -188,7 +188,7 @@ export interface RunLedger extends StoreClaims {
   readBackup(name: string): Promise<CatalogueEntry | undefined>;
   /** Returns the newest complete backup. It says which store the catalogue describes. Undefined if there is none. */
   readNewestComplete(): Promise<CatalogueEntry | undefined>;
-  /** Selects the backup that a drill should prove next: the oldest proof first. Undefined if there is none. */
+  /** Selects the backup whose last proof, or last attempt at one, is the oldest. Undefined if there is none. */
   nextToProve(): Promise<string | undefined>;
   /**
    * Marks a backup for deletion, in one statement with the rules that forbid it: the newest proven backup, the last

@@ -19,25 +19,31 @@ interface CheckVerbs {
 export function createRoundTripCheck(verbs: CheckVerbs): (signal: AbortSignal) => Promise<void> {
   let left: string | undefined;
 
-  async function deleteLeft(signal: AbortSignal): Promise<void> {
-    if (left !== undefined) await verbs.delete(left, signal);
-    left = undefined;
+  /** Keeps the name for the next check if the store does not delete the object. */
+  async function remove(name: string, signal: AbortSignal): Promise<void> {
+    try {
+      await verbs.delete(name, signal);
+    } catch (error) {
+      left = name;
+      throw error;
+    }
+    if (left === name) left = undefined;
   }
 
+  // The first put of a run can check the store while the node does.
   return async (signal) => {
-    await deleteLeft(signal);
+    if (left !== undefined) await remove(left, signal);
     const name = createCheckName();
     const content = randomBytes(CHECK_BYTES);
     await verbs.put(name, Readable.from([content]), signal);
-    left = name;
     let found: Buffer;
     try {
       found = await buffer(await verbs.get(name, signal));
     } catch (error) {
-      await deleteLeft(signal).catch(() => undefined);
+      await remove(name, signal).catch(() => undefined);
       throw error;
     }
-    await deleteLeft(signal);
+    await remove(name, signal);
     signal.throwIfAborted();
     if (found.equals(content)) return;
     throw new LoomError(

@@ -18,7 +18,7 @@ import { createPing } from './ping.ts';
 import { createReader } from './reader.ts';
 import { type Begun, createRunner } from './runner.ts';
 import { createScheduler, type SchedulerTiming } from './scheduler.ts';
-import { storeShared } from './store/store-claim.ts';
+import { lookForOthers, storeShared } from './store/store-claim.ts';
 import { assertSameStore } from './store/store-identity.ts';
 import { createStoreWatch } from './store/store-watch.ts';
 import { sweep } from './sweep.ts';
@@ -53,7 +53,12 @@ const usualTiming: RunTiming = {
 /** The stored backups of a node. `start` begins the schedule; without it, only requests begin runs. */
 export interface StoredBackupsHandle extends StoredBackups {
   start(): void;
-  /** Aborts the run of this node, and ends its lease. Call it while the database is still open. It may be repeated. */
+  /**
+   * Aborts the run of this node, and ends its lease. Open requests can still read stored backups. Call it while the
+   * database is still open. It may be repeated.
+   */
+  stop(): Promise<void>;
+  /** Stops, and closes the store. */
   close(): Promise<void>;
 }
 
@@ -73,15 +78,19 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
     });
   const scheduler = createScheduler({ ledger, runner, schedule, drillSchedule, sweep: sweepAll, log, timing });
   const closing = new AbortController();
-  let closed: Promise<void> | undefined;
+  let stopped: Promise<void> | undefined;
 
-  async function close(): Promise<void> {
+  async function stop(): Promise<void> {
     closing.abort(shuttingDown());
     const parted = Promise.all([runner.close(), scheduler.close(), watch.close(), ping.close()]);
     const done = new AbortController();
     await Promise.race([parted, sleep(limits.closeRunsMs, undefined, { signal: done.signal }).catch(() => undefined)]);
     done.abort();
-    await store.close();
+  }
+
+  function stopOnce(): Promise<void> {
+    stopped ??= stop();
+    return stopped;
   }
 
   return {
@@ -96,7 +105,7 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
       const { isOwn } = await findBackup(ledger, name);
       await deleteInTime(parts, closing.signal, async (signal) => {
         const storeId = await assertSameStore(parts, signal);
-        if (!isOwn && storeId !== undefined && (await ledger.readStoreClaim(storeId)).isShared)
+        if (!isOwn && storeId !== undefined && (await lookForOthers(parts, storeId, signal)).isShared)
           throw storeShared(parts);
         if (!(await ledger.beginDeletion(name, true))) throw stillNeeded(name);
         await deleteObjects(parts, name, signal);
@@ -117,9 +126,10 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
       watch.start();
       scheduler.start();
     },
-    close: () => {
-      closed ??= close();
-      return closed;
+    stop: stopOnce,
+    close: async () => {
+      await stopOnce();
+      await store.close();
     },
   };
 }
@@ -142,6 +152,7 @@ function shuttingDown(): LoomError {
   return new LoomError(
     'draining',
     'The node is shutting down. A deletion that has begun is finished by the next sweep.',
+    { retryAfterSeconds: 1 },
   );
 }
 

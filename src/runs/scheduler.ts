@@ -10,7 +10,7 @@ export interface SchedulerOptions {
   runner: Runner;
   schedule: Schedule;
   drillSchedule: Schedule;
-  /** Removes what other nodes left behind. Called when the node has no run to begin. */
+  /** Removes what dead nodes left behind. Called at the start, after each run, and from time to time. */
   sweep(signal: AbortSignal): Promise<void>;
   log: Log;
   timing: SchedulerTiming;
@@ -157,7 +157,10 @@ function createSettled(recheckMs: number) {
   };
 }
 
-/** Returns whether the backup has no proof since `slot`. All others have a newer one, so the slot needs no drill. */
+/**
+ * Returns whether the backup that is next to prove has no proof since `slot`. If it has one, all others have been tried
+ * since then, too, so the slot needs no drill.
+ */
 async function isUnprovenSince(ledger: RunLedger, name: string, slot: Date): Promise<boolean> {
   const backup = await ledger.readBackup(name);
   const provenAt = backup?.proven_at ?? null;

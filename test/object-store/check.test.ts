@@ -1,5 +1,6 @@
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { createRoundTripCheck } from '../../src/object-store/check.ts';
 
@@ -13,6 +14,8 @@ function createMemoryStore() {
     put: async (name, content) => objects.set(name, await buffer(content)),
     get: async (name) => {
       if (!state.mayRead) throw new Error('may not read');
+      await nextTurn();
+      if (!objects.has(name)) throw new Error('missing');
       return Readable.from([state.isDamaging ? Buffer.from('other') : objects.get(name)]);
     },
     delete: async (name) => {
@@ -48,5 +51,11 @@ test('other bytes than were written are reported, and deleted', async () => {
     code: 'store_failed',
     message: expect.stringContaining('.check.'),
   });
+  expect(store.objects.size).toBe(0);
+});
+
+test('checks at the same time do not delete the objects of each other', async () => {
+  const store = createMemoryStore();
+  for (let round = 0; round < 5; round += 1) await Promise.all([1, 2, 3].map(() => store.check(signal)));
   expect(store.objects.size).toBe(0);
 });

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, link, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { buffer } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { ObjectStore } from '../../src/domain/object-store.ts';
+import { NameTakenError, type ObjectStore } from '../../src/domain/object-store.ts';
 import { createFileCalls } from '../../src/object-store/file/file-calls.ts';
 import { createFileStore } from '../../src/object-store/file/file-store.ts';
 import { openObjectStore } from '../../src/object-store/object-store.ts';
@@ -156,6 +156,18 @@ test('a disk that is full only when the file gets its name', async () => {
   const full = () => Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC', syscall: 'link' }));
   await expect(put(createFileStore({ directory }, full), 'a')).rejects.toMatchObject({ code: 'store_full' });
   expect(await readdir(directory)).toEqual([]);
+});
+
+test('a link whose answer was lost, so that its repetition finds it', async () => {
+  const twice: typeof link = async (part, target) => {
+    await link(part, target);
+    await link(part, target);
+  };
+  const store = createFileStore({ directory }, twice);
+  await put(store, 'a');
+  await expect(put(store, 'a', Buffer.from('other'))).rejects.toBeInstanceOf(NameTakenError);
+  expect(await readdir(directory)).toEqual(['a']);
+  expect(await readFile(join(directory, 'a'), 'utf8')).toBe('content');
 });
 
 test('a temporary file that somebody removes', async () => {

@@ -1,4 +1,5 @@
-import { text } from 'node:stream/consumers';
+import { randomBytes } from 'node:crypto';
+import { buffer, text } from 'node:stream/consumers';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseStoredManifest } from '../../src/backup/stored/stored-manifest.ts';
@@ -92,6 +93,21 @@ describe('a stored backup', () => {
     await site.objects.write(name, stored);
     expect(await outcomeOf(text(await at.runs.openPlain(name, signal)))).toBe('stored_backup_damaged');
   });
+});
+
+test('a node that stops its runs still sends what is open, until it closes', async () => {
+  const remote = await openBackupSite('s3');
+  try {
+    const node = await remote.open();
+    await node.node.put('a', randomBytes(3 * 1024 * 1024).toString('base64'));
+    const name = String((await take(node)).name);
+    const { backup, body } = await node.runs.open(name, signal);
+    await node.runs.stop();
+    expect(await buffer(body)).toHaveLength(Number(backup.bytes));
+    expect(await outcomeOf(node.runs.take())).toBe('draining');
+  } finally {
+    await remote.close();
+  }
 });
 
 describe('a drill', () => {

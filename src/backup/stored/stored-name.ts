@@ -7,7 +7,7 @@ import { limits } from '../../limits.ts';
 
 /** Describes the parts of the name of a stored backup. */
 export interface StoredName {
-  /** Undefined if the key was too long for a name: `isStoredNameOf` compares it all the same. */
+  /** Undefined if the key was too long for a name. The name then begins with a part of it and its digest. */
   stateKey: string | undefined;
   /** RFC 3339 in UTC, with milliseconds. */
   takenAt: string;
@@ -15,7 +15,6 @@ export interface StoredName {
   encrypted: boolean;
 }
 
-const MANIFEST_SUFFIX = '.manifest.json';
 const NAME = /^loom-([\w.%~]+)-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d\.\d{3})Z-r(0|[1-9]\d{0,15})\.json\.gz(\.age)?$/;
 
 /**
@@ -55,14 +54,9 @@ export function parseStoredName(name: string): StoredName | undefined {
   return { stateKey, takenAt, revision: Number(revision), encrypted: age !== undefined };
 }
 
-/** Returns whether this is the name of a stored backup of the state. */
-export function isStoredNameOf(stateKey: string, name: string): boolean {
-  return name.startsWith(storedNamePrefix(stateKey)) && parseStoredName(name) !== undefined;
-}
-
 /** Returns the name of the manifest that lies next to a stored backup. */
 export function manifestNameOf(name: string): string {
-  return `${name}${MANIFEST_SUFFIX}`;
+  return `${name}.manifest.json`;
 }
 
 /** Returns the name of the object that says which store this is. Each state that shares a store has its own. */
@@ -78,13 +72,6 @@ export function storeClaimPrefix(stateKey: string): string {
 /** Returns the name of the object with which a database claims the store. */
 export function storeClaimNameOf(stateKey: string, id: string): string {
   return `${storeClaimPrefix(stateKey)}${id}.json`;
-}
-
-/** Returns the name of the stored backup whose manifest has this name; undefined for any other name. */
-export function backupNameOf(manifestName: string): string | undefined {
-  if (!manifestName.endsWith(MANIFEST_SUFFIX)) return undefined;
-  const name = manifestName.slice(0, -MANIFEST_SUFFIX.length);
-  return parseStoredName(name) === undefined ? undefined : name;
 }
 
 /**

@@ -121,7 +121,12 @@ async function putInPlace({ directory, makeLink }: Folder, part: string, name: s
     await makeLink(part, target);
   } catch (error) {
     const code = codeOf(error) ?? '';
-    if (code === 'EEXIST') throw nameIsTaken(name);
+    if (code === 'EEXIST') {
+      // NFS repeats a call whose answer was lost, and then finds the link that it has made itself (link(2)).
+      if (!(await isSameFile(part, target))) throw nameIsTaken(name);
+      await unlink(part).catch(() => undefined);
+      return;
+    }
     if (code === 'ENOENT' && (await lstat(directory)).isDirectory()) throw partIsGone(name);
     if (!NO_LINKS.includes(code)) throw error;
     // Without links, a writer of the same name at the same time would win. No two runs have the same name.
@@ -131,6 +136,13 @@ async function putInPlace({ directory, makeLink }: Folder, part: string, name: s
   }
   // The object is complete. The sweep deletes a temporary file that stays.
   await unlink(part).catch(() => undefined);
+}
+
+/** Returns whether two paths name one file. */
+async function isSameFile(one: string, other: string): Promise<boolean> {
+  const look = (path: string) => lstat(path, { bigint: true }).catch(() => undefined);
+  const [first, second] = [await look(one), await look(other)];
+  return first !== undefined && first.ino === second?.ino && first.dev === second.dev;
 }
 
 function partIsGone(name: string): LoomError {

@@ -84,6 +84,10 @@ describe.each(storeKinds.slice(0, rounds({ quick: 1, full: 2 })))(
           detail: expect.stringContaining('Another database'),
         });
       }
+      // The original has removed the claim of the copy, and the copy has not looked since.
+      await copy.pool.query(
+        'update loom_backup_claim set placed_at = coalesce(placed_at, clock_timestamp()), shared_at = null',
+      );
       const newest = String((await readCatalogue(copied.ledger))[0]?.name);
       expect(await outcomeOf(copied.runs.remove(String(shared[0])))).toBe('store_shared');
 
