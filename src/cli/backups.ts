@@ -16,10 +16,10 @@ export const backups = createClientCommand({
       'database, not the store.',
     succeeds: 'the list is complete, or there are more pages',
     fails: 'the node has no store, or did not answer',
-    examples: ['node dist/main.js backups', 'node dist/main.js backups --limit 1000 --json | jq -r .backups[].name'],
+    examples: ['node dist/main.js backups', 'node dist/main.js backups --limit 1000 --json | jq -r ".backups[].name"'],
   },
   options: {
-    limit: valued('N', `list at most N backups; default: ${DEFAULT_LIMIT}`),
+    limit: valued('N', `list at most N backups, up to 1000; default: ${DEFAULT_LIMIT}`),
     before: valued('NAME', 'list the backups before this one'),
   },
   operandCount: 0,

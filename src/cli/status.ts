@@ -87,12 +87,14 @@ function storedTexts(stored: StatusReport['stored_backups'] | undefined): string
   const { store, up, fault, last_failure: failure, running } = stored;
   const state = up === null ? 'not checked yet' : up ? 'up' : `NOT up: ${fault?.code ?? '?'}: ${fault?.detail ?? '?'}`;
   const seconds = stored.last_restore_seconds;
-  const restored = seconds === null ? '' : `, restored in ${seconds.toFixed(1)} s`;
+  const proof = seconds === null ? undefined : `the last proof restored a backup in ${seconds.toFixed(1)} s`;
   const failed =
-    failure && `last run FAILED at ${failure.ended_at ?? '?'}: ${failure.code ?? '?'}: ${failure.detail ?? '?'}`;
+    failure &&
+    `last ${failure.kind === 'drill' ? 'drill' : 'backup'} FAILED at ${failure.ended_at ?? '?'}: ${failure.code ?? '?'}: ${failure.detail ?? '?'}`;
   return [
     `${store}: ${state}`,
-    `newest proven backup: ${running === null ? '?' : timeText(stored.last_proven_at)}${restored}`,
+    `newest proven backup: ${running === null ? '?' : timeText(stored.last_proven_at)}`,
+    ...present(proof),
     `next backup at ${shown(stored.next_slot_at)}, next drill at ${shown(stored.next_drill_at)}`,
     ...present(failed),
     ...(running ?? []).map(({ kind, started_at: at, node }) => `${kind} run since ${at} on ${node}`),

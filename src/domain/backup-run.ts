@@ -82,7 +82,9 @@ export const storedBackupsStatusSchema = z.object({
   last_proven_at: time.nullable().describe('Snapshot of the newest backup that is proven: it could be restored now'),
   last_restore_seconds: z.number().min(0).nullable().describe('Time of the last proof: what a recovery takes'),
   last_bytes: count.nullable(),
-  last_failure: backupRunSchema.nullable().describe('The last failed run, if none has succeeded after it'),
+  last_failure: backupRunSchema
+    .nullable()
+    .describe('The last failed backup or drill, if none of its class has succeeded after it'),
   running: z.array(backupRunSchema).nullable().describe('Runs of all nodes; null while the database is unreachable'),
 });
 

@@ -1,6 +1,6 @@
 import type { KeepPolicy } from '../backup/stored/retention.ts';
 import type { ClaimedRun } from '../domain/backup-run.ts';
-import { isLoomError, LoomError } from '../errors.ts';
+import { codeOf, isLoomError, LoomError } from '../errors.ts';
 import { writeBackup } from './backup.ts';
 import { findBackup, writtenOf } from './catalogue.ts';
 import { keepLease, type LeaseTiming, runLost } from './lease.ts';
@@ -230,6 +230,8 @@ async function deleteExpired({ parts, policy, onFault }: RunnerOptions, closing:
   } catch (error) {
     if (closing.aborted) return;
     onFault(error);
+    // A fault of the store has its own line, and status shows it.
+    if (codeOf(error) === 'store_shared') return;
     parts.log.warn({ err: error }, 'old stored backups could not be deleted: the next run tries again');
   }
 }
