@@ -73,9 +73,13 @@ test(`${NODES} nodes, killed at random, run each of ${SLOTS} slots exactly once`
 async function settle(site: BackupSite, observer: BackupNode, processes: RunProcesses, now: number): Promise<void> {
   await site.objects.abandon('loom-default-20260101T000000.000Z-r1.json.gz');
   await processes.setClock(now + 2 * HOUR_MS);
+  // The later slot that is due now begins a last run.
   await waitUntil(
-    () => site.objects.names(),
-    (names) => names.every((name) => !name.startsWith('.')),
+    async () => ({ names: await site.objects.names(), slots: [...(await readSlots(site))] }),
+    ({ names, slots }) =>
+      names.every((name) => !name.startsWith('.')) &&
+      slots.some(([slot, { proven }]) => slot > now && proven === 1) &&
+      slots.every(([, { running }]) => running === 0),
     60_000,
   );
   await expectCatalogueIsTrue(site, observer);
