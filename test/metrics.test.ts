@@ -7,6 +7,7 @@ import { createMetrics, type Metrics, type MetricsOptions } from '../src/metrics
 import { createFakeStoredBackups } from './setup/backups/fake-stored-backups.ts';
 import { readDeployFile } from './setup/deploy/files.ts';
 import { runTool, testWithTool } from './setup/deploy/tools.ts';
+import { idleNode } from './setup/values/idle-metrics.ts';
 
 let metrics: Metrics | undefined;
 
@@ -15,14 +16,7 @@ afterEach(() => metrics?.close());
 function start(options?: MetricsOptions): Metrics {
   metrics = createMetrics(options);
   metrics.watch({
-    observe: () => ({
-      queueDepth: 0,
-      pool: { total: 1, idle: 1, waiting: 0, max: 10, streams: { used: 0, max: 5 } },
-      operations: [],
-      lastChainCheck: null,
-    }),
-    readiness: () => ({ ok: true, checks: { http: 'ok', database: 'ok', schema: 'ok' } }),
-    readHead: () => Promise.resolve(undefined),
+    ...idleNode,
     readSizes: () => Promise.resolve({ databaseBytes: 8_000_000, undoBytes: 17 }),
     readStoredBackups: () => createFakeStoredBackups().observe(),
   });

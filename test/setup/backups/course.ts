@@ -5,6 +5,7 @@ import { createMetrics, type Metrics } from '../../../src/metrics.ts';
 import { readCatalogue } from '../../../src/runs/catalogue.ts';
 import type { StoredBackupsHandle } from '../../../src/runs/runs.ts';
 import { waitUntil } from '../node/program.ts';
+import { idleNode } from '../values/idle-metrics.ts';
 import { type BackupNode, type BackupSite, every } from './backup-node.ts';
 
 const HOUR_MS = 3_600_000;
@@ -101,14 +102,7 @@ export async function openCourse(site: BackupSite, options: CourseOptions): Prom
 function watchRuns(runs: StoredBackupsHandle): Metrics {
   const metrics = createMetrics();
   metrics.watch({
-    observe: () => ({
-      queueDepth: 0,
-      pool: { total: 1, idle: 1, waiting: 0, max: 10, streams: { used: 0, max: 5 } },
-      operations: [],
-      lastChainCheck: null,
-    }),
-    readiness: () => ({ ok: true, checks: { http: 'ok', database: 'ok', schema: 'ok' } }),
-    readHead: () => Promise.resolve(undefined),
+    ...idleNode,
     readStoredBackups: () => runs.observe(),
   });
   return metrics;

@@ -1,17 +1,23 @@
 import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { afterEach, describe, expect, test } from 'vitest';
-import { parseKeepPolicy } from '../../src/backup/stored/retention.ts';
-import { limits } from '../../src/limits.ts';
-import { createFileStore } from '../../src/object-store/file/file-store.ts';
-import { createOperations } from '../../src/persistence/activity/operations.ts';
-import { createStore } from '../../src/persistence/store.ts';
-import { readCatalogue } from '../../src/runs/catalogue.ts';
-import { type BackupNode, type BackupSite, openBackupSite, sweepAs, takeProven } from '../setup/backups/backup-node.ts';
-import { expectCatalogueIsTrue, expectNothingLost } from '../setup/backups/catalogue-check.ts';
-import { byHours, failFor, openCourse, recover } from '../setup/backups/course.ts';
-import { openRunProcesses } from '../setup/backups/processes.ts';
-import { withStops } from '../setup/backups/stops.ts';
-import { mountStoreDisk, type StoreDisk, whyNoMounts } from '../setup/backups/store-disk.ts';
+import { parseKeepPolicy } from '../../../src/backup/stored/retention.ts';
+import { limits } from '../../../src/limits.ts';
+import { createFileStore } from '../../../src/object-store/file/file-store.ts';
+import { createOperations } from '../../../src/persistence/activity/operations.ts';
+import { createStore } from '../../../src/persistence/store.ts';
+import { readCatalogue } from '../../../src/runs/catalogue.ts';
+import {
+  type BackupNode,
+  type BackupSite,
+  openBackupSite,
+  sweepAs,
+  takeProven,
+} from '../../setup/backups/backup-node.ts';
+import { expectCatalogueIsTrue, expectNothingLost } from '../../setup/backups/catalogue-check.ts';
+import { byHours, failFor, openCourse, recover } from '../../setup/backups/course.ts';
+import { openRunProcesses } from '../../setup/backups/processes.ts';
+import { withStops } from '../../setup/backups/stops.ts';
+import { mountStoreDisk, type StoreDisk, whyNoMounts } from '../../setup/backups/store-disk.ts';
 
 const HOUR_MS = 3_600_000;
 const KEEP = 2;

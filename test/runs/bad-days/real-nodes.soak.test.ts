@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { limits } from '../../src/limits.ts';
-import { type BackupSite, openBackupSite, sweepAs } from '../setup/backups/backup-node.ts';
-import { expectCatalogueIsTrue } from '../setup/backups/catalogue-check.ts';
-import { seededRandom, seedLabel } from '../setup/depth.ts';
-import { ADMIN_TOKEN, asAdmin, json } from '../setup/node/http.ts';
-import { type Program, startProgram, waitUntil, waitUntilReady } from '../setup/node/program.ts';
+import { limits } from '../../../src/limits.ts';
+import { type BackupSite, openBackupSite, sweepAs } from '../../setup/backups/backup-node.ts';
+import { expectCatalogueIsTrue } from '../../setup/backups/catalogue-check.ts';
+import { seededRandom, seedLabel } from '../../setup/depth.ts';
+import { ADMIN_TOKEN, asAdmin, json } from '../../setup/node/http.ts';
+import { type Program, startProgram, waitUntil, waitUntilReady } from '../../setup/node/program.ts';
 
 const NODES = 3;
 const KILLS = 5;

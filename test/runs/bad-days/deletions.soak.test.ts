@@ -1,10 +1,16 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { parseKeepPolicy } from '../../src/backup/stored/retention.ts';
-import { manifestNameOf } from '../../src/backup/stored/stored-name.ts';
-import { readCatalogue } from '../../src/runs/catalogue.ts';
-import { type BackupNode, type BackupSite, openBackupSite, sweepAs, takeProven } from '../setup/backups/backup-node.ts';
-import { outcomeOf } from '../setup/node/nodes.ts';
-import { createS3TestStore, type S3TestStore } from '../setup/object-store/object-store.ts';
+import { parseKeepPolicy } from '../../../src/backup/stored/retention.ts';
+import { manifestNameOf } from '../../../src/backup/stored/stored-name.ts';
+import { readCatalogue } from '../../../src/runs/catalogue.ts';
+import {
+  type BackupNode,
+  type BackupSite,
+  openBackupSite,
+  sweepAs,
+  takeProven,
+} from '../../setup/backups/backup-node.ts';
+import { outcomeOf } from '../../setup/node/nodes.ts';
+import { createS3TestStore, type S3TestStore } from '../../setup/object-store/object-store.ts';
 
 let site: BackupSite;
 let at: BackupNode;

@@ -1,12 +1,18 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { parseKeepPolicy } from '../../src/backup/stored/retention.ts';
-import { readCatalogue } from '../../src/runs/catalogue.ts';
-import { type BackupNode, type BackupSite, openBackupSite, sweepAs, takeProven } from '../setup/backups/backup-node.ts';
-import { expectCatalogueIsTrue, expectNothingLost } from '../setup/backups/catalogue-check.ts';
-import type { RunOrder } from '../setup/backups/process-settings.ts';
-import { openRunProcesses, type RunProcesses } from '../setup/backups/processes.ts';
-import { waitUntil } from '../setup/node/program.ts';
-import type { StoreKind } from '../setup/object-store/object-store.ts';
+import { parseKeepPolicy } from '../../../src/backup/stored/retention.ts';
+import { readCatalogue } from '../../../src/runs/catalogue.ts';
+import {
+  type BackupNode,
+  type BackupSite,
+  openBackupSite,
+  sweepAs,
+  takeProven,
+} from '../../setup/backups/backup-node.ts';
+import { expectCatalogueIsTrue, expectNothingLost } from '../../setup/backups/catalogue-check.ts';
+import type { RunOrder } from '../../setup/backups/process-settings.ts';
+import { openRunProcesses, type RunProcesses } from '../../setup/backups/processes.ts';
+import { waitUntil } from '../../setup/node/program.ts';
+import type { StoreKind } from '../../setup/object-store/object-store.ts';
 
 const LEASE_MS = 10_000;
 const HOUR_MS = 3_600_000;

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { type BackupNode, type BackupSite, openBackupSite } from '../setup/backups/backup-node.ts';
-import { expectCatalogueIsTrue } from '../setup/backups/catalogue-check.ts';
-import { openRunProcesses, type RunProcess, type RunProcesses } from '../setup/backups/processes.ts';
-import { seededRandom, seedLabel } from '../setup/depth.ts';
-import { waitUntil } from '../setup/node/program.ts';
+import { type BackupNode, type BackupSite, openBackupSite } from '../../setup/backups/backup-node.ts';
+import { expectCatalogueIsTrue } from '../../setup/backups/catalogue-check.ts';
+import { openRunProcesses, type RunProcess, type RunProcesses } from '../../setup/backups/processes.ts';
+import { seededRandom, seedLabel } from '../../setup/depth.ts';
+import { waitUntil } from '../../setup/node/program.ts';
 
 const SLOTS = 60;
 const NODES = 3;

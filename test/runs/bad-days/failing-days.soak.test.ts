@@ -1,16 +1,16 @@
 import { rename } from 'node:fs/promises';
 import { afterEach, describe, expect, test } from 'vitest';
-import { createLogger } from '../../src/log.ts';
-import { type LoomNode, startNode } from '../../src/node.ts';
-import { type BackupSite, openBackupSite } from '../setup/backups/backup-node.ts';
-import { expectCatalogueIsTrue } from '../setup/backups/catalogue-check.ts';
-import { byDays, byHours, type Course, failFor, openCourse, recover } from '../setup/backups/course.ts';
-import { type AlarmRecording, type ExpectedAlarms, recordForAlarms } from '../setup/deploy/alarm-recording.ts';
-import { isInstalled } from '../setup/deploy/tools.ts';
-import { asAdmin, json, testConfig } from '../setup/node/http.ts';
-import { waitUntil } from '../setup/node/program.ts';
-import { type ProxyFault, proxyFaults } from '../setup/object-store/fault-proxy.ts';
-import { createS3TestStore, type S3TestStore } from '../setup/object-store/object-store.ts';
+import { createLogger } from '../../../src/log.ts';
+import { type LoomNode, startNode } from '../../../src/node.ts';
+import { type BackupSite, openBackupSite } from '../../setup/backups/backup-node.ts';
+import { expectCatalogueIsTrue } from '../../setup/backups/catalogue-check.ts';
+import { byDays, byHours, type Course, failFor, openCourse, recover } from '../../setup/backups/course.ts';
+import { type AlarmRecording, type ExpectedAlarms, recordForAlarms } from '../../setup/deploy/alarm-recording.ts';
+import { isInstalled } from '../../setup/deploy/tools.ts';
+import { asAdmin, json, testConfig } from '../../setup/node/http.ts';
+import { waitUntil } from '../../setup/node/program.ts';
+import { type ProxyFault, proxyFaults } from '../../setup/object-store/fault-proxy.ts';
+import { createS3TestStore, type S3TestStore } from '../../setup/object-store/object-store.ts';
 
 const HOUR_MS = 3_600_000;
 /** Each day has another fault of S3. */

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'vitest';
-import { readCatalogue } from '../../src/runs/catalogue.ts';
-import { type BackupSite, openBackupSite } from '../setup/backups/backup-node.ts';
-import { expectCatalogueIsTrue, expectNewestRestores, expectNothingLost } from '../setup/backups/catalogue-check.ts';
-import { openRunProcesses, type RunProcesses } from '../setup/backups/processes.ts';
-import { seededRandom, seedLabel } from '../setup/depth.ts';
-import { waitUntil } from '../setup/node/program.ts';
+import { readCatalogue } from '../../../src/runs/catalogue.ts';
+import { type BackupSite, openBackupSite } from '../../setup/backups/backup-node.ts';
+import { expectCatalogueIsTrue, expectNewestRestores, expectNothingLost } from '../../setup/backups/catalogue-check.ts';
+import { openRunProcesses, type RunProcesses } from '../../setup/backups/processes.ts';
+import { seededRandom, seedLabel } from '../../setup/depth.ts';
+import { waitUntil } from '../../setup/node/program.ts';
 
 const KILLS = 100;
 /** Every so often, the newest proven backup is restored, too. */
