@@ -68,6 +68,8 @@ export interface OperationContext {
   signal: AbortSignal;
   /** The memory of the request's body, for an operation that reads one. */
   memory?: Pick<MemoryShare, 'resize'>;
+  /** Says that nobody waits for a backup, restore or verification: it leaves the processors to commits. */
+  isPatient?: boolean;
 }
 
 /** Adds who requests a restore or undo. */
@@ -79,8 +81,6 @@ export interface ChangeContext extends OperationContext {
 export interface RestoreContext extends ChangeContext {
   /** Opens a stored backup as the text of a backup. Undefined without a store. */
   openStored?: ((name: string, signal: AbortSignal) => Promise<Readable>) | undefined;
-  /** Says that nobody waits for this restore: it yields to commits, as a backup does. */
-  isPatient?: boolean;
 }
 
 /** Defines the verbs that routes call, for the state of one key. Every verb rejects with a `LoomError`. */

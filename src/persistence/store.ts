@@ -77,8 +77,10 @@ export function createStore(options: StoreOptions): StoreHandle {
     openState: async (signal) => note(await openState(database, stateKey, { memory, signal })),
     readAudit: (query, admit) => readAudit(database, stateKey, query, admit),
     openAudit: (query, signal) => openAudit(database, stateKey, query, { memory, signal }),
-    verifyAudit: ({ requestId, signal }, scratch) =>
-      operations.track('verify', requestId, () => verifyAudit({ database, stateKey, chainChecks, signal }, scratch)),
+    verifyAudit: (context, scratch) =>
+      operations.track('verify', context.requestId, () =>
+        verifyAudit({ database, stateKey, chainChecks, ...context }, scratch),
+      ),
     openBackup: (backup, context) =>
       openBackup({ database, stateKey, operations, chainChecks, memory }, backup, context),
     restore: (body, context) =>

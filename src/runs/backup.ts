@@ -56,7 +56,14 @@ async function openNamed(
 ): Promise<{ stream: BackupStream; name: string }> {
   const encrypted = keys.recipients.length > 0;
   for (let attempt = 1; ; attempt += 1) {
-    const stream = await verbs.openBackup({ includeAudit: true }, { requestId: `run-${run.id}`, signal });
+    const stream = await verbs.openBackup(
+      { includeAudit: true },
+      {
+        requestId: `run-${run.id}`,
+        signal,
+        isPatient: true,
+      },
+    );
     try {
       const { exported_at: takenAt, revision } = stream.header;
       const name = makeStoredName({ stateKey, takenAt, revision, encrypted });

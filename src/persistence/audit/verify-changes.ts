@@ -66,7 +66,10 @@ const DERIVED = `(select c.name, a.seq, c.revision, c.op, c.sha256
  */
 export async function checkChanges(connection: Connection, stateKey: string): Promise<CheckedChanges> {
   const operations = await checkOperations(connection, stateKey);
-  const found = await connection.firstRow<SurveyedChanges>(CHANGES_SURVEY, [stateKey, operations.lastRecordedSeq]);
+  const found = await connection.firstRow<SurveyedChanges>(changesSurvey(await connection.pausingAt('seq', 'entry')), [
+    stateKey,
+    operations.lastRecordedSeq,
+  ]);
   if (found === undefined) throw new Error('an aggregate returns one row');
   const { unproven, merges, indexed, min_shift: minShift, max_shift: maxShift } = found;
   const index = indexed && operations.isIndexed ? NO_MISMATCHES : await listIndexFaults(connection, stateKey);
@@ -99,7 +102,7 @@ interface SurveyedChanges {
  * The inner `offset` lets PostgreSQL decompress a large entry once, and not for each of its changes. The outer one
  * keeps the digests below the join, so that the join stores no values.
  */
-export const CHANGES_SURVEY = `
+export const changesSurvey = (pausing = '') => `
   select c.unproven, c.merges, i.min_shift, i.max_shift,
          c.changes = i.rows and c.indexed = i.rows and c.places is not distinct from i.places as indexed
     from (select count(*) as changes,
@@ -113,7 +116,7 @@ export const CHANGES_SURVEY = `
                          case when change ->> 'op' = 'put'
                               then encode(sha256(convert_to((change -> 'value')::text, 'UTF8')), 'hex') end as digest
                     from (select seq, entry ->> 'revision' as revision, entry -> 'changes' as changes
-                            from loom_audit where state_key = $1 offset bigint '0') a
+                            from loom_audit where state_key = $1${pausing} offset bigint '0') a
                    cross join lateral jsonb_array_elements(
                      case when jsonb_typeof(a.changes) = 'array' then a.changes end) e (change)
                   offset bigint '0') c

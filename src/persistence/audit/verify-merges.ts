@@ -1,3 +1,4 @@
+import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import {
   type CheckedChanges,
@@ -13,10 +14,24 @@ import {
 /** Divides the documents, so that several workers apply their patches. A power of two; each part reads the index. */
 const PARTS = 4;
 
-const WRONG_MERGES = Array.from(
-  { length: PARTS },
-  (_, part) => `select name, seq from loom_wrong_merges($1, $2, $3, ${part}, ${PARTS})`,
-).join(' union all ');
+/** Divides them further, so that a patient verification can pause between parts of some hundred milliseconds. */
+const PATIENT_PARTS = 16;
+
+/** Returns one statement for all parts, which several workers share, or one for each part. */
+function partStatements(isPatient: boolean): string[] {
+  const count = isPatient ? PATIENT_PARTS : PARTS;
+  const parts = Array.from(
+    { length: count },
+    (_, part) => `select name, seq from loom_wrong_merges($1, $2, $3, ${part}, ${count})`,
+  );
+  return isPatient ? parts : [parts.join(' union all ')];
+}
+
+interface WrongMerge {
+  count: number;
+  seq: number;
+  name: string;
+}
 
 /**
  * Compares the result of each merge with the digest that its entry claims. Names the first wrong merge after each put
@@ -28,9 +43,18 @@ export async function checkMerges(
   { hasMerges, untoldSeqs, index }: CheckedChanges,
 ): Promise<Mismatches> {
   if (!hasMerges) return NO_MISMATCHES;
-  const rows = await connection.rows<{ count: number; seq: number; name: string }>(
-    `select name, least(seq, ${MAX_SEQ}) as seq, ${COUNTED} from (${WRONG_MERGES}) wrong order by 2, 1 ${LIST_LIMIT}`,
-    [stateKey, untoldSeqs, index.count > 0],
-  );
-  return toMismatches(rows, describeUnproven);
+  const wrong: Mismatches = { count: 0, listed: [] };
+  for (const statement of partStatements(connection.isPatient)) {
+    const startedMs = performance.now();
+    const rows = await connection.rows<WrongMerge>(
+      `select name, least(seq, ${MAX_SEQ}) as seq, ${COUNTED} from (${statement}) wrong order by 2, 1 ${LIST_LIMIT}`,
+      [stateKey, untoldSeqs, index.count > 0],
+    );
+    const { count, listed } = toMismatches(rows, describeUnproven);
+    wrong.count += count;
+    wrong.listed.push(...listed);
+    await connection.pauseAfter(startedMs);
+  }
+  wrong.listed.sort((one, other) => (one.seq ?? 0) - (other.seq ?? 0));
+  return { ...wrong, listed: wrong.listed.slice(0, limits.maxListedMismatches) };
 }

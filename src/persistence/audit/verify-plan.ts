@@ -1,15 +1,15 @@
 import { limits } from '../../limits.ts';
-import type { Queries } from '../connection/connection.ts';
+import type { Connection, Queries } from '../connection/connection.ts';
 
 /**
- * Sets the planner until the transaction ends, so that PostgreSQL reads the tables of a state with several workers. It
- * knows the cost of neither digests nor compressed values, and would expect that workers do not pay. If the server has
+ * Sets the planner until the transaction ends, so that PostgreSQL reads the tables of a state with several workers, or
+ * with none for a patient verification. It knows the cost of neither digests nor compressed values, and would expect that workers do not pay. If the server has
  * no workers to spare, the same statements run in one process. Without statistics of a new state, it would expect one
  * row, and join rows in nested loops. Where a statement needs such a loop, it has no other choice.
  */
-export async function planInParallel(queries: Queries): Promise<void> {
+export async function planReads(connection: Connection): Promise<void> {
   const kibibytes = limits.verifyWorkMemoryBytes / 1024;
-  await queries.execute(
+  await connection.execute(
     `select set_config('jit', 'off', true),
             set_config('enable_nestloop', 'off', true),
             set_config('parallel_setup_cost', '0', true),
@@ -17,9 +17,10 @@ export async function planInParallel(queries: Queries): Promise<void> {
             set_config('min_parallel_table_scan_size', $3::text, true),
             set_config('min_parallel_index_scan_size', $3::text, true),
             set_config('max_parallel_workers_per_gather',
-                       greatest(current_setting('max_parallel_workers_per_gather')::int, $1)::text, true),
+                       case when $1 > 0 then greatest(current_setting('max_parallel_workers_per_gather')::int, $1) else 0 end::text,
+                       true),
             set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')) / 1024, $2) || 'kB', true)`,
-    [limits.verifyWorkers, kibibytes, `${limits.minParallelVerifyBytes / 1024}kB`],
+    [connection.isPatient ? 0 : limits.verifyWorkers, kibibytes, `${limits.minParallelVerifyBytes / 1024}kB`],
   );
 }
 

@@ -18,7 +18,7 @@ import { checkChanges, MAX_SEQ, type Mismatches, NO_MISMATCHES } from './verify-
 import { checkContinuity } from './verify-continuity.ts';
 import { checkDefinitions, checkSample } from './verify-definitions.ts';
 import { checkMerges } from './verify-merges.ts';
-import { joinByIndex, planInParallel, planLinks } from './verify-plan.ts';
+import { joinByIndex, planLinks, planReads } from './verify-plan.ts';
 import { checkDocuments, checkStateRow } from './verify-state.ts';
 import { checkUndoRecords } from './verify-undo-records.ts';
 
@@ -28,6 +28,8 @@ interface VerifiedState {
   chainChecks: ChainChecks;
   /** Aborts the verification, which can take minutes and several workers of PostgreSQL. */
   signal: AbortSignal;
+  /** Uses no workers of PostgreSQL, which leaves its processors to commits. */
+  isPatient?: boolean;
 }
 
 /**
@@ -35,7 +37,7 @@ interface VerifiedState {
  * verdict on the state only. All of it is of one snapshot. Rejects with `client_gone` when `signal` aborts.
  */
 export async function verifyAudit(
-  { database, stateKey, chainChecks, signal }: VerifiedState,
+  { database, stateKey, chainChecks, signal, isPatient = false }: VerifiedState,
   scratch: string | undefined,
 ): Promise<AuditVerdict> {
   const verify = async (connection: Connection): Promise<AuditVerdict> => {
@@ -45,7 +47,7 @@ export async function verifyAudit(
     const verified = scratch === undefined ? stateKey : await findScratchKey(connection.within(), scratch, stateKey);
     return verifyState(connection, verified, shadowed);
   };
-  const verdict = await database.transaction('snapshot', verify, { signal });
+  const verdict = await database.transaction('snapshot', verify, { signal, isPatient });
   if (scratch === undefined) {
     const { ok, head } = verdict;
     const found = ok ? { first_bad_seq: null } : { first_bad_seq: verdict.first_bad_seq, reason: verdict.reason };
@@ -125,9 +127,11 @@ async function surveyChain(
   stateKey: string,
 ): Promise<{ chain: ChainVerdict; isOneEpoch: boolean }> {
   const { head } = await readStateHead(connection.within(), stateKey);
-  await planInParallel(connection);
+  await planReads(connection);
   await planLinks(connection, stateKey, { entries: head.seq, bytesOfLink: BYTES_OF_HASH });
-  const found = await connection.firstRow<SurveyedChain>(CHAIN_SURVEY, [stateKey]);
+  const found = await connection.firstRow<SurveyedChain>(chainSurvey(await connection.pausingAt('a.seq', 'a.entry')), [
+    stateKey,
+  ]);
   if (found === undefined) throw new Error('an aggregate returns one row');
   const { entries, last_seq: lastSeq, last_hash: lastHash, bad_seq: badSeq, is_one_epoch: isOneEpoch } = found;
   await joinByIndex(connection, true);
@@ -171,7 +175,7 @@ const LAST_EPOCH = `(select entry ->> 'epoch' from loom_audit where state_key = 
  * Finds the first bad entry in one parallel pass. Each hash depends only on the stored hash of the entry before, so the
  * entries can be checked in any order. `is_one_epoch`: the recent entries have the same epoch.
  */
-export const CHAIN_SURVEY = `
+export const chainSurvey = (pausing = '') => `
   select s.entries, least(s.last_seq, ${MAX_SEQ}) as last_seq,
          (select encode(hash, 'hex') from loom_audit where state_key = $1 and seq = s.last_seq) as last_hash,
          s.bad_seq::text as bad_seq, s.other_epochs = 0 as is_one_epoch
@@ -179,7 +183,7 @@ export const CHAIN_SURVEY = `
                  min(a.seq) filter (where (p.seq is null and a.seq > 1) or a.hash <> ${EXPECTED_HASH} or ${CONTRADICTS}) as bad_seq,
                  count(*) filter (where ${IS_RECENT} and a.entry ->> 'epoch' is distinct from ${LAST_EPOCH}) as other_epochs
             from loom_audit a left join loom_audit p on p.state_key = $1 and p.seq = a.seq - 1
-           where a.state_key = $1) s`;
+           where a.state_key = $1${pausing}) s`;
 
 /** Selects what is wrong with the bad entry $2. An entry is missing if the one before has not the seq before. */
 const BAD_ENTRY = `

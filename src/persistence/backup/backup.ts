@@ -31,7 +31,7 @@ export interface BackupSource {
 export async function openBackup(
   { database, stateKey, operations, chainChecks, memory }: BackupSource,
   options: BackupOptions,
-  { requestId, signal }: OperationContext,
+  { requestId, signal, isPatient }: OperationContext,
 ): Promise<BackupStream> {
   const { scratch } = options;
   const operation = operations.begin('backup', requestId);
@@ -68,6 +68,7 @@ export async function openBackup(
     },
     signal,
     lane: 'operator',
+    isPatient,
     memory,
     onClose: operation.finish,
   });

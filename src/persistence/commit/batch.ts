@@ -65,17 +65,22 @@ export function prepareCommit(request: CommitRequest, eventId: string): Prepared
   return { eventId, request, text, bytes: Buffer.byteLength(text) };
 }
 
-/** Returns the options of a call of `loom_commit`, as JSON. `seen` is the highest revision that the node has seen. */
+/**
+ * Returns the options of a call of `loom_commit`, as JSON. `seen` is the highest revision that the node has seen, and
+ * `stateAt` the place of the state row after its last commit, as PostgreSQL's `ctid`.
+ */
 export function commitOptions({
   maxDocumentBytes,
   lockTimeoutMs,
   timed,
   seen,
+  stateAt,
 }: {
   maxDocumentBytes: number;
   lockTimeoutMs: number;
   timed: boolean;
   seen: ReturnType<SeenRevision['highest']>;
+  stateAt: string | null;
 }): string {
   return JSON.stringify({
     max_document_bytes: maxDocumentBytes,
@@ -90,6 +95,7 @@ export function commitOptions({
     timed,
     seen,
     schema_version: CURRENT_SCHEMA_VERSION,
+    state_at: stateAt,
   });
 }
 
@@ -129,11 +135,12 @@ export function createCommitBatch(
 ): (commits: PreparedCommit[], bounds: AttemptBounds) => Promise<CommitOutcome[]> {
   let needsIsolation = false;
   let isTimedNext = false;
+  let stateAt: string | null = null;
 
   const callFor = (commits: PreparedCommit[], lockTimeoutMs: number, timed: boolean): unknown[] => [
     stateKey,
     `[${commits.map((one) => one.text).join()}]`,
-    commitOptions({ maxDocumentBytes, lockTimeoutMs, timed, seen: seen.highest() }),
+    commitOptions({ maxDocumentBytes, lockTimeoutMs, timed, seen: seen.highest(), stateAt }),
   ];
 
   /** Commits, and reports a connection that broke after the batch was sent: only the database knows the outcome. */
@@ -147,11 +154,15 @@ export function createCommitBatch(
       },
     };
     const commit = timed ? commitInTransaction : commitInOneStatement;
-    return await commit(database, callFor(commits, bounds.lockTimeoutMs, timed), options).catch((error: unknown) => {
+    const call = callFor(commits, bounds.lockTimeoutMs, timed);
+    const answer = await commit(database, call, options).catch((error: unknown) => {
       if (!sent || !isConnectionFault(error)) throw error;
       const detail = 'The connection to the database broke before the database answered.';
       throw new LoomError('commit_outcome_unknown', detail, { cause: error, retryAfterSeconds: 1 });
     });
+    if (answer === null) return null;
+    stateAt = answer.state_at;
+    return answer.results;
   }
 
   return async (commits, bounds) => {
@@ -172,6 +183,14 @@ export function createCommitBatch(
 
 type Results = (ResultRow | DeferredRow)[] | null;
 
+interface Answer {
+  results: (ResultRow | DeferredRow)[];
+  state_at: string | null;
+}
+
+/** Before schema version 7, `loom_commit` answers with the results alone. */
+type CommitAnswer = Answer | Answer['results'] | SchemaAhead | null;
+
 /** Reports a schema that no longer serves this node. Nothing was committed. */
 interface SchemaAhead {
   status: 'schema_ahead';
@@ -184,12 +203,12 @@ interface CallOptions {
 }
 
 /** Returns null, without a commit, if the default isolation is not READ COMMITTED. */
-function commitInOneStatement(database: Database, call: unknown[], options: CallOptions): Promise<Results> {
+function commitInOneStatement(database: Database, call: unknown[], options: CallOptions): Promise<Answer | null> {
   return database.withConnection((connection) => callCommit(connection, call, options), { lane: 'commit' });
 }
 
 /** Commits within `limits.commitStatementTimeoutMs`, or not at all. */
-function commitInTransaction(database: Database, call: unknown[], options: CallOptions): Promise<Results> {
+function commitInTransaction(database: Database, call: unknown[], options: CallOptions): Promise<Answer | null> {
   const run = async (connection: Connection) => {
     const statementTimeout = String(limits.commitStatementTimeoutMs);
     await connection.within().execute(`select set_config('statement_timeout', $1, true)`, [statementTimeout]);
@@ -202,15 +221,16 @@ async function callCommit(
   connection: Connection,
   call: unknown[],
   { timeoutMs, beforeSend }: CallOptions,
-): Promise<Results> {
+): Promise<Answer | null> {
   beforeSend();
-  const row = await connection.watched(timeoutMs).firstRow<{ results: Results | SchemaAhead }>(COMMIT, call);
-  const results = row?.results ?? null;
-  if (results !== null && 'status' in results) throw schemaAhead();
-  return results;
+  const row = await connection.watched(timeoutMs).firstRow<{ answer: CommitAnswer }>(COMMIT, call);
+  const answer = row?.answer ?? null;
+  if (answer === null) return null;
+  if ('status' in answer) throw schemaAhead();
+  return 'results' in answer ? answer : { results: answer, state_at: null };
 }
 
-const COMMIT = 'select loom_commit($1, $2, $3) as results';
+const COMMIT = 'select loom_commit($1, $2, $3) as answer';
 
 function toOutcome(
   commit: PreparedCommit | undefined,

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, PoolClient } from 'pg';
 import { limits } from '../../limits.ts';
 import { cutClient, type Runner } from './client.ts';
@@ -5,7 +6,7 @@ import { copyLines, copyRows, type RowBlock } from './copy.ts';
 import { type CopyIn, type CopyTarget, openCopyIn } from './copy-in.ts';
 import { throwDatabaseError } from './faults.ts';
 import type { Watch } from './watch.ts';
-import { createPoliteYielder, createYielder, type Yielder } from './yielder.ts';
+import { createPoliteYielder, createYielder, isShared, pausingCondition, type Yielder } from './yielder.ts';
 
 /** Defines the verbs for statements whose result fits in memory. Every verb rejects with a LoomError. */
 export interface Queries {
@@ -35,16 +36,33 @@ export interface Connection extends Queries {
   /** Opens `copy … from stdin`. Call no other verb until the copy has ended or was aborted. */
   openCopyIn(target: CopyTarget): CopyIn;
   /** Creates the yielder of a stream to this connection. A patient one yields to the users of other connections. */
-  createYielder(options?: { isPatient?: boolean | undefined }): Yielder;
+  createYielder(): Yielder;
+  /**
+   * Returns the rest of a WHERE clause for a long statement over rows that `seq` numbers, and whose size is that of
+   * `value`. If the connection is patient and others use the database, the statement pauses, see `pausingCondition`.
+   */
+  pausingAt(seq: string, value: string): Promise<string>;
+  /** Says that nobody waits for what this connection does. */
+  readonly isPatient: boolean;
+  /** Pauses for half as long as the work since `startedMs` took, under the same condition. */
+  pauseAfter(startedMs: number): Promise<void>;
   /** Closes the connection at once. Pending verbs reject, and PostgreSQL rolls back the transaction. */
   cut(): void;
 }
 
-/** `countOthers` returns how often a connection has been lent so far, to tell a stream about other requests. */
+const MAX_REST_MS = 5_000;
+
+export interface ConnectionOptions {
+  watch?: Watch;
+  /** Returns how often a connection has been lent so far, to tell a stream about other requests. */
+  countOthers?: () => number;
+  /** Says that nobody waits for what this connection does: it leaves the processors to the users of others. */
+  isPatient?: boolean | undefined;
+}
+
 export function createConnection(
   client: Client | PoolClient,
-  watch?: Watch,
-  countOthers: () => number = () => 0,
+  { watch, countOthers = () => 0, isPatient = false }: ConnectionOptions = {},
 ): Connection {
   // Node 20 takes some microseconds for a spread before other members, and each batch of commits makes a connection.
   const { rows, firstRow, execute } = createQueries(client);
@@ -55,10 +73,17 @@ export function createConnection(
     within: (timeoutMs = limits.queryTimeoutMs) =>
       createQueries(watch?.over(client, { eager: false }) ?? client, timeoutMs),
     watched: (timeoutMs) => createQueries(watch?.over(client, { eager: true }) ?? client, timeoutMs),
-    copyOut: (query, { onLongLine } = {}) => copyLines(client, query, { onLongLine, countOthers }),
-    copyRows: (query, { onLongLine } = {}) => copyRows(client, query, { onLongLine, countOthers }),
+    copyOut: (query, { onLongLine } = {}) => copyLines(client, query, { onLongLine, countOthers, isPatient }),
+    copyRows: (query, { onLongLine } = {}) => copyRows(client, query, { onLongLine, countOthers, isPatient }),
     openCopyIn: (target) => openCopyIn(client, target),
-    createYielder: ({ isPatient = false } = {}) => (isPatient ? createPoliteYielder(countOthers) : createYielder()),
+    createYielder: () => (isPatient ? createPoliteYielder(countOthers, { isPatient }) : createYielder()),
+    isPatient,
+    pausingAt: async (seq, value) =>
+      isPatient && (await isShared(countOthers)) ? ` and ${pausingCondition(seq, value)}` : '',
+    pauseAfter: async (startedMs) => {
+      const workedMs = performance.now() - startedMs;
+      if (isPatient && (await isShared(countOthers))) await sleep(Math.min(workedMs / 2, MAX_REST_MS));
+    },
     cut: () => cutClient(client),
   };
 }

@@ -23,6 +23,7 @@ export interface CopyOutOptions {
   onLongLine?: ((bytes: number) => Promise<void>) | undefined;
   /** See `createPoliteYielder`. */
   countOthers: () => number;
+  isPatient: boolean;
 }
 
 /**
@@ -33,11 +34,11 @@ export interface CopyOutOptions {
 export async function* copyLines(
   client: Client | PoolClient,
   query: string,
-  { onLongLine, countOthers }: CopyOutOptions,
+  { onLongLine, ...others }: CopyOutOptions,
 ): AsyncGenerator<Buffer[]> {
   const report = createReporter(onLongLine);
   let parts: Buffer[] = [];
-  for await (const chunk of copyChunks(client, `copy (${query}) to stdout ${COPY_OPTIONS}`, countOthers)) {
+  for await (const chunk of copyChunks(client, `copy (${query}) to stdout ${COPY_OPTIONS}`, others)) {
     const { lines, rest } = splitLines(parts, chunk);
     parts = rest;
     if (lines.length > 0) yield lines;
@@ -59,18 +60,14 @@ export interface RowBlock {
 export async function* copyRows(
   client: Client | PoolClient,
   query: string,
-  { onLongLine, countOthers }: CopyOutOptions,
+  { onLongLine, ...others }: CopyOutOptions,
 ): AsyncGenerator<RowBlock> {
   const report = createReporter(onLongLine);
   let parts: Buffer[] = [];
   let size = 0;
   let wanted = BINARY_HEADER_BYTES;
   let hasHeader = false;
-  for await (const chunk of copyChunks(
-    client,
-    `copy (${query}) to stdout (format binary, encoding 'UTF8')`,
-    countOthers,
-  )) {
+  for await (const chunk of copyChunks(client, `copy (${query}) to stdout (format binary, encoding 'UTF8')`, others)) {
     parts.push(chunk);
     size += chunk.length;
     if (size < wanted) {
@@ -92,14 +89,14 @@ export async function* copyRows(
 async function* copyChunks(
   client: Client | PoolClient,
   statement: string,
-  countOthers: () => number,
+  { countOthers, isPatient }: Pick<CopyOutOptions, 'countOthers' | 'isPatient'>,
 ): AsyncGenerator<Buffer> {
   const stream = client.query(copyTo(statement, { highWaterMark: COPY_CHUNK_BYTES }));
   // The loop throws its errors itself. This listener is for an error after the loop has ended.
   stream.on('error', () => undefined);
   let complete = false;
   try {
-    const yieldAfter = createPoliteYielder(countOthers);
+    const yieldAfter = createPoliteYielder(countOthers, { isPatient });
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       yield chunk;
       await yieldAfter(chunk.length);

@@ -34,12 +34,12 @@ export interface Database extends Queries {
    * Runs `run` in one transaction and commits. If `run` rejects, rolls back and rejects with the same error. Rejects
    * with `commit_outcome_unknown` when the connection breaks during the commit of a `write`, and with `client_gone`
    * when `signal` aborts. By default, the transaction is a stream of an operator. `timeoutMs` bounds the wait for its
-   * begin and commit: others wait for this transaction.
+   * begin and commit: others wait for this transaction. A patient one leaves the processors to others.
    */
   transaction<T>(
     mode: TransactionMode,
     run: (connection: Connection) => Promise<T>,
-    options?: { signal?: AbortSignal; lane?: Lane; timeoutMs?: number },
+    options?: { signal?: AbortSignal; lane?: Lane; timeoutMs?: number; isPatient?: boolean | undefined },
   ): Promise<T>;
   /**
    * Closes the idle connections, and each lent one when it comes back. Call it when the server may have changed: the
@@ -74,12 +74,13 @@ export function openDatabase(config: PostgresConfig, options: DatabaseOptions): 
       limits.queryTimeoutMs,
     ),
     withConnection: (use, { lane = 'read' } = {}) =>
-      lend(lane, (client) => use(createConnection(client, watch, countLent))),
-    transaction: (mode, run, { signal, lane = 'operator', timeoutMs } = {}) => {
+      lend(lane, (client) => use(createConnection(client, { watch, countOthers: countLent }))),
+    transaction: (mode, run, { signal, lane = 'operator', timeoutMs, isPatient } = {}) => {
       const use = (client: PoolClient) => {
         const watched =
           timeoutMs === undefined ? undefined : { runner: watch.over(client, { eager: true }), timeoutMs };
-        return runTransaction(client, createConnection(client, watch, countLent), mode, run, { signal, watched });
+        const connection = createConnection(client, { watch, countOthers: countLent, isPatient });
+        return runTransaction(client, connection, mode, run, { signal, watched });
       };
       return lend(lane, use, signal);
     },

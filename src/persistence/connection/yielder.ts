@@ -21,29 +21,64 @@ const BUSY_TURNS = 2;
 /** Longer than a turn's work for a backup. With half of it, commits kept only half of their rate (`waits`). */
 const PAUSE_MS = 8;
 
+/** Bounds the pause of a patient stream, whose turn may have waited for something else than a processor. */
+const MAX_PAUSE_MS = 50;
+
+/** As long as PostgreSQL works on so many bytes of entries, or longer. */
+const STATEMENT_PAUSE_MS = 4;
+
 /** What a polite yielder waits with. */
 export interface Waits {
   nextTurn(): Promise<unknown>;
   sleep(ms: number): Promise<unknown>;
+  nowMs(): number;
 }
 
-const realWaits: Waits = { nextTurn: () => nextTurn(), sleep: (ms) => sleep(ms) };
+const realWaits: Waits = { nextTurn: () => nextTurn(), sleep: (ms) => sleep(ms), nowMs: () => performance.now() };
 
 /**
  * As `createYielder`, for a stream that can wait longer than a commit. While other requests use the database, the
- * stream also pauses, which leaves the processors of the node and of PostgreSQL to them. `countOthers` returns how many
- * there have been so far.
+ * stream also pauses, which leaves the processors of the node and of PostgreSQL to them. A patient stream, for which
+ * nobody waits, pauses for as long as it has worked since the last pause. `countOthers` returns how many there have been
+ * so far.
  */
-export function createPoliteYielder(countOthers: () => number, waits = realWaits): Yielder {
+export function createPoliteYielder(
+  countOthers: () => number,
+  { isPatient = false, waits = realWaits }: { isPatient?: boolean | undefined; waits?: Waits } = {},
+): Yielder {
   let others = countOthers();
   let turnsToPause = 0;
+  let resumedMs = waits.nowMs();
   return afterEach(BYTES_PER_TURN, async () => {
     await waits.nextTurn();
     const now = countOthers();
     turnsToPause = now > others ? BUSY_TURNS : turnsToPause - 1;
     others = now;
-    if (turnsToPause > 0) await waits.sleep(PAUSE_MS);
+    if (turnsToPause <= 0) return;
+    const workedMs = isPatient ? waits.nowMs() - resumedMs : 0;
+    await waits.sleep(Math.min(Math.max(workedMs, PAUSE_MS), MAX_PAUSE_MS));
+    resumedMs = waits.nowMs();
   });
+}
+
+/** How long `isShared` watches, and how many uses of other connections show more than probes and status requests. */
+const WATCHED_MS = 200;
+const FEW_USES = 15;
+
+/** Resolves to whether commits or reads use the database all the time. */
+export async function isShared(countOthers: () => number): Promise<boolean> {
+  const before = countOthers();
+  await sleep(WATCHED_MS);
+  return countOthers() - before > FEW_USES;
+}
+
+/**
+ * Returns an SQL condition, always true, that makes a long statement pause for each `BYTES_PER_TURN` of its rows, as
+ * VACUUM does by its cost delay. `seq` numbers the rows, whose size is that of `value`.
+ */
+export function pausingCondition(seq: string, value: string): string {
+  const rowsPerTurn = `greatest(1, ${BYTES_PER_TURN} / greatest(1, pg_column_size(${value})))`;
+  return `case when ${seq} % ${rowsPerTurn} = 0 then pg_sleep(${STATEMENT_PAUSE_MS / 1000}) is not null else true end`;
 }
 
 /** Calls `wait` each time that so many bytes have been processed. */

@@ -32,6 +32,8 @@ export interface StreamPlan<Head> {
   signal?: AbortSignal | undefined;
   /** The share of the pool that the stream uses. */
   lane: 'client' | 'operator';
+  /** See `OperationContext`. */
+  isPatient?: boolean | undefined;
   /** The memory of all answers of the node. Without it, nothing bounds the memory of this stream. */
   memory?: MemoryBudget | undefined;
 }
@@ -84,7 +86,7 @@ export function openStream<Head>(database: Database, plan: StreamPlan<Head>): Pr
       await plan.write(connection, head, createSink(body, closed.signal, share), renew);
     };
     database
-      .transaction('snapshot', read, { signal: closed.signal, lane: plan.lane })
+      .transaction('snapshot', read, { signal: closed.signal, lane: plan.lane, isPatient: plan.isPatient })
       .then(
         () => {
           body.end();

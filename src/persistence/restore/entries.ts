@@ -1,6 +1,6 @@
 import type { AuditHead } from '../../domain/audit.ts';
 import { limits } from '../../limits.ts';
-import type { Queries } from '../connection/connection.ts';
+import type { Connection, Queries } from '../connection/connection.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { STAGED_LINES } from './stage.ts';
 
@@ -62,19 +62,20 @@ export async function importEntries(queries: Queries, { after, ...entry }: Impor
  * Adopts the backup's entries after the live head unchanged, with seq and hash, and indexes their changes. PostgreSQL
  * reads the staged entries in the order in which they were copied, which is that of the trail, without sorting them.
  */
-export async function adoptEntries(queries: Queries, stateKey: string, live: AuditHead): Promise<void> {
-  await queries.execute(
+export async function adoptEntries(connection: Connection, stateKey: string, live: AuditHead): Promise<void> {
+  const pausing = await connection.pausingAt('position', 'entry');
+  await connection.execute(
     `insert into loom_audit (state_key, seq, event_id, idempotency_key, recorded_at, action, entry, hash)
      select $1, seq, event_id, idempotency_key, recorded_at, coalesce(action, entry ->> 'action'), entry, hash
-       from loom_stage_audit s where seq > $2`,
+       from loom_stage_audit s where seq > $2${pausing}`,
     [stateKey, live.seq],
   );
   // As loom_index_changes does, but without reading the entries whose changes the node has read. In the order of the
-  // primary key, PostgreSQL fills each page of its index once.
-  await queries.execute(
+  // primary key, PostgreSQL fills each page of its index once. The offset keeps the pauses behind the sort.
+  await connection.execute(
     `insert into loom_change (state_key, name, seq, revision, op, sha256)
      select $1, name, seq, revision, op, sha256
-       from (select change_name as name, seq, change_revision as revision, change_op as op, change_sha256 as sha256
+       from (select * from (select change_name as name, seq, change_revision as revision, change_op as op, change_sha256 as sha256
                from loom_stage_audit where seq > $2 and change_op is not null
               union all
              select c.name, s.seq, c.revision, c.op, c.sha256
@@ -83,7 +84,7 @@ export async function adoptEntries(queries: Queries, stateKey: string, live: Aud
                        union all
                       select '', 0, 'unknown', null where not loom_entry_is_told(s.entry)) c
               where s.seq > $2 and s.change_op is null) changes
-      order by name, seq`,
+      order by name, seq offset bigint '0') ordered where true${await connection.pausingAt('seq', 'ordered')}`,
     [stateKey, live.seq],
   );
 }

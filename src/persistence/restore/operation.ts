@@ -8,6 +8,7 @@
 import type { Caller } from '../../domain/actor.ts';
 import type { AuditHead } from '../../domain/audit.ts';
 import type { StateHead } from '../../domain/state.ts';
+import type { OperationContext } from '../../domain/store.ts';
 import { LoomError } from '../../errors.ts';
 import type { Connection } from '../connection/connection.ts';
 import type { Database } from '../connection/database.ts';
@@ -74,7 +75,7 @@ export interface OperationOutcome<Plan extends OperationPlan> {
  */
 export function openOperation<T>(
   database: Database,
-  signal: AbortSignal,
+  { signal, isPatient }: Pick<OperationContext, 'signal' | 'isPatient'>,
   run: (connection: Connection) => Promise<T>,
 ): Promise<T> {
   const checkAndRun = async (connection: Connection): Promise<T> => {
@@ -83,7 +84,7 @@ export function openOperation<T>(
     await assertSchemaServes(connection);
     return run(connection);
   };
-  return database.transaction('write', checkAndRun, { signal });
+  return database.transaction('write', checkAndRun, { signal, isPatient });
 }
 
 /** Plans the operation, and carries it out unless it is a dry run. Commits wait while the state row is locked. */

@@ -48,7 +48,7 @@ export async function restore(database: Database, body: Readable, run: RestoreRu
   body.on('error', () => undefined);
   const keepBody = destroyOnAbort(body, run.signal);
   try {
-    return await openOperation(database, run.signal, async (connection) => {
+    return await openOperation(database, run, async (connection) => {
       const { request, staged } = await receive(connection, body, run);
       const instanceId = await readInstanceId(connection);
       const scratch = request.options.intoScratch;
@@ -94,7 +94,6 @@ async function receive(connection: Connection, body: Readable, run: RestoreRun) 
   const decoded = await stageBackup(connection, body, {
     progress,
     memory,
-    isPatient: run.isPatient,
     onBegin: async (members) => {
       if (members.dry_run === true) progress.becomePlan();
       await lockTarget(connection, stateKey, members);

@@ -97,7 +97,6 @@ export interface StageOptions {
   progress: Progress;
   /** The memory of the body. Without it, nothing bounds the memory of this restore. */
   memory?: OperationContext['memory'];
-  isPatient: boolean | undefined;
   /** Called once, before anything is staged, with the members of the request that the first chunk contains. */
   onBegin(request: Record<string, unknown>): Promise<void>;
   /** Called with the whole body. Opens the stored backup that it names; undefined if the body has the backup. */
@@ -117,7 +116,7 @@ export async function stageBackup(connection: Connection, body: Readable, option
   const decoder = createRestoreDecoder();
   const entries = createEntryStager();
   const copier = createCopier(connection, entries);
-  const stage = createStager(entries, copier, { ...options, yieldAfter: connection.createYielder(options) });
+  const stage = createStager(entries, copier, { ...options, yieldAfter: connection.createYielder() });
   let hasBegun = false;
   try {
     const decoded = await stage(body, decoder, async () => {

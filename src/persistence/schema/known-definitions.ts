@@ -11,7 +11,7 @@ export const knownDefinitions: Readonly<Record<string, string>> = {
   'function loom_chain_step(p_hash bytea, p_start bytea, p_entry jsonb)': '8edc6f27e211f51920485d1ffc98dda3',
   'function loom_change_work(p_change jsonb, p_old_bytes integer)': '035810c1353abd3c8f3e72011ee67322',
   'function loom_check_lineage(p_state_key text, p_seen jsonb, p_request_id text)': 'e9b1111d2d20bf0cb8251f612d5a0549',
-  'function loom_commit(p_state_key text, p_commits jsonb, p_options jsonb)': '0c77005df2bafdaeeadbd4dc37165910',
+  'function loom_commit(p_state_key text, p_commits jsonb, p_options jsonb)': 'bfd7061811130ea67a8e6471f9c3bcd6',
   'function loom_commit_receipt(p_entry jsonb)': 'f8434f18e66276e421853b06459b718b',
   'function loom_current_lineage()': '5d18f71d93ff1ce7219e23e584b9e95e',
   'function loom_earlier_answer(p_state_key text, p_event_id uuid, p_key text, p_request_hash text, p_restored_seq bigint)':

@@ -6,7 +6,7 @@ import type { Queries } from '../connection/connection.ts';
 import type { Migration } from './migrations.ts';
 
 /** Identifies the schema that this node reads and writes. A test compares it with the newest file in `migrations/`. */
-export const CURRENT_SCHEMA_VERSION = 6;
+export const CURRENT_SCHEMA_VERSION = 7;
 
 interface SchemaRow {
   schema_version: number | null;

@@ -72,7 +72,7 @@ async function restoreAndCompare(parts: RunParts, backup: Openable, { runId, sig
     const { report, manifest } = await restoreStored(parts, backup, { scratch, requestId, signal });
     const restoreSeconds = (performance.now() - startedMs) / 1000;
     assertRestored(backup.name, manifest, report);
-    assertTrail(backup.name, report, await verbs.verifyAudit({ requestId, signal }, scratch));
+    assertTrail(backup.name, report, await verbs.verifyAudit({ requestId, signal, isPatient: true }, scratch));
     return restoreSeconds;
   } finally {
     await dropProof(parts, scratch);

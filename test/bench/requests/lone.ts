@@ -80,7 +80,7 @@ function callOfCommit(): string {
     eventId,
   );
   const { maxDocumentBytes, commitLockTimeoutMs: lockTimeoutMs } = limits;
-  const options = commitOptions({ maxDocumentBytes, lockTimeoutMs, timed: false, seen: undefined });
+  const options = commitOptions({ maxDocumentBytes, lockTimeoutMs, timed: false, seen: undefined, stateAt: null });
   const commits = `[${text}]`.replace(eventId, `' || gen_random_uuid() || '`);
   return `select loom_commit('default', ('${commits}')::jsonb, '${options}')`;
 }

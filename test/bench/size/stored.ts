@@ -16,7 +16,7 @@ const DOCUMENT_BYTES = 4_000;
 const CLIENTS = 32;
 const SECONDS = 6;
 const MAX_LOAD_SECONDS = 3_600;
-const POLL_MS = 100;
+const POLL_MS = 500;
 
 const token = { 'x-loom-admin-token': TOKEN };
 

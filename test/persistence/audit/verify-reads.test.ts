@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { CHAIN_SURVEY } from '../../../src/persistence/audit/verify.ts';
-import { CHANGES_SURVEY } from '../../../src/persistence/audit/verify-changes.ts';
-import { planInParallel, planLinks } from '../../../src/persistence/audit/verify-plan.ts';
+import { chainSurvey } from '../../../src/persistence/audit/verify.ts';
+import { changesSurvey } from '../../../src/persistence/audit/verify-changes.ts';
+import { planLinks, planReads } from '../../../src/persistence/audit/verify-plan.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
 
+const CHAIN_SURVEY = chainSurvey();
+const CHANGES_SURVEY = changesSurvey();
 const DOCUMENTS = 1_500;
 const ENTRIES = 1_500;
 /** Quadratic work would read more than a million. */
@@ -32,7 +34,7 @@ afterAll(() => nodes.close());
 
 async function countBuffers(statement: string, values: unknown[], bytesOfLink: number): Promise<number> {
   const lines = await nodes.database.door().transaction('snapshot', async (connection) => {
-    await planInParallel(connection);
+    await planReads(connection);
     if (statement === CHAIN_SURVEY) await planLinks(connection, 'default', { entries: ENTRIES + 1, bytesOfLink });
     return connection.rows<{ 'QUERY PLAN': string }>(
       `explain (analyze, buffers, costs off, timing off) ${statement}`,

@@ -9,7 +9,7 @@ const fixtures = new URL('../../fixtures/nodes/', import.meta.url);
 const packages = fileURLToPath(new URL('../../../node_modules', import.meta.url));
 
 /** Nodes of these schema versions can serve beside a new one. */
-export const earlierVersions = [2, 3, 4, 5] as const;
+export const earlierVersions = [2, 3, 4, 5, 6] as const;
 export type EarlierVersion = (typeof earlierVersions)[number];
 
 const loaded = new Map<EarlierVersion, Promise<StoreCode>>();

@@ -28,7 +28,7 @@ export function undo(
   { dryRun, expectRevision, eventId }: UndoOptions,
   { stateKey, requestId, caller, signal }: ChangeContext & { stateKey: string },
 ): Promise<UndoReport> {
-  return openOperation(database, signal, async (connection) => {
+  return openOperation(database, { signal }, async (connection) => {
     await lockRestores(connection, stateKey);
     await createStage(connection);
     const selected = await selectUndoRecords(connection, stateKey, eventId);
