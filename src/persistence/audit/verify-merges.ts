@@ -1,3 +1,4 @@
+import type { AuditMismatch } from '../../domain/audit.ts';
 import { limits } from '../../limits.ts';
 import type { Connection } from '../connection/connection.ts';
 import {
@@ -14,7 +15,7 @@ import {
 /** Divides the documents, so that several workers apply their patches. A power of two; each part reads the index. */
 const PARTS = 4;
 
-/** Divides them further, so that a patient verification can pause between parts of some hundred milliseconds. */
+/** Divides them further, so that a patient verification can pause more often. */
 const PATIENT_PARTS = 16;
 
 /** Returns one statement for all parts, which several workers share, or one for each part. */
@@ -31,6 +32,11 @@ interface WrongMerge {
   count: number;
   seq: number;
   name: string;
+}
+
+/** Compares in the order of PostgreSQL's collation "C". */
+function compareNames({ document: one = '' }: AuditMismatch, { document: other = '' }: AuditMismatch): number {
+  return Buffer.compare(Buffer.from(one), Buffer.from(other));
 }
 
 /**
@@ -55,6 +61,6 @@ export async function checkMerges(
     wrong.listed.push(...listed);
     await connection.pauseAfter(startedMs);
   }
-  wrong.listed.sort((one, other) => (one.seq ?? 0) - (other.seq ?? 0));
+  wrong.listed.sort((one, other) => (one.seq ?? 0) - (other.seq ?? 0) || compareNames(one, other));
   return { ...wrong, listed: wrong.listed.slice(0, limits.maxListedMismatches) };
 }

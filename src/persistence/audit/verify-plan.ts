@@ -2,10 +2,11 @@ import { limits } from '../../limits.ts';
 import type { Connection, Queries } from '../connection/connection.ts';
 
 /**
- * Sets the planner until the transaction ends, so that PostgreSQL reads the tables of a state with several workers, or
- * with none for a patient verification. It knows the cost of neither digests nor compressed values, and would expect that workers do not pay. If the server has
- * no workers to spare, the same statements run in one process. Without statistics of a new state, it would expect one
- * row, and join rows in nested loops. Where a statement needs such a loop, it has no other choice.
+ * Sets the planner until the transaction ends, so that PostgreSQL reads the tables of a state with several workers. It
+ * knows the cost of neither digests nor compressed values, and would expect that workers do not pay. If the server has
+ * no workers to spare, the same statements run in one process, as those of a patient verification do. Without
+ * statistics of a new state, it would expect one row, and join rows in nested loops. Where a statement needs such a
+ * loop, it has no other choice.
  */
 export async function planReads(connection: Connection): Promise<void> {
   const kibibytes = limits.verifyWorkMemoryBytes / 1024;

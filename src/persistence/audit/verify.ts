@@ -12,6 +12,7 @@ import type { Database } from '../connection/database.ts';
 import { boundTransaction, detectLostNode } from '../connection/session-bounds.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { pinSearchPath, type Redefinition } from '../schema/definitions.ts';
+import { lockRestores } from '../state/restore-lock.ts';
 import { findScratchKey } from '../state/scratch-states.ts';
 import { readStateHead } from '../state/state-row.ts';
 import { checkChanges, MAX_SEQ, type Mismatches, NO_MISMATCHES } from './verify-changes.ts';
@@ -28,26 +29,30 @@ interface VerifiedState {
   chainChecks: ChainChecks;
   /** Aborts the verification, which can take minutes and several workers of PostgreSQL. */
   signal: AbortSignal;
-  /** Uses no workers of PostgreSQL, which leaves its processors to commits. */
+  /** Verifies without workers, and with pauses: see `OperationContext`. */
   isPatient?: boolean;
 }
 
 /**
  * Verifies the trail of the state, or of its scratch state `scratch`, and compares the state with it. Records the
- * verdict on the state only. All of it is of one snapshot. Rejects with `client_gone` when `signal` aborts.
+ * verdict on the state only. All of it is of one snapshot. A patient verification of a scratch state locks it instead:
+ * rejects with `restore_in_progress` if it is locked. Rejects with `client_gone` when `signal` aborts.
  */
 export async function verifyAudit(
   { database, stateKey, chainChecks, signal, isPatient = false }: VerifiedState,
   scratch: string | undefined,
 ): Promise<AuditVerdict> {
+  // Nobody changes a scratch state, so its lock serves as well as a snapshot, which would slow down commits to its end.
+  const isLocked = isPatient && scratch !== undefined;
   const verify = async (connection: Connection): Promise<AuditVerdict> => {
     await boundTransaction(connection);
     await detectLostNode(connection);
     const shadowed = await pinSearchPath(connection.within());
+    if (isLocked) await lockRestores(connection, scratch, 'scratch');
     const verified = scratch === undefined ? stateKey : await findScratchKey(connection.within(), scratch, stateKey);
     return verifyState(connection, verified, shadowed);
   };
-  const verdict = await database.transaction('snapshot', verify, { signal, isPatient });
+  const verdict = await database.transaction(isLocked ? 'read' : 'snapshot', verify, { signal, isPatient });
   if (scratch === undefined) {
     const { ok, head } = verdict;
     const found = ok ? { first_bad_seq: null } : { first_bad_seq: verdict.first_bad_seq, reason: verdict.reason };

@@ -50,7 +50,8 @@ export interface Connection extends Queries {
   cut(): void;
 }
 
-const MAX_REST_MS = 5_000;
+/** Bounds a pause between statements, and so the time by which it delays the end of an aborted operation. */
+const MAX_REST_MS = 2_000;
 
 export interface ConnectionOptions {
   watch?: Watch;

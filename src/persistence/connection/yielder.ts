@@ -21,8 +21,11 @@ const BUSY_TURNS = 2;
 /** Longer than a turn's work for a backup. With half of it, commits kept only half of their rate (`waits`). */
 const PAUSE_MS = 8;
 
-/** Bounds the pause of a patient stream, whose turn may have waited for something else than a processor. */
-const MAX_PAUSE_MS = 50;
+/**
+ * A patient stream takes small turns, which fit beside a batch of commits that PostgreSQL works on, and pauses for
+ * twice the time of a turn. A turn may have waited for something else than a processor, so the pause is bounded.
+ */
+const PATIENT = { bytesPerTurn: 64 * 1024, pauseFactor: 2, minPauseMs: 2, maxPauseMs: 50 };
 
 /** As long as PostgreSQL works on so many bytes of entries, or longer. */
 const STATEMENT_PAUSE_MS = 4;
@@ -39,8 +42,7 @@ const realWaits: Waits = { nextTurn: () => nextTurn(), sleep: (ms) => sleep(ms),
 /**
  * As `createYielder`, for a stream that can wait longer than a commit. While other requests use the database, the
  * stream also pauses, which leaves the processors of the node and of PostgreSQL to them. A patient stream, for which
- * nobody waits, pauses for as long as it has worked since the last pause. `countOthers` returns how many there have been
- * so far.
+ * nobody waits, pauses longer. `countOthers` returns how many there have been so far.
  */
 export function createPoliteYielder(
   countOthers: () => number,
@@ -49,14 +51,17 @@ export function createPoliteYielder(
   let others = countOthers();
   let turnsToPause = 0;
   let resumedMs = waits.nowMs();
-  return afterEach(BYTES_PER_TURN, async () => {
+  const pauseMs = (): number => {
+    if (!isPatient) return PAUSE_MS;
+    const wantedMs = PATIENT.pauseFactor * (waits.nowMs() - resumedMs);
+    return Math.min(Math.max(wantedMs, PATIENT.minPauseMs), PATIENT.maxPauseMs);
+  };
+  return afterEach(isPatient ? PATIENT.bytesPerTurn : BYTES_PER_TURN, async () => {
     await waits.nextTurn();
     const now = countOthers();
     turnsToPause = now > others ? BUSY_TURNS : turnsToPause - 1;
     others = now;
-    if (turnsToPause <= 0) return;
-    const workedMs = isPatient ? waits.nowMs() - resumedMs : 0;
-    await waits.sleep(Math.min(Math.max(workedMs, PAUSE_MS), MAX_PAUSE_MS));
+    if (turnsToPause > 0) await waits.sleep(pauseMs());
     resumedMs = waits.nowMs();
   });
 }

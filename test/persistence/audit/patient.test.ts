@@ -1,5 +1,8 @@
 import { Readable } from 'node:stream';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { createChainChecks } from '../../../src/persistence/activity/chain-checks.ts';
+import { verifyAudit } from '../../../src/persistence/audit/verify.ts';
+import { lockRestores } from '../../../src/persistence/state/restore-lock.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
 import { verify } from '../../setup/node/store.ts';
 
@@ -70,6 +73,20 @@ it('a patient verification uses no workers, and its verdict is that of any other
   const wrong = expect.objectContaining({ reason: 'digest_mismatch' });
   expect(verdict).toMatchObject({ ok: false, mismatches: expect.arrayContaining([wrong]) });
   expect(verdict).toEqual(await verify(node));
+});
+
+it('a patient verification locks its scratch state, so that nobody drops it meanwhile', async () => {
+  const { node } = nodes;
+  await fill();
+  await node.restore(await node.backup(), { into_scratch: 'trial' });
+  expect(await node.store.verifyAudit(patient(), 'trial')).toMatchObject({ ok: true });
+  await node.database.transaction('write', async (connection) => {
+    await lockRestores(connection, 'trial', 'scratch');
+    // No route verifies patiently, so the description of the store does not know this error.
+    const state = { database: node.database, stateKey: 'default', chainChecks: createChainChecks(), ...patient() };
+    await expect(verifyAudit(state, 'trial')).rejects.toMatchObject({ code: 'restore_in_progress' });
+  });
+  expect(await node.store.verifyAudit(patient(), 'trial')).toMatchObject({ ok: true });
 });
 
 it('a patient restore beside other requests makes the same state', async () => {

@@ -36,11 +36,11 @@ it('a long stream gives way while other requests use the database, and not witho
   expect(slept.map((ms) => ms > 0)).toEqual([false, true, true, true, false, false]);
 });
 
-it('a patient stream pauses for as long as it has worked, and not for long after it has waited', async () => {
+it('a patient stream pauses for twice the time that it has worked, and not for long after it has waited', async () => {
   const busy = [1, 1, 1];
   const [short = 0] = await sleepsAfter(busy);
-  expect(await sleepsAfter(busy, { isPatient: true, turnMs: 1 })).toEqual([short, short, short]);
-  expect(await sleepsAfter(busy, { isPatient: true, turnMs: 30 })).toEqual([30, 30, 30]);
+  expect(await sleepsAfter(busy, { isPatient: true, turnMs: 3 })).toEqual([6, 6, 6]);
+  expect(await sleepsAfter(busy, { isPatient: true, turnMs: 20 })).toEqual([40, 40, 40]);
   expect(await sleepsAfter(busy, { isPatient: true, turnMs: 30_000 })).toEqual([50, 50, 50]);
   expect(await sleepsAfter(busy, { turnMs: 30 })).toEqual([short, short, short]);
   expect(await sleepsAfter([0, 0], { isPatient: true, turnMs: 30 })).toEqual([0, 0]);
