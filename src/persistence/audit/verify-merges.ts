@@ -16,7 +16,7 @@ import {
 const PARTS = 4;
 
 /** Divides them further, so that a patient verification can pause more often. */
-const PATIENT_PARTS = 16;
+const PATIENT_PARTS = 8;
 
 /** Returns one statement for all parts, which several workers share, or one for each part. */
 function partStatements(isPatient: boolean): string[] {
