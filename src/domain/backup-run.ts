@@ -82,6 +82,9 @@ export const storedBackupsStatusSchema = z.object({
   last_proven_at: time.nullable().describe('Snapshot of the newest backup that is proven: it could be restored now'),
   last_restore_seconds: z.number().min(0).nullable().describe('Time of the last proof: what a recovery takes'),
   last_bytes: count.nullable(),
+  faulty_backups: count
+    .nullable()
+    .describe('Number of backups in the catalogue with a fault; null while the database is unreachable'),
   last_failure: backupRunSchema
     .nullable()
     .describe('The last failed backup or drill, if none of its class has succeeded after it'),
@@ -223,6 +226,8 @@ export interface RunObservation {
   lastRestoreSeconds: number | null;
   /** Size of the backup of the last success. */
   lastBytes: number | null;
+  /** Number of backups of the catalogue that have a fault. A later proof or a deletion ends it. */
+  faultyBackups: number;
   /** The last failed run, if none has succeeded after it. */
   lastFailure: BackupRun | null;
   running: BackupRun[];

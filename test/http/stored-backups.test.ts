@@ -194,6 +194,7 @@ describe('status and metrics', () => {
       up: true,
       fault: null,
       last_proven_at: '2026-11-25T22:57:28.451Z',
+      faulty_backups: 0,
       last_failure: null,
       running: [],
     });
@@ -201,10 +202,19 @@ describe('status and metrics', () => {
     expect(text).toContain('\nloom_backup_last_success_timestamp_seconds 1795647448.451\n');
     expect(text).toContain('\nloom_backup_last_proven_timestamp_seconds 1795647448.451\n');
     expect(text).toContain('\nloom_backup_proven_restore_seconds 1.5\n');
+    expect(text).toContain('\nloom_backup_faulty 0\n');
     expect(text).toContain('\nloom_backup_store_up 1\n');
     expect(text).toContain('\nloom_backup_runs_total{kind="scheduled",outcome="proven"} 3\n');
     expect(text).toContain('\nloom_backup_runs_total{kind="drill",outcome="failed"} 0\n');
     expect(await metrics()).toContain('\nloom_backup_runs_total{kind="scheduled",outcome="proven"} 3\n');
+  });
+
+  test('show how many backups have a fault', async () => {
+    const { observation } = backups;
+    backups.observation = { ...observation, faultyBackups: 2 };
+    expect(await status()).toMatchObject({ faulty_backups: 2 });
+    expect(await metrics()).toContain('\nloom_backup_faulty 2\n');
+    backups.observation = observation;
   });
 
   test('before the first run, the time is 0, so that an alarm on the age fires', async () => {
@@ -220,8 +230,14 @@ describe('status and metrics', () => {
   test('without the database, nothing looks current, and no counter goes back to 0', async () => {
     const { observe } = backups;
     backups.observe = () => Promise.reject(new Error('away'));
-    expect(await status()).toMatchObject({ store: 'file:///var/lib/loom/backups', up: null, running: null });
+    expect(await status()).toMatchObject({
+      store: 'file:///var/lib/loom/backups',
+      up: null,
+      faulty_backups: null,
+      running: null,
+    });
     const text = await metrics();
+    expect(text).toContain('\nloom_backup_faulty Nan\n');
     expect(text).toContain('\nloom_backup_last_success_timestamp_seconds Nan\n');
     expect(text).not.toContain('\nloom_backup_runs_total{');
     backups.observe = observe;

@@ -156,6 +156,7 @@ it('status shows the store, the last proof and why the last run failed', async (
     storeIsUp: false,
     storeFault: { code: 'store_refused', detail: 'Correct the policy.', since: '2026-11-25T22:57:28Z' },
     lastFailure: failed as typeof observation.lastFailure,
+    faultyBackups: 2,
   };
   const { code, stdout } = await run(status, []);
   stored.observation = observation;
@@ -164,5 +165,6 @@ it('status shows the store, the last proof and why the last run failed', async (
   expect(stdout).toMatch(
     /newest proven backup: 2026-11-25T22:57:28.451Z, [^\n]*\n.*the last proof restored a backup in 1\.5 s\n/,
   );
+  expect(stdout).toContain(' 2 backups with a FAULT: see the command backups\n');
   expect(stdout).toMatch(/last drill FAILED at .*: store_refused: Correct the policy\.\n/);
 });

@@ -190,6 +190,7 @@ describe('the observation', () => {
       lastProvenAt: null,
       lastRestoreSeconds: null,
       lastBytes: null,
+      faultyBackups: 0,
       lastFailure: null,
     };
     expect(await ledger.observe()).toEqual({ ...none, running: [], counts: [] });
@@ -228,6 +229,24 @@ describe('the observation', () => {
     });
     await takeBackup(ledger, 4);
     expect(await ledger.observe()).toMatchObject({ lastProvenAt: '2026-01-01T04:00:00.000000Z', lastFailure: null });
+  });
+
+  it('counts the backups with a fault, until a proof or a deletion ends it', async () => {
+    const faulty = async () => (await ledger.observe()).faultyBackups;
+    for (const hour of [1, 2, 3]) await takeBackup(ledger, hour);
+    await ledger.noteFault('backup-1', fault);
+    expect(await faulty()).toBe(1);
+    const drill = await ledger.claimNow('drill', 'backup-2');
+    await ledger.recordFailed(drill, { ...fault, withdraws: true });
+    expect(await faulty()).toBe(2);
+    const failed = await takeBackup(ledger, 4, 'written');
+    await ledger.recordFailed(failed, { ...fault, withdraws: true });
+    expect(await faulty()).toBe(3);
+    await ledger.recordProven(await ledger.claimNow('drill', 'backup-2'), { restoreSeconds: 1 });
+    expect(await faulty()).toBe(2);
+    await ledger.beginDeletion('backup-1', true);
+    await ledger.recordDeleted('backup-1');
+    expect(await faulty()).toBe(1);
   });
 
   it('counts pruned runs, and keeps what a slot or a stored backup needs', async () => {

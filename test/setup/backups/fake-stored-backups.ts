@@ -113,6 +113,7 @@ export function createFakeStoredBackups({ endsRuns = true } = {}): FakeStoredBac
       lastProvenAt: AT,
       lastRestoreSeconds: 1.5,
       lastBytes: Buffer.byteLength(TEXT),
+      faultyBackups: 0,
       lastFailure: null,
       running: [],
       counts: [{ kind: 'scheduled', outcome: 'proven', count: 3 }],
