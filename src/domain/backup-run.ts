@@ -45,16 +45,18 @@ export const storedBackupSchema = z.object({
   bytes: count.nullable().describe('Size in the store; null until it is complete'),
   sha256: sha256.nullable().describe('Digest of the stored bytes'),
   encrypted: z.boolean(),
-  outcome: z.enum(runOutcomes).describe('Outcome of the run that wrote it'),
+  outcome: z
+    .enum(runOutcomes)
+    .describe('"proven" if and only if "proven_at" is set; "failed" if its proof was withdrawn; else that of its run'),
   verified_at: time.nullable().describe('When its bytes were last read back and matched'),
   proven_at: time
     .nullable()
-    .describe('When it was last restored and compared; null if never, or if a later drill failed'),
+    .describe('When it was last restored and compared; null if never, or if its proof was withdrawn'),
   restore_seconds: z.number().min(0).nullable().describe('Time of that restore: what a recovery takes'),
   fault: z
     .object({ found_at: time, code: z.string(), detail: z.string() })
     .nullable()
-    .describe('Why its last proof failed. A later proof removes it'),
+    .describe('Why its proof failed or was withdrawn. A later proof removes it'),
 });
 
 /** Describes one backup of the catalogue. */

@@ -44,16 +44,28 @@ describe('a drill', () => {
     const run = required(await ledger.claimSlot('drill', slotAt(4), 'backup-1'));
     await ledger.recordFailed(run, { code: 'stored_backup_damaged', detail: 'One bit.', withdraws: true });
     expect(await ledger.readBackup('backup-1')).toMatchObject({
-      outcome: 'proven',
+      outcome: 'failed',
       proven_at: null,
       fault: { code: 'stored_backup_damaged', detail: 'One bit.', found_at: expect.any(String) },
     });
+    expect((await ledger.listBackups({ limit: 9 })).map(({ outcome }) => outcome)).toEqual(['proven', 'failed']);
+    const { runId } = required(await ledger.readBackup('backup-1'));
+    expect(await ledger.readRun(runId)).toMatchObject({ outcome: 'proven' });
     expect(await ledger.nextToProve()).toBe('backup-2');
     await passTime(database.pool, 30_000);
     const again = required(await ledger.claimRetry());
     expect(again).toMatchObject({ kind: 'drill', attempt: 2, name: 'backup-1' });
     await ledger.recordProven(again, { restoreSeconds: 1 });
-    expect(await ledger.readBackup('backup-1')).toMatchObject({ proven_at: expect.any(String), fault: null });
+    const proven = { outcome: 'proven', proven_at: expect.any(String), fault: null };
+    expect(await ledger.readBackup('backup-1')).toMatchObject(proven);
+  });
+
+  it('proves also the backup of a run that failed', async () => {
+    const failed = await takeBackup(ledger, 1, 'failed');
+    expect(await ledger.readBackup('backup-1')).toMatchObject({ outcome: 'failed', proven_at: null });
+    await ledger.recordProven(await ledger.claimNow('drill', 'backup-1'), { restoreSeconds: 1 });
+    expect(await ledger.readBackup('backup-1')).toMatchObject({ outcome: 'proven', proven_at: expect.any(String) });
+    expect(await ledger.readRun(failed.id)).toMatchObject({ outcome: 'failed' });
   });
 
   it('that fails for another reason leaves the proof, and others have their turn before', async () => {
