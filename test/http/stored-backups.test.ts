@@ -101,6 +101,28 @@ describe('the catalogue', () => {
   });
 });
 
+describe('a path below the backups', () => {
+  test.each([
+    ['DELETE', `${URL}/runs`],
+    ['POST', `${URL}/runs`],
+    ['DELETE', `${URL}/runs/a`],
+    ['POST', `${URL}/runs/drill`],
+  ] as const)('answers 405 with the methods of the runs: %s %s', async (method, url) => {
+    const answer = await send(method, url);
+    expect(answer.json()).toMatchObject({ status: 405, code: 'method_not_allowed' });
+    expect(answer.headers.allow).toBe('GET, HEAD');
+  });
+
+  test.each([
+    ['GET', `${URL}/`],
+    ['DELETE', `${URL}/`],
+    ['POST', `${URL}/`],
+    ['POST', `${URL}//drill`],
+  ] as const)('answers 404 without a name: %s %s', async (method, url) => {
+    expect((await send(method, url)).json()).toMatchObject({ status: 404, code: 'not_found' });
+  });
+});
+
 describe('runs', () => {
   test('a run is answered at once with its path, and a second one is refused meanwhile', async () => {
     const answer = await send('POST', URL);
