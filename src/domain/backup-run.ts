@@ -30,6 +30,9 @@ export const backupRunSchema = z.object({
   ended_at: time.nullable().describe('Null while it runs'),
   code: z.string().nullable().describe('Error code of a failed run'),
   detail: z.string().nullable().describe('Says what failed and what to do'),
+  retry_at: time
+    .nullable()
+    .describe('When a node tries a failed run again; null if that attempt has begun, or if there is none to come'),
   name: z.string().nullable().describe('The stored backup that the run wrote or proved; null before it has a name'),
   restore_seconds: z.number().min(0).nullable().describe('Time of the restore that proved it'),
 });

@@ -69,13 +69,16 @@ describe('backup --now and drill --from', () => {
         outcome: 'failed',
         code: 'store_full',
         detail: 'Make space.',
+        retry_at: '2026-11-25T22:58:28Z',
         name: null,
         restore_seconds: null,
       });
       const { code, stdout } = await taking;
       expect(code).toBe(1);
       if (args.length === 1)
-        expect(stdout).toMatch(/^backup failed: store_full\noutcome +failed\n(.*\n)*.*Make space\.\n$/);
+        expect(stdout).toMatch(
+          /^backup failed: store_full\noutcome +failed\n(.*\n)*.*Make space\.\nretry +a node tries it again at 2026-11-25T22:58:28Z\n$/,
+        );
       else expect(JSON.parse(stdout)).toMatchObject({ ok: false, code: 'store_full', detail: 'Make space.', run: {} });
     }
     const absent = await run(drill, ['--from', 'absent']);

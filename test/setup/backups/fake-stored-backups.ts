@@ -149,6 +149,7 @@ function runOf(kind: BackupRun['kind'], name: string | null): Omit<BackupRun, 'i
     ended_at: AT,
     code: null,
     detail: null,
+    retry_at: null,
     name,
     restore_seconds: 1.5,
   };
