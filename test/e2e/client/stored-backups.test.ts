@@ -25,7 +25,11 @@ it('backups lists the catalogue, newest first, in pages', async () => {
   expect(stdout).toContain(`\nThere are more: --before "${NEWEST}"\n`);
   const second = await run(backups, ['--before', NEWEST, '--json']);
   expect(JSON.parse(second.stdout)).toMatchObject({ ok: true, backups: [{ name: STORED_NAME }], next: null });
-  expect(await run(backups, ['--limit', 'x'])).toMatchObject({ code: 64 });
+  expect(await run(backups, ['--limit', '1000'])).toMatchObject({ code: 0 });
+  for (const limit of ['x', '0', '1001', '9999999999999999']) {
+    const refused = await run(backups, ['--limit', limit]);
+    expect(refused).toMatchObject({ code: 64, stderr: expect.stringContaining('a whole number from 1 to 1000.') });
+  }
 });
 
 describe('backup --now and drill --from', () => {
