@@ -204,7 +204,7 @@ export interface RunLedger extends StoreClaims {
    * Marks a backup for deletion, in one statement with the rules that forbid it: the newest proven backup, the last
    * one, and one that is being written or proved stay. False if one of them applies.
    */
-  beginDeletion(name: string, allowUnproven?: boolean): Promise<boolean>;
+  beginDeletion(name: string): Promise<boolean>;
   /** Takes the mark off again: the object differs from the catalogue, or the rules keep it now. */
   cancelDeletion(name: string, fault?: { code: string; detail: string }): Promise<void>;
   recordDeleted(name: string): Promise<void>;

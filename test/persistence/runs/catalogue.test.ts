@@ -134,30 +134,28 @@ describe('a deletion', () => {
     await takeBackup(ledger, 3, 'failed');
     await takeBackup(ledger, 4, 'written');
     await takeBackup(ledger, 5, 'named');
-    const outcomes = async (allowUnproven?: boolean) => {
+    const outcomes = async () => {
       const found: Record<string, boolean> = {};
       for (const name of (await names()).toReversed()) {
-        found[name] = await ledger.beginDeletion(name, allowUnproven);
+        found[name] = await ledger.beginDeletion(name);
         await ledger.cancelDeletion(name);
       }
       return found;
     };
     const kept = { 'backup-2': false, 'backup-4': false, 'backup-5': false };
-    expect(await outcomes()).toEqual({ ...kept, 'backup-1': true, 'backup-3': false });
-    expect(await outcomes(true)).toEqual({ ...kept, 'backup-1': true, 'backup-3': true });
+    expect(await outcomes()).toEqual({ ...kept, 'backup-1': true, 'backup-3': true });
     await passTime(database.pool, 30_000);
-    const abandoned = { 'backup-4': false, 'backup-5': true };
-    expect(await outcomes()).toEqual({ ...abandoned, 'backup-1': true, 'backup-2': false, 'backup-3': false });
+    const abandoned = { 'backup-4': true, 'backup-5': true };
+    expect(await outcomes()).toEqual({ ...abandoned, 'backup-1': true, 'backup-2': false, 'backup-3': true });
     expect(await ledger.beginDeletion('unknown')).toBe(false);
   });
 
   it('keeps the last backup although it was never proven', async () => {
     for (const hour of [1, 2]) await takeBackup(ledger, hour, 'failed');
+    expect(await ledger.beginDeletion('backup-2')).toBe(true);
     expect(await ledger.beginDeletion('backup-1')).toBe(false);
-    expect(await ledger.beginDeletion('backup-2', true)).toBe(true);
-    expect(await ledger.beginDeletion('backup-1', true)).toBe(false);
     await ledger.cancelDeletion('backup-2');
-    expect(await ledger.beginDeletion('backup-1', true)).toBe(true);
+    expect(await ledger.beginDeletion('backup-1')).toBe(true);
   });
 
   it('is judged again when a drill has withdrawn the newer proof since', async () => {
@@ -256,7 +254,7 @@ describe('the observation', () => {
     expect(await faulty()).toBe(3);
     await ledger.recordProven(await ledger.claimNow('drill', 'backup-2'), { restoreSeconds: 1 });
     expect(await faulty()).toBe(2);
-    await ledger.beginDeletion('backup-1', true);
+    await ledger.beginDeletion('backup-1');
     await ledger.recordDeleted('backup-1');
     expect(await faulty()).toBe(1);
   });
