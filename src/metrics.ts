@@ -281,6 +281,7 @@ function createRunSeries(
     'Time of the last proving restore; NaN if there was none.',
   );
   const bytes = gauge('loom_backup_last_bytes', 'Size of the last proven backup in the store; NaN if there was none.');
+  const faulty = gauge('loom_backup_faulty', 'Stored backups of the catalogue that have a fault.');
   const up = gauge('loom_backup_store_up', '1 when the last check of the backup store by this node succeeded, else 0.');
   const total = new Counter({
     name: 'loom_backup_runs_total',
@@ -293,6 +294,7 @@ function createRunSeries(
     proven.set(runs === undefined ? Number.NaN : secondsOf(runs.lastProvenAt));
     seconds.set(runs?.lastRestoreSeconds ?? Number.NaN);
     bytes.set(runs?.lastBytes ?? Number.NaN);
+    faulty.set(runs?.faultyBackups ?? Number.NaN);
     up.set(Number(runs?.storeIsUp ?? Number.NaN));
     // Without the database there is no series: a counter at 0 would look like a restart.
     total.reset();

@@ -50,7 +50,7 @@ export const backup = createClientCommand({
       return await watchRun('backup', client, context, (seconds) => client.takeStoredBackup(seconds));
     }
     const target = targetOf(values.out);
-    const auditLimit = wholeNumber(values['audit-limit'], 'audit-limit', 1);
+    const auditLimit = wholeNumber(values['audit-limit'], 'audit-limit', { min: 1 });
     const includeAudit = values['no-audit'] !== true;
     if (!includeAudit && auditLimit !== undefined)
       throw new UsageError('--no-audit and --audit-limit exclude each other.');

@@ -1,4 +1,5 @@
 import type { StoredBackup } from '../domain/backup-run.ts';
+import { limits } from '../limits.ts';
 import { createClientCommand } from './client/client-command.ts';
 import { valued, wholeNumber } from './terminal/arguments.ts';
 import { ageText, labelled, quoted, type Row, sizeText, table } from './terminal/text.ts';
@@ -19,12 +20,12 @@ export const backups = createClientCommand({
     examples: ['node dist/main.js backups', 'node dist/main.js backups --limit 1000 --json | jq -r ".backups[].name"'],
   },
   options: {
-    limit: valued('N', `list at most N backups, up to 1000; default: ${DEFAULT_LIMIT}`),
+    limit: valued('N', `list at most N backups, up to ${limits.maxPageEntries}; default: ${DEFAULT_LIMIT}`),
     before: valued('NAME', 'list the backups before this one'),
   },
   operandCount: 0,
   run: async ({ values, client }) => {
-    const limit = wholeNumber(values.limit, 'limit', 1) ?? DEFAULT_LIMIT;
+    const limit = wholeNumber(values.limit, 'limit', { min: 1, max: limits.maxPageEntries }) ?? DEFAULT_LIMIT;
     const query = { limit: String(limit), ...(values.before === undefined ? {} : { before: values.before }) };
     const page = await client.listStoredBackups(query);
     return { exitCode: 0, text: textOf(page.backups, page.next), json: { ok: true, ...page } };

@@ -40,6 +40,8 @@ async function runNamed(host: NodeJS.Process, args: string[], own: Command | und
     return USAGE_EXIT_CODE;
   }
   readDotenv({ quiet: true });
+  // The client of S3 would write its warning of an old Node.js as plain text into the log. `false` brings it back.
+  host.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
   return await runCommand(host, command, topic === undefined ? rest : ['--help']);
 }
 

@@ -111,7 +111,7 @@ function openStored(from: string): Source {
 
 /** Returns the members of the request. With `into_scratch` first, the node locks that name, not the live state. */
 function membersOf(values: ParsedArguments<typeof options>['values']): RestoreMembers {
-  const revision = wholeNumber(values['expect-revision'], 'expect-revision', 0);
+  const revision = wholeNumber(values['expect-revision'], 'expect-revision', { min: 0 });
   const scratch = values['into-scratch'];
   if (scratch !== undefined) {
     const fault = scratchKeyFault(scratch);

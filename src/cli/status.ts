@@ -81,8 +81,10 @@ function sinceText(report: StatusReport, member: 'last_backup_at' | 'last_restor
   return `${at}, ${isAhead ? 'in the FUTURE: the clock of the database has gone back' : ageText(at)}`;
 }
 
+type StoredStatus = NonNullable<StatusReport['stored_backups']>;
+
 /** Returns nothing for a node without a store, or of an earlier version. */
-function storedTexts(stored: StatusReport['stored_backups'] | undefined): string[] {
+function storedTexts(stored: StoredStatus | null | undefined): string[] {
   if (stored === undefined || stored === null) return [];
   const { store, up, fault, last_failure: failure, running } = stored;
   const state = up === null ? 'not checked yet' : up ? 'up' : `NOT up: ${fault?.code ?? '?'}: ${fault?.detail ?? '?'}`;
@@ -95,10 +97,16 @@ function storedTexts(stored: StatusReport['stored_backups'] | undefined): string
     `${store}: ${state}`,
     `newest proven backup: ${running === null ? '?' : timeText(stored.last_proven_at)}`,
     ...present(proof),
+    ...present(faultyText(stored)),
     `next backup at ${shown(stored.next_slot_at)}, next drill at ${shown(stored.next_drill_at)}`,
     ...present(failed),
     ...(running ?? []).map(({ kind, started_at: at, node }) => `${kind} run since ${at} on ${node}`),
   ];
+}
+
+/** Returns nothing without a faulty backup, or for a node of an earlier version. */
+function faultyText({ faulty_backups: faulty }: Partial<StoredStatus>): string | undefined {
+  return faulty ? `${counted(faulty, 'backup')} with a FAULT: see the command backups` : undefined;
 }
 
 function timeText(at: string | null): string {

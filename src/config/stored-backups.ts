@@ -1,3 +1,4 @@
+import { isEncryptedFile } from '../backup/stored/encryption.ts';
 import { readKeepPolicy } from '../backup/stored/retention.ts';
 import { readSchedule } from '../backup/stored/schedule.ts';
 import { hasControlCharacter } from './characters.ts';
@@ -131,8 +132,7 @@ export function recipientsFault(text: string): string | undefined {
 
 export function identityFault(text: string): string | undefined {
   if (/^AGE-SECRET-KEY-/m.test(text)) return undefined;
-  if (/^(-----BEGIN AGE ENCRYPTED FILE-----|age-encryption\.org\/)/.test(text.trimStart()))
-    return 'is encrypted with a passphrase: decrypt it first (age -d)';
+  if (isEncryptedFile(text)) return 'is encrypted with a passphrase: decrypt it first (age -d)';
   if (/^-----BEGIN .*PRIVATE KEY-----/.test(text.trimStart()))
     return 'is an SSH key: LOOM takes only identities of age (AGE-SECRET-KEY-1…), which age-keygen makes';
   return 'must have the form of an age identity file (AGE-SECRET-KEY-1…)';

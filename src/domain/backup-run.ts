@@ -30,6 +30,9 @@ export const backupRunSchema = z.object({
   ended_at: time.nullable().describe('Null while it runs'),
   code: z.string().nullable().describe('Error code of a failed run'),
   detail: z.string().nullable().describe('Says what failed and what to do'),
+  retry_at: time
+    .nullable()
+    .describe('When a node tries a failed run again; null if that attempt has begun, or if there is none to come'),
   name: z.string().nullable().describe('The stored backup that the run wrote or proved; null before it has a name'),
   restore_seconds: z.number().min(0).nullable().describe('Time of the restore that proved it'),
 });
@@ -45,16 +48,18 @@ export const storedBackupSchema = z.object({
   bytes: count.nullable().describe('Size in the store; null until it is complete'),
   sha256: sha256.nullable().describe('Digest of the stored bytes'),
   encrypted: z.boolean(),
-  outcome: z.enum(runOutcomes).describe('Outcome of the run that wrote it'),
+  outcome: z
+    .enum(runOutcomes)
+    .describe('"proven" if and only if "proven_at" is set; "failed" if its proof was withdrawn; else that of its run'),
   verified_at: time.nullable().describe('When its bytes were last read back and matched'),
   proven_at: time
     .nullable()
-    .describe('When it was last restored and compared; null if never, or if a later drill failed'),
+    .describe('When it was last restored and compared; null if never, or if its proof was withdrawn'),
   restore_seconds: z.number().min(0).nullable().describe('Time of that restore: what a recovery takes'),
   fault: z
     .object({ found_at: time, code: z.string(), detail: z.string() })
     .nullable()
-    .describe('Why its last proof failed. A later proof removes it'),
+    .describe('Why its proof failed or was withdrawn. A later proof removes it'),
 });
 
 /** Describes one backup of the catalogue. */
@@ -82,6 +87,9 @@ export const storedBackupsStatusSchema = z.object({
   last_proven_at: time.nullable().describe('Snapshot of the newest backup that is proven: it could be restored now'),
   last_restore_seconds: z.number().min(0).nullable().describe('Time of the last proof: what a recovery takes'),
   last_bytes: count.nullable(),
+  faulty_backups: count
+    .nullable()
+    .describe('Number of backups in the catalogue with a fault; null while the database is unreachable'),
   last_failure: backupRunSchema
     .nullable()
     .describe('The last failed backup or drill, if none of its class has succeeded after it'),
@@ -196,7 +204,7 @@ export interface RunLedger extends StoreClaims {
    * Marks a backup for deletion, in one statement with the rules that forbid it: the newest proven backup, the last
    * one, and one that is being written or proved stay. False if one of them applies.
    */
-  beginDeletion(name: string, allowUnproven?: boolean): Promise<boolean>;
+  beginDeletion(name: string): Promise<boolean>;
   /** Takes the mark off again: the object differs from the catalogue, or the rules keep it now. */
   cancelDeletion(name: string, fault?: { code: string; detail: string }): Promise<void>;
   recordDeleted(name: string): Promise<void>;
@@ -223,6 +231,8 @@ export interface RunObservation {
   lastRestoreSeconds: number | null;
   /** Size of the backup of the last success. */
   lastBytes: number | null;
+  /** Number of backups of the catalogue that have a fault. A later proof or a deletion ends it. */
+  faultyBackups: number;
   /** The last failed run, if none has succeeded after it. */
   lastFailure: BackupRun | null;
   running: BackupRun[];

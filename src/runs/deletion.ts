@@ -4,14 +4,12 @@ import type { CatalogueEntry } from '../domain/backup-run.ts';
 import { codeOf, isLoomError, LoomError } from '../errors.ts';
 import { limits } from '../limits.ts';
 import { withinDeadline } from './deadline.ts';
-import type { RunParts } from './parts.ts';
+import type { CatalogueParts } from './parts.ts';
 import { assertSameStore } from './store/store-identity.ts';
-
-type Parts = Pick<RunParts, 'ledger' | 'store' | 'stateKey' | 'log'>;
 
 /** Bounds one deletion: from its mark on, it has a deadline, so that no other node is in its way. */
 export function deleteInTime(
-  { store }: Pick<Parts, 'store'>,
+  { store }: Pick<CatalogueParts, 'store'>,
   signal: AbortSignal,
   deletion: (bounded: AbortSignal) => Promise<void>,
 ): Promise<void> {
@@ -23,7 +21,7 @@ export function deleteInTime(
  * marks the row. So an object that is absent after a mark was deleted by LOOM, and one that is absent before is
  * missing: its row stays, with a fault. The caller has asserted that this is the store of the catalogue.
  */
-export function deleteUnlessChanged(parts: Parts, entry: CatalogueEntry, signal: AbortSignal): Promise<void> {
+export function deleteUnlessChanged(parts: CatalogueParts, entry: CatalogueEntry, signal: AbortSignal): Promise<void> {
   return deleteInTime(parts, signal, async (bounded) => {
     const fault = await findDifference(parts, entry, bounded);
     if (fault !== undefined) {
@@ -31,7 +29,7 @@ export function deleteUnlessChanged(parts: Parts, entry: CatalogueEntry, signal:
       await noteDifference(parts, entry, fault);
       return;
     }
-    if (await parts.ledger.beginDeletion(entry.name, true)) await deleteObjects(parts, entry.name, bounded);
+    if (await parts.ledger.beginDeletion(entry.name)) await deleteObjects(parts, entry.name, bounded);
   });
 }
 
@@ -39,7 +37,7 @@ export function deleteUnlessChanged(parts: Parts, entry: CatalogueEntry, signal:
  * Finishes a deletion that a node has begun and left. Either object may be gone. If the object differs from the
  * catalogue, removes the mark, notes the fault, and keeps the object.
  */
-export function finishDeletion(parts: Parts, entry: CatalogueEntry, signal: AbortSignal): Promise<void> {
+export function finishDeletion(parts: CatalogueParts, entry: CatalogueEntry, signal: AbortSignal): Promise<void> {
   const { ledger, log } = parts;
   return deleteInTime(parts, signal, async (bounded) => {
     const fault = await findDifference(parts, entry, bounded);
@@ -57,7 +55,7 @@ export function finishDeletion(parts: Parts, entry: CatalogueEntry, signal: Abor
  * earlier attempt may have deleted either. Records it only if the store is still that of the catalogue: in another
  * one, both objects were absent all the time.
  */
-export async function deleteObjects(parts: Parts, name: string, signal: AbortSignal): Promise<void> {
+export async function deleteObjects(parts: CatalogueParts, name: string, signal: AbortSignal): Promise<void> {
   const { ledger, store, log } = parts;
   await store.delete(manifestNameOf(name), signal);
   await store.delete(name, signal);
@@ -68,7 +66,7 @@ export async function deleteObjects(parts: Parts, name: string, signal: AbortSig
 
 /** Withdraws the proof of a backup, and notes why. Keeps the time of a fault that is known. */
 export async function noteDifference(
-  { ledger, log }: Pick<Parts, 'ledger' | 'log'>,
+  { ledger, log }: Pick<CatalogueParts, 'ledger' | 'log'>,
   { name, fault: known, proven_at: provenAt }: CatalogueEntry,
   { code, message }: LoomError,
 ): Promise<void> {
@@ -79,7 +77,7 @@ export async function noteDifference(
 
 /** Compares the size of the object, and the digest of the manifest. Of an incomplete backup, any part may be absent. */
 async function findDifference(
-  { store }: Pick<Parts, 'store'>,
+  { store }: Pick<CatalogueParts, 'store'>,
   { name, bytes, manifestSha256 }: CatalogueEntry,
   signal: AbortSignal,
 ): Promise<LoomError | undefined> {

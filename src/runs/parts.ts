@@ -16,6 +16,9 @@ export interface RunParts {
   log: Log;
 }
 
+/** Holds what compares the catalogue with the store, and deletes. */
+export type CatalogueParts = Pick<RunParts, 'ledger' | 'store' | 'stateKey' | 'log'>;
+
 /** Holds the keys of the node for stored backups. */
 export interface StoredKeys {
   /** The public keys to which backups are encrypted; empty for backups in plain text. */

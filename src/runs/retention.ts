@@ -1,8 +1,9 @@
 import { type KeepPolicy, selectExpired } from '../backup/stored/retention.ts';
 import { readCatalogue } from './catalogue.ts';
 import { deleteUnlessChanged } from './deletion.ts';
+import type { CatalogueParts } from './parts.ts';
 import { createSteps } from './steps.ts';
-import { type ClaimParts, lookForOthers, storeShared } from './store/store-claim.ts';
+import { lookForOthers, storeShared } from './store/store-claim.ts';
 import { readStoreId } from './store/store-identity.ts';
 
 /**
@@ -10,7 +11,7 @@ import { readStoreId } from './store/store-identity.ts';
  * last word on each: it keeps the newest proven backup and the last one. Backups that may belong to another database
  * stay. Rejects with the first fault, after it has tried the rest, and else with `store_shared` if there is such a one.
  */
-export async function applyRetention(parts: ClaimParts, policy: KeepPolicy, signal: AbortSignal): Promise<void> {
+export async function applyRetention(parts: CatalogueParts, policy: KeepPolicy, signal: AbortSignal): Promise<void> {
   if (policy === 'all') return;
   const storeId = await readStoreId(parts, signal);
   if (storeId === undefined) return;

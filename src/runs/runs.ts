@@ -107,7 +107,7 @@ export function createStoredBackups(options: StoredBackupsOptions): StoredBackup
         const storeId = await assertSameStore(parts, signal);
         if (!isOwn && storeId !== undefined && (await lookForOthers(parts, storeId, signal)).isShared)
           throw storeShared(parts);
-        if (!(await ledger.beginDeletion(name, true))) throw stillNeeded(name);
+        if (!(await ledger.beginDeletion(name))) throw stillNeeded(name);
         await deleteObjects(parts, name, signal);
       });
     },

@@ -87,7 +87,7 @@ async function settleDeletion(parts: RunParts, entry: CatalogueEntry, now: Date,
   const { ledger } = parts;
   const begunAt = new Date(entry.deletionBegunAt ?? now);
   if (now.getTime() - begunAt.getTime() < limits.staleDeletionMs) return;
-  if (await ledger.beginDeletion(entry.name, true)) {
+  if (await ledger.beginDeletion(entry.name)) {
     await finishDeletion(parts, entry, signal);
     return;
   }

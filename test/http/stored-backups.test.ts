@@ -101,6 +101,28 @@ describe('the catalogue', () => {
   });
 });
 
+describe('a path below the backups', () => {
+  test.each([
+    ['DELETE', `${URL}/runs`],
+    ['POST', `${URL}/runs`],
+    ['DELETE', `${URL}/runs/a`],
+    ['POST', `${URL}/runs/drill`],
+  ] as const)('answers 405 with the methods of the runs: %s %s', async (method, url) => {
+    const answer = await send(method, url);
+    expect(answer.json()).toMatchObject({ status: 405, code: 'method_not_allowed' });
+    expect(answer.headers.allow).toBe('GET, HEAD');
+  });
+
+  test.each([
+    ['GET', `${URL}/`],
+    ['DELETE', `${URL}/`],
+    ['POST', `${URL}/`],
+    ['POST', `${URL}//drill`],
+  ] as const)('answers 404 without a name: %s %s', async (method, url) => {
+    expect((await send(method, url)).json()).toMatchObject({ status: 404, code: 'not_found' });
+  });
+});
+
 describe('runs', () => {
   test('a run is answered at once with its path, and a second one is refused meanwhile', async () => {
     const answer = await send('POST', URL);
@@ -194,6 +216,7 @@ describe('status and metrics', () => {
       up: true,
       fault: null,
       last_proven_at: '2026-11-25T22:57:28.451Z',
+      faulty_backups: 0,
       last_failure: null,
       running: [],
     });
@@ -201,10 +224,19 @@ describe('status and metrics', () => {
     expect(text).toContain('\nloom_backup_last_success_timestamp_seconds 1795647448.451\n');
     expect(text).toContain('\nloom_backup_last_proven_timestamp_seconds 1795647448.451\n');
     expect(text).toContain('\nloom_backup_proven_restore_seconds 1.5\n');
+    expect(text).toContain('\nloom_backup_faulty 0\n');
     expect(text).toContain('\nloom_backup_store_up 1\n');
     expect(text).toContain('\nloom_backup_runs_total{kind="scheduled",outcome="proven"} 3\n');
     expect(text).toContain('\nloom_backup_runs_total{kind="drill",outcome="failed"} 0\n');
     expect(await metrics()).toContain('\nloom_backup_runs_total{kind="scheduled",outcome="proven"} 3\n');
+  });
+
+  test('show how many backups have a fault', async () => {
+    const { observation } = backups;
+    backups.observation = { ...observation, faultyBackups: 2 };
+    expect(await status()).toMatchObject({ faulty_backups: 2 });
+    expect(await metrics()).toContain('\nloom_backup_faulty 2\n');
+    backups.observation = observation;
   });
 
   test('before the first run, the time is 0, so that an alarm on the age fires', async () => {
@@ -220,8 +252,14 @@ describe('status and metrics', () => {
   test('without the database, nothing looks current, and no counter goes back to 0', async () => {
     const { observe } = backups;
     backups.observe = () => Promise.reject(new Error('away'));
-    expect(await status()).toMatchObject({ store: 'file:///var/lib/loom/backups', up: null, running: null });
+    expect(await status()).toMatchObject({
+      store: 'file:///var/lib/loom/backups',
+      up: null,
+      faulty_backups: null,
+      running: null,
+    });
     const text = await metrics();
+    expect(text).toContain('\nloom_backup_faulty Nan\n');
     expect(text).toContain('\nloom_backup_last_success_timestamp_seconds Nan\n');
     expect(text).not.toContain('\nloom_backup_runs_total{');
     backups.observe = observe;

@@ -52,6 +52,7 @@ describe.each(['in plain text', 'encrypted'])('a large stored backup %s', (form)
   });
 
   test('is refused as damaged wherever it is changed. The catalogue withdraws its proof until a drill renews it', async () => {
+    const { faultyBackups: before } = await at.runs.observe();
     for (const place of [0, 50, whole.length >> 1, whole.length - 1]) {
       const spoiled = Buffer.from(whole);
       spoiled[place] = (spoiled[place] ?? 0) ^ 1;
@@ -66,8 +67,10 @@ describe.each(['in plain text', 'encrypted'])('a large stored backup %s', (form)
       proven_at: null,
       fault: { code: 'stored_backup_damaged', detail: expect.stringContaining('SHA-256') },
     });
+    expect(await at.runs.observe()).toMatchObject({ faultyBackups: before + 1, lastFailure: null });
     await site.objects.write(name, whole);
     expect(await (await at.runs.drill(name)).ended).toMatchObject({ outcome: 'proven' });
+    expect(await at.runs.observe()).toMatchObject({ faultyBackups: before });
     expect(await at.ledger.readBackup(name)).toMatchObject({ proven_at: expect.any(String), fault: null });
   });
 

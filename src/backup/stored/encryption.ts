@@ -50,8 +50,7 @@ export async function parseIdentities(text: string, origin = 'The identity file'
     new LoomError('identity_missing', `${origin} cannot be used. ${found} age-keygen makes identity files.`);
   if (text.length > limits.maxIdentityFileBytes)
     throw noIdentity(`It has more than ${limits.maxIdentityFileBytes} bytes.`);
-  if (/^-----BEGIN AGE ENCRYPTED FILE-----|^age-encryption\.org\//.test(text.trimStart()))
-    throw noIdentity('It is encrypted with a passphrase. Decrypt it first: age -d.');
+  if (isEncryptedFile(text)) throw noIdentity('It is encrypted with a passphrase. Decrypt it first: age -d.');
   const { Decrypter } = await import('age-encryption');
   const identities: string[] = [];
   for (const [index, line] of text.split(/\r?\n/).entries()) {
@@ -66,6 +65,11 @@ export async function parseIdentities(text: string, origin = 'The identity file'
   }
   if (identities.length === 0) throw noIdentity('It has no secret key of age (AGE-SECRET-KEY-1…).');
   return identities;
+}
+
+/** Returns whether a text is a file that `age` has encrypted, armored or not, such as an identity with a passphrase. */
+export function isEncryptedFile(text: string): boolean {
+  return /^(-----BEGIN AGE ENCRYPTED FILE-----|age-encryption\.org\/)/.test(text.trimStart());
 }
 
 /** Encrypts a content for the recipients, at the pace of the reader. Destroying the result destroys the content. */

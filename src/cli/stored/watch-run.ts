@@ -118,6 +118,8 @@ const passing: ReadonlySet<string> = new Set([
 /** Describes a run for people. */
 export function runText(run: BackupRun): string {
   const { name, detail, code, restore_seconds: seconds } = run;
+  // A node of an earlier version does not say it.
+  const retryAt = run.retry_at ?? null;
   const restored = seconds === null ? '' : `, restored in ${seconds.toFixed(1)} s`;
   const rows: Row[] = [
     ['outcome', `${run.outcome}${restored}`],
@@ -125,6 +127,7 @@ export function runText(run: BackupRun): string {
     ['run', `${run.kind} ${run.id}, by ${quoted(run.node)}`],
     ['time', `${run.started_at} to ${run.ended_at ?? 'now'}`],
     ...labelled('because', [...(code === null ? [] : [code]), ...(detail === null ? [] : [detail])]),
+    ...labelled('retry', retryAt === null ? [] : [`a node tries it again at ${retryAt}`]),
   ];
   return table(rows);
 }

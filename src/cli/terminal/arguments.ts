@@ -84,9 +84,16 @@ function valueHint(reason: string, options: Record<string, { type: string; value
 }
 
 /** Reads an option that is a whole number; undefined if the option is not given. */
-export function wholeNumber(text: string | undefined, option: string, min: number): number | undefined {
+export function wholeNumber(
+  text: string | undefined,
+  option: string,
+  { min, max }: { min: number; max?: number },
+): number | undefined {
   if (text === undefined) return undefined;
   const number = Number(text);
-  if (/^\d{1,16}$/.test(text) && Number.isSafeInteger(number) && number >= min) return number;
-  throw new UsageError(`--${option} takes a whole number of at least ${min}.`);
+  const isInRange = number >= min && number <= (max ?? Number.MAX_SAFE_INTEGER);
+  if (/^\d{1,16}$/.test(text) && isInRange) return number;
+  throw new UsageError(
+    `--${option} takes a whole number ${max === undefined ? `of at least ${min}` : `from ${min} to ${max}`}.`,
+  );
 }

@@ -37,22 +37,39 @@ export function registerRouteTable(app: FastifyInstance): RouteTable {
   });
   app.setNotFoundHandler((request: FastifyRequest, reply: FastifyReply) => {
     const path = (request.raw.url ?? '').split('?', 1)[0] ?? '';
-    const allowed = routes.filter(({ url }) => matches(url, path)).map(({ method }) => method);
-    if (allowed.length === 0) throw new LoomError('not_found', `No route has this path.${slashHint(path)}`);
-    const allow = [...new Set(allowed)].sort().join(', ');
+    const pattern = findPattern(routes, path);
+    if (pattern === undefined) throw new LoomError('not_found', `No route has this path.${slashHint(path)}`);
+    const allowed = routes.filter(({ url }) => url === pattern).map(({ method }) => method);
+    const allow = allowed.sort().join(', ');
     reply.header('allow', allow);
     throw new LoomError('method_not_allowed', `This path supports ${allow}.${slashHint(path)}`);
   });
   return { routes: () => routes.map((route) => ({ ...route })) };
 }
 
-/** Returns whether a percent-encoded path matches a pattern with `:parameters`. */
+/** Returns the pattern of a path. Of several, it is the one with a fixed part where the others have a parameter. */
+function findPattern(routes: readonly RegisteredRoute[], path: string): string | undefined {
+  let found: string | undefined;
+  for (const { url } of routes) {
+    if (matches(url, path) && (found === undefined || isMoreFixed(url, found))) found = url;
+  }
+  return found;
+}
+
+function isMoreFixed(pattern: string, other: string): boolean {
+  const parts = other.split('/');
+  const differing = pattern.split('/').find((part, index) => part !== parts[index]);
+  return differing !== undefined && !differing.startsWith(':');
+}
+
+/** Returns whether a percent-encoded path matches a pattern with `:parameters`, none of which is empty. */
 function matches(pattern: string, path: string): boolean {
   const expected = pattern.split('/');
   // Anyone may send a path of thousands of segments.
   const found = path.split('/', expected.length + 1);
   return (
-    expected.length === found.length && expected.every((part, index) => part.startsWith(':') || part === found[index])
+    expected.length === found.length &&
+    expected.every((part, index) => (part.startsWith(':') ? found[index] !== '' : part === found[index]))
   );
 }
 

@@ -146,6 +146,7 @@ function toStoredBackups(
     last_proven_at: runs?.lastProvenAt ?? null,
     last_restore_seconds: runs?.lastRestoreSeconds ?? null,
     last_bytes: runs?.lastBytes ?? null,
+    faulty_backups: runs?.faultyBackups ?? null,
     last_failure: runs?.lastFailure ?? null,
     running: runs?.running ?? null,
   };

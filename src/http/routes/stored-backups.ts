@@ -32,6 +32,7 @@ import { dataRoute } from '../route-config.ts';
 const GZIP = 'application/gzip';
 /** No media type is registered for the format of age. */
 const ENCRYPTED = 'application/octet-stream';
+const BACKUP = '/v1/admin/backups/:name';
 const RUNS = '/v1/admin/backups/runs';
 
 const nameParameter = z
@@ -182,8 +183,8 @@ export function registerStoredBackups(app: FastifyInstance, parts: StoredBackupR
 
   app.route<Named>({
     method: ['GET', 'HEAD'],
-    url: '/v1/admin/backups/:name',
-    ...dataRoute('admin', readStoredBackup),
+    url: BACKUP,
+    ...namedRoute(readStoredBackup),
     handler: async (request, reply) => {
       const { backup, body } = await backups().open(request.params.name, abortSignalOf(reply));
       closeAfterAnswer(reply, body);
@@ -198,7 +199,7 @@ export function registerStoredBackups(app: FastifyInstance, parts: StoredBackupR
     },
   });
 
-  app.delete<Named>('/v1/admin/backups/:name', dataRoute('admin', deleteStoredBackup), async (request) => {
+  app.delete<Named>(BACKUP, namedRoute(deleteStoredBackup), async (request) => {
     const { paceWindowMs } = parts;
     const { name } = request.params;
     const found = backups();
@@ -209,9 +210,23 @@ export function registerStoredBackups(app: FastifyInstance, parts: StoredBackupR
     return { name };
   });
 
-  app.post<Named>('/v1/admin/backups/:name/drill', dataRoute('admin', drillStoredBackup), async (request, reply) =>
+  app.post<Named>(`${BACKUP}/drill`, namedRoute(drillStoredBackup), async (request, reply) =>
     sendRun(request, reply, await backups().drill(request.params.name)),
   );
+}
+
+/**
+ * Returns the options of a route with the name of a backup. The router also takes this route for an empty name, and for
+ * a method that the path of the runs does not have. Both are answered as without a route: 404 and 405.
+ */
+function namedRoute(operation: Operation) {
+  return {
+    ...dataRoute('admin', operation),
+    preHandler: ({ params }: FastifyRequest<Named>, reply: FastifyReply, done: () => void): void => {
+      if (params.name === '' || params.name === 'runs') reply.callNotFound();
+      else done();
+    },
+  };
 }
 
 /**

@@ -3,9 +3,16 @@ import { LoomError, shortText } from '../../errors.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
 import { isValidUntil, type RunScope } from './scope.ts';
 
+/**
+ * Selects the outcome of a backup. It begins as that of its run. A drill that fails takes `proven` away, and one that
+ * succeeds gives it: it is `proven` if and only if `proven_at` is set.
+ */
+const OUTCOME = `case when outcome = 'running' then outcome when proven_at is not null then 'proven'
+  when outcome = 'proven' then 'failed' else outcome end as outcome`;
+
 /** Selects the columns of a `CatalogueEntry`. $2 is the time of a lease in milliseconds. */
 const BACKUP_COLUMNS = `name, kind, ${rfc3339('taken_at')} as taken_at, revision, bytes,
-  encode(sha256, 'hex') as sha256, encrypted, outcome, ${rfc3339('verified_at')} as verified_at,
+  encode(sha256, 'hex') as sha256, encrypted, ${OUTCOME}, ${rfc3339('verified_at')} as verified_at,
   ${rfc3339('proven_at')} as proven_at, restore_seconds,
   case when fault_at is not null then json_build_object('found_at', ${rfc3339('fault_at')}, 'code', fault_code, 'detail', fault_detail)
     end as fault,

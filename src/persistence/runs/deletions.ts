@@ -4,18 +4,13 @@ import { isValidUntil, type RunScope } from './scope.ts';
 
 /**
  * Marks a backup for deletion unless a rule forbids it: a newer proven backup must exist, and nobody may be writing or
- * proving this one. With `allowUnproven`, an unproven backup may also go if any other complete one stays. What is left
- * of a run that ended before its backup was complete may always go. A backup that is marked already is judged by the
- * rules again.
+ * proving this one. An unproven backup may also go if any other complete one stays. What is left of a run that ended
+ * before its backup was complete may always go. A backup that is marked already is judged by the rules again.
  *
  * The statement first locks the rows of all stored backups, the oldest first, and reads their newest versions. So two
  * nodes that delete different backups at the same time take turns, and the second sees the mark of the first.
  */
-export async function beginDeletion(
-  { database, stateKey, leaseMs }: RunScope,
-  name: string,
-  allowUnproven = false,
-): Promise<boolean> {
+export async function beginDeletion({ database, stateKey, leaseMs }: RunScope, name: string): Promise<boolean> {
   const changed = await database.execute(
     `with stored as materialized (
        select id, ordinal, name, bytes, proven_at, deletion_begun_at is not null as is_going,
@@ -27,12 +22,12 @@ export async function beginDeletion(
         where t.name = $3 and not t.is_in_use and (
           t.bytes is null
           or exists (select from stored o where o.ordinal > t.ordinal and o.proven_at is not null and not o.is_going)
-          or $4 and t.proven_at is null
+          or t.proven_at is null
              and exists (select from stored o where o.id <> t.id and o.bytes is not null and not o.is_going))
      )
      update loom_backup_run r set deletion_begun_at = coalesce(r.deletion_begun_at, clock_timestamp())
        from target where r.state_key = $1 and r.id = target.id and ${SCHEMA_SERVES}`,
-    [stateKey, leaseMs, name, allowUnproven],
+    [stateKey, leaseMs, name],
   );
   return changed === 1;
 }

@@ -58,7 +58,7 @@ export function createRunLedger(database: Database, options: RunLedgerOptions): 
     readBackup: (name) => readBackup(scope, name),
     readNewestComplete: () => readNewestComplete(scope),
     nextToProve: () => nextToProve(scope),
-    beginDeletion: (name, allowUnproven) => beginDeletion(scope, name, allowUnproven),
+    beginDeletion: (name) => beginDeletion(scope, name),
     cancelDeletion: (name, fault) => cancelDeletion(scope, name, fault),
     recordDeleted: (name) => recordDeleted(scope, name),
     noteFault: (name, fault) => noteFault(scope, name, fault),

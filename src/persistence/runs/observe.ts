@@ -2,6 +2,7 @@ import type { RunObservation } from '../../domain/backup-run.ts';
 import { limits } from '../../limits.ts';
 import { sqlStateOf } from '../connection/faults.ts';
 import { rfc3339 } from '../connection/timestamp.ts';
+import { IS_STORED } from './catalogue.ts';
 import { RUN_COLUMNS } from './runs.ts';
 import type { RunScope } from './scope.ts';
 
@@ -28,6 +29,7 @@ const nothing: RunObservation = {
   lastProvenAt: null,
   lastRestoreSeconds: null,
   lastBytes: null,
+  faultyBackups: 0,
   lastFailure: null,
   running: [],
   counts: [],
@@ -50,6 +52,8 @@ const OBSERVE = `
            order by ordinal desc limit 1) as "lastProvenAt",
          (select restore_seconds from loom_backup_run
            where state_key = $1 and outcome = 'proven' order by ordinal desc limit 1) as "lastRestoreSeconds",
+         (select count(*)::int from loom_backup_run
+           where state_key = $1 and ${IS_STORED} and fault_at is not null) as "faultyBackups",
          (select to_json(f) from (
            select ${RUN_COLUMNS} from (${lastFailure(`kind <> 'drill'`)} union all ${lastFailure(`kind = 'drill'`)}) e
             order by ordinal desc limit 1) f) as "lastFailure",

@@ -4,7 +4,8 @@ import type { RunScope } from './scope.ts';
 
 /** Selects the columns of a `BackupRun`. */
 export const RUN_COLUMNS = `id::text as id, kind, ${rfc3339('slot')} as slot, attempt, node, outcome,
-  ${rfc3339('started_at')} as started_at, ${rfc3339('ended_at')} as ended_at, code, detail, name, restore_seconds`;
+  ${rfc3339('started_at')} as started_at, ${rfc3339('ended_at')} as ended_at, code, detail,
+  ${rfc3339('retry_at')} as retry_at, name, restore_seconds`;
 
 /** Selects the columns of a `ClaimedRow`. */
 export const CLAIMED_COLUMNS = `id::text as id, kind, ${rfc3339('slot')} as slot, attempt, name`;

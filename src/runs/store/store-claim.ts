@@ -3,16 +3,14 @@ import { writeStoreClaim } from '../../backup/stored/store-marker.ts';
 import { storeClaimNameOf, storeClaimPrefix } from '../../backup/stored/stored-name.ts';
 import type { StoreClaim } from '../../domain/object-store.ts';
 import { LoomError } from '../../errors.ts';
-import type { RunParts } from '../parts.ts';
-
-export type ClaimParts = Pick<RunParts, 'ledger' | 'store' | 'stateKey' | 'log'>;
+import type { CatalogueParts } from '../parts.ts';
 
 /**
  * Looks for another database that uses the store for the same state, and keeps the claim of this one. Each database
  * removes the claims of all others. So a claim that disappears shows another database, and one that stands shows that
  * there is none. Returns the claim afterwards. `storeId` is that of the store.
  */
-export async function lookForOthers(parts: ClaimParts, storeId: string, signal: AbortSignal): Promise<StoreClaim> {
+export async function lookForOthers(parts: CatalogueParts, storeId: string, signal: AbortSignal): Promise<StoreClaim> {
   const { ledger, store, stateKey } = parts;
   const found: string[] = [];
   for await (const { name } of store.list(storeClaimPrefix(stateKey), signal)) found.push(name);
@@ -26,7 +24,7 @@ export async function lookForOthers(parts: ClaimParts, storeId: string, signal: 
 
 /** Removes claims from the store. One that this database has never made shows another database. */
 async function removeClaims(
-  { ledger, store, stateKey, log }: ClaimParts,
+  { ledger, store, stateKey, log }: CatalogueParts,
   claim: StoreClaim,
   names: string[],
   signal: AbortSignal,
@@ -42,7 +40,7 @@ async function removeClaims(
 }
 
 /** Puts the claim into the store, notices that another database has removed it, or settles it. */
-async function keepClaim(parts: ClaimParts, claim: StoreClaim, signal: AbortSignal): Promise<void> {
+async function keepClaim(parts: CatalogueParts, claim: StoreClaim, signal: AbortSignal): Promise<void> {
   const { ledger, store, stateKey, log } = parts;
   const name = storeClaimNameOf(stateKey, claim.id);
   if (!claim.isPlaced) {
@@ -65,7 +63,7 @@ async function keepClaim(parts: ClaimParts, claim: StoreClaim, signal: AbortSign
   await store.delete(name, signal);
 }
 
-async function putClaim({ store, stateKey }: ClaimParts, id: string, signal: AbortSignal): Promise<void> {
+async function putClaim({ store, stateKey }: CatalogueParts, id: string, signal: AbortSignal): Promise<void> {
   const name = storeClaimNameOf(stateKey, id);
   try {
     await store.put(name, Readable.from([Buffer.from(writeStoreClaim(id))]), signal);
@@ -76,7 +74,7 @@ async function putClaim({ store, stateKey }: ClaimParts, id: string, signal: Abo
 }
 
 /** Creates the error for a store that another database uses, too. */
-export function storeShared({ store, stateKey }: Pick<ClaimParts, 'store' | 'stateKey'>): LoomError {
+export function storeShared({ store, stateKey }: Pick<CatalogueParts, 'store' | 'stateKey'>): LoomError {
   return new LoomError(
     'store_shared',
     `Another database takes backups of the state key ${JSON.stringify(stateKey)} into the store ${store.address}, such as ` +

@@ -3,7 +3,8 @@ import type { RunKind } from '../../domain/backup-run.ts';
 import { isLoomError, LoomError } from '../../errors.ts';
 import { limits } from '../../limits.ts';
 import { withinDeadline } from '../deadline.ts';
-import { type ClaimParts, lookForOthers, storeShared } from './store-claim.ts';
+import type { CatalogueParts } from '../parts.ts';
+import { lookForOthers, storeShared } from './store-claim.ts';
 import { readStoreId } from './store-identity.ts';
 
 export interface StoreWatch {
@@ -22,7 +23,7 @@ export interface StoreWatch {
  * Tries the store at the start and from time to time, so that status shows a wrong setting, or another store than that
  * of the catalogue, before a run fails.
  */
-export function createStoreWatch(parts: ClaimParts): StoreWatch {
+export function createStoreWatch(parts: CatalogueParts): StoreWatch {
   const { store, log } = parts;
   const closing = new AbortController();
   let fault: { code: string; detail: string; since: string } | null = null;

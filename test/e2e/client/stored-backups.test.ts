@@ -25,7 +25,11 @@ it('backups lists the catalogue, newest first, in pages', async () => {
   expect(stdout).toContain(`\nThere are more: --before "${NEWEST}"\n`);
   const second = await run(backups, ['--before', NEWEST, '--json']);
   expect(JSON.parse(second.stdout)).toMatchObject({ ok: true, backups: [{ name: STORED_NAME }], next: null });
-  expect(await run(backups, ['--limit', 'x'])).toMatchObject({ code: 64 });
+  expect(await run(backups, ['--limit', '1000'])).toMatchObject({ code: 0 });
+  for (const limit of ['x', '0', '1001', '9999999999999999']) {
+    const refused = await run(backups, ['--limit', limit]);
+    expect(refused).toMatchObject({ code: 64, stderr: expect.stringContaining('a whole number from 1 to 1000.') });
+  }
 });
 
 describe('backup --now and drill --from', () => {
@@ -69,13 +73,16 @@ describe('backup --now and drill --from', () => {
         outcome: 'failed',
         code: 'store_full',
         detail: 'Make space.',
+        retry_at: '2026-11-25T22:58:28Z',
         name: null,
         restore_seconds: null,
       });
       const { code, stdout } = await taking;
       expect(code).toBe(1);
       if (args.length === 1)
-        expect(stdout).toMatch(/^backup failed: store_full\noutcome +failed\n(.*\n)*.*Make space\.\n$/);
+        expect(stdout).toMatch(
+          /^backup failed: store_full\noutcome +failed\n(.*\n)*.*Make space\.\nretry +a node tries it again at 2026-11-25T22:58:28Z\n$/,
+        );
       else expect(JSON.parse(stdout)).toMatchObject({ ok: false, code: 'store_full', detail: 'Make space.', run: {} });
     }
     const absent = await run(drill, ['--from', 'absent']);
@@ -156,6 +163,7 @@ it('status shows the store, the last proof and why the last run failed', async (
     storeIsUp: false,
     storeFault: { code: 'store_refused', detail: 'Correct the policy.', since: '2026-11-25T22:57:28Z' },
     lastFailure: failed as typeof observation.lastFailure,
+    faultyBackups: 2,
   };
   const { code, stdout } = await run(status, []);
   stored.observation = observation;
@@ -164,5 +172,6 @@ it('status shows the store, the last proof and why the last run failed', async (
   expect(stdout).toMatch(
     /newest proven backup: 2026-11-25T22:57:28.451Z, [^\n]*\n.*the last proof restored a backup in 1\.5 s\n/,
   );
+  expect(stdout).toContain(' 2 backups with a FAULT: see the command backups\n');
   expect(stdout).toMatch(/last drill FAILED at .*: store_refused: Correct the policy\.\n/);
 });

@@ -1,6 +1,7 @@
 import { request } from 'node:http';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, inject, test } from 'vitest';
 import { type Program, startProgram, waitUntil, waitUntilReady } from '../../setup/node/program.ts';
+import { createTestStore } from '../../setup/object-store/object-store.ts';
 import { createTestDatabase, type TestDatabase } from '../../setup/server/database.ts';
 
 const ADMIN_TOKEN = 'admin-token-of-the-cause-test';
@@ -86,6 +87,30 @@ test('a backup that a busy node refuses does not count as failed, because an ala
     expect(linesOf(output()).filter(({ level }) => level === 'error')).toEqual([]);
   } finally {
     slow.destroy();
+  }
+});
+
+test('a node with a store in S3 writes only lines of its log, whatever its client of S3 thinks of Node.js', async () => {
+  database = await createTestDatabase();
+  const store = await createTestStore('s3');
+  try {
+    program = await startProgram({
+      env: {
+        LOOM_PG_URL: database.url,
+        LOOM_ADMIN_TOKEN: ADMIN_TOKEN,
+        LOOM_BACKUP_STORE: store.url,
+        ...store.variables,
+      },
+      // As an operator runs it: with the bundle of a quick run, a store in S3 is not up.
+      entry: inject('builtEntry'),
+    });
+    const { url, output, stop } = program;
+    const status = async () => (await fetch(`${url}/v1/admin/status`, { headers: asAdmin })).text();
+    await waitUntil(status, (text) => text.includes('"up":true'), 20_000);
+    await stop();
+    expect(linesOf(output()).every(({ level }) => typeof level === 'string')).toBe(true);
+  } finally {
+    await store.remove();
   }
 });
 

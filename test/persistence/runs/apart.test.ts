@@ -39,7 +39,7 @@ async function callAll(one: RunLedger): Promise<unknown[]> {
     () => one.recordFailed(run, { ...fault, withdraws: true }),
     () => one.release(run),
     () => one.claimRetry(),
-    () => one.beginDeletion('backup-7', true),
+    () => one.beginDeletion('backup-7'),
     () => one.recordDeleted('backup-7'),
     () => one.cancelDeletion('backup-8', fault),
     () => one.recordNeverWritten('backup-6'),

@@ -44,16 +44,28 @@ describe('a drill', () => {
     const run = required(await ledger.claimSlot('drill', slotAt(4), 'backup-1'));
     await ledger.recordFailed(run, { code: 'stored_backup_damaged', detail: 'One bit.', withdraws: true });
     expect(await ledger.readBackup('backup-1')).toMatchObject({
-      outcome: 'proven',
+      outcome: 'failed',
       proven_at: null,
       fault: { code: 'stored_backup_damaged', detail: 'One bit.', found_at: expect.any(String) },
     });
+    expect((await ledger.listBackups({ limit: 9 })).map(({ outcome }) => outcome)).toEqual(['proven', 'failed']);
+    const { runId } = required(await ledger.readBackup('backup-1'));
+    expect(await ledger.readRun(runId)).toMatchObject({ outcome: 'proven' });
     expect(await ledger.nextToProve()).toBe('backup-2');
     await passTime(database.pool, 30_000);
     const again = required(await ledger.claimRetry());
     expect(again).toMatchObject({ kind: 'drill', attempt: 2, name: 'backup-1' });
     await ledger.recordProven(again, { restoreSeconds: 1 });
-    expect(await ledger.readBackup('backup-1')).toMatchObject({ proven_at: expect.any(String), fault: null });
+    const proven = { outcome: 'proven', proven_at: expect.any(String), fault: null };
+    expect(await ledger.readBackup('backup-1')).toMatchObject(proven);
+  });
+
+  it('proves also the backup of a run that failed', async () => {
+    const failed = await takeBackup(ledger, 1, 'failed');
+    expect(await ledger.readBackup('backup-1')).toMatchObject({ outcome: 'failed', proven_at: null });
+    await ledger.recordProven(await ledger.claimNow('drill', 'backup-1'), { restoreSeconds: 1 });
+    expect(await ledger.readBackup('backup-1')).toMatchObject({ outcome: 'proven', proven_at: expect.any(String) });
+    expect(await ledger.readRun(failed.id)).toMatchObject({ outcome: 'failed' });
   });
 
   it('that fails for another reason leaves the proof, and others have their turn before', async () => {
@@ -122,30 +134,28 @@ describe('a deletion', () => {
     await takeBackup(ledger, 3, 'failed');
     await takeBackup(ledger, 4, 'written');
     await takeBackup(ledger, 5, 'named');
-    const outcomes = async (allowUnproven?: boolean) => {
+    const outcomes = async () => {
       const found: Record<string, boolean> = {};
       for (const name of (await names()).toReversed()) {
-        found[name] = await ledger.beginDeletion(name, allowUnproven);
+        found[name] = await ledger.beginDeletion(name);
         await ledger.cancelDeletion(name);
       }
       return found;
     };
     const kept = { 'backup-2': false, 'backup-4': false, 'backup-5': false };
-    expect(await outcomes()).toEqual({ ...kept, 'backup-1': true, 'backup-3': false });
-    expect(await outcomes(true)).toEqual({ ...kept, 'backup-1': true, 'backup-3': true });
+    expect(await outcomes()).toEqual({ ...kept, 'backup-1': true, 'backup-3': true });
     await passTime(database.pool, 30_000);
-    const abandoned = { 'backup-4': false, 'backup-5': true };
-    expect(await outcomes()).toEqual({ ...abandoned, 'backup-1': true, 'backup-2': false, 'backup-3': false });
+    const abandoned = { 'backup-4': true, 'backup-5': true };
+    expect(await outcomes()).toEqual({ ...abandoned, 'backup-1': true, 'backup-2': false, 'backup-3': true });
     expect(await ledger.beginDeletion('unknown')).toBe(false);
   });
 
   it('keeps the last backup although it was never proven', async () => {
     for (const hour of [1, 2]) await takeBackup(ledger, hour, 'failed');
+    expect(await ledger.beginDeletion('backup-2')).toBe(true);
     expect(await ledger.beginDeletion('backup-1')).toBe(false);
-    expect(await ledger.beginDeletion('backup-2', true)).toBe(true);
-    expect(await ledger.beginDeletion('backup-1', true)).toBe(false);
     await ledger.cancelDeletion('backup-2');
-    expect(await ledger.beginDeletion('backup-1', true)).toBe(true);
+    expect(await ledger.beginDeletion('backup-1')).toBe(true);
   });
 
   it('is judged again when a drill has withdrawn the newer proof since', async () => {
@@ -190,6 +200,7 @@ describe('the observation', () => {
       lastProvenAt: null,
       lastRestoreSeconds: null,
       lastBytes: null,
+      faultyBackups: 0,
       lastFailure: null,
     };
     expect(await ledger.observe()).toEqual({ ...none, running: [], counts: [] });
@@ -228,6 +239,24 @@ describe('the observation', () => {
     });
     await takeBackup(ledger, 4);
     expect(await ledger.observe()).toMatchObject({ lastProvenAt: '2026-01-01T04:00:00.000000Z', lastFailure: null });
+  });
+
+  it('counts the backups with a fault, until a proof or a deletion ends it', async () => {
+    const faulty = async () => (await ledger.observe()).faultyBackups;
+    for (const hour of [1, 2, 3]) await takeBackup(ledger, hour);
+    await ledger.noteFault('backup-1', fault);
+    expect(await faulty()).toBe(1);
+    const drill = await ledger.claimNow('drill', 'backup-2');
+    await ledger.recordFailed(drill, { ...fault, withdraws: true });
+    expect(await faulty()).toBe(2);
+    const failed = await takeBackup(ledger, 4, 'written');
+    await ledger.recordFailed(failed, { ...fault, withdraws: true });
+    expect(await faulty()).toBe(3);
+    await ledger.recordProven(await ledger.claimNow('drill', 'backup-2'), { restoreSeconds: 1 });
+    expect(await faulty()).toBe(2);
+    await ledger.beginDeletion('backup-1');
+    await ledger.recordDeleted('backup-1');
+    expect(await faulty()).toBe(1);
   });
 
   it('counts pruned runs, and keeps what a slot or a stored backup needs', async () => {

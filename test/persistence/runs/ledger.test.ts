@@ -79,6 +79,7 @@ describe('a slot', () => {
       ended_at: time,
       code: null,
       detail: null,
+      retry_at: null,
       name: 'backup-1',
       restore_seconds: 0.25,
     });
@@ -154,17 +155,17 @@ describe('a failed run', () => {
   it('has three attempts with a growing pause', async () => {
     const first = required(await a.claimSlot('scheduled', slotAt(1)));
     expect(await a.recordFailed(first, { code: 'store_unreachable', detail: 'no route', withdraws: false })).toBe(true);
-    expect(await a.readRun(first.id)).toMatchObject({
-      outcome: 'failed',
-      code: 'store_unreachable',
-      detail: 'no route',
-    });
+    const failed = required(await a.readRun(first.id));
+    expect(failed).toMatchObject({ outcome: 'failed', code: 'store_unreachable', detail: 'no route' });
+    const pauseMs = Date.parse(String(failed.retry_at)) - Date.parse(String(failed.ended_at));
+    expect(Math.round(pauseMs / 1_000)).toBe(30);
     expect(await a.claimRetry()).toBeUndefined();
     await passTime(database.pool, 29_000);
     expect(await a.claimRetry()).toBeUndefined();
     await passTime(database.pool, 1_000);
     const second = required(await b.claimRetry());
     expect(second).toEqual({ ...first, id: expect.any(String), attempt: 2 });
+    expect(await a.readRun(first.id)).toMatchObject({ outcome: 'failed', retry_at: null });
     expect(await a.claimRetry()).toBeUndefined();
     await b.recordFailed(second, { code: 'store_full', detail: 'full', withdraws: false });
     await passTime(database.pool, 119_000);
@@ -175,6 +176,7 @@ describe('a failed run', () => {
     await a.recordFailed(third, { code: 'store_full', detail: 'full', withdraws: false });
     await passTime(database.pool, 3_600_000);
     expect(await a.claimRetry()).toBeUndefined();
+    expect(await a.readRun(third.id)).toMatchObject({ outcome: 'failed', retry_at: null });
     expect((await a.listRuns({ limit: 2 })).map(({ attempt }) => attempt)).toEqual([3, 2]);
   });
 

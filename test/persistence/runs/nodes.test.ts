@@ -62,7 +62,7 @@ describe('many nodes at the same time', () => {
       const drill = await ledger.claimNow('drill', 'backup-4');
       const [withdrawn, ...began] = await Promise.all([
         ledger.recordFailed(drill, { ...fault, withdraws: true }),
-        ...[4, 3, 2, 1].map((hour) => ledger.beginDeletion(`backup-${hour}`, true)),
+        ...[4, 3, 2, 1].map((hour) => ledger.beginDeletion(`backup-${hour}`)),
       ]);
       expect(withdrawn).toBe(true);
       const left = (await ledger.listBackups({ limit: 9 })).filter((one) => one.deletionBegunAt === null);
@@ -71,7 +71,7 @@ describe('many nodes at the same time', () => {
       for (const { name: marked } of (await ledger.listBackups({ limit: 9 })).filter(
         (one) => one.deletionBegunAt !== null,
       )) {
-        if (!(await ledger.beginDeletion(marked, true))) await ledger.cancelDeletion(marked);
+        if (!(await ledger.beginDeletion(marked))) await ledger.cancelDeletion(marked);
       }
       const kept = (await ledger.listBackups({ limit: 9 })).filter((one) => one.deletionBegunAt === null);
       expect(kept.map((one) => one.proven_at !== null)).toContain(true);
@@ -106,7 +106,7 @@ async function play(stateKey: string, steps: number, random: ReturnType<typeof s
       () => passTime(database.pool, random.pick([1_000, 10_000, 31_000, 130_000])),
       async () => {
         if (backup === undefined) return;
-        if (await ledger.beginDeletion(backup, random.pick([true, false]))) {
+        if (await ledger.beginDeletion(backup)) {
           if (random.fraction() < 0.8) await ledger.recordDeleted(backup);
         } else if (random.fraction() < 0.5) await ledger.cancelDeletion(backup);
       },
@@ -205,7 +205,7 @@ it('nodes whose leases end all the time keep every rule, without a deadlock', { 
             ])();
             if (random.fraction() < 0.8) run = undefined;
           }
-          if (await ledger.beginDeletion(backup, random.pick([true, false]))) await ledger.recordDeleted(backup);
+          if (await ledger.beginDeletion(backup)) await ledger.recordDeleted(backup);
           else await ledger.cancelDeletion(backup);
         }
       }),

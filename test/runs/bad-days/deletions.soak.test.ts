@@ -31,7 +31,7 @@ describe('a deletion that another node has left', () => {
   test('is finished, wherever it was interrupted', async () => {
     const names = [await take(), await take(), await take(), await take()];
     const [whole = '', half = '', gone = ''] = names;
-    for (const name of [whole, half, gone]) expect(await at.ledger.beginDeletion(name, true)).toBe(true);
+    for (const name of [whole, half, gone]) expect(await at.ledger.beginDeletion(name)).toBe(true);
     await site.objects.delete(manifestNameOf(half));
     await site.objects.delete(manifestNameOf(gone));
     await site.objects.delete(gone);
@@ -45,7 +45,7 @@ describe('a deletion that another node has left', () => {
 
   test('is cancelled if the rules forbid it by now', async () => {
     const [older, newer] = [await take(), await take()];
-    expect(await at.ledger.beginDeletion(older, true)).toBe(true);
+    expect(await at.ledger.beginDeletion(older)).toBe(true);
     await site.objects.delete(newer);
     expect(await (await at.runs.drill(newer)).ended).toMatchObject({ outcome: 'failed' });
     await sweepAt(120_000);

@@ -113,6 +113,7 @@ export function createFakeStoredBackups({ endsRuns = true } = {}): FakeStoredBac
       lastProvenAt: AT,
       lastRestoreSeconds: 1.5,
       lastBytes: Buffer.byteLength(TEXT),
+      faultyBackups: 0,
       lastFailure: null,
       running: [],
       counts: [{ kind: 'scheduled', outcome: 'proven', count: 3 }],
@@ -148,6 +149,7 @@ function runOf(kind: BackupRun['kind'], name: string | null): Omit<BackupRun, 'i
     ended_at: AT,
     code: null,
     detail: null,
+    retry_at: null,
     name,
     restore_seconds: 1.5,
   };
