@@ -4,7 +4,7 @@ import { createPoliteYielder } from '../../../src/persistence/connection/yielder
 const CHUNK = 256 * 1024;
 
 /**
- * Runs a yielder while so many other requests come in each turn, which takes `turnMs`. Returns what it slept after each.
+ * Runs a yielder while so many other requests come in each turn of `turnMs`. Returns what it slept after each.
  */
 async function sleepsAfter(requests: number[], { isPatient = false, turnMs = 1 } = {}): Promise<number[]> {
   let others = 0;
