@@ -105,6 +105,7 @@ describe('a path below the backups', () => {
   test.each([
     ['DELETE', `${URL}/runs`],
     ['POST', `${URL}/runs`],
+    ['DELETE', `${URL}/%72uns`],
     ['DELETE', `${URL}/runs/a`],
     ['POST', `${URL}/runs/drill`],
   ] as const)('answers 405 with the methods of the runs: %s %s', async (method, url) => {

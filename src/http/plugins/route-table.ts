@@ -62,6 +62,15 @@ function isMoreFixed(pattern: string, other: string): boolean {
   return differing !== undefined && !differing.startsWith(':');
 }
 
+/** Decodes a part of a path as the router does, so that `%72uns` is `runs`. */
+function decodePart(part = ''): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 /** Returns whether a percent-encoded path matches a pattern with `:parameters`, none of which is empty. */
 function matches(pattern: string, path: string): boolean {
   const expected = pattern.split('/');
@@ -69,7 +78,7 @@ function matches(pattern: string, path: string): boolean {
   const found = path.split('/', expected.length + 1);
   return (
     expected.length === found.length &&
-    expected.every((part, index) => (part.startsWith(':') ? found[index] !== '' : part === found[index]))
+    expected.every((part, index) => (part.startsWith(':') ? found[index] !== '' : part === decodePart(found[index])))
   );
 }
 
