@@ -91,9 +91,14 @@ function findDescribed(answer: Received): Found | undefined {
   return { described, at: shared === undefined ? at : ['components', 'responses', shared], where };
 }
 
-/** Returns the path as the node routes it: neither `.` nor `..` is resolved, and `#` ends it. */
+/** Returns the path as the node routes it: decoded, neither `.` nor `..` is resolved, and `#` ends it. */
 function pathOf({ url }: Received): string {
-  return url.replace(/^https?:\/\/[^/?]*/i, '').split(/[?#]/, 1)[0] ?? '';
+  const path = url.replace(/^https?:\/\/[^/?]*/i, '').split(/[?#]/, 1)[0] ?? '';
+  try {
+    return decodeURI(path);
+  } catch {
+    return path;
+  }
 }
 
 /** Throws unless an answer without a route is a problem. */
