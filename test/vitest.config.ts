@@ -28,6 +28,12 @@ const commands: Record<string, string> = {
   'soak-roles': 'npm run soak:roles',
 };
 
+/**
+ * Options of V8 for the processes of a quick run. They let most objects die in the young generation, and V8 optimizes
+ * only functions that run long. By default, both take a fifth of the CPU time of these processes.
+ */
+const quickExecArgv = ['--max-semi-space-size=64', '--min-semi-space-size=16', '--interrupt-budget=270000'];
+
 // Vitest asks for a default export here; `tidy.test.ts` knows this one exception.
 export default defineConfig(({ mode }) => {
   const chosen = mode.split('-');
@@ -53,6 +59,7 @@ export default defineConfig(({ mode }) => {
     ],
     pool: 'forks' as const,
     isolate: false,
+    execArgv: runDepth === 'full' ? [] : quickExecArgv,
     maxWorkers: 2,
     // PgBouncer lets a client wait for a server that is away, so a node waits for its own deadline each time.
     testTimeout: usesPooler ? 300_000 : 30_000,

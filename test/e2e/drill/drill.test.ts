@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { drill } from '../../../src/cli/drill.ts';
+import { limits } from '../../../src/limits.ts';
 import { runCommand } from '../../setup/cli/command.ts';
 import { BACKUP, failedSteps, outcomes, put, runDrill, scratchKeys, useDrillSite } from '../../setup/cli/drill.ts';
+import { rounds } from '../../setup/depth.ts';
 import { ADMIN_TOKEN, asAdmin, createTestServer } from '../../setup/node/http.ts';
 
 const RESTORE = '/v1/admin/persistence/restore';
@@ -336,8 +338,8 @@ it('contradictory options and unusable paths are refused', async () => {
 });
 
 // This test comes last: its entry makes every later backup larger.
-it('a drill succeeds when the last audit entry has more than 12 MB', async () => {
-  const text = 'x'.repeat(6 * 2 ** 20);
+it('a drill succeeds when the last audit entry is longer than a page of the trail', async () => {
+  const text = 'x'.repeat(rounds({ quick: limits.maxPageBytes / 2, full: 6 * 2 ** 20 }));
   const headers = { 'content-type': 'application/merge-patch+json' };
   const body = JSON.stringify({ 'large-1': text, 'large-2': text });
   expect((await site.server.request('PATCH', '/v1/state', { headers, body })).status).toBe(200);

@@ -4,6 +4,7 @@ import type { PoolClient } from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { verifyChain } from '../../../src/persistence/audit/verify.ts';
 import { createConnection } from '../../../src/persistence/connection/connection.ts';
+import { rounds } from '../../setup/depth.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
 import { verify } from '../../setup/node/store.ts';
 
@@ -113,7 +114,10 @@ describe('the chain', () => {
     }
   });
 
-  it.each(Object.keys(edits))('names the first bad entry, in 12 random places, when a superuser %s', async (edit) => {
+  // Both ends of the chain, and random places.
+  const PLACES = rounds({ quick: 5, full: 12 });
+
+  it.each(Object.keys(edits))(`names the first bad entry, in ${PLACES} places, when a superuser %s`, async (edit) => {
     const seq = fc.integer({ min: 1, max: LENGTH });
     await fc.assert(
       fc.asyncProperty(seq, seq, async (at, given) => {
@@ -121,7 +125,7 @@ describe('the chain', () => {
         await expectBad((client) => edits[edit]?.(client, at, other) ?? Promise.reject(), expectedSeq(edit, at, other));
       }),
       {
-        numRuns: 12,
+        numRuns: PLACES,
         examples: [
           [1, 2],
           [LENGTH, 1],

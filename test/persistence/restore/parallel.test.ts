@@ -176,6 +176,8 @@ describe('while a restore is in flight', () => {
 
 describe('restores in a race over three nodes', () => {
   const ROUNDS = rounds({ quick: 2, full: 8 });
+  /** A quick run checks fewer backups, of a shorter trail, at as many moments of the restores. */
+  const PAUSE_MS = rounds({ quick: 10, full: 0 });
 
   it('run one at a time, and commits and backups see the state before or after each', async () => {
     const { earlier, later } = await makeBackups();
@@ -183,7 +185,10 @@ describe('restores in a race over three nodes', () => {
     const known = [earlier.parsed, later.parsed];
     let racing = true;
     const whileRacing = async (act: (turn: number) => Promise<void>): Promise<void> => {
-      for (let turn = 0; racing; turn += 1) await act(turn);
+      for (let turn = 0; racing; turn += 1) {
+        await act(turn);
+        await sleep(PAUSE_MS);
+      }
     };
 
     const outcomes: string[] = [];

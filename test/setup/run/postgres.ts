@@ -27,7 +27,7 @@ declare module 'vitest' {
     ownerRole: string | undefined;
     /** Port of the PgBouncer of the run's server; undefined if nodes connect to the server. */
     pooledPort: number | undefined;
-    /** Path of the `main.js` that tests start. A quick run joins the program into a few files, which start faster. */
+    /** Path of the `main.js` that tests start. A quick run joins the program into one file, which starts faster. */
     programEntry: string;
     /** Path of the file that records the answers of a node: see `setup/answers`. */
     answerRecorder: string;
