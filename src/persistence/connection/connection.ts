@@ -44,14 +44,15 @@ export interface Connection extends Queries {
   pausingAt(seq: string, value: string): Promise<string>;
   /** Says that nobody waits for what this connection does. */
   readonly isPatient: boolean;
-  /** Pauses for half as long as the work since `startedMs` took, under the same condition. */
+  /** Pauses for as long as the work since `startedMs` took, under the same condition. */
   pauseAfter(startedMs: number): Promise<void>;
   /** Closes the connection at once. Pending verbs reject, and PostgreSQL rolls back the transaction. */
   cut(): void;
 }
 
-/** Bounds a pause between statements, and so the time by which it delays the end of an aborted operation. */
-const MAX_REST_MS = 2_000;
+/** Bounds a pause between statements. It is taken in steps, because it ends when the connection is cut. */
+const MAX_REST_MS = 10_000;
+const REST_STEP_MS = 100;
 
 export interface ConnectionOptions {
   watch?: Watch;
@@ -67,6 +68,7 @@ export function createConnection(
 ): Connection {
   // Node 20 takes some microseconds for a spread before other members, and each batch of commits makes a connection.
   const { rows, firstRow, execute } = createQueries(client);
+  let isCut = false;
   return {
     rows,
     firstRow,
@@ -82,10 +84,15 @@ export function createConnection(
     pausingAt: async (seq, value) =>
       isPatient && (await isShared(countOthers)) ? ` and ${pausingCondition(seq, value)}` : '',
     pauseAfter: async (startedMs) => {
-      const workedMs = performance.now() - startedMs;
-      if (isPatient && (await isShared(countOthers))) await sleep(Math.min(workedMs / 2, MAX_REST_MS));
+      const restMs = Math.min(performance.now() - startedMs, MAX_REST_MS);
+      if (!isPatient || !(await isShared(countOthers))) return;
+      const untilMs = performance.now() + restMs;
+      while (!isCut && performance.now() < untilMs) await sleep(REST_STEP_MS);
     },
-    cut: () => cutClient(client),
+    cut: () => {
+      isCut = true;
+      cutClient(client);
+    },
   };
 }
 
