@@ -15,17 +15,17 @@ import {
 /** Divides the documents, so that several workers apply their patches. A power of two; each part reads the index. */
 const PARTS = 4;
 
-/** Divides them further, so that a patient verification can pause more often. */
-const PATIENT_PARTS = 8;
+/** Divides them further, so that a verification that must yield can pause more often. */
+const YIELDING_PARTS = 8;
 
 /** Returns one statement for all parts, which several workers share, or one for each part. */
-function partStatements(isPatient: boolean): string[] {
-  const count = isPatient ? PATIENT_PARTS : PARTS;
+function partStatements(mustYield: boolean): string[] {
+  const count = mustYield ? YIELDING_PARTS : PARTS;
   const parts = Array.from(
     { length: count },
     (_, part) => `select name, seq from loom_wrong_merges($1, $2, $3, ${part}, ${count})`,
   );
-  return isPatient ? parts : [parts.join(' union all ')];
+  return mustYield ? parts : [parts.join(' union all ')];
 }
 
 interface WrongMerge {
@@ -50,7 +50,7 @@ export async function checkMerges(
 ): Promise<Mismatches> {
   if (!hasMerges) return NO_MISMATCHES;
   const wrong: Mismatches = { count: 0, listed: [] };
-  for (const statement of partStatements(connection.isPatient)) {
+  for (const statement of partStatements(await connection.mustYield())) {
     const startedMs = performance.now();
     const rows = await connection.rows<WrongMerge>(
       `select name, least(seq, ${MAX_SEQ}) as seq, ${COUNTED} from (${statement}) wrong order by 2, 1 ${LIST_LIMIT}`,

@@ -4,7 +4,7 @@ import type { Connection, Queries } from '../connection/connection.ts';
 /**
  * Sets the planner until the transaction ends, so that PostgreSQL reads the tables of a state with several workers. It
  * knows the cost of neither digests nor compressed values, and would expect that workers do not pay. If the server has
- * no workers to spare, the same statements run in one process, as those of a patient verification do. Without
+ * no workers to spare, the same statements run in one process, as they do if the connection must yield. Without
  * statistics of a new state, it would expect one row, and join rows in nested loops. Where a statement needs such a
  * loop, it has no other choice.
  */
@@ -21,7 +21,7 @@ export async function planReads(connection: Connection): Promise<void> {
                        case when $1 > 0 then greatest(current_setting('max_parallel_workers_per_gather')::int, $1) else 0 end::text,
                        true),
             set_config('work_mem', greatest(pg_size_bytes(current_setting('work_mem')) / 1024, $2) || 'kB', true)`,
-    [connection.isPatient ? 0 : limits.verifyWorkers, kibibytes, `${limits.minParallelVerifyBytes / 1024}kB`],
+    [(await connection.mustYield()) ? 0 : limits.verifyWorkers, kibibytes, `${limits.minParallelVerifyBytes / 1024}kB`],
   );
 }
 

@@ -29,7 +29,7 @@ interface VerifiedState {
   chainChecks: ChainChecks;
   /** Aborts the verification, which can take minutes and several workers of PostgreSQL. */
   signal: AbortSignal;
-  /** Verifies without workers, and with pauses: see `OperationContext`. */
+  /** While others use the database, verifies without workers, and with pauses: see `OperationContext`. */
   isPatient?: boolean;
 }
 

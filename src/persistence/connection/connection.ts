@@ -42,8 +42,8 @@ export interface Connection extends Queries {
    * `value`. If the connection is patient and others use the database, the statement pauses, see `pausingCondition`.
    */
   pausingAt(seq: string, value: string): Promise<string>;
-  /** Says that nobody waits for what this connection does. */
-  readonly isPatient: boolean;
+  /** Resolves to whether the connection is patient and others use the database now. Takes a moment if it is patient. */
+  mustYield(): Promise<boolean>;
   /** Pauses for as long as the work since `startedMs` took, under the same condition. */
   pauseAfter(startedMs: number): Promise<void>;
   /** Closes the connection at once. Pending verbs reject, and PostgreSQL rolls back the transaction. */
@@ -69,6 +69,7 @@ export function createConnection(
   // Node 20 takes some microseconds for a spread before other members, and each batch of commits makes a connection.
   const { rows, firstRow, execute } = createQueries(client);
   let isCut = false;
+  const mustYield = async (): Promise<boolean> => isPatient && (await isShared(countOthers));
   return {
     rows,
     firstRow,
@@ -80,12 +81,11 @@ export function createConnection(
     copyRows: (query, { onLongLine } = {}) => copyRows(client, query, { onLongLine, countOthers, isPatient }),
     openCopyIn: (target) => openCopyIn(client, target),
     createYielder: () => (isPatient ? createPoliteYielder(countOthers, { isPatient }) : createYielder()),
-    isPatient,
-    pausingAt: async (seq, value) =>
-      isPatient && (await isShared(countOthers)) ? ` and ${pausingCondition(seq, value)}` : '',
+    mustYield,
+    pausingAt: async (seq, value) => ((await mustYield()) ? ` and ${pausingCondition(seq, value)}` : ''),
     pauseAfter: async (startedMs) => {
       const restMs = Math.min(performance.now() - startedMs, MAX_REST_MS);
-      if (!isPatient || !(await isShared(countOthers))) return;
+      if (!(await mustYield())) return;
       const untilMs = performance.now() + restMs;
       while (!isCut && performance.now() < untilMs) await sleep(REST_STEP_MS);
     },

@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createChainChecks } from '../../../src/persistence/activity/chain-checks.ts';
 import { verifyAudit } from '../../../src/persistence/audit/verify.ts';
+import { planReads } from '../../../src/persistence/audit/verify-plan.ts';
 import { lockRestores } from '../../../src/persistence/state/restore-lock.ts';
 import { openNodes, type TestNodes } from '../../setup/node/nodes.ts';
 import { verify } from '../../setup/node/store.ts';
@@ -57,7 +58,26 @@ it('a statement of a patient connection pauses while others use the database, an
   expect(await whileShared(() => rowsWith(false))).toEqual({ pauses: false, rows: 3000 });
 });
 
-it('a patient verification uses no workers, and its verdict is that of any other', async () => {
+it('a patient verification uses no workers of PostgreSQL while others use the database, and only then', async () => {
+  const workersOf = (isPatient: boolean) =>
+    nodes.node.database.transaction(
+      'read',
+      async (connection) => {
+        await planReads(connection);
+        const setting = 'max_parallel_workers_per_gather';
+        const row = await connection.firstRow<{ workers: number }>(
+          `select current_setting('${setting}')::int as workers`,
+        );
+        return row?.workers;
+      },
+      { isPatient },
+    );
+  expect(await whileShared(() => workersOf(true))).toBe(0);
+  expect(await workersOf(true)).toBeGreaterThan(0);
+  expect(await whileShared(() => workersOf(false))).toBeGreaterThan(0);
+});
+
+it('the verdict of a patient verification is that of any other', async () => {
   const { node, database } = nodes;
   await fill();
   expect(await whileShared(() => node.store.verifyAudit(patient()))).toEqual(await verify(node));
