@@ -58,6 +58,12 @@ async function replaceBy(disk: StoreDisk, directory: string, make: () => Promise
   };
 }
 
+/** Returns the names once retention, which follows the end of a run, has left one backup and its manifest. */
+async function namesAfterRetention(site: BackupSite): Promise<string[]> {
+  await expect.poll(() => site.objects.names(), { timeout: 20_000 }).toHaveLength(2);
+  return await site.objects.names();
+}
+
 interface Failure {
   what: string;
   codes: string[];
@@ -126,7 +132,7 @@ describe('while the disk of the store fails, nothing is deleted and nothing is w
       const { site, disk, directory } = await openDisk('tmpfs');
       const course = await openCourse(site, { store: site.objects.open(), ...byHours, onScrape: () => undefined });
       expect(await course.passSlot()).toMatchObject([{ outcome: 'proven' }]);
-      const before = await site.objects.names();
+      const before = await namesAfterRetention(site);
       for (const { codes, make } of failures) {
         const repair = await make(disk, directory);
         await failFor(course, 1, async () => codes);
@@ -148,7 +154,7 @@ describe('while the disk of the store fails, nothing is deleted and nothing is w
       const course = await openCourse(site, { store: site.objects.open(), ...byHours, onScrape: () => undefined });
       await fillDocuments(course.at);
       expect(await course.passSlot()).toMatchObject([{ outcome: 'proven' }]);
-      const before = await site.objects.names();
+      const before = await namesAfterRetention(site);
       disk.fill();
       await failFor(course, 1, async () => ['store_full', 'store_failed']);
       expect(await site.objects.names()).toEqual(before);
