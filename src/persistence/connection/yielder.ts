@@ -27,7 +27,7 @@ const PAUSE_MS = 8;
  */
 const PATIENT = { bytesPerTurn: 64 * 1024, pauseFactor: 2, minPauseMs: 2, maxPauseMs: 50 };
 
-/** Longer than PostgreSQL works on as many bytes. With half of it, commits kept half of their rate (`stored`). */
+/** Longer than PostgreSQL works on as many bytes. With half of it, commits kept half of their rate beside inserts. */
 const STATEMENT_PAUSE_MS = 8;
 
 /** What a polite yielder waits with. */
